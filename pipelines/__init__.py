@@ -1,0 +1,1 @@
+"""Captioned spans of videos to a snapshot of training records."""

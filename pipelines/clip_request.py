@@ -1,0 +1,102 @@
+"""One clip that an annotation row asks for, and the ways in which a row fails to become one."""
+
+import dataclasses
+import hashlib
+
+from protos.v1.manifest_pb2 import Reject
+
+# Every reason code there is. Codes are stable: other programs count them.
+REASONS = {
+    # stage "read": the row as text
+    "row_not_utf8": "the row is not UTF-8",
+    "row_too_long": "the row is longer than a row can be",
+    "row_columns": "the row has too few columns",
+    "row_quote": "a quoted field is not closed on its line",
+    # stage "plan": the row as a clip
+    "video_id_invalid": "neither a video id nor an address that holds one",
+    "time_invalid": "a start or end that is no number, or not a finite one",
+    "time_negative": "a start before the video's beginning",
+    "span_empty": "the end is not after the start",
+    "caption_empty": "no caption",
+    "caption_invalid": "a caption with NUL characters",
+    "caption_too_long": "a caption longer than a sentence or a paragraph can be",
+    "duplicate": "the same video, span and caption as an earlier row",
+    # stage "decode": the clip's video
+    "video_missing": "no file of that id in the video folder",
+    "video_empty": "a file of no bytes",
+    "video_not_a_file": "a folder, pipe or device in the video's place",
+    "video_outside_root": "a link that leads out of the video folder",
+    "video_unreadable": "the file cannot be opened or read",
+    "video_no_stream": "the file has no video stream",
+    "video_undecodable": "ffmpeg cannot read the file or decode its frames",
+    "video_truncated": "the frames end before the length that the file states",
+    "span_past_end": "the span ends after the video does",
+    "decode_timeout": "decoding took longer than its time limit",
+    "decode_limit": "decoding needed more memory or output than its limits",
+}
+
+ROW_CHARACTERS = 500  # of a rejected row that are kept
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipRequest:
+    """A captioned span [start_us, end_us) of a video, microseconds."""
+
+    clip_id: str
+    video_id: str
+    start_us: int
+    end_us: int
+    caption: str
+    labels: tuple[str, ...]
+    source_row: str  # "<annotation file name>:<row>", 1-based
+
+
+class RowError(ValueError):
+    """A row that cannot become a clip: its reason code and a message for a person."""
+
+    def __init__(self, stage: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason
+
+
+def clip_id(video_id: str, start_us: int, end_us: int, caption: str) -> str:
+    """An id of URL-safe characters (given such a video id), equal for equal clips only.
+
+    >>> clip_id("dQw4w9WgXcQ", 0, 10_000_000, "a man sings")
+    'dQw4w9WgXcQ_0_10000000_5b41c1ab'
+    """
+    return f"{video_id}_{start_us}_{end_us}_{hashlib.sha256(caption.encode()).hexdigest()[:8]}"
+
+
+def reject(
+    stage: str, reason: str, message: str, *, source_row: str, video_id: str = "", row: str = ""
+) -> Reject:
+    """A row's reject message.
+
+    Raises:
+      KeyError: the reason is not in REASONS.
+
+    >>> reject("read", "row_columns", "2 columns", source_row="a.csv:3", row="x,y").reason
+    'row_columns'
+    """
+    if reason not in REASONS:
+        raise KeyError(f"unknown reject reason {reason!r}")
+    return Reject(
+        stage=stage,
+        reason=reason,
+        message=message,
+        source_row=source_row,
+        video_id=video_id,
+        row=row[:ROW_CHARACTERS],
+    )
+
+
+def row_order(source_row: str) -> tuple[str, int]:
+    """Sorts source rows by file and number, not by digits.
+
+    >>> sorted(["a.csv:10", "a.csv:9"], key=row_order)
+    ['a.csv:9', 'a.csv:10']
+    """
+    name, _, row = source_row.rpartition(":")
+    return name, int(row)

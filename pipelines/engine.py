@@ -1,0 +1,131 @@
+"""Where a Beam graph runs: in this process, in several, or on an engine named by --runner."""
+
+import argparse
+import contextlib
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+_REFUSED = {
+    "DaskRunner": "it runs only the last output of a graph and ignores the others, silently",
+}
+# Beam's direct runner first tries to download and start a Go program; FnApiRunner is what it
+# falls back to, and needs nothing.
+_IN_PROCESS = (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+
+
+# Beam's threads that fail with a worker process, in the moment before its own.
+_READERS = ("beam_control_read", "read_grpc_client_inputs", "read_state")
+
+
+class EngineError(ValueError):
+    """Options that no engine knows, or an engine that must not be used."""
+
+
+def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str, PipelineOptions]:
+    """The runner and its options: `arguments` are Beam's own.
+
+    Raises:
+      EngineError: Beam does not know an argument, or the runner is refused.
+    """
+    if unknown := _unknown(arguments):
+        raise EngineError(f"unrecognised arguments: {' '.join(unknown)}")
+    options = PipelineOptions([*arguments])
+    runner = options.view_as(StandardOptions).runner
+    if runner in _REFUSED:
+        raise EngineError(f"--runner {runner} is refused: {_REFUSED[runner]}; choose another")
+    if runner not in _IN_PROCESS:
+        if workers > 1:
+            raise EngineError(
+                f"--workers is for this machine; --runner {runner} has its own option"
+            )
+        return runner, options
+    if workers == 1:
+        return FnApiRunner(), options
+    processes = SubprocessSDKEnvironment.from_command_string(_worker_command())
+    options = PipelineOptions([*arguments, f"--direct_num_workers={workers}"])
+    return FnApiRunner(default_environment=processes), options
+
+
+def _worker_command() -> str:
+    """Beam's own worker process, without its notes, and leaving Ctrl-C to the main process.
+
+    What a work item raises reaches the main process and is told there, once.
+    """
+    notes = "" if os.environ.get("SVILM_TRACE") else " 2>/dev/null"
+    worker = "apache_beam.runners.worker.sdk_worker_main"
+    return f"trap '' INT; exec {shlex.quote(sys.executable)} -m {worker}{notes}"
+
+
+def end_with_workers(tell: Callable[[str], None]) -> None:
+    """Ends this process, with status 1, when a worker process of FnApiRunner ends before its work.
+
+    Beam would wait for its answers forever: the thread that watches the worker raises, alone.
+    """
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        name = raised.thread.name if raised.thread else ""
+        if name == "run_worker":
+            tell(str(raised.exc_value))
+            os._exit(1)  # threads wait for one another; files are whole at every moment
+        if name not in _READERS:
+            threading.__excepthook__(raised)
+
+    threading.excepthook = hook
+
+
+@contextlib.contextmanager
+def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
+    """Lets Ctrl-C end a run, with status 130.
+
+    Beam would turn it into an error of its own, or wait for its worker processes.
+    """
+    pressed = False
+
+    def handle(*_) -> None:
+        nonlocal pressed
+        pressed = True
+        if workers > 1:
+            tell()
+            os._exit(130)  # the workers end with the connection to this process
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    except Exception:
+        if pressed:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def cause(error: BaseException) -> str:
+    """One line of an exception that Beam wrapped: what was raised, without the traces around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[-1] if lines else type(error).__name__
+    line = re.sub(r" \[while running .*\]$", "", line)
+    return re.sub(r"^(?:[a-z_]\w*\.)+([A-Z]\w*: )", r"\1", line)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise EngineError(message)
+
+
+def _unknown(arguments: Sequence[str]) -> list[str]:
+    parser = _Parser(allow_abbrev=False, add_help=False)
+    for kind in PipelineOptions.__subclasses__():
+        kind._add_argparse_args(parser)  # type: ignore[arg-type]  # Beam's hook for subclasses
+    return parser.parse_known_args(arguments)[1]

@@ -1,0 +1,243 @@
+"""svilm-pipelines: the command line. Thin: what the commands do is in the modules they call."""
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from pipelines.arguments import PROGRAM, UsageError, parsers
+
+
+class CommandError(Exception):
+    """A job that failed: one line that says what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command. Returns 0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C."""
+    try:
+        parser, build_parser = parsers()
+        arguments, rest = parser.parse_known_args(argv)
+        if arguments.command == "build":
+            return _build(arguments, rest, build_parser)
+        if rest:
+            parser.error(f"unrecognised arguments: {' '.join(rest)}")
+        return {"corpus": _corpus, "verify": _verify}[arguments.command](arguments)
+    except (UsageError, CommandError) as error:
+        _complain(str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        _interrupted()
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
+
+
+def _complain(message: str) -> None:
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
+
+
+def _interrupted() -> None:
+    print(f"{PROGRAM}: interrupted", file=sys.stderr, flush=True)
+
+
+def _corpus(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipelines import ffmpeg
+    from pipelines.progress import Progress
+    from pipelines.shapes import corpus
+    from pipelines.shapes.scene import ShapesError
+
+    progress = Progress("corpus", "clips")
+    began = time.monotonic()
+    try:
+        summary = corpus.write(
+            Path(arguments.out),
+            train_clips=arguments.train_clips,
+            test_clips=arguments.test_clips,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            progress=progress.update,
+        )
+    except (ShapesError, ffmpeg.FfmpegError) as error:
+        raise CommandError(str(error)) from None
+    finally:
+        progress.close()
+    print(
+        f"corpus: {summary.train_clips:,} + {summary.test_clips:,} clips in {summary.videos:,} "
+        f"videos, {_bytes(summary.video_bytes)}, {time.monotonic() - began:.1f} s → {arguments.out}"
+    )
+    return 0
+
+
+def _build(
+    arguments: argparse.Namespace, rest: Sequence[str], parser: argparse.ArgumentParser
+) -> int:
+    began = time.monotonic()
+    for word in rest:
+        ours = [option for option in parser._option_string_actions if option.startswith("--")]
+        if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
+            parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
+    if rest:
+        _engine(arguments.workers, rest)  # before anything is read or written
+
+    from pipelines import ffmpeg, nouns, plan, snapshot
+
+    try:
+        planned, rows = _plan(arguments)
+        if manifest := plan.complete(planned):
+            print(
+                f"build: {arguments.out} is already complete ({_counted(manifest.counts)}); "
+                "to check its files, use `svilm-pipelines verify`"
+            )
+            return 0
+        config = planned.config
+        size = plan.projected_bytes(
+            rows, config.frames_per_clip, config.short_side, config.jpeg_quality
+        )
+        with snapshot.locked(planned.out):
+            snapshot.clear_unfinished(planned.out, config.num_shards)
+            print(
+                f"build: about {rows:,} rows to {config.num_shards:,} shards, some {_bytes(size)} "
+                "if every video is there",
+                file=sys.stderr,
+            )
+            _run(planned, arguments.workers, *_engine(arguments.workers, rest))
+            counts = snapshot.counts(planned.out, config.num_shards)
+    except (
+        plan.PlanError,
+        snapshot.SnapshotError,
+        ffmpeg.FfmpegError,
+        nouns.NounModelError,
+    ) as error:
+        raise CommandError(str(error)) from None
+    if not counts.records:
+        raise CommandError(
+            f"no row became a record ({_counted(counts)}), so the snapshot is not complete: "
+            f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it"
+        )
+    print(f"build: {_counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace):
+    """The plan, and the number of rows that it is about."""
+    from pipelines import ffmpeg, jpeg, nouns, plan
+    from protos import contract
+
+    files, rows = plan.survey(arguments.source, tuple(arguments.annotations))
+    plan.check_videos(arguments.videos)
+    model = arguments.spacy_model or nouns.default_model()
+    size = plan.projected_bytes(
+        rows, arguments.frames, arguments.short_side, arguments.jpeg_quality
+    )
+    planned = plan.Plan(
+        source=arguments.source,
+        annotations=tuple(os.path.abspath(path) for path in arguments.annotations),
+        annotation_files=files,
+        videos=os.path.abspath(arguments.videos),
+        out=os.path.abspath(arguments.out),
+        data_version=arguments.data_version,
+        config=plan.build_config(
+            arguments.frames,
+            arguments.short_side,
+            arguments.jpeg_quality,
+            contract.PROMPT_TEMPLATES,
+            arguments.shards or plan.default_shards(size),
+        ),
+        versions={
+            "ffmpeg": ffmpeg.version(),
+            "jpeg": jpeg.version(),
+            "pipeline": plan.PIPELINE_VERSION,
+            **nouns.versions(model),
+        },
+        spacy_model=model,
+        decode_seconds=arguments.decode_timeout,
+    )
+    return planned, rows
+
+
+def _engine(workers: int, beam_arguments: Sequence[str]):
+    """Beam's runner and options."""
+    if not os.environ.get("SVILM_TRACE"):
+        logging.disable(logging.CRITICAL)  # before Beam is imported; its errors are told here
+    from pipelines import engine
+
+    try:
+        return engine.choose(workers, beam_arguments)
+    except engine.EngineError as error:
+        raise UsageError(str(error)) from None
+
+
+def _run(planned, workers: int, runner, options) -> None:
+    from pipelines import build, engine, progress
+
+    engine.end_with_workers(lambda cause: _complain(_stopped(cause)))
+    try:
+        with (
+            engine.interruptible(workers, _interrupted),
+            progress.watching(planned.out, planned.config.num_shards),
+        ):
+            build.run(planned, runner, options)
+    except Exception as error:  # engines wrap what a worker raised in types of their own
+        if os.environ.get("SVILM_TRACE"):
+            raise
+        raise CommandError(_stopped(engine.cause(error))) from None
+
+
+def _stopped(cause: str) -> str:
+    return (
+        f"the build stopped: {cause}. Finished shards are kept: mend it and run the same command "
+        "again (with SVILM_TRACE=1 for a trace)"
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pipelines import snapshot, verify
+    from pipelines.progress import Progress
+    from protos import contract
+
+    progress = Progress("verify", "shards")
+    try:
+        manifest = verify.read_manifest(arguments.snapshot)
+        faults = list(verify.faults(arguments.snapshot, manifest, progress.update))
+    except (snapshot.SnapshotError, contract.ContractError) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from None
+    finally:
+        progress.close()
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise CommandError(
+            f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'} in {arguments.snapshot!r}: "
+            "build it again into another folder"
+        )
+    print(f"verify: {arguments.snapshot} is sound: {_counted(manifest.counts)}")
+    return 0
+
+
+def _counted(counts) -> str:
+    """Rows and what became of them, for a person."""
+    rejects = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.rejects.items()))
+    total = sum(counts.rejects.values())
+    return f"{counts.rows:,} rows = {counts.records:,} records + {total:,} rejects" + (
+        f" ({rejects})" if rejects else ""
+    )
+
+
+def _bytes(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

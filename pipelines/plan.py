@@ -1,0 +1,181 @@
+"""What is to be built, settled before anything is decoded: inputs, configuration, shards."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import os
+from pathlib import Path
+
+from pipelines import snapshot
+from pipelines.sources import SOURCES
+from protos import contract
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
+from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, Manifest, Reject
+
+# Part of every fingerprint: raise it when a change of this code changes the bytes it writes.
+PIPELINE_VERSION = "1"
+
+SHARD_BYTES = 256 << 20  # aimed at
+FEWEST_SHARDS = 16  # so that several workers have work
+
+_ROWS_TRIED = 100
+_FORM_REASONS = {
+    "row_not_utf8",
+    "row_too_long",
+    "row_columns",
+    "row_quote",
+    "video_id_invalid",
+    "time_invalid",
+}
+
+
+class PlanError(ValueError):
+    """Inputs from which nothing can be built."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One build, as every work item knows it."""
+
+    source: str  # a name of SOURCES
+    annotations: tuple[str, ...]  # paths
+    annotation_files: tuple[AnnotationFile, ...]
+    videos: str  # folder
+    out: str  # folder
+    data_version: str
+    config: BuildConfig
+    versions: dict[str, str]
+    spacy_model: str
+    decode_seconds: float
+
+    @property
+    def config_sha256(self) -> str:
+        """Of everything chosen that shapes bytes."""
+        config = snapshot.to_json(self.config)
+        return hashlib.sha256(
+            config + json.dumps(self.versions, sort_keys=True).encode()
+        ).hexdigest()
+
+
+def survey(source: str, paths: tuple[str, ...]) -> tuple[tuple[AnnotationFile, ...], int]:
+    """Reads the annotation files once: what identifies them, and their number of lines.
+
+    Raises:
+      PlanError: a file is not there, is empty, or is not of the source's form.
+    """
+    names = [Path(path).name for path in paths]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise PlanError(
+            f"two annotation files are named {min(twice)!r}: "
+            "rows are known by file name and number, so rename one"
+        )
+    files, lines = [], 0
+    for name, path in zip(names, paths, strict=True):
+        _check_form(source, path)
+        digest, size = hashlib.sha256(), 0
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+                lines += block.count(b"\n")
+        files.append(AnnotationFile(name=name, bytes=size, sha256=digest.hexdigest()))
+    return tuple(files), max(lines, 1)
+
+
+def _check_form(source: str, path: str) -> None:
+    form = SOURCES[source].FORM
+    try:
+        first = list(itertools.islice(SOURCES[source].read(path), _ROWS_TRIED))
+    except OSError as error:
+        raise PlanError(f"--annotations {path!r}: {error.strerror}") from None
+    if not first:
+        raise PlanError(f"--annotations {path!r} has no rows: {source} wants {form}")
+    bad = [row for row in first if isinstance(row, Reject) and row.reason in _FORM_REASONS]
+    if len(bad) == len(first):
+        raise PlanError(
+            f"--annotations {path!r} is no {source} file ({bad[0].source_row}: "
+            f"{bad[0].message}): it should be {form}"
+        )
+
+
+def check_videos(folder: str) -> None:
+    """Refuses a video folder that is none.
+
+    Raises:
+      PlanError: naming it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            if next(entries, None) is None:
+                raise PlanError(f"--videos {folder!r} is an empty folder")
+    except OSError as error:
+        raise PlanError(f"--videos {folder!r}: {error.strerror}") from None
+
+
+def complete(plan: Plan) -> Manifest | None:
+    """The manifest of the very snapshot that is planned, if --out already holds it.
+
+    Raises:
+      PlanError: it holds a complete snapshot of something else, which is left alone.
+    """
+    path = os.path.join(plan.out, contract.MANIFEST_NAME)
+    if not os.path.lexists(path):
+        return None
+    manifest = snapshot.read_json(path, Manifest)
+    for what, there, planned in (
+        ("source", manifest.dataset, plan.source),
+        ("data version", manifest.data_version, plan.data_version),
+        ("annotations", [*manifest.annotations], [*plan.annotation_files]),
+        ("configuration", manifest.config, plan.config),
+        ("software", dict(manifest.versions), plan.versions),
+    ):
+        if there != planned:
+            raise PlanError(
+                f"--out {plan.out!r} already holds a complete snapshot, made with another {what}: "
+                "choose another --out"
+            )
+    return manifest
+
+
+def build_config(
+    frames: int, short_side: int, jpeg_quality: int, templates: tuple[str, ...], num_shards: int
+) -> BuildConfig:
+    """The part of the choices that the manifest records."""
+    return BuildConfig(
+        frames_per_clip=frames,
+        short_side=short_side,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=jpeg_quality,
+        prompt_templates=templates,
+        num_shards=num_shards,
+    )
+
+
+def projected_bytes(rows: int, frames: int, short_side: int, jpeg_quality: int) -> int:
+    """A snapshot's rough size: frames of 16:9 at 0.37 bytes a pixel (JPEG q95) or 0.19 (q85).
+
+    >>> round(projected_bytes(3_300_000, 32, 256, 95) / 1e12, 1)
+    4.7
+    """
+    bytes_a_pixel = 0.19 * 2 ** ((jpeg_quality - 85) / 10)
+    return round(rows * frames * short_side**2 * 16 / 9 * bytes_a_pixel)
+
+
+def default_shards(projected: int) -> int:
+    """As many shards as make each about SHARD_BYTES. Later versions of a data set keep the number.
+
+    >>> default_shards(100 << 30)
+    400
+    """
+    return max(FEWEST_SHARDS, math.ceil(projected / SHARD_BYTES))
+
+
+def shard_of(video_id: str, num_shards: int) -> int:
+    """A video's shard, so that its clips share one and it is decoded once.
+
+    >>> shard_of("dQw4w9WgXcQ", 16)
+    14
+    """
+    return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8]) % num_shards

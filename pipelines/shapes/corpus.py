@@ -1,0 +1,186 @@
+"""Writes *Shapes* to disk: mp4 files, annotations in VideoCC's CSV form, and the ground truth.
+
+    OUT/{train,test}/videos/<video_id>.mp4       H.264, several clips back to back
+    OUT/{train,test}/truth.jsonl                 what each clip shows; see truth.py
+    OUT/{train,test}/video_cc_public.csv         video id, start µs, end µs, caption; no header
+
+Same arguments and same ffmpeg give the same bytes, whatever the number of workers. Every file
+appears under its name only when it is whole, and a split's annotations after all the rest.
+"""
+
+import csv
+import io
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from pipelines import ffmpeg
+from pipelines.shapes import encode, truth
+from pipelines.shapes.scene import Clip, ShapesError, Split, sample_clips
+
+Progress = Callable[[int, int], None]
+"""Called with the clips written so far and the clips in all."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written: clips of each split, and videos and their bytes over both splits."""
+
+    train_clips: int
+    test_clips: int
+    videos: int
+    video_bytes: int
+
+
+@dataclass(frozen=True)
+class _Video:
+    """One file to write and the clips that it shows."""
+
+    path: Path
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A file that was written: its size and a line of ground truth a clip."""
+
+    size: int
+    truths: tuple[str, ...]
+
+
+def write(
+    out: Path,
+    *,
+    train_clips: int = 2_400,
+    test_clips: int = 600,
+    seed: int = 0,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Summary:
+    """Renders both splits under `out` in `workers` processes.
+
+    Raises:
+      ShapesError: counts that cannot be had, a folder that cannot be written, an encoder that
+        failed.
+      FfmpegError: there is no ffmpeg that runs.
+    """
+    for name, value, least in (
+        ("train_clips", train_clips, 0),
+        ("seed", seed, 0),
+        ("workers", workers, 1),
+    ):
+        if value < least:
+            raise ShapesError(f"{name} is {value}: take {least} or more")
+    ffmpeg.version()  # an ffmpeg that does not run is better told once than by every worker
+    splits: dict[Split, list[Clip]] = {
+        "train": sample_clips("train", train_clips, seed),
+        "test": sample_clips("test", test_clips, seed),
+    }
+    videos = {split: _videos(out / split / "videos", clips) for split, clips in splits.items()}
+    with _told_as_shapes_error(out):
+        for split in splits:
+            (out / split / "videos").mkdir(parents=True, exist_ok=True)
+        written = _render_all(
+            [video for split in splits for video in videos[split]], workers, progress
+        )
+        for split, clips in splits.items():
+            truths = (line for video in videos[split] for line in written[video.path].truths)
+            _write_whole(out / split / "truth.jsonl", "".join(f"{line}\n" for line in truths))
+            _write_whole(out / split / "video_cc_public.csv", _annotations(clips))
+    return Summary(
+        train_clips=train_clips,
+        test_clips=test_clips,
+        videos=len(written),
+        video_bytes=sum(video.size for video in written.values()),
+    )
+
+
+def _videos(folder: Path, clips: list[Clip]) -> list[_Video]:
+    return [
+        _Video(folder / f"{video_id}.mp4", tuple(of_video))
+        for video_id, of_video in groupby(clips, key=lambda clip: clip.video_id)
+    ]
+
+
+def _render_all(
+    videos: list[_Video], workers: int, progress: Progress | None
+) -> dict[Path, _Written]:
+    """Renders in processes of their own; the first failure ends the rest."""
+    total = sum(len(video.clips) for video in videos)
+    written: dict[Path, _Written] = {}
+    done = 0
+    # spawn: a forked child of a process with threads (Beam's, TensorFlow's) may hang.
+    with ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,  # Ctrl-C is this process's to answer
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
+        jobs = {pool.submit(_render, video): video for video in videos}
+        try:
+            for job in as_completed(jobs):
+                video = jobs[job]
+                written[video.path] = job.result()
+                done += len(video.clips)
+                if progress:
+                    progress(done, total)
+        except BrokenProcessPool:
+            raise ShapesError(
+                f"a rendering process died after {done} of {total} clips: "
+                "free some memory or take fewer workers, and run again"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return written
+
+
+def _render(video: _Video) -> _Written:
+    with _whole_file(video.path) as unfinished:
+        encode.encode(video.clips, unfinished)
+    return _Written(video.path.stat().st_size, tuple(truth.line(clip) for clip in video.clips))
+
+
+def _annotations(clips: list[Clip]) -> str:
+    """Rows of VideoCC's public CSV.
+
+    >>> print(_annotations(sample_clips("train", 1, seed=0)), end="")
+    ZolJ6T19OkQ,0,2000000,"While a blue cross is falling, a black pyramid is blinking."
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerows((clip.video_id, clip.start_us, clip.end_us, clip.caption) for clip in clips)
+    return text.getvalue()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    with _whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path` that becomes `path` if all goes well."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told_as_shapes_error(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ShapesError(
+            f"cannot write the corpus to {str(error.filename or out)!r} ({error.strerror}): "
+            "name a folder that can be written and has room"
+        ) from None

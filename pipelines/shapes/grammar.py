@@ -1,0 +1,77 @@
+"""What *Shapes* can say: concepts, the words that name them, and the sentences they stand in.
+
+A concept has synonyms, so that a model must learn meanings rather than strings. Every word was
+kept only if spaCy finds exactly the two noun chunks in every sentence form; and no colour starts
+with a vowel, so that exchanging one word never changes the article before it.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+Slot = Literal["colour", "kind", "motion"]
+SLOTS: tuple[Slot, ...] = get_args(Slot)
+
+COLOURS: dict[str, tuple[str, ...]] = {
+    "red": ("red", "crimson", "scarlet"),
+    "yellow": ("yellow", "golden"),
+    "green": ("green", "jade"),
+    "blue": ("blue", "cobalt"),
+    "purple": ("purple", "violet"),
+    "pink": ("pink", "rosy"),
+    "white": ("white", "snowy"),
+    "black": ("black", "dark"),
+}
+KINDS: dict[str, tuple[str, ...]] = {
+    "ring": ("ring", "hoop"),
+    "square": ("square", "box"),
+    "triangle": ("triangle", "pyramid"),
+    "cross": ("cross", "crucifix"),
+    "star": ("star", "starlet"),
+    "disc": ("disc", "ball"),
+    "moon": ("moon", "crescent"),
+}
+MOTIONS: dict[str, tuple[str, ...]] = {
+    "rising": ("rising", "climbing", "ascending"),
+    "falling": ("falling", "sinking", "descending"),
+    "swaying": ("swaying", "swinging", "rocking"),
+    "growing": ("growing", "expanding", "swelling"),
+    "shrinking": ("shrinking", "dwindling"),
+    "circling": ("circling", "orbiting", "looping"),
+    "blinking": ("blinking", "flashing"),
+}
+WORDS: dict[Slot, dict[str, tuple[str, ...]]] = {
+    "colour": COLOURS,
+    "kind": KINDS,
+    "motion": MOTIONS,
+}
+FORMS = (
+    "A {0.phrase} is {0.motion} while a {1.phrase} is {1.motion}.",
+    "A {0.phrase} is {0.motion} as a {1.phrase} is {1.motion}.",
+    "A {0.phrase} is {0.motion}, and a {1.phrase} is {1.motion}.",
+    "While a {0.phrase} is {0.motion}, a {1.phrase} is {1.motion}.",
+)
+
+
+class Named(NamedTuple):
+    """One word a slot: of an object's concepts, or of the synonyms that a caption uses."""
+
+    colour: str
+    kind: str
+    motion: str
+
+    @property
+    def phrase(self) -> str:
+        """The noun phrase without its article.
+
+        >>> Named("crimson", "hoop", "climbing").phrase
+        'crimson hoop'
+        """
+        return f"{self.colour} {self.kind}"
+
+
+def caption(form: str, first: Named, second: Named) -> str:
+    """Fills a sentence form with the words of two objects.
+
+    >>> caption(FORMS[0], Named("red", "ring", "rising"), Named("blue", "box", "rocking"))
+    'A red ring is rising while a blue box is rocking.'
+    """
+    return form.format(first, second)

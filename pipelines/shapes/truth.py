@@ -1,0 +1,69 @@
+"""What a clip of *Shapes* really shows, as one JSON line a clip.
+
+A line has `video_id`, `start_us`, `end_us`, `caption`, `frames`, `width`, `height` and a list
+`objects`. Each object has
+
+- `phrase`: its noun phrase as in the caption, without the article;
+- `colour`, `kind`, `motion`: concepts, whatever synonyms the caption uses;
+- `events`: what it does and from when to when, in microseconds of the video's time;
+- `boxes`: for each source frame [x0, y0, x1, y1] in pixels (ends exclusive), null when invisible;
+- `area_share`: for each source frame, the part of the picture that it covers;
+- `masks`: for each source frame the pixels it covers, as run lengths over rows from top to
+  bottom: so many pixels outside, so many inside, so many outside, …; they add up to
+  width × height.
+"""
+
+import json
+
+import numpy as np
+
+from pipelines.shapes import render
+from pipelines.shapes.scene import Clip
+
+
+def line(clip: Clip) -> str:
+    """One clip's ground truth as a line of JSON, without the line's end."""
+    boxes, masks = render.boxes(clip), render.masks(clip)
+    record = {
+        "video_id": clip.video_id,
+        "start_us": clip.start_us,
+        "end_us": clip.end_us,
+        "caption": clip.caption,
+        "frames": clip.format.frames,
+        "width": clip.format.side,
+        "height": clip.format.side,
+        "objects": [
+            {
+                "phrase": thing.words.phrase,
+                "colour": thing.concepts.colour,
+                "kind": thing.concepts.kind,
+                "motion": thing.concepts.motion,
+                "events": [
+                    {
+                        "label": thing.concepts.motion,
+                        "start_us": clip.start_us,
+                        "end_us": clip.end_us,
+                    }
+                ],
+                "boxes": boxes[i],
+                "area_share": [round(float(mask.mean()), 6) for mask in masks[i]],
+                "masks": [run_lengths(mask) for mask in masks[i]],
+            }
+            for i, thing in enumerate(clip.things)
+        ],
+    }
+    return json.dumps(record, separators=(",", ":"))
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """Run lengths of a bool mask [height, width], row by row, the first one outside the mask.
+
+    >>> run_lengths(np.array([[False, True], [True, False]]))
+    [1, 2, 1]
+    >>> run_lengths(np.array([[True, True]]))
+    [0, 2]
+    """
+    pixels = mask.ravel()
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    lengths = np.diff(np.concatenate(([0], changes, [pixels.size]))).tolist()
+    return [0, *lengths] if pixels[0] else lengths

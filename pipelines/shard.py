@@ -1,0 +1,182 @@
+"""The work item: one shard's clips, from planned rows to finished files.
+
+Doing it twice does no harm: a shard whose summary has the right fingerprint is left as it is.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, MutableSequence
+
+from pipelines import ffmpeg, jpeg, snapshot, video, video_file
+from pipelines.clip_request import ClipRequest, reject, row_order
+from pipelines.nouns import NounParser
+from pipelines.plan import Plan
+from protos import contract
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, NounChunk
+from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardOutcome:
+    """What the manifest says of a shard."""
+
+    shard: int
+    rows: int
+    rejects: dict[str, int]  # by reason code
+    entry: ShardEntry
+    videos_sha256: str
+
+
+def build_shard(
+    shard: int, requests: Iterable[ClipRequest], plan: Plan, parser: NounParser
+) -> ShardOutcome:
+    """Decodes and writes one shard, unless it is there already."""
+    requests = sorted(requests, key=lambda r: (r.video_id, r.clip_id, row_order(r.source_row)))
+    by_video = {
+        video_id: list(group)
+        for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
+    }
+    videos = {video_id: video_file.find(plan.videos, video_id) for video_id in by_video}
+    fingerprint = _fingerprint(requests, videos, plan)
+    stem = contract.shard_name(shard, plan.config.num_shards)
+    if done := _finished(stem, fingerprint, plan):
+        return _outcome(shard, done, plan)
+
+    chunks = parser.parse(request.caption for request in requests)
+    summary = ShardSummary(fingerprint=fingerprint, rows=len(requests))
+    with snapshot.ShardWriter(plan.out, stem) as writer:
+        for video_id, wanted in by_video.items():
+            distinct = _without_duplicates(wanted, summary.rejects)
+            for clip in _clips(videos[video_id], distinct, chunks, plan, summary):
+                writer.append(clip)
+    summary.records = writer.records
+    summary.data.CopyFrom(writer.data)
+    summary.index.CopyFrom(writer.index)
+    rejects = sorted(summary.rejects, key=lambda r: row_order(r.source_row))
+    del summary.rejects[:]
+    summary.rejects.extend(rejects)
+    snapshot.write_file(plan.out, f"{stem}.json", snapshot.to_json(summary))
+    return _outcome(shard, summary, plan)
+
+
+def _fingerprint(
+    requests: list[ClipRequest],
+    videos: dict[str, video_file.Video | video_file.Failure],
+    plan: Plan,
+) -> str:
+    digest = hashlib.sha256(plan.config_sha256.encode())
+    for request in requests:
+        digest.update(json.dumps(dataclasses.astuple(request)).encode() + b"\n")
+    for video_id, found in videos.items():
+        what = found.bytes if isinstance(found, video_file.Video) else found.reason
+        digest.update(json.dumps([video_id, what]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _finished(stem: str, fingerprint: str, plan: Plan) -> ShardSummary | None:
+    path = os.path.join(plan.out, f"{stem}.json")
+    try:
+        summary = snapshot.read_json(path, ShardSummary)
+    except snapshot.SnapshotError:
+        return None
+    if summary.fingerprint != fingerprint:
+        return None
+    if any(snapshot.fault(plan.out, entry) for entry in (summary.data, summary.index)):
+        return None
+    return summary
+
+
+def _without_duplicates(
+    requests: list[ClipRequest], rejects: MutableSequence[Reject]
+) -> list[ClipRequest]:
+    """The first row of each clip_id; `requests` are in order of clip_id and row."""
+    distinct: list[ClipRequest] = []
+    for request in requests:
+        if distinct and request.clip_id == distinct[-1].clip_id:
+            message = f"the same clip as {distinct[-1].source_row}"
+            rejects.append(_reject("plan", "duplicate", message, request))
+        else:
+            distinct.append(request)
+    return distinct
+
+
+def _clips(
+    found: video_file.Video | video_file.Failure,
+    requests: list[ClipRequest],
+    chunks: dict[str, list[NounChunk]],
+    plan: Plan,
+    summary: ShardSummary,
+) -> list[Clip]:
+    """One video's records, in the order of `requests`; its rejects go into the summary."""
+    sha256 = video_file.sha256(found) if isinstance(found, video_file.Video) else found
+    if isinstance(sha256, video_file.Failure) or isinstance(found, video_file.Failure):
+        assert isinstance(sha256, video_file.Failure)
+        summary.rejects.extend(_reject("decode", *sha256, request) for request in requests)
+        return []
+    summary.videos.append(
+        VideoFile(video_id=requests[0].video_id, bytes=found.bytes, sha256=sha256)
+    )
+    clips: dict[int, Clip] = {}
+    decoded = video.decode(
+        found.path,
+        [(request.start_us, request.end_us) for request in requests],
+        frames=plan.config.frames_per_clip,
+        short_side=plan.config.short_side,
+        executable=ffmpeg.executable(),
+        limits=video.Limits(seconds=plan.decode_seconds),
+    )
+    for i, frames in decoded:
+        if isinstance(frames, video_file.Failure):
+            summary.rejects.append(_reject("decode", *frames, requests[i]))
+        else:
+            clips[i] = _clip(requests[i], frames, chunks, plan)
+    return [clips[i] for i in sorted(clips)]
+
+
+def _clip(
+    request: ClipRequest, frames: video.Frames, chunks: dict[str, list[NounChunk]], plan: Plan
+) -> Clip:
+    _, height, width, _ = frames.pixels.shape
+    return Clip(
+        clip_id=request.clip_id,
+        video_id=request.video_id,
+        start_us=request.start_us,
+        end_us=request.end_us,
+        caption=request.caption,
+        noun_chunks=chunks[request.caption],
+        frames=jpeg.encode(frames.pixels, plan.config.jpeg_quality),
+        frame_time_us=frames.times_us,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        height=height,
+        width=width,
+        labels=request.labels,
+        source_row=request.source_row,
+    )
+
+
+def _reject(stage: str, reason: str, message: str, request: ClipRequest) -> Reject:
+    return reject(stage, reason, message, source_row=request.source_row, video_id=request.video_id)
+
+
+def _outcome(shard: int, summary: ShardSummary, plan: Plan) -> ShardOutcome:
+    data = snapshot.to_json(summary)
+    videos = hashlib.sha256()
+    for file in summary.videos:
+        videos.update(snapshot.to_json(file))
+    name = contract.shard_name(shard, plan.config.num_shards) + ".json"
+    return ShardOutcome(
+        shard=shard,
+        rows=summary.rows,
+        rejects=dict(collections.Counter(reject.reason for reject in summary.rejects)),
+        entry=ShardEntry(
+            records=summary.records,
+            data=summary.data,
+            index=summary.index,
+            summary=FileEntry(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()),
+        ),
+        videos_sha256=videos.hexdigest(),
+    )

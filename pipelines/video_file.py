@@ -1,0 +1,54 @@
+"""A video's file: found by id in one folder and never outside it."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+EXTENSIONS = ("mp4", "mkv", "webm", "m4v", "mov", "avi")
+
+
+class Video(NamedTuple):
+    """A video file that is there."""
+
+    path: str
+    bytes: int
+
+
+class Failure(NamedTuple):
+    """Why there are none: a reason code of clip_request.REASONS and a message."""
+
+    reason: str
+    message: str
+
+
+def find(root: str, video_id: str) -> Video | Failure:
+    """Looks for <video_id>.<extension> in the folder `root`, extensions in order."""
+    paths = (os.path.join(root, f"{video_id}.{extension}") for extension in EXTENSIONS)
+    path = next((path for path in paths if os.path.lexists(path)), None)
+    if path is None:
+        return Failure("video_missing", f"no {video_id}.{{{','.join(EXTENSIONS)}}}")
+    name, root, path = os.path.basename(path), os.path.realpath(root), os.path.realpath(path)
+    if os.path.commonpath([root, path]) != root:
+        return Failure("video_outside_root", f"{name} is a link out of the video folder")
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return Failure("video_missing", f"{name} is a link to nothing")
+    except OSError as error:
+        return Failure("video_unreadable", f"{name}: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
+        return Failure("video_not_a_file", f"{name} is not a regular file")
+    if not status.st_size:
+        return Failure("video_empty", f"{name} has no bytes")
+    return Video(path, status.st_size)
+
+
+def sha256(video: Video) -> str | Failure:
+    """The file's sha256, hex."""
+    try:
+        with open(video.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return Failure("video_unreadable", f"{Path(video.path).name}: {error.strerror}")

@@ -1,0 +1,1 @@
+"""The versioned schemas that the two stages meet in, and nothing else."""

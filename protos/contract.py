@@ -1,0 +1,146 @@
+"""What a valid record and a valid manifest are, and which versions a reader accepts.
+
+Pure Python over the generated messages: both stages import it, and it imports neither.
+"""
+
+from google.protobuf import descriptor_pb2
+
+from protos.v1 import clip_pb2, manifest_pb2
+
+SCHEMA_VERSION = "1.0"
+
+# Table 7 of the paper, in its order.
+PROMPT_TEMPLATES = (
+    "A footage of a {}.",
+    "A footage of the {}.",
+    "A footage of one {}.",
+    "A video of a {}.",
+    "A video of the {}.",
+    "A video of one {}.",
+    "A portrait of a {}.",
+    "A portrait of the {}.",
+    "A portrait of one {}.",
+    "A video footage of a {}.",
+    "A video footage of the {}.",
+    "A video footage of one {}.",
+)
+
+MANIFEST_NAME = "manifest.json"
+PLAN_NAME = "plan.json"
+
+
+class ContractError(ValueError):
+    """A record, manifest or version that breaks the contract between the stages."""
+
+
+def shard_name(shard: int, num_shards: int) -> str:
+    """The stem of a shard's files.
+
+    >>> shard_name(3, 16)
+    'shard-00003-of-00016'
+    """
+    return f"shard-{shard:05d}-of-{num_shards:05d}"
+
+
+def check_readable(schema_version: str) -> None:
+    """Refuses a schema of another major version; any minor version passes.
+
+    Raises:
+      ContractError: the version is not "major.minor", or its major is not ours.
+
+    >>> check_readable("1.7")
+    >>> check_readable("2.0")
+    Traceback (most recent call last):
+      ...
+    protos.contract.ContractError: the snapshot has schema version 2.0, this reader knows \
+1.x: use a release of svilm that reads 2.x, or build the snapshot again
+    """
+    major, dot, minor = schema_version.partition(".")
+    if not (dot and major.isdecimal() and minor.isdecimal()):
+        raise ContractError(
+            f"schema version {schema_version!r} is not of the form 'major.minor': "
+            "the manifest is damaged, build the snapshot again"
+        )
+    ours = SCHEMA_VERSION.partition(".")[0]
+    if major != ours:
+        raise ContractError(
+            f"the snapshot has schema version {schema_version}, this reader knows {ours}.x: "
+            f"use a release of svilm that reads {major}.x, or build the snapshot again"
+        )
+
+
+def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
+    """Checks one record against the configuration it was built with.
+
+    Raises:
+      ContractError: naming the clip, the field and both values.
+    """
+
+    def require(holds: bool, what: str) -> None:
+        if not holds:
+            raise ContractError(f"clip {clip.clip_id!r}: {what}")
+
+    require(bool(clip.clip_id), "clip_id is empty")
+    require(bool(clip.video_id), "video_id is empty")
+    require(
+        0 <= clip.start_us < clip.end_us,
+        f"span [{clip.start_us}, {clip.end_us}) µs is empty or negative",
+    )
+    frames, wanted = len(clip.frames), config.frames_per_clip
+    require(frames == wanted, f"{frames} frames where the manifest says {wanted}")
+    times = list(clip.frame_time_us)
+    require(len(times) == frames, f"{len(times)} frame times for {frames} frames")
+    require(times == sorted(times), f"frame times are not in order: {times}")
+    require(
+        all(clip.start_us <= time < clip.end_us for time in times),
+        f"a frame time of {times} µs lies outside [{clip.start_us}, {clip.end_us})",
+    )
+    require(
+        clip.frame_encoding == config.frame_encoding,
+        f"frame encoding {clip.frame_encoding} where the manifest says {config.frame_encoding}",
+    )
+    require(
+        min(clip.height, clip.width) == config.short_side,
+        f"{clip.height}x{clip.width} pixels where the manifest says short side {config.short_side}",
+    )
+    for chunk in clip.noun_chunks:
+        require(
+            clip.caption[chunk.start : chunk.end] == chunk.text,
+            f"noun chunk {chunk.text!r} is not at [{chunk.start}, {chunk.end}) of the caption",
+        )
+        prompts = [template.format(chunk.text) for template in config.prompt_templates]
+        require(
+            list(chunk.prompts) == prompts,
+            f"prompts of {chunk.text!r} do not follow the manifest's templates",
+        )
+
+
+def check_manifest(manifest: manifest_pb2.Manifest) -> None:
+    """Checks that a manifest is readable and that it accounts for every row.
+
+    Raises:
+      ContractError: an unknown version, a shard missing, or rows that are neither
+        records nor rejects.
+    """
+    check_readable(manifest.schema_version)
+    counts = manifest.counts
+    rejected = sum(counts.rejects.values())
+    if counts.rows != counts.records + rejected:
+        raise ContractError(
+            f"{counts.rows} rows were read but {counts.records} records and {rejected} rejects "
+            "were written: rows were lost"
+        )
+    in_shards = sum(shard.records for shard in manifest.shards)
+    if in_shards != counts.records:
+        raise ContractError(f"the shards hold {in_shards} records, the counts say {counts.records}")
+    if len(manifest.shards) != manifest.config.num_shards:
+        raise ContractError(
+            f"the manifest lists {len(manifest.shards)} shards of {manifest.config.num_shards}"
+        )
+
+
+def clip_descriptor() -> bytes:
+    """The serialised FileDescriptorSet of Clip, as tf.io.decode_proto wants it."""
+    files = descriptor_pb2.FileDescriptorSet()
+    clip_pb2.DESCRIPTOR.CopyToProto(files.file.add())
+    return files.SerializeToString()

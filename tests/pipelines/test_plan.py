@@ -1,0 +1,62 @@
+import hashlib
+
+import pytest
+
+from pipelines import plan
+
+ROW = "dQw4w9WgXcQ,0,1,a man\n"
+
+
+def survey(tmp_path, data, name="rows.csv"):
+    path = tmp_path / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return plan.survey("videocc", (str(path),))
+
+
+def test_a_file_is_identified_by_its_bytes(tmp_path):
+    (file,), rows = survey(tmp_path, ROW * 7)
+    assert (file.name, file.bytes, rows) == ("rows.csv", 7 * len(ROW), 7)
+    assert file.sha256 == hashlib.sha256(ROW.encode() * 7).hexdigest()
+
+
+@pytest.mark.parametrize("data", ["", "\n\n", "url,start,end,caption\n"])
+def test_a_file_without_rows(tmp_path, data):
+    with pytest.raises(plan.PlanError, match="has no rows: videocc wants a CSV file"):
+        survey(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"v_bXdq2zI1Ms0": {"duration": 73.1, "timestamps": [[0, 10.23]], "sentences": ["a"]}}',
+        '{\n "a": {\n  "text": [\n   "b"\n  ]\n }\n}\n',
+        "video_id,category_1,category_2,rank,task_id\nnVbIUDjzWY4,Cars,Motorcycles,27,52907\n",
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20,
+    ],
+)
+def test_a_file_of_another_form(tmp_path, data):
+    with pytest.raises(plan.PlanError, match="is no videocc file") as error:
+        survey(tmp_path, data)
+    assert "\n" not in str(error.value) and "start µs, end µs, caption" in str(error.value)
+
+
+def test_a_good_row_among_bad_ones_is_enough(tmp_path):
+    _, rows = survey(tmp_path, "x\n" * 50 + ROW)
+    assert rows == 51
+
+
+def test_file_names_are_row_names(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.csv").write_text(ROW)
+    paths = tuple(str(tmp_path / folder / "rows.csv") for folder in ("a", "b"))
+    with pytest.raises(plan.PlanError, match=r"two annotation files are named 'rows\.csv'"):
+        plan.survey("videocc", paths)
+
+
+def test_every_shard_gets_its_share_of_videos():
+    counts = [0] * 16
+    for i in range(16_000):
+        counts[plan.shard_of(f"video{i}", 16)] += 1
+    assert sum(counts) == 16_000
+    assert all(850 < count < 1150 for count in counts), counts

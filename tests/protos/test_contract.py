@@ -1,0 +1,158 @@
+import pytest
+
+from protos import contract
+from protos.v1 import clip_pb2, manifest_pb2
+
+CONFIG = manifest_pb2.BuildConfig(
+    frames_per_clip=2,
+    short_side=4,
+    frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
+    prompt_templates=["A video of a {}."],
+    num_shards=2,
+)
+
+
+def valid_clip():
+    return clip_pb2.Clip(
+        clip_id="abcdefghijk_0_1000000_0123abcd",
+        video_id="abcdefghijk",
+        start_us=0,
+        end_us=1_000_000,
+        caption="the naïve fox",
+        noun_chunks=[
+            clip_pb2.NounChunk(
+                text="naïve fox", start=4, end=13, prompts=["A video of a naïve fox."]
+            )
+        ],
+        frames=[b"first", b"second"],
+        frame_time_us=[250_000, 750_000],
+        frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
+        height=4,
+        width=6,
+    )
+
+
+def valid_manifest():
+    return manifest_pb2.Manifest(
+        schema_version=contract.SCHEMA_VERSION,
+        config=CONFIG,
+        counts=manifest_pb2.Counts(rows=7, records=4, rejects={"video_missing": 2, "bad_span": 1}),
+        shards=[manifest_pb2.ShardEntry(records=3), manifest_pb2.ShardEntry(records=1)],
+    )
+
+
+def test_a_valid_clip_passes():
+    contract.check_clip(valid_clip(), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (dict(clip_id=""), "clip_id is empty"),
+        (dict(video_id=""), "video_id is empty"),
+        (dict(start_us=-1), r"span \[-1, 1000000\)"),
+        (dict(end_us=0), r"span \[0, 0\) µs is empty"),
+        (dict(frames=[b"first"]), "1 frames where the manifest says 2"),
+        (dict(frame_time_us=[250_000]), "1 frame times for 2 frames"),
+        (dict(frame_time_us=[750_000, 250_000]), "not in order"),
+        (dict(frame_time_us=[250_000, 1_000_000]), r"outside \[0, 1000000\)"),
+        (dict(frame_encoding=clip_pb2.FRAME_ENCODING_UNSPECIFIED), "encoding 0"),
+        (dict(height=5), "5x6 pixels where the manifest says short side 4"),
+        (dict(caption="a naïve fox"), r"'naïve fox' is not at \[4, 13\)"),
+    ],
+)
+def test_a_damaged_clip_is_refused_by_name(damage, message):
+    clip = valid_clip()
+    for field, value in damage.items():
+        clip.ClearField(field)
+        if isinstance(value, list):
+            getattr(clip, field).extend(value)
+        else:
+            setattr(clip, field, value)
+    with pytest.raises(contract.ContractError, match=message) as caught:
+        contract.check_clip(clip, CONFIG)
+    assert repr(clip.clip_id) in str(caught.value)
+
+
+def test_prompts_that_leave_the_templates_are_refused():
+    clip = valid_clip()
+    clip.noun_chunks[0].prompts[0] = "A photo of a naïve fox."
+    with pytest.raises(contract.ContractError, match="do not follow the manifest's templates"):
+        contract.check_clip(clip, CONFIG)
+
+
+def test_unknown_fields_pass_through_a_reader():
+    # Field 999, a string: a later minor version wrote it.
+    later = valid_clip().SerializeToString() + bytes([0xBA, 0x3E, 3]) + b"new"
+    clip = clip_pb2.Clip.FromString(later)
+    contract.check_clip(clip, CONFIG)
+    assert clip.SerializeToString() == later
+
+
+def test_later_minor_versions_are_read():
+    major = contract.SCHEMA_VERSION.partition(".")[0]
+    contract.check_readable(f"{major}.999")
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0", "17.3"])
+def test_another_major_version_is_refused_naming_both(version):
+    with pytest.raises(contract.ContractError) as caught:
+        contract.check_readable(version)
+    ours = contract.SCHEMA_VERSION.partition(".")[0]
+    assert version in str(caught.value)
+    assert f"knows {ours}.x" in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["", "1", "1.", ".0", "one.zero", "1.0-rc", "1.0.0"])
+def test_a_version_of_another_form_is_refused(version):
+    with pytest.raises(contract.ContractError, match="not of the form"):
+        contract.check_readable(version)
+
+
+def test_a_manifest_that_accounts_for_every_row_passes():
+    contract.check_manifest(valid_manifest())
+
+
+def test_a_lost_row_is_refused():
+    manifest = valid_manifest()
+    manifest.counts.rows += 1
+    with pytest.raises(contract.ContractError, match="8 rows were read but 4 records and 3 rej"):
+        contract.check_manifest(manifest)
+
+
+def test_a_record_missing_from_the_shards_is_refused():
+    manifest = valid_manifest()
+    manifest.shards[0].records -= 1
+    with pytest.raises(contract.ContractError, match="the shards hold 3 records, the counts say 4"):
+        contract.check_manifest(manifest)
+
+
+def test_a_missing_shard_is_refused():
+    manifest = valid_manifest()
+    manifest.shards[0].records = 4
+    del manifest.shards[1]
+    with pytest.raises(contract.ContractError, match="lists 1 shards of 2"):
+        contract.check_manifest(manifest)
+
+
+def test_a_manifest_of_another_major_version_is_refused():
+    manifest = valid_manifest()
+    manifest.schema_version = "2.0"
+    with pytest.raises(contract.ContractError, match=r"schema version 2\.0"):
+        contract.check_manifest(manifest)
+
+
+def test_tensorflow_decodes_a_clip_with_the_shipped_descriptor():
+    import tensorflow as tf
+
+    clip = valid_clip()
+    _, (caption, frames, times) = tf.io.decode_proto(
+        [clip.SerializeToString()],
+        message_type="svilm.v1.Clip",
+        field_names=["caption", "frames", "frame_time_us"],
+        output_types=[tf.string, tf.string, tf.int64],
+        descriptor_source=b"bytes://" + contract.clip_descriptor(),
+    )
+    assert caption.numpy().item().decode() == clip.caption
+    assert frames.numpy().tolist() == [list(clip.frames)]
+    assert times.numpy().tolist() == [list(clip.frame_time_us)]

@@ -1,0 +1,142 @@
+import json
+import shutil
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trainer import checkpoint
+from trainer.checkpoint import CheckpointError, Checkpoints
+from trainer.configs.overrides import override
+from trainer.run_folder import RunError
+from trainer.step import init_state
+
+STEPS = 10
+
+
+@pytest.fixture
+def config(small_config):
+    # AdamW's state has a counter and two moments, and nodes without arrays.
+    return override(small_config, ["optimiser.name=adamw", "optimiser.weight_decay=0.1"])
+
+
+@pytest.fixture
+def run(tmp_path, config, tokeniser):
+    """A run's folder, as pretrain leaves it, without checkpoints."""
+    config = override(config, [f"text.vocabulary={len(tokeniser.pieces)}"])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text(config.to_json())
+    tokeniser.save(folder / "vocab.txt")
+    return folder
+
+
+@pytest.fixture
+def state(run):
+    """A state in which every number is another."""
+    config = checkpoint.run_folder.read(run)[0]
+    state = jax.jit(partial(init_state, config, STEPS))()
+    leaves, tree = jax.tree.flatten(state)
+    rng = np.random.default_rng(0)
+    leaves = [jnp.asarray(rng.integers(1, 1000, leaf.shape), leaf.dtype) for leaf in leaves]
+    return jax.tree.unflatten(tree, leaves).replace(step=jnp.int32(4))
+
+
+def save(run, state):
+    with Checkpoints(run) as checkpoints:
+        checkpoints.save(state)
+
+
+def assert_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_state_comes_back_to_the_bit(run, state):
+    save(run, state)
+    config = checkpoint.run_folder.read(run)[0]
+    with Checkpoints(run) as checkpoints:
+        assert checkpoints.latest() == 4
+        restored = checkpoints.restore(4, config, STEPS)
+    assert_equal(restored, state)
+    assert restored.step.dtype == state.step.dtype
+
+
+def test_a_state_may_be_donated_while_it_is_being_saved(run, state):
+    before = jax.tree.map(np.array, state)
+    donate = jax.jit(partial(jax.tree.map, lambda leaf: leaf * 2), donate_argnums=0)
+    with Checkpoints(run) as checkpoints:
+        checkpoints.save(state)
+        for _ in range(50):
+            state = donate(state)
+        jax.block_until_ready(state)
+    assert_equal(checkpoint.load(run).params, before.params)
+
+
+def test_a_model_is_loaded_with_all_it_needs(run, state, tokeniser):
+    save(run, state)
+    loaded = checkpoint.load(run)
+    assert loaded.step == 4
+    assert loaded.tokeniser.pieces == tokeniser.pieces
+    assert loaded.config.text.vocabulary == len(tokeniser.pieces)
+    assert_equal(loaded.params, state.params)
+
+
+def test_the_last_two_are_kept(run, state):
+    with Checkpoints(run) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(state.replace(step=jnp.int32(step)))
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "3"]
+    # The last one is damaged: the one before it is of use.
+    shutil.rmtree(run / "checkpoints" / "3" / "params" / "d")
+    (run / "checkpoints" / "3" / "params" / "manifest.ocdbt").unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoints/3 cannot be restored .*remove that"):
+        checkpoint.load(run)
+    shutil.rmtree(run / "checkpoints" / "3")
+    assert checkpoint.load(run).step == 2
+
+
+def test_what_a_killed_save_left_is_removed(run, state):
+    save(run, state)
+    left = run / "checkpoints" / "8.orbax-checkpoint-tmp"
+    shutil.copytree(run / "checkpoints" / "4", left)
+    assert checkpoint.load(run).step == 4
+    assert left.exists()  # reading removes nothing
+    with Checkpoints(run) as checkpoints:
+        assert checkpoints.latest() == 4
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_run_without_checkpoint(run, made):
+    if made:
+        (run / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=r"run .* has no checkpoint yet"):
+        checkpoint.load(run)
+
+
+def test_a_checkpoint_of_another_model_size(run, state):
+    save(run, state)
+    config = json.loads((run / "config.json").read_text())
+    config["joint_width"] = 24
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        CheckpointError,
+        match=r"another model size: tensor project_text.bias is \(256,\) there, and \(24,\) by",
+    ):
+        checkpoint.load(run)
+    config["joint_width"] = 256
+    config["video"] |= {"layers": 2, "grouping_after": [1, 2]}
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"tensor video.grouping_2.* is absent there, and \("):
+        checkpoint.load(run)
+
+
+def test_a_folder_that_is_no_run(tmp_path, run):
+    with pytest.raises(RunError, match=r"is not a training run, it has no config.json"):
+        checkpoint.load(tmp_path)
+    (run / "config.json").write_text("{")
+    with pytest.raises(RunError, match=r"config.json is damaged"):
+        checkpoint.load(run)

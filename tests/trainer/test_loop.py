@@ -1,0 +1,221 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import pytest
+
+from trainer import checkpoint, loop, metrics, run_folder
+from trainer.configs.config import Config, CutAndPasteConfig, InputConfig, TextConfig, VideoConfig
+from trainer.configs.overrides import override
+from trainer.data.snapshot import SnapshotError
+from trainer.loop import TrainingError
+from trainer.run_folder import RunError
+
+# 24 clips, 6 batches of 4 an epoch, 18 steps. All that is random in training is on.
+CONFIG = Config(
+    video=VideoConfig(
+        frames=4,
+        resolution=16,
+        patch=8,
+        width=16,
+        layers=1,
+        heads=2,
+        mlp_width=32,
+        group_tokens=4,
+        grouping_after=(1,),
+    ),
+    text=TextConfig(
+        vocabulary=200, tokens=12, positions=12, width=16, layers=1, heads=2, mlp_width=32
+    ),
+    joint_width=16,
+    input=InputConfig(short_side=18, scale=(1.0, 1.3)),
+    cut_and_paste=CutAndPasteConfig(pair_group=2),
+    batch=4,
+    epochs=3,
+    seed=5,
+    log_every=1,
+    checkpoint_every=4,
+)
+
+# A run in a process of its own, as the command line makes it.
+TRAIN = """
+import sys
+from trainer import loop
+from trainer.configs.config import Config
+loop.pretrain(Config.from_json(sys.argv[1]), sys.argv[2], sys.argv[3])
+"""
+# How fast it went is the one thing that may differ between two runs.
+TIMES = ("clips_per_second", "input_wait", "seconds")
+
+
+@pytest.fixture
+def snapshot(write_snapshot):
+    return write_snapshot(clips=24, frames=4, height=18, width=24).folder
+
+
+@pytest.fixture
+def with_checkpoint(snapshot, tmp_path):
+    """A finished run of 2 steps."""
+    config = override(CONFIG, ["max_steps=2"])
+    loop.pretrain(config, snapshot, tmp_path / "run")
+    return config, snapshot, tmp_path / "run"
+
+
+def measured(run):
+    return [
+        {name: value for name, value in record.items() if name not in TIMES}
+        for record in metrics.read(run)
+    ]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_same_parameters(a, b):
+    leaves = zip(*(jax.tree.leaves(checkpoint.load(run).params) for run in (a, b)), strict=True)
+    assert all((x == y).all() for x, y in leaves)
+
+
+def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert loop.pretrain(CONFIG, snapshot, undisturbed) is None
+    expected = measured(undisturbed)
+    assert [record["step"] for record in expected] == list(range(1, 19))
+    assert [record["epoch"] for record in expected[::6]] == [0, 1, 2]
+
+    child = subprocess.Popen(
+        [sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, killed], stderr=subprocess.DEVNULL
+    )
+    # Past the first checkpoint, and not at one.
+    wait_for(lambda: child.poll() is not None or len(metrics.read(killed)) >= 6)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    lost = metrics.read(killed)
+    assert 6 <= len(lost) < 18
+
+    assert loop.pretrain(CONFIG, snapshot, killed) is None
+    assert measured(killed) == expected
+    assert_same_parameters(killed, undisturbed)
+    # It did continue: what came before the checkpoint was not measured again.
+    kept = metrics.read(killed)
+    assert [record["seconds"] for record in kept[:4]] == [record["seconds"] for record in lost[:4]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_a_checkpoint_between_two_and_continues(snapshot, tmp_path, number, capfd):
+    config = override(CONFIG, ["checkpoint_every=1000", "max_steps=2000", "epochs=1000"])
+    run = tmp_path / "run"
+    before = signal.getsignal(number)
+
+    def send():
+        wait_for(lambda: len(metrics.read(run)) >= 3)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert loop.pretrain(config, snapshot, run) == number
+    sender.join()
+    assert signal.getsignal(number) is before
+    assert "saving a checkpoint" in capfd.readouterr().err
+    step = checkpoint.load(run).step
+    assert 3 <= step < 2000
+    assert measured(run)[-1]["step"] == step
+
+
+def test_a_finished_run_is_left_alone(with_checkpoint):
+    config, snapshot, run = with_checkpoint
+    files = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    assert loop.pretrain(config, snapshot, run) is None
+    assert files == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_run_keeps_what_it_was_started_with(with_checkpoint):
+    config, _, run = with_checkpoint
+    started, tokeniser = run_folder.read(run)
+    # The vocabulary's limit became its size.
+    assert 20 < len(tokeniser.pieces) < config.text.vocabulary
+    assert started == override(config, [f"text.vocabulary={len(tokeniser.pieces)}"])
+    assert checkpoint.load(run).step == 2
+    record = metrics.read(run)[-1]
+    assert record.keys() >= {
+        "step", "epoch", "loss", "temporal", "grounding", "contrast", "group_entropy",
+        "gradient_norm", "learning_rate", "clips_per_second", "input_wait", "seconds",
+    }  # fmt: skip
+    assert 0 <= record["input_wait"] <= 1
+
+
+def test_only_every_log_every_th_step_is_measured(snapshot, tmp_path):
+    loop.pretrain(override(CONFIG, ["log_every=5", "max_steps=12"]), snapshot, tmp_path / "run")
+    assert [record["step"] for record in metrics.read(tmp_path / "run")] == [1, 5, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("joint_width=32", "joint_width was 16, now 32"),
+        ("max_steps=1", "max_steps was 2, now 1"),
+        ("text.vocabulary=150", "vocabulary was trained, 200 pieces at most, now trained, 150"),
+    ],
+)
+def test_a_run_is_not_continued_with_other_settings(with_checkpoint, setting, message):
+    config, snapshot, run = with_checkpoint
+    with pytest.raises(RunError, match=f"another configuration: {message}.*--out"):
+        loop.pretrain(override(config, [setting]), snapshot, run)
+
+
+def test_a_run_is_not_continued_on_other_data(with_checkpoint, write_snapshot, tmp_path):
+    config, snapshot, run = with_checkpoint
+    other = write_snapshot("other", clips=23, frames=4, height=18, width=18).folder
+    with pytest.raises(RunError, match=r"snapshot.records was 24, now 23"):
+        loop.pretrain(config, other, run)
+    (tmp_path / "vocab.txt").write_bytes((run / "vocab.txt").read_bytes() + b"more\n")
+    with pytest.raises(RunError, match="another vocabulary"):
+        loop.pretrain(config, snapshot, run, tmp_path / "vocab.txt")
+
+
+def test_a_run_without_checkpoint_may_start_again_with_other_settings(snapshot, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"step 1 .no checkpoint was saved"):
+        loop.pretrain(override(CONFIG, ["loss.contrast_temperature=1e-45"]), snapshot, run)
+    assert loop.pretrain(override(CONFIG, ["max_steps=1"]), snapshot, run) is None
+    assert len(metrics.read(run)) == 1
+
+
+def test_a_given_vocabulary_is_used(snapshot, tmp_path, tokeniser):
+    tokeniser.save(tmp_path / "vocab.txt")
+    config = override(CONFIG, ["max_steps=1"])
+    loop.pretrain(config, snapshot, tmp_path / "run", tmp_path / "vocab.txt")
+    started, kept = run_folder.read(tmp_path / "run")
+    assert kept.pieces == tokeniser.pieces
+    assert started.text.vocabulary == len(tokeniser.pieces)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (["batch=32"], TrainingError, "a batch of 32 clips cannot be drawn from 24 records"),
+        (["video.frames=8"], SnapshotError, "has 4 frames a clip, the model wants 8"),
+        (["text.vocabulary=20"], TrainingError, "a vocabulary of 20 pieces cannot hold"),
+        (["input.short_side=8"], TrainingError, "nothing is left to crop"),
+    ],
+)
+def test_what_does_not_fit_the_snapshot_leaves_no_run(snapshot, tmp_path, settings, error, message):
+    with pytest.raises(error, match=message):
+        loop.pretrain(override(CONFIG, settings), snapshot, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_stops_when_the_loss_is_no_number(snapshot, tmp_path):
+    config = override(
+        CONFIG, ["optimiser.learning_rate=1e38", "optimiser.clip_norm=1e38", "checkpoint_every=1"]
+    )
+    with pytest.raises(TrainingError, match=r"the loss is \w+ at step \d+ .*lower optimiser"):
+        loop.pretrain(config, snapshot, tmp_path / "run")

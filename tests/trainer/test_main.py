@@ -1,0 +1,116 @@
+import subprocess
+import sys
+
+import pytest
+
+from trainer import checkpoint
+from trainer.main import main
+
+# `tiny`, much smaller.
+TOY = [
+    "pretrain",
+    "--preset=tiny",
+    *(
+        f"--set={setting}"
+        for setting in (
+            "video.frames=4",
+            "video.resolution=16",
+            "video.patch=8",
+            "video.width=16",
+            "video.layers=1",
+            "video.heads=2",
+            "video.mlp_width=32",
+            "video.group_tokens=4",
+            "video.grouping_after=1",
+            "text.width=16",
+            "text.layers=1",
+            "text.heads=2",
+            "text.mlp_width=32",
+            "input.short_side=16",
+            "joint_width=16",
+            "batch=8",
+        )
+    ),
+    "--max-steps=3",
+]
+
+
+def fails(capsys, argv, status=1):
+    """The one line with which a command fails."""
+    assert main([str(argument) for argument in argv]) == status
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("svilm-train: error: ")
+    assert captured.out == ""
+    return line
+
+
+def test_pretrain_makes_a_run_and_continues_it(write_snapshot, tmp_path, capsys):
+    snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
+    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'run'}"]
+    assert main(argv) == 0
+    assert "step 3/3" in capsys.readouterr().err
+    assert checkpoint.load(tmp_path / "run").step == 3
+    assert main(argv) == 0
+    assert capsys.readouterr().out.endswith("is trained to its end\n")
+
+    line = fails(capsys, [*argv, "--set=joint_width=8", "--set=seed=1"])
+    assert "joint_width was 16, now 8; seed was 0, now 1" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frames=3"], "unrecognized arguments: --frames=3 (see `svilm-train --help`)"),
+        (["--set=batch"], "--set: setting 'batch' is not of the form field=value"),
+        (["--set=video.widht=1"], "--set: video has no field 'widht'; it has frames, "),
+        (["--max-steps=0"], "argument --max-steps: '0' is not a whole number of 1 or more"),
+        (["--preset=huge"], "argument --preset: invalid choice: 'huge'"),
+    ],
+)
+def test_wrong_usage(tmp_path, capsys, arguments, message):
+    argv = [*TOY, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", *arguments]
+    assert message in fails(capsys, argv, status=2)
+
+
+def test_no_command(capsys):
+    assert "required: COMMAND" in fails(capsys, [], status=2)
+
+
+def test_no_snapshot(tmp_path, capsys):
+    line = fails(capsys, [*TOY, f"--snapshot={tmp_path / 'none'}", f"--out={tmp_path / 'run'}"])
+    assert "there is no snapshot folder" in line
+    (tmp_path / "half").mkdir()
+    line = fails(capsys, [*TOY, f"--snapshot={tmp_path / 'half'}", f"--out={tmp_path / 'run'}"])
+    assert "half-written" in line
+
+
+def test_a_snapshot_of_a_newer_major_version(write_snapshot, tmp_path, capsys):
+    written = write_snapshot(clips=16, frames=4, height=16, width=16)
+    written.edit_manifest(schemaVersion="2.0")
+    line = fails(capsys, [*TOY, f"--snapshot={written.folder}", f"--out={tmp_path / 'run'}"])
+    assert "schema version 2.0, this reader knows 1.x" in line
+
+
+def test_no_vocabulary(write_snapshot, tmp_path, capsys):
+    snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
+    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'run'}", "--vocabulary=none.txt"]
+    assert "vocabulary none.txt cannot be read: No such file or directory" in fails(capsys, argv)
+
+
+def test_an_output_that_cannot_be_written(write_snapshot, tmp_path, capsys):
+    snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
+    (tmp_path / "file").touch()
+    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'file' / 'run'}"]
+    assert fails(capsys, argv).endswith("Not a directory")
+
+
+def test_help_needs_no_framework():
+    command = "import sys; from trainer.main import main; main(['pretrain', '--help'])"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", command], capture_output=True, text=True
+    )
+    assert "--snapshot DIR" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "trainer.main" in imported
+    assert not imported & {"jax", "tensorflow", "numpy", "orbax"}

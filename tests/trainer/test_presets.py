@@ -1,0 +1,153 @@
+import dataclasses
+import resource
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from trainer.batch import Batch
+from trainer.configs import PRESETS
+from trainer.configs.config import Config
+from trainer.configs.overrides import OverrideError, override
+from trainer.step import init_state, train_step
+
+
+def random_batch(config):
+    rng = np.random.default_rng(0)
+    video, clips, nouns = config.video, config.batch, config.input.nouns
+    tokens = config.text.tokens
+    frames = (clips, video.frames, video.resolution, video.resolution, 3)
+
+    def ids(*shape):
+        return rng.integers(0, config.text.vocabulary, (*shape, tokens), np.int32)
+
+    return Batch(
+        frames=rng.integers(0, 256, frames, np.uint8),
+        caption_ids=ids(clips),
+        caption_mask=np.ones((clips, tokens), bool),
+        noun_ids=ids(clips, nouns),
+        noun_mask=np.ones((clips, nouns, tokens), bool),
+        noun_valid=np.ones((clips, nouns), bool),
+        index=np.arange(clips, dtype=np.int32),
+    )
+
+
+@pytest.mark.timeout(1200)  # 6.5 TFLOP, on what the other tests leave of the machine
+def test_the_papers_preset_makes_a_step_on_two_clips():
+    config = override(PRESETS["paper"], ["batch=2", "cut_and_paste.pair_group=2"])
+    state = jax.jit(partial(init_state, config, 10))()
+    sizes = {
+        name: sum(leaf.size for leaf in jax.tree.leaves(state.params[name]))
+        for name in ("video", "text")
+    }
+    # BERT-base without its pooler, as published; ViT-B/16×2 has 88 M, three grouping blocks 21 M.
+    assert sizes["text"] == 108_891_648
+    assert 105e6 < sizes["video"] < 115e6
+
+    lowered = train_step.lower(state, random_batch(config), config=config, steps=10)
+    step = lowered.compile()
+    memory = step.memory_analysis()
+    assert memory.argument_size_in_bytes + memory.temp_size_in_bytes < 12e9
+
+    state, metrics = step(state, random_batch(config))
+    assert int(state.step) == 1
+    assert all(np.isfinite(value) for value in metrics.values())
+    # Two clips, random weights: the cross-entropy of a coin in both directions, twice.
+    assert 1 < metrics["contrast"] < 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 20e9
+
+
+def test_the_papers_preset_is_what_the_paper_says():
+    config = PRESETS["paper"]
+    assert (config.batch, config.epochs, config.optimiser.name) == (1024, 10, "sgd")
+    assert config.video.windows * config.video.patches == 3136
+    assert config.cut_and_paste.pair_group == 8
+    assert dataclasses.replace(config, cut_and_paste=Config().cut_and_paste) == Config()
+
+
+def test_the_tiny_preset_makes_a_step():
+    config = override(PRESETS["tiny"], ["batch=8", "cut_and_paste.pair_group=2"])
+    state = jax.jit(partial(init_state, config, 10))()
+    state, metrics = train_step(state, random_batch(config), config=config, steps=10)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_json(name):
+    assert Config.from_json(PRESETS[name].to_json()) == PRESETS[name]
+
+
+def test_settings_take_the_type_of_their_field():
+    config = override(
+        Config(),
+        [
+            "batch=64",
+            "max_steps=10",
+            "optimiser.learning_rate=1e-3",
+            "optimiser.name=adamw",
+            "input.flip=false",
+            "input.scale=1,1.5",
+            "video.grouping_after=3, 12",
+            "video.attention_block=none",
+        ],
+    )
+    assert config.batch == 64
+    assert config.max_steps == 10
+    assert config.optimiser.learning_rate == 0.001
+    assert config.optimiser.name == "adamw"
+    assert config.input.flip is False
+    assert config.input.scale == (1.0, 1.5)
+    assert config.video.grouping_after == (3, 12)
+    assert config.video.attention_block is None
+    assert Config() == override(config, [f"{k}={v}" for k, v in flat_defaults().items()])
+
+
+def flat_defaults():
+    """Config's defaults as a user would write them."""
+
+    def written(value):
+        if isinstance(value, bool) or value is None:
+            return str(value).lower()
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    flat = {}
+    for field in dataclasses.fields(Config):
+        value = getattr(Config(), field.name)
+        if dataclasses.is_dataclass(value):
+            for inner in dataclasses.fields(value):
+                flat[f"{field.name}.{inner.name}"] = written(getattr(value, inner.name))
+        else:
+            flat[field.name] = written(value)
+    return flat
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("batch", "not of the form field=value"),
+        ("bach=64", r"no field 'bach'; it has video, text, .*batch"),
+        ("video.wdth=64", r"video has no field 'wdth'; it has frames, .*width"),
+        ("vidio.width=64", "no field 'vidio'"),
+        ("video=64", "video is a section: set one of video.frames"),
+        ("batch.size=64", "batch has no fields"),
+        ("batch=many", "batch takes a whole number, got 'many'"),
+        ("batch=64.5", "batch takes a whole number"),
+        ("optimiser.learning_rate=nan", "learning_rate takes a number"),
+        ("optimiser.name=adam", "optimiser.name takes sgd or adamw, got 'adam'"),
+        ("input.flip=yes", "input.flip takes true or false"),
+        ("input.scale=1", "input.scale takes 2 values"),
+        ("video.heads=0", "heads must be 1 or more"),
+        ("log_every=0", "log_every must be 1 or more"),
+        ("video.frames=33", "frames by tubelet must divide"),
+        ("batch=3", "batch 3 must divide by pair_group 2"),
+    ],
+)
+def test_a_wrong_setting_is_refused(setting, message):
+    with pytest.raises(OverrideError, match=message):
+        override(Config(), [setting])
+
+
+def test_settings_that_go_together_may_come_in_any_order():
+    settings = ["video.heads=5", "video.width=20"]
+    assert override(Config(), settings) == override(Config(), settings[::-1])

@@ -1,0 +1,70 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer import search
+from trainer.checkpoint import Loaded
+from trainer.configs.overrides import override
+from trainer.data.snapshot import Snapshot
+from trainer.embed import Encoder, embed_clips
+from trainer.step import init_state
+
+
+def no_progress(done, total):
+    pass
+
+
+@pytest.fixture
+def run(small_config, tokeniser):
+    config = override(small_config, [f"text.vocabulary={len(tokeniser.pieces)}", "joint_width=16"])
+    return Loaded(config, tokeniser, init_state(config, steps=1).params, step=5)
+
+
+def test_the_most_similar_clips_come_first(write_snapshot, run):
+    written = write_snapshot(clips=11)
+    snapshot = Snapshot.open(written.folder)
+    found = search.search("red ring", run, snapshot, 4, no_progress)
+
+    encoder = Encoder(run.config, run.tokeniser, run.params)
+    _, clips = embed_clips(snapshot, encoder, no_progress)
+    scores = clips.clip @ encoder.texts(["red ring"])[0]
+    assert [one.record for one in found] == np.argsort(-scores, kind="stable")[:4].tolist()
+    assert [one.score for one in found] == pytest.approx(sorted(scores, reverse=True)[:4])
+    for one in found:
+        assert one.clip.clip_id == written.clips[one.record].clip_id
+    assert len(search.search("red ring", run, snapshot, 99, no_progress)) == 11
+
+
+def test_the_contact_sheet_shows_the_clips_frames(write_snapshot, run):
+    written = write_snapshot(clips=5, frames=12, height=40, width=60, shards=1)
+    snapshot = Snapshot.open(written.folder)
+    found = search.search("red ring", run, snapshot, 2, no_progress)
+    sheet = search.contact_sheet("red ring", found, snapshot)
+    one = search.contact_sheet("red ring", found[:1], snapshot)
+    assert sheet.width > 8 * 180  # eight frames of 180×120 pixels
+    assert one.width == sheet.width and one.height < sheet.height
+
+    # The first strip's first picture is the clip's first shown frame.
+    first = Image.open(io.BytesIO(written.clips[found[0].record].frames[0])).resize((180, 120))
+    top = np.flatnonzero((np.asarray(one)[:, 24] != np.asarray(one)[0, 0]).any(axis=1))
+    rows = [row for row in top if row > 80]
+    shown = np.asarray(one)[rows[0] : rows[0] + 120, 24 : 24 + 180].astype(int)
+    assert np.abs(shown - np.asarray(first)).mean() < 8
+
+
+def test_a_long_caption_is_cut_to_the_sheets_width(write_snapshot, run):
+    snapshot = Snapshot.open(write_snapshot(clips=3, shards=1).folder)
+    found = search.search("ring", run, snapshot, 1, no_progress)
+    sheet = search.contact_sheet("ring " * 500, found, snapshot)
+    margin = np.asarray(sheet)[:, -20:]
+    assert (margin == margin[0, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("time_us", "shown"),
+    [(0, "00:00.000"), (999, "00:00.000"), (59_999_000, "00:59.999"), (3_600_000_000, "60:00.000")],
+)
+def test_times_are_told_to_the_millisecond(time_us, shown):
+    assert search.clock(time_us) == shown

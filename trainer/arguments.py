@@ -1,0 +1,20 @@
+"""Types of command-line arguments that several commands share."""
+
+import argparse
+import re
+from collections.abc import Callable
+
+
+def count(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of `least` or more.
+
+    >>> count(1)("12")
+    12
+    """
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+        return int(text)
+
+    return number

@@ -1,0 +1,196 @@
+"""Checkpoints of a run: saved while training goes on, restored to the bit, loaded for use."""
+
+import contextlib
+import logging
+import os
+import pathlib
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from trainer import run_folder
+from trainer.configs.config import Config
+from trainer.data.tokenise import Tokeniser
+from trainer.step import TrainState, init_state
+
+# The last one, and the one before in case the disk damages it.
+_KEEP = 2
+
+
+class CheckpointError(RuntimeError):
+    """A run without a checkpoint, or one that does not fit the run's configuration."""
+
+
+class Loaded(NamedTuple):
+    """A trained model."""
+
+    config: Config
+    tokeniser: Tokeniser
+    params: PyTree
+    step: int  # updates made
+
+
+class Checkpoints:
+    """The checkpoints of a run, `checkpoints/<step>`; a context manager.
+
+    A checkpoint is complete when its folder has that name: a process killed while saving leaves
+    the earlier ones usable, and a temporary folder that the next one removes.
+    """
+
+    def __init__(self, run: pathlib.Path, *, read_only: bool = False) -> None:
+        """Args: run: the run's folder. read_only: never writes nor removes anything."""
+        # It reports each save and restore, in many lines.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._folder = run.absolute() / "checkpoints"
+        if not read_only:
+            self._folder.mkdir(exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            # By name, or a process that has not saved cannot read shapes.
+            item_handlers={
+                name: ocp.StandardCheckpointHandler() for name in ("params", "optimiser")
+            },
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=_KEEP,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                create=False,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Waits for a save under way; if that fails it must not hide an error that came first.
+        with contextlib.suppress(Exception) if error else contextlib.nullcontext():
+            self._manager.close()
+
+    def latest(self) -> int | None:
+        """The step of the last complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState) -> None:
+        """Saves a state; returns when it is copied, while it is still being written."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                optimiser=ocp.args.StandardSave(state.optimiser),
+            ),
+        )
+
+    def restore(self, step: int, config: Config, steps: int) -> TrainState:
+        """Restores a state to train on, on this process's first device.
+
+        Args:
+          step: of the checkpoint.
+          config: the run's.
+          steps: of the whole run.
+
+        Raises:
+          CheckpointError: the checkpoint is of a model of another size.
+        """
+        params, optimiser = _shapes(config, steps)
+        self._check(step, params)
+        restored = self._restore(
+            step,
+            ocp.args.Composite(
+                params=ocp.args.StandardRestore(params),
+                optimiser=ocp.args.StandardRestore(optimiser),
+            ),
+        )
+        return TrainState(
+            step=jnp.asarray(step, jnp.int32),
+            params=restored.params,
+            optimiser=restored.optimiser,
+        )
+
+    def restore_params(self, step: int, config: Config) -> PyTree:
+        """Restores the parameters alone; raises as `restore`."""
+        like, _ = _shapes(config, steps=1)
+        self._check(step, like)
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(like))
+        return self._restore(step, args).params
+
+    def _check(self, step: int, like: PyTree) -> None:
+        saved = _by_name(self._manager.item_metadata(step).params.tree)
+        wanted = _by_name(like)
+        for name in sorted(saved.keys() | wanted.keys()):
+            shapes = [
+                tuple(tensors[name].shape) if name in tensors else "absent"
+                for tensors in (saved, wanted)
+            ]
+            if shapes[0] != shapes[1]:
+                raise CheckpointError(
+                    f"{self._folder / str(step)} is of another model size: tensor {name} is "
+                    f"{shapes[0]} there, and {shapes[1]} by config.json"
+                )
+
+    def _restore(self, step: int, args: ocp.args.Composite) -> Any:
+        try:
+            return self._manager.restore(step, args=args)
+        except (ValueError, KeyError, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(
+                f"{self._folder / str(step)} cannot be restored ({reason}): remove that folder, "
+                "and the checkpoint before it is used"
+            ) from error
+
+
+def load(run: str | os.PathLike[str]) -> Loaded:
+    """Loads a run's last checkpoint, to use the model.
+
+    Args:
+      run: the folder that `svilm-train pretrain --out` wrote.
+
+    Raises:
+      RunError: it is no run.
+      CheckpointError: it has no checkpoint yet, or one that does not fit its configuration.
+    """
+    folder = pathlib.Path(run)
+    config, tokeniser = run_folder.read(folder)
+    if not (folder / "checkpoints").is_dir():
+        raise CheckpointError(_no_checkpoint(folder))
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step = checkpoints.latest()
+        if step is None:
+            raise CheckpointError(_no_checkpoint(folder))
+        return Loaded(config, tokeniser, checkpoints.restore_params(step, config), step)
+
+
+def _no_checkpoint(folder: pathlib.Path) -> str:
+    return (
+        f"run {folder} has no checkpoint yet: wait for the first (every checkpoint_every steps), "
+        "or run its `svilm-train pretrain` command to the end"
+    )
+
+
+def _shapes(config: Config, steps: int) -> tuple[PyTree, PyTree]:
+    """Shapes, types and placement of parameters and optimiser state, without the numbers."""
+
+    def parts() -> tuple[PyTree, PyTree]:
+        state = init_state(config, steps)
+        return state.params, state.optimiser
+
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        jax.eval_shape(parts),
+    )
+
+
+def _by_name(tree: PyTree) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

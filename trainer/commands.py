@@ -1,0 +1,236 @@
+"""The commands that use a trained model: their arguments, and what they print and write."""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+from trainer.arguments import count
+
+_EVALUATE_EPILOG = """\
+Prints, and with --out writes as JSON:
+  zero_shot   text-to-video and video-to-text retrieval among all clips: R@1, R@5, R@10 in percent
+              and the median rank; ties averaged (and, beside, all won)
+  grounding   with --truth: how often the surest patch of a noun's group lies on what it names,
+              beside chance (its mean area) and another object of the clip
+  temporal    how many windows of two clips spliced together resemble their own side more, beside
+              what position alone, an untrained model, and the --control run reach
+  controls    text-to-video R@1 of grey frames and of the middle frame alone
+
+example:
+  svilm-train evaluate --run runs/first --snapshot snapshots/test \\
+      --truth shapes/test/truth.jsonl --out metrics.json
+"""
+
+_SEARCH_EPILOG = """\
+example:
+  svilm-train search "a red ring is rising" --run runs/first --snapshot snapshots/test \\
+      --out found.png
+"""
+
+_REPORT_EPILOG = """\
+The page needs no other file and no network. Its clips are drawn at random, not chosen.
+
+example:
+  svilm-train report --run runs/first --metrics metrics.json --snapshot snapshots/test \\
+      --train-snapshot snapshots/train --truth shapes/test/truth.jsonl --out report.html
+"""
+
+
+class OutputError(RuntimeError):
+    """A file that cannot be written, or is not what the command needs."""
+
+
+def add_evaluate(commands: Any) -> None:
+    """Adds `svilm-train evaluate`."""
+    parser = _parser(
+        commands,
+        "evaluate",
+        "measure a run on test clips",
+        "Measures what a run learned, on clips that it has not seen.",
+        _EVALUATE_EPILOG,
+    )
+    parser.set_defaults(command=_evaluate)
+    _add_structure(parser)
+    parser.add_argument("--out", metavar="JSON", help="file for the figures (default: none)")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from trainer import checkpoint, progress
+    from trainer.data.snapshot import Snapshot
+    from trainer.evaluate import evaluate, table
+    from trainer.tasks import truth
+
+    with _written(arguments.out) as unfinished:
+        run = checkpoint.load(arguments.run)
+        control = checkpoint.load(arguments.control) if arguments.control else None
+        objects = truth.load(arguments.truth) if arguments.truth else None
+        with progress.shown("evaluate") as show:
+            metrics = evaluate(run, Snapshot.open(arguments.snapshot), show, objects, control)
+        if unfinished:
+            unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    print(table(metrics))
+    return 0
+
+
+def add_search(commands: Any) -> None:
+    """Adds `svilm-train search`."""
+    parser = _parser(
+        commands,
+        "search",
+        "find the clips that a text describes",
+        "Finds the clips of a snapshot that are most similar to a text.",
+        _SEARCH_EPILOG,
+    )
+    parser.set_defaults(command=_search)
+    parser.add_argument("text", help="what the clip should show")
+    _add_subject(parser)
+    parser.add_argument("--top", type=count(1), default=5, metavar="N", help="clips (default: 5)")
+    parser.add_argument("--out", metavar="PNG", help="contact sheet to write (default: none)")
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from trainer import checkpoint, progress
+    from trainer.data.snapshot import Snapshot
+    from trainer.search import clock, contact_sheet, search
+
+    with _written(arguments.out) as unfinished:
+        run, snapshot = checkpoint.load(arguments.run), Snapshot.open(arguments.snapshot)
+        with progress.shown("search") as show:
+            found = search(arguments.text, run, snapshot, arguments.top, show)
+        if unfinished:
+            contact_sheet(arguments.text, found, snapshot).save(unfinished, "png")
+    for one in found:
+        clip = one.clip
+        print(
+            f"{one.score:6.3f}  {clip.clip_id}  {clip.video_id}  "
+            f"{clock(clip.start_us)}–{clock(clip.end_us)}  {clip.caption}"
+        )
+    return 0
+
+
+def add_report(commands: Any) -> None:
+    """Adds `svilm-train report`."""
+    parser = _parser(
+        commands,
+        "report",
+        "make a page that shows what a run learned",
+        "Makes a self-contained HTML page of a run: figures, curves, films of what it finds, and "
+        "pictures of its structure.",
+        _REPORT_EPILOG,
+    )
+    parser.set_defaults(command=_report)
+    _add_structure(parser)
+    parser.add_argument(
+        "--metrics", required=True, metavar="JSON", help="what `svilm-train evaluate --out` wrote"
+    )
+    parser.add_argument(
+        "--train-snapshot", metavar="DIR", help="what the run was trained on, for its figures"
+    )
+    parser.add_argument("--out", required=True, metavar="HTML", help="the page to write")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from trainer import checkpoint, progress
+    from trainer import metrics as training_log
+    from trainer.data.snapshot import Snapshot
+    from trainer.report import page
+    from trainer.tasks import truth
+
+    with _written(arguments.out) as unfinished:
+        assert unfinished is not None  # --out is required
+        figures = _read_metrics(arguments.metrics)
+        run = checkpoint.load(arguments.run)
+        train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
+        with progress.shown("report") as show:
+            html = page.page(
+                run,
+                training_log.read(arguments.run),
+                figures,
+                Snapshot.open(arguments.snapshot),
+                show,
+                train=train,
+                truth=truth.load(arguments.truth) if arguments.truth else None,
+                control=checkpoint.load(arguments.control) if arguments.control else None,
+            )
+        unfinished.write_text(html, encoding="utf-8")
+    print(f"report: {arguments.out}, {len(html.encode()) / 1e6:.1f} MB")
+    return 0
+
+
+# --- shared by the commands ---
+
+
+def _parser(
+    commands: Any, name: str, summary: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_subject(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", required=True, metavar="RUN", help="what `svilm-train pretrain --out` wrote"
+    )
+    parser.add_argument(
+        "--snapshot", required=True, metavar="DIR", help="what `svilm-pipelines build` wrote"
+    )
+
+
+def _add_structure(parser: argparse.ArgumentParser) -> None:
+    _add_subject(parser)
+    parser.add_argument(
+        "--truth",
+        metavar="JSONL",
+        help="what the snapshot's clips truly show: the truth.jsonl of its split, as "
+        "`svilm-pipelines corpus` writes it",
+    )
+    parser.add_argument(
+        "--control",
+        metavar="RUN",
+        help="a run with --set loss.temporal_weight=0, to compare temporal grouping with",
+    )
+
+
+def _read_metrics(path: str) -> Any:
+    from trainer.evaluate import Metrics
+
+    try:
+        metrics = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{path} is not JSON ({error}): run svilm-train evaluate") from None
+    missing = Metrics.__required_keys__ - set(metrics if isinstance(metrics, dict) else ())
+    if missing:
+        raise OutputError(
+            f"{path} lacks {', '.join(sorted(missing))}: give what svilm-train evaluate --out wrote"
+        )
+    return cast(Metrics, metrics)
+
+
+@contextlib.contextmanager
+def _written(out: str | None) -> Iterator[pathlib.Path | None]:
+    """Gives a temporary name that becomes `out` if all goes well; tries it before the work."""
+    if out is None:
+        yield None
+        return
+    path = pathlib.Path(out)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()
+        except OSError as error:
+            raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

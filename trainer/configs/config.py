@@ -1,0 +1,209 @@
+"""Everything a training run can choose, as frozen dataclasses.
+
+Sizes are in METHOD's vocabulary: T frames, t tubelet length, Nt = T/t windows, S patches a
+frame, N = Nt·S video tokens, M group tokens, K nouns, L text tokens, D width, E joint width.
+Defaults are the paper's; a preset (one file each, beside this one) changes what it must.
+"""
+
+import dataclasses
+import json
+from typing import Any, Literal
+
+
+def _check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if type(value) is int and field.name not in but and value < 1:
+            raise ValueError(f"{name}: {field.name} must be 1 or more, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoConfig:
+    """The video encoder (section 4.2: ViT-B/16 with tubelets, grouping blocks)."""
+
+    frames: int = 32  # T
+    resolution: int = 224  # H = W, pixels
+    tubelet: int = 2  # t, frames
+    patch: int = 16  # pixels
+    width: int = 768  # D
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    group_tokens: int = 32  # M
+    grouping_after: tuple[int, ...] = (6, 9, 12)  # layers, 1-based
+    attention_block: int | None = 528  # queries attended for at once; None: all of them
+    norm_eps: float = 1e-6
+    gelu: Literal["tanh", "erf"] = "tanh"  # ViViT's; VideoMAE has "erf"
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]
+    pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def windows(self) -> int:
+        """Nt, temporal windows a clip."""
+        return self.frames // self.tubelet
+
+    @property
+    def patches(self) -> int:
+        """S, patches a frame."""
+        return (self.resolution // self.patch) ** 2
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "video")
+        for name, whole, part in (
+            ("frames by tubelet", self.frames, self.tubelet),
+            ("resolution by patch", self.resolution, self.patch),
+            ("width by heads", self.width, self.heads),
+        ):
+            if whole % part:
+                raise ValueError(f"video: {name} must divide, got {whole} and {part}")
+        wrong = [layer for layer in self.grouping_after if not 1 <= layer <= self.layers]
+        if wrong or self.layers not in self.grouping_after:
+            raise ValueError(
+                f"video: grouping_after {self.grouping_after} must lie in 1…{self.layers} and "
+                "end with the last layer"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """The text encoder (section 4.2: BERT-base)."""
+
+    vocabulary: int = 30_522  # WordPieces
+    tokens: int = 32  # L, [CLS] and [SEP] included
+    positions: int = 512
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    norm_eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "text")
+        if self.width % self.heads:
+            raise ValueError(f"text: width {self.width} must divide by heads {self.heads}")
+        if self.tokens > self.positions:
+            raise ValueError(f"text: {self.tokens} tokens but {self.positions} positions")
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """How a record becomes a training example (section 4.2 and METHOD section 1).
+
+    Training crops `resolution`² from frames whose short side was scaled to `short_side` ×
+    U(`scale`), at one place for the whole clip; evaluation takes the centre at `short_side`.
+    """
+
+    nouns: int = 2  # K
+    short_side: int = 256  # pixels
+    scale: tuple[float, float] = (0.9, 1.33)
+    flip: bool = True  # falsifies captions that say "left" or "right"
+    jitter_probability: float = 0.8
+    brightness: float = 0.125  # added, of pixels in [0, 1]
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.2  # of a full turn
+    grey_probability: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class CutAndPasteConfig:
+    """Section 3.2; off in evaluation and fine-tuning."""
+
+    enabled: bool = True
+    pair_group: int = 2  # clips that roll among themselves; divides each device's batch
+    start_inclusive: bool = False  # True draws s ~ U{0 … Nt−d}: no certain position
+
+    def __post_init__(self) -> None:
+        if self.pair_group < 2:
+            raise ValueError(
+                f"cut_and_paste: pair_group {self.pair_group} leaves no other clip to paste onto; "
+                "use 2 or more"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Sections 3.2–3.4. A weight of 0 switches its loss off (Table 6)."""
+
+    temporal_weight: float = 1.0  # ω1
+    grounding_weight: float = 1.0  # ω2
+    contrast_weight: float = 1.0  # ω3
+    temporal: Literal["mse", "bce"] = "mse"  # the text says MSE twice, eq. 2 prints BCE
+    temporal_temperature: float = 0.07  # eq. 1
+    group_temperature: float = 0.07  # inner softmax of eq. 3
+    grounding_temperature: float = 0.07  # eq. 4 and 6
+    contrast_temperature: float = 0.07  # eq. 7
+    learn_temperatures: bool = False  # then the four above are where they start
+    grounding_block: int = 64  # rows of G computed at once
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimiserConfig:
+    """Section 4.2. The schedule is linear warm-up, then cosine to zero."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9  # SGD
+    weight_decay: float = 0.0  # AdamW, on matrices only
+    warmup_share: float = 0.05  # of all steps
+    clip_norm: float = 1.0  # global
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    video: VideoConfig = VideoConfig()
+    text: TextConfig = TextConfig()
+    joint_width: int = 256  # E
+    input: InputConfig = InputConfig()
+    cut_and_paste: CutAndPasteConfig = CutAndPasteConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    batch: int = 1024  # B, over all devices
+    epochs: int = 10
+    max_steps: int | None = None  # stops earlier, with the schedule ending there
+    seed: int = 0
+    log_every: int = 50  # steps
+    checkpoint_every: int = 1000  # steps
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "run", but=("seed",))
+        if self.batch % self.cut_and_paste.pair_group:
+            raise ValueError(
+                f"batch {self.batch} must divide by pair_group {self.cut_and_paste.pair_group}"
+            )
+
+    def to_json(self) -> str:
+        """The configuration as JSON, kept in each checkpoint."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Reads what `to_json` wrote.
+
+        Raises:
+          ValueError: a field is unknown; the message names it.
+
+        >>> Config.from_json(Config(batch=64).to_json()).batch
+        64
+        """
+        return _build(cls, json.loads(text))
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(values.keys() - fields.keys())
+    if unknown:
+        raise ValueError(
+            f"{cls.__name__} has no field {', '.join(unknown)}; it has {sorted(fields)}"
+        )
+    built = {}
+    for name, value in values.items():
+        kind = fields[name].type
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            value = _build(kind, value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[name] = value
+    return cls(**built)

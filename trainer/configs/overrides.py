@@ -1,0 +1,92 @@
+"""Settings from the command line: "video.width=128" on top of a preset."""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from trainer.configs.config import Config
+
+
+class OverrideError(ValueError):
+    """A setting that names no field, or whose value does not suit it."""
+
+
+def override(config: Config, settings: Iterable[str]) -> Config:
+    """Sets fields of a configuration, each typed as the field is.
+
+    Args:
+      config: what to start from.
+      settings: each "field=value" or "section.field=value". Lists are written "6,9,12", switches
+        "true" or "false", an absent value "none". All are set at once, then checked together.
+
+    Raises:
+      OverrideError: there is no such field, its value is of another type, or the settings do not
+        go together.
+
+    >>> changed = override(Config(), ["batch=64", "video.width=96", "video.grouping_after=3,12"])
+    >>> changed.batch, changed.video.width, changed.video.grouping_after
+    (64, 96, (3, 12))
+    """
+    values = dataclasses.asdict(config)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise OverrideError(f"setting {setting!r} is not of the form field=value")
+        *sections, name = path.strip().split(".")
+        kind, inside = Config, values
+        for place, section in enumerate(sections):
+            kind = _field_type(kind, section, sections[:place])
+            if not dataclasses.is_dataclass(kind):
+                raise OverrideError(f"{'.'.join(sections[: place + 1])} has no fields: {setting!r}")
+            inside = inside[section]
+        kind = _field_type(kind, name, sections)
+        if dataclasses.is_dataclass(kind):
+            fields = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(kind))
+            raise OverrideError(f"{path} is a section: set one of {fields}")
+        inside[name] = _value(kind, text.strip(), path.strip())
+    try:
+        return Config.from_json(json.dumps(values))
+    except ValueError as error:
+        raise OverrideError(str(error)) from None
+
+
+def _field_type(section: Any, name: str, path: list[str]) -> Any:
+    hints = typing.get_type_hints(section)
+    if name not in hints:
+        where = ".".join(path) or "the configuration"
+        raise OverrideError(f"{where} has no field {name!r}; it has {', '.join(hints)}")
+    return hints[name]
+
+
+def _value(kind: Any, text: str, path: str) -> Any:
+    """Reads `text` as a value of an annotation that occurs in Config."""
+    arguments = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):  # int | None
+        return None if text == "none" else _value(arguments[0], text, path)
+    if typing.get_origin(kind) is typing.Literal:
+        return _one_of(dict(zip(arguments, arguments, strict=True)), text, path)
+    if typing.get_origin(kind) is tuple:
+        parts = text.split(",")
+        if arguments[-1] is not Ellipsis and len(parts) != len(arguments):
+            raise OverrideError(f"{path} takes {len(arguments)} values, got {text!r}")
+        return [_value(arguments[0], part.strip(), path) for part in parts]
+    if kind is bool:
+        return _one_of({"true": True, "false": False}, text, path)
+    try:
+        value = kind(text)
+        if not math.isfinite(value):
+            raise ValueError
+    except ValueError:
+        expected = {int: "a whole number", float: "a number"}[kind]
+        raise OverrideError(f"{path} takes {expected}, got {text!r}") from None
+    return value
+
+
+def _one_of(values: dict[str, Any], text: str, path: str) -> Any:
+    if text not in values:
+        raise OverrideError(f"{path} takes {' or '.join(values)}, got {text!r}")
+    return values[text]

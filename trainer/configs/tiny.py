@@ -1,0 +1,40 @@
+"""A model that two CPU cores train in minutes, on Shapes."""
+
+from trainer.configs.config import (
+    Config,
+    CutAndPasteConfig,
+    InputConfig,
+    OptimiserConfig,
+    TextConfig,
+    VideoConfig,
+)
+
+CONFIG = Config(
+    video=VideoConfig(
+        frames=16,
+        resolution=64,
+        width=128,
+        layers=4,
+        heads=4,
+        mlp_width=512,
+        group_tokens=8,
+        grouping_after=(2, 4),
+        attention_block=None,
+    ),
+    text=TextConfig(
+        vocabulary=512, tokens=24, positions=24, width=128, layers=2, heads=4, mlp_width=512
+    ),
+    joint_width=128,
+    # Colours and directions of motion are what the captions tell apart.
+    input=InputConfig(
+        short_side=64, scale=(1.0, 1.0), flip=False, jitter_probability=0.0, grey_probability=0.0
+    ),
+    cut_and_paste=CutAndPasteConfig(pair_group=8),
+    optimiser=OptimiserConfig(
+        name="adamw", learning_rate=1e-3, weight_decay=0.05, warmup_share=0.1
+    ),
+    batch=64,
+    epochs=20,
+    log_every=10,
+    checkpoint_every=100,
+)

@@ -1,0 +1,1 @@
+"""A snapshot in, batches for the device out: read, decode, tokenise, batch."""

@@ -1,0 +1,208 @@
+"""Batches of a training run and of an evaluation, from a snapshot to NumPy arrays.
+
+Which clips, which crop, which nouns and which prompts a training step has follows from (seed,
+step, place in the global batch) alone; evaluation draws nothing.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from protos.v1 import clip_pb2
+from trainer.batch import Batch
+from trainer.configs.config import Config
+from trainer.data import order
+from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.data.stream import Request, stream
+from trainer.data.tokenise import Tokeniser
+
+# What a clip's seed is for, so that draws for different purposes are independent.
+_CROP, _NOUNS = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipText:
+    """What stays on the host of an evaluated clip."""
+
+    clip_id: str
+    video_id: str
+    start_us: int  # the span in the video
+    end_us: int
+    caption: str
+    nouns: tuple[str, ...]  # the first K noun phrases, as they stand in the caption
+
+
+def train_batches(
+    snapshot: Snapshot,
+    tokeniser: Tokeniser,
+    config: Config,
+    *,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+) -> Generator[tuple[int, Batch, list[str]], None, None]:
+    """Yields (step, batch, clip ids) from `start_step` to the run's last step.
+
+    What a step yields depends neither on `start_step` nor on what was yielded before; the hosts'
+    batches, concatenated in order, are the one host's. Closing the generator stops the reading.
+
+    Args:
+      snapshot: the clips to train on.
+      tokeniser: of captions and noun prompts.
+      config: the run.
+      start_step: the first step wanted, 0 for a new run.
+      host: this host's number, 0 … hosts − 1.
+      hosts: hosts that share each global batch, which must divide by them.
+
+    Raises:
+      SnapshotError: a record is damaged, or the snapshot does not suit the configuration.
+      ValueError: batch, hosts or vocabulary do not fit.
+    """
+    from trainer.data.decode import training_clip
+
+    check_suits(snapshot, tokeniser, config)
+    steps = order.total_steps(len(snapshot), config.batch, config.epochs, config.max_steps)
+    rows = order.host_rows(config.batch, host, hosts)
+    positions = range(rows.start, rows.stop)
+
+    def requests() -> Iterator[Request]:
+        for step in range(start_step, steps):
+            _, records = order.batch_records(config.seed, step, config.batch, len(snapshot))
+            seeds = [
+                _clip_seed(config.seed, step, position, _CROP).generate_state(2)
+                for position in positions
+            ]
+            yield Request(step, records[rows], np.array(seeds, np.int64))
+
+    decode = functools.partial(training_clip, config=config)
+    for request, clips in stream(snapshot, requests(), decode):
+        prompts = []
+        for position, chunks in zip(positions, _noun_chunks(clips), strict=True):
+            seed = _clip_seed(config.seed, request.step, position, _NOUNS)
+            prompts.append(draw_prompts(chunks, config.input.nouns, np.random.default_rng(seed)))
+        batch = _batch(clips, prompts, np.array(positions), tokeniser, config)
+        yield request.step, batch, _strings(clips["clip_id"])
+
+
+def eval_batches(
+    snapshot: Snapshot, tokeniser: Tokeniser, config: Config, batch: int
+) -> Iterator[tuple[Batch, list[ClipText]]]:
+    """Yields all clips in the snapshot's order, `batch` at a time.
+
+    The last batch is filled up with repetitions of the last clip, so that all have one shape:
+    only the first rows, as many as there are texts, count.
+
+    Raises:
+      SnapshotError: a record is damaged, or the snapshot does not suit the configuration.
+      ValueError: the vocabulary does not fit.
+    """
+    from trainer.data.decode import evaluation_clip
+
+    check_suits(snapshot, tokeniser, config)
+
+    def requests() -> Iterator[Request]:
+        for step, first in enumerate(range(0, len(snapshot), batch)):
+            records = np.minimum(np.arange(first, first + batch), len(snapshot) - 1)
+            yield Request(step, records, np.zeros((batch, 2), np.int64))
+
+    def decode(record: Any, _: Any) -> dict[str, Any]:
+        return evaluation_clip(record, config)
+
+    for request, clips in stream(snapshot, requests(), decode):
+        chunks = [clip_chunks[: config.input.nouns] for clip_chunks in _noun_chunks(clips)]
+        prompts = [[chunk.prompts[0] for chunk in clip_chunks] for clip_chunks in chunks]
+        columns = zip(
+            _strings(clips["clip_id"]),
+            _strings(clips["video_id"]),
+            clips["start_us"].tolist(),
+            clips["end_us"].tolist(),
+            _strings(clips["caption"]),
+            (tuple(chunk.text for chunk in clip_chunks) for clip_chunks in chunks),
+            strict=True,
+        )
+        texts = [ClipText(*row) for row in columns]
+        count = min(batch, len(snapshot) - request.step * batch)
+        yield _batch(clips, prompts, np.arange(batch), tokeniser, config), texts[:count]
+
+
+def check_suits(snapshot: Snapshot, tokeniser: Tokeniser, config: Config) -> None:
+    """Checks that a run of this configuration can read this snapshot with this vocabulary.
+
+    Raises:
+      SnapshotError: the snapshot has too few frames a clip, or no prompts.
+      ValueError: crops or vocabulary do not fit the model.
+    """
+    built = snapshot.manifest.config
+    if built.frames_per_clip < config.video.frames:
+        raise SnapshotError(
+            f"{snapshot.folder} has {built.frames_per_clip} frames a clip, the model wants "
+            f"{config.video.frames}: build the snapshot with --frames {config.video.frames}"
+        )
+    if not built.prompt_templates:
+        raise SnapshotError(f"{snapshot.folder} has no noun prompts: build the snapshot again")
+    smallest = config.input.short_side * min(1.0, *config.input.scale)
+    if smallest < config.video.resolution:
+        raise ValueError(
+            f"input: short_side {config.input.short_side} × scale {config.input.scale} gets below "
+            f"resolution {config.video.resolution}: nothing is left to crop"
+        )
+    if len(tokeniser.pieces) > config.text.vocabulary:
+        raise ValueError(
+            f"text: the vocabulary has {len(tokeniser.pieces)} pieces, the model "
+            f"{config.text.vocabulary}"
+        )
+
+
+def draw_prompts(
+    chunks: Sequence[clip_pb2.NounChunk], nouns: int, rng: np.random.Generator
+) -> list[str]:
+    """Draws at most `nouns` of a caption's noun chunks, and one prompt of each.
+
+    >>> chunk = clip_pb2.NounChunk(text="ring", prompts=["A video of a ring."])
+    >>> draw_prompts([chunk], nouns=2, rng=np.random.default_rng(0))
+    ['A video of a ring.']
+    """
+    drawn = rng.permutation(len(chunks))[:nouns]
+    return [chunks[i].prompts[rng.integers(len(chunks[i].prompts))] for i in drawn]
+
+
+def _clip_seed(seed: int, step: int, position: int, purpose: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, step, position], spawn_key=(purpose,))
+
+
+def _batch(
+    clips: dict[str, Any],
+    prompts: list[list[str]],
+    index: np.ndarray,
+    tokeniser: Tokeniser,
+    config: Config,
+) -> Batch:
+    nouns, tokens = config.input.nouns, config.text.tokens
+    caption_ids, caption_mask = tokeniser.encode(_strings(clips["caption"]), tokens)
+    # In place of a missing noun stands the empty text, [CLS] [SEP]: attention over no token at
+    # all would be undefined.
+    filled = [(clip_prompts + [""] * nouns)[:nouns] for clip_prompts in prompts]
+    noun_ids, noun_mask = tokeniser.encode([noun for clip in filled for noun in clip], tokens)
+    shape = (len(prompts), nouns, tokens)
+    return Batch(
+        frames=clips["frames"],
+        caption_ids=caption_ids,
+        caption_mask=caption_mask,
+        noun_ids=noun_ids.reshape(shape),
+        noun_mask=noun_mask.reshape(shape),
+        noun_valid=np.arange(nouns) < np.array([[len(clip)] for clip in prompts]),
+        index=index.astype(np.int32),
+    )
+
+
+def _noun_chunks(clips: dict[str, Any]) -> list[list[clip_pb2.NounChunk]]:
+    return [
+        [clip_pb2.NounChunk.FromString(chunk) for chunk in clip] for clip in clips["noun_chunks"]
+    ]
+
+
+def _strings(values: np.ndarray) -> list[str]:
+    return [value.decode() for value in values]

@@ -1,0 +1,130 @@
+"""From a serialised Clip to its fields and its frames at the model's size, in TensorFlow's graph.
+
+Everything here runs in tf.data's C++ threads: parsing, JPEG decoding, cropping, scaling.
+Training crops and flips at random, alike for all frames of a clip, as the clip's seed says;
+evaluation takes the centre. Source: METHOD section 1.
+"""
+
+from protos import contract
+from trainer.configs import config as configs
+from trainer.data.cpu_tensorflow import tf
+
+_DESCRIPTOR = b"bytes://" + contract.clip_descriptor()
+
+# Of the Clip, in the order in which they are asked for.
+_FIELDS = {
+    "clip_id": tf.string,
+    "video_id": tf.string,
+    "start_us": tf.int64,
+    "end_us": tf.int64,
+    "caption": tf.string,
+    "noun_chunks": tf.string,
+    "frames": tf.string,
+    "height": tf.int32,
+    "width": tf.int32,
+}
+_REPEATED = ("noun_chunks", "frames")
+
+# Bilinear scaling reads 2×2 pixels, which is enough down to this many source pixels for each
+# pixel made; antialiasing, three times as slow, is for more.
+_ANTIALIAS_ABOVE = 1.5
+
+
+def training_clip(
+    record: tf.Tensor, seed: tf.Tensor, config: configs.Config
+) -> dict[str, tf.Tensor]:
+    """Decodes one record with the random crop and flip of its seed.
+
+    The short side is scaled to `short_side` × U(`scale`) and `resolution`² pixels are taken at
+    random. Both happen in one go: the square of the source that this amounts to is cut out (whole
+    pixels) and scaled; where its side is `resolution` already, pixels stay exactly as decoded.
+
+    Args:
+      record: string [], a serialised Clip.
+      seed: int64 [2], the clip's own in this step.
+      config: the run's configuration.
+
+    Returns:
+      clip_id, video_id, caption: string []; start_us, end_us: int64 [];
+      noun_chunks: string [n], serialised NounChunks; frames: uint8 [T, R, R, 3].
+    """
+    clip = _parse(record)
+    draws = tf.random.stateless_uniform([4], seed)
+    height, width = clip.pop("height"), clip.pop("width")
+    low, high = config.input.scale
+    side = _side(height, width, low + (high - low) * draws[0], config)
+    top = tf.cast(draws[1] * tf.cast(height - side + 1, tf.float32), tf.int32)
+    left = tf.cast(draws[2] * tf.cast(width - side + 1, tf.float32), tf.int32)
+    frames = _frames(clip["frames"], top, left, side, config.video)
+    if config.input.flip:
+        frames = tf.cond(draws[3] < 0.5, lambda: tf.reverse(frames, [2]), lambda: frames)
+    return clip | {"frames": frames}
+
+
+def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.Tensor]:
+    """Decodes one record with the central crop at `short_side`; returns as `training_clip`."""
+    clip = _parse(record)
+    height, width = clip.pop("height"), clip.pop("width")
+    side = _side(height, width, 1.0, config)
+    top, left = (height - side) // 2, (width - side) // 2
+    return clip | {"frames": _frames(clip["frames"], top, left, side, config.video)}
+
+
+def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
+    counts, values = tf.io.decode_proto(
+        record,
+        "svilm.v1.Clip",
+        list(_FIELDS),
+        list(_FIELDS.values()),
+        descriptor_source=_DESCRIPTOR,
+    )
+    clip = dict(zip(_FIELDS, values, strict=True))
+    for place, name in enumerate(_FIELDS):
+        if name in _REPEATED:
+            clip[name] = tf.reshape(clip[name], [-1])[: counts[place]]
+        else:
+            clip[name] = tf.reshape(clip[name], [])
+    return clip
+
+
+def _side(
+    height: tf.Tensor, width: tf.Tensor, scale: tf.Tensor | float, config: configs.Config
+) -> tf.Tensor:
+    """Side, in pixels of the source, of the square that becomes `resolution`² pixels."""
+    short = tf.minimum(height, width)
+    scaled_short = config.input.short_side * scale
+    side = config.video.resolution * tf.cast(short, tf.float32) / scaled_short
+    return tf.clip_by_value(tf.cast(tf.round(side), tf.int32), 1, short)
+
+
+def _frames(
+    jpegs: tf.Tensor, top: tf.Tensor, left: tf.Tensor, side: tf.Tensor, video: configs.VideoConfig
+) -> tf.Tensor:
+    """T frames, evenly spread over those there are, cut at one place and scaled: [T, R, R, 3]."""
+    count = tf.size(jpegs)
+    # Without this the same frame would be taken twice, silently.
+    tf.debugging.assert_greater_equal(count, video.frames, "the record has too few frames")
+    # The middle one of each of T equal stretches.
+    picked = tf.gather(jpegs, (2 * tf.range(video.frames) + 1) * count // (2 * video.frames))
+
+    def cut(jpeg: tf.Tensor) -> tf.Tensor:
+        # Decoding whole and cutting then costs little more than decode_and_crop_jpeg, whose
+        # chroma differs along the cut. The accurate DCT is the one other decoders use.
+        image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
+        return tf.slice(image, [top, left, 0], tf.stack([side, side, 3]))
+
+    square = tf.map_fn(cut, picked, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+
+    def scaled(antialias: bool) -> tf.Tensor:
+        size = [video.resolution, video.resolution]
+        pixels = tf.image.resize(square, size, antialias=antialias)
+        return tf.cast(tf.round(pixels), tf.uint8)
+
+    frames = tf.case(
+        [
+            (tf.equal(side, video.resolution), lambda: square),
+            (side > int(_ANTIALIAS_ABOVE * video.resolution), lambda: scaled(antialias=True)),
+        ],
+        default=lambda: scaled(antialias=False),
+    )
+    return tf.ensure_shape(frames, [video.frames, video.resolution, video.resolution, 3])

@@ -1,0 +1,125 @@
+"""Reads, decodes and batches ahead of use: Python threads fetch bytes, tf.data does the rest.
+
+TensorFlow never calls back into Python here. A tf.data pipeline that drew its elements from a
+Python generator would hang at the interpreter's end when stopped half way, and hide errors.
+"""
+
+import collections
+import concurrent.futures
+import os
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from trainer.data.snapshot import Snapshot, SnapshotError
+
+# Batches read and decoded at once: two, so that one is read while another is decoded.
+_AT_ONCE = 2
+# Batches under way or waiting; with it memory is bounded.
+_AHEAD = 4
+
+
+class Request(NamedTuple):
+    """The records of one batch, or of a host's slice of it."""
+
+    step: int
+    records: Int64[np.ndarray, " b"]
+    seeds: Int64[np.ndarray, "b 2"]  # of each clip's augmentation
+
+
+def stream(
+    snapshot: Snapshot, requests: Iterable[Request], decode: Callable[..., dict[str, Any]]
+) -> Generator[tuple[Request, dict[str, Any]], None, None]:
+    """Yields each request with its decoded records, in order.
+
+    Closing the generator stops the reading.
+
+    Args:
+      snapshot: where the records are.
+      requests: what to read; drawn some batches ahead of use.
+      decode: graph function of (record: string [], seed: int64 [2]) to one clip's tensors by name.
+
+    Yields:
+      The request, and by name what `decode` returned, batched: NumPy arrays, or nested lists where
+      the length varies from clip to clip.
+
+    Raises:
+      SnapshotError: a record cannot be read or decoded, once all before its batch were yielded.
+    """
+    from trainer.data.cpu_tensorflow import tf
+
+    decode_batch = _graph(decode)
+
+    def load(request: Request) -> dict[str, Any]:
+        records = snapshot.read(request.records)
+        try:
+            fields = decode_batch(tf.constant(records), tf.constant(request.seeds))
+        except tf.errors.OpError as error:
+            raise _undecodable(snapshot, request, decode, error) from None
+        return {name: _plain(values.numpy()) for name, values in fields.items()}
+
+    ahead: collections.deque[tuple[Request, concurrent.futures.Future]] = collections.deque()
+    threads = concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "decode")
+    try:
+        for request in requests:
+            ahead.append((request, threads.submit(load, request)))
+            if len(ahead) == _AHEAD:
+                first, loaded = ahead.popleft()
+                yield first, loaded.result()
+        while ahead:
+            first, loaded = ahead.popleft()
+            yield first, loaded.result()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """A tf.data pipeline over the records of one batch, traced once."""
+    from trainer.data.cpu_tensorflow import tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    parallel = len(os.sched_getaffinity(0))
+
+    # There is no Python control flow to convert.
+    @tf.autograph.experimental.do_not_convert
+    def decode_batch(records: Any, seeds: Any) -> dict[str, Any]:
+        batched: Any = (
+            tf.data.Dataset.from_tensor_slices((records, seeds))
+            .map(decode, num_parallel_calls=parallel, deterministic=True)
+            .ragged_batch(tf.size(records, tf.int64))
+            .with_options(options)
+        )
+        return batched.get_single_element()
+
+    signature = [tf.TensorSpec([None], tf.string), tf.TensorSpec([None, 2], tf.int64)]
+    return tf.function(decode_batch, input_signature=signature).get_concrete_function()
+
+
+def _plain(values: Any) -> Any:
+    return values if isinstance(values, np.ndarray) else values.to_list()
+
+
+def _undecodable(
+    snapshot: Snapshot, request: Request, decode: Callable[..., dict[str, Any]], error: Exception
+) -> SnapshotError:
+    """Finds which record of a batch it was that made the graph fail, and says so."""
+    from trainer.data.cpu_tensorflow import tf
+
+    for record, seed in zip(request.records, request.seeds, strict=True):
+        (data,) = snapshot.read([int(record)])
+        try:
+            decode(tf.constant(data), tf.constant(seed))
+        except (tf.errors.OpError, ValueError) as cause:
+            where = snapshot.locate(int(record))
+            return SnapshotError(
+                f"shard {where.shard}, offset {where.offset}: clip {where.clip_id!r} cannot be "
+                f"decoded ({_first_line(cause)}): run svilm-pipelines verify, then build again"
+            )
+    return SnapshotError(f"step {request.step} cannot be decoded: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

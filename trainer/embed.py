@@ -1,0 +1,149 @@
+"""A trained model over a snapshot: clips and texts in, embeddings out as NumPy arrays."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
+
+from trainer.configs.config import Config
+from trainer.data.batches import ClipText, eval_batches
+from trainer.data.snapshot import Snapshot
+from trainer.data.stream import Request, stream
+from trainer.data.tokenise import Tokeniser
+from trainer.models.svilm import SViLM, normalise
+
+# Clips, and texts, encoded at once: enough to keep a device busy, little enough for a laptop.
+CLIPS_AT_ONCE = 32
+_TEXTS_AT_ONCE = 64
+
+Progress = Callable[[int, int], None]
+"""Called with the clips done so far and the clips in all."""
+
+
+class EncodedClips(NamedTuple):
+    """What the tasks need of n clips; clip and group embeddings are L2-normalised."""
+
+    clip: Float[np.ndarray, "n e"]  # f^v
+    groups: Float[np.ndarray, "n m e"]  # g^m
+    group_of: Int[np.ndarray, "n tokens"]  # the group that each video token is assigned to
+    share: Float[np.ndarray, "n tokens"]  # the token's soft assignment to that group
+    windows: Float[np.ndarray, "n nt d"]  # video tokens, averaged over space
+
+
+class Encoder:
+    """A model's two encoders, compiled, without Gumbel noise."""
+
+    def __init__(self, config: Config, tokeniser: Tokeniser, params: PyTree) -> None:
+        """Args: config, tokeniser, params: of a checkpoint."""
+        self.config = config
+        self.tokeniser = tokeniser
+        self.params = params
+
+    def clips(self, frames: UInt8[np.ndarray, "b t h w c"]) -> EncodedClips:
+        """Encodes clips; the batch's size is compiled for, so keep to one."""
+        return EncodedClips(*map(np.asarray, _encode_clips(self.params, frames, self.config)))
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
+        """Encodes captions (f^c) or prompted nouns (n^k); equal texts get equal embeddings."""
+        distinct = sorted(set(texts))
+        padded = distinct + [""] * (-len(distinct) % _TEXTS_AT_ONCE)
+        parts = []
+        for start in range(0, len(padded), _TEXTS_AT_ONCE):
+            some = padded[start : start + _TEXTS_AT_ONCE]
+            ids, mask = self.tokeniser.encode(some, self.config.text.tokens)
+            parts.append(np.asarray(_encode_texts(self.params, ids, mask, self.config)))
+        place = {text: row for row, text in enumerate(distinct)}
+        return np.concatenate(parts)[[place[text] for text in texts]]
+
+    def similarity(
+        self, captions: Sequence[str], clips: Float[np.ndarray, "n e"]
+    ) -> Float[np.ndarray, "q n"]:
+        """Cosines of captions and clips; rows of equal captions are equal to the last bit."""
+        distinct = sorted(set(captions))
+        cosines = self.texts(distinct) @ clips.T
+        place = {caption: row for row, caption in enumerate(distinct)}
+        return cosines[[place[caption] for caption in captions]]
+
+
+@partial(jax.jit, static_argnames="config")
+def _encode_clips(
+    params: PyTree, frames: UInt8[Array, "b t h w c"], config: Config
+) -> EncodedClips:
+    embedding: Any = SViLM(config).apply(
+        {"params": params}, normalise(frames, config.video), method="encode_video"
+    )
+    hard, soft = embedding.features.assignment
+    return EncodedClips(
+        clip=embedding.clip,
+        groups=embedding.groups,
+        group_of=jnp.argmax(hard, axis=1),
+        share=jnp.max(soft, axis=1),
+        windows=jnp.mean(embedding.features.tokens, axis=2),
+    )
+
+
+@partial(jax.jit, static_argnames="config")
+def _encode_texts(
+    params: PyTree, ids: Int[Array, "n l"], mask: Bool[Array, "n l"], config: Config
+) -> Float[Array, "n e"]:
+    embedding: Any = SViLM(config).apply({"params": params}, ids, mask, method="encode_text")
+    return embedding
+
+
+def concatenate(parts: Sequence[EncodedClips]) -> EncodedClips:
+    """Clips of several batches as one."""
+    return EncodedClips(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def frames_in_batches(
+    snapshot: Snapshot, encoder: Encoder, progress: Progress
+) -> Iterator[tuple[UInt8[np.ndarray, "b t h w c"], list[ClipText]]]:
+    """Yields the frames of all clips, in the snapshot's order, and what is known of them.
+
+    All batches have one size, so that the encoder compiles once: the last is filled up, and only
+    its first rows, as many as there are texts, count.
+
+    Raises:
+      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+    """
+    at_once, done = min(CLIPS_AT_ONCE, len(snapshot)), 0
+    for batch, texts in eval_batches(snapshot, encoder.tokeniser, encoder.config, at_once):
+        yield np.asarray(batch.frames), texts
+        done += len(texts)
+        progress(done, len(snapshot))
+
+
+def embed_clips(
+    snapshot: Snapshot, encoder: Encoder, progress: Progress
+) -> tuple[list[ClipText], EncodedClips]:
+    """Encodes every clip of a snapshot, in its order.
+
+    Raises:
+      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+    """
+    texts, parts = [], []
+    for frames, of_batch in frames_in_batches(snapshot, encoder, progress):
+        encoded = encoder.clips(frames)
+        parts.append(EncodedClips(*(array[: len(of_batch)] for array in encoded)))
+        texts.extend(of_batch)
+    return texts, concatenate(parts)
+
+
+def frames_of(
+    snapshot: Snapshot, records: Sequence[int], config: Config
+) -> UInt8[np.ndarray, "n t h w c"]:
+    """The frames of some records as the model sees them.
+
+    Raises:
+      SnapshotError: a record is damaged.
+    """
+    from trainer.data.decode import evaluation_clip
+
+    request = Request(0, np.asarray(records, np.int64), np.zeros((len(records), 2), np.int64))
+    for _, clips in stream(snapshot, [request], lambda record, _: evaluation_clip(record, config)):
+        return clips["frames"]
+    raise AssertionError("a request was not answered")

@@ -1,0 +1,173 @@
+"""Pre-training: batches in, updates made, metrics written, checkpoints kept."""
+
+import collections
+import contextlib
+import math
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from types import FrameType
+
+import jax
+
+from trainer import run_folder
+from trainer.checkpoint import Checkpoints
+from trainer.configs.config import Config
+from trainer.data import order
+from trainer.data.batches import train_batches
+from trainer.data.snapshot import Snapshot
+from trainer.data.tokenise import Tokeniser
+from trainer.metrics import Metrics
+from trainer.optimiser import learning_rate
+from trainer.step import TrainState, init_state, train_step
+
+# Steps that the device may be behind: enough that it never waits for Python, and few enough that
+# batches do not pile up in its memory.
+_STEPS_AHEAD = 2
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot start, or cannot go on."""
+
+
+def pretrain(
+    config: Config,
+    snapshot: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    vocabulary: str | os.PathLike[str] | None = None,
+) -> signal.Signals | None:
+    """Trains a model, or continues to; saves its last state as a checkpoint.
+
+    The losses of a run that was interrupted at any point and continued are those of one that was
+    not, to the last bit on a CPU: batches and noise follow from (seed, step).
+
+    Args:
+      config: the run's.
+      snapshot: folder of the clips to train on.
+      run: folder of the run, made if it is not there, continued if it is (see run_folder.py).
+      vocabulary: BERT vocab.txt, or None to train one on the captions.
+
+    Returns:
+      The signal that ended it early, or None.
+
+    Raises:
+      TrainingError: batch, crop or vocabulary do not fit the snapshot; the device's memory does
+        not hold the step; or the loss is no longer a finite number.
+      RunError: the folder's run was started with something else.
+      SnapshotError, VocabularyError, CheckpointError: what they say.
+    """
+    clips, run = Snapshot.open(snapshot), pathlib.Path(run)
+    try:
+        steps = order.total_steps(len(clips), config.batch, config.epochs, config.max_steps)
+        vocabulary = None if vocabulary is None else pathlib.Path(vocabulary)
+        config, tokeniser = run_folder.start_or_continue(run, config, clips, vocabulary)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+
+    with Checkpoints(run) as checkpoints:
+        last = checkpoints.latest()
+        if last == steps:
+            return None
+        if last is None:
+            state = jax.jit(partial(init_state, config, steps))()
+        else:
+            state = checkpoints.restore(last, config, steps)
+        with Metrics(run, start=last or 0, steps=steps) as metrics:
+            try:
+                return _train(state, clips, tokeniser, config, steps, checkpoints, metrics)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                raise TrainingError(
+                    f"a step with batch {config.batch} does not fit the device's memory: use "
+                    "--set batch=… with a smaller one"
+                ) from error
+
+
+def _train(
+    state: TrainState,
+    snapshot: Snapshot,
+    tokeniser: Tokeniser,
+    config: Config,
+    steps: int,
+    checkpoints: Checkpoints,
+    metrics: Metrics,
+) -> signal.Signals | None:
+    start = int(state.step)
+    schedule = learning_rate(config.optimiser, steps)
+    batches = train_batches(snapshot, tokeniser, config, start_step=start)
+    in_flight: collections.deque[jax.Array] = collections.deque()
+    waited, logged, logged_at = 0.0, start, time.monotonic()
+
+    with contextlib.closing(batches), _caught_signals() as signals:
+        for done in range(start + 1, steps + 1):
+            began = time.monotonic()
+            _, batch, _ = next(batches)
+            waited += time.monotonic() - began
+            state, measured = train_step(state, jax.device_put(batch), config=config, steps=steps)
+            in_flight.append(measured["loss"])
+            if len(in_flight) > _STEPS_AHEAD:
+                jax.block_until_ready(in_flight.popleft())
+            metrics.progress(done)
+
+            ends = done == steps or bool(signals)
+            saves = ends or done % config.checkpoint_every == 0
+            logs = done in (1, steps) or done % config.log_every == 0
+            if logs or saves:
+                values = {name: float(value) for name, value in measured.items()}
+                _check_finite(values["loss"], done, checkpoints.latest())
+            if logs:
+                now = time.monotonic()
+                elapsed = now - logged_at
+                metrics.write(
+                    done,
+                    {
+                        "epoch": (done - 1) // order.steps_per_epoch(len(snapshot), config.batch),
+                        "loss": values["loss"],
+                    }
+                    | values
+                    | {
+                        "learning_rate": float(schedule(done - 1)),
+                        "clips_per_second": (done - logged) * config.batch / elapsed,
+                        "input_wait": waited / elapsed,
+                    },
+                )
+                waited, logged, logged_at = 0.0, done, now
+            if saves:
+                checkpoints.save(state)
+            if ends:
+                break
+    return signal.Signals(signals[0]) if signals and done < steps else None
+
+
+def _check_finite(loss: float, step: int, checkpoint: int | None) -> None:
+    if not math.isfinite(loss):
+        kept = "no checkpoint was saved" if checkpoint is None else f"step {checkpoint} is kept"
+        raise TrainingError(
+            f"the loss is {loss} at step {step} ({kept}): train again into another folder with a "
+            "lower optimiser.learning_rate"
+        )
+
+
+@contextlib.contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that a step is finished and saved; a second one kills."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nsvilm-train: saving a checkpoint; once more to stop without\n")
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

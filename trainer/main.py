@@ -1,0 +1,189 @@
+"""svilm-train: the command line. Thin: what the commands do is in the modules they call."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from trainer.arguments import count
+from trainer.commands import add_evaluate, add_report, add_search
+from trainer.configs import PRESETS
+
+PROGRAM = "svilm-train"
+
+_PRETRAIN_EPILOG = """\
+RUN is then the run: config.json, vocab.txt, metrics.jsonl (a JSON object a logged step),
+tensorboard/ and checkpoints/. The same command again continues it from its last checkpoint, as
+if it had never stopped; with other settings it is refused.
+
+Ctrl-C or SIGTERM ends the step under way, saves a checkpoint and stops; a second one stops at
+once. Exit status: 0 trained to the end, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by
+SIGTERM.
+
+Any field of the configuration can be set, by its name in config.json:
+  --set batch=64 --set video.width=128 --set video.grouping_after=2,4 --set input.flip=false
+
+example:
+  svilm-train pretrain --preset tiny --snapshot snapshots/train --out runs/first
+"""
+
+
+class CommandError(Exception):
+    """Ends the program with one line on stderr."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see `{self.prog} --help`)", 2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+      0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C, 143 on SIGTERM.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        return arguments.command(arguments)
+    except CommandError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("trainer", "protos")):
+            raise
+        print(f"{PROGRAM}: error: {error}: install svilm[trainer]", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not isinstance(error, _foreseeable()):
+            raise
+        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Trains S-ViLM on snapshots of captioned clips, and uses what it learned.",
+        epilog=f"`{PROGRAM} COMMAND --help` explains a command and gives an example.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_pretrain(commands)
+    add_evaluate(commands)
+    add_search(commands)
+    add_report(commands)
+    return parser
+
+
+def _foreseeable() -> tuple[type[Exception], ...]:
+    """What may go wrong without a fault in the program; imported only once something did."""
+    from trainer.checkpoint import CheckpointError
+    from trainer.commands import OutputError
+    from trainer.data.snapshot import SnapshotError
+    from trainer.data.tokenise import VocabularyError
+    from trainer.evaluate import EvaluationError
+    from trainer.loop import TrainingError
+    from trainer.run_folder import RunError
+    from trainer.tasks.temporal import TemporalError
+    from trainer.tasks.truth import TruthError
+
+    return (
+        CheckpointError,
+        EvaluationError,
+        OSError,
+        OutputError,
+        RunError,
+        SnapshotError,
+        TemporalError,
+        TrainingError,
+        TruthError,
+        VocabularyError,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+# --- pretrain ---
+
+
+def add_pretrain(commands: Any) -> None:
+    """Adds `svilm-train pretrain`."""
+    parser = commands.add_parser(
+        "pretrain",
+        help="train a model on a snapshot, or continue to",
+        description="Trains S-ViLM on a snapshot, or continues a run that was interrupted.",
+        epilog=_PRETRAIN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_pretrain)
+    parser.add_argument(
+        "--preset",
+        required=True,
+        choices=PRESETS,
+        help="sizes and recipe to start from. tiny: for Shapes, minutes on two cores; paper: "
+        "ViT-B/16×2 and BERT-base, 32 frames of 224² pixels, batch 1024, for a pod",
+    )
+    parser.add_argument(
+        "--snapshot", required=True, metavar="DIR", help="what `svilm-pipelines build` wrote"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="RUN", help="folder of the run, new or to be continued"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        help="a BERT vocab.txt (default: WordPieces trained on the snapshot's captions and "
+        "prompts, text.vocabulary of them at most)",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=count(1),
+        metavar="N",
+        help="stop after N steps, the learning rate's schedule ending there (default: as many as "
+        "the preset's epochs have)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="FIELD=VALUE",
+        help="set a field of the configuration; may be repeated",
+    )
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from trainer.configs.overrides import OverrideError, override
+
+    settings = list(arguments.settings)
+    if arguments.max_steps is not None:
+        settings.append(f"max_steps={arguments.max_steps}")
+    try:
+        config = override(PRESETS[arguments.preset], settings)
+    except OverrideError as error:
+        raise CommandError(f"--set: {error}", 2) from None
+
+    from trainer import loop
+
+    stopped_by = loop.pretrain(config, arguments.snapshot, arguments.out, arguments.vocabulary)
+    if stopped_by is not None:
+        print(f"pretrain: stopped; the same command continues {arguments.out}", file=sys.stderr)
+        return 128 + stopped_by
+    print(f"pretrain: {arguments.out} is trained to its end")
+    return 0

@@ -1,0 +1,126 @@
+"""What a training run measures: on the terminal, in metrics.jsonl, and for TensorBoard."""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+_BAR = 24  # characters
+_BAR_EVERY_S = 0.2
+
+
+class Metrics:
+    """Writes a run's metrics; a context manager.
+
+    After a restart both records go on as if the steps that were lost had never been measured:
+    metrics.jsonl is cut back to the checkpoint, and TensorBoard is told to forget the rest.
+    """
+
+    def __init__(self, run: pathlib.Path, start: int, steps: int) -> None:
+        """Args: run: its folder. start: updates made so far. steps: of the whole run."""
+        # The events' writer imports TensorFlow by itself, but not with these settings.
+        import trainer.data.cpu_tensorflow  # noqa: F401
+
+        self._start, self._steps = start, steps
+        path = run / "metrics.jsonl"
+        self._seconds_before = _cut(path, start)
+        self._lines = path.open("a")
+        self._events = EventFileWriter(str(run / "tensorboard"))
+        restarted = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._events.add_event(
+            event_pb2.Event(step=start + 1, wall_time=time.time(), session_log=restarted)
+        )
+        self._terminal = sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._shown = 0.0
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._clear()
+        self._lines.close()
+        self._events.close()
+
+    def progress(self, step: int) -> None:
+        """Moves the bar, if there is a terminal."""
+        now = time.monotonic()
+        if not self._terminal or now - self._shown < _BAR_EVERY_S:
+            return
+        self._shown = now
+        filled = _BAR * step // self._steps
+        bar = "█" * filled + "·" * (_BAR - filled)
+        left = round((now - self._began) / max(step - self._start, 1) * (self._steps - step))
+        sys.stderr.write(
+            f"\r\x1b[2Kpretrain {bar} {step:,}/{self._steps:,} steps, "
+            f"{left // 60}:{left % 60:02d} left"
+        )
+        sys.stderr.flush()
+
+    def write(self, step: int, values: dict[str, int | float]) -> None:
+        """Records the metrics of one step.
+
+        Args:
+          step: updates made, this one included.
+          values: by name.
+        """
+        seconds = self._seconds_before + time.monotonic() - self._began
+        record = {"step": step} | values | {"seconds": round(seconds, 3)}
+        self._lines.write(json.dumps({key: _json(value) for key, value in record.items()}) + "\n")
+        self._lines.flush()
+        self._events.add_event(
+            event_pb2.Event(
+                step=step,
+                wall_time=time.time(),
+                summary=summary_pb2.Summary(
+                    value=[
+                        summary_pb2.Summary.Value(tag=name, simple_value=value)
+                        for name, value in values.items()
+                    ]
+                ),
+            )
+        )
+        self._clear()
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        print(f"step {step:,}/{self._steps:,}  {shown}", file=sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if self._terminal:
+            sys.stderr.write("\r\x1b[2K")
+
+
+def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The metrics of a run, a dictionary for each step that was logged.
+
+    A line that a killed process left unfinished is left out. Numbers that were not finite are None.
+    """
+    path = pathlib.Path(run) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole_lines = path.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in whole_lines]
+
+
+def _cut(path: pathlib.Path, step: int) -> float:
+    """Removes what was measured after `step`; returns the seconds trained until there."""
+    kept = [record for record in read(path.parent) if record["step"] <= step]
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    os.replace(unfinished, path)
+    return kept[-1]["seconds"] if kept else 0.0
+
+
+def _json(value: int | float) -> int | float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""The model: video encoder, grouping blocks, text encoder, and S-ViLM made of them."""

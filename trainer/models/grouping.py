@@ -1,0 +1,74 @@
+"""The grouping block: group tokens gather the video tokens assigned to them (appendix A.2)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from trainer.models.transformer import Dense, Mlp, gelu
+
+
+class Assignment(NamedTuple):
+    """Which group each video token belongs to; both sum to 1 over groups."""
+
+    hard: Float[Array, "b m n"]
+    soft: Float[Array, "b m n"]
+
+
+def assign(logits: Float[Array, "b m n"], noise: Float[Array, "b m n"] | None = None) -> Assignment:
+    """Assigns each token to one group: softmax over groups, hardened to one-hot.
+
+    With Gumbel `noise` (training) gradients pass straight through to the soft assignment;
+    without (evaluation) it is the plain argmax. Source: appendix A.2; METHOD section 3, step 2.
+
+    >>> assign(jnp.array([[[2.0, 0.0], [1.0, 3.0]]])).hard.tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
+    """
+    soft = jax.nn.softmax(logits if noise is None else logits + noise, axis=-2)
+    groups = logits.shape[-2]
+    hard = jax.nn.one_hot(jnp.argmax(soft, axis=-2), groups, axis=-2, dtype=soft.dtype)
+    if noise is not None:
+        hard = hard - stop_gradient(soft) + soft
+    return Assignment(hard, soft)
+
+
+def gather(
+    assignment: Float[Array, "b m n"], values: Float[Array, "b n d"]
+) -> Float[Array, "b m d"]:
+    """Each group's sum of values over its size + 1, so that an empty group gathers 0.
+
+    Source: METHOD section 3, step 3 (GroupViT's `+1`).
+    """
+    sizes = jnp.sum(assignment, axis=-1, keepdims=True)
+    return jnp.einsum("bmn,bnd->bmd", assignment, values) / (sizes + 1.0)
+
+
+class GroupingBlock(nn.Module):
+    """Updates group tokens from video tokens; the video tokens pass on unchanged."""
+
+    norm_eps: float
+
+    @nn.compact
+    def __call__(
+        self,
+        groups: Float[Array, "b m d"],
+        tokens: Float[Array, "b n d"],
+        noise: Float[Array, "b m n"] | None,
+    ) -> tuple[Float[Array, "b m d"], Assignment]:
+        width = groups.shape[-1]
+        g = nn.LayerNorm(self.norm_eps, name="norm_groups")(groups)
+        x = nn.LayerNorm(self.norm_eps, name="norm_tokens")(tokens)
+        q = Dense(width, name="query")(g)
+        k = Dense(width, name="key")(x)
+        v = Dense(width, name="value")(x)
+        logits = jnp.einsum("bmd,bnd->bmn", q, k) * width**-0.5
+        assignment = assign(logits, noise)
+        gathered = gather(assignment.hard, v)
+        # Starts at zero, so that grouping starts as a no-op on the group tokens.
+        groups = groups + nn.Dense(width, kernel_init=nn.initializers.zeros, name="out")(gathered)
+        mlp = Mlp(4 * width, gelu("tanh"), name="mlp")
+        groups = groups + mlp(nn.LayerNorm(self.norm_eps, name="norm_mlp")(groups))
+        return groups, assignment

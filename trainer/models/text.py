@@ -1,0 +1,46 @@
+"""The text encoder: BERT (Devlin et al. 2019), as its published checkpoints are built."""
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from trainer.configs.config import TextConfig
+from trainer.models.transformer import Mlp, SelfAttention, gelu, normal_init
+
+
+class Block(nn.Module):
+    """A post-norm transformer layer."""
+
+    config: TextConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
+        c = self.config
+        attended = SelfAttention(c.heads, name="attention")(x, mask)
+        x = nn.LayerNorm(c.norm_eps, name="norm_attention")(x + attended)
+        hidden = Mlp(c.mlp_width, gelu("erf"), name="mlp")(x)
+        return nn.LayerNorm(c.norm_eps, name="norm_mlp")(x + hidden)
+
+
+class TextEncoder(nn.Module):
+    """WordPiece ids in, the last hidden state out; its place 0 is [CLS]."""
+
+    config: TextConfig
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
+        """Encodes padded sequences.
+
+        Args:
+          ids: [B, L] WordPiece ids.
+          mask: [B, L], False at padding.
+        """
+        c = self.config
+        words = self.param("words", normal_init, (c.vocabulary, c.width))
+        positions = self.param("positions", normal_init, (c.positions, c.width))
+        # One sentence a sequence, so of the two token types only the first is used.
+        types = self.param("types", normal_init, (2, c.width))
+        x = words[ids] + positions[None, : ids.shape[1]] + types[None, :1]
+        x = nn.LayerNorm(c.norm_eps, name="norm")(x)
+        for layer in range(1, c.layers + 1):
+            x = Block(c, name=f"layer_{layer}")(x, mask)
+        return x

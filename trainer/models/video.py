@@ -1,0 +1,107 @@
+"""The video encoder: a ViT over tubelets with group tokens and grouping blocks (section 4.2)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import random
+from jaxtyping import Array, Float, Key
+
+from trainer.configs.config import VideoConfig
+from trainer.models.grouping import Assignment, GroupingBlock
+from trainer.models.transformer import Mlp, SelfAttention, gelu, normal_init
+
+
+class VideoFeatures(NamedTuple):
+    """What the encoder says of a clip; D-wide, before the joint projection."""
+
+    tokens: Float[Array, "b nt s d"]  # video tokens, after the final norm
+    groups: Float[Array, "b m d"]  # group tokens, after their own final norm
+    assignment: Assignment  # of the last grouping block, over n = nt·s tokens
+
+
+def tubelets(
+    pixels: Float[Array, "b t h w c"], length: int, patch: int
+) -> Float[Array, "b nt s p"]:
+    """Cuts a clip into tubelets of `length` frames by `patch`² pixels, flattened.
+
+    Each is in the order (t, h, w, c), so that one Dense layer equals a 3-D convolution.
+
+    >>> tubelets(jnp.zeros((1, 4, 32, 32, 3)), 2, 16).shape
+    (1, 2, 4, 1536)
+    """
+    b, t, h, w, c = pixels.shape
+    x = pixels.reshape(b, t // length, length, h // patch, patch, w // patch, patch, c)
+    x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(b, t // length, (h // patch) * (w // patch), length * patch * patch * c)
+
+
+def gumbel_noise(
+    keys: Key[Array, " b"], block: int, groups: int, tokens: int
+) -> Float[Array, "b m n"]:
+    """Gumbel noise for a grouping block, each clip's from its own key."""
+
+    def of_clip(key: Key[Array, ""]) -> Float[Array, "m n"]:
+        return random.gumbel(random.fold_in(key, block), (groups, tokens))
+
+    return jax.vmap(of_clip)(keys)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer."""
+
+    config: VideoConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        c = self.config
+        x = x + SelfAttention(c.heads, c.attention_block, name="attention")(
+            nn.LayerNorm(c.norm_eps, name="norm_attention")(x)
+        )
+        mlp = Mlp(c.mlp_width, gelu(c.gelu), name="mlp")
+        return x + mlp(nn.LayerNorm(c.norm_eps, name="norm_mlp")(x))
+
+
+class VideoEncoder(nn.Module):
+    """Joint space-time attention over video tokens and learned group tokens."""
+
+    config: VideoConfig
+
+    @nn.compact
+    def __call__(
+        self, pixels: Float[Array, "b t h w c"], keys: Key[Array, " b"] | None
+    ) -> VideoFeatures:
+        """Encodes normalised pixels.
+
+        Args:
+          pixels: [B, T, H, W, C], normalised as the checkpoint wants (`normalise`).
+          keys: one a clip for the Gumbel noise of training; None in evaluation.
+        """
+        c = self.config
+        x = tubelets(pixels, c.tubelet, c.patch)
+        x = nn.Dense(c.width, kernel_init=nn.initializers.xavier_uniform(), name="embed")(x)
+        b, windows, patches, width = x.shape
+        x = x.reshape(b, windows * patches, width)
+        count = x.shape[1]
+        positions = self.param("positions", normal_init, (count, width))
+        x = x + positions[None]
+        g = self.param("group_tokens", normal_init, (c.group_tokens, width))
+        g = jnp.broadcast_to(g[None], (b, c.group_tokens, width))
+
+        assignment = None
+        for layer in range(1, c.layers + 1):
+            joined = Block(c, name=f"layer_{layer}")(jnp.concatenate([x, g], axis=1))
+            x, g = joined[:, :count], joined[:, count:]
+            if layer in c.grouping_after:
+                noise = None
+                if keys is not None:
+                    noise = gumbel_noise(keys, layer, c.group_tokens, count)
+                g, assignment = GroupingBlock(c.norm_eps, name=f"grouping_{layer}")(g, x, noise)
+        assert assignment is not None  # VideoConfig: the last layer groups
+
+        return VideoFeatures(
+            tokens=nn.LayerNorm(c.norm_eps, name="norm")(x).reshape(b, windows, patches, width),
+            groups=nn.LayerNorm(c.norm_eps, name="norm_groups")(g),
+            assignment=assignment,
+        )

@@ -1,0 +1,263 @@
+"""Drawings for the report: inline SVG and pictures as data URIs, in colours of its style sheet."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from trainer.tasks.grounding import Point
+
+_WEBP_QUALITY = 78
+# A film's pictures are no larger, and no more, than its place on the page can show.
+_FILM_SIDE, _FILM_FRAMES = 112, 16
+
+
+class Series(NamedTuple):
+    """One line of a chart; a value that is not finite leaves a gap."""
+
+    name: str
+    colour: str  # a custom property of the style sheet, such as "--blue"
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+class Bar(NamedTuple):
+    """One bar among others of the same unit."""
+
+    name: str
+    value: float | None  # None: was not measured
+    text: str
+    ours: bool = False
+
+
+def escape(text: object) -> str:
+    """Text as HTML shows it, in an attribute's quotes too."""
+    return html.escape(str(text))
+
+
+def section(heading: str, sentence: str, body: str) -> str:
+    """A part of the page under its heading; the sentence says what one sees."""
+    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}</section>"
+
+
+def percent(share: float | None, unit: str = "") -> str:
+    """A share as a percentage.
+
+    >>> percent(0.125, " %"), percent(None)
+    ('12.5 %', '–')
+    """
+    return "–" if share is None else f"{100 * share:.1f}{unit}"
+
+
+def picture(pixels: UInt8[np.ndarray, "h w c"], *, lossless: bool = False) -> str:
+    """An image as a data URI, in WebP.
+
+    >>> picture(np.zeros((2, 2, 3), np.uint8))[:16]
+    'data:image/webp;'
+    """
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "webp", quality=_WEBP_QUALITY, lossless=lossless, method=6)
+    return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def film(frames: UInt8[np.ndarray, "t h w c"], seconds: float, alt: str) -> str:
+    """A clip that plays over and over: its frames side by side, moved by the style sheet.
+
+    Args:
+      frames: the clip.
+      seconds: how long it lasts.
+      alt: what it shows, in words.
+    """
+    count = min(len(frames), _FILM_FRAMES)
+    picked = frames[(2 * np.arange(count) + 1) * len(frames) // (2 * count)]
+    side = min(_FILM_SIDE, picked.shape[1])
+    if side < picked.shape[1]:
+        scaled = [Image.fromarray(frame).resize((side, side)) for frame in picked]
+        picked = np.stack([np.asarray(frame) for frame in scaled])
+    strip = np.concatenate(list(picked), axis=1)
+    return (
+        f'<div class="film"><img src="{picture(strip)}" alt="{escape(alt)}" '
+        f'width="{side * count}" height="{side}" '
+        f'style="--frames:{count};--seconds:{min(max(seconds, 1.0), 8.0):.2f}s"></div>'
+    )
+
+
+def strip(frames: UInt8[np.ndarray, "n h w c"], overlay: str, alt: str) -> str:
+    """Frames side by side with an SVG over them, in units of one frame's side."""
+    cuts = "".join(f"M{place} 0v1" for place in range(1, len(frames)))
+    pixels = np.concatenate(list(frames), axis=1)
+    height, width = pixels.shape[:2]
+    return (
+        f'<div class="strip"><img src="{picture(pixels)}" alt="{escape(alt)}" width="{width}" '
+        f'height="{height}"><svg viewBox="0 0 {len(frames)} 1" preserveAspectRatio="none" '
+        f'aria-hidden="true">{overlay}<path class="cut" d="{cuts}"/></svg></div>'
+    )
+
+
+def claimed(mask: Bool[np.ndarray, "n rows columns"]) -> str:
+    """Over a strip: dims the patches that are not in the mask, and outlines those that are."""
+    dimmed, edges = [], []
+    for frame, of_frame in enumerate(mask):
+        rows, columns = of_frame.shape
+        high, wide = 1 / rows, 1 / columns
+        around = np.pad(of_frame, 1)
+        for row, column in np.ndindex(rows, columns):
+            x, y = frame + column * wide, row * high
+            if not of_frame[row, column]:
+                dimmed.append(f"M{x:.4g} {y:.4g}h{wide:.4g}v{high:.4g}h{-wide:.4g}z")
+                continue
+            if not around[row, column + 1]:
+                edges.append(f"M{x:.4g} {y:.4g}h{wide:.4g}")
+            if not around[row + 2, column + 1]:
+                edges.append(f"M{x:.4g} {y + high:.4g}h{wide:.4g}")
+            if not around[row + 1, column]:
+                edges.append(f"M{x:.4g} {y:.4g}v{high:.4g}")
+            if not around[row + 1, column + 2]:
+                edges.append(f"M{x + wide:.4g} {y:.4g}v{high:.4g}")
+    return f'<path class="dim" d="{"".join(dimmed)}"/><path class="edge" d="{"".join(edges)}"/>'
+
+
+def target(point: Point) -> str:
+    """Over a strip: where the model points."""
+    x, y = point.window + point.x, point.y
+    return (
+        f'<circle class="halo" cx="{x:.4g}" cy="{y:.4g}" r="0.075"/>'
+        f'<circle class="target" cx="{x:.4g}" cy="{y:.4g}" r="0.075"/>'
+    )
+
+
+def box(frame: int, mask: Bool[np.ndarray, "h w"]) -> str:
+    """Over a strip: the rectangle around a mask in a frame, if anything of it shows.
+
+    >>> box(1, np.array([[False, False], [False, True]]))
+    '<rect class="truth" x="1.5" y="0.5" width="0.5" height="0.5"/>'
+    """
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return ""
+    return (
+        f'<rect class="truth" x="{frame + columns[0] / width:.4g}" y="{rows[0] / height:.4g}" '
+        f'width="{(columns[-1] - columns[0] + 1) / width:.4g}" '
+        f'height="{(rows[-1] - rows[0] + 1) / height:.4g}"/>'
+    )
+
+
+def matrix(values: Float[np.ndarray, "n n"], mask: Bool[np.ndarray, " n"], low: float) -> str:
+    """A similarity matrix as cells between `low` and 1, framed by whose window each one is."""
+    count = len(values)
+    sides = "".join(
+        f'<rect class="{"pasted" if pasted else "around"}" {place}/>'
+        for j, pasted in enumerate(mask)
+        for place in (
+            f'x="{j + 0.04}" y="-0.5" width="0.92" height="0.3"',
+            f'x="-0.5" y="{j + 0.04}" width="0.3" height="0.92"',
+        )
+    )
+    cells = "".join(
+        f'<rect x="{j}" y="{i}" width="1.02" height="1.02" '
+        f'fill-opacity="{min(max((values[i, j] - low) / (1 - low), 0.0), 1.0):.3f}">'
+        f"<title>windows {i + 1} and {j + 1}: {values[i, j]:.3f}</title></rect>"
+        for i in range(count)
+        for j in range(count)
+    )
+    return (
+        f'<svg class="matrix" viewBox="-0.6 -0.6 {count + 0.7} {count + 0.7}" role="img" '
+        f'aria-label="similarity of each pair of windows">{sides}<g class="cells">{cells}</g></svg>'
+    )
+
+
+def bars(rows: Sequence[Bar], most: float) -> str:
+    """Horizontal bars on a common scale, 0 to `most`."""
+    lines = []
+    for row in rows:
+        share = 0.0 if row.value is None else min(max(row.value / most, 0.0), 1.0)
+        lines.append(
+            f'<div class="bar{" ours" if row.ours else ""}"><span>{escape(row.name)}</span>'
+            f'<i><b style="width:{100 * share:.2f}%"></b></i><em>{escape(row.text)}</em></div>'
+        )
+    return f'<div class="bars">{"".join(lines)}</div>'
+
+
+def smooth(values: Sequence[float], span: int) -> list[float]:
+    """A running mean over the last `span` values that are finite.
+
+    >>> smooth([1.0, 3.0, math.nan, 5.0], span=2)
+    [1.0, 2.0, 3.0, 5.0]
+    """
+    means = []
+    for end in range(1, len(values) + 1):
+        finite = [value for value in values[max(end - span, 0) : end] if math.isfinite(value)]
+        means.append(sum(finite) / len(finite) if finite else math.nan)
+    return means
+
+
+_WIDTH, _HEIGHT = 420, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 12, 26
+
+
+def lines(series: Sequence[Series], label: str, *, from_zero: bool = True) -> str:
+    """A line chart: each series as measured, faint, and its running mean over it."""
+    xs = [x for one in series for x in one.x]
+    ys = [y for one in series for y in one.y if math.isfinite(y)]
+    if not xs or not ys:
+        return '<p class="none">nothing was logged</p>'
+    x_ticks = ticks(min(0.0, *xs), max(xs))
+    y_ticks = ticks(min(0.0, *ys) if from_zero else min(ys), max(ys))
+    x_low, x_high = min(0.0, *xs), max(*xs, x_ticks[0] + 1)
+    y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
+
+    def across(x: float) -> float:
+        return _LEFT + (x - x_low) / (x_high - x_low) * (_WIDTH - _LEFT - _RIGHT)
+
+    def down(y: float) -> float:
+        return _HEIGHT - _BOTTOM - (y - y_low) / (y_high - y_low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = []
+    for tick in y_ticks:
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{down(tick):.1f}" '
+            f'y2="{down(tick):.1f}"/><text x="{_LEFT - 7}" y="{down(tick) + 4:.1f}" '
+            f'text-anchor="end">{tick:g}</text>'
+        )
+    for tick in x_ticks:
+        parts.append(
+            f'<text x="{across(tick):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{tick:g}</text>'
+        )
+    for one in series:
+        averaged = smooth(one.y, span=max(len(one.y) // 20, 1))
+        for kind, values in (("raw", one.y), ("mean", averaged)):
+            path = _path([(across(x), down(y)) for x, y in zip(one.x, values, strict=True)])
+            parts.append(f'<path class="{kind}" style="stroke:var({one.colour})" d="{path}"/>')
+    return (
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`, about four steps.
+
+    >>> ticks(0.0, 400.0)
+    [0.0, 100.0, 200.0, 300.0, 400.0]
+    """
+    rough = max(high - low, 1e-9) / 4
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = unit * min((1, 2, 5, 10), key=lambda size: abs(size * unit - rough))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 10) + 0.0 for number in range(first, last + 1)]
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    commands, drawing = [], False
+    for x, y in points:
+        if math.isfinite(y):
+            commands.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
+        drawing = math.isfinite(y)
+    return "".join(commands)

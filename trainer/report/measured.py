@@ -1,0 +1,161 @@
+"""The report's numbers: figures against their references, training curves, snapshots."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from protos.v1 import manifest_pb2
+from trainer.evaluate import Metrics
+from trainer.report import drawing
+from trainer.report.drawing import Bar, Series, escape
+from trainer.report.subject import Subject
+
+# --- figures against their references ---
+
+
+def headline(metrics: Metrics) -> str:
+    """The main figures, each beside what it must beat."""
+    shot, controls, times = metrics["zero_shot"], metrics["controls"], metrics["temporal"]
+    forward = shot["t2v"]
+    tiles = [
+        _tile(
+            "Finds the clip",
+            f"{forward['R@1']:.1f}<small> %</small>",
+            f"of captions find their own clip first among {shot['n']:,}; "
+            f"{forward['R@5']:.0f} % among the first five.",
+            [
+                Bar("whole clip", forward["R@1"], f"{forward['R@1']:.1f}", ours=True),
+                Bar(
+                    "its middle frame", controls["single_frame"], f"{controls['single_frame']:.1f}"
+                ),
+                Bar("grey frames", controls["blank_frames"], f"{controls['blank_frames']:.1f}"),
+                Bar("chance", 100 / shot["n"], f"{100 / shot['n']:.1f}"),
+            ],
+        )
+    ]
+    if pointing := metrics["grounding"]:
+        rows = [
+            ("named object", pointing["pointing_accuracy"], True),
+            ("another object", pointing["other_object"], False),
+            ("chance: its area", pointing["chance"], False),
+        ]
+        tiles.append(
+            _tile(
+                "Points at the thing",
+                drawing.percent(pointing["pointing_accuracy"], "<small> %</small>"),
+                "of nouns: the surest patch of the noun's group lies on the object it names.",
+                [Bar(name, value, drawing.percent(value), ours) for name, value, ours in rows],
+            )
+        )
+    rows = [
+        ("this run", times["window_accuracy"], True),
+        ("no temporal loss", times["no_temporal_loss"], False),
+        ("position alone", times["position_prior"], False),
+        ("untrained", times["random_encoder"], False),
+    ]
+    tiles.append(
+        _tile(
+            "Feels the cut",
+            drawing.percent(times["window_accuracy"], "<small> %</small>"),
+            "of the windows of two clips spliced together resemble their own side more.",
+            [Bar(name, value, drawing.percent(value), ours) for name, value, ours in rows],
+        )
+    )
+    table = "".join(
+        f"<tr><td>{name}</td>"
+        + "".join(f"<td>{shot[way][key]:.1f}</td>" for key in ("R@1", "R@5", "R@10", "MedR"))
+        + f"<td>{shot[way]['optimistic']['R@1']:.1f}</td></tr>"
+        for name, way in (("text finds video", "t2v"), ("video finds text", "v2t"))
+    )
+    return (
+        f'<section><div class="tiles">{"".join(tiles)}</div>'
+        '<div class="card wide" style="margin-top:16px"><table><thead><tr><th></th><th>R@1, %</th>'
+        "<th>R@5, %</th><th>R@10, %</th><th>median rank</th><th>R@1, ties won</th></tr></thead>"
+        f"<tbody>{table}</tbody></table></div></section>"
+    )
+
+
+def _tile(name: str, figure: str, sentence: str, rows: Sequence[Bar]) -> str:
+    most = max([row.value for row in rows if row.value is not None], default=0.0)
+    return (
+        f'<div class="card tile"><h3>{name}</h3><div class="figure">{figure}</div>'
+        f"<p>{sentence}</p>{drawing.bars(rows, most or 1.0)}</div>"
+    )
+
+
+# --- training ---
+
+_CURVES = (
+    ("contrast", "Global contrastive loss", "captions against clips", "--orange"),
+    ("grounding", "Spatial grounding loss", "nouns against groups", "--blue"),
+    ("temporal", "Temporal grouping loss", "windows against two centres", "--green"),
+    ("group_entropy", "Use of the groups", "1: all alike, 0: one takes all", "--violet"),
+)
+
+
+def training(log: list[dict[str, Any]]) -> str:
+    """Curves of what was logged in training."""
+    charts = []
+    for key, name, what, colour in _CURVES:
+        points = [(entry["step"], entry[key]) for entry in log if key in entry]
+        if not points:
+            continue
+        steps, values = zip(*points, strict=True)
+        finite = [math.nan if value is None else value for value in values]
+        series = Series(name, colour, steps, finite)
+        charts.append(
+            f'<div class="card"><h3>{name} <span>· {what}</span></h3>'
+            f"{drawing.lines([series], f'{name} over steps')}</div>"
+        )
+    body = f'<div class="charts">{"".join(charts)}</div>'
+    if not charts:
+        body = '<p class="none">Nothing was logged.</p>'
+    return drawing.section(
+        "How it learned",
+        "Each loss as training went on, by step: faint as it was logged, bold its running mean.",
+        body,
+    )
+
+
+# --- snapshots ---
+
+
+def snapshots(subject: Subject) -> str:
+    """What the snapshots' manifests say, side by side."""
+    named = [("test", subject.test.manifest)]
+    if subject.train is not None:
+        named.insert(0, ("train", subject.train.manifest))
+    columns = {name: _facts(manifest) for name, manifest in named}
+    labels = list(dict.fromkeys(label for facts in columns.values() for label in facts))
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    body = "".join(
+        f"<tr><td>{escape(label)}</td>"
+        + "".join(f"<td>{escape(facts.get(label, '–'))}</td>" for facts in columns.values())
+        + "</tr>"
+        for label in labels
+    )
+    return drawing.section(
+        "What it was fed",
+        "The snapshots: every annotation row became a record or a counted reject, and everything "
+        "that shapes their bytes is on record.",
+        f'<div class="card wide"><table><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>",
+    )
+
+
+def _facts(manifest: manifest_pb2.Manifest) -> dict[str, str]:
+    counts, config = manifest.counts, manifest.config
+    size = sum(shard.data.bytes for shard in manifest.shards)
+    rejects = ", ".join(f"{reason} {number:,}" for reason, number in sorted(counts.rejects.items()))
+    return {
+        "data set, version": f"{manifest.dataset} {manifest.data_version}",
+        "annotation rows": f"{counts.rows:,}",
+        "records": f"{counts.records:,}",
+        "rejects": rejects or "none",
+        "frames a clip": f"{config.frames_per_clip}, short side {config.short_side} px, "
+        f"JPEG {config.jpeg_quality}",
+        "shards, size": f"{config.num_shards:,}, {size / 1e6:,.1f} MB",
+        "schema": manifest.schema_version,
+        "inputs, sha256": manifest.inputs_sha256[:16],
+        **{f"{name}": version for name, version in sorted(manifest.versions.items())},
+    }

@@ -1,0 +1,79 @@
+"""The report's page: all sections, set into page.html.
+
+All clips on it are drawn at random from a fixed seed, never chosen.
+"""
+
+import pathlib
+import string
+from typing import Any
+
+import jax
+
+from trainer.checkpoint import Loaded
+from trainer.data.snapshot import Snapshot
+from trainer.embed import Encoder, Progress, embed_clips
+from trainer.evaluate import Metrics, check_control
+from trainer.report import found, measured, structure
+from trainer.report.drawing import escape
+from trainer.report.subject import Subject
+from trainer.tasks.truth import ClipKey, TrueObject
+
+_TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
+
+
+def page(
+    run: Loaded,
+    log: list[dict[str, Any]],
+    metrics: Metrics,
+    test: Snapshot,
+    progress: Progress,
+    *,
+    train: Snapshot | None = None,
+    truth: dict[ClipKey, list[TrueObject]] | None = None,
+    control: Loaded | None = None,
+) -> str:
+    """Makes the page.
+
+    Args:
+      run: the checkpoint.
+      log: what was logged in training (trainer.metrics.read).
+      metrics: of the run on `test`.
+      test: the clips that it was evaluated on.
+      progress: told of each batch of them.
+      train: the clips that it was trained on, for their figures.
+      truth: what each test clip shows.
+      control: a run without the temporal loss, to compare with.
+
+    Raises:
+      EvaluationError: the control's clips are others than the run's.
+      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+      TruthError: the ground truth does not have a clip.
+    """
+    if control is not None:
+        check_control(run, control)
+    encoder = Encoder(run.config, run.tokeniser, run.params)
+    texts, clips = embed_clips(test, encoder, progress)
+    subject = Subject(run, log, metrics, test, train, truth, control, encoder, texts, clips)
+    sections = (
+        measured.headline(metrics),
+        measured.training(log),
+        found.findings(subject),
+        structure.nouns(subject),
+        structure.splices(subject),
+        structure.groups(subject),
+        measured.snapshots(subject),
+    )
+    video = run.config.video
+    size = sum(leaf.size for leaf in jax.tree.leaves(run.params)) / 1e6
+    return string.Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title="Clips found by words",
+        subtitle=(
+            f"S-ViLM after {run.step:,} steps of {run.config.batch} clips: {size:.1f} million "
+            f"parameters, {video.frames} frames of {video.resolution}² pixels, "
+            f"{video.group_tokens} groups; tested on {len(texts):,} clips of "
+            f"{escape(test.manifest.dataset)} that it has not seen."
+        ),
+        sections="\n".join(sections),
+        footer="Every clip on this page was drawn at random from a fixed seed. Made by "
+        "<code>svilm-train report</code>.",
+    )

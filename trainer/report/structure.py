@@ -1,0 +1,204 @@
+"""The report's pictures of structure: patches of nouns, windows of splices, work of groups."""
+
+import collections
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from trainer.embed import Encoder, frames_of
+from trainer.evaluate import fresh_encoder, true_objects
+from trainer.report import drawing
+from trainer.report.drawing import Bar, escape
+from trainer.report.subject import Subject
+from trainer.tasks import grounding, temporal
+
+_NOUN_CLIPS, _SPLICES = 6, 2
+_SPLICE_SEED = 0
+
+_NOUN_KEY = (
+    '<span><i class="mark edge"></i>patches of the noun’s group</span>'
+    '<span><i class="mark target"></i>where it points</span>'
+)
+_TRUTH_KEY = '<span><i class="mark truth"></i>the object itself</span>'
+
+
+def nouns(subject: Subject) -> str:
+    """For the nouns of some clips, the patches of the group that answers to each (Figure 4)."""
+    config = subject.run.config
+    video = config.video
+    view = grounding.View(config, subject.test.manifest.config.frames_per_clip)
+    records = sorted(subject.draw(_NOUN_CLIPS, purpose=2))
+    phrases, embedded = subject.nouns()
+    starts = np.cumsum([0, *(len(text.nouns) for text in subject.texts)])
+    frames = frames_of(subject.test, records, config)
+    middle = np.arange(video.windows) * video.tubelet + video.tubelet // 2
+    cards = []
+    for place, record in enumerate(records):
+        text = subject.texts[record]
+        truth = {}
+        if subject.truth is not None:
+            things = true_objects(text, subject.truth)
+            truth = {thing.phrase: thing.masks for thing in things}
+        rows = []
+        for noun in range(starts[record], starts[record + 1]):
+            rows.append(
+                _noun(
+                    subject,
+                    record,
+                    phrases[noun],
+                    embedded[noun],
+                    frames[place][middle],
+                    truth.get(phrases[noun]),
+                    view,
+                )
+            )
+        rows = rows or ['<p class="none">The caption names nothing.</p>']
+        cards.append(f'<div class="card clip"><p>“{escape(text.caption)}”</p>{"".join(rows)}</div>')
+    key = _NOUN_KEY + ("" if subject.truth is None else _TRUTH_KEY)
+    return drawing.section(
+        "What a noun lays claim to",
+        "For each noun of a caption, the video patches that belong to the group most similar to "
+        "it, over one frame of each window from first to last; the circle is the patch that "
+        "belongs to it most surely.",
+        f'<div class="key">{key}</div>' + "".join(cards),
+    )
+
+
+def _noun(
+    subject: Subject,
+    record: int,
+    phrase: str,
+    noun: Float[np.ndarray, " e"],
+    frames: UInt8[np.ndarray, "nt h w c"],
+    masks: Any,
+    view: grounding.View,
+) -> str:
+    video = subject.run.config.video
+    side = video.resolution // video.patch
+    clips = subject.clips
+    group = grounding.nearest_group(clips.groups[record], noun)
+    cosine = float(clips.groups[record, group] @ noun)
+    token = grounding.pointed_token(group, clips.group_of[record], clips.share[record])
+    mask = (clips.group_of[record] == group).reshape(video.windows, side, side)
+    overlay, verdict = drawing.claimed(mask), ""
+    if masks is not None:
+        seen = view.visible(masks)[np.arange(video.windows) * video.tubelet + video.tubelet // 2]
+        overlay += "".join(drawing.box(window, of_frame) for window, of_frame in enumerate(seen))
+    if token is None:
+        verdict = '<span class="miss">the group is empty</span>'
+    else:
+        point = grounding.point_of(token, subject.run.config)
+        overlay += drawing.target(point)
+        if masks is not None:
+            hit = grounding.hit(point, masks, view)
+            verdict = (
+                '<span class="hit">✓ on it</span>'
+                if hit >= 0.5
+                else '<span class="miss">✗ beside it</span>'
+            )
+    return (
+        f'<div class="noun"><b>{escape(phrase)}</b><span class="soft">group {group + 1} · cosine '
+        f"{cosine:.2f} · {100 * mask.mean():.0f} % of the patches</span>{verdict}</div>"
+        + drawing.strip(frames, overlay, f"the patches that {phrase!r} claims")
+    )
+
+
+# --- temporal grouping ---
+
+
+def splices(subject: Subject) -> str:
+    """For some spliced clips, how similar their windows are (Figures 2 and 5)."""
+    video = subject.run.config.video
+    records = subject.draw(2 * _SPLICES, purpose=3)
+    frames = frames_of(subject.test, records, subject.run.config)
+    half = len(records) // 2
+    masks = temporal.draw_masks(half, video.windows, seed=_SPLICE_SEED)
+    spliced = temporal.splice(frames[:half], frames[half : 2 * half], masks)
+    rivals = {"this run": subject.encoder}
+    if subject.control is not None:
+        control = subject.control
+        rivals["without the temporal loss"] = Encoder(
+            control.config, control.tokeniser, control.params
+        )
+    rivals["untrained"] = fresh_encoder(subject.run)
+    features = {name: rival.clips(spliced).windows for name, rival in rivals.items()}
+    own = temporal.own_side(features["this run"], masks)
+    middle = np.arange(video.windows) * video.tubelet + video.tubelet // 2
+    cards = []
+    for place, mask in enumerate(masks):
+        tables = {
+            name: temporal.similarity_matrix(of_all[place]) for name, of_all in features.items()
+        }
+        low = min(float(table.min()) for table in tables.values())
+        drawn = "".join(
+            f"<figure>{drawing.matrix(table, mask, low)}<figcaption><b>{name}</b>"
+            f"{table.min():.2f} … 1</figcaption></figure>"
+            for name, table in tables.items()
+        )
+        sides = "".join(
+            f'<div class="{"pasted" if pasted else "around"}"><i></i>'
+            f'<span class="{"good" if right == 1 else "bad"}">{"✓" if right == 1 else "✗"}</span>'
+            "</div>"
+            for pasted, right in zip(mask, own[place], strict=True)
+        )
+        cards.append(
+            f'<div class="card clip">{drawing.strip(spliced[place][middle], "", "a spliced clip")}'
+            f'<div class="sides">{sides}</div><div class="matrices">{drawn}</div></div>'
+        )
+    return drawing.section(
+        "Where two clips were cut together",
+        "One frame of each window of a clip pasted into another (the coloured bar marks its "
+        "windows; ✓ where a window resembles its own side more), and below how similar each "
+        "window is to each other one, on one scale: strong colour for alike, so that two clips "
+        "show as two blocks.",
+        "".join(cards),
+    )
+
+
+# --- groups ---
+
+
+def groups(subject: Subject) -> str:
+    """What each group holds and answers to, over all test clips."""
+    video = subject.run.config.video
+    side = video.resolution // video.patch
+    phrases, embedded = subject.nouns()
+    starts = np.cumsum([0, *(len(text.nouns) for text in subject.texts)])
+    answered: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for record in range(len(subject.texts)):
+        for noun in range(starts[record], starts[record + 1]):
+            group = grounding.nearest_group(subject.clips.groups[record], embedded[noun])
+            answered[group][phrases[noun]] += 1
+    of_groups = np.stack([subject.clips.group_of == group for group in range(video.group_tokens)])
+    usage = of_groups.mean(axis=(1, 2))
+    nouns = np.array([answered[group].total() for group in range(video.group_tokens)])
+    nouns = nouns / max(nouns.sum(), 1)
+    where = of_groups.reshape(video.group_tokens, -1, video.windows, side, side).mean(axis=(1, 2))
+    cards = []
+    for group in range(video.group_tokens):
+        rows = [
+            Bar("patches", usage[group], drawing.percent(float(usage[group])), ours=True),
+            Bar("nouns", nouns[group], drawing.percent(float(nouns[group]))),
+        ]
+        often = ", ".join(phrase for phrase, _ in answered[group].most_common(5))
+        cards.append(
+            f'<div class="card group"><img src="{_heat(where[group])}" '
+            f'alt="where in the picture group {group + 1} has its patches" width="{side}" '
+            f'height="{side}"><div><h3>Group {group + 1}</h3>{drawing.bars(rows, 1.0)}'
+            f"<p>{escape(often) or 'answers to no noun'}</p></div></div>"
+        )
+    return drawing.section(
+        "Who does the work",
+        "Each group's share of all video patches and of all nouns of the test clips, where in the "
+        "picture it has its patches, and the nouns that it answers to most often.",
+        f'<div class="groups">{"".join(cards)}</div>',
+    )
+
+
+def _heat(share: Float[np.ndarray, "rows columns"]) -> str:
+    """A picture in the style sheet's accent colour, the more opaque the higher the share."""
+    pixels = np.zeros((*share.shape, 4), np.uint8)
+    pixels[..., :3] = (217, 72, 43)
+    pixels[..., 3] = np.round(255 * share / max(float(share.max()), 1e-9))
+    return drawing.picture(pixels, lossless=True)

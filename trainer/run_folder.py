@@ -1,0 +1,136 @@
+"""A training run's folder: what it was started with, so that it can be continued and used.
+
+config.json      the configuration; written last, so a folder with it has all three
+vocab.txt        the WordPieces
+data.json        which snapshot, and where the vocabulary came from
+metrics.jsonl, tensorboard/      trainer/metrics.py
+checkpoints/     trainer/checkpoint.py
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from trainer.configs.config import Config
+from trainer.data.batches import check_suits
+from trainer.data.snapshot import Snapshot, read_texts
+from trainer.data.tokenise import Tokeniser
+
+# Captions that a vocabulary is trained on: plenty for its size, and read in a minute.
+_VOCABULARY_RECORDS = 100_000
+
+
+class RunError(RuntimeError):
+    """A run folder that is not one, or that was started with something else."""
+
+
+def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
+    """What a run was started with.
+
+    Raises:
+      RunError: the folder is no run, or its configuration is damaged.
+      VocabularyError: its vocabulary is.
+    """
+    try:
+        config = Config.from_json((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder} is not a training run, it has no config.json: give the folder that "
+            "`svilm-train pretrain --out` wrote"
+        ) from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{folder / 'config.json'} is damaged: {error}") from None
+    return config, Tokeniser.from_vocabulary(folder / "vocab.txt")
+
+
+def start_or_continue(
+    folder: pathlib.Path, config: Config, snapshot: Snapshot, vocabulary: pathlib.Path | None
+) -> tuple[Config, Tokeniser]:
+    """Makes the run's folder, or checks that it was started with the same.
+
+    Args:
+      folder: the run's; made if it is not there.
+      config: as asked for, with `text.vocabulary` the most pieces wanted.
+      snapshot: the clips to train on.
+      vocabulary: a BERT vocab.txt, or None to train one on the snapshot's captions.
+
+    Returns:
+      The configuration with `text.vocabulary` the pieces there are, and the tokeniser.
+
+    Raises:
+      RunError: the folder's run was started with something else; says with what.
+      SnapshotError: a record is damaged, or there are too few frames for the model.
+      ValueError: vocabulary or crop do not fit.
+    """
+    data = _data(config, snapshot, given=vocabulary is not None)
+    # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
+    if any(path.name.isdecimal() for path in folder.glob("checkpoints/*")):
+        return _continue(folder, config, data, vocabulary)
+    if vocabulary is None:
+        texts = read_texts(snapshot, _VOCABULARY_RECORDS)
+        tokeniser = Tokeniser.train(texts, config.text.vocabulary)
+    else:
+        tokeniser = Tokeniser.from_vocabulary(vocabulary)
+    config = _with_vocabulary(config, tokeniser)
+    check_suits(snapshot, tokeniser, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokeniser.save(folder / "vocab.txt")
+    (folder / "data.json").write_text(json.dumps(data, indent=2) + "\n")
+    unfinished = folder / "config.json.tmp"
+    unfinished.write_text(config.to_json() + "\n")
+    os.replace(unfinished, folder / "config.json")
+    return config, tokeniser
+
+
+def _continue(
+    folder: pathlib.Path, config: Config, data: dict[str, Any], vocabulary: pathlib.Path | None
+) -> tuple[Config, Tokeniser]:
+    started, tokeniser = read(folder)
+    if vocabulary and Tokeniser.from_vocabulary(vocabulary).pieces != tokeniser.pieces:
+        raise RunError(f"{folder} was started with another vocabulary than {vocabulary}")
+    try:
+        started_data = json.loads((folder / "data.json").read_text())
+    except ValueError as error:
+        raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
+    wanted = _flat(dataclasses.asdict(_with_vocabulary(config, tokeniser))) | data
+    had = _flat(dataclasses.asdict(started)) | started_data
+    differing = [
+        f"{name} was {had.get(name)}, now {wanted.get(name)}"
+        for name in sorted(wanted.keys() | had.keys())
+        if wanted.get(name) != had.get(name)
+    ]
+    if differing:
+        raise RunError(
+            f"{folder} was started with another configuration: {'; '.join(differing)}. "
+            "To continue it repeat its command, for a new run give another --out"
+        )
+    return started, tokeniser
+
+
+def _data(config: Config, snapshot: Snapshot, given: bool) -> dict[str, Any]:
+    """What besides the configuration shapes the numbers of a run."""
+    manifest = snapshot.manifest
+    return {
+        "snapshot.dataset": manifest.dataset,
+        "snapshot.inputs_sha256": manifest.inputs_sha256,
+        "snapshot.config_sha256": manifest.config_sha256,
+        "snapshot.records": len(snapshot),
+        "vocabulary": "given" if given else f"trained, {config.text.vocabulary} pieces at most",
+    }
+
+
+def _with_vocabulary(config: Config, tokeniser: Tokeniser) -> Config:
+    text = dataclasses.replace(config.text, vocabulary=len(tokeniser.pieces))
+    return dataclasses.replace(config, text=text)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,125 @@
+"""What clips really show, from the JSON Lines file that stands beside a corpus.
+
+A line is one clip: `video_id`, `start_us`, `end_us`, `caption`, `frames`, `width`, `height` and
+`objects`, each with its noun `phrase` and `masks`: for each source frame run lengths over the
+pixels, row by row, of outside, inside, outside, … (they add up to width × height). Other fields
+are for other tasks and pass unread.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+
+
+class TruthError(ValueError):
+    """A ground-truth file that cannot be read or does not belong to the snapshot."""
+
+
+class ClipKey(NamedTuple):
+    """What a clip is known by in a snapshot and in its ground truth; times in microseconds."""
+
+    video_id: str
+    start_us: int
+    end_us: int
+    caption: str
+
+
+class TrueObject(NamedTuple):
+    """One named object: its noun phrase and where it is in each source frame."""
+
+    phrase: str
+    masks: Bool[np.ndarray, "frames height width"]
+
+
+def load(path: str | os.PathLike[str]) -> dict[ClipKey, list[TrueObject]]:
+    """Reads a ground-truth file.
+
+    Raises:
+      TruthError: naming the line, what is wrong with it, and the value.
+    """
+    path = pathlib.Path(path)
+    clips = {}
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    key, objects = parse_line(line)
+                except (ValueError, TypeError, KeyError) as error:
+                    raise TruthError(f"{path}:{number}: {_reason(error)}") from error
+                clips[key] = objects
+    except OSError as error:
+        raise TruthError(
+            f"ground truth {path} cannot be read: {error.strerror}; give the truth.jsonl that "
+            "svilm-pipelines corpus wrote"
+        ) from error
+    if not clips:
+        raise TruthError(f"{path} is empty: give the truth.jsonl that svilm-pipelines corpus wrote")
+    return clips
+
+
+def parse_line(line: str | bytes) -> tuple[ClipKey, list[TrueObject]]:
+    """One line of the file.
+
+    Raises:
+      ValueError, TypeError, KeyError: the line is no such record.
+    """
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"a line must be a JSON object, this one is {_short(record)}")
+    key = ClipKey(
+        str(record["video_id"]),
+        int(record["start_us"]),
+        int(record["end_us"]),
+        str(record["caption"]),
+    )
+    frames, height, width = (int(record[name]) for name in ("frames", "height", "width"))
+    if min(frames, height, width) < 1:
+        raise ValueError(f"{frames} frames of {height}x{width} pixels: all must be 1 or more")
+    objects = []
+    for thing in record["objects"]:
+        phrase, runs = str(thing["phrase"]), thing["masks"]
+        if len(runs) != frames:
+            raise ValueError(f"{phrase!r} has {len(runs)} masks where the clip has {frames} frames")
+        masks = np.stack([mask_of_runs(of_frame, height, width) for of_frame in runs])
+        objects.append(TrueObject(phrase, masks))
+    return key, objects
+
+
+def mask_of_runs(runs: list[int], height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    """A mask from its run lengths, row by row, the first one outside.
+
+    Raises:
+      ValueError: the runs do not add up to the frame's pixels.
+
+    >>> mask_of_runs([1, 2, 1], 2, 2).astype(int).tolist()
+    [[0, 1], [1, 0]]
+    """
+    lengths = np.asarray(runs, np.int64).reshape(-1)
+    if lengths.size and lengths.min() < 0:
+        raise ValueError(f"a mask has a run of {lengths.min()} pixels")
+    if lengths.sum() != height * width:
+        raise ValueError(
+            f"a mask's runs add up to {lengths.sum()} pixels where the frame has "
+            f"{height}x{width} = {height * width}"
+        )
+    inside = np.arange(lengths.size) % 2 == 1
+    return np.repeat(inside, lengths).reshape(height, width)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"the field {error.args[0]!r} is missing"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error.msg} at column {error.colno})"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8 text"
+    return str(error)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:39] + "…"
