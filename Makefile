@@ -2,6 +2,8 @@
 #   make PYTHON=/path/to/python3.11 test
 
 PYTHON ?= python3.11
+# Steps that `make demo` trains; empty: as many as its preset says.
+DEMO_STEPS ?=
 # Worker processes of `make test`.
 JOBS ?= $(shell nproc)
 
@@ -22,7 +24,8 @@ help:  ## this list
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: setup  ## corpus, snapshot, training, evaluation and report, into runs/demo
-	bash deploy/local/demo.sh
+	$(BIN)/python benchmarks/demo.py --out runs/demo \
+	$(if $(DEMO_STEPS),--train-steps $(DEMO_STEPS) --control-steps $(DEMO_STEPS))
 
 test: setup system  ## the tests and the examples in docstrings
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile

@@ -63,7 +63,10 @@ setuptools.setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.12",  # the only version that constraints.txt is proven on
     packages=setuptools.find_packages(include=["pipelines*", "trainer*", "protos*"]),
-    package_data={"protos": ["py.typed", "**/*.proto", "**/*.pyi"]},
+    package_data={
+        "protos": ["py.typed", "**/*.proto", "**/*.pyi"],
+        "trainer": ["report/page.html"],
+    },
     install_requires=["google-crc32c>=1.8", "protobuf>=6.33,<7"],
     extras_require=EXTRAS,
     entry_points={

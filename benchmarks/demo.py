@@ -56,8 +56,8 @@ def main() -> int:
     unchanged = True
     for step in steps(arguments):
         done = finished.get(step.name)
-        unchanged = unchanged and bool(done) and done["command"] == step.command
-        if unchanged and step.done.exists():
+        unchanged = unchanged and done is not None and done["command"] == step.command
+        if unchanged and done is not None and step.done.exists():
             print(f"[{step.name}] done before, in {done['seconds']:.1f} s", flush=True)
             continue
         unchanged = False

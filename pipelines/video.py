@@ -112,7 +112,7 @@ def decode(
                 status, log = _run([executable, *argv], frames * short_side**2, limits)
                 # Containers without an index seek too far: then from the beginning.
                 failed = status != 0 and _NO_FRAMES not in log
-                if failed or True:
+                if failed or _reaches(log, frame_times_us(*wanted[0], frames)[0]):
                     break
             for branch, i in enumerate(group):
                 pixels = _read_ppm(os.path.join(folder, f"{branch}.ppm"), frames)
@@ -177,7 +177,6 @@ def _argv(
                 h=f"if(lt(dar,1),round({short_side}/dar),{short_side})",
                 flags="bicubic+accurate_rnd+bitexact",
             )
-            .filter("setsar", 1)
             .filter("format", "rgb24")
         )
         outputs.append(

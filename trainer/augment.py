@@ -19,9 +19,7 @@ def grey(pixels: Float[Array, "*b 3"]) -> Float[Array, "*b 1"]:
     return jnp.dot(pixels, jnp.asarray(_LUMA, pixels.dtype))[..., None]
 
 
-def rotate_hue(
-    pixels: Float[Array, "*b 3"], turn: Float[Array, ""]
-) -> Float[Array, "*b 3"]:
+def rotate_hue(pixels: Float[Array, "*b 3"], turn: Float[Array, ""]) -> Float[Array, "*b 3"]:
     """Rotates chroma by `turn` of a full circle around the grey axis, in YIQ space."""
     to_yiq = jnp.array([_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)], pixels.dtype)
     cos, sin = jnp.cos(2 * jnp.pi * turn), jnp.sin(2 * jnp.pi * turn)

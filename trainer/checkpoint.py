@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import pathlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -123,27 +124,32 @@ class Checkpoints:
         return self._restore(step, args).params
 
     def _check(self, step: int, like: PyTree) -> None:
-        saved = _by_name(self._manager.item_metadata(step).params.tree)
+        with self._readable(step):
+            saved = _by_name(self._manager.item_metadata(step).params.tree)
         wanted = _by_name(like)
         for name in sorted(saved.keys() | wanted.keys()):
-            shapes = [
+            there, here = (
                 tuple(tensors[name].shape) if name in tensors else "absent"
                 for tensors in (saved, wanted)
-            ]
-            if shapes[0] != shapes[1]:
+            )
+            if there != here:
                 raise CheckpointError(
                     f"{self._folder / str(step)} is of another model size: tensor {name} is "
-                    f"{shapes[0]} there, and {shapes[1]} by config.json"
+                    f"{there} there, and {here} by config.json"
                 )
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
-        try:
+        with self._readable(step):
             return self._manager.restore(step, args=args)
+
+    @contextlib.contextmanager
+    def _readable(self, step: int) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, KeyError, OSError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(
-                f"{self._folder / str(step)} cannot be restored ({reason}): remove that folder, "
-                "and the checkpoint before it is used"
+                f"{self._folder / str(step)} is damaged ({type(error).__name__}): remove that "
+                "folder, and the checkpoint before it is used"
             ) from error
 
 

@@ -72,17 +72,17 @@ class Encoder:
 @partial(jax.jit, static_argnames="config")
 def _encode_clips(
     params: PyTree, frames: UInt8[Array, "b t h w c"], config: Config
-) -> EncodedClips:
+) -> tuple[Array, ...]:
     embedding: Any = SViLM(config).apply(
         {"params": params}, normalise(frames, config.video), method="encode_video"
     )
     hard, soft = embedding.features.assignment
-    return EncodedClips(
-        clip=embedding.clip,
-        groups=embedding.groups,
-        group_of=jnp.argmax(hard, axis=1),
-        share=jnp.max(soft, axis=1),
-        windows=jnp.mean(embedding.features.tokens, axis=2),
+    return (  # in the order of EncodedClips
+        embedding.clip,
+        embedding.groups,
+        jnp.argmax(hard, axis=1),
+        jnp.max(soft, axis=1),
+        jnp.mean(embedding.features.tokens, axis=2),
     )
 
 

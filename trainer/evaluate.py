@@ -5,8 +5,10 @@ and never a snapshot's frames.
 """
 
 import dataclasses
+from functools import partial
 from typing import TypedDict
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -132,7 +134,8 @@ def evaluate(
 def fresh_encoder(run: Loaded) -> Encoder:
     """The same model untrained, from another seed than the run started with."""
     fresh = dataclasses.replace(run.config, seed=run.config.seed + 1)
-    return Encoder(run.config, run.tokeniser, init_state(fresh, steps=1).params)
+    params = jax.jit(partial(init_state, fresh, 1))().params
+    return Encoder(run.config, run.tokeniser, params)
 
 
 def check_control(run: Loaded, control: Loaded) -> None:

@@ -8,10 +8,11 @@ import pathlib
 import signal
 import time
 from collections.abc import Iterator
-from functools import partial
 from types import FrameType
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from trainer import run_folder
 from trainer.checkpoint import Checkpoints
@@ -72,7 +73,7 @@ def pretrain(
         if last == steps:
             return None
         if last is None:
-            state = jax.jit(partial(init_state, config, steps))()
+            state = init_state(config, steps)
         else:
             state = checkpoints.restore(last, config, steps)
         with Metrics(run, start=last or 0, steps=steps) as metrics:
@@ -130,7 +131,7 @@ def _train(
                     }
                     | values
                     | {
-                        "learning_rate": float(schedule(done - 1)),
+                        "learning_rate": float(jnp.asarray(schedule(done - 1))),
                         "clips_per_second": (done - logged) * config.batch / elapsed,
                         "input_wait": waited / elapsed,
                     },
@@ -156,7 +157,9 @@ def _check_finite(loss: float, step: int, checkpoint: int | None) -> None:
 def _caught_signals() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM, so that a step is finished and saved; a second one kills."""
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)

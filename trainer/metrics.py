@@ -1,4 +1,6 @@
 """What a training run measures: on the terminal, in metrics.jsonl, and for TensorBoard."""
+# pyright: reportAttributeAccessIssue=false
+# TensorBoard's generated messages come without types.
 
 import json
 import math

@@ -61,7 +61,9 @@ def contact_sheet(query: str, found: Sequence[Found], snapshot: Snapshot) -> Ima
     Raises:
       SnapshotError: a record is damaged.
     """
-    clips = [clip_pb2.Clip.FromString(data) for data in snapshot.read(one.record for one in found)]
+    clips = [
+        clip_pb2.Clip.FromString(data) for data in snapshot.read([one.record for one in found])
+    ]
     strips = [_strip(clip) for clip in clips]
     width = max([strip.width for strip in strips], default=0) + 2 * _MARGIN
     line = _TEXT + 8

@@ -31,13 +31,15 @@ class TrainState:
     optimiser: PyTree
 
 
+@partial(jax.jit, static_argnums=(0, 1))  # leaves out the forward pass that shapes come from
 def init_state(config: Config, steps: int) -> TrainState:
     """Fresh parameters from the run's seed, at step 0."""
     video, text = config.video, config.text
     pixels = jnp.zeros((1, video.frames, video.resolution, video.resolution, 3))
     ids = jnp.zeros((1, text.tokens), jnp.int32)
     key = random.fold_in(random.key(config.seed), _INIT)
-    params: dict[str, Any] = SViLM(config).init(key, pixels, ids, ids == 0)["params"]
+    variables: Any = SViLM(config).init(key, pixels, ids, ids == 0)
+    params: dict[str, Any] = variables["params"]
     if config.loss.learn_temperatures:
         params["log_temperatures"] = {
             name: jnp.log(jnp.float32(value)) for name, value in fixed_temperatures(config).items()
@@ -93,13 +95,14 @@ def total_loss(
     pixels = standardise(paste(pixels, splice), video)
 
     nouns = batch.noun_ids.shape[1]
-    clip, text = SViLM(config).apply(
+    encoded: Any = SViLM(config).apply(
         {"params": params},
         pixels,
         jnp.concatenate([batch.caption_ids, batch.noun_ids.reshape(size * nouns, -1)]),
         jnp.concatenate([batch.caption_mask, batch.noun_mask.reshape(size * nouns, -1)]),
         for_purpose(keys, _GUMBEL),
     )
+    clip, text = encoded
     caption, noun = text[:size], text[size:].reshape(size, nouns, -1)
     weights = label_weights(splice)
     tau = temperatures(config, params)
@@ -165,7 +168,7 @@ def train_step(
     """
     keys = clip_keys(config.seed, state.step, batch.index)
     gradient, metrics = jax.grad(total_loss, has_aux=True)(state.params, batch, keys, config)
-    metrics["gradient_norm"] = optax.global_norm(gradient)
+    metrics["gradient_norm"] = optax.tree.norm(gradient)
     with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
         update, optimiser = make_optimiser(config.optimiser, steps).update(
             gradient, state.optimiser, state.params

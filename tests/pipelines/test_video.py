@@ -224,6 +224,16 @@ def test_what_cannot_be_decoded_has_a_reason(videos, name, span, reason):
     assert failure_of(failure).message and str(videos) not in failure_of(failure).message
 
 
+def test_whitelists_are_input_options(videos, decoder, tmp_path):
+    path = videos / "constant.mp4"
+    decode(path, (0, 1_000_000), executable=decoder(f'printf "%s\\n" "$@" > {tmp_path}/words'))
+    words = (tmp_path / "words").read_text().splitlines()
+    for option in ("-protocol_whitelist", "-format_whitelist", "-max_pixels"):
+        assert words.index(option) < words.index("-i")
+    assert words[words.index("-protocol_whitelist") + 1] == "file"
+    assert words[words.index("-i") + 1] == f"file:{path}"
+
+
 def test_a_truncated_file_still_gives_its_beginning(videos):
     good, bad = decode(videos / "truncated.mp4", (0, 1_000_000), (2_800_000, 3_800_000))
     assert shown(good) == on_screen(ALL, 0, 1_000_000, 8)

@@ -37,7 +37,7 @@ def run(tmp_path, config, tokeniser):
 def state(run):
     """A state in which every number is another."""
     config = checkpoint.run_folder.read(run)[0]
-    state = jax.jit(partial(init_state, config, STEPS))()
+    state = init_state(config, STEPS)
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(0)
     leaves = [jnp.asarray(rng.integers(1, 1000, leaf.shape), leaf.dtype) for leaf in leaves]
@@ -51,7 +51,8 @@ def save(run, state):
 
 def assert_equal(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 def test_a_state_comes_back_to_the_bit(run, state):
@@ -65,14 +66,14 @@ def test_a_state_comes_back_to_the_bit(run, state):
 
 
 def test_a_state_may_be_donated_while_it_is_being_saved(run, state):
-    before = jax.tree.map(np.array, state)
+    before = jax.tree.map(np.array, state.params)
     donate = jax.jit(partial(jax.tree.map, lambda leaf: leaf * 2), donate_argnums=0)
     with Checkpoints(run) as checkpoints:
         checkpoints.save(state)
         for _ in range(50):
             state = donate(state)
         jax.block_until_ready(state)
-    assert_equal(checkpoint.load(run).params, before.params)
+    assert_equal(checkpoint.load(run).params, before)
 
 
 def test_a_model_is_loaded_with_all_it_needs(run, state, tokeniser):
@@ -92,7 +93,7 @@ def test_the_last_two_are_kept(run, state):
     # The last one is damaged: the one before it is of use.
     shutil.rmtree(run / "checkpoints" / "3" / "params" / "d")
     (run / "checkpoints" / "3" / "params" / "manifest.ocdbt").unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoints/3 cannot be restored .*remove that"):
+    with pytest.raises(CheckpointError, match=r"checkpoints/3 is damaged .*remove that"):
         checkpoint.load(run)
     shutil.rmtree(run / "checkpoints" / "3")
     assert checkpoint.load(run).step == 2
@@ -104,9 +105,9 @@ def test_what_a_killed_save_left_is_removed(run, state):
     shutil.copytree(run / "checkpoints" / "4", left)
     assert checkpoint.load(run).step == 4
     assert left.exists()  # reading removes nothing
-    with Checkpoints(run) as checkpoints:
-        assert checkpoints.latest() == 4
+    save(run, state.replace(step=jnp.int32(5)))
     assert not left.exists()
+    assert checkpoint.load(run).step == 5
 
 
 @pytest.mark.parametrize("made", [False, True])

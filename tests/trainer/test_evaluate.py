@@ -25,7 +25,8 @@ def config(small_config, tokeniser):
 
 @pytest.fixture
 def run(config, tokeniser):
-    return Loaded(config, tokeniser, init_state(config, steps=1).params, step=5)
+    params = jax.jit(lambda: init_state(config, steps=1).params)()
+    return Loaded(config, tokeniser, params, step=5)
 
 
 @pytest.fixture

@@ -22,6 +22,25 @@ def gelu(kind: Literal["tanh", "erf"]) -> Callable[[Array], Array]:
     return partial(nn.gelu, approximate=kind == "tanh")
 
 
+def attend(
+    query: Float[Array, "b q h k"],
+    key: Float[Array, "b n h k"],
+    value: Float[Array, "b n h k"],
+    mask: Bool[Array, "b n"] | None = None,
+) -> Float[Array, "b q h k"]:
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), softmax in float32 or wider.
+
+    >>> attend(*jnp.ones((3, 1, 4, 2, 8))).shape
+    (1, 4, 2, 8)
+    """
+    logits = jnp.einsum("bqhk,bnhk->bhqn", query, key) * query.shape[-1] ** -0.5
+    if mask is not None:
+        logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(logits.dtype).min)
+    wide = logits.astype(jnp.float32) if logits.dtype == jnp.bfloat16 else logits
+    probabilities = jax.nn.softmax(wide, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqn,bnhk->bqhk", probabilities, value)
+
+
 def attend_by_blocks(
     query: Float[Array, "b n h k"],
     key: Float[Array, "b n h k"],
@@ -34,15 +53,14 @@ def attend_by_blocks(
     0.5 GB a clip and layer, kept for the backward pass.
 
     >>> x = jax.random.normal(jax.random.key(0), (1, 5, 2, 4))
-    >>> whole = jax.nn.dot_product_attention(x, x, x)
+    >>> whole = attend(x, x, x)
     >>> bool(jnp.allclose(attend_by_blocks(x, x, x, block=2), whole, atol=1e-6))
     True
     """
     b, n, heads, width = query.shape
     padded = jnp.pad(query, ((0, 0), (0, -n % block), (0, 0), (0, 0)))
     blocks = padded.reshape(b, -1, block, heads, width).swapaxes(0, 1)
-    attend = jax.checkpoint(lambda queries: jax.nn.dot_product_attention(queries, key, value))
-    attended = jax.lax.map(attend, blocks)
+    attended = jax.lax.map(jax.checkpoint(lambda queries: attend(queries, key, value)), blocks)
     return attended.swapaxes(0, 1).reshape(b, -1, heads, width)[:, :n]
 
 
@@ -73,9 +91,7 @@ class SelfAttention(nn.Module):
         if mask is None and self.block is not None and self.block < x.shape[1]:
             attended = attend_by_blocks(query, key, value, self.block)
         else:
-            attended = jax.nn.dot_product_attention(
-                query, key, value, mask=None if mask is None else mask[:, None, None, :]
-            )
+            attended = attend(query, key, value, mask)
         return nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=nn.initializers.xavier_uniform(), name="out"
         )(attended)

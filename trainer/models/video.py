@@ -37,6 +37,26 @@ def tubelets(
     return x.reshape(b, t // length, (h // patch) * (w // patch), length * patch * patch * c)
 
 
+def sincos_positions(windows: int, side: int, width: int) -> Float[Array, "n d"]:
+    """Where learned positions start without a checkpoint: sines and cosines of (j, y, x).
+
+    A third of the width each, in wavelengths from 2π to 200π tokens, so that neighbours start
+    alike.
+
+    >>> sincos_positions(2, 3, 16).shape
+    (18, 16)
+    """
+    share = 2 * (width // 6)
+    tables = []
+    for length, part in ((windows, width - 2 * share), (side, share), (side, share)):
+        frequency = 100.0 ** -jnp.linspace(0.0, 1.0, part // 2)
+        angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency[None, :]
+        tables.append(jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1))
+    j, y, x = (table.ravel() for table in jnp.indices((windows, side, side)))
+    grid = [table[place] for table, place in zip(tables, (j, y, x), strict=True)]
+    return 0.5 * jnp.concatenate(grid, axis=1)
+
+
 def gumbel_noise(
     keys: Key[Array, " b"], block: int, groups: int, tokens: int
 ) -> Float[Array, "b m n"]:
@@ -84,7 +104,9 @@ class VideoEncoder(nn.Module):
         b, windows, patches, width = x.shape
         x = x.reshape(b, windows * patches, width)
         count = x.shape[1]
-        positions = self.param("positions", normal_init, (count, width))
+        positions = self.param(
+            "positions", lambda _: sincos_positions(windows, c.resolution // c.patch, width)
+        )
         x = x + positions[None]
         g = self.param("group_tokens", normal_init, (c.group_tokens, width))
         g = jnp.broadcast_to(g[None], (b, c.group_tokens, width))

@@ -82,7 +82,7 @@ def film(frames: UInt8[np.ndarray, "t h w c"], seconds: float, alt: str) -> str:
         picked = np.stack([np.asarray(frame) for frame in scaled])
     strip = np.concatenate(list(picked), axis=1)
     return (
-        f'<div class="film"><img src="{picture(strip)}" alt="{escape(alt)}" '
+        f'<div class="film"><img decoding="sync" src="{picture(strip)}" alt="{escape(alt)}" '
         f'width="{side * count}" height="{side}" '
         f'style="--frames:{count};--seconds:{min(max(seconds, 1.0), 8.0):.2f}s"></div>'
     )
@@ -198,8 +198,8 @@ def smooth(values: Sequence[float], span: int) -> list[float]:
     return means
 
 
-_WIDTH, _HEIGHT = 420, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 12, 26
+_WIDTH, _HEIGHT = 420, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 36, 14, 10, 22
 
 
 def lines(series: Sequence[Series], label: str, *, from_zero: bool = True) -> str:

@@ -140,7 +140,7 @@ def pointing(
     group_of: Int[np.ndarray, "n tokens"],
     share: Float[np.ndarray, "n tokens"],
     objects: list[list[TrueObject]],
-    nouns: list[Float[np.ndarray, "k e"]],
+    nouns: list[Float[np.ndarray, "_ e"]],
     view: View,
 ) -> Grounding:
     """Plays the pointing game for every named object of every clip.

@@ -1,0 +1,95 @@
+"""The demo, very small: every command of both stages, on real videos."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+DEMO = pathlib.Path(__file__).parents[2] / "benchmarks" / "demo.py"
+TINY = [
+    "--train-clips=24",
+    "--test-clips=12",
+    "--train-steps=3",
+    "--control-steps=2",
+    "--workers=2",
+    *(
+        f"--set={setting}"
+        for setting in (
+            "video.width=16",
+            "video.layers=1",
+            "video.heads=2",
+            "video.mlp_width=32",
+            "video.grouping_after=1",
+            "text.width=16",
+            "text.layers=1",
+            "text.heads=2",
+            "text.mlp_width=32",
+            "joint_width=16",
+            "batch=8",
+        )
+    ),
+]
+RETRIEVAL = {"R@1", "R@5", "R@10", "MedR"}
+
+
+def demo(out):
+    done = subprocess.run(
+        [sys.executable, DEMO, f"--out={out}", *TINY], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(900)
+def test_from_nothing_to_a_report_and_again(tmp_path, chromium):
+    out = tmp_path / "demo"
+    printed = demo(out)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["clips"] == {"train": 24, "test": 12, "rejected": 0}
+    assert metrics["step"] == 3
+    assert metrics["zero_shot"]["n"] == 12
+    for way in ("t2v", "v2t"):
+        assert metrics["zero_shot"][way].keys() >= RETRIEVAL
+    assert metrics["grounding"].keys() >= {"pointing_accuracy", "chance", "other_object"}
+    # The corpus's objects: two a clip, each of a few per cent of the picture.
+    assert metrics["grounding"]["objects"] == 24
+    assert 0.005 < metrics["grounding"]["chance"] < 0.2
+    times = metrics["temporal"]
+    assert times["position_prior"] == pytest.approx(0.7)
+    for name in ("window_accuracy", "random_encoder", "no_temporal_loss"):
+        assert 0 <= times[name] <= 1
+    assert metrics["controls"].keys() == {"blank_frames", "single_frame"}
+    assert metrics["controls"]["blank_frames"] == 0
+    assert metrics["seconds"].keys() >= {"corpus", "build", "train", "evaluate"}
+    assert all(seconds > 0 for seconds in metrics["seconds"].values())
+
+    with Image.open(out / "search.png") as sheet:
+        assert sheet.width > 800 and sheet.height > 800
+    page = (out / "report.html").read_text()
+    assert len(page) < 5e6
+    seen = chromium(out / "report.html")
+    assert seen.errors == []
+    assert len(seen.pictures) > 12 * 6
+    assert min(seen.pictures) > 0
+
+    commands = re.findall(r"^\[(.*)\] (svilm-\S+ \S+)", printed, re.MULTILINE)
+    assert len(commands) == 10
+    before = (out / "metrics.json").read_bytes()
+    again = demo(out)
+    assert again.count("done before") == 10
+    assert (out / "metrics.json").read_bytes() == before
+
+
+def test_a_step_that_fails_is_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, DEMO, f"--out={tmp_path}", "--train-clips=-1"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "the step 'corpus' failed with exit status 2" in done.stderr
+    assert not (tmp_path / "metrics.json").exists()
