@@ -111,7 +111,9 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
     for setting in arguments.settings:
         train += ["--set", setting]
     limit = ["--max-steps", str(arguments.train_steps)] if arguments.train_steps else []
-    short = ["--max-steps", str(arguments.control_steps), "--set", "loss.temporal_weight=0"]
+    short = ["--max-steps", str(arguments.control_steps)]
+    # Spliced from the start, so that of the two it is the loss alone that the control lacks.
+    short += ["--set", "loss.temporal_weight=0", "--set", "cut_and_paste.from_step=0"]
     planned += [
         Step("train", [*train, "--out", str(run), *limit], run / "checkpoints"),
         Step("control", [*train, "--out", str(control), *short], control / "checkpoints"),
@@ -194,7 +196,7 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", default="runs/demo", help="folder to write")
-    parser.add_argument("--train-clips", type=int, default=2400, help="clips to train on")
+    parser.add_argument("--train-clips", type=int, default=4200, help="clips to train on")
     parser.add_argument("--test-clips", type=int, default=600, help="clips to test on")
     parser.add_argument(
         "--train-steps", type=int, default=None, help="of training; None: as the preset says"

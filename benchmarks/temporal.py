@@ -31,6 +31,7 @@ def main() -> int:
             _svilm_train(
                 *("pretrain", "--preset", "tiny", "--snapshot", demo / "train", "--out", run),
                 *("--max-steps", arguments.steps, "--set", f"seed={seed}", *weight),
+                *("--set", "cut_and_paste.from_step=0"),
             )
         figures = out / f"seed{seed}.json"
         _svilm_train(

@@ -77,6 +77,18 @@ def draw_splice(keys: Key[Array, " b"], windows: int, config: CutAndPasteConfig)
     )
 
 
+def splice_at_step(
+    keys: Key[Array, " b"], step: Int[Array, ""], windows: int, config: CutAndPasteConfig
+) -> Splice:
+    """What a training step does to its clips: nothing if switched off or before `from_step`."""
+    whole = identity_splice(len(keys), windows)
+    if not config.enabled:
+        return whole
+    drawn = draw_splice(keys, windows, config)
+    begun = step >= config.from_step
+    return jax.tree.map(lambda pasted, kept: jnp.where(begun, pasted, kept), drawn, whole)
+
+
 def identity_splice(batch: int, windows: int) -> Splice:
     """No cut-and-paste: each clip is all foreground, so W is the identity."""
     return Splice(

@@ -23,7 +23,8 @@ def temporal_grouping(
 
     Args:
       tokens: video tokens after the final norm.
-      mask: m, True at foreground windows; each clip has at least one of either.
+      mask: m, True at foreground windows. A clip without background has nothing to tell apart
+        and costs nothing.
       temperature: τ of eq. 1.
       kind: "mse" as the text says twice, or eq. 2's "bce".
 
@@ -33,9 +34,11 @@ def temporal_grouping(
     a = jax.nn.softmax(window_similarities(tokens, mask) / temperature, axis=-1)
     target = jnp.stack([~mask, mask], axis=-1).astype(a.dtype)
     if kind == "mse":
-        return jnp.mean(jnp.square(a - target), axis=(1, 2))
-    likelihood = jnp.where(target > 0, a, 1.0 - a)
-    return -jnp.mean(jnp.log(jnp.maximum(likelihood, 1e-7)), axis=(1, 2))
+        cost = jnp.square(a - target)
+    else:
+        likelihood = jnp.where(target > 0, a, 1.0 - a)
+        cost = -jnp.log(jnp.maximum(likelihood, 1e-7))
+    return jnp.where(jnp.all(mask, axis=1), 0.0, jnp.mean(cost, axis=(1, 2)))
 
 
 def window_similarities(

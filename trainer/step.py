@@ -14,7 +14,7 @@ from trainer import losses
 from trainer.augment import augment_colour
 from trainer.batch import Batch
 from trainer.configs.config import Config
-from trainer.cut_and_paste import draw_splice, identity_splice, label_weights, paste
+from trainer.cut_and_paste import Splice, label_weights, paste, splice_at_step
 from trainer.models.svilm import SViLM, standardise
 from trainer.optimiser import make_optimiser
 
@@ -82,15 +82,11 @@ def for_purpose(keys: Key[Array, " b"], purpose: int) -> Key[Array, " b"]:
 
 
 def total_loss(
-    params: PyTree, batch: Batch, keys: Key[Array, " b"], config: Config
+    params: PyTree, batch: Batch, splice: Splice, keys: Key[Array, " b"], config: Config
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = ω1 L_t + ω2 L_g + ω3 L_contrast over a batch (section 3.4), and its parts."""
     loss, video = config.loss, config.video
     size = len(batch.index)
-    if config.cut_and_paste.enabled:
-        splice = draw_splice(for_purpose(keys, _SPLICE), video.windows, config.cut_and_paste)
-    else:
-        splice = identity_splice(size, video.windows)
     pixels = augment_colour(batch.frames, for_purpose(keys, _COLOUR), config.input)
     pixels = standardise(paste(pixels, splice), video)
 
@@ -167,7 +163,12 @@ def train_step(
       steps: of the whole run, for the schedule; static.
     """
     keys = clip_keys(config.seed, state.step, batch.index)
-    gradient, metrics = jax.grad(total_loss, has_aux=True)(state.params, batch, keys, config)
+    splice = splice_at_step(
+        for_purpose(keys, _SPLICE), state.step, config.video.windows, config.cut_and_paste
+    )
+    gradient, metrics = jax.grad(total_loss, has_aux=True)(
+        state.params, batch, splice, keys, config
+    )
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
         update, optimiser = make_optimiser(config.optimiser, steps).update(

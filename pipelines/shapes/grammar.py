@@ -12,6 +12,8 @@ SLOTS: tuple[Slot, ...] = get_args(Slot)
 
 COLOURS: dict[str, tuple[str, ...]] = {
     "red": ("red", "crimson", "scarlet"),
+    "orange": ("tangerine", "rusty"),
+    "cyan": ("cyan", "turquoise"),
     "yellow": ("yellow", "golden"),
     "green": ("green", "jade"),
     "blue": ("blue", "cobalt"),

@@ -10,6 +10,8 @@ from pipelines.shapes.scene import Background, Clip, Format, Texture, Thing
 
 RGB: dict[str, tuple[int, int, int]] = {
     "red": (215, 25, 25),
+    "orange": (255, 135, 0),
+    "cyan": (20, 225, 235),
     "yellow": (250, 220, 30),
     "green": (20, 165, 45),
     "blue": (30, 60, 230),

@@ -248,14 +248,14 @@ def _poses(rng: np.random.Generator, motion: str, side: int, format: Format) -> 
     radius = rng.uniform(0.13, 0.15) if moves_sideways else rng.uniform(0.145, 0.17)
     amplitude = 0.235 - radius
     margin = radius + 0.02
-    x = 0.25 + 0.5 * side
-    if not moves_sideways:
-        x += rng.uniform(-0.015, 0.015)
     y = rng.uniform(0.3, 0.7)
     phase = rng.uniform()
     turn = _choice(rng, (-1, 1))
     turns = rng.uniform(1.2, 1.6)
     largest = rng.uniform(0.2, 0.215)
+    reach = {"growing": largest, "shrinking": largest}.get(motion, radius)
+    play = 0 if moves_sideways else 0.23 - reach
+    x = 0.25 + 0.5 * side + rng.uniform(-play, play)
 
     poses = []
     for frame in range(format.frames):

@@ -1,4 +1,4 @@
-"""Snapshots for the tests of the trainer, made straight from the schemas: no second stage needed."""
+"""Snapshots for the trainer's tests, made straight from the schemas: no second stage needed."""
 
 import dataclasses
 import hashlib

@@ -107,3 +107,20 @@ def test_label_weights_are_equation_5() -> None:
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     identity = cut_and_paste.label_weights(cut_and_paste.identity_splice(8, 8))
     np.testing.assert_array_equal(identity, np.eye(8))
+
+
+@pytest.mark.parametrize(
+    ("step", "enabled", "whole"),
+    [(0, True, True), (4, True, True), (5, True, False), (9, False, True)],
+)
+def test_splicing_begins_where_the_configuration_says(
+    step: int, enabled: bool, whole: bool
+) -> None:
+    keys = random.split(random.key(2), 8)
+    config = CutAndPasteConfig(enabled=enabled, pair_group=8, from_step=5)
+    splice = cut_and_paste.splice_at_step(keys, jnp.int32(step), 8, config)
+    expected = (
+        cut_and_paste.identity_splice(8, 8) if whole else cut_and_paste.draw_splice(keys, 8, config)
+    )
+    for ours, wanted in zip(splice, expected, strict=True):
+        np.testing.assert_array_equal(ours, wanted)

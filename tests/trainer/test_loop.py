@@ -94,12 +94,13 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, undisturb
     child = subprocess.Popen(
         [sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, run], stderr=subprocess.DEVNULL
     )
-    # Past the first checkpoint, and not at one.
-    wait_for(lambda: child.poll() is not None or len(metrics.read(run)) >= 6)
+    # With a first checkpoint, and past it.
+    saved = run / "checkpoints" / "4"
+    wait_for(lambda: child.poll() is not None or (saved.exists() and len(metrics.read(run)) > 5))
     child.kill()
     assert child.wait() == -signal.SIGKILL
     lost = metrics.read(run)
-    assert 6 <= len(lost) < 18
+    assert len(lost) < 18
 
     assert loop.pretrain(CONFIG, snapshot, run) is None
     assert measured(run) == expected

@@ -112,7 +112,7 @@ def test_a_film_shows_frames_over_the_whole_clip():
     film = drawing.film(frames, seconds=2.5, alt="a clip")
     assert 'width="128" height="8"' in film  # 16 frames
     assert "--frames:16;--seconds:2.50s" in film
-    large = drawing.film(np.zeros((2, 224, 224, 3), np.uint8), 1, "")
+    large = drawing.film(np.zeros((2, 224, 224, 3), np.uint8), 1.0, "")
     assert 'width="224" height="112"' in large
 
 
@@ -140,18 +140,20 @@ def test_a_hidden_object_has_no_box():
 
 
 def test_charts_stay_within_their_frame_and_leave_gaps():
-    series = drawing.Series("loss", "--blue", [1, 2, 3, 4], [5.0, math.nan, 1e-3, 2.0])
+    series = drawing.Series("loss", "--blue", [1.0, 2.0, 3.0, 4.0], [5.0, math.nan, 1e-3, 2.0])
     chart = drawing.lines([series], "a chart")
     raw = re.search(r'class="raw"[^>]* d="([^"]*)"', chart)
     assert raw and raw[1].count("M") == 2  # a gap
     numbers = [float(number) for number in re.findall(r"[ML]([\d.]+) ([\d.]+)", raw[1])[0]]
     assert 0 <= numbers[0] <= 420 and 0 <= numbers[1] <= 190
     assert "nothing was logged" in drawing.lines([], "an empty chart")
-    flat = drawing.lines([drawing.Series("x", "--blue", [1], [0.0])], "one point")
+    flat = drawing.lines([drawing.Series("x", "--blue", [1.0], [0.0])], "one point")
     assert "nan" not in flat
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.2), (0, 7.3), (3, 1e5), (0, 1e-3)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (0.0, 0.2), (0.0, 7.3), (3.0, 1e5), (0.0, 1e-3)]
+)
 def test_ticks_are_few_round_and_inside(low, high):
     ticks = drawing.ticks(low, high)
     assert 3 <= len(ticks) <= 9

@@ -31,6 +31,10 @@ class VideoConfig:
     mlp_width: int = 3072
     group_tokens: int = 32  # M
     grouping_after: tuple[int, ...] = (6, 9, 12)  # layers, 1-based
+    # Wo of the grouping blocks. "zeros" leaves a pre-trained encoder undisturbed at first. One that
+    # starts from nothing then learns to read clips by attention alone, and groups stay arbitrary
+    # (on Shapes, pointing at nouns stayed at chance after 750 steps): it wants "xavier".
+    grouping_out: Literal["zeros", "xavier"] = "zeros"
     attention_block: int | None = 528  # queries attended for at once; None: all of them
     norm_eps: float = 1e-6
     gelu: Literal["tanh", "erf"] = "tanh"  # ViViT's; VideoMAE has "erf"
@@ -112,6 +116,9 @@ class CutAndPasteConfig:
     enabled: bool = True
     pair_group: int = 2  # clips that roll among themselves; divides each device's batch
     start_inclusive: bool = False  # True draws s ~ U{0 … Nt−d}: no certain position
+    # Steps of whole clips first. The paper's encoder knows Kinetics-400 when it meets spliced
+    # clips; one that starts from nothing learns what objects are far sooner from whole ones.
+    from_step: int = 0
 
     def __post_init__(self) -> None:
         if self.pair_group < 2:

@@ -1,6 +1,6 @@
 """The grouping block: group tokens gather the video tokens assigned to them (appendix A.2)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from trainer.models.transformer import Dense, Mlp, gelu
+from trainer.models.transformer import Dense, Mlp, gelu, xavier_init
 
 
 class Assignment(NamedTuple):
@@ -50,6 +50,7 @@ class GroupingBlock(nn.Module):
     """Updates group tokens from video tokens; the video tokens pass on unchanged."""
 
     norm_eps: float
+    out: Literal["zeros", "xavier"] = "zeros"  # how Wo starts: VideoConfig.grouping_out
 
     @nn.compact
     def __call__(
@@ -58,6 +59,7 @@ class GroupingBlock(nn.Module):
         tokens: Float[Array, "b n d"],
         noise: Float[Array, "b m n"] | None,
     ) -> tuple[Float[Array, "b m d"], Assignment]:
+        """Returns the updated group tokens, and who was assigned to them."""
         width = groups.shape[-1]
         g = nn.LayerNorm(self.norm_eps, name="norm_groups")(groups)
         x = nn.LayerNorm(self.norm_eps, name="norm_tokens")(tokens)
@@ -67,8 +69,8 @@ class GroupingBlock(nn.Module):
         logits = jnp.einsum("bmd,bnd->bmn", q, k) * width**-0.5
         assignment = assign(logits, noise)
         gathered = gather(assignment.hard, v)
-        # Starts at zero, so that grouping starts as a no-op on the group tokens.
-        groups = groups + nn.Dense(width, kernel_init=nn.initializers.zeros, name="out")(gathered)
+        out_init = nn.initializers.zeros if self.out == "zeros" else xavier_init
+        groups = groups + nn.Dense(width, kernel_init=out_init, name="out")(gathered)
         mlp = Mlp(4 * width, gelu("tanh"), name="mlp")
         groups = groups + mlp(nn.LayerNorm(self.norm_eps, name="norm_mlp")(groups))
         return groups, assignment

@@ -53,6 +53,7 @@ class SViLM(nn.Module):
     config: Config
 
     def setup(self) -> None:
+        """Names the encoders and the projections."""
         self.video = VideoEncoder(self.config.video)
         self.text = TextEncoder(self.config.text)
         self.project_video = Dense(self.config.joint_width)

@@ -14,6 +14,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
+        """Adds attention, then the perceptron, normalising after each."""
         c = self.config
         attended = SelfAttention(c.heads, name="attention")(x, mask)
         x = nn.LayerNorm(c.norm_eps, name="norm_attention")(x + attended)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 normal_init = nn.initializers.normal(stddev=0.02)
-Dense = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+xavier_init = nn.initializers.xavier_uniform()
+Dense = partial(nn.Dense, kernel_init=xavier_init)
 
 
 def gelu(kind: Literal["tanh", "erf"]) -> Callable[[Array], Array]:
@@ -78,12 +79,13 @@ class SelfAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"] | None = None
     ) -> Float[Array, "b n d"]:
+        """Attends, and projects back to the input's width."""
         width = x.shape[-1]
 
         def project(name: str) -> Float[Array, "b n h k"]:
             return nn.DenseGeneral(
                 (self.heads, width // self.heads),
-                kernel_init=nn.initializers.xavier_uniform(),
+                kernel_init=xavier_init,
                 name=name,
             )(x)
 
@@ -92,9 +94,7 @@ class SelfAttention(nn.Module):
             attended = attend_by_blocks(query, key, value, self.block)
         else:
             attended = attend(query, key, value, mask)
-        return nn.DenseGeneral(
-            width, axis=(-2, -1), kernel_init=nn.initializers.xavier_uniform(), name="out"
-        )(attended)
+        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=xavier_init, name="out")(attended)
 
 
 class Mlp(nn.Module):
@@ -105,5 +105,6 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Maps each vector on its own."""
         hidden = self.activation(Dense(self.hidden, name="in")(x))
         return Dense(x.shape[-1], name="out")(hidden)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from trainer.configs.config import VideoConfig
 from trainer.models.grouping import Assignment, GroupingBlock
-from trainer.models.transformer import Mlp, SelfAttention, gelu, normal_init
+from trainer.models.transformer import Dense, Mlp, SelfAttention, gelu, normal_init
 
 
 class VideoFeatures(NamedTuple):
@@ -75,6 +75,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Adds attention, then the perceptron, to the residual stream."""
         c = self.config
         x = x + SelfAttention(c.heads, c.attention_block, name="attention")(
             nn.LayerNorm(c.norm_eps, name="norm_attention")(x)
@@ -100,7 +101,7 @@ class VideoEncoder(nn.Module):
         """
         c = self.config
         x = tubelets(pixels, c.tubelet, c.patch)
-        x = nn.Dense(c.width, kernel_init=nn.initializers.xavier_uniform(), name="embed")(x)
+        x = Dense(c.width, name="embed")(x)
         b, windows, patches, width = x.shape
         x = x.reshape(b, windows * patches, width)
         count = x.shape[1]
@@ -119,7 +120,9 @@ class VideoEncoder(nn.Module):
                 noise = None
                 if keys is not None:
                     noise = gumbel_noise(keys, layer, c.group_tokens, count)
-                g, assignment = GroupingBlock(c.norm_eps, name=f"grouping_{layer}")(g, x, noise)
+                g, assignment = GroupingBlock(c.norm_eps, c.grouping_out, name=f"grouping_{layer}")(
+                    g, x, noise
+                )
         assert assignment is not None  # VideoConfig: the last layer groups
 
         return VideoFeatures(

@@ -42,7 +42,7 @@ def findings(subject: Subject) -> str:
                 query,
                 record,
                 record == query and rank > _FOUND,
-                similarity[query, record],
+                float(similarity[query, record]),
                 captions,
                 films[record],
             )

@@ -97,11 +97,11 @@ def training(log: list[dict[str, Any]]) -> str:
     """Curves of what was logged in training."""
     charts = []
     for key, name, what, colour in _CURVES:
-        points = [(entry["step"], entry[key]) for entry in log if key in entry]
+        points = [(float(entry["step"]), entry[key]) for entry in log if key in entry]
         if not points:
             continue
         steps, values = zip(*points, strict=True)
-        finite = [math.nan if value is None else value for value in values]
+        finite = [math.nan if value is None else float(value) for value in values]
         series = Series(name, colour, steps, finite)
         charts.append(
             f'<div class="card"><h3>{name} <span>· {what}</span></h3>'

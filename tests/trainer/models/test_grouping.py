@@ -1,5 +1,7 @@
 """The grouping block against METHOD section 3, steps 1–4."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,16 @@ def test_an_empty_group_gathers_nothing_and_a_full_one_shrinks_by_one() -> None:
     np.testing.assert_allclose(gathered[0], [[4 / 5] * 5, [0] * 5], rtol=1e-6)
 
 
+def test_the_block_can_start_with_grouping() -> None:
+    groups = random.normal(random.key(1), (B, M, D))
+    one, other = random.normal(random.key(2), (2, B, N, D))
+    block = GroupingBlock(norm_eps=1e-6, out="xavier")
+    params = block.init(random.key(3), groups, one, None)
+    from_one, _ = block.apply(params, groups, one, None)
+    from_other, _ = block.apply(params, groups, other, None)
+    assert np.abs(np.asarray(from_one) - np.asarray(from_other)).max() > 0.01
+
+
 def test_the_block_starts_without_grouping() -> None:
     """Wo starts at zero: only the MLP moves the group tokens, whatever the video says."""
     groups = random.normal(random.key(1), (B, M, D))
@@ -59,15 +71,15 @@ def test_the_block_equals_scalar_loops() -> None:
     keys = random.split(random.key(4), len(leaves))
     filled = [random.normal(key, leaf.shape) * 0.3 for key, leaf in zip(keys, leaves, strict=True)]
     params = jax.tree.unflatten(tree, filled)
-    updated, assignment = block.apply({"params": params}, groups, tokens, None)
+    applied: Any = block.apply({"params": params}, groups, tokens, None)
+    updated, assignment = applied
 
     def norm(x: jax.Array, name: str) -> np.ndarray:
-        x = np.asarray(x)
-        centred = x - x.mean()
+        centred = np.asarray(x) - np.mean(x)
         scaled = centred / np.sqrt((centred**2).mean() + 1e-6)
         return scaled * np.asarray(params[name]["scale"]) + np.asarray(params[name]["bias"])
 
-    def dense(x: np.ndarray, p: dict) -> np.ndarray:
+    def dense(x: np.ndarray, p: Any) -> np.ndarray:
         return x @ np.asarray(p["kernel"]) + np.asarray(p["bias"])
 
     q = [dense(norm(groups[0, m], "norm_groups"), params["query"]) for m in range(M)]
@@ -79,7 +91,7 @@ def test_the_block_equals_scalar_loops() -> None:
         total = sum((v[n] for n in mine), np.zeros(D)) / (len(mine) + 1)
         g = groups[0, m] + dense(total, params["out"])
         hidden = dense(norm(g, "norm_mlp"), params["mlp"]["in"])
-        hidden = np.asarray(jax.nn.gelu(hidden, approximate=True))
+        hidden = np.asarray(jax.nn.gelu(jnp.asarray(hidden), approximate=True))
         g = g + dense(hidden, params["mlp"]["out"])
         np.testing.assert_allclose(updated[0, m], g, rtol=2e-4, atol=2e-5)
     np.testing.assert_array_equal(np.argmax(assignment.hard[0], axis=0), owner)

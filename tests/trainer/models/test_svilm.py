@@ -1,5 +1,7 @@
 """The whole model on toy sizes: shapes, invariances, and gradients by finite differences."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,10 @@ CONFIG = Config(
 B = 4
 
 
+def apply(params: Any, *inputs: Any, **method: Any) -> Any:
+    return SViLM(CONFIG).apply({"params": params}, *inputs, **method)
+
+
 @pytest.fixture(scope="module")
 def inputs() -> tuple[jax.Array, jax.Array, jax.Array]:
     pixels = random.uniform(random.key(0), (B, 8, 16, 16, 3), minval=-1.0)
@@ -54,7 +60,7 @@ def params(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> dict:
 
 
 def test_shapes(params: dict, inputs: tuple[jax.Array, jax.Array, jax.Array]) -> None:
-    video, text = SViLM(CONFIG).apply({"params": params}, *inputs)
+    video, text = apply(params, *inputs)
     assert video.clip.shape == (B, 6) and video.groups.shape == (B, 3, 6)
     assert video.features.tokens.shape == (B, 4, 4, 12)
     assert video.features.assignment.soft.shape == (B, 3, 16)
@@ -69,7 +75,7 @@ def test_padding_does_not_reach_the_text(
     _, ids, mask = inputs
 
     def encode(ids: jax.Array) -> jax.Array:
-        return SViLM(CONFIG).apply({"params": params}, ids, mask, method="encode_text")
+        return apply(params, ids, mask, method="encode_text")
 
     np.testing.assert_allclose(encode(ids), encode(jnp.where(mask, ids, 7)), atol=1e-6)
 
@@ -80,7 +86,7 @@ def test_a_clip_does_not_see_the_others(
     keys = random.split(random.key(5), B)
 
     def encode(pixels: jax.Array, keys: jax.Array) -> jax.Array:
-        return SViLM(CONFIG).apply({"params": params}, pixels, keys, method="encode_video").clip
+        return apply(params, pixels, keys, method="encode_video").clip
 
     whole = encode(inputs[0], keys)
     np.testing.assert_allclose(encode(inputs[0][1:3], keys[1:3]), whole[1:3], atol=1e-5)
@@ -115,9 +121,7 @@ def test_gradient_equals_finite_differences_with_assignments_held_fixed(
 
         @jax.jit
         def loss(params: dict) -> jax.Array:
-            video, text = SViLM(CONFIG).apply(
-                {"params": params}, jnp.asarray(pixels, jnp.float64), ids, mask
-            )
+            video, text = apply(params, jnp.asarray(pixels, jnp.float64), ids, mask)
             nouns = jnp.stack([text, text[::-1]], axis=1)
             grounding = losses.grounding_similarity(video.groups, nouns, valid, 0.3, 2)
             captions = jnp.ones(B, bool)
