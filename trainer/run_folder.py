@@ -41,7 +41,9 @@ def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
             "`svilm-train pretrain --out` wrote"
         ) from None
     except (ValueError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder / 'config.json'} is damaged: {error}") from None
+        raise RunError(
+            f"{folder / 'config.json'} is damaged, or of another release of svilm: {error}"
+        ) from None
     return config, Tokeniser.from_vocabulary(folder / "vocab.txt")
 
 

@@ -44,13 +44,7 @@ def test_the_papers_preset_makes_a_step_on_two_clips():
     assert sizes["text"] == 108_891_648
     assert 105e6 < sizes["video"] < 115e6
 
-    lowered = train_step.lower(state, random_batch(config), config=config, steps=10)
-    step = lowered.compile()
-    memory = step.memory_analysis()
-    assert memory is not None
-    assert memory.argument_size_in_bytes + memory.temp_size_in_bytes < 12e9
-
-    state, metrics = step(state, random_batch(config))
+    state, metrics = train_step(state, random_batch(config), config=config, steps=10)
     assert int(state.step) == 1
     assert all(np.isfinite(value) for value in metrics.values())
     # Two clips, random weights: the cross-entropy of a coin in both directions, twice.

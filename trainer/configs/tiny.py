@@ -23,19 +23,19 @@ CONFIG = Config(
         attention_block=None,
     ),
     text=TextConfig(
-        vocabulary=512, tokens=24, positions=24, width=128, layers=2, heads=4, mlp_width=512
+        vocabulary=512, tokens=16, positions=16, width=128, layers=2, heads=4, mlp_width=512
     ),
     joint_width=128,
     # Colours and directions of motion are what the captions tell apart.
     input=InputConfig(
         short_side=64, scale=(1.0, 1.0), flip=False, jitter_probability=0.0, grey_probability=0.0
     ),
-    cut_and_paste=CutAndPasteConfig(pair_group=8, from_step=300),
+    cut_and_paste=CutAndPasteConfig(pair_group=8, from_step=450),
     optimiser=OptimiserConfig(
         name="adamw", learning_rate=1.5e-3, weight_decay=0.05, warmup_share=0.1
     ),
     batch=64,
-    max_steps=750,
+    max_steps=900,
     epochs=20,
     log_every=10,
     checkpoint_every=100,

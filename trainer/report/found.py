@@ -41,7 +41,7 @@ def findings(subject: Subject) -> str:
             _found(
                 query,
                 record,
-                record == query and rank > _FOUND,
+                bool(record == query and rank > _FOUND),
                 float(similarity[query, record]),
                 captions,
                 films[record],
