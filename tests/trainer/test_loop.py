@@ -91,13 +91,14 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, undisturb
     assert [record["epoch"] for record in expected[::6]] == [0, 1, 2]
 
     run = tmp_path / "killed"
+    saved = run / "checkpoints" / "4"
     child = subprocess.Popen(
         [sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, run], stderr=subprocess.DEVNULL
     )
-    # With a first checkpoint, and past it.
-    saved = run / "checkpoints" / "4"
-    wait_for(lambda: child.poll() is not None or (saved.exists() and len(metrics.read(run)) > 5))
-    child.kill()
+    try:  # with a first checkpoint, and past it
+        wait_for(lambda: child.poll() is not None or saved.exists() and len(metrics.read(run)) > 5)
+    finally:
+        child.kill()
     assert child.wait() == -signal.SIGKILL
     lost = metrics.read(run)
     assert len(lost) < 18

@@ -52,6 +52,7 @@ def truth(snapshot, run):
     }
 
 
+@pytest.mark.timeout(900)  # compiles five encoders
 def test_the_page_loads_without_errors_and_shows_its_pictures(
     snapshot, run, truth, chromium, tmp_path
 ):

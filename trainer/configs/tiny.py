@@ -12,13 +12,14 @@ from trainer.configs.config import (
 CONFIG = Config(
     video=VideoConfig(
         frames=16,
-        resolution=64,
+        resolution=60,
+        patch=12,
         width=128,
-        layers=4,
+        layers=3,
         heads=4,
         mlp_width=512,
         group_tokens=8,
-        grouping_after=(2, 4),
+        grouping_after=(2, 3),
         grouping_out="xavier",
         attention_block=None,
     ),

@@ -202,16 +202,15 @@ _WIDTH, _HEIGHT = 420, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 14, 10, 22
 
 
-def lines(series: Sequence[Series], label: str, *, from_zero: bool = True) -> str:
+def lines(series: Sequence[Series], label: str) -> str:
     """A line chart: each series as measured, faint, and its running mean over it."""
     xs = [x for one in series for x in one.x]
     ys = [y for one in series for y in one.y if math.isfinite(y)]
     if not xs or not ys:
         return '<p class="none">nothing was logged</p>'
-    x_ticks = ticks(min(0.0, *xs), max(xs))
-    y_ticks = ticks(min(0.0, *ys) if from_zero else min(ys), max(ys))
-    x_low, x_high = min(0.0, *xs), max(*xs, x_ticks[0] + 1)
-    y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
+    x_low, y_low = min(0.0, *xs), min(0.0, *ys)
+    x_high = max(xs) if max(xs) > x_low else x_low + 1.0
+    y_high = max(ys) if max(ys) > y_low else y_low + 1.0
 
     def across(x: float) -> float:
         return _LEFT + (x - x_low) / (x_high - x_low) * (_WIDTH - _LEFT - _RIGHT)
@@ -220,13 +219,13 @@ def lines(series: Sequence[Series], label: str, *, from_zero: bool = True) -> st
         return _HEIGHT - _BOTTOM - (y - y_low) / (y_high - y_low) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = []
-    for tick in y_ticks:
+    for tick in ticks(y_low, y_high):
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{down(tick):.1f}" '
             f'y2="{down(tick):.1f}"/><text x="{_LEFT - 7}" y="{down(tick) + 4:.1f}" '
             f'text-anchor="end">{tick:g}</text>'
         )
-    for tick in x_ticks:
+    for tick in ticks(x_low, x_high):
         parts.append(
             f'<text x="{across(tick):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{tick:g}</text>'
         )
