@@ -95,8 +95,9 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, undisturb
     child = subprocess.Popen(
         [sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, run], stderr=subprocess.DEVNULL
     )
-    try:  # with a first checkpoint, and past it
-        wait_for(lambda: child.poll() is not None or saved.exists() and len(metrics.read(run)) > 5)
+    try:
+        wait_for(lambda: child.poll() is not None or saved.exists())
+        wait_for(lambda: child.poll() is not None or len(metrics.read(run)) > 5)
     finally:
         child.kill()
     assert child.wait() == -signal.SIGKILL
