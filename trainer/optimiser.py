@@ -1,9 +1,15 @@
 """The optimiser and its schedule (section 4.2; METHOD section 6)."""
 
+from typing import Any
+
 import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from trainer.configs.config import OptimiserConfig
+
+# Gives Muon's updates the size of AdamW's, so that both take the same rates (Liu et al. 2025).
+_ADAMW_RMS = 0.2
 
 
 def learning_rate(config: OptimiserConfig, steps: int) -> optax.Schedule:
@@ -21,15 +27,40 @@ def learning_rate(config: OptimiserConfig, steps: int) -> optax.Schedule:
     )
 
 
+def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
+    """Global-norm clipping, then SGD with momentum, AdamW or Muon.
+
+    Weights decay in matrices only. Muon (Jordan et al. 2024) updates the dense layers' kernels;
+    what is looked up or added (embeddings, positions, norms, biases) is AdamW's.
+    """
+    schedule = learning_rate(config, steps)
+    if config.name == "sgd":
+        update = optax.sgd(schedule, momentum=config.momentum)
+    elif config.name == "adamw":
+        update = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_is_matrix)
+    else:
+        update = muon(
+            schedule,
+            weight_decay=config.weight_decay,
+            muon_weight_dimension_numbers=_muon_axes,
+            consistent_rms=_ADAMW_RMS,
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
 def _is_matrix(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
-    """Global-norm clipping, then SGD with momentum or AdamW (decay on matrices only)."""
-    schedule = learning_rate(config, steps)
-    if config.name == "sgd":
-        update = optax.sgd(schedule, momentum=config.momentum)
-    else:
-        update = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_is_matrix)
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+def _muon_axes(params: optax.Params) -> Any:
+    return jax.tree_util.tree_map_with_path(_kernel_axes, params)
+
+
+def _kernel_axes(path: tuple[Any, ...], leaf: Any) -> MuonDimensionNumbers | None:
+    """Which axes of a kernel are its inputs and which its outputs; None: not Muon's."""
+    *_, layer, name = (key.key for key in path)
+    if name != "kernel" or layer == "embed":
+        return None
+    axes = range(leaf.ndim)
+    inputs = leaf.ndim - 1 if layer == "out" else 1  # heads come before "out", after the others
+    return MuonDimensionNumbers(tuple(axes[:inputs]), tuple(axes[inputs:]))

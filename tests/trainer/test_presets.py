@@ -128,7 +128,7 @@ def flat_defaults():
         ("batch=many", "batch takes a whole number, got 'many'"),
         ("batch=64.5", "batch takes a whole number"),
         ("optimiser.learning_rate=nan", "learning_rate takes a number"),
-        ("optimiser.name=adam", "optimiser.name takes sgd or adamw, got 'adam'"),
+        ("optimiser.name=adam", "optimiser.name takes sgd or adamw or muon, got 'adam'"),
         ("input.flip=yes", "input.flip takes true or false"),
         ("input.scale=1", "input.scale takes 2 values"),
         ("video.heads=0", "heads must be 1 or more"),

@@ -148,10 +148,10 @@ class LossConfig:
 class OptimiserConfig:
     """Section 4.2. The schedule is linear warm-up, then cosine to zero."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "muon"] = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9  # SGD
-    weight_decay: float = 0.0  # AdamW, on matrices only
+    weight_decay: float = 0.0  # AdamW and Muon, on matrices only
     warmup_share: float = 0.05  # of all steps
     clip_norm: float = 1.0  # global
 
