@@ -151,7 +151,7 @@ def _annotations(clips: list[Clip]) -> str:
     """Rows of VideoCC's public CSV.
 
     >>> print(_annotations(sample_clips("train", 1, seed=0)), end="")
-    ZolJ6T19OkQ,0,2000000,"While a green cross is falling, a white pyramid is blinking."
+    ZolJ6T19OkQ,0,2000000,"While a yellow cross is falling, a white pyramid is blinking."
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")

@@ -17,10 +17,8 @@ COLOURS: dict[str, tuple[str, ...]] = {
     "yellow": ("yellow", "golden"),
     "green": ("green", "jade"),
     "blue": ("blue", "cobalt"),
-    "purple": ("purple", "violet"),
     "pink": ("pink", "rosy"),
     "white": ("white", "snowy"),
-    "black": ("black", "dark"),
 }
 KINDS: dict[str, tuple[str, ...]] = {
     "ring": ("ring", "hoop"),

@@ -15,10 +15,8 @@ RGB: dict[str, tuple[int, int, int]] = {
     "yellow": (250, 220, 30),
     "green": (20, 165, 45),
     "blue": (30, 60, 230),
-    "purple": (125, 25, 175),
     "pink": (255, 125, 195),
     "white": (252, 252, 252),
-    "black": (10, 10, 12),
 }
 PIXEL_NOISE = 5
 _LATTICE = 16

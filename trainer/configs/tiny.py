@@ -31,12 +31,10 @@ CONFIG = Config(
     input=InputConfig(
         short_side=64, scale=(1.0, 1.0), flip=False, jitter_probability=0.0, grey_probability=0.0
     ),
-    cut_and_paste=CutAndPasteConfig(pair_group=8, from_step=350),
-    optimiser=OptimiserConfig(
-        name="adamw", learning_rate=1.5e-3, weight_decay=0.05, warmup_share=0.1
-    ),
+    cut_and_paste=CutAndPasteConfig(pair_group=8, from_step=250),
+    optimiser=OptimiserConfig(name="muon", learning_rate=3e-3, weight_decay=0.05, warmup_share=0.1),
     batch=64,
-    max_steps=700,
+    max_steps=600,
     epochs=20,
     log_every=10,
     checkpoint_every=100,
