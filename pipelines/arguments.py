@@ -1,9 +1,10 @@
 """The command line's options: parsing and help, nothing else, so that --help is instant."""
 
 import argparse
-import re
 from typing import NoReturn
 
+from pipelines import snapshot_arguments
+from pipelines.argument_types import count, seconds, semantic_version
 from pipelines.sources import SOURCES
 
 PROGRAM = "svilm-pipelines"
@@ -30,14 +31,6 @@ example:
   svilm-pipelines corpus shapes/ && svilm-pipelines build videocc \\
       --annotations shapes/train/video_cc_public.csv --videos shapes/train/videos \\
       --out snapshots/train --frames 16 --short-side 64
-"""
-
-_VERIFY_EPILOG = """\
-Checks every checksum, reads every record, and counts rows, records and rejects again. Prints
-each fault on a line; the exit status is 0 if there is none and 1 otherwise.
-
-example:
-  svilm-pipelines verify snapshots/train
 """
 
 
@@ -71,15 +64,15 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     corpus.add_argument("out", metavar="OUT", help="folder to write")
     corpus.add_argument(
-        "--train-clips", type=_count(0), default=2400, help="clips to train on (default: 2400)"
+        "--train-clips", type=count(0), default=2400, help="clips to train on (default: 2400)"
     )
     corpus.add_argument(
-        "--test-clips", type=_count(0), default=600, help="clips to test on (default: 600)"
+        "--test-clips", type=count(0), default=600, help="clips to test on (default: 600)"
     )
     corpus.add_argument(
-        "--seed", type=_count(0), default=0, help="of all that is random (default: 0)"
+        "--seed", type=count(0), default=0, help="of all that is random (default: 0)"
     )
-    corpus.add_argument("--workers", type=_count(1), default=2, help="processes (default: 2)")
+    corpus.add_argument("--workers", type=count(1), default=2, help="processes (default: 2)")
 
     build = commands.add_parser(
         "build",
@@ -101,32 +94,32 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     build.add_argument("--videos", required=True, metavar="DIR", help="folder of the video files")
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the snapshot")
     build.add_argument(
-        "--frames", type=_count(1), default=32, help="frames a clip, evenly spaced (default: 32)"
+        "--frames", type=count(1), default=32, help="frames a clip, evenly spaced (default: 32)"
     )
     build.add_argument(
         "--short-side",
-        type=_count(2),
+        type=count(2),
         default=256,
         metavar="PIXELS",
         help="shorter side of a frame, in pixels; the other follows the video (default: 256)",
     )
     build.add_argument(
         "--jpeg-quality",
-        type=_count(1, 100),
+        type=count(1, 100),
         default=95,
         metavar="1…100",
         help="85 takes about half the room of 95 (default: 95)",
     )
     build.add_argument(
         "--shards",
-        type=_count(1, 99_999),
+        type=count(1, 99_999),
         metavar="N",
         help="files to spread the records over; later versions of a data set should keep the "
         "number (default: one for each 256 MB expected, at least 16)",
     )
     build.add_argument(
         "--data-version",
-        type=_semantic_version,
+        type=semantic_version,
         default="1.0.0",
         metavar="X.Y.Z",
         help="semantic version of the data, kept in the manifest (default: 1.0.0)",
@@ -139,54 +132,18 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     build.add_argument(
         "--decode-timeout",
-        type=_seconds,
+        type=seconds,
         default=120.0,
         metavar="SECONDS",
         help="a decoder that takes longer is ended and its clips are rejected (default: 120)",
     )
     build.add_argument(
         "--workers",
-        type=_count(1),
+        type=count(1),
         default=1,
         metavar="N",
         help="processes on this machine; the bytes written do not depend on it (default: 1)",
     )
 
-    verify = commands.add_parser(
-        "verify",
-        help="check a snapshot",
-        description="Checks a snapshot against its manifest.",
-        epilog=_VERIFY_EPILOG,
-        formatter_class=shape,
-        allow_abbrev=False,
-    )
-    verify.add_argument("snapshot", metavar="SNAPSHOT", help="folder of the snapshot")
+    snapshot_arguments.add(commands, shape)
     return parser, build
-
-
-def _count(least: int, most: int = 1 << 31):
-    """An argparse type: a whole number from `least` to `most`."""
-
-    def number(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
-            what = f"from {least} to {most}" if most < 1 << 31 else f"of {least} or more"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {what}")
-        return int(text)
-
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return value
-
-
-def _semantic_version(text: str) -> str:
-    if not re.fullmatch(r"\d+\.\d+\.\d+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1.0.0")
-    return text

@@ -9,10 +9,7 @@ import time
 from collections.abc import Sequence
 
 from pipelines.arguments import PROGRAM, UsageError, parsers
-
-
-class CommandError(Exception):
-    """A job that failed: one line that says what to do."""
+from pipelines.commands import COMMANDS, CommandError, counted, in_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _build(arguments, rest, build_parser)
         if rest:
             parser.error(f"unrecognised arguments: {' '.join(rest)}")
-        return {"corpus": _corpus, "verify": _verify}[arguments.command](arguments)
+        return (COMMANDS | {"corpus": _corpus})[arguments.command](arguments)
     except (UsageError, CommandError) as error:
         _complain(str(error))
         return 2 if isinstance(error, UsageError) else 1
@@ -69,7 +66,8 @@ def _corpus(arguments: argparse.Namespace) -> int:
         progress.close()
     print(
         f"corpus: {summary.train_clips:,} + {summary.test_clips:,} clips in {summary.videos:,} "
-        f"videos, {_bytes(summary.video_bytes)}, {time.monotonic() - began:.1f} s → {arguments.out}"
+        f"videos, {in_bytes(summary.video_bytes)}, {time.monotonic() - began:.1f} s "
+        f"→ {arguments.out}"
     )
     return 0
 
@@ -91,7 +89,7 @@ def _build(
         planned, rows = _plan(arguments)
         if manifest := plan.complete(planned):
             print(
-                f"build: {arguments.out} is already complete ({_counted(manifest.counts)}); "
+                f"build: {arguments.out} is already complete ({counted(manifest.counts)}); "
                 "to check its files, use `svilm-pipelines verify`"
             )
             return 0
@@ -102,8 +100,8 @@ def _build(
         with snapshot.locked(planned.out):
             snapshot.clear_unfinished(planned.out, config.num_shards)
             print(
-                f"build: about {rows:,} rows to {config.num_shards:,} shards, some {_bytes(size)} "
-                "if every video is there",
+                f"build: about {rows:,} rows to {config.num_shards:,} shards, "
+                f"some {in_bytes(size)} if every video is there",
                 file=sys.stderr,
             )
             _run(planned, arguments.workers, *_engine(arguments.workers, rest))
@@ -117,10 +115,10 @@ def _build(
         raise CommandError(str(error)) from None
     if not counts.records:
         raise CommandError(
-            f"no row became a record ({_counted(counts)}), so the snapshot is not complete: "
+            f"no row became a record ({counted(counts)}), so the snapshot is not complete: "
             f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it"
         )
-    print(f"build: {_counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
+    print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
     return 0
 
 
@@ -194,49 +192,6 @@ def _stopped(cause: str) -> str:
         f"the build stopped: {cause}. Finished shards are kept: mend it and run the same command "
         "again (with SVILM_TRACE=1 for a trace)"
     )
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    from pipelines import snapshot, verify
-    from pipelines.progress import Progress
-    from protos import contract
-
-    progress = Progress("verify", "shards")
-    try:
-        manifest = verify.read_manifest(arguments.snapshot)
-        faults = list(verify.faults(arguments.snapshot, manifest, progress.update))
-    except (snapshot.SnapshotError, contract.ContractError) as error:
-        raise CommandError(str(error)) from None
-    except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}") from None
-    finally:
-        progress.close()
-    for fault in faults:
-        print(fault)
-    if faults:
-        raise CommandError(
-            f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'} in {arguments.snapshot!r}: "
-            "build it again into another folder"
-        )
-    print(f"verify: {arguments.snapshot} is sound: {_counted(manifest.counts)}")
-    return 0
-
-
-def _counted(counts) -> str:
-    """Rows and what became of them, for a person."""
-    rejects = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.rejects.items()))
-    total = sum(counts.rejects.values())
-    return f"{counts.rows:,} rows = {counts.records:,} records + {total:,} rejects" + (
-        f" ({rejects})" if rejects else ""
-    )
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,22 @@
 import collections
 import os
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import jpeg, snapshot
+from pipelines import jpeg, processes, snapshot
 from pipelines.plan import shard_of
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
-from protos.v1.manifest_pb2 import FileEntry, Manifest, PlanSummary, ShardEntry, ShardSummary
+from protos.v1.manifest_pb2 import (
+    BuildConfig,
+    FileEntry,
+    Manifest,
+    PlanSummary,
+    ShardEntry,
+    ShardSummary,
+)
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -39,51 +47,107 @@ def read_manifest(folder: str) -> Manifest:
 
 
 def faults(
-    folder: str, manifest: Manifest, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Iterator[str]:
-    """Everything that is wrong with a snapshot, a line each; nothing if it is sound."""
-    known = {contract.MANIFEST_NAME, contract.PLAN_NAME}
-    rejects: collections.Counter[str] = collections.Counter()
-    rows = 0
-    if wrong := _wrong_file(folder, manifest.plan, contract.PLAN_NAME):
-        yield wrong
-    else:
-        plan = snapshot.read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary)
-        rejects.update(reject.reason for reject in plan.rejects)
-        rows += len(plan.rejects)
-        if plan.rows != manifest.counts.rows:
-            yield f"{contract.PLAN_NAME}: {plan.rows} rows, the manifest has {manifest.counts.rows}"
+    folder: str,
+    manifest: Manifest,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Everything that is wrong with a snapshot, a line each; nothing if it is sound.
 
-    for shard, entry in enumerate(manifest.shards):
-        stem = contract.shard_name(shard, len(manifest.shards))
-        known |= {f"{stem}.{suffix}" for suffix in ("tfrecord", "index", "json")}
-        wrong = [
-            fault
-            for file, suffix in (
-                (entry.data, "tfrecord"),
-                (entry.index, "index"),
-                (entry.summary, "json"),
-            )
-            if (fault := _wrong_file(folder, file, f"{stem}.{suffix}"))
-        ]
-        if wrong:
-            yield from wrong
-        else:
-            summary = snapshot.read_json(os.path.join(folder, f"{stem}.json"), ShardSummary)
-            rejects.update(reject.reason for reject in summary.rejects)
-            rows += summary.rows
-            yield from _shard_faults(folder, stem, shard, entry, summary, manifest)
-        progress(shard + 1, len(manifest.shards))
+    Args:
+      folder: the snapshot's.
+      manifest: what `read_manifest` read there.
+      workers: processes, a shard at a time each.
+      progress: told of the shards that are done, and of all.
 
+    Raises:
+      WorkerDiedError: a process was killed.
+    """
+    shards = len(manifest.shards)
+    found: dict[int, _ShardFound] = {}
+    jobs = [
+        _Job(folder, shard, entry, manifest.config) for shard, entry in enumerate(manifest.shards)
+    ]
+    for job, of_shard in processes.each(_check_shard, jobs, workers):
+        found[job.shard] = of_shard
+        progress(len(found), shards)
+
+    plan_rows, rejects, lines = _check_plan(folder, manifest)
+    for shard in range(shards):
+        lines += found[shard].faults
+        rejects.update(found[shard].rejects)
+    rows = plan_rows + sum(of_shard.rows for of_shard in found.values())
     if rows != manifest.counts.rows:
-        yield f"the plan and the shards have {rows} rows, the manifest has {manifest.counts.rows}"
+        lines.append(
+            f"the plan and the shards have {rows} rows, the manifest has {manifest.counts.rows}"
+        )
     if dict(rejects) != dict(manifest.counts.rejects):
-        yield (
+        lines.append(
             f"the plan and the shards have rejects {dict(sorted(rejects.items()))}, "
             f"the manifest has {dict(sorted(manifest.counts.rejects.items()))}"
         )
+    known = {contract.MANIFEST_NAME, contract.PLAN_NAME}
+    for shard in range(shards):
+        stem = contract.shard_name(shard, shards)
+        known |= {f"{stem}.{suffix}" for suffix in ("tfrecord", "index", "json")}
     for name in sorted(set(os.listdir(folder)) - known):
-        yield f"{name}: not a file of this snapshot"
+        lines.append(f"{name}: not a file of this snapshot")
+    return lines
+
+
+class _ShardFound(NamedTuple):
+    """What a shard's files hold, and what is wrong with them."""
+
+    rows: int
+    rejects: collections.Counter[str]  # by reason
+    faults: list[str]
+
+
+class _Job(NamedTuple):
+    """A shard to check."""
+
+    folder: str
+    shard: int
+    entry: ShardEntry
+    config: BuildConfig
+
+
+def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Counter[str], list[str]]:
+    """The rows that never reached a shard, their rejects by reason, and what is wrong."""
+    if wrong := _wrong_file(folder, manifest.plan, contract.PLAN_NAME):
+        return 0, collections.Counter(), [wrong]
+    try:
+        plan = snapshot.read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary)
+    except snapshot.SnapshotError as error:
+        return 0, collections.Counter(), [str(error)]
+    wrong = []
+    if plan.rows != manifest.counts.rows:
+        wrong = [f"{contract.PLAN_NAME}: {plan.rows} rows, the manifest has {manifest.counts.rows}"]
+    rejects = collections.Counter(reject.reason for reject in plan.rejects)
+    return len(plan.rejects), rejects, wrong
+
+
+def _check_shard(job: _Job) -> _ShardFound:
+    stem = contract.shard_name(job.shard, job.config.num_shards)
+    files = (
+        (job.entry.data, "tfrecord"),
+        (job.entry.index, "index"),
+        (job.entry.summary, "json"),
+    )
+    wrong = [
+        fault
+        for file, suffix in files
+        if (fault := _wrong_file(job.folder, file, f"{stem}.{suffix}"))
+    ]
+    if wrong:
+        return _ShardFound(0, collections.Counter(), wrong)
+    try:
+        summary = snapshot.read_json(os.path.join(job.folder, f"{stem}.json"), ShardSummary)
+        wrong = list(_shard_faults(job, stem, summary))
+    except snapshot.SnapshotError as error:
+        return _ShardFound(0, collections.Counter(), [str(error)])
+    rejects = collections.Counter(reject.reason for reject in summary.rejects)
+    return _ShardFound(summary.rows, rejects, wrong)
 
 
 def _wrong_file(folder: str, entry: FileEntry, name: str) -> str | None:
@@ -92,15 +156,13 @@ def _wrong_file(folder: str, entry: FileEntry, name: str) -> str | None:
     return snapshot.fault(folder, entry)
 
 
-def _shard_faults(
-    folder: str,
-    stem: str,
-    shard: int,
-    entry: ShardEntry,
-    summary: ShardSummary,
-    manifest: Manifest,
-) -> Iterator[str]:
-    """The faults inside a shard whose files have the right checksums."""
+def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
+    """The faults inside a shard whose files have the right checksums.
+
+    Raises:
+      SnapshotError: the index is none.
+    """
+    entry = job.entry
     if summary.rows != summary.records + len(summary.rejects):
         yield (
             f"{stem}.json: {summary.rows} rows, but {summary.records} records and "
@@ -108,18 +170,14 @@ def _shard_faults(
         )
     if (summary.data, summary.index) != (entry.data, entry.index):
         yield f"{stem}.json: other data or index than the manifest's"
-    try:
-        index = snapshot.read_index(os.path.join(folder, f"{stem}.index")).records
-    except snapshot.SnapshotError as error:
-        yield str(error)
-        return
+    index = snapshot.read_index(os.path.join(job.folder, f"{stem}.index")).records
     if not len(index) == entry.records == summary.records:
         yield (
             f"{stem}: {len(index)} index entries, {summary.records} records in its summary, "
             f"{entry.records} in the manifest"
         )
     offset, last_id = 0, ""
-    with open(os.path.join(folder, f"{stem}.tfrecord"), "rb") as file:
+    with open(os.path.join(job.folder, f"{stem}.tfrecord"), "rb") as file:
         for place in index:
             if place.offset != offset:
                 yield f"{stem}.index: {place.clip_id!r} at {place.offset}, should be {offset}"
@@ -130,18 +188,18 @@ def _shard_faults(
             offset, last_id = offset + place.length, place.clip_id
             try:
                 clip = Clip.FromString(tfrecord.unframe(framed))
-                _check_clip(clip, place.clip_id, shard, manifest)
+                _check_clip(clip, place.clip_id, job.shard, job.config)
             except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
                 yield f"{stem}.tfrecord: record {place.clip_id!r}: {error}"
     if offset != entry.data.bytes:
         yield f"{stem}.index: ends at {offset} of {entry.data.bytes} bytes"
 
 
-def _check_clip(clip: Clip, clip_id: str, shard: int, manifest: Manifest) -> None:
+def _check_clip(clip: Clip, clip_id: str, shard: int, config: BuildConfig) -> None:
     if clip.clip_id != clip_id:
         raise contract.ContractError(f"is {clip.clip_id!r}")
-    contract.check_clip(clip, manifest.config)
-    belongs = shard_of(clip.video_id, len(manifest.shards))
+    contract.check_clip(clip, config)
+    belongs = shard_of(clip.video_id, config.num_shards)
     if belongs != shard:
         raise contract.ContractError(f"video {clip.video_id!r} belongs into shard {belongs}")
     for i, frame in enumerate(clip.frames):

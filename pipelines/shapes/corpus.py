@@ -10,18 +10,14 @@ appears under its name only when it is whole, and a split's annotations after al
 
 import csv
 import io
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from pipelines import ffmpeg
+from pipelines import ffmpeg, processes
 from pipelines.shapes import encode, truth
 from pipelines.shapes.scene import Clip, ShapesError, Split, sample_clips
 
@@ -112,32 +108,18 @@ def _videos(folder: Path, clips: list[Clip]) -> list[_Video]:
 def _render_all(
     videos: list[_Video], workers: int, progress: Progress | None
 ) -> dict[Path, _Written]:
-    """Renders in processes of their own; the first failure ends the rest."""
+    """Renders in several processes; the first failure ends the rest."""
     total = sum(len(video.clips) for video in videos)
     written: dict[Path, _Written] = {}
     done = 0
-    # spawn: a forked child of a process with threads (Beam's, TensorFlow's) may hang.
-    with ProcessPoolExecutor(
-        workers,
-        multiprocessing.get_context("spawn"),
-        initializer=signal.signal,  # Ctrl-C is this process's to answer
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
-        jobs = {pool.submit(_render, video): video for video in videos}
-        try:
-            for job in as_completed(jobs):
-                video = jobs[job]
-                written[video.path] = job.result()
-                done += len(video.clips)
-                if progress:
-                    progress(done, total)
-        except BrokenProcessPool:
-            raise ShapesError(
-                f"a rendering process died after {done} of {total} clips: "
-                "free some memory or take fewer workers, and run again"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    try:
+        for video, result in processes.each(_render, videos, workers):
+            written[video.path] = result
+            done += len(video.clips)
+            if progress:
+                progress(done, total)
+    except processes.WorkerDiedError as error:
+        raise ShapesError(str(error)) from None
     return written
 
 

@@ -77,8 +77,8 @@ def write(folder, *, clips=None, rejects=("duplicate",), change=lambda manifest:
     snapshot.write_file(folder, contract.MANIFEST_NAME, snapshot.to_json(manifest))
 
 
-def faults(folder):
-    return list(verify.faults(str(folder), verify.read_manifest(str(folder))))
+def faults(folder, workers=1):
+    return verify.faults(str(folder), verify.read_manifest(str(folder)), workers)
 
 
 def test_a_sound_snapshot(tmp_path):
@@ -98,6 +98,33 @@ def test_damaged_files(tmp_path, suffix, damage):
     else:
         path.write_bytes(data if damage == "flip" else data[:-1])
     assert any(fault.startswith(path.name) for fault in faults(tmp_path))
+
+
+def test_several_processes_tell_every_fault_in_order(tmp_path):
+    write(tmp_path, clips={shard: [clip(shard, end_us=0)] for shard in range(SHARDS)})
+    (tmp_path / contract.PLAN_NAME).unlink()
+    told = faults(tmp_path, workers=2)
+    assert told == faults(tmp_path, workers=1)
+    beginnings = [fault.partition(":")[0] for fault in told[:3]]
+    assert beginnings == [
+        contract.PLAN_NAME,
+        "shard-00000-of-00002.tfrecord",
+        "shard-00001-of-00002.tfrecord",
+    ]
+
+
+def test_damage_under_a_right_checksum_is_one_fault_among_others(tmp_path):
+    def change(manifest):
+        for name, entry in (
+            (contract.PLAN_NAME, manifest.plan),
+            ("shard-00000-of-00002.json", manifest.shards[0].summary),
+        ):
+            entry.CopyFrom(snapshot.write_file(str(tmp_path), name, b"{"))
+
+    write(tmp_path, change=change)
+    told = faults(tmp_path)
+    assert sum("is damaged" in fault for fault in told) == 2
+    assert "have 1 rows, the manifest has 4" in told[2]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""Types of options for argparse: each takes a text, or says what is wrong with it."""
+
+import argparse
+import re
+from collections.abc import Callable
+
+
+def count(least: int, most: int = 1 << 31) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`.
+
+    >>> count(1)("12")
+    12
+    """
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+            what = f"from {least} to {most}" if most < 1 << 31 else f"of {least} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {what}")
+        return int(text)
+
+    return number
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a number of seconds above 0.
+
+    >>> seconds("1.5")
+    1.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def semantic_version(text: str) -> str:
+    """An argparse type: a version such as 1.0.0.
+
+    >>> semantic_version("1.10.0")
+    '1.10.0'
+    """
+    if not re.fullmatch(r"\d+\.\d+\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1.0.0")
+    return text

@@ -1,0 +1,57 @@
+"""Work spread over processes of this machine."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class WorkerDiedError(RuntimeError):
+    """A process ended before its work did."""
+
+
+def each(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
+    """Calls a function with each job; gives jobs and results as they are done, in any order.
+
+    Args:
+      function: of a module, so that it can be named to other processes.
+      jobs: its arguments.
+      workers: processes; with one, this process does the work.
+
+    Raises:
+      WorkerDiedError: a process was killed, by want of memory for instance.
+
+    >>> sorted(each(abs, [-1, 2], workers=1))
+    [(-1, 1), (2, 2)]
+    """
+    if min(workers, len(jobs)) <= 1:
+        for job in jobs:
+            yield job, function(job)
+        return
+    # spawn: a forked child of a process with threads (Beam's, TensorFlow's) may hang.
+    with ProcessPoolExecutor(
+        min(workers, len(jobs)),
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,  # Ctrl-C is this process's to answer
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
+        futures = {pool.submit(function, job): job for job in jobs}
+        done = 0
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+                done += 1
+        except BrokenProcessPool:
+            raise WorkerDiedError(
+                f"a worker process died after {done:,} of {len(jobs):,} jobs: "
+                "free some memory or take fewer --workers, and run again"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
