@@ -125,8 +125,8 @@ class Checkpoints:
 
     def _check(self, step: int, like: PyTree) -> None:
         with self._readable(step):
-            saved = _by_name(self._manager.item_metadata(step).params.tree)
-        wanted = _by_name(like)
+            saved = by_name(self._manager.item_metadata(step).params.tree)
+        wanted = by_name(like)
         for name in sorted(saved.keys() | wanted.keys()):
             there, here = (
                 tuple(tensors[name].shape) if name in tensors else "absent"
@@ -195,7 +195,12 @@ def _shapes(config: Config, steps: int) -> tuple[PyTree, PyTree]:
     )
 
 
-def _by_name(tree: PyTree) -> dict[str, Any]:
+def by_name(tree: PyTree) -> dict[str, Any]:
+    """A tree's leaves by their paths.
+
+    >>> by_name({"video": {"bias": 1}, "text": 2})
+    {'text': 2, 'video.bias': 1}
+    """
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

@@ -39,6 +39,15 @@ example:
       --train-snapshot snapshots/train --truth shapes/test/truth.jsonl --out report.html
 """
 
+_EXPORT_EPILOG = """\
+Video weights are written as ViViT's, with a class token of zeros: ours has none, and another
+implementation attends to it. Text weights are BERT's, with vocab.txt. `svilm-train pretrain
+--video-weights DIR --text-weights DIR` reads both back, to the bit.
+
+example:
+  svilm-train export --run runs/first --video first-vivit --text first-bert
+"""
+
 
 class OutputError(RuntimeError):
     """A file that cannot be written, or is not what the command needs."""
@@ -161,6 +170,45 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_export(commands: Any) -> None:
+    """Adds `svilm-train export`."""
+    parser = _parser(
+        commands,
+        "export",
+        "write a run's encoders for other programs",
+        "Writes a run's encoders in the Hugging Face layout: config.json, model.safetensors.",
+        _EXPORT_EPILOG,
+    )
+    parser.set_defaults(command=_export)
+    _add_run(parser)
+    for name, kind in (("--video", "video"), ("--text", "text")):
+        parser.add_argument(
+            name,
+            type=pathlib.Path,
+            metavar="DIR",
+            help=f"folder for the {kind} encoder (default: not written)",
+        )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from trainer import checkpoint
+    from trainer.weights import bert, folder, places, video
+
+    if not (arguments.video or arguments.text):
+        raise OutputError("nothing to export: name a folder with --video, --text or both")
+    run = checkpoint.load(arguments.run)
+    if arguments.video:
+        folder.write(arguments.video, *video.as_vivit(run.params["video"], run.config.video))
+        print(f"export: video encoder in {arguments.video}")
+    if arguments.text:
+        sizes = run.config.text
+        tensors = places.to_tensors(run.params["text"], bert.places(sizes))
+        folder.write(arguments.text, bert.settings(sizes), tensors)
+        run.tokeniser.save(arguments.text / "vocab.txt")
+        print(f"export: text encoder in {arguments.text}")
+    return 0
+
+
 # --- shared by the commands ---
 
 
@@ -177,10 +225,14 @@ def _parser(
     )
 
 
-def _add_subject(parser: argparse.ArgumentParser) -> None:
+def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", required=True, metavar="RUN", help="what `svilm-train pretrain --out` wrote"
     )
+
+
+def _add_subject(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
     parser.add_argument(
         "--snapshot", required=True, metavar="DIR", help="what `svilm-pipelines build` wrote"
     )

@@ -24,6 +24,7 @@ from trainer.data.tokenise import Tokeniser
 from trainer.metrics import Metrics
 from trainer.optimiser import learning_rate
 from trainer.step import TrainState, init_state, train_step
+from trainer.weights.start import Start
 
 # Steps that the device may be behind: enough that it never waits for Python, and few enough that
 # batches do not pile up in its memory.
@@ -39,6 +40,7 @@ def pretrain(
     snapshot: str | os.PathLike[str],
     run: str | os.PathLike[str],
     vocabulary: str | os.PathLike[str] | None = None,
+    start: Start | None = None,
 ) -> signal.Signals | None:
     """Trains a model, or continues to; saves its last state as a checkpoint.
 
@@ -49,7 +51,9 @@ def pretrain(
       config: the run's.
       snapshot: folder of the clips to train on.
       run: folder of the run, made if it is not there, continued if it is (see run_folder.py).
-      vocabulary: BERT vocab.txt, or None to train one on the captions.
+      vocabulary: BERT vocab.txt; None for the one that `start` knows, or one trained on the
+        captions.
+      start: where the first parameters come from; None: all at random.
 
     Returns:
       The signal that ended it early, or None.
@@ -58,13 +62,16 @@ def pretrain(
       TrainingError: batch, crop or vocabulary do not fit the snapshot; the device's memory does
         not hold the step; or the loss is no longer a finite number.
       RunError: the folder's run was started with something else.
-      SnapshotError, VocabularyError, CheckpointError: what they say.
+      SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
-    clips, run = Snapshot.open(snapshot), pathlib.Path(run)
+    clips, run, start = Snapshot.open(snapshot), pathlib.Path(run), start or Start()
+    config = start.configure(config)
+    known = start.vocabulary() if vocabulary is None else pathlib.Path(vocabulary)
     try:
         steps = order.total_steps(len(clips), config.batch, config.epochs, config.max_steps)
-        vocabulary = None if vocabulary is None else pathlib.Path(vocabulary)
-        config, tokeniser = run_folder.start_or_continue(run, config, clips, vocabulary)
+        config, tokeniser = run_folder.start_or_continue(
+            run, config, clips, known, start.identity()
+        )
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
@@ -74,6 +81,7 @@ def pretrain(
             return None
         if last is None:
             state = init_state(config, steps)
+            state = state.replace(params=start.fill(state.params, config))
         else:
             state = checkpoints.restore(last, config, steps)
         with Metrics(run, start=last or 0, steps=steps) as metrics:

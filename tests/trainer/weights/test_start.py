@@ -1,0 +1,83 @@
+"""A run that begins with known weights: what it is filled with, and what continues it."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from trainer import checkpoint, loop, run_folder
+from trainer.configs.overrides import override
+from trainer.step import init_state
+from trainer.weights import bert, folder, video
+from trainer.weights.folder import WeightsError
+from trainer.weights.start import Start
+
+DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
+
+
+@pytest.fixture
+def config(small_config):
+    """Of the parity checkpoints' number of layers; its steps change nothing."""
+    return override(
+        small_config,
+        [
+            *("video.layers=2", "video.grouping_after=2", "video.group_tokens=4"),
+            *("optimiser.learning_rate=0", "max_steps=1"),
+        ],
+    )
+
+
+def assert_same(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_what_is_known_replaces_chance_and_no_more(config):
+    start = Start(video=DATA / "vivit", text=DATA / "bert")
+    config = start.configure(config)
+    fresh = init_state(config, 1).params
+    filled = start.fill(fresh, config)
+    known = video.params(folder.read(DATA / "vivit"), config.video)
+    assert_same({name: filled["video"][name] for name in known}, known)
+    assert_same(filled["text"], bert.params(folder.read(DATA / "bert"), config.text))
+    for name in ("group_tokens", "grouping_2", "norm_groups"):
+        assert_same(filled["video"][name], fresh["video"][name])
+    assert_same(filled["project_text"], fresh["project_text"])
+
+
+def test_a_vocabulary_of_another_size_is_refused(config):
+    start = Start(text=DATA / "bert")
+    other = override(start.configure(config), ["text.vocabulary=70"])
+    with pytest.raises(
+        WeightsError, match=r"word_embeddings\.weight is \(60, 24\), not \(70, 24\)"
+    ):
+        start.fill(init_state(other, 1).params, other)
+
+
+def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snapshot, tmp_path):
+    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
+    start = Start(video=DATA / "videomae")
+    loop.pretrain(config, snapshot, tmp_path / "first", start=start)
+    first = checkpoint.load(tmp_path / "first")
+    assert first.config.video.gelu == "erf"
+    known = video.params(folder.read(DATA / "videomae"), first.config.video)
+    assert_same({name: first.params["video"][name] for name in known}, known)
+
+    again = Start(run=tmp_path / "first")
+    wider = override(first.config, ["joint_width=64"])
+    with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there and \(64,\) in"):
+        again.fill(init_state(wider, 1).params, wider)
+    loop.pretrain(override(first.config, ["seed=8"]), snapshot, tmp_path / "second", start=again)
+    second = checkpoint.load(tmp_path / "second")
+    assert_same(second.params, first.params)
+    assert second.tokeniser.pieces == first.tokeniser.pieces
+
+
+def test_a_run_is_continued_with_its_own_start_only(config, write_snapshot, tmp_path):
+    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
+    loop.pretrain(config, snapshot, tmp_path / "run", start=Start(video=DATA / "vivit"))
+    assert (
+        loop.pretrain(config, snapshot, tmp_path / "run", start=Start(video=DATA / "vivit")) is None
+    )
+    with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now None"):
+        loop.pretrain(Start(video=DATA / "vivit").configure(config), snapshot, tmp_path / "run")

@@ -1,0 +1,167 @@
+"""Checkpoints of others as the start of our encoders, and our encoders as such checkpoints."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from trainer.configs.config import TextConfig, VideoConfig
+from trainer.step import init_state
+from trainer.weights import bert, folder, places, video
+from trainer.weights.folder import WeightsError
+
+DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
+# The sizes that the parity checkpoints have, where VideoConfig would not follow from them.
+SIZES = VideoConfig(frames=4, resolution=32, grouping_after=(2,), layers=2, group_tokens=3)
+
+
+@pytest.fixture
+def altered(tmp_path):
+    """Copies a parity checkpoint with other tensors or settings."""
+
+    def alter(name, tensors=lambda tensors: tensors, **settings):
+        copy = tmp_path / name
+        shutil.copytree(DATA / name, copy)
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps(config | settings))
+        held = safetensors.numpy.load_file(copy / "model.safetensors")
+        safetensors.numpy.save_file(tensors(held), copy / "model.safetensors")
+        return copy
+
+    return alter
+
+
+def video_params(path, sizes=SIZES):
+    checkpoint = folder.read(path)
+    config = video.video_config(checkpoint, sizes)
+    return video.params(checkpoint, config), config
+
+
+def text_params(path):
+    checkpoint = folder.read(path)
+    config = bert.text_config(checkpoint, TextConfig(tokens=12, positions=12))
+    return bert.params(checkpoint, config), config
+
+
+def assert_same(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_settings_come_from_the_checkpoint():
+    _, vivit = video_params(DATA / "vivit")
+    _, videomae = video_params(DATA / "videomae")
+    assert (vivit.gelu, vivit.pixel_mean) == ("tanh", (0.5, 0.5, 0.5))
+    assert (videomae.gelu, videomae.pixel_mean) == ("erf", (0.485, 0.456, 0.406))
+    for config in (vivit, videomae):
+        assert (config.width, config.heads, config.mlp_width, config.patch) == (24, 3, 40, 16)
+        assert (config.frames, config.group_tokens) == (4, 3)  # ours to choose
+
+
+@pytest.mark.parametrize("name", ["vivit", "videomae"])
+def test_positions_follow_frames_and_resolution(name):
+    known, _ = video_params(DATA / name)
+    larger = VideoConfig(frames=8, resolution=64, grouping_after=(2,), layers=2)
+    params, config = video_params(DATA / name, larger)
+    grid = params["positions"].reshape(4, 4, 4, 24)
+    assert grid.size == config.windows * config.patches * 24
+    # Sampled between the known ones, so the corners of the grid keep them.
+    np.testing.assert_allclose(grid[0, 0, 0], known["positions"][0], atol=1e-6)
+    np.testing.assert_allclose(grid[-1, -1, -1], known["positions"][-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vivit", "videomae", "bert"])
+def test_a_model_with_a_head_on_top_is_read_alike(altered, name):
+    headed = altered(
+        name,
+        lambda tensors: (
+            {f"{name}.{key}": value for key, value in tensors.items()}
+            | {"cls.x" if name == "bert" else "classifier.weight": np.ones(3, np.float32)}
+        ),
+    )
+    read = text_params if name == "bert" else video_params
+    assert_same(read(headed)[0], read(DATA / name)[0])
+
+
+def test_the_norms_of_old_bert_files_are_found(altered):
+    def rename(tensors):
+        return {
+            key.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+                "LayerNorm.bias", "LayerNorm.beta"
+            ): value
+            for key, value in tensors.items()
+        }
+
+    assert_same(text_params(altered("bert", rename))[0], text_params(DATA / "bert")[0])
+
+
+def test_every_tensor_that_does_not_fit_is_named(altered):
+    def spoil(tensors):
+        del tensors["encoder.layer.1.output.dense.bias"]
+        tensors["encoder.layer.0.intermediate.dense.bias"] = np.zeros(41, np.float32)
+        tensors["encoder.layer.2.output.dense.bias"] = np.zeros(24, np.float32)
+        return tensors
+
+    with pytest.raises(WeightsError) as caught:
+        video_params(altered("vivit", spoil))
+    for told in (
+        "layer.1.output.dense.bias is missing",
+        "layer.0.intermediate.dense.bias is (41,), not (40,)",
+        "layer.2.output.dense.bias has no place",
+    ):
+        assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("vivit", {"model_type": "swin"}, "model_type 'swin' is not vivit nor videomae"),
+        ("vivit", {"hidden_act": "relu"}, "hidden_act 'relu'"),
+        ("vivit", {"num_attention_heads": 5}, "width by heads must divide, got 24 and 5"),
+        ("vivit", {"tubelet_size": [2, 16, 8]}, "is not square"),
+        ("vivit", {"hidden_size": None}, "has no 'hidden_size'"),
+        ("bert", {"hidden_act": "relu"}, "hidden_act is 'relu', only 'gelu' is read"),
+        ("bert", {"model_type": "roberta"}, "model_type is 'roberta'"),
+        ("bert", {"max_position_embeddings": 8}, "12 tokens but 8 positions"),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_refused(altered, name, settings, told):
+    read = text_params if name == "bert" else video_params
+    with pytest.raises(WeightsError, match=told.replace("[", r"\[")):
+        read(altered(name, **settings))
+
+
+def test_folders_that_are_none_are_refused(tmp_path):
+    with pytest.raises(WeightsError, match=r"has no config\.json"):
+        folder.read(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors.*pickles"):
+        folder.read(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x80" * 20)
+    with pytest.raises(WeightsError, match="is damaged"):
+        folder.read(tmp_path)
+    shutil.copy(DATA / "bert" / "model.safetensors", tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(WeightsError, match="no JSON object"):
+        folder.read(tmp_path)
+
+
+def test_exported_encoders_are_read_back_to_the_bit(small_config, tmp_path):
+    params = init_state(small_config, 1).params
+    folder.write(tmp_path / "video", *video.as_vivit(params["video"], small_config.video))
+    read, config = video_params(tmp_path / "video", small_config.video)
+    assert config == small_config.video
+    assert_same(read, {name: params["video"][name] for name in read})
+    left = set(params["video"]) - set(read)
+    assert left == {"group_tokens", "grouping_1", "norm_groups"}  # not in the layout
+
+    sizes = small_config.text
+    tensors = places.to_tensors(params["text"], bert.places(sizes))
+    folder.write(tmp_path / "text", bert.settings(sizes), tensors)
+    checkpoint = folder.read(tmp_path / "text")
+    assert bert.text_config(checkpoint, sizes) == sizes
+    assert_same(bert.params(checkpoint, sizes), params["text"])

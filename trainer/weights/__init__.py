@@ -1,0 +1,1 @@
+"""Starting weights: published checkpoints in the Hugging Face layout, read and written."""

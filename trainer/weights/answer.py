@@ -1,0 +1,64 @@
+"""What our encoders answer with a checkpoint's weights alone.
+
+To be compared with the implementation that the checkpoint comes from: no group tokens, no
+projection into the joint space, no final norm that the checkpoint does not have.
+"""
+
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from trainer.configs.config import TextConfig, VideoConfig
+from trainer.models.text import TextEncoder
+from trainer.models.video import Block, tubelets
+from trainer.weights import bert, video
+from trainer.weights.folder import read
+
+
+def video_states(folder: pathlib.Path, pixels: Float[Array, "b t h w c"]) -> Float[Array, "b n d"]:
+    """The last hidden state at every video token.
+
+    Args:
+      folder: a ViViT or VideoMAE checkpoint.
+      pixels: [B, T, H, W, C], normalised, square. Positions are resampled for their size.
+
+    Raises:
+      WeightsError: the checkpoint cannot be read or does not fit.
+    """
+    checkpoint = read(folder)
+    layers = checkpoint.setting("num_hidden_layers")
+    config = video.video_config(
+        checkpoint,
+        VideoConfig(
+            frames=pixels.shape[1],
+            resolution=pixels.shape[2],
+            layers=layers,
+            grouping_after=(layers,),
+        ),
+    )
+    params: Any = video.params(checkpoint, config)
+    x = tubelets(pixels, config.tubelet, config.patch)
+    x = nn.Dense(config.width).apply({"params": params["embed"]}, x)
+    x = jnp.asarray(x).reshape(len(pixels), -1, config.width) + params["positions"][None]
+    for layer in range(1, config.layers + 1):
+        x = Block(config).apply({"params": params[f"layer_{layer}"]}, x)
+    if "norm" in params:
+        x = nn.LayerNorm(config.norm_eps).apply({"params": params["norm"]}, x)
+    return jnp.asarray(x)
+
+
+def text_states(
+    folder: pathlib.Path, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]
+) -> Float[Array, "b l d"]:
+    """The last hidden state at every WordPiece; at padding it means nothing.
+
+    Raises:
+      WeightsError: the checkpoint cannot be read or does not fit.
+    """
+    checkpoint = read(folder)
+    config = bert.text_config(checkpoint, TextConfig(tokens=ids.shape[1], positions=ids.shape[1]))
+    params = bert.params(checkpoint, config)
+    return jnp.asarray(TextEncoder(config).apply({"params": params}, ids, mask))

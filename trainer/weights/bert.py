@@ -1,0 +1,110 @@
+"""BERT (Devlin et al. 2019): a checkpoint's text encoder is ours, tensor for tensor."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from jaxtyping import PyTree
+
+from trainer.configs.config import TextConfig
+from trainer.weights.folder import Checkpoint, WeightsError
+from trainer.weights.places import SAME, Place, dense, heads_first, heads_last, norm, to_params
+
+PREFIX = "bert."
+# Pooler and pre-training heads; and positions' own numbers, which old releases saved.
+UNUSED = r"pooler\..*|cls\..*|embeddings\.position_ids"
+
+
+def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
+    """A text encoder of the checkpoint's sizes.
+
+    Raises:
+      WeightsError: it is no BERT, or of a kind that ours is not.
+    """
+    for name, wanted in (
+        ("model_type", "bert"),
+        ("hidden_act", "gelu"),
+        ("position_embedding_type", "absolute"),
+        ("type_vocab_size", 2),
+    ):
+        found = checkpoint.setting(name, wanted if name != "model_type" else None)
+        if found != wanted:
+            raise WeightsError(f"{checkpoint.folder}: {name} is {found!r}, only {wanted!r} is read")
+    try:
+        return dataclasses.replace(
+            config,
+            vocabulary=checkpoint.setting("vocab_size"),
+            positions=checkpoint.setting("max_position_embeddings"),
+            width=checkpoint.setting("hidden_size"),
+            layers=checkpoint.setting("num_hidden_layers"),
+            heads=checkpoint.setting("num_attention_heads"),
+            mlp_width=checkpoint.setting("intermediate_size"),
+            norm_eps=checkpoint.setting("layer_norm_eps", 1e-12),
+        )
+    except ValueError as error:
+        raise WeightsError(
+            f"{checkpoint.folder} does not fit the rest of the configuration: {error}; --set it"
+        ) from None
+
+
+def places(config: TextConfig) -> Iterator[Place]:
+    """Every parameter of the text encoder."""
+    width, heads = config.width, config.heads
+    for ours, theirs, count in (
+        ("words", "word", config.vocabulary),
+        ("positions", "position", config.positions),
+        ("types", "token_type", 2),
+    ):
+        yield Place(ours, f"embeddings.{theirs}_embeddings.weight", (count, width), SAME)
+    yield from norm("norm", "embeddings.LayerNorm", width)
+    for layer in range(1, config.layers + 1):
+        ours, theirs = f"layer_{layer}", f"encoder.layer.{layer - 1}"
+        for part in ("query", "key", "value"):
+            name = f"{theirs}.attention.self.{part}"
+            path = f"{ours}.attention.{part}"
+            yield Place(f"{path}.kernel", f"{name}.weight", (width, width), heads_last(heads))
+            yield Place(f"{path}.bias", f"{name}.bias", (width,), heads_last(heads))
+        name = f"{theirs}.attention.output"
+        path = f"{ours}.attention.out"
+        yield Place(f"{path}.kernel", f"{name}.dense.weight", (width, width), heads_first(heads))
+        yield Place(f"{path}.bias", f"{name}.dense.bias", (width,), SAME)
+        yield from norm(f"{ours}.norm_attention", f"{name}.LayerNorm", width)
+        hidden = config.mlp_width
+        yield from dense(f"{ours}.mlp.in", f"{theirs}.intermediate.dense", width, hidden)
+        yield from dense(f"{ours}.mlp.out", f"{theirs}.output.dense", hidden, width)
+        yield from norm(f"{ours}.norm_mlp", f"{theirs}.output.LayerNorm", width)
+
+
+def params(checkpoint: Checkpoint, config: TextConfig) -> PyTree:
+    """The text encoder's parameters.
+
+    Raises:
+      WeightsError: a tensor is missing, misshapen or left over.
+    """
+    # The layer norms of BERT's first conversions are named as TensorFlow did.
+    renamed = {
+        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+            "LayerNorm.beta", "LayerNorm.bias"
+        ): tensor
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return to_params(checkpoint._replace(tensors=renamed), PREFIX, places(config), UNUSED)
+
+
+def settings(config: TextConfig) -> dict[str, Any]:
+    """The config.json of an encoder with this configuration."""
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "type_vocab_size": 2,
+        "pad_token_id": 0,
+        "vocab_size": config.vocabulary,
+        "max_position_embeddings": config.positions,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp_width,
+        "layer_norm_eps": config.norm_eps,
+    }

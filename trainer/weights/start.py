@@ -1,0 +1,85 @@
+"""Where a run's first parameters come from: published checkpoints, another run, or chance."""
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from trainer import checkpoint
+from trainer.configs.config import Config
+from trainer.weights import bert, folder, video
+from trainer.weights.folder import WeightsError
+
+
+class Start(NamedTuple):
+    """Folders to start from; a parameter that none of them gives starts at random."""
+
+    video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout
+    text: pathlib.Path | None = None  # BERT, with its vocab.txt
+    run: pathlib.Path | None = None  # of `svilm-train pretrain`, for its last checkpoint
+
+    def vocabulary(self) -> pathlib.Path | None:
+        """The vocabulary that the text encoder knows; None if any will do."""
+        known = self.text or self.run
+        return known and known / "vocab.txt"
+
+    def configure(self, config: Config) -> Config:
+        """Takes over what the checkpoints say of their encoders.
+
+        Raises:
+          WeightsError: a checkpoint cannot be read or does not go with the rest.
+        """
+        if self.video:
+            sizes = video.video_config(folder.read(self.video), config.video)
+            config = dataclasses.replace(config, video=sizes)
+        if self.text:
+            sizes = bert.text_config(folder.read(self.text), config.text)
+            config = dataclasses.replace(config, text=sizes)
+        return config
+
+    def fill(self, params: PyTree, config: Config) -> PyTree:
+        """Replaces fresh parameters by those that the folders give.
+
+        Raises:
+          WeightsError: a parameter of theirs is not one of ours, or of another shape.
+          CheckpointError, RunError: the run has no checkpoint, or is none.
+        """
+        if self.run:
+            params = _replaced(params, checkpoint.load(self.run).params, self.run)
+        if self.video:
+            known = {"video": video.params(folder.read(self.video), config.video)}
+            params = _replaced(params, known, self.video)
+        if self.text:
+            known = {"text": bert.params(folder.read(self.text), config.text)}
+            params = _replaced(params, known, self.text)
+        return params
+
+    def identity(self) -> dict[str, str]:
+        """What tells one start from another, by folder: kept with the run."""
+        found = {}
+        for name, path in (("video", self.video), ("text", self.text)):
+            if path:
+                with open(path / folder.TENSORS, "rb") as file:
+                    found[f"start.{name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+        if self.run:
+            loaded = checkpoint.load(self.run)
+            found["start.run"] = f"{loaded.config.to_json()} at step {loaded.step}"
+        return found
+
+
+def _replaced(params: PyTree, known: PyTree, source: pathlib.Path) -> PyTree:
+    ours, theirs = checkpoint.by_name(params), checkpoint.by_name(known)
+    faults = [
+        f"{name} is {tuple(leaf.shape)} there and "
+        f"{tuple(ours[name].shape) if name in ours else 'absent'} in this model"
+        for name, leaf in theirs.items()
+        if name not in ours or ours[name].shape != leaf.shape
+    ]
+    if faults:
+        raise WeightsError(f"{source} is of another model: {'; '.join(faults)}")
+    leaves = [jnp.asarray(theirs.get(name, leaf), leaf.dtype) for name, leaf in ours.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)

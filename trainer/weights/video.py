@@ -1,0 +1,214 @@
+"""ViViT (Arnab et al. 2021) and VideoMAE (Tong et al. 2022) as the start of our video encoder.
+
+Both are plain pre-norm ViTs over tubelets. What they differ in:
+
+                ViViT                                    VideoMAE
+    positions   learned; the class token's are dropped   fixed, sines of the token's number
+    q, k, v     a bias each                              q and v only: k's is zero, which is
+                                                         the same, for softmax takes it out
+    final norm  yes                                      none: ours starts fresh
+    pixels      in [-1, 1]                               by ImageNet's mean and deviation
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from trainer.configs.config import VideoConfig
+from trainer.weights.folder import Checkpoint, WeightsError
+from trainer.weights.places import (
+    SAME,
+    Layout,
+    Place,
+    dense,
+    heads_first,
+    heads_last,
+    norm,
+    to_params,
+    to_tensors,
+    tubelet,
+)
+
+VIVIT, VIDEOMAE = "vivit", "videomae"
+_GELUS = {"gelu": "erf", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+_PIXELS = {
+    VIVIT: {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)},
+    VIDEOMAE: {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)},
+}
+# Class token, pooler and classifiers; what VideoMAE reconstructs pixels with.
+_UNUSED = {
+    VIVIT: r"embeddings\.cls_token|pooler\..*|classifier\..*",
+    VIDEOMAE: r"classifier\..*|fc_norm\..*|decoder\..*|encoder_to_decoder\..*|mask_token|"
+    r"position_embeddings",
+}
+_POSITIONS = "embeddings.position_embeddings"
+_WITHOUT_CLASS_TOKEN = Layout(lambda x: x[0, 1:], lambda x: np.pad(x, ((1, 0), (0, 0)))[None])
+
+
+def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
+    """A video encoder of the checkpoint's sizes and habits, on `config`'s frames and resolution.
+
+    Raises:
+      WeightsError: it is neither ViViT nor VideoMAE, or the sizes do not go together.
+    """
+    kind = _kind(checkpoint)
+    gelu = checkpoint.setting("hidden_act")
+    if gelu not in _GELUS:
+        raise WeightsError(f"{checkpoint.folder}: hidden_act {gelu!r} is none of {list(_GELUS)}")
+    _, _, length, patch = _geometry(checkpoint)
+    try:
+        return dataclasses.replace(
+            config,
+            tubelet=length,
+            patch=patch,
+            width=checkpoint.setting("hidden_size"),
+            layers=checkpoint.setting("num_hidden_layers"),
+            heads=checkpoint.setting("num_attention_heads"),
+            mlp_width=checkpoint.setting("intermediate_size"),
+            norm_eps=checkpoint.setting("layer_norm_eps", 1e-6 if kind == VIVIT else 1e-12),
+            gelu=_GELUS[gelu],
+            **_PIXELS[kind],
+        )
+    except ValueError as error:
+        raise WeightsError(
+            f"{checkpoint.folder} does not fit the rest of the configuration: {error}; --set it"
+        ) from None
+
+
+def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
+    """What the checkpoint knows of the video encoder's parameters.
+
+    Positions are interpolated to `config`'s windows and patches. Group tokens and grouping blocks
+    are not in it, nor is VideoMAE's final norm.
+
+    Raises:
+      WeightsError: a tensor is missing, misshapen or left over.
+    """
+    kind = _kind(checkpoint)
+    windows, side, _, _ = _geometry(checkpoint)
+    expected = list(places(kind, config))
+    if kind == VIVIT:
+        shape = (1, 1 + windows * side * side, config.width)
+        expected.append(Place("positions", _POSITIONS, shape, _WITHOUT_CLASS_TOKEN))
+    found = to_params(checkpoint, f"{kind}.", expected, _UNUSED[kind])
+    if kind == VIDEOMAE:
+        found["positions"] = sines(windows * side * side, config.width)
+        for layer in range(1, config.layers + 1):
+            attention = found[f"layer_{layer}"]["attention"]
+            attention["key"]["bias"] = np.zeros_like(attention["query"]["bias"])
+    found["positions"] = np.asarray(
+        interpolate(
+            jnp.asarray(found["positions"]).reshape(windows, side, side, config.width),
+            config.windows,
+            config.resolution // config.patch,
+        )
+    )
+    return found
+
+
+def places(kind: str, config: VideoConfig) -> Iterator[Place]:
+    """Every parameter that both encoders have, positions apart."""
+    width, heads, hidden = config.width, config.heads, config.mlp_width
+    embed, shape = "embeddings.patch_embeddings.projection", (config.tubelet, config.patch)
+    kernel = (width, 3, config.tubelet, config.patch, config.patch)
+    yield Place("embed.kernel", f"{embed}.weight", kernel, tubelet(*shape))
+    yield Place("embed.bias", f"{embed}.bias", (width,), SAME)
+    biases = {"query": "q_bias", "value": "v_bias"}
+    for layer in range(1, config.layers + 1):
+        ours, theirs = f"layer_{layer}", f"encoder.layer.{layer - 1}"
+        yield from norm(f"{ours}.norm_attention", f"{theirs}.layernorm_before", width)
+        for part in ("query", "key", "value"):
+            path, name = f"{ours}.attention.{part}", f"{theirs}.attention.attention"
+            kernel = (width, width)
+            yield Place(f"{path}.kernel", f"{name}.{part}.weight", kernel, heads_last(heads))
+            bias = f"{part}.bias" if kind == VIVIT else biases.get(part)
+            if bias:
+                yield Place(f"{path}.bias", f"{name}.{bias}", (width,), heads_last(heads))
+        path, name = f"{ours}.attention.out", f"{theirs}.attention.output.dense"
+        yield Place(f"{path}.kernel", f"{name}.weight", (width, width), heads_first(heads))
+        yield Place(f"{path}.bias", f"{name}.bias", (width,), SAME)
+        yield from norm(f"{ours}.norm_mlp", f"{theirs}.layernorm_after", width)
+        yield from dense(f"{ours}.mlp.in", f"{theirs}.intermediate.dense", width, hidden)
+        yield from dense(f"{ours}.mlp.out", f"{theirs}.output.dense", hidden, width)
+    if kind == VIVIT:
+        yield from norm("norm", "layernorm", width)
+
+
+def sines(count: int, width: int) -> Float[np.ndarray, "n d"]:
+    """VideoMAE's positions: sines and cosines of the token's number (Vaswani et al. 2017).
+
+    >>> sines(2, 4).astype(float).round(3).tolist()
+    [[0.0, 1.0, 0.0, 1.0], [0.841, 0.54, 0.01, 1.0]]
+    """
+    place = np.arange(width)
+    angle = np.arange(count)[:, None] / 10_000 ** (2 * (place // 2) / width)
+    return np.where(place % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
+
+
+def interpolate(
+    positions: Float[Array, "nt0 y0 x0 d"], windows: int, side: int
+) -> Float[Array, "n d"]:
+    """Resamples positions linearly in time and space.
+
+    >>> interpolate(jnp.arange(2.0).reshape(2, 1, 1, 1), 4, 1).ravel().tolist()
+    [0.0, 0.25, 0.75, 1.0]
+    """
+    shape = (windows, side, side, positions.shape[-1])
+    if positions.shape == shape:
+        return positions.reshape(-1, shape[-1])
+    return jax.image.resize(positions, shape, "linear", antialias=False).reshape(-1, shape[-1])
+
+
+def as_vivit(
+    parameters: PyTree, config: VideoConfig
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Our encoder's layers as a ViViT checkpoint: its config.json and its tensors.
+
+    Our encoder has no class token; the one that the layout wants is zero, and another
+    implementation attends to it, which changes its answers a little. Read back by `params`, the
+    layers are the same to the bit.
+    """
+    tensors = to_tensors(parameters, places(VIVIT, config))
+    positions = np.asarray(parameters["positions"])
+    tensors[_POSITIONS] = _WITHOUT_CLASS_TOKEN.theirs(positions)
+    tensors["embeddings.cls_token"] = np.zeros((1, 1, config.width), np.float32)
+    return {
+        "architectures": ["VivitModel"],
+        "model_type": VIVIT,
+        "hidden_act": {"tanh": "gelu_fast", "erf": "gelu"}[config.gelu],
+        "hidden_size": config.width,
+        "image_size": config.resolution,
+        "intermediate_size": config.mlp_width,
+        "layer_norm_eps": config.norm_eps,
+        "num_attention_heads": config.heads,
+        "num_channels": 3,
+        "num_frames": config.frames,
+        "num_hidden_layers": config.layers,
+        "qkv_bias": True,
+        "tubelet_size": [config.tubelet, config.patch, config.patch],
+    }, tensors
+
+
+def _kind(checkpoint: Checkpoint) -> str:
+    kind = checkpoint.setting("model_type")
+    if kind not in (VIVIT, VIDEOMAE):
+        raise WeightsError(f"{checkpoint.folder}: model_type {kind!r} is not vivit nor videomae")
+    return kind
+
+
+def _geometry(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
+    """Windows, patches along a side, tubelet length in frames and patch in pixels."""
+    size = checkpoint.setting("tubelet_size")
+    if _kind(checkpoint) == VIVIT:
+        length, patch, width = size
+        if width != patch:
+            raise WeightsError(f"{checkpoint.folder}: tubelet_size {size} is not square")
+    else:
+        length, patch = size, checkpoint.setting("patch_size")
+    frames, side = checkpoint.setting("num_frames"), checkpoint.setting("image_size")
+    return frames // length, side // patch, length, patch
