@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--demo", default="runs/demo", help="where the demo's snapshots are")
     parser.add_argument("--out", default="runs/temporal", help="folder for the runs")
-    parser.add_argument("--steps", type=int, default=200, help="of each run")
+    parser.add_argument("--steps", type=int, default=150, help="of each run")
     parser.add_argument("--seeds", type=int, default=3, help="pairs of runs")
     return parser.parse_args()
 

@@ -30,7 +30,7 @@ the same bytes.
 example:
   svilm-pipelines corpus shapes/ && svilm-pipelines build videocc \\
       --annotations shapes/train/video_cc_public.csv --videos shapes/train/videos \\
-      --out snapshots/train --frames 16 --short-side 64
+      --out snapshots/train --frames 12 --short-side 64
 """
 
 

@@ -38,8 +38,8 @@ class ShapesError(Exception):
 class Format:
     """How clips are filmed: `frames` of `side`² pixels at `fps`, `clips_per_video` to a file."""
 
-    frames: int = 16
-    fps: int = 8
+    frames: int = 12
+    fps: int = 6
     side: int = 64
     clips_per_video: int = 6
 

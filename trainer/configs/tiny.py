@@ -11,7 +11,7 @@ from trainer.configs.config import (
 
 CONFIG = Config(
     video=VideoConfig(
-        frames=16,
+        frames=12,
         resolution=60,
         patch=12,
         width=128,
@@ -31,10 +31,10 @@ CONFIG = Config(
     input=InputConfig(
         short_side=64, scale=(1.0, 1.0), flip=False, jitter_probability=0.0, grey_probability=0.0
     ),
-    cut_and_paste=CutAndPasteConfig(pair_group=8, from_step=250),
+    cut_and_paste=CutAndPasteConfig(pair_group=8, from_step=220),
     optimiser=OptimiserConfig(name="muon", learning_rate=3e-3, weight_decay=0.05, warmup_share=0.1),
     batch=64,
-    max_steps=600,
+    max_steps=520,
     epochs=20,
     log_every=10,
     checkpoint_every=100,
