@@ -65,6 +65,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["pipelines*", "trainer*", "protos*"]),
     package_data={
         "protos": ["py.typed", "**/*.proto", "**/*.pyi"],
+        "pipelines": ["card/page.html"],
         "trainer": ["report/page.html"],
     },
     install_requires=["google-crc32c>=1.8", "protobuf>=6.33,<7"],

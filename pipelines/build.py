@@ -4,7 +4,6 @@ Only small rows pass between workers; frames never leave the work item that deco
 """
 
 import collections
-import hashlib
 from collections.abc import Iterable
 
 import apache_beam as beam
@@ -106,17 +105,13 @@ def write_manifest(
     plan_file = snapshot.write_file(plan.out, contract.PLAN_NAME, snapshot.to_json(summary))
     if not records:
         return
-    inputs = hashlib.sha256()
-    for digest in (
-        *(file.sha256 for file in plan.annotation_files),
-        *(outcome.videos_sha256 for outcome in outcomes),
-    ):
-        inputs.update(digest.encode())
     manifest = Manifest(
         schema_version=contract.SCHEMA_VERSION,
         data_version=plan.data_version,
         dataset=plan.source,
-        inputs_sha256=inputs.hexdigest(),
+        inputs_sha256=snapshot.inputs_sha256(
+            plan.annotation_files, (outcome.videos_sha256 for outcome in outcomes)
+        ),
         config_sha256=plan.config_sha256,
         config=plan.config,
         versions=plan.versions,

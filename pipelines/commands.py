@@ -2,7 +2,10 @@
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
+
+from pipelines.wording import counted
 
 
 class CommandError(Exception):
@@ -31,7 +34,62 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(arguments: argparse.Namespace) -> int:
+    from pipelines import records, snapshot, verify
+    from pipelines.card import page, strips, text
+
+    with _told():
+        manifest = verify.read_manifest(arguments.snapshot)
+        if arguments.records:
+            places = records.find(arguments.snapshot, manifest, arguments.records)
+        else:
+            places = records.evenly(manifest, _FEW)
+        entries = strips.entries(arguments.snapshot, manifest, places)
+        if arguments.pictures:
+            if arguments.pictures.endswith(".png"):
+                data = strips.png(entries)
+            else:
+                data = page.contact_sheet(manifest, entries).encode()
+            snapshot.write_file(*_folder_and_name(arguments.pictures), data)
+    for entry in entries:
+        print("\n".join(text.lines(entry)))
+    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from pipelines import snapshot, verify
+    from pipelines.card import page
+    from pipelines.progress import Progress
+
+    with _told():
+        progress = Progress("describe", "records")
+        try:
+            card = page.data_card(
+                arguments.snapshot,
+                verify.read_manifest(arguments.snapshot),
+                clips=arguments.clips,
+                records=arguments.records,
+                progress=progress.update,
+            )
+        finally:
+            progress.close()
+        snapshot.write_file(*_folder_and_name(arguments.out), card.encode())
+    print(f"describe: {arguments.snapshot} → {arguments.out}")
+    return 0
+
+
+_FEW = 8  # records to show where none is named
+
+
+def _folder_and_name(path: str) -> tuple[str, str]:
+    """A file's folder and its name there."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return folder, name
+
+
 COMMANDS = {
+    "describe": _describe,
+    "inspect": _inspect,
     "verify": _verify,
 }
 
@@ -48,25 +106,3 @@ def _told() -> Iterator[None]:
         raise CommandError(str(error)) from None
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}") from None
-
-
-def counted(counts) -> str:
-    """Rows and what became of them, for a person."""
-    rejects = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.rejects.items()))
-    total = sum(counts.rejects.values())
-    return f"{counts.rows:,} rows = {counts.records:,} records + {total:,} rejects" + (
-        f" ({rejects})" if rejects else ""
-    )
-
-
-def in_bytes(size: float) -> str:
-    """A size for a person.
-
-    >>> in_bytes(1_234_567)
-    '1.23 MB'
-    """
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")

@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 
 from pipelines.arguments import PROGRAM, UsageError, parsers
-from pipelines.commands import COMMANDS, CommandError, counted, in_bytes
+from pipelines.commands import COMMANDS, CommandError
+from pipelines.wording import counted, in_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines import snapshot
@@ -53,10 +54,13 @@ class Plan:
     @property
     def config_sha256(self) -> str:
         """Of everything chosen that shapes bytes."""
-        config = snapshot.to_json(self.config)
-        return hashlib.sha256(
-            config + json.dumps(self.versions, sort_keys=True).encode()
-        ).hexdigest()
+        return config_sha256(self.config, self.versions)
+
+
+def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:
+    """sha256, hex, of a manifest's configuration and versions."""
+    data = snapshot.to_json(config) + json.dumps(dict(versions), sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()
 
 
 def survey(source: str, paths: tuple[str, ...]) -> tuple[tuple[AnnotationFile, ...], int]:

@@ -164,9 +164,6 @@ def _reject(stage: str, reason: str, message: str, request: ClipRequest) -> Reje
 
 def _outcome(shard: int, summary: ShardSummary, plan: Plan) -> ShardOutcome:
     data = snapshot.to_json(summary)
-    videos = hashlib.sha256()
-    for file in summary.videos:
-        videos.update(snapshot.to_json(file))
     name = contract.shard_name(shard, plan.config.num_shards) + ".json"
     return ShardOutcome(
         shard=shard,
@@ -178,5 +175,5 @@ def _outcome(shard: int, summary: ShardSummary, plan: Plan) -> ShardOutcome:
             index=summary.index,
             summary=FileEntry(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()),
         ),
-        videos_sha256=videos.hexdigest(),
+        videos_sha256=snapshot.videos_sha256(summary),
     )

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
+    AnnotationFile,
     Counts,
     FileEntry,
     PlanSummary,
@@ -184,6 +185,22 @@ def fault(folder: str, entry: FileEntry) -> str | None:
     if sha256 != entry.sha256:
         return f"{entry.name}: sha256 is {sha256}, should be {entry.sha256}"
     return None
+
+
+def videos_sha256(summary: ShardSummary) -> str:
+    """sha256, hex, of what identifies a shard's videos."""
+    digest = hashlib.sha256()
+    for file in summary.videos:
+        digest.update(to_json(file))
+    return digest.hexdigest()
+
+
+def inputs_sha256(annotations: Iterable[AnnotationFile], videos: Iterable[str]) -> str:
+    """Manifest.inputs_sha256, from the annotation files and each shard's `videos_sha256`."""
+    digest = hashlib.sha256()
+    for part in (*(file.sha256 for file in annotations), *videos):
+        digest.update(part.encode())
+    return digest.hexdigest()
 
 
 def counts(folder: str, num_shards: int) -> Counts:

@@ -14,6 +14,22 @@ example:
   svilm-pipelines verify snapshots/train
 """
 
+_INSPECT_EPILOG = """\
+A RECORD is a clip_id, or a shard and a number in it, both from 0: 3:17. Without one, eight
+records are shown, spread evenly over the snapshot.
+
+example:
+  svilm-pipelines inspect snapshots/train 0:0 3:17 --pictures clips.html
+"""
+
+_DESCRIBE_EPILOG = """\
+The data card is one HTML file that needs no other: counts, clips with captions and noun chunks,
+rejects by reason with examples, statistics, provenance and versions.
+
+example:
+  svilm-pipelines describe snapshots/train --out card.html
+"""
+
 
 def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     """Adds the commands to argparse's subparsers."""
@@ -27,6 +43,44 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     )
     _snapshot(verify)
     _workers(verify)
+
+    inspect = commands.add_parser(
+        "inspect",
+        help="show records as text and as pictures",
+        description="Shows records of a snapshot.",
+        epilog=_INSPECT_EPILOG,
+        formatter_class=shape,
+        allow_abbrev=False,
+    )
+    _snapshot(inspect)
+    inspect.add_argument("records", nargs="*", metavar="RECORD", help="which (default: a few)")
+    inspect.add_argument(
+        "--pictures",
+        type=_picture_file,
+        metavar="FILE",
+        help="also write a contact sheet, .html or .png",
+    )
+
+    describe = commands.add_parser(
+        "describe",
+        help="write a data card: what a snapshot holds, in one HTML file",
+        description="Writes a snapshot's data card.",
+        epilog=_DESCRIBE_EPILOG,
+        formatter_class=shape,
+        allow_abbrev=False,
+    )
+    _snapshot(describe)
+    describe.add_argument("--out", required=True, metavar="FILE", help="the HTML file to write")
+    describe.add_argument(
+        "--clips", type=count(1), default=24, metavar="N", help="clips to show (default: 24)"
+    )
+    describe.add_argument(
+        "--records",
+        type=count(1),
+        default=2000,
+        metavar="N",
+        help="records to read for the statistics, spread evenly (default: 2000)",
+    )
 
 
 def _snapshot(parser: argparse.ArgumentParser) -> None:
@@ -42,3 +96,9 @@ def _workers(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes (default: one for each processor core)",
     )
+
+
+def _picture_file(text: str) -> str:
+    if not text.endswith((".html", ".png")):
+        raise argparse.ArgumentTypeError(f"{text!r} ends in neither .html nor .png")
+    return text

@@ -1,13 +1,28 @@
 """Real videos whose frames tell their number, and the command line as a user runs it."""
 
+import collections
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipelines import ffmpeg
+from pipelines import ffmpeg, jpeg, snapshot
+from pipelines.plan import config_sha256, shard_of
+from protos import contract
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, NounChunk
+from protos.v1.manifest_pb2 import (
+    BuildConfig,
+    Counts,
+    Manifest,
+    PlanSummary,
+    Reject,
+    ShardEntry,
+    ShardSummary,
+    VideoFile,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,3 +71,102 @@ def cli():
         )
 
     return run
+
+
+def clip_of(video_id: str, start_us: int = 0, *, caption: str = "a man", grey: int = 0) -> Clip:
+    """A record of one second, four frames of 12×8 pixels; the caption's last word is a chunk."""
+    start = caption.rindex(" ") + 1
+    noun = caption[start:]
+    prompts = [template.format(noun) for template in contract.PROMPT_TEMPLATES]
+    return Clip(
+        clip_id=f"{video_id}_{start_us}_{start_us + 1_000_000}",
+        video_id=video_id,
+        start_us=start_us,
+        end_us=start_us + 1_000_000,
+        caption=caption,
+        noun_chunks=[NounChunk(text=noun, start=start, end=len(caption), prompts=prompts)],
+        frames=jpeg.encode(np.full((4, 8, 12, 3), grey, np.uint8), 90),
+        frame_time_us=[start_us + i for i in range(4)],
+        frame_encoding=FRAME_ENCODING_JPEG,
+        height=8,
+        width=12,
+        source_row=f"rows.csv:{video_id}-{start_us}:1",
+    )
+
+
+@pytest.fixture
+def make_clip():
+    return clip_of
+
+
+@pytest.fixture
+def write_snapshot():
+    """write_snapshot(folder, clips, …): a sound snapshot, of records that are given."""
+    return _write_snapshot
+
+
+def _write_snapshot(
+    folder: Path,
+    clips: list[Clip],
+    *,
+    rejects: tuple[Reject, ...] = (),
+    plan_rejects: tuple[Reject, ...] = (),
+    shards: int = 3,
+    jpeg_quality: int = 90,
+    data_version: str = "1.0.0",
+) -> Manifest:
+    folder.mkdir()
+    config = BuildConfig(
+        frames_per_clip=4,
+        short_side=8,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=jpeg_quality,
+        prompt_templates=contract.PROMPT_TEMPLATES,
+        num_shards=shards,
+    )
+    entries, digests = [], []
+    for shard in range(shards):
+        stem = contract.shard_name(shard, shards)
+        own = [clip for clip in clips if shard_of(clip.video_id, shards) == shard]
+        with snapshot.ShardWriter(str(folder), stem) as writer:
+            for clip in sorted(own, key=lambda clip: clip.clip_id):
+                writer.append(clip)
+        refused = [reject for reject in rejects if shard_of(reject.video_id, shards) == shard]
+        summary = ShardSummary(
+            fingerprint=f"shard {shard}",
+            rows=len(own) + len(refused),
+            records=len(own),
+            data=writer.data,
+            index=writer.index,
+            videos=[
+                VideoFile(video_id=video_id, bytes=1, sha256=f"sha256 of {video_id}")
+                for video_id in sorted({clip.video_id for clip in own})
+            ],
+            rejects=refused,
+        )
+        digests.append(snapshot.videos_sha256(summary))
+        entry = snapshot.write_file(str(folder), f"{stem}.json", snapshot.to_json(summary))
+        entries.append(
+            ShardEntry(records=len(own), data=writer.data, index=writer.index, summary=entry)
+        )
+    rows = len(clips) + len(rejects) + len(plan_rejects)
+    plan = PlanSummary(rows=rows, rejects=plan_rejects)
+    versions = {"ffmpeg": "7.1"}
+    manifest = Manifest(
+        schema_version=contract.SCHEMA_VERSION,
+        data_version=data_version,
+        dataset="videocc",
+        inputs_sha256=snapshot.inputs_sha256([], digests),
+        config_sha256=config_sha256(config, versions),
+        config=config,
+        versions=versions,
+        counts=Counts(
+            rows=rows,
+            records=len(clips),
+            rejects=collections.Counter(reject.reason for reject in (*rejects, *plan_rejects)),
+        ),
+        shards=entries,
+        plan=snapshot.write_file(str(folder), contract.PLAN_NAME, snapshot.to_json(plan)),
+    )
+    snapshot.write_file(str(folder), contract.MANIFEST_NAME, snapshot.to_json(manifest))
+    return manifest

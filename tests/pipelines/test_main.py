@@ -39,8 +39,8 @@ def assert_one_line(done, status, *told):
 
 
 def test_help_comes_at_once_and_gives_examples(cli):
-    for command in ((), ("build",), ("corpus",), ("verify",)):
-        done = cli(*command, "--help")
+    for command in ("", "build", "corpus", "describe", "inspect", "verify"):
+        done = cli(*command.split(), "--help")
         assert done.returncode == 0 and done.stderr == ""
         assert not command or "example:" in done.stdout
     slow = "{'apache_beam', 'spacy', 'numpy', 'ffmpeg', 'simplejpeg'}"

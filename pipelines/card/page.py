@@ -1,0 +1,235 @@
+"""Pages in HTML, complete in one file: a snapshot's data card, and a contact sheet alone."""
+
+import html
+import math
+import pathlib
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from pipelines import records as reading
+from pipelines.card import statistics, strips
+from pipelines.card.statistics import RecordStatistics
+from pipelines.card.strips import Entry
+from pipelines.clip_request import REASONS
+from pipelines.wording import in_bytes
+from protos.v1.clip_pb2 import FrameEncoding
+from protos.v1.manifest_pb2 import Manifest
+
+_TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
+_PHRASES, _SIZES = 24, 8
+
+
+def data_card(
+    folder: str,
+    manifest: Manifest,
+    *,
+    clips: int,
+    records: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> str:
+    """The data card of a snapshot.
+
+    Args:
+      folder: the snapshot's.
+      manifest: what `read_manifest` read there.
+      clips: how many to show.
+      records: how many to read for the statistics.
+      progress: told of the records that are read, and of all to read.
+
+    Raises:
+      SnapshotError: a file of the snapshot is not there or is damaged.
+    """
+    figures = RecordStatistics()
+    places = reading.evenly(manifest, records)
+    for done, clip in enumerate(reading.read(folder, manifest, places), 1):
+        figures.add(clip)
+        progress(done, len(places))
+    sheet = strips.entries(folder, manifest, reading.evenly(manifest, clips))
+    videos = sum(len(summary.videos) for summary in reading.summaries(folder, manifest))
+    return _page(
+        f"{manifest.dataset} {manifest.data_version}",
+        f"{manifest.counts.records:,} clips of {videos:,} videos: a snapshot of captioned video, "
+        f"{manifest.config.frames_per_clip} frames a clip, short side "
+        f"{manifest.config.short_side} pixels.",
+        [
+            _counts(manifest, figures),
+            _clips(sheet),
+            _rejects(manifest, statistics.by_reason(reading.rejects(folder, manifest))),
+            _distributions(manifest, figures),
+            _provenance(manifest),
+        ],
+    )
+
+
+def contact_sheet(manifest: Manifest, sheet: Sequence[Entry]) -> str:
+    """A page of clips only."""
+    title = f"Clips of {manifest.dataset} {manifest.data_version}"
+    return _page(title, f"{len(sheet):,} of {manifest.counts.records:,} clips.", [_clips(sheet)])
+
+
+def _page(title: str, subtitle: str, sections: Iterable[str]) -> str:
+    template = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(
+        title=html.escape(title), subtitle=html.escape(subtitle), sections="\n".join(sections)
+    )
+
+
+def _section(heading: str, sentence: str, body: str) -> str:
+    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}</section>"
+
+
+def _table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
+    """A table of texts, which are escaped here."""
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _counts(manifest: Manifest, figures: RecordStatistics) -> str:
+    counts = manifest.counts
+    rejected = sum(counts.rejects.values())
+    hours = sum(figures.seconds) / len(figures.seconds) * counts.records / 3600
+    size = sum(shard.data.bytes for shard in manifest.shards)
+    tiles = (
+        (f"{counts.rows:,}", "annotation rows"),
+        (f"{counts.records:,}", f"records, {counts.records / counts.rows:.1%} of the rows"),
+        (f"{rejected:,}", f"rejects, {rejected / counts.rows:.1%} of the rows"),
+        (f"{hours:,.3g} h", "of clips, as the mean length has it"),
+        (in_bytes(size), f"in {len(manifest.shards):,} shards"),
+    )
+    body = "".join(f'<div class="card"><b>{figure}</b>{what}</div>' for figure, what in tiles)
+    return _section(
+        "What is in it",
+        "Every annotation row is a record or a reject with its reason.",
+        f'<div class="tiles">{body}</div>',
+    )
+
+
+def _clips(sheet: Sequence[Entry]) -> str:
+    return _section(
+        "Clips",
+        "Frames from first to last; the caption with its noun chunks marked; shard and number, "
+        "video, span and annotation row.",
+        "".join(strips.figure(entry) for entry in sheet),
+    )
+
+
+def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason]) -> str:
+    if not reasons:
+        return _section("Rejects", "There are none.", "")
+    most = max(reason.count for reason in reasons.values())
+    parts = []
+    for code, reason in reasons.items():
+        examples = _table(
+            [
+                (reject.source_row, reject.video_id or "–", reject.message, reject.row or "–")
+                for reject in reason.examples
+            ],
+            header=("row", "video", "what was wrong", "as it stood"),
+        )
+        share = reason.count / manifest.counts.rows
+        parts.append(
+            f'<div class="card reject"><h3>{html.escape(code)} '
+            f"<span>{html.escape(REASONS.get(code, ''))}</span></h3>"
+            f"{_bar(f'{reason.count:,}', reason.count / most, f'{share:.2%} of the rows')}"
+            f"<details><summary>examples</summary>{examples}</details></div>"
+        )
+    return _section("Rejects", "Rows that did not become records, by reason.", "".join(parts))
+
+
+def _distributions(manifest: Manifest, figures: RecordStatistics) -> str:
+    read = len(figures.seconds)
+    whole = read == manifest.counts.records
+    charts = "".join(
+        (
+            _chart("Clip length, seconds", figures.seconds),
+            _chart("Caption length, words", figures.words),
+            _chart("Noun chunks a caption", figures.nouns),
+            _chart("Bytes a frame", figures.frame_bytes),
+            _ranking("Frame size, pixels", figures.sizes.most_common(_SIZES), read),
+            _ranking("Noun chunks, by captions", figures.phrases.most_common(_PHRASES), read),
+        )
+    )
+    return _section(
+        "What the records are like",
+        f"Of all {read:,} records."
+        if whole
+        else f"Of {read:,} records, spread evenly over all {manifest.counts.records:,}.",
+        f'<div class="charts">{charts}</div>',
+    )
+
+
+def _chart(name: str, values: Sequence[float]) -> str:
+    bars = statistics.histogram(values)
+    most = max(count for _, _, count in bars)
+    columns = "".join(
+        f'<rect x="{i}" y="{100 * (1 - count / most):.2f}" width=".86" '
+        f'height="{100 * count / most:.2f}"><title>{_number(low)} to {_number(high)}: {count:,}'
+        "</title></rect>"
+        for i, (low, high, count) in enumerate(bars)
+    )
+    median = statistics.quantile(values, 0.5)
+    return (
+        f'<div class="card"><h3>{html.escape(name)} <span>median {_number(median)}, '
+        f"5 % below {_number(statistics.quantile(values, 0.05))}, "
+        f"5 % above {_number(statistics.quantile(values, 0.95))}</span></h3>"
+        f'<svg viewBox="0 0 {len(bars)} 100" preserveAspectRatio="none" role="img" '
+        f'aria-label="histogram of {html.escape(name)}">{columns}</svg>'
+        f'<div class="axis"><i>{_number(min(values))}</i><i>{_number(max(values))}</i></div></div>'
+    )
+
+
+def _ranking(name: str, ranked: Sequence[tuple[str, int]], of: int) -> str:
+    bars = "".join(
+        _bar(text, count / max(ranked[0][1], 1), f"{count / of:.1%}") for text, count in ranked
+    )
+    return f'<div class="card"><h3>{html.escape(name)}</h3>{bars or "none"}</div>'
+
+
+def _bar(name: str, share: float, text: str) -> str:
+    return (
+        f'<div class="bar"><span dir="auto">{html.escape(name)}</span>'
+        f'<i><b style="width:{100 * share:.2f}%"></b></i><em>{html.escape(text)}</em></div>'
+    )
+
+
+def _number(value: float) -> str:
+    """Three digits, or all of a whole number.
+
+    >>> _number(12345), _number(2.0), _number(0.12345)
+    ('12,345', '2', '0.123')
+    """
+    if value == math.floor(value):
+        return f"{int(value):,}"
+    return f"{value:,.3g}"
+
+
+def _provenance(manifest: Manifest) -> str:
+    config = manifest.config
+    chosen = {
+        "frames a clip": f"{config.frames_per_clip}",
+        "short side": f"{config.short_side} pixels",
+        "frame encoding": FrameEncoding.Name(config.frame_encoding).removeprefix("FRAME_ENCODING_"),
+        "JPEG quality": f"{config.jpeg_quality}",
+        "shards": f"{config.num_shards}",
+        "prompt templates": " · ".join(config.prompt_templates),
+    }
+    identity = {
+        "source": manifest.dataset,
+        "data version": manifest.data_version,
+        "schema version": manifest.schema_version,
+        "sha256 of the inputs": manifest.inputs_sha256,
+        "sha256 of the configuration": manifest.config_sha256,
+    }
+    files = _table(
+        [(file.name, f"{file.bytes:,}", file.sha256) for file in manifest.annotations],
+        header=("annotation file", "bytes", "sha256"),
+    )
+    return _section(
+        "Where it comes from",
+        "The same inputs, choices and versions give the same bytes.",
+        f"{_table(identity.items())}{files}{_table(chosen.items(), header=('choice', ''))}"
+        f"{_table(sorted(manifest.versions.items()), header=('software', 'version'))}",
+    )

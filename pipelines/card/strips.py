@@ -1,0 +1,139 @@
+"""A clip as a strip of its frames, and many clips as a contact sheet.
+
+The trainer draws strips of its own in its report: the stages share schemas, never code.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipelines import records
+from pipelines.records import Place
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import Manifest
+
+# Of a strip, in pixels.
+_FRAMES, _HEIGHT, _GAP = 8, 108, 4
+_WEBP_QUALITY = 75
+# Of a sheet.
+_MARGIN, _LINE = 20, 22
+_PAPER, _INK, _SOFT, _NOUN = "#f6f4ef", "#1d1f24", "#62666f", "#d9482b"
+
+
+class Entry(NamedTuple):
+    """A clip on a sheet."""
+
+    place: Place
+    clip: Clip
+
+
+def entries(folder: str, manifest: Manifest, places: Sequence[Place]) -> list[Entry]:
+    """Reads the clips at these places.
+
+    Raises:
+      SnapshotError: a record is damaged.
+    """
+    clips = records.read(folder, manifest, places)
+    return [Entry(place, clip) for place, clip in zip(places, clips, strict=True)]
+
+
+def clock(time_us: int) -> str:
+    """A time of a video.
+
+    >>> clock(83_500_999)
+    '1:23.500'
+    """
+    minutes, rest = divmod(time_us // 1000, 60_000)
+    return f"{minutes}:{rest // 1000:02d}.{rest % 1000:03d}"
+
+
+def strip(clip: Clip) -> Image.Image:
+    """Up to eight frames, from first to last, side by side."""
+    count = min(_FRAMES, len(clip.frames))
+    width = max(1, _HEIGHT * clip.width // clip.height)
+    image = Image.new("RGB", ((width + _GAP) * count - _GAP, _HEIGHT), _PAPER)
+    for column in range(count):
+        data = clip.frames[(2 * column + 1) * len(clip.frames) // (2 * count)]
+        with Image.open(io.BytesIO(data)) as frame:
+            small = frame.convert("RGB").resize((width, _HEIGHT), Image.Resampling.LANCZOS)
+        image.paste(small, (column * (width + _GAP), 0))
+    return image
+
+
+def pieces(clip: Clip) -> list[tuple[str, bool]]:
+    """The caption in pieces, each with whether it is a noun chunk.
+
+    >>> from protos.v1.clip_pb2 import NounChunk
+    >>> pieces(Clip(caption="a man sits", noun_chunks=[NounChunk(text="man", start=2, end=5)]))
+    [('a ', False), ('man', True), (' sits', False)]
+    """
+    cut, end = [], 0
+    for chunk in clip.noun_chunks:
+        cut += [
+            (clip.caption[end : chunk.start], False),
+            (clip.caption[chunk.start : chunk.end], True),
+        ]
+        end = chunk.end
+    cut.append((clip.caption[end:], False))
+    return [(text, noun) for text, noun in cut if text]
+
+
+def figure(entry: Entry) -> str:
+    """A clip in HTML: its strip, its caption with the noun chunks marked, and where it is from."""
+    clip = entry.clip
+    data = io.BytesIO()
+    image = strip(clip)
+    image.save(data, "webp", quality=_WEBP_QUALITY)
+    source = "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
+    caption = "".join(
+        f"<mark>{html.escape(text)}</mark>" if noun else html.escape(text)
+        for text, noun in pieces(clip)
+    )
+    return (
+        f'<figure class="card clip"><img src="{source}" width="{image.width}" '
+        f'height="{image.height}" alt="frames of {html.escape(clip.clip_id)}">'
+        f'<figcaption><p dir="auto">{caption}</p><small>{html.escape(_origin(entry))}</small>'
+        "</figcaption></figure>"
+    )
+
+
+def png(entries: Sequence[Entry]) -> bytes:
+    """A contact sheet as a PNG: a strip a clip under its caption."""
+    strips = [strip(entry.clip) for entry in entries]
+    width = max((image.width for image in strips), default=0) + 2 * _MARGIN
+    row = 2 * _LINE + _HEIGHT + _MARGIN
+    image = Image.new("RGB", (width, row * len(entries) + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(image)
+    for number, (entry, frames) in enumerate(zip(entries, strips, strict=True)):
+        top, right = _MARGIN + number * row, width - _MARGIN
+        x = float(_MARGIN)
+        for text, noun in pieces(entry.clip):
+            x = _write(draw, (x, top), " ".join(text.split("\n")), _NOUN if noun else _INK, right)
+        _write(draw, (_MARGIN, top + _LINE), _origin(entry), _SOFT, right)
+        image.paste(frames, (_MARGIN, top + 2 * _LINE))
+    data = io.BytesIO()
+    image.save(data, "png")
+    return data.getvalue()
+
+
+def _origin(entry: Entry) -> str:
+    clip = entry.clip
+    return (
+        f"{entry.place} · video {clip.video_id} · {clock(clip.start_us)} to {clock(clip.end_us)} · "
+        f"{clip.source_row}"
+    )
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, ink: str, right: int
+) -> float:
+    """Writes text up to the right edge, where it is cut; gives the place after it."""
+    font = ImageFont.load_default(15)
+    while text and at[0] + draw.textlength(text, font) > right:
+        text = text[:-1]
+    draw.text(at, text, ink, font)
+    return at[0] + draw.textlength(text, font)

@@ -1,0 +1,143 @@
+"""What a finished snapshot holds: records by place or id or spread evenly, and rejects."""
+
+import bisect
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from pipelines import snapshot
+from protos import contract, tfrecord
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import (
+    Manifest,
+    PlanSummary,
+    RecordEntry,
+    Reject,
+    ShardSummary,
+)
+
+
+class Place(NamedTuple):
+    """Where a record is: its shard, and its number there, both from 0."""
+
+    shard: int
+    number: int
+
+    def __str__(self) -> str:
+        """The form that `find` reads."""
+        return f"{self.shard}:{self.number}"
+
+
+def evenly(manifest: Manifest, count: int) -> list[Place]:
+    """Up to `count` places at equal distances over all records, in their order.
+
+    Shards hold videos by hash, so these are as good as drawn at random.
+    """
+    starts = list(itertools.accumulate((entry.records for entry in manifest.shards), initial=0))
+    total = starts[-1]
+    count = min(count, total)
+    places = []
+    for i in range(count):
+        record = (2 * i + 1) * total // (2 * count)
+        shard = bisect.bisect_right(starts, record) - 1
+        places.append(Place(shard, record - starts[shard]))
+    return places
+
+
+def find(folder: str, manifest: Manifest, names: Sequence[str]) -> list[Place]:
+    """The places of records named "<shard>:<number>" or by clip_id.
+
+    Raises:
+      SnapshotError: there is no such record, or an index is damaged.
+    """
+    places: dict[str, Place] = {}
+    for name in names:
+        if re.fullmatch(r"[0-9]{1,9}:[0-9]{1,9}", name):
+            places[name] = _checked(folder, manifest, Place(*map(int, name.split(":"))))
+    ids = [name for name in names if name not in places]
+    for shard in range(len(manifest.shards)) if ids else ():
+        index = _index(folder, manifest, shard)
+        for clip_id in ids:
+            number = bisect.bisect_left(index, clip_id, key=lambda entry: entry.clip_id)
+            if number < len(index) and index[number].clip_id == clip_id:
+                places[clip_id] = Place(shard, number)
+    for name in names:
+        if name not in places:
+            raise snapshot.SnapshotError(
+                f"no record {name!r} in {folder!r}: give a clip_id, or a shard and a number "
+                f"such as 0:0; there are {manifest.counts.records:,} records"
+            )
+    return [places[name] for name in names]
+
+
+def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[Clip]:
+    """The records at these places, in the order given; each shard's index is read once a run.
+
+    Raises:
+      SnapshotError: a record or an index is damaged.
+    """
+    for shard, group in itertools.groupby(places, key=lambda place: place.shard):
+        index = _index(folder, manifest, shard)
+        stem = contract.shard_name(shard, len(manifest.shards))
+        with open(os.path.join(folder, f"{stem}.tfrecord"), "rb") as file:
+            for place in group:
+                entry = index[place.number]
+                try:
+                    framed = os.pread(file.fileno(), entry.length, entry.offset)
+                    yield Clip.FromString(tfrecord.unframe(framed))
+                except (tfrecord.CorruptRecordError, DecodeError) as error:
+                    raise snapshot.SnapshotError(
+                        f"{stem}.tfrecord: record {entry.clip_id!r} is damaged ({error}): "
+                        "`svilm-pipelines verify` lists all that is"
+                    ) from None
+
+
+def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
+    """What became of the rows of each shard, in order.
+
+    Raises:
+      SnapshotError: a summary is not there or is damaged.
+    """
+    for shard in range(len(manifest.shards)):
+        name = f"{contract.shard_name(shard, len(manifest.shards))}.json"
+        yield snapshot.read_json(os.path.join(folder, name), ShardSummary)
+
+
+def rejects(folder: str, manifest: Manifest) -> Iterator[Reject]:
+    """Every reject: the plan's, then those of each shard.
+
+    Raises:
+      SnapshotError: the plan or a summary is not there or is damaged.
+    """
+    yield from snapshot.read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary).rejects
+    for summary in summaries(folder, manifest):
+        yield from summary.rejects
+
+
+def _index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
+    stem = contract.shard_name(shard, len(manifest.shards))
+    index = snapshot.read_index(os.path.join(folder, f"{stem}.index")).records
+    if len(index) != manifest.shards[shard].records:
+        raise snapshot.SnapshotError(
+            f"{stem}.index has {len(index)} records, the manifest "
+            f"{manifest.shards[shard].records}: `svilm-pipelines verify` lists all that is damaged"
+        )
+    return index
+
+
+def _checked(folder: str, manifest: Manifest, place: Place) -> Place:
+    if place.shard >= len(manifest.shards):
+        raise snapshot.SnapshotError(
+            f"no record {str(place)!r} in {folder!r}: its shards are 0 to "
+            f"{len(manifest.shards) - 1}"
+        )
+    records = manifest.shards[place.shard].records
+    if place.number >= records:
+        raise snapshot.SnapshotError(
+            f"no record {str(place)!r} in {folder!r}: shard {place.shard} has {records:,} records"
+        )
+    return place

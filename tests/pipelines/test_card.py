@@ -1,0 +1,128 @@
+"""A snapshot as text, as contact sheets and as a data card."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipelines import records
+from pipelines.card import page, statistics, strips, text
+from pipelines.card.strips import Entry
+from pipelines.records import Place
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import Reject
+
+EVIL = "<img src=x onerror='alert(1)'>\" man"
+
+
+@pytest.fixture
+def written(tmp_path, make_clip, write_snapshot):
+    clips = [make_clip(f"video{i}", caption=f"{EVIL}{i}", grey=20 * i) for i in range(12)]
+    rejects = (
+        Reject(reason="video_missing", message=EVIL, video_id="video99", source_row="rows.csv:7"),
+    )
+    folder = tmp_path / "snapshot"
+    return str(folder), write_snapshot(folder, clips, rejects=rejects), clips
+
+
+def test_the_data_card_loads_without_errors_and_shows_its_clips(written, chromium, tmp_path):
+    folder, manifest, _ = written
+    html = page.data_card(folder, manifest, clips=5, records=100)
+    path = tmp_path / "card.html"
+    path.write_text(html, encoding="utf-8")
+    seen = chromium(path)
+    assert seen.errors == []
+    assert len(seen.pictures) == 5 and min(seen.pictures) > 0
+    assert not re.search(r'(src|href)="(?!data:)', html)
+    assert "<script" not in html and "<img src=x" not in html and "url(" not in html
+    assert html.count("<mark>man") == 5
+    for told in ("<b>13</b>", "<b>12</b>", "video_missing", "rows.csv:7", "Of all 12 records"):
+        assert told in html, told
+    assert manifest.inputs_sha256 in html and "ffmpeg" in html
+
+
+def test_statistics_of_a_sample_say_so(written):
+    folder, manifest, _ = written
+    told = []
+    html = page.data_card(
+        folder, manifest, clips=1, records=4, progress=lambda *of: told.append(of)
+    )
+    assert "Of 4 records, spread evenly over all 12" in html
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_figures_of_records(make_clip):
+    figures = statistics.RecordStatistics()
+    figures.add(make_clip("a", caption="a tall man"))
+    figures.add(make_clip("b", caption="one Man"))
+    assert (figures.seconds, figures.words, figures.nouns) == ([1.0, 1.0], [3, 2], [1, 1])
+    assert figures.sizes == {"12×8": 2} and figures.phrases == {"man": 2}
+    assert figures.frame_bytes[0] == len(make_clip("a").frames[0])
+
+
+@given(st.lists(st.integers(-50, 5000), min_size=1) | st.lists(st.floats(0, 1e6), min_size=1))
+def test_a_histogram_holds_every_value_once(values):
+    bars = statistics.histogram(values)
+    assert sum(count for _, _, count in bars) == len(values)
+    assert len(bars) <= 20
+    assert bars[0][0] == min(values) and bars[-1][1] >= max(values) * (1 - 1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1), st.floats(0.01, 1))
+def test_a_quantile_is_a_value_with_that_share_below(values, share):
+    value = statistics.quantile(values, share)
+    below = sum(other < value for other in values)
+    assert value in values and below <= share * len(values)
+
+
+def test_rejects_are_grouped_with_few_examples():
+    rejects = [Reject(reason="b", message=str(i)) for i in range(9)] + [Reject(reason="a")]
+    reasons = statistics.by_reason(rejects)
+    assert list(reasons) == ["b", "a"] and reasons["b"].count == 9
+    assert [reject.message for reject in reasons["b"].examples] == ["0", "1", "2"]
+
+
+def test_a_sheet_as_a_picture(make_clip):
+    entries = [Entry(Place(0, i), make_clip("a", grey=255 * i)) for i in range(2)]
+    with Image.open(io.BytesIO(strips.png(entries))) as sheet:
+        black, white = (sheet.getpixel((40, y)) for y in (100, 270))
+    assert black == (0, 0, 0) and white == (255, 255, 255)
+
+
+def test_a_strip_goes_from_first_to_last(make_clip):
+    clip = make_clip("a")
+    frames = [make_clip("a", grey=8 * i).frames[0] for i in range(32)]
+    del clip.frames[:]
+    clip.frames.extend(frames)
+    strip = np.asarray(strips.strip(clip))[50, :, 0]
+    greys = [int(strip[len(strip) * (2 * i + 1) // 16]) for i in range(8)]
+    assert greys == pytest.approx([8 * (4 * i + 2) for i in range(8)], abs=3)
+
+
+@given(st.text())
+def test_pieces_make_up_the_caption(caption):
+    assert "".join(piece for piece, _ in strips.pieces(Clip(caption=caption))) == caption
+
+
+def test_a_record_as_text(make_clip):
+    shown = "\n".join(text.lines(Entry(Place(2, 7), make_clip("a", 61_000_000))))
+    for told in ("a_61000000", "2:7", "1:01.000 – 1:02.000 (1 s)", "'man' [2, 5)", "4 of 12×8"):
+        assert told in shown, told
+
+
+def test_the_commands(written, cli, tmp_path):
+    folder, manifest, clips = written
+    place = str(records.find(folder, manifest, [clips[3].clip_id])[0])
+    done = cli("inspect", folder, place, "--pictures", tmp_path / "clips.html")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(clips[3].clip_id)
+    assert (tmp_path / "clips.html").read_text().count("<figure") == 1
+    done = cli("describe", folder, "--out", tmp_path / "card.html")
+    assert done.returncode == 0 and (tmp_path / "card.html").stat().st_size > 5000
+    done = cli("describe", folder, "--out", tmp_path / "nowhere" / "card.html")
+    assert done.returncode == 1 and "No such file" in done.stderr
+    assert "Traceback" not in done.stderr
