@@ -78,6 +78,17 @@ def _describe(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _diff(arguments: argparse.Namespace) -> int:
+    from pipelines import diff, verify
+
+    with _told():
+        old, new = (verify.read_manifest(folder) for folder in (arguments.old, arguments.new))
+        difference = diff.compare(arguments.old, old, arguments.new, new)
+    for line in diff.lines(difference, most=arguments.most):
+        print(line)
+    return 0
+
+
 _FEW = 8  # records to show where none is named
 
 
@@ -89,6 +100,7 @@ def _folder_and_name(path: str) -> tuple[str, str]:
 
 COMMANDS = {
     "describe": _describe,
+    "diff": _diff,
     "inspect": _inspect,
     "verify": _verify,
 }

@@ -60,10 +60,10 @@ def find(folder: str, manifest: Manifest, names: Sequence[str]) -> list[Place]:
             places[name] = _checked(folder, manifest, Place(*map(int, name.split(":"))))
     ids = [name for name in names if name not in places]
     for shard in range(len(manifest.shards)) if ids else ():
-        index = _index(folder, manifest, shard)
+        entries = index(folder, manifest, shard)
         for clip_id in ids:
-            number = bisect.bisect_left(index, clip_id, key=lambda entry: entry.clip_id)
-            if number < len(index) and index[number].clip_id == clip_id:
+            number = bisect.bisect_left(entries, clip_id, key=lambda entry: entry.clip_id)
+            if number < len(entries) and entries[number].clip_id == clip_id:
                 places[clip_id] = Place(shard, number)
     for name in names:
         if name not in places:
@@ -81,14 +81,14 @@ def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[C
       SnapshotError: a record or an index is damaged.
     """
     for shard, group in itertools.groupby(places, key=lambda place: place.shard):
-        index = _index(folder, manifest, shard)
+        entries = index(folder, manifest, shard)
         stem = contract.shard_name(shard, len(manifest.shards))
         with open(os.path.join(folder, f"{stem}.tfrecord"), "rb") as file:
             for place in group:
-                entry = index[place.number]
+                entry = entries[place.number]
                 try:
-                    framed = os.pread(file.fileno(), entry.length, entry.offset)
-                    yield Clip.FromString(tfrecord.unframe(framed))
+                    file.seek(entry.offset)
+                    yield Clip.FromString(tfrecord.unframe(file.read(entry.length)))
                 except (tfrecord.CorruptRecordError, DecodeError) as error:
                     raise snapshot.SnapshotError(
                         f"{stem}.tfrecord: record {entry.clip_id!r} is damaged ({error}): "
@@ -118,15 +118,20 @@ def rejects(folder: str, manifest: Manifest) -> Iterator[Reject]:
         yield from summary.rejects
 
 
-def _index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
+def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
+    """Where each record of a shard lies, in order of clip_id.
+
+    Raises:
+      SnapshotError: the index is not there, is damaged, or is of other records.
+    """
     stem = contract.shard_name(shard, len(manifest.shards))
-    index = snapshot.read_index(os.path.join(folder, f"{stem}.index")).records
-    if len(index) != manifest.shards[shard].records:
+    entries = snapshot.read_index(os.path.join(folder, f"{stem}.index")).records
+    if len(entries) != manifest.shards[shard].records:
         raise snapshot.SnapshotError(
-            f"{stem}.index has {len(index)} records, the manifest "
+            f"{stem}.index has {len(entries)} records, the manifest "
             f"{manifest.shards[shard].records}: `svilm-pipelines verify` lists all that is damaged"
         )
-    return index
+    return entries
 
 
 def _checked(folder: str, manifest: Manifest, place: Place) -> Place:

@@ -30,6 +30,14 @@ example:
   svilm-pipelines describe snapshots/train --out card.html
 """
 
+_DIFF_EPILOG = """\
+Tells which options, versions and annotations differ, which records were added, removed or
+changed and why, and how the rejects changed.
+
+example:
+  svilm-pipelines diff snapshots/train-1.0.0 snapshots/train-1.1.0
+"""
+
 
 def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     """Adds the commands to argparse's subparsers."""
@@ -80,6 +88,24 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         default=2000,
         metavar="N",
         help="records to read for the statistics, spread evenly (default: 2000)",
+    )
+
+    diff = commands.add_parser(
+        "diff",
+        help="tell what changed between two snapshots, and why",
+        description="Compares two snapshots.",
+        epilog=_DIFF_EPILOG,
+        formatter_class=shape,
+        allow_abbrev=False,
+    )
+    diff.add_argument("old", metavar="OLD", help="folder of a snapshot")
+    diff.add_argument("new", metavar="NEW", help="folder of the one to compare it with")
+    diff.add_argument(
+        "--most",
+        type=count(0),
+        default=10,
+        metavar="N",
+        help="records of each kind to list (default: 10)",
     )
 
 

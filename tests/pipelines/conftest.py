@@ -114,6 +114,7 @@ def _write_snapshot(
     shards: int = 3,
     jpeg_quality: int = 90,
     data_version: str = "1.0.0",
+    videos: str = "an upload",
 ) -> Manifest:
     folder.mkdir()
     config = BuildConfig(
@@ -139,7 +140,7 @@ def _write_snapshot(
             data=writer.data,
             index=writer.index,
             videos=[
-                VideoFile(video_id=video_id, bytes=1, sha256=f"sha256 of {video_id}")
+                VideoFile(video_id=video_id, bytes=1, sha256=f"sha256 of {videos} of {video_id}")
                 for video_id in sorted({clip.video_id for clip in own})
             ],
             rejects=refused,
