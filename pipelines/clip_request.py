@@ -33,7 +33,11 @@ REASONS = {
     "span_past_end": "the span ends after the video does",
     "decode_timeout": "decoding took longer than its time limit",
     "decode_limit": "decoding needed more memory or output than its limits",
+    # stage "remove": the clip was a record of an earlier version
+    "video_removed": "the video was taken down",
 }
+
+REMOVED = "video_removed"  # never tried again
 
 ROW_CHARACTERS = 500  # of a rejected row that are kept
 

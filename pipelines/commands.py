@@ -89,6 +89,35 @@ def _diff(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _remove(arguments: argparse.Namespace) -> int:
+    from pipelines import remove, verify
+    from pipelines.progress import Progress
+
+    with _told():
+        with open(arguments.videos, encoding="utf-8", errors="replace") as file:
+            video_ids = remove.read_ids(file)
+        manifest = verify.read_manifest(arguments.snapshot)
+        version = arguments.data_version or remove.next_major(manifest.data_version)
+        progress = Progress("remove", "shards")
+        try:
+            removed = remove.remove(
+                arguments.snapshot,
+                manifest,
+                video_ids,
+                arguments.out,
+                version,
+                workers=arguments.workers,
+                progress=progress.update,
+            )
+        finally:
+            progress.close()
+    print(
+        f"remove: version {version} has {manifest.counts.records - removed:,} records, "
+        f"{removed:,} fewer → {arguments.out}"
+    )
+    return 0
+
+
 _FEW = 8  # records to show where none is named
 
 
@@ -102,6 +131,7 @@ COMMANDS = {
     "describe": _describe,
     "diff": _diff,
     "inspect": _inspect,
+    "remove": _remove,
     "verify": _verify,
 }
 

@@ -74,6 +74,25 @@ def write_file(folder: str, name: str, data: bytes) -> FileEntry:
     return file.entry()
 
 
+def adopt(source: str, entry: FileEntry, folder: str) -> None:
+    """Gives a new version a file of an older one: linked where the file system lets it, or copied.
+
+    Raises:
+      SnapshotError: the file is not what its entry says.
+    """
+    if os.path.basename(entry.name) != entry.name:
+        raise SnapshotError(f"{source}: its manifest names {entry.name!r}, which lies elsewhere")
+    old = os.path.join(source, entry.name)
+    with contextlib.suppress(OSError):
+        os.link(old, os.path.join(folder, entry.name))
+        return
+    with open(old, "rb") as file, _Unfinished(folder, entry.name) as copy:
+        while block := file.read(1 << 20):
+            copy.write(block)
+        if copy.entry() != entry:
+            raise SnapshotError(f"{old} is damaged: `svilm-pipelines verify` lists all that is")
+
+
 class _Unfinished:
     """A file that gets its name at the end of its `with` block, or vanishes on an error."""
 

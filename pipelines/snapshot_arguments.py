@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from pipelines.argument_types import count
+from pipelines.argument_types import count, semantic_version
 
 _VERIFY_EPILOG = """\
 Checks every checksum, reads every record, and counts rows, records and rejects again. Prints
@@ -36,6 +36,14 @@ changed and why, and how the rejects changed.
 
 example:
   svilm-pipelines diff snapshots/train-1.0.0 snapshots/train-1.1.0
+"""
+
+_REMOVE_EPILOG = """\
+Shards that had none of these videos are taken over byte for byte, by hard links where the file
+system has them. Removed rows are counted as rejects, and --retry-rejects leaves them alone.
+
+example:
+  svilm-pipelines remove snapshots/train-1.0.0 --videos taken_down.txt --out snapshots/train-2.0.0
 """
 
 
@@ -107,6 +115,25 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         metavar="N",
         help="records of each kind to list (default: 10)",
     )
+
+    remove = commands.add_parser(
+        "remove",
+        help="make a new version without some videos",
+        description="Makes a new version of a snapshot without some videos.",
+        epilog=_REMOVE_EPILOG,
+        formatter_class=shape,
+        allow_abbrev=False,
+    )
+    _snapshot(remove)
+    remove.add_argument("--videos", required=True, metavar="FILE", help="their ids, one a line")
+    remove.add_argument("--out", required=True, metavar="DIR", help="folder for the new version")
+    remove.add_argument(
+        "--data-version",
+        type=semantic_version,
+        metavar="X.Y.Z",
+        help="of the new version (default: the next major one, as records go away)",
+    )
+    _workers(remove)
 
 
 def _snapshot(parser: argparse.ArgumentParser) -> None:
