@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
 from trainer import run_folder
 from trainer.configs.config import Config
 from trainer.data.tokenise import Tokeniser
+from trainer.mesh import REPLICATED, one_device, shardings
 from trainer.step import TrainState, init_state
 
 # The last one, and the one before in case the disk damages it.
@@ -90,18 +92,19 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, step: int, config: Config, steps: int) -> TrainState:
-        """Restores a state to train on, on this process's first device.
+    def restore(self, step: int, config: Config, steps: int, mesh: Mesh) -> TrainState:
+        """Restores a state to train on, whatever devices it was saved from.
 
         Args:
           step: of the checkpoint.
           config: the run's.
           steps: of the whole run.
+          mesh: the devices.
 
         Raises:
           CheckpointError: the checkpoint is of a model of another size.
         """
-        params, optimiser = _shapes(config, steps)
+        params, optimiser = _shapes(config, steps, mesh)
         self._check(step, params)
         restored = self._restore(
             step,
@@ -111,14 +114,14 @@ class Checkpoints:
             ),
         )
         return TrainState(
-            step=jnp.asarray(step, jnp.int32),
+            step=jax.device_put(jnp.int32(step), NamedSharding(mesh, REPLICATED)),
             params=restored.params,
             optimiser=restored.optimiser,
         )
 
     def restore_params(self, step: int, config: Config) -> PyTree:
         """Restores the parameters alone; raises as `restore`."""
-        like, _ = _shapes(config, steps=1)
+        like, _ = _shapes(config, 1, one_device())
         self._check(step, like)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(like))
         return self._restore(step, args).params
@@ -181,17 +184,18 @@ def _no_checkpoint(folder: pathlib.Path) -> str:
     )
 
 
-def _shapes(config: Config, steps: int) -> tuple[PyTree, PyTree]:
+def _shapes(config: Config, steps: int, mesh: Mesh) -> tuple[PyTree, PyTree]:
     """Shapes, types and placement of parameters and optimiser state, without the numbers."""
 
     def parts() -> tuple[PyTree, PyTree]:
-        state = init_state(config, steps)
+        state = init_state(config, steps, mesh)
         return state.params, state.optimiser
 
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(parts)
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-        jax.eval_shape(parts),
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings(shapes, mesh),
     )
 
 

@@ -16,6 +16,7 @@ from trainer.checkpoint import Loaded
 from trainer.data.batches import ClipText
 from trainer.data.snapshot import Snapshot
 from trainer.embed import EncodedClips, Encoder, Progress, concatenate, frames_in_batches
+from trainer.mesh import one_device
 from trainer.step import init_state
 from trainer.tasks import grounding, retrieval, temporal
 from trainer.tasks.truth import ClipKey, TrueObject, TruthError
@@ -134,7 +135,7 @@ def evaluate(
 def fresh_encoder(run: Loaded) -> Encoder:
     """The same model untrained, from another seed than the run started with."""
     fresh = dataclasses.replace(run.config, seed=run.config.seed + 1)
-    params = jax.jit(partial(init_state, fresh, 1))().params
+    params = jax.jit(partial(init_state, fresh, 1, one_device()))().params
     return Encoder(run.config, run.tokeniser, params)
 
 

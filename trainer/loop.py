@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 
 from trainer import run_folder
 from trainer.checkpoint import Checkpoints
@@ -21,6 +22,7 @@ from trainer.data import order
 from trainer.data.batches import train_batches
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
+from trainer.mesh import PER_CLIP, make_mesh, shardings
 from trainer.metrics import Metrics
 from trainer.optimiser import learning_rate
 from trainer.step import TrainState, init_state, train_step
@@ -68,6 +70,7 @@ def pretrain(
     config = start.configure(config)
     known = start.vocabulary() if vocabulary is None else pathlib.Path(vocabulary)
     try:
+        mesh = make_mesh(config)
         steps = order.total_steps(len(clips), config.batch, config.epochs, config.max_steps)
         config, tokeniser = run_folder.start_or_continue(
             run, config, clips, known, start.identity()
@@ -80,13 +83,14 @@ def pretrain(
         if last == steps:
             return None
         if last is None:
-            state = init_state(config, steps)
-            state = state.replace(params=start.fill(state.params, config))
+            state = init_state(config, steps, mesh)
+            filled = start.fill(state.params, config)
+            state = state.replace(params=jax.device_put(filled, shardings(filled, mesh)))
         else:
-            state = checkpoints.restore(last, config, steps)
+            state = checkpoints.restore(last, config, steps, mesh)
         with Metrics(run, start=last or 0, steps=steps) as metrics:
             try:
-                return _train(state, clips, tokeniser, config, steps, checkpoints, metrics)
+                return _train(state, clips, tokeniser, config, steps, mesh, checkpoints, metrics)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
@@ -102,6 +106,7 @@ def _train(
     tokeniser: Tokeniser,
     config: Config,
     steps: int,
+    mesh: Mesh,
     checkpoints: Checkpoints,
     metrics: Metrics,
 ) -> signal.Signals | None:
@@ -116,7 +121,8 @@ def _train(
             began = time.monotonic()
             _, batch, _ = next(batches)
             waited += time.monotonic() - began
-            state, measured = train_step(state, jax.device_put(batch), config=config, steps=steps)
+            batch = jax.device_put(batch, NamedSharding(mesh, PER_CLIP))
+            state, measured = train_step(state, batch, config=config, steps=steps, mesh=mesh)
             in_flight.append(measured["loss"])
             if len(in_flight) > _STEPS_AHEAD:
                 jax.block_until_ready(in_flight.popleft())

@@ -101,11 +101,12 @@ def weighted_cross_entropy(
 
 
 def alignment(
-    similarity: Float[Array, "b b"],
-    weights: Float[Array, "b b"],
+    similarity: Float[Array, "r c"],
+    weights: Float[Array, "r c"],
     temperature: Float[Array, ""] | float,
-    caption_valid: Bool[Array, " b"],
-) -> Float[Array, " b"]:
+    caption_valid: Bool[Array, " c"],
+    over: tuple[str, ...] = (),
+) -> Float[Array, " r"]:
     """Both directions of eq. 6 (similarity G) or eq. 7 (similarity s), summed.
 
     Args:
@@ -113,11 +114,29 @@ def alignment(
       weights: W^v of eq. 5.
       temperature: τ.
       caption_valid: False where a caption leaves: its column in v→c, its row in c→v.
+      over: mesh axes over which the videos are spread, if the rows are one device's share.
 
     Returns:
-      v→c of video i plus c→v of caption i; their mean over B is the loss.
+      What video i's weights cost in v→c and in c→v; its mean over all B videos is the loss.
     """
-    videos = jnp.ones_like(caption_valid)
     v2c = weighted_cross_entropy(similarity, weights, temperature, caption_valid)
-    c2v = weighted_cross_entropy(similarity.T, weights.T, temperature, videos)
-    return v2c + jnp.where(caption_valid, c2v, 0.0)
+    to_videos = log_softmax_over_rows(similarity / temperature, over)
+    kept = (weights > 0) & caption_valid[None, :]
+    return v2c - jnp.sum(jnp.where(kept, weights * to_videos, 0.0), axis=-1)
+
+
+def log_softmax_over_rows(
+    logits: Float[Array, "r c"], over: tuple[str, ...] = ()
+) -> Float[Array, "r c"]:
+    """Log-softmax down each column, whose other rows may be on other devices.
+
+    >>> log_softmax_over_rows(jnp.zeros((4, 1)))[0].round(3).tolist()
+    [-1.3860000371932983]
+    """
+    top = jax.lax.stop_gradient(jnp.max(logits, axis=0, keepdims=True))
+    if over:
+        top = jax.lax.pmax(top, over)
+    total = jnp.sum(jnp.exp(logits - top), axis=0, keepdims=True)
+    if over:
+        total = jax.lax.psum(total, over)
+    return logits - top - jnp.log(total)

@@ -111,6 +111,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.data.tokenise import VocabularyError
     from trainer.evaluate import EvaluationError
     from trainer.loop import TrainingError
+    from trainer.mesh import MeshError
     from trainer.run_folder import RunError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
@@ -119,6 +120,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     return (
         CheckpointError,
         EvaluationError,
+        MeshError,
         OSError,
         OutputError,
         RunError,

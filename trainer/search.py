@@ -84,7 +84,7 @@ def _where(one: Found) -> str:
     clip = one.clip
     return (
         f"cosine {one.score:.3f}   video {clip.video_id}   "
-        f"{clock(clip.start_us)} – {clock(clip.end_us)}"
+        f"{clock(clip.start_us)} to {clock(clip.end_us)}"
     )
 
 

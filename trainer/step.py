@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import random
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from trainer import losses
 from trainer.augment import augment_colour
 from trainer.batch import Batch
 from trainer.configs.config import Config
 from trainer.cut_and_paste import Splice, label_weights, paste, splice_at_step
-from trainer.models.svilm import SViLM, standardise
+from trainer.mesh import AXES, gather_params, keep_placed, on_each_device
+from trainer.models.svilm import SViLM, VideoEmbedding, standardise
 from trainer.optimiser import make_optimiser
 
 # What a key is for; folded in, so that draws for different purposes are independent.
@@ -31,9 +33,9 @@ class TrainState:
     optimiser: PyTree
 
 
-@partial(jax.jit, static_argnums=(0, 1))  # leaves out the forward pass that shapes come from
-def init_state(config: Config, steps: int) -> TrainState:
-    """Fresh parameters from the run's seed, at step 0."""
+@partial(jax.jit, static_argnums=(0, 1, 2))  # leaves out the forward pass that shapes come from
+def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
+    """Fresh parameters from the run's seed, at step 0, each on its devices."""
     video, text = config.video, config.text
     pixels = jnp.zeros((1, video.frames, video.resolution, video.resolution, 3))
     ids = jnp.zeros((1, text.tokens), jnp.int32)
@@ -44,11 +46,12 @@ def init_state(config: Config, steps: int) -> TrainState:
         params["log_temperatures"] = {
             name: jnp.log(jnp.float32(value)) for name, value in fixed_temperatures(config).items()
         }
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         optimiser=make_optimiser(config.optimiser, steps).init(params),
     )
+    return keep_placed(state, mesh)
 
 
 def fixed_temperatures(config: Config) -> dict[str, float]:
@@ -82,55 +85,95 @@ def for_purpose(keys: Key[Array, " b"], purpose: int) -> Key[Array, " b"]:
 
 
 def total_loss(
-    params: PyTree, batch: Batch, splice: Splice, keys: Key[Array, " b"], config: Config
+    params: PyTree,
+    batch: Batch,
+    splice: Splice,
+    keys: Key[Array, " b"],
+    config: Config,
+    mesh: Mesh,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = ω1 L_t + ω2 L_g + ω3 L_contrast over a batch (section 3.4), and its parts."""
-    loss, video = config.loss, config.video
-    size = len(batch.index)
+    video, loss = config.video, config.loss
     pixels = augment_colour(batch.frames, for_purpose(keys, _COLOUR), config.input)
-    pixels = standardise(paste(pixels, splice), video)
-
-    nouns = batch.noun_ids.shape[1]
+    pixels = on_each_device(_paste, mesh)(pixels, splice, batch.index)
+    # A caption and its nouns side by side, so that a clip's texts are encoded where it is.
+    ids = jnp.concatenate([batch.caption_ids[:, None], batch.noun_ids], axis=1)
+    mask = jnp.concatenate([batch.caption_mask[:, None], batch.noun_mask], axis=1)
     encoded: Any = SViLM(config).apply(
         {"params": params},
-        pixels,
-        jnp.concatenate([batch.caption_ids, batch.noun_ids.reshape(size * nouns, -1)]),
-        jnp.concatenate([batch.caption_mask, batch.noun_mask.reshape(size * nouns, -1)]),
+        standardise(pixels, video),
+        ids.reshape(-1, ids.shape[-1]),
+        mask.reshape(-1, mask.shape[-1]),
         for_purpose(keys, _GUMBEL),
     )
     clip, text = encoded
-    caption, noun = text[:size], text[size:].reshape(size, nouns, -1)
-    weights = label_weights(splice)
-    tau = temperatures(config, params)
+    text = text.reshape(*ids.shape[:2], -1)
 
-    parts = {}
-    if loss.temporal_weight:
-        parts["temporal"] = jnp.mean(
-            losses.temporal_grouping(
-                clip.features.tokens, splice.mask, tau["temporal"], loss.temporal
-            )
-        )
-    if loss.grounding_weight:
-        similarity = losses.grounding_similarity(
-            clip.groups, noun, batch.noun_valid, tau["group"], loss.grounding_block
-        )
-        captions_with_nouns = jnp.any(batch.noun_valid, axis=1)
-        parts["grounding"] = jnp.mean(
-            losses.alignment(similarity, weights, tau["grounding"], captions_with_nouns)
-        )
-    if loss.contrast_weight:
-        similarity = clip.clip @ caption.T
-        every_caption = jnp.ones(size, bool)
-        parts["contrast"] = jnp.mean(
-            losses.alignment(similarity, weights, tau["contrast"], every_caption)
-        )
-    total = (
+    of_device = on_each_device(partial(clip_losses, config=config), mesh, replicated=1)
+    per_clip = of_device(
+        temperatures(config, params),
+        clip,
+        text[:, 0],
+        text[:, 1:],
+        batch.noun_valid,
+        splice.mask,
+        label_weights(splice),
+    )
+    parts = {name: jnp.mean(costs) for name, costs in per_clip.items()}
+    total = jnp.asarray(
         loss.temporal_weight * parts.get("temporal", 0.0)
         + loss.grounding_weight * parts.get("grounding", 0.0)
         + loss.contrast_weight * parts.get("contrast", 0.0)
     )
     usage = jnp.mean(clip.features.assignment.hard, axis=-1)
     return total, parts | {"loss": total} | group_usage(jax.lax.stop_gradient(usage))
+
+
+def _paste(pixels: Float[Array, "b t h w c"], splice: Splice, index: Int[Array, " b"]) -> Any:
+    """Pastes within a device's clips, which `pair_group` divides."""
+    return paste(pixels, splice._replace(partner=splice.partner - index[0]))
+
+
+def clip_losses(
+    tau: dict[str, Any],
+    clip: VideoEmbedding,
+    caption: Float[Array, "b e"],
+    noun: Float[Array, "b k e"],
+    noun_valid: Bool[Array, "b k"],
+    mask: Bool[Array, "b nt"],
+    weights: Float[Array, "b c"],
+    *,
+    config: Config,
+) -> dict[str, Float[Array, " b"]]:
+    """The losses of a device's clips among the captions of all devices.
+
+    Only captions and nouns go to other devices, K + 1 vectors a clip; group tokens, video tokens
+    and pixels stay.
+    """
+    loss = config.loss
+    parts = {}
+    if loss.temporal_weight:
+        parts["temporal"] = losses.temporal_grouping(
+            clip.features.tokens, mask, tau["temporal"], loss.temporal
+        )
+    if loss.grounding_weight:
+        every_noun, every_valid = _of_all_devices(noun), _of_all_devices(noun_valid)
+        similarity = losses.grounding_similarity(
+            clip.groups, every_noun, every_valid, tau["group"], loss.grounding_block
+        )
+        with_nouns = jnp.any(every_valid, axis=1)
+        parts["grounding"] = losses.alignment(
+            similarity, weights, tau["grounding"], with_nouns, AXES
+        )
+    if loss.contrast_weight:
+        similarity = clip.clip @ _of_all_devices(caption).T
+        every = jnp.ones(similarity.shape[1], bool)
+        parts["contrast"] = losses.alignment(similarity, weights, tau["contrast"], every, AXES)
+    return parts
+
+
+def _of_all_devices(x: Any) -> Any:
+    return jax.lax.all_gather(x, AXES, tiled=True)
 
 
 def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
@@ -150,29 +193,34 @@ def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
     }
 
 
-@partial(jax.jit, static_argnames=("config", "steps"), donate_argnums=0)
+@partial(jax.jit, static_argnames=("config", "steps", "mesh"), donate_argnums=0)
 def train_step(
-    state: TrainState, batch: Batch, *, config: Config, steps: int
+    state: TrainState, batch: Batch, *, config: Config, steps: int, mesh: Mesh
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Updates the parameters once.
 
     Args:
       state: donated; use the returned one.
-      batch: on the device.
+      batch: on the devices, spread over them by clip.
       config: static.
       steps: of the whole run, for the schedule; static.
+      mesh: the devices; static.
     """
     keys = clip_keys(config.seed, state.step, batch.index)
     splice = splice_at_step(
         for_purpose(keys, _SPLICE), state.step, config.video.windows, config.cut_and_paste
     )
-    gradient, metrics = jax.grad(total_loss, has_aux=True)(
-        state.params, batch, splice, keys, config
-    )
+
+    def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        return total_loss(gather_params(params, mesh), batch, splice, keys, config, mesh)
+
+    gradient, metrics = jax.grad(loss, has_aux=True)(state.params)
+    gradient = keep_placed(gradient, mesh)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
         update, optimiser = make_optimiser(config.optimiser, steps).update(
             gradient, state.optimiser, state.params
         )
     params = optax.apply_updates(state.params, update)
-    return TrainState(step=state.step + 1, params=params, optimiser=optimiser), metrics
+    state = TrainState(step=state.step + 1, params=params, optimiser=optimiser)
+    return keep_placed(state, mesh), metrics

@@ -10,6 +10,7 @@ from trainer.checkpoint import Loaded
 from trainer.configs.overrides import override
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, frames_of
+from trainer.mesh import one_device
 from trainer.step import init_state
 from trainer.tasks import retrieval, temporal
 from trainer.tasks.truth import ClipKey, TrueObject, TruthError
@@ -25,7 +26,7 @@ def config(small_config, tokeniser):
 
 @pytest.fixture
 def run(config, tokeniser):
-    params = jax.jit(lambda: init_state(config, steps=1).params)()
+    params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
     return Loaded(config, tokeniser, params, step=5)
 
 
@@ -86,7 +87,7 @@ def test_figures_equal_those_of_all_clips_encoded_at_once(snapshot, run):
 
 def test_the_control_and_the_untrained_model_are_other_models(snapshot, run):
     other = dataclasses.replace(run.config, seed=99)
-    control = run._replace(params=init_state(other, steps=1).params)
+    control = run._replace(params=init_state(other, steps=1, mesh=one_device()).params)
     figures = evaluate.evaluate(run, snapshot, no_progress, control=control)["temporal"]
     again = evaluate.evaluate(control, snapshot, no_progress, control=run)["temporal"]
     assert figures["no_temporal_loss"] == again["window_accuracy"]

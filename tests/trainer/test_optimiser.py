@@ -6,6 +6,7 @@ import optax
 import pytest
 
 from trainer.configs.config import OptimiserConfig
+from trainer.mesh import one_device
 from trainer.optimiser import make_optimiser
 from trainer.step import init_state
 
@@ -31,7 +32,7 @@ def first_update(name, params, *, weight_decay=0.0):
 
 @pytest.fixture
 def params(small_config):
-    return init_state(small_config, 10).params
+    return init_state(small_config, 10, mesh=one_device()).params
 
 
 def test_muon_makes_the_updates_of_dense_layers_orthogonal(params):

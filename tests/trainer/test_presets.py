@@ -9,6 +9,7 @@ from trainer.batch import Batch
 from trainer.configs import PRESETS
 from trainer.configs.config import Config
 from trainer.configs.overrides import OverrideError, override
+from trainer.mesh import one_device
 from trainer.step import init_state, train_step
 
 
@@ -32,10 +33,14 @@ def random_batch(config):
     )
 
 
+def step(state, config):
+    return train_step(state, random_batch(config), config=config, steps=10, mesh=one_device())
+
+
 @pytest.mark.timeout(1200)  # 6.5 TFLOP, on what the other tests leave of the machine
 def test_the_papers_preset_makes_a_step_on_two_clips():
     config = override(PRESETS["paper"], ["batch=2", "cut_and_paste.pair_group=2"])
-    state = init_state(config, 10)
+    state = init_state(config, 10, mesh=one_device())
     sizes = {
         name: sum(leaf.size for leaf in jax.tree.leaves(state.params[name]))
         for name in ("video", "text")
@@ -44,7 +49,9 @@ def test_the_papers_preset_makes_a_step_on_two_clips():
     assert sizes["text"] == 108_891_648
     assert 105e6 < sizes["video"] < 115e6
 
-    state, metrics = train_step(state, random_batch(config), config=config, steps=10)
+    state, metrics = train_step(
+        state, random_batch(config), config=config, steps=10, mesh=one_device()
+    )
     assert int(state.step) == 1
     assert all(np.isfinite(value) for value in metrics.values())
     # Two clips, random weights: the cross-entropy of a coin in both directions, twice.
@@ -62,8 +69,10 @@ def test_the_papers_preset_is_what_the_paper_says():
 
 def test_the_tiny_preset_makes_a_step():
     config = override(PRESETS["tiny"], ["batch=8", "cut_and_paste.pair_group=2"])
-    state = init_state(config, 10)
-    state, metrics = train_step(state, random_batch(config), config=config, steps=10)
+    state = init_state(config, 10, mesh=one_device())
+    state, metrics = train_step(
+        state, random_batch(config), config=config, steps=10, mesh=one_device()
+    )
     assert all(np.isfinite(value) for value in metrics.values())
 
 

@@ -10,6 +10,7 @@ from trainer.checkpoint import Loaded
 from trainer.configs.overrides import override
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder
+from trainer.mesh import one_device
 from trainer.report import drawing, found, measured
 from trainer.report.page import page
 from trainer.step import init_state
@@ -30,7 +31,7 @@ def no_progress(done, total):
 def run(small_config, tokeniser):
     settings = ["video.frames=8", "video.group_tokens=4", "joint_width=16"]
     config = override(small_config, [*settings, f"text.vocabulary={len(tokeniser.pieces)}"])
-    params = jax.jit(lambda: init_state(config, steps=1).params)()
+    params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
     return Loaded(config, tokeniser, params, step=10)
 
 

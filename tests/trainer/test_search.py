@@ -10,6 +10,7 @@ from trainer.checkpoint import Loaded
 from trainer.configs.overrides import override
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, embed_clips
+from trainer.mesh import one_device
 from trainer.step import init_state
 
 
@@ -20,7 +21,7 @@ def no_progress(done, total):
 @pytest.fixture
 def run(small_config, tokeniser):
     config = override(small_config, [f"text.vocabulary={len(tokeniser.pieces)}", "joint_width=16"])
-    params = jax.jit(lambda: init_state(config, steps=1).params)()
+    params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
     return Loaded(config, tokeniser, params, step=5)
 
 

@@ -157,6 +157,16 @@ class OptimiserConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How a run is spread over devices; each has its share of the batch."""
+
+    fsdp: int = 1  # devices that share one copy of parameters and optimiser state
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "mesh")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -167,6 +177,7 @@ class Config:
     cut_and_paste: CutAndPasteConfig = CutAndPasteConfig()
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    mesh: MeshConfig = MeshConfig()
     batch: int = 1024  # B, over all devices
     epochs: int = 10
     max_steps: int | None = None  # stops earlier, with the schedule ending there

@@ -8,6 +8,7 @@ import pytest
 
 from trainer import checkpoint, loop, run_folder
 from trainer.configs.overrides import override
+from trainer.mesh import one_device
 from trainer.step import init_state
 from trainer.weights import bert, folder, video
 from trainer.weights.folder import WeightsError
@@ -35,7 +36,7 @@ def assert_same(ours, theirs):
 def test_what_is_known_replaces_chance_and_no_more(config):
     start = Start(video=DATA / "vivit", text=DATA / "bert")
     config = start.configure(config)
-    fresh = init_state(config, 1).params
+    fresh = init_state(config, 1, mesh=one_device()).params
     filled = start.fill(fresh, config)
     known = video.params(folder.read(DATA / "vivit"), config.video)
     assert_same({name: filled["video"][name] for name in known}, known)
@@ -51,7 +52,7 @@ def test_a_vocabulary_of_another_size_is_refused(config):
     with pytest.raises(
         WeightsError, match=r"word_embeddings\.weight is \(60, 24\), not \(70, 24\)"
     ):
-        start.fill(init_state(other, 1).params, other)
+        start.fill(init_state(other, 1, mesh=one_device()).params, other)
 
 
 def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snapshot, tmp_path):
@@ -66,7 +67,7 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     again = Start(run=tmp_path / "first")
     wider = override(first.config, ["joint_width=64"])
     with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there and \(64,\) in"):
-        again.fill(init_state(wider, 1).params, wider)
+        again.fill(init_state(wider, 1, mesh=one_device()).params, wider)
     loop.pretrain(override(first.config, ["seed=8"]), snapshot, tmp_path / "second", start=again)
     second = checkpoint.load(tmp_path / "second")
     assert_same(second.params, first.params)

@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from trainer.configs.config import TextConfig, VideoConfig
+from trainer.mesh import one_device
 from trainer.step import init_state
 from trainer.weights import bert, folder, places, video
 from trainer.weights.folder import WeightsError
@@ -151,7 +152,7 @@ def test_folders_that_are_none_are_refused(tmp_path):
 
 
 def test_exported_encoders_are_read_back_to_the_bit(small_config, tmp_path):
-    params = init_state(small_config, 1).params
+    params = init_state(small_config, 1, mesh=one_device()).params
     folder.write(tmp_path / "video", *video.as_vivit(params["video"], small_config.video))
     read, config = video_params(tmp_path / "video", small_config.video)
     assert config == small_config.video

@@ -1,0 +1,144 @@
+"""One program on 1, 2 and 8 devices: the same loss and gradients, and nothing moves that must not.
+
+Runs in processes of their own, since the number of devices is fixed when JAX starts.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from trainer.configs.config import Config, MeshConfig
+from trainer.mesh import MeshError, make_mesh, one_device, partition
+
+# Prints the loss, every gradient's digest of 8 sums, and the compiled step's collectives.
+PROGRAM = """
+import json, re, sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding
+from trainer import step
+from trainer.checkpoint import by_name
+from trainer.configs.overrides import override
+from trainer.configs import PRESETS
+from trainer.cut_and_paste import splice_at_step
+from trainer.mesh import PER_CLIP, make_mesh, gather_params
+from trainer.batch import Batch
+
+config = override(PRESETS["tiny"], [
+    "batch=16", "cut_and_paste.pair_group=2", "cut_and_paste.from_step=0", "video.width=64",
+    "video.frames=8", "video.layers=1", "video.grouping_after=1", "optimiser.name=adamw",
+    "text.vocabulary=40", "text.width=32", "loss.learn_temperatures=true",
+    f"mesh.fsdp={sys.argv[1]}",
+])
+mesh = make_mesh(config)
+rng = np.random.default_rng(0)
+b, k, l = config.batch, 2, config.text.tokens
+valid = rng.random((b, k)) < 0.7
+batch = Batch(
+    rng.integers(0, 256, (b, 8, 60, 60, 3), np.uint8),
+    rng.integers(0, 40, (b, l), np.int32), np.ones((b, l), bool),
+    rng.integers(0, 40, (b, k, l), np.int32), np.ones((b, k, l), bool),
+    valid, np.arange(b, dtype=np.int32),
+)
+batch = jax.device_put(batch, NamedSharding(mesh, PER_CLIP))
+state = step.init_state(config, 10, mesh)
+
+@jax.jit
+def gradients(params, batch):
+    keys = step.clip_keys(config.seed, jnp.int32(3), batch.index)
+    splice = splice_at_step(keys, jnp.int32(3), config.video.windows, config.cut_and_paste)
+    def loss(params):
+        return step.total_loss(gather_params(params, mesh), batch, splice, keys, config, mesh)
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+(loss, parts), gradient = gradients(state.params, batch)
+compiled = step.train_step.lower(state, batch, config=config, steps=10, mesh=mesh).compile()
+found = re.findall(
+    r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\\(",
+    compiled.as_text(),
+)
+after, measured = compiled(state, batch)
+print(json.dumps({
+    "devices": len(jax.devices()),
+    "parts": {name: float(value) for name, value in parts.items()},
+    "gradient": {name: np.asarray(leaf, np.float64).ravel().tolist()
+                 for name, leaf in by_name(gradient).items()},
+    "collectives": [shape + " " + kind for shape, kind in found],
+    "shard_bytes": sum(leaf.addressable_shards[0].data.nbytes
+                       for leaf in jax.tree.leaves(after.params)),
+    "loss_of_step": float(measured["loss"]),
+}))
+"""
+
+
+def run(devices, fsdp):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(fsdp)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run(1, 1)
+
+
+@pytest.fixture(scope="module", params=[(8, 1), (8, 4)], ids=["8 copies", "2 copies on 4 each"])
+def spread(request):
+    return request.param, run(*request.param)
+
+
+def test_losses_and_every_gradient_are_those_of_one_device(alone, spread):
+    _, many = spread
+    assert many["devices"] == 8
+    for name, value in alone["parts"].items():
+        assert many["parts"][name] == pytest.approx(value, rel=1e-5), name
+    assert many["gradient"].keys() == alone["gradient"].keys()
+    for name, gradient in alone["gradient"].items():
+        scale = max(1e-3, np.abs(gradient).max())
+        difference = np.abs(np.subtract(many["gradient"][name], gradient)).max()
+        assert difference < 1e-5 * max(scale, 1.0), (name, difference, scale)
+
+
+def test_no_pixel_and_no_video_token_leaves_its_device(spread):
+    _, many = spread
+    assert many["collectives"]
+    for shape in re.findall(r"\[([\d,]+)\]", " ".join(many["collectives"])):
+        sizes = [int(size) for size in shape.split(",")]
+        # A device's frames are [2, 8, 60, 60, 3], its tokens [2, 100, 64] or [2, 4, 25, 64].
+        assert not {60, 3600} & set(sizes), many["collectives"]
+        assert len(sizes) < 3 or not {25, 100} & set(sizes), many["collectives"]
+
+
+def test_parameters_are_cut_up_over_the_devices_that_share_them(alone, spread):
+    (_, fsdp), many = spread
+    assert many["shard_bytes"] < 1.1 * alone["shard_bytes"] / fsdp
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"mesh": MeshConfig(fsdp=2)}, "mesh.fsdp=2 does not divide the 1 devices"),
+    ],
+)
+def test_devices_that_do_not_go_with_the_run_are_refused(settings, told):
+    with pytest.raises(MeshError, match=told):
+        make_mesh(Config(**settings))
+
+
+def test_a_parameter_without_a_rule_is_refused():
+    with pytest.raises(MeshError, match=r"video\.new\.thing matches no rule"):
+        partition("video.new.thing", (4, 4), one_device())

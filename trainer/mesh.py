@@ -1,0 +1,118 @@
+"""How a run is spread over devices: clips over all of them, parameters by explicit rules."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from trainer.configs.config import Config
+
+AXES = ("data", "fsdp")
+"""The mesh's axes: copies of the parameters, and the devices that share one copy."""
+
+PER_CLIP = PartitionSpec(AXES)
+REPLICATED = PartitionSpec()
+
+# The first rule whose expression ends a parameter's path says which of its axes is cut up.
+_RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"(query|key|value|in|embed)\.kernel", PartitionSpec("fsdp")),
+    (r"out\.kernel", PartitionSpec("fsdp")),
+    (r"project_(video|text)\.kernel", PartitionSpec("fsdp")),
+    (r"(words|positions|types|group_tokens)", PartitionSpec(None, "fsdp")),
+    (r"(scale|bias)", REPLICATED),
+    (r"log_temperatures\.\w+", REPLICATED),
+    (r"ns_coeffs", REPLICATED),  # Muon's own
+)
+
+
+class MeshError(ValueError):
+    """Devices, batch or parameters that do not go together."""
+
+
+def make_mesh(config: Config) -> Mesh:
+    """All devices, in the order of the processes that own them.
+
+    Raises:
+      MeshError: the devices do not divide by `mesh.fsdp`, or the batch does not divide by them.
+    """
+    devices, fsdp, group = jax.devices(), config.mesh.fsdp, config.cut_and_paste.pair_group
+    if len(devices) % fsdp:
+        raise MeshError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices there are")
+    if config.batch % (len(devices) * group):
+        raise MeshError(
+            f"batch {config.batch} must divide by {len(devices)} devices × "
+            f"cut_and_paste.pair_group {group}, so that clips are pasted within a device"
+        )
+    return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
+
+
+def one_device() -> Mesh:
+    """A mesh for using a model rather than training it."""
+    return Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), AXES)
+
+
+def partition(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """Where a parameter, or the optimiser's copy of it, lies.
+
+    Raises:
+      MeshError: no rule is for it, or its size does not divide by the devices that share it.
+
+    >>> tuple(partition("video.layer_1.mlp.in.kernel", (128, 512), one_device()))
+    ('fsdp',)
+    """
+    if not shape:  # counts of steps
+        return REPLICATED
+    spec = next((spec for rule, spec in _RULES if re.search(rf"(^|\.){rule}$", path)), None)
+    if spec is None:
+        raise MeshError(f"parameter {path} matches no rule of trainer/mesh.py: add one")
+    for size, axis in zip(shape, spec, strict=False):
+        if axis and size % mesh.shape[axis]:
+            raise MeshError(
+                f"parameter {path} {shape} does not divide by mesh.fsdp={mesh.shape[axis]}"
+            )
+    return spec
+
+
+def shardings(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The sharding of every parameter in a tree of arrays or shapes."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _sharding(path, leaf, mesh), tree)
+
+
+def _sharding(path: Any, leaf: Any, mesh: Mesh) -> NamedSharding:
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return NamedSharding(mesh, partition(name, leaf.shape, mesh))
+
+
+def keep_placed(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The same arrays, told to the compiler to lie where the rules say; for compiled functions."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.lax.with_sharding_constraint(leaf, _sharding(path, leaf, mesh)), tree
+    )
+
+
+def on_each_device(
+    function: Callable[..., Any], mesh: Mesh, replicated: int = 0
+) -> Callable[..., Any]:
+    """A function of a device's own clips as one of all clips.
+
+    Args:
+      function: takes and returns trees whose leaves have a leading axis of clips; may reduce over
+        `AXES`.
+      mesh: the devices.
+      replicated: how many first arguments are the same for all clips instead.
+    """
+
+    def of_all(*arguments: Any) -> Any:
+        specs = (REPLICATED,) * replicated + (PER_CLIP,) * (len(arguments) - replicated)
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PER_CLIP)(*arguments)
+
+    return of_all
+
+
+def gather_params(params: PyTree, mesh: Mesh) -> PyTree:
+    """The whole parameters on every device: clips stay where they are, parameters come to them."""
+    return jax.lax.with_sharding_constraint(params, NamedSharding(mesh, REPLICATED))
