@@ -125,6 +125,13 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="semantic version of the data, kept in the manifest (default: 1.0.0)",
     )
     build.add_argument(
+        "--retry-rejects",
+        metavar="SNAPSHOT",
+        help="an earlier version: decode only videos of which it rejected a row, for instance "
+        "after more have arrived, and take all else over from it; wants a new --out and a later "
+        "--data-version",
+    )
+    build.add_argument(
         "--spacy-model",
         metavar="NAME",
         help="spaCy pipeline that finds noun chunks (default: en_core_web_sm where it is "

@@ -85,6 +85,7 @@ def _build(
         _engine(arguments.workers, rest)  # before anything is read or written
 
     from pipelines import ffmpeg, nouns, plan, snapshot
+    from protos import contract
 
     try:
         planned, rows = _plan(arguments)
@@ -112,6 +113,7 @@ def _build(
         snapshot.SnapshotError,
         ffmpeg.FfmpegError,
         nouns.NounModelError,
+        contract.ContractError,
     ) as error:
         raise CommandError(str(error)) from None
     if not counts.records:
@@ -125,7 +127,7 @@ def _build(
 
 def _plan(arguments: argparse.Namespace):
     """The plan, and the number of rows that it is about."""
-    from pipelines import ffmpeg, jpeg, nouns, plan
+    from pipelines import ffmpeg, jpeg, nouns, plan, verify
     from protos import contract
 
     files, rows = plan.survey(arguments.source, tuple(arguments.annotations))
@@ -156,7 +158,10 @@ def _plan(arguments: argparse.Namespace):
         },
         spacy_model=model,
         decode_seconds=arguments.decode_timeout,
+        previous=os.path.abspath(arguments.retry_rejects) if arguments.retry_rejects else "",
     )
+    if planned.previous:
+        plan.check_previous(planned, verify.read_manifest(planned.previous))
     return planned, rows
 
 

@@ -50,6 +50,7 @@ class Plan:
     versions: dict[str, str]
     spacy_model: str
     decode_seconds: float
+    previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
 
     @property
     def config_sha256(self) -> str:
@@ -128,19 +129,49 @@ def complete(plan: Plan) -> Manifest | None:
     if not os.path.lexists(path):
         return None
     manifest = snapshot.read_json(path, Manifest)
+    if manifest.data_version != plan.data_version:
+        raise PlanError(_holds_another(plan, "data version"))
+    if what := difference(manifest, plan):
+        raise PlanError(_holds_another(plan, what))
+    return manifest
+
+
+def _holds_another(plan: Plan, what: str) -> str:
+    return (
+        f"--out {plan.out!r} already holds a complete snapshot, made with another {what}: "
+        "choose another --out"
+    )
+
+
+def difference(manifest: Manifest, plan: Plan) -> str | None:
+    """What a snapshot was made with that is not as planned, the data version aside."""
     for what, there, planned in (
         ("source", manifest.dataset, plan.source),
-        ("data version", manifest.data_version, plan.data_version),
         ("annotations", [*manifest.annotations], [*plan.annotation_files]),
         ("configuration", manifest.config, plan.config),
         ("software", dict(manifest.versions), plan.versions),
     ):
         if there != planned:
-            raise PlanError(
-                f"--out {plan.out!r} already holds a complete snapshot, made with another {what}: "
-                "choose another --out"
-            )
-    return manifest
+            return what
+    return None
+
+
+def check_previous(plan: Plan, manifest: Manifest) -> None:
+    """Refuses to go on from a version that this build cannot have made.
+
+    Raises:
+      PlanError: saying what differs, or that the new version has the old one's number.
+    """
+    if what := difference(manifest, plan):
+        raise PlanError(
+            f"--retry-rejects {plan.previous!r} was made with another {what}: "
+            "give the same options and annotations, or build without --retry-rejects"
+        )
+    if manifest.data_version == plan.data_version:
+        raise PlanError(
+            f"--retry-rejects makes a new version, and {plan.data_version} is that of "
+            f"{plan.previous!r}: give a later --data-version"
+        )
 
 
 def build_config(

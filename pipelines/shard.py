@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, MutableSequence
 
-from pipelines import ffmpeg, jpeg, snapshot, video, video_file
+from pipelines import earlier, ffmpeg, jpeg, snapshot, video, video_file
 from pipelines.clip_request import ClipRequest, reject, row_order
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan
@@ -43,6 +43,11 @@ def build_shard(
     videos = {video_id: video_file.find(plan.videos, video_id) for video_id in by_video}
     fingerprint = _fingerprint(requests, videos, plan)
     stem = contract.shard_name(shard, plan.config.num_shards)
+    previous = earlier.read(plan.previous, shard) if plan.previous else None
+    if previous and not previous.failed:
+        for file in previous.files:
+            snapshot.adopt(plan.previous, file, plan.out)
+        return _outcome(shard, previous.summary, plan)
     if done := _finished(stem, fingerprint, plan):
         return _outcome(shard, done, plan)
 
@@ -51,7 +56,11 @@ def build_shard(
     with snapshot.ShardWriter(plan.out, stem) as writer:
         for video_id, wanted in by_video.items():
             distinct = _without_duplicates(wanted, summary.rejects)
-            for clip in _clips(videos[video_id], distinct, chunks, plan, summary):
+            if previous and previous.keeps(video_id, videos[video_id]):
+                clips = previous.keep(video_id, distinct, summary)
+            else:
+                clips = _clips(videos[video_id], distinct, chunks, plan, summary)
+            for clip in clips:
                 writer.append(clip)
     summary.records = writer.records
     summary.data.CopyFrom(writer.data)
@@ -72,7 +81,7 @@ def _fingerprint(
     for request in requests:
         digest.update(json.dumps(dataclasses.astuple(request)).encode() + b"\n")
     for video_id, found in videos.items():
-        what = found.bytes if isinstance(found, video_file.Video) else found.reason
+        what = video_file.identity(found) if isinstance(found, video_file.Video) else found.reason
         digest.update(json.dumps([video_id, what]).encode() + b"\n")
     return digest.hexdigest()
 
