@@ -4,7 +4,7 @@ import argparse
 from typing import NoReturn
 
 from pipelines import snapshot_arguments
-from pipelines.argument_types import count, seconds, semantic_version
+from pipelines.argument_types import count, seconds, semantic_version, share
 from pipelines.sources import SOURCES
 
 PROGRAM = "svilm-pipelines"
@@ -123,6 +123,14 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         default="1.0.0",
         metavar="X.Y.Z",
         help="semantic version of the data, kept in the manifest (default: 1.0.0)",
+    )
+    build.add_argument(
+        "--max-failures",
+        type=share,
+        default=1.0,
+        metavar="0…1",
+        help="stop when, of 100 rows or more of a shard, a greater share fails to decode "
+        "(default: 1, never)",
     )
     build.add_argument(
         "--retry-rejects",

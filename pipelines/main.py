@@ -158,6 +158,7 @@ def _plan(arguments: argparse.Namespace):
         },
         spacy_model=model,
         decode_seconds=arguments.decode_timeout,
+        most_failures=arguments.max_failures,
         previous=os.path.abspath(arguments.retry_rejects) if arguments.retry_rejects else "",
     )
     if planned.previous:

@@ -50,6 +50,7 @@ class Plan:
     versions: dict[str, str]
     spacy_model: str
     decode_seconds: float
+    most_failures: float = 1.0  # share of a shard's rows that may fail to decode
     previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
 
     @property

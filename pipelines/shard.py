@@ -19,6 +19,12 @@ from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, NounChunk
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
 
+_ENOUGH_ROWS = 100  # of a shard, for its share of failures to be that of the whole: it is random
+
+
+class HopelessError(RuntimeError):
+    """Too many rows fail for the run to be worth its time."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardOutcome:
@@ -52,7 +58,7 @@ def build_shard(
         return _outcome(shard, done, plan)
 
     chunks = parser.parse(request.caption for request in requests)
-    summary = ShardSummary(fingerprint=fingerprint, rows=len(requests))
+    summary, seen = ShardSummary(fingerprint=fingerprint, rows=len(requests)), 0
     with snapshot.ShardWriter(plan.out, stem) as writer:
         for video_id, wanted in by_video.items():
             distinct = _without_duplicates(wanted, summary.rejects)
@@ -62,6 +68,8 @@ def build_shard(
                 clips = _clips(videos[video_id], distinct, chunks, plan, summary)
             for clip in clips:
                 writer.append(clip)
+            seen += len(wanted)
+            _check_hope(seen, summary.rejects, plan.most_failures)
     summary.records = writer.records
     summary.data.CopyFrom(writer.data)
     summary.index.CopyFrom(writer.index)
@@ -97,6 +105,17 @@ def _finished(stem: str, fingerprint: str, plan: Plan) -> ShardSummary | None:
     if any(snapshot.fault(plan.out, entry) for entry in (summary.data, summary.index)):
         return None
     return summary
+
+
+def _check_hope(seen: int, rejects: Iterable[Reject], most: float) -> None:
+    reasons = collections.Counter(reject.reason for reject in rejects if reject.stage == "decode")
+    failed = reasons.total()
+    if seen >= _ENOUGH_ROWS and failed > most * seen:
+        reason, count = reasons.most_common(1)[0]
+        raise HopelessError(
+            f"{failed} of the first {seen} rows of a shard failed, {count} of them as {reason}, "
+            f"and --max-failures allows {most:.0%}: see that --videos is right, or allow more"
+        )
 
 
 def _without_duplicates(

@@ -124,7 +124,8 @@ def test_another_configuration_is_refused(setting, tmp_path):
     build, _ = setting
     manifest = verify.read_manifest(str(build("1.0.0")))
     new = Plan(
-        *("videocc", (), (), "", "", "1.1.0", manifest.config, {"ffmpeg": "8"}, "", 1.0, "1.0.0")
+        *("videocc", (), (), "", "", "1.1.0", manifest.config, {"ffmpeg": "8"}, "", 1.0),
+        previous="1.0.0",
     )
     with pytest.raises(plan.PlanError, match="another software"):
         plan.check_previous(new, manifest)

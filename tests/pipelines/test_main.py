@@ -71,6 +71,7 @@ def test_misuse(cli, words, told):
         ("jpeg_quality", "101", "from 1 to 100"),
         ("data_version", "1", "1.0.0"),
         ("decode_timeout", "-1", "above 0"),
+        ("max_failures", "50", "'50' is not a number from 0 to 1"),
         ("frame", "3", "did you mean --frames?"),
         ("runner", "DaskRunner", "DaskRunner is refused"),
     ],
