@@ -51,6 +51,18 @@ def share(text: str) -> float:
     return value
 
 
+def size(text: str) -> float:
+    """An argparse type: bytes, in a unit.
+
+    >>> size("1.5TB")
+    1500000000000.0
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kMGT]B)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500GB or 1.5TB")
+    return float(found[1]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[found[2]]
+
+
 def semantic_version(text: str) -> str:
     """An argparse type: a version such as 1.0.0.
 

@@ -4,7 +4,7 @@ import argparse
 from typing import NoReturn
 
 from pipelines import snapshot_arguments
-from pipelines.argument_types import count, seconds, semantic_version, share
+from pipelines.argument_types import count, seconds, semantic_version, share, size
 from pipelines.sources import SOURCES
 
 PROGRAM = "svilm-pipelines"
@@ -123,6 +123,13 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         default="1.0.0",
         metavar="X.Y.Z",
         help="semantic version of the data, kept in the manifest (default: 1.0.0)",
+    )
+    build.add_argument(
+        "--max-size",
+        type=size,
+        default=1e12,
+        metavar="SIZE",
+        help="refuse to begin a snapshot that is likely to be larger (default: 1TB)",
     )
     build.add_argument(
         "--max-failures",

@@ -99,6 +99,12 @@ def _build(
         size = plan.projected_bytes(
             rows, config.frames_per_clip, config.short_side, config.jpeg_quality
         )
+        if size > arguments.max_size:
+            raise CommandError(
+                f"about {rows:,} rows make some {in_bytes(size)}, more than --max-size allows "
+                f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
+                "fewer --frames or --jpeg-quality 85 take less"
+            )
         with snapshot.locked(planned.out):
             snapshot.clear_unfinished(planned.out, config.num_shards)
             print(

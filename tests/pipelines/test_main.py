@@ -71,6 +71,7 @@ def test_misuse(cli, words, told):
         ("jpeg_quality", "101", "from 1 to 100"),
         ("data_version", "1", "1.0.0"),
         ("decode_timeout", "-1", "above 0"),
+        ("max_size", "big", "'big' is not a size such as 500GB"),
         ("max_failures", "50", "'50' is not a number from 0 to 1"),
         ("frame", "3", "did you mean --frames?"),
         ("runner", "DaskRunner", "DaskRunner is refused"),
@@ -102,6 +103,12 @@ def test_wrong_inputs(cli, inputs, option, value, told):
     (inputs / "set.json").write_text('{"v_a": {"timestamps": [[0, 1]], "sentences": ["a"]}}')
     (inputs / "bare").mkdir()
     assert_one_line(cli(*build(inputs, **{option: inputs / value})), 1, *told)
+
+
+def test_a_snapshot_larger_than_allowed_is_not_begun(cli, inputs):
+    done = cli(*build(inputs, max_size="1MB"))
+    assert_one_line(done, 1, "about 1 rows make some 1.42 MB", "--max-size", "raise it")
+    assert not (inputs / "out").exists()
 
 
 def test_no_english_pipeline(cli, inputs):
