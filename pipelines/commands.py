@@ -118,6 +118,27 @@ def _remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    from pipelines import export, verify
+    from pipelines.progress import Progress
+
+    with _told():
+        manifest = verify.read_manifest(arguments.snapshot)
+        progress = Progress("export", "shards")
+        try:
+            export.webdataset(
+                arguments.snapshot,
+                manifest,
+                arguments.out,
+                workers=arguments.workers,
+                progress=progress.update,
+            )
+        finally:
+            progress.close()
+    print(f"export: {manifest.counts.records:,} samples → {arguments.out}")
+    return 0
+
+
 _FEW = 8  # records to show where none is named
 
 
@@ -130,6 +151,7 @@ def _folder_and_name(path: str) -> tuple[str, str]:
 COMMANDS = {
     "describe": _describe,
     "diff": _diff,
+    "export": _export,
     "inspect": _inspect,
     "remove": _remove,
     "verify": _verify,

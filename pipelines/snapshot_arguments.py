@@ -46,6 +46,14 @@ example:
   svilm-pipelines remove snapshots/train-1.0.0 --videos taken_down.txt --out snapshots/train-2.0.0
 """
 
+_EXPORT_EPILOG = """\
+Writes a tar file for each shard. A sample is <clip_id>.txt (the caption), .json (ids, times in
+microseconds, noun chunks, labels) and .0000.jpg, .0001.jpg, … (the frames).
+
+example:
+  svilm-pipelines export snapshots/train --out webdataset/train
+"""
+
 
 def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     """Adds the commands to argparse's subparsers."""
@@ -134,6 +142,18 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         help="of the new version (default: the next major one, as records go away)",
     )
     _workers(remove)
+
+    export = commands.add_parser(
+        "export",
+        help="write a snapshot as WebDataset shards, for other trainers",
+        description="Writes a snapshot as WebDataset shards.",
+        epilog=_EXPORT_EPILOG,
+        formatter_class=shape,
+        allow_abbrev=False,
+    )
+    _snapshot(export)
+    export.add_argument("--out", required=True, metavar="DIR", help="empty folder to write")
+    _workers(export)
 
 
 def _snapshot(parser: argparse.ArgumentParser) -> None:

@@ -39,7 +39,17 @@ def assert_one_line(done, status, *told):
 
 
 def test_help_comes_at_once_and_gives_examples(cli):
-    for command in ("", "build", "corpus", "describe", "diff", "inspect", "remove", "verify"):
+    for command in (
+        "",
+        "build",
+        "corpus",
+        "describe",
+        "diff",
+        "export",
+        "inspect",
+        "remove",
+        "verify",
+    ):
         done = cli(*command.split(), "--help")
         assert done.returncode == 0 and done.stderr == ""
         assert not command or "example:" in done.stdout

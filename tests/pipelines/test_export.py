@@ -1,0 +1,60 @@
+"""Exported tar files hold the records, read by WebDataset's convention."""
+
+import json
+import tarfile
+
+import pytest
+
+from pipelines import export, snapshot
+
+
+@pytest.fixture
+def written(tmp_path, make_clip, write_snapshot):
+    clips = [make_clip(f"vi.deo{i}", caption=f"ein Schäfer{i}", grey=9 * i) for i in range(8)]
+    return str(tmp_path / "snapshot"), write_snapshot(tmp_path / "snapshot", clips), clips
+
+
+def samples(folder):
+    """Groups members that follow one another by their name up to its first dot."""
+    found, last = {}, None
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                assert key == last or key not in found, "a sample's files are apart"
+                file = tar.extractfile(member)
+                assert file is not None
+                found.setdefault(key, {})[extension] = file.read()
+                last = key
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_record_is_a_sample(written, tmp_path, workers):
+    folder, manifest, clips = written
+    out = tmp_path / "out"
+    export.webdataset(folder, manifest, str(out), workers=workers)
+    found = samples(out)
+    assert len(found) == len(clips)
+    for clip in clips:
+        sample = found[clip.clip_id.replace(".", "-")]
+        fields = json.loads(sample["json"])
+        assert sample["txt"].decode() == clip.caption
+        assert (fields["clip_id"], fields["end_us"]) == (clip.clip_id, clip.end_us)
+        assert fields["noun_chunks"] == [[c.text, c.start, c.end] for c in clip.noun_chunks]
+        assert [sample[f"{i:04d}.jpg"] for i in range(4)] == list(clip.frames)
+        assert len(sample) == 6
+
+
+def test_the_same_bytes_every_time(written, tmp_path):
+    folder, manifest, _ = written
+    for name in ("a", "b"):
+        export.webdataset(folder, manifest, str(tmp_path / name))
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_a_folder_in_use_is_refused(written, tmp_path):
+    folder, manifest, _ = written
+    with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
+        export.webdataset(folder, manifest, str(tmp_path))
