@@ -32,7 +32,7 @@ REASONS = {
     "video_truncated": "the frames end before the length that the file states",
     "span_past_end": "the span ends after the video does",
     "decode_timeout": "decoding took longer than its time limit",
-    "decode_limit": "decoding needed more memory or output than its limits",
+    "decode_limit": "larger frames, or more memory or output, than decoding may use",
     # stage "remove": the clip was a record of an earlier version
     "video_removed": "the video was taken down",
 }

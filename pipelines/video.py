@@ -280,6 +280,10 @@ def _failure(
         return Failure("decode_timeout", f"more than {limits.seconds:g} s")
     if status == -signal.SIGXFSZ or "Cannot allocate memory" in log or "File too large" in log:
         return Failure("decode_limit", "more memory or output than decoding may use")
+    if large := re.search(r"Picture size (\d+x\d+) exceeds specified max pixel count", log):
+        return Failure(
+            "decode_limit", f"frames of {large[1]} where {limits.pixels:,} pixels are allowed"
+        )
     if "matches no streams" in log:
         return Failure("video_no_stream", "no video stream")
     if "No space left on device" in log:  # this machine's fault, not the video's

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +136,45 @@ def test_two_workers_write_the_same_bytes(built, inputs, cli):
     assert done.returncode == 0, done.stderr
     assert contents(inputs / "two") == contents(folder)
     assert all(line.startswith("build: ") for line in done.stderr.splitlines()), done.stderr
+
+
+@pytest.fixture
+def worker_pool(tmp_path):
+    """The address of a pool of Beam's worker processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    module = "apache_beam.runners.worker.worker_pool_main"
+    pool = subprocess.Popen(
+        [sys.executable, "-m", module, f"--service_port={port}"],
+        cwd=Path(__file__).parents[2],
+        # It starts the first `python` on the path.
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert pool.poll() is None and time.monotonic() < deadline, "no worker pool"
+                time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        pool.terminate()
+        pool.wait(timeout=30)
+
+
+def test_an_external_pool_of_workers_writes_the_same_bytes(built, inputs, cli, worker_pool):
+    folder, _ = built
+    portable = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=EXTERNAL")
+    more = (*portable, f"--environment_config={worker_pool}")
+    done = cli(*arguments(inputs, inputs / "pool", *more))
+    assert done.returncode == 0, done.stderr
+    assert contents(inputs / "pool") == contents(folder)
 
 
 def test_a_snapshot_tells_nothing_of_its_machine(built, inputs):

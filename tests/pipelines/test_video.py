@@ -249,7 +249,8 @@ def test_too_many_pixels(videos):
     (failure,) = decode(
         videos / "constant.mp4", (0, 1_000_000), limits=video.Limits(pixels=64 * 48 - 1)
     )
-    assert failure_of(failure).reason == "video_undecodable"
+    told = "frames of 64x48 where 3,071 pixels are allowed"
+    assert failure == Failure("decode_limit", told)
 
 
 def test_too_much_output(tmp_path, ffmpeg_run):
