@@ -21,7 +21,7 @@ EVIL = "<img src=x onerror='alert(1)'>\" man"
 
 @pytest.fixture
 def written(tmp_path, make_clip, write_snapshot):
-    clips = [make_clip(f"video{i}", caption=f"{EVIL}{i}", grey=20 * i) for i in range(12)]
+    clips = [make_clip(f"video{i}", caption=f"{EVIL}<i>{i}", grey=20 * i) for i in range(12)]
     rejects = (
         Reject(reason="video_missing", message=EVIL, video_id="video99", source_row="rows.csv:7"),
     )
@@ -39,7 +39,7 @@ def test_the_data_card_loads_without_errors_and_shows_its_clips(written, chromiu
     assert len(seen.pictures) == 5 and min(seen.pictures) > 0
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert "<script" not in html and "<img src=x" not in html and "url(" not in html
-    assert html.count("<mark>man") == 5
+    assert html.count("<mark>man&lt;i&gt;") == 5
     for told in ("<b>13</b>", "<b>12</b>", "video_missing", "rows.csv:7", "Of all 12 records"):
         assert told in html, told
     assert manifest.inputs_sha256 in html and "ffmpeg" in html

@@ -58,7 +58,10 @@ def setting(tmp_path, make_video, parser):
         decode_seconds=60.0,
     )
 
-    def build(version, previous=""):
+    past_end = ClipRequest("z", HERE, 5_000_000, 6_000_000, "a man", (), "rows.csv:99")
+
+    def build(version, previous="", more=False):
+        wanted = [*rows, past_end] if more else rows
         out = tmp_path / version
         out.mkdir()
         new = dataclasses.replace(
@@ -70,13 +73,13 @@ def setting(tmp_path, make_video, parser):
         outcomes = [
             shard.build_shard(
                 number,
-                [row for row in rows if shard_of(row.video_id, SHARDS) == number],
+                [row for row in wanted if shard_of(row.video_id, SHARDS) == number],
                 new,
                 parser,
             )
             for number in range(SHARDS)
         ]
-        write_manifest(new, len(rows), [], outcomes)
+        write_manifest(new, len(wanted), [], outcomes)
         return out
 
     return build, videos
@@ -112,12 +115,15 @@ def test_nothing_new_gives_the_same_bytes(setting):
 
 def test_what_was_removed_stays_removed(setting, tmp_path, make_video):
     build, videos = setting
-    old = build("1.0.0")
+    old = build("1.0.0", more=True)
     manifest = verify.read_manifest(str(old))
     remove(str(old), manifest, {HERE}, str(tmp_path / "2.0.0"), "2.0.0")
     make_video(videos / f"{LATE}.mp4", seconds=1)
-    new = build("2.1.0", previous="2.0.0")
-    assert dict(verify.read_manifest(str(new)).counts.rejects) == {REMOVED: 2}
+    new = build("2.1.0", previous="2.0.0", more=True)
+    assert dict(verify.read_manifest(str(new)).counts.rejects) == {
+        REMOVED: 2,
+        "span_past_end": 1,
+    }
 
 
 def test_another_configuration_is_refused(setting, tmp_path):
