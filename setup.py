@@ -12,8 +12,10 @@ EXTRAS = {
         "apache-beam>=2.77,<3",
         "ffmpeg-python>=0.2",  # builds the filter graph
         "gcsfs>=2026.1",
+        "ijson>=3.5",  # reads JSON as a stream
         "imageio-ffmpeg>=0.8",  # ships the ffmpeg that decodes; SVILM_FFMPEG names another
         "numpy>=2",
+        "pyarrow>=20",
         "simplejpeg>=1.9",
         "spacy>=3.8,<3.9",
     ],

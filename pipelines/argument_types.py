@@ -36,11 +36,20 @@ def seconds(text: str) -> float:
     return value
 
 
+def seconds_as_us(text: str) -> int:
+    """An argparse type: a number of seconds above 0, in microseconds.
+
+    >>> seconds_as_us("1.5")
+    1500000
+    """
+    return round(seconds(text) * 1_000_000)
+
+
 def share(text: str) -> float:
     """An argparse type: a number from 0 to 1.
 
-    >>> share("0.5")
-    0.5
+    >>> share("0.9")
+    0.9
     """
     try:
         value = float(text)

@@ -3,13 +3,16 @@
 import argparse
 from typing import NoReturn
 
-from pipelines import snapshot_arguments
+from pipelines import filter_arguments, snapshot_arguments, source_arguments
 from pipelines.argument_types import count, seconds, semantic_version, share, size
 from pipelines.sources import SOURCES
 
 PROGRAM = "svilm-pipelines"
 
 _BUILD_EPILOG = """\
+sources (the form of an annotation row):
+{forms}
+
 The folder of videos holds <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi). Each annotation row
 becomes one record or one reject with a reason code; both are counted in OUT/manifest.json, which
 is written last: a folder without it is not a complete snapshot. After an interruption, the same
@@ -17,9 +20,13 @@ command goes on with the shards that are missing.
 
 Any option of Apache Beam may follow, for instance --runner FlinkRunner --flink_master ….
 
-example:
+examples:
   svilm-pipelines build videocc --annotations video_cc_public.csv --videos videos/ \\
       --out snapshots/train --workers 8
+  svilm-pipelines build howto100m --annotations raw_caption.json --widen-to 4 --videos videos/ \\
+      --out snapshots/howto100m
+  svilm-pipelines build generic --annotations clips.tsv --columns video=clip end=length \\
+      --time-unit ms --videos videos/ --out snapshots/mine
 """
 
 _CORPUS_EPILOG = """\
@@ -78,18 +85,21 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "build",
         help="decode annotated videos into a snapshot",
         description="Decodes annotated spans of videos into a snapshot of training records.",
-        epilog=_BUILD_EPILOG,
+        epilog=_BUILD_EPILOG.format(forms=source_arguments.forms()),
         formatter_class=shape,
         allow_abbrev=False,
     )
     build.add_argument(
         "source",
         choices=SOURCES,
-        help="the annotations' form. "
-        + "; ".join(f"{name}: {source.FORM}" for name, source in SOURCES.items()),
+        help="the annotations' form: one of those below",
     )
     build.add_argument(
-        "--annotations", required=True, nargs="+", metavar="FILE", help="annotation file or files"
+        "--annotations",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="annotation files, or folders of them",
     )
     build.add_argument("--videos", required=True, metavar="DIR", help="folder of the video files")
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the snapshot")
@@ -167,5 +177,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="processes on this machine; the bytes written do not depend on it (default: 1)",
     )
 
+    source_arguments.add(build)
+    filter_arguments.add(build)
     snapshot_arguments.add(commands, shape)
     return parser, build

@@ -11,12 +11,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.runner import PipelineRunner
 
-from pipelines import snapshot
+from pipelines import filters, snapshot
 from pipelines.clip_request import ClipRequest, row_order
 from pipelines.nouns import NounParser
-from pipelines.plan import Plan, shard_of
+from pipelines.plan import Plan, read_rows, shard_of
 from pipelines.shard import ShardOutcome, build_shard
-from pipelines.sources import SOURCES
 from protos import contract
 from protos.v1.manifest_pb2 import Counts, Manifest, PlanSummary, Reject
 
@@ -32,7 +31,8 @@ def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> N
         rows = (
             pipeline
             | "Name annotation files" >> beam.Create(plan.annotations)
-            | "Read rows" >> beam.FlatMap(SOURCES[plan.source].read)
+            | "Read rows" >> beam.FlatMap(read_rows, plan.source, plan.config.source)
+            | "Filter rows" >> beam.Map(filters.keep, plan.config.filters, plan.excluded)
         )
         count = rows | "Count rows" >> beam.combiners.Count.Globally()
         requests = rows | "Keep requests" >> beam.Filter(lambda row: isinstance(row, ClipRequest))

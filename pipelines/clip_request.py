@@ -10,16 +10,25 @@ REASONS = {
     # stage "read": the row as text
     "row_not_utf8": "the row is not UTF-8",
     "row_too_long": "the row is longer than a row can be",
-    "row_columns": "the row has too few columns",
+    "row_columns": "the row lacks a column, or has one too many",
     "row_quote": "a quoted field is not closed on its line",
+    "row_stray_quote": "a quoted field goes on after its closing quote",
+    "list_lengths": "a video's lists of times and captions differ in length",
+    "file_damaged": "the annotation file cannot be read from this place on",
     # stage "plan": the row as a clip
     "video_id_invalid": "neither a video id nor an address that holds one",
     "time_invalid": "a start or end that is no number, or not a finite one",
     "time_negative": "a start before the video's beginning",
     "span_empty": "the end is not after the start",
     "caption_empty": "no caption",
-    "caption_invalid": "a caption with NUL characters",
-    "caption_too_long": "a caption longer than a sentence or a paragraph can be",
+    "caption_invalid": "a caption that is no text, or with NUL characters",
+    "labels_invalid": "labels that are no list of texts",
+    "excluded": "dropped by --exclude",
+    "clip_too_short": "dropped by --min-clip",
+    "clip_too_long": "dropped by --max-clip",
+    "caption_too_short": "dropped by --min-words",
+    "caption_too_long": "dropped by --max-words",
+    "caption_not_ascii": "dropped by --min-ascii",
     "duplicate": "the same video, span and caption as an earlier row",
     # stage "decode": the clip's video
     "video_missing": "no file of that id in the video folder",
@@ -53,6 +62,7 @@ class ClipRequest:
     caption: str
     labels: tuple[str, ...]
     source_row: str  # "<annotation file name>:<row>", 1-based
+    caption_cut_from: int = 0  # characters as annotated, if the caption was cut
 
 
 class RowError(ValueError):

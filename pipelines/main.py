@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from pipelines import filter_arguments, source_arguments
 from pipelines.arguments import PROGRAM, UsageError, parsers
 from pipelines.commands import COMMANDS, CommandError
 from pipelines.wording import counted, in_bytes
@@ -81,6 +82,8 @@ def _build(
         ours = [option for option in parser._option_string_actions if option.startswith("--")]
         if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
             parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
+    if refused := source_arguments.refusal(arguments):
+        raise UsageError(refused)
     if rest:
         _engine(arguments.workers, rest)  # before anything is read or written
 
@@ -133,19 +136,24 @@ def _build(
 
 def _plan(arguments: argparse.Namespace):
     """The plan, and the number of rows that it is about."""
-    from pipelines import ffmpeg, jpeg, nouns, plan, verify
+    from pipelines import ffmpeg, filters, jpeg, nouns, plan, verify
     from protos import contract
+    from protos.v1.manifest_pb2 import Filters, SourceOptions
 
-    files, rows = plan.survey(arguments.source, tuple(arguments.annotations))
+    options = SourceOptions(**source_arguments.given(arguments))
+    survey = plan.survey(arguments.source, tuple(arguments.annotations), options)
+    for caution in survey.cautions:
+        print(f"{PROGRAM}: warning: {caution}", file=sys.stderr)
     plan.check_videos(arguments.videos)
+    excluded = plan.read_exclusions(tuple(arguments.exclude))
     model = arguments.spacy_model or nouns.default_model()
     size = plan.projected_bytes(
-        rows, arguments.frames, arguments.short_side, arguments.jpeg_quality
+        survey.rows, arguments.frames, arguments.short_side, arguments.jpeg_quality
     )
     planned = plan.Plan(
         source=arguments.source,
-        annotations=tuple(os.path.abspath(path) for path in arguments.annotations),
-        annotation_files=files,
+        annotations=tuple(os.path.abspath(path) for path in survey.paths),
+        annotation_files=survey.files,
         videos=os.path.abspath(arguments.videos),
         out=os.path.abspath(arguments.out),
         data_version=arguments.data_version,
@@ -155,7 +163,12 @@ def _plan(arguments: argparse.Namespace):
             arguments.jpeg_quality,
             contract.PROMPT_TEMPLATES,
             arguments.shards or plan.default_shards(size),
+            options,
+            Filters(
+                **filter_arguments.given(arguments), excluded_sha256=filters.ids_sha256(excluded)
+            ),
         ),
+        excluded=excluded,
         versions={
             "ffmpeg": ffmpeg.version(),
             "jpeg": jpeg.version(),
@@ -169,7 +182,7 @@ def _plan(arguments: argparse.Namespace):
     )
     if planned.previous:
         plan.check_previous(planned, verify.read_manifest(planned.previous))
-    return planned, rows
+    return planned, survey.rows
 
 
 def _engine(workers: int, beam_arguments: Sequence[str]):

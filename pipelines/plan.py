@@ -1,19 +1,28 @@
 """What is to be built, settled before anything is decoded: inputs, configuration, shards."""
 
+import collections
 import dataclasses
 import hashlib
 import itertools
 import json
 import math
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
-from pipelines import snapshot
-from pipelines.sources import SOURCES
+from pipelines import files, filters, snapshot
+from pipelines.clip_request import ClipRequest, RowError
+from pipelines.sources import SOURCES, generic
+from pipelines.sources.cautions import cautions
 from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
-from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, Manifest, Reject
+from protos.v1.manifest_pb2 import (
+    AnnotationFile,
+    BuildConfig,
+    Filters,
+    Manifest,
+    Reject,
+    SourceOptions,
+)
 
 # Part of every fingerprint: raise it when a change of this code changes the bytes it writes.
 PIPELINE_VERSION = "1"
@@ -21,12 +30,15 @@ PIPELINE_VERSION = "1"
 SHARD_BYTES = 256 << 20  # aimed at
 FEWEST_SHARDS = 16  # so that several workers have work
 
-_ROWS_TRIED = 100
+_ROWS_TRIED = 1000
 _FORM_REASONS = {
     "row_not_utf8",
     "row_too_long",
     "row_columns",
     "row_quote",
+    "row_stray_quote",
+    "list_lengths",
+    "file_damaged",
     "video_id_invalid",
     "time_invalid",
 }
@@ -52,6 +64,7 @@ class Plan:
     decode_seconds: float
     most_failures: float = 1.0  # share of a shard's rows that may fail to decode
     previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
+    excluded: frozenset[str] = frozenset()  # video ids
 
     @property
     def config_sha256(self) -> str:
@@ -65,35 +78,75 @@ def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def survey(source: str, paths: tuple[str, ...]) -> tuple[tuple[AnnotationFile, ...], int]:
-    """Reads the annotation files once: what identifies them, and their number of lines.
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """The annotation files at a glance."""
+
+    paths: tuple[str, ...]
+    files: tuple[AnnotationFile, ...]
+    rows: int  # roughly, if there are many
+    cautions: tuple[str, ...]  # for the user, a line each
+
+
+def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Survey:
+    """Looks at the beginning of each annotation file and takes its checksum.
+
+    Args:
+      source: a name of SOURCES.
+      paths: files, or folders of them.
+      options: what the source is to do.
 
     Raises:
       PlanError: a file is not there, is empty, or is not of the source's form.
     """
-    names = [Path(path).name for path in paths]
-    if twice := {name for name in names if names.count(name) > 1}:
+    paths = tuple(file for path in paths for file in _expand(path))
+    names = [files.name(path) for path in paths]
+    if twice := {name for name, count in collections.Counter(names).items() if count > 1}:
         raise PlanError(
             f"two annotation files are named {min(twice)!r}: "
             "rows are known by file name and number, so rename one"
         )
-    files, lines = [], 0
+    found, captions, rows = [], [], 0
     for name, path in zip(names, paths, strict=True):
-        _check_form(source, path)
+        first, read_bytes = _first_rows(source, path, options)
         digest, size = hashlib.sha256(), 0
-        with open(path, "rb") as file:
+        with files.open_input(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
                 size += len(block)
-                lines += block.count(b"\n")
-        files.append(AnnotationFile(name=name, bytes=size, sha256=digest.hexdigest()))
-    return tuple(files), max(lines, 1)
+        found.append(AnnotationFile(name=name, bytes=size, sha256=digest.hexdigest()))
+        rows += _rows(path, len(first), read_bytes, size)
+        if len(captions) < _ROWS_TRIED:
+            captions += [row.caption for row in first if isinstance(row, ClipRequest)]
+    return Survey(paths, tuple(found), rows, tuple(cautions(source, names, captions)))
 
 
-def _check_form(source: str, path: str) -> None:
+def read_rows(path: str, source: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
+    """The rows of an annotation file, in order."""
+    with files.open_input(path) as file:
+        yield from SOURCES[source].read(file, files.name(path), options)
+
+
+def _expand(path: str) -> list[str]:
+    try:
+        found = files.expand(path)
+    except OSError as error:
+        raise PlanError(f"--annotations {path!r}: {error.strerror}") from None
+    if not found:
+        raise PlanError(f"--annotations {path!r} is an empty folder")
+    return found
+
+
+def _first_rows(
+    source: str, path: str, options: SourceOptions
+) -> tuple[list[ClipRequest | Reject], int]:
+    """A file's first rows, and how many of its bytes were read for them."""
     form = SOURCES[source].FORM
     try:
-        first = list(itertools.islice(SOURCES[source].read(path), _ROWS_TRIED))
+        with files.open_input(path) as file:
+            rows = SOURCES[source].read(file, files.name(path), options)
+            first = list(itertools.islice(rows, _ROWS_TRIED))
+            read_bytes = file.tell()
     except OSError as error:
         raise PlanError(f"--annotations {path!r}: {error.strerror}") from None
     if not first:
@@ -104,6 +157,31 @@ def _check_form(source: str, path: str) -> None:
             f"--annotations {path!r} is no {source} file ({bad[0].source_row}: "
             f"{bad[0].message}): it should be {form}"
         )
+    return first, read_bytes
+
+
+def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
+    """A file's rows: as a Parquet file states them, else as the first ones are to their bytes."""
+    if path.endswith(".parquet"):
+        with files.open_input(path) as file:
+            return generic.parquet_rows(file)
+    if first < _ROWS_TRIED:
+        return first
+    return round(first * size / read_bytes)
+
+
+def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
+    """The video ids in files of one id a line.
+
+    Raises:
+      PlanError: a file cannot be read, or is no text.
+    """
+    try:
+        return filters.read_ids(paths)
+    except OSError as error:
+        raise PlanError(f"--exclude {error.filename!r}: {error.strerror}") from None
+    except RowError as error:
+        raise PlanError(f"--exclude wants text files of one video id a line: {error}") from None
 
 
 def check_videos(folder: str) -> None:
@@ -176,7 +254,13 @@ def check_previous(plan: Plan, manifest: Manifest) -> None:
 
 
 def build_config(
-    frames: int, short_side: int, jpeg_quality: int, templates: tuple[str, ...], num_shards: int
+    frames: int,
+    short_side: int,
+    jpeg_quality: int,
+    templates: tuple[str, ...],
+    num_shards: int,
+    source: SourceOptions | None = None,
+    dropping: Filters | None = None,
 ) -> BuildConfig:
     """The part of the choices that the manifest records."""
     return BuildConfig(
@@ -186,6 +270,8 @@ def build_config(
         jpeg_quality=jpeg_quality,
         prompt_templates=templates,
         num_shards=num_shards,
+        source=source,
+        filters=dropping,
     )
 
 

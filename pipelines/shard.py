@@ -183,6 +183,7 @@ def _clip(
         width=width,
         labels=request.labels,
         source_row=request.source_row,
+        caption_cut_from=request.caption_cut_from,
     )
 
 

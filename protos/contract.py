@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2
 
 from protos.v1 import clip_pb2, manifest_pb2
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 # Table 7 of the paper, in its order.
 PROMPT_TEMPLATES = (

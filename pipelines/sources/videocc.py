@@ -2,97 +2,59 @@
 
 Whether the file has a header, whether videos are named by URL or by YouTube id, and how commas
 in captions are quoted is undocumented and read differently by public readers. So all forms are
-accepted. A row never spans lines: one stray quote cannot swallow the rows after it.
+accepted.
 """
 
-import csv
-import math
+import functools
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from typing import BinaryIO
 
-from pipelines.clip_request import ClipRequest, RowError, clip_id, reject
-from protos.v1.manifest_pb2 import Reject
+from pipelines.clip_request import ClipRequest, RowError
+from pipelines.sources import lines, row
+from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = "a CSV file; its rows: video URL or YouTube id, start µs, end µs, caption"
+OPTIONS = ("keep_empty_captions",)
 
-LINE_BYTES = 1 << 20
-CAPTION_CHARACTERS = 10_000
-
-_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _URL = re.compile(
     r"(?:https?://)?(?:www\.|m\.)?(?:youtube\.com/(?:watch\?(?:[^#]*&)?v=|embed/|shorts/|v/)|youtu\.be/)"
     r"([A-Za-z0-9_-]{11})(?:[?&#/].*)?"
 )
 
 
-def read(path: str) -> Iterator[ClipRequest | Reject]:
-    """The rows of one file, in order; lines of white space are not rows."""
-    name = Path(path).name
-    row = 0
-    with open(path, "rb") as file:
-        for line in _lines(file):
-            if not line.strip():
-                continue
-            if row == 0:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-                if _is_header(line):
-                    row = 1
-                    continue
-            row += 1
-            source_row = f"{name}:{row}"
-            text = line[: 4 * 500].decode(errors="backslashreplace").rstrip("\r\n")
-            try:
-                yield parse(line, source_row)
-            except RowError as error:
-                yield reject(error.stage, error.reason, str(error), source_row=source_row, row=text)
+def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
+    """The rows of one file, in order."""
+    for number, line in enumerate(lines.lines(file), 1):
+        if number == 1 and _is_header(line):
+            continue
+        source_row = f"{name}:{number}"
+        yield row.clip_or_reject(
+            functools.partial(parse, line, source_row, options),
+            source_row=source_row,
+            row=lines.excerpt(line),
+        )
 
 
-def parse(line: bytes, source_row: str) -> ClipRequest:
+def parse(line: bytes, source_row: str, options: SourceOptions) -> ClipRequest:
     """One line as a clip.
 
     Raises:
       RowError: with the reason why it is none.
 
-    >>> parse(b"https://youtu.be/dQw4w9WgXcQ,0,9e6,a man sings, badly", "a.csv:1").caption
+    >>> line = b"https://youtu.be/dQw4w9WgXcQ,0,9e6,a man sings, badly"
+    >>> parse(line, "a.csv:1", SourceOptions()).caption
     'a man sings, badly'
     """
     video, start, end, caption = _columns(line)
-    video_id = _video_id(video)
-    start_us, end_us = _microseconds(start, "start"), _microseconds(end, "end")
-    if start_us < 0:
-        raise RowError("plan", "time_negative", f"start of {start_us} µs")
-    if end_us <= start_us:
-        raise RowError("plan", "span_empty", f"start {start_us} µs, end {end_us} µs")
-    caption = caption.strip()
-    if not caption:
-        raise RowError("plan", "caption_empty", "the caption is empty")
-    if "\0" in caption:
-        raise RowError("plan", "caption_invalid", "the caption holds NUL characters")
-    if len(caption) > CAPTION_CHARACTERS:
-        raise RowError(
-            "plan",
-            "caption_too_long",
-            f"{len(caption)} characters where {CAPTION_CHARACTERS} are allowed",
-        )
-    return ClipRequest(
-        clip_id=clip_id(video_id, start_us, end_us, caption),
-        video_id=video_id,
-        start_us=start_us,
-        end_us=end_us,
-        caption=caption,
-        labels=(),
+    return row.clip(
+        _video_id(video),
+        row.microseconds(start, "start", "us"),
+        row.microseconds(end, "end", "us"),
+        caption,
         source_row=source_row,
+        options=options,
     )
-
-
-def _lines(file) -> Iterator[bytes]:
-    """Lines, each cut where it passes LINE_BYTES, so that no file can fill the memory."""
-    while line := file.readline(LINE_BYTES + 1):
-        rest = line
-        while len(rest) > LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(LINE_BYTES + 1)
-        yield line
 
 
 def _is_header(line: bytes) -> bool:
@@ -110,20 +72,12 @@ def _is_header(line: bytes) -> bool:
 
 
 def _columns(line: bytes) -> list[str]:
-    if len(line) > LINE_BYTES:
-        raise RowError("read", "row_too_long", f"a line of more than {LINE_BYTES} bytes")
+    text = lines.text(line)
     try:
-        text = line.decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise RowError(
-            "read", "row_not_utf8", f"byte {error.start} of the line is no UTF-8"
-        ) from None
-    csv.field_size_limit(LINE_BYTES)
-    try:
-        fields = next(csv.reader([text], strict=True))
-    except csv.Error as error:
-        if "end of data" in str(error):
-            raise RowError("read", "row_quote", 'a field opens with " and does not close') from None
+        fields = lines.fields(text)
+    except RowError as error:
+        if error.reason != "row_stray_quote":
+            raise
         fields = []  # quotes that are part of the caption: take the line as it stands
     if len(fields) < 4 and (unquoted := text.split(",", 3)) and len(unquoted) == 4:
         fields = unquoted
@@ -136,26 +90,6 @@ def _columns(line: bytes) -> list[str]:
 
 def _video_id(field: str) -> str:
     field = field.strip()
-    if _ID.fullmatch(field):
-        return field
     if match := _URL.fullmatch(field):
         return match[1]
-    raise RowError(
-        "plan",
-        "video_id_invalid",
-        f"{field[:100]!r} is neither a YouTube id of 11 characters nor an address with one",
-    )
-
-
-def _microseconds(field: str, which: str) -> int:
-    field = field.strip()
-    try:
-        # Only the forms of JSON: Python's own would take "1_0" and other scripts' digits.
-        if re.fullmatch(r"[+-]?[0-9]{1,18}", field):
-            return int(field)
-        value = float(field) if field.isascii() and "_" not in field else math.nan
-    except ValueError:
-        raise RowError("plan", "time_invalid", f"{which} {field[:50]!r} is no number") from None
-    if not math.isfinite(value) or abs(value) >= 1e18:
-        raise RowError("plan", "time_invalid", f"{which} {field[:50]!r} is no finite time")
-    return round(value)
+    return row.youtube_id(field)

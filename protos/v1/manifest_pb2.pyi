@@ -41,20 +41,61 @@ class Manifest(_message.Message):
     def __init__(self, schema_version: _Optional[str] = ..., data_version: _Optional[str] = ..., dataset: _Optional[str] = ..., inputs_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., config: _Optional[_Union[BuildConfig, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Iterable[_Union[AnnotationFile, _Mapping]]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ...) -> None: ...
 
 class BuildConfig(_message.Message):
-    __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards")
+    __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards", "source", "filters")
     FRAMES_PER_CLIP_FIELD_NUMBER: _ClassVar[int]
     SHORT_SIDE_FIELD_NUMBER: _ClassVar[int]
     FRAME_ENCODING_FIELD_NUMBER: _ClassVar[int]
     JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TEMPLATES_FIELD_NUMBER: _ClassVar[int]
     NUM_SHARDS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
     frames_per_clip: int
     short_side: int
     frame_encoding: _clip_pb2.FrameEncoding
     jpeg_quality: int
     prompt_templates: _containers.RepeatedScalarFieldContainer[str]
     num_shards: int
-    def __init__(self, frames_per_clip: _Optional[int] = ..., short_side: _Optional[int] = ..., frame_encoding: _Optional[_Union[_clip_pb2.FrameEncoding, str]] = ..., jpeg_quality: _Optional[int] = ..., prompt_templates: _Optional[_Iterable[str]] = ..., num_shards: _Optional[int] = ...) -> None: ...
+    source: SourceOptions
+    filters: Filters
+    def __init__(self, frames_per_clip: _Optional[int] = ..., short_side: _Optional[int] = ..., frame_encoding: _Optional[_Union[_clip_pb2.FrameEncoding, str]] = ..., jpeg_quality: _Optional[int] = ..., prompt_templates: _Optional[_Iterable[str]] = ..., num_shards: _Optional[int] = ..., source: _Optional[_Union[SourceOptions, _Mapping]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ...) -> None: ...
+
+class Filters(_message.Message):
+    __slots__ = ("min_clip_us", "max_clip_us", "min_caption_words", "max_caption_words", "min_ascii_share", "excluded_sha256")
+    MIN_CLIP_US_FIELD_NUMBER: _ClassVar[int]
+    MAX_CLIP_US_FIELD_NUMBER: _ClassVar[int]
+    MIN_CAPTION_WORDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CAPTION_WORDS_FIELD_NUMBER: _ClassVar[int]
+    MIN_ASCII_SHARE_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_SHA256_FIELD_NUMBER: _ClassVar[int]
+    min_clip_us: int
+    max_clip_us: int
+    min_caption_words: int
+    max_caption_words: int
+    min_ascii_share: float
+    excluded_sha256: str
+    def __init__(self, min_clip_us: _Optional[int] = ..., max_clip_us: _Optional[int] = ..., min_caption_words: _Optional[int] = ..., max_caption_words: _Optional[int] = ..., min_ascii_share: _Optional[float] = ..., excluded_sha256: _Optional[str] = ...) -> None: ...
+
+class SourceOptions(_message.Message):
+    __slots__ = ("paragraphs", "widen_to_us", "columns", "time_unit", "keep_empty_captions")
+    class ColumnsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PARAGRAPHS_FIELD_NUMBER: _ClassVar[int]
+    WIDEN_TO_US_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    TIME_UNIT_FIELD_NUMBER: _ClassVar[int]
+    KEEP_EMPTY_CAPTIONS_FIELD_NUMBER: _ClassVar[int]
+    paragraphs: bool
+    widen_to_us: int
+    columns: _containers.ScalarMap[str, str]
+    time_unit: str
+    keep_empty_captions: bool
+    def __init__(self, paragraphs: bool = ..., widen_to_us: _Optional[int] = ..., columns: _Optional[_Mapping[str, str]] = ..., time_unit: _Optional[str] = ..., keep_empty_captions: bool = ...) -> None: ...
 
 class AnnotationFile(_message.Message):
     __slots__ = ("name", "bytes", "sha256")

@@ -282,6 +282,19 @@ def test_no_record_is_a_failure(tmp_path, inputs, cli):
     assert not (tmp_path / "out" / contract.MANIFEST_NAME).exists()
 
 
+def test_filters_drop_rows_as_rejects(tmp_path, inputs, cli):
+    (tmp_path / "seen.txt").write_text(f"{UNEVEN}\n")
+    filters = ("--exclude", tmp_path / "seen.txt", "--max-words", 5, "--min-clip", 0.5)
+    done = cli(*arguments(inputs, tmp_path / "out", *filters))
+    assert done.returncode == 0, done.stderr
+    manifest = verify.read_manifest(str(tmp_path / "out"))
+    assert manifest.counts.rows == len(ROWS)
+    assert manifest.counts.rejects["excluded"] == 1
+    assert manifest.counts.rejects["caption_too_long"] == 4
+    assert manifest.config.filters.max_caption_words == 5
+    assert manifest.config.filters.excluded_sha256
+
+
 def test_the_manifest_is_plain_json(built):
     folder, _ = built
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from pipelines import plan
+from protos.v1.manifest_pb2 import SourceOptions
 
 ROW = "dQw4w9WgXcQ,0,1,a man\n"
 
@@ -10,12 +11,13 @@ ROW = "dQw4w9WgXcQ,0,1,a man\n"
 def survey(tmp_path, data, name="rows.csv"):
     path = tmp_path / name
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return plan.survey("videocc", (str(path),))
+    return plan.survey("videocc", (str(path),), SourceOptions())
 
 
 def test_a_file_is_identified_by_its_bytes(tmp_path):
-    (file,), rows = survey(tmp_path, ROW * 7)
-    assert (file.name, file.bytes, rows) == ("rows.csv", 7 * len(ROW), 7)
+    found = survey(tmp_path, ROW * 7)
+    (file,) = found.files
+    assert (file.name, file.bytes, found.rows) == ("rows.csv", 7 * len(ROW), 7)
     assert file.sha256 == hashlib.sha256(ROW.encode() * 7).hexdigest()
 
 
@@ -41,8 +43,22 @@ def test_a_file_of_another_form(tmp_path, data):
 
 
 def test_a_good_row_among_bad_ones_is_enough(tmp_path):
-    _, rows = survey(tmp_path, "x\n" * 50 + ROW)
-    assert rows == 51
+    assert survey(tmp_path, "x\n" * 50 + ROW).rows == 51
+
+
+def test_many_rows_are_reckoned_from_the_first(tmp_path):
+    assert survey(tmp_path, ROW * 300_000).rows == pytest.approx(300_000, rel=0.1)
+
+
+def test_a_folder_stands_for_its_files(tmp_path):
+    for name in ("b.csv", "a.csv"):
+        (tmp_path / name).write_text(ROW)
+    found = plan.survey("videocc", (str(tmp_path),), SourceOptions())
+    assert [file.name for file in found.files] == ["a.csv", "b.csv"]
+    assert found.paths == (str(tmp_path / "a.csv"), str(tmp_path / "b.csv"))
+    (tmp_path / "c").mkdir()
+    with pytest.raises(plan.PlanError, match="is an empty folder"):
+        plan.survey("videocc", (str(tmp_path / "c"),), SourceOptions())
 
 
 def test_file_names_are_row_names(tmp_path):
@@ -51,7 +67,7 @@ def test_file_names_are_row_names(tmp_path):
         (tmp_path / folder / "rows.csv").write_text(ROW)
     paths = tuple(str(tmp_path / folder / "rows.csv") for folder in ("a", "b"))
     with pytest.raises(plan.PlanError, match=r"two annotation files are named 'rows\.csv'"):
-        plan.survey("videocc", paths)
+        plan.survey("videocc", paths, SourceOptions())
 
 
 def test_every_shard_gets_its_share_of_videos():

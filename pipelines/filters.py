@@ -1,0 +1,80 @@
+"""Rows that a user does not want: each filter is off unless named, each dropped row a reject."""
+
+import hashlib
+from collections.abc import Sequence
+
+from pipelines import files
+from pipelines.clip_request import ClipRequest, reject
+from pipelines.sources import lines
+from protos.v1.manifest_pb2 import Filters, Reject
+
+
+def read_ids(paths: Sequence[str]) -> frozenset[str]:
+    """Video ids, one a line; white space around them and empty lines do not count.
+
+    Raises:
+      OSError: a file cannot be read.
+      RowError: a line is no UTF-8.
+    """
+    ids = set()
+    for path in paths:
+        with files.open_input(path) as file:
+            ids |= {lines.text(line).strip() for line in lines.lines(file)}
+    return frozenset(ids)
+
+
+def ids_sha256(ids: frozenset[str]) -> str:
+    """What identifies a set of ids, whatever their order: hex, empty for none.
+
+    >>> ids_sha256(frozenset())
+    ''
+    """
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest() if ids else ""
+
+
+def keep(
+    row: ClipRequest | Reject, filters: Filters, excluded: frozenset[str]
+) -> ClipRequest | Reject:
+    """The row, or a reject of the first filter that drops it."""
+    if isinstance(row, Reject) or not (dropped := _dropped(row, filters, excluded)):
+        return row
+    reason, message = dropped
+    return reject(
+        "plan",
+        reason,
+        message,
+        source_row=row.source_row,
+        video_id=row.video_id,
+        row=row.caption,
+    )
+
+
+def ascii_share(text: str) -> float:
+    """The share of ASCII among the characters that are not white space; 1 if there are none.
+
+    >>> ascii_share("ein Bär")
+    0.8333333333333334
+    """
+    characters = "".join(text.split())
+    return sum(map(str.isascii, characters)) / len(characters) if characters else 1.0
+
+
+def _dropped(
+    row: ClipRequest, filters: Filters, excluded: frozenset[str]
+) -> tuple[str, str] | None:
+    """The reason code and message of the first filter that drops a row."""
+    if row.video_id in excluded:
+        return "excluded", "the video is on the exclusion list"
+    length_us = row.end_us - row.start_us
+    if length_us < filters.min_clip_us:
+        return "clip_too_short", f"{length_us} µs where {filters.min_clip_us} are wanted"
+    if 0 < filters.max_clip_us < length_us:
+        return "clip_too_long", f"{length_us} µs where {filters.max_clip_us} are allowed"
+    words = len(row.caption.split())
+    if words < filters.min_caption_words:
+        return "caption_too_short", f"{words} words where {filters.min_caption_words} are wanted"
+    if 0 < filters.max_caption_words < words:
+        return "caption_too_long", f"{words} words where {filters.max_caption_words} are allowed"
+    if filters.min_ascii_share and (share := ascii_share(row.caption)) < filters.min_ascii_share:
+        return "caption_not_ascii", f"{share:.2f} of it is ASCII, {filters.min_ascii_share} wanted"
+    return None

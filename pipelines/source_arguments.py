@@ -1,0 +1,85 @@
+"""Options of `build` that say what a clip is: each becomes a field of SourceOptions."""
+
+import argparse
+import textwrap
+from typing import Any
+
+from pipelines.argument_types import seconds_as_us
+from pipelines.sources import SOURCES
+from pipelines.sources.generic import COLUMNS
+from pipelines.sources.row import UNITS
+
+
+def _column(text: str) -> tuple[str, str]:
+    what, _, name = text.partition("=")
+    if what not in COLUMNS or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form {'|'.join(COLUMNS)}=NAME")
+    return what, name
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--paragraphs": {
+        "dest": "paragraphs",
+        "action": "store_true",
+        "help": "a clip is a whole video with all its sentences, not a sentence with its span",
+    },
+    "--widen-to": {
+        "dest": "widen_to_us",
+        "type": seconds_as_us,
+        "metavar": "SECONDS",
+        "help": "shorter clips are widened to this, about their middle: narration is seldom in "
+        "time with what is shown, and 4 or 10 are usual",
+    },
+    "--columns": {
+        "dest": "columns",
+        "nargs": "+",
+        "type": _column,
+        "metavar": "WHAT=NAME",
+        "help": f"the file's names for {', '.join(COLUMNS)}",
+    },
+    "--time-unit": {
+        "dest": "time_unit",
+        "choices": UNITS,
+        "help": "of start and end (default: s)",
+    },
+    "--keep-empty-captions": {
+        "dest": "keep_empty_captions",
+        "action": "store_true",
+        "help": "a row without a caption becomes a record, not a reject",
+    },
+}
+
+
+def add(build: argparse.ArgumentParser) -> None:
+    """Adds the options; one that is not given leaves nothing in the result."""
+    group = build.add_argument_group("what a clip is", "each for the sources in brackets")
+    for name, settings in _OPTIONS.items():
+        sources = [name for name, source in SOURCES.items() if settings["dest"] in source.OPTIONS]
+        told = "all" if len(sources) == len(SOURCES) else ", ".join(sources)
+        described = {**settings, "help": f"{settings['help']} ({told})"}
+        group.add_argument(name, **described, default=argparse.SUPPRESS)
+
+
+def refusal(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the options, if the source has no use for one."""
+    for name, settings in _OPTIONS.items():
+        field = settings["dest"]
+        if hasattr(arguments, field) and field not in SOURCES[arguments.source].OPTIONS:
+            others = [other for other in SOURCES if field in SOURCES[other].OPTIONS]
+            return f"{name} is for {' and '.join(others)}; {arguments.source} has no use for it"
+    return None
+
+
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of SourceOptions."""
+    fields = [settings["dest"] for settings in _OPTIONS.values()]
+    values = {field: getattr(arguments, field) for field in fields if hasattr(arguments, field)}
+    return {**values, "columns": dict(values.get("columns", ()))}
+
+
+def forms() -> str:
+    """A paragraph a source: what its annotation rows are."""
+    return "\n".join(
+        textwrap.fill(source.FORM, 98, initial_indent=f"  {name:<13}", subsequent_indent=" " * 15)
+        for name, source in SOURCES.items()
+    )

@@ -1,0 +1,59 @@
+"""HowTo100M's narration: raw_caption.json or caption.json, an entry a video, or a CSV a video.
+
+    {"nVbIUDjzWY4": {"start": [0.41, …], "end": [3.91, …], "text": ["check pic tonight", …]}}
+
+One object holds 136 million clips. caption.json has its stop words removed; raw_caption.json is
+the one that noun chunks need. A CSV is named <YouTube id>.csv and has a header: start,end,text.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pipelines.clip_request import ClipRequest, RowError
+from pipelines.sources import json_object, lines, row
+from pipelines.sources.json_object import Span
+from protos.v1.manifest_pb2 import Reject, SourceOptions
+
+FORM = (
+    'a JSON object of "<YouTube id>": {"start", "end", "text"}, or files <YouTube id>.csv with '
+    "the columns start,end,text; in seconds"
+)
+OPTIONS = ("keep_empty_captions", "widen_to_us")
+
+
+def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
+    """A row a line of narration, in the file's order."""
+    if name.endswith(".csv"):
+        return _read_csv(file, name, options)
+    return json_object.read(file, name, options, _lines)
+
+
+def _lines(key: str, value: object) -> Iterator[Span]:
+    starts, ends, texts = json_object.lists(value, "start", "end", "text")
+    return (Span(key, *line) for line in zip(starts, ends, texts, strict=True))
+
+
+def _read_csv(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
+    video = name.removesuffix(".csv")
+    for number, (line, fields) in enumerate(lines.table(file), 1):
+        source_row = f"{name}:{number}"
+        yield row.clip_or_reject(
+            functools.partial(_clip, video, fields, source_row, options),
+            source_row=source_row,
+            video_id=video,
+            row=lines.excerpt(line),
+        )
+
+
+def _clip(
+    video: str, fields: dict[str, str] | RowError, source_row: str, options: SourceOptions
+) -> ClipRequest:
+    return row.clip(
+        row.youtube_id(video),
+        row.microseconds(lines.column(fields, "start"), "start", "s"),
+        row.microseconds(lines.column(fields, "end"), "end", "s"),
+        lines.column(fields, "text"),
+        source_row=source_row,
+        options=options,
+    )

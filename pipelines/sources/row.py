@@ -1,0 +1,159 @@
+"""What every source shares: the fields of a row to a clip, or the reason why they make none."""
+
+import re
+from collections.abc import Callable
+
+from pipelines.clip_request import ClipRequest, RowError, clip_id, reject
+from protos.v1.manifest_pb2 import Reject, SourceOptions
+
+CAPTION_CHARACTERS = 10_000  # a longer caption is cut there, and its record says so
+
+ID_CHARACTERS = 200  # of a video id
+
+_YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+UNITS = tuple(_MICROSECONDS)
+
+
+def clip_or_reject(
+    make: Callable[[], ClipRequest], *, source_row: str, video_id: str = "", row: str = ""
+) -> ClipRequest | Reject:
+    """What `make` returns, or a reject of what it raises; `row` is the row as it stood."""
+    try:
+        return make()
+    except RowError as error:
+        return reject(
+            error.stage,
+            error.reason,
+            str(error),
+            source_row=source_row,
+            video_id=video_id,
+            row=row,
+        )
+
+
+def clip(
+    video_id: str,
+    start_us: int,
+    end_us: int,
+    caption: object,
+    *,
+    source_row: str,
+    options: SourceOptions,
+    labels: tuple[str, ...] = (),
+) -> ClipRequest:
+    """A span and its caption as a clip.
+
+    Raises:
+      RowError: the span is negative or empty, or the caption is no text or empty.
+
+    >>> clip("a", 0, 9, " a man sings", source_row="a.csv:1", options=SourceOptions()).caption
+    'a man sings'
+    """
+    if start_us < 0:
+        raise RowError("plan", "time_negative", f"start of {start_us} µs")
+    if end_us <= start_us:
+        raise RowError("plan", "span_empty", f"start {start_us} µs, end {end_us} µs")
+    start_us, end_us = widened(start_us, end_us, options.widen_to_us)
+    if not isinstance(caption, str):
+        raise RowError("plan", "caption_invalid", f"a caption of {caption!r:.100}, not a text")
+    caption = caption.strip()
+    if not caption and not options.keep_empty_captions:
+        raise RowError("plan", "caption_empty", "the caption is empty")
+    if "\0" in caption:
+        raise RowError("plan", "caption_invalid", "the caption holds NUL characters")
+    try:
+        caption.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates, from JSON's \uD83D
+        raise RowError("plan", "caption_invalid", "the caption is not whole Unicode") from None
+    cut_from = len(caption) if len(caption) > CAPTION_CHARACTERS else 0
+    caption = caption[:CAPTION_CHARACTERS].rstrip()
+    return ClipRequest(
+        clip_id=clip_id(video_id, start_us, end_us, caption),
+        video_id=video_id,
+        start_us=start_us,
+        end_us=end_us,
+        caption=caption,
+        caption_cut_from=cut_from,
+        labels=labels,
+        source_row=source_row,
+    )
+
+
+def widened(start_us: int, end_us: int, least_us: int) -> tuple[int, int]:
+    """A span of at least `least_us`: about the same middle, unless that would be before 0.
+
+    >>> widened(10_000_000, 12_000_000, 4_000_000)
+    (9000000, 13000000)
+    >>> widened(500_000, 1_500_000, 4_000_000)
+    (0, 4000000)
+    """
+    missing_us = least_us - (end_us - start_us)
+    if missing_us <= 0:
+        return start_us, end_us
+    start_us = max(0, start_us - missing_us // 2)
+    return start_us, start_us + least_us
+
+
+def microseconds(field: object, which: str, unit: str) -> int:
+    """A time as annotated, text or number, in `unit` (of UNITS), to whole microseconds.
+
+    Raises:
+      RowError: it is no finite number.
+
+    >>> microseconds("10.23", "start", "s")
+    10230000
+    """
+    shown = f"{which} {str(field).strip()[:50]!r}"
+    if isinstance(field, bool) or not isinstance(field, str | int | float):
+        raise RowError("plan", "time_invalid", f"{shown} is no number")
+    scale = _MICROSECONDS[unit]
+    try:
+        if isinstance(field, str):
+            field = field.strip()
+            # Only the forms of JSON: Python's own would take "1_0" and other scripts' digits.
+            if re.fullmatch(r"[+-]?[0-9]{1,18}", field):
+                field = int(field)
+            elif field.isascii() and "_" not in field:
+                field = float(field)
+            else:
+                raise ValueError
+        value = field * scale
+    except ValueError:
+        raise RowError("plan", "time_invalid", f"{shown} is no number") from None
+    if not abs(value) < 1e18:  # nor NaN
+        raise RowError("plan", "time_invalid", f"{shown} is no finite time")
+    return round(value)
+
+
+def youtube_id(field: str) -> str:
+    """A bare YouTube id.
+
+    Raises:
+      RowError: it is none.
+    """
+    if not _YOUTUBE_ID.fullmatch(field):
+        raise RowError(
+            "plan", "video_id_invalid", f"{field[:100]!r} is no YouTube id of 11 characters"
+        )
+    return field
+
+
+def plain_id(field: object) -> str:
+    """An id that can name a file: letters, digits, "_", "-", and "." within.
+
+    Raises:
+      RowError: it is none.
+
+    >>> plain_id("6bmU85.part-2")
+    '6bmU85.part-2'
+    """
+    text = str(field) if isinstance(field, str | int) and not isinstance(field, bool) else ""
+    if not _PLAIN_ID.fullmatch(text) or len(text) > ID_CHARACTERS:
+        raise RowError(
+            "plan",
+            "video_id_invalid",
+            f"{str(field)[:100]!r} is no video id of 1 to 200 letters, digits, '_', '-' and '.'",
+        )
+    return text

@@ -1,0 +1,112 @@
+"""The examples are made up, in the form of ActivityNet Captions (Krishna et al., 2017)."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from pipelines.clip_request import ClipRequest
+from pipelines.sources import activitynet
+from protos.v1.manifest_pb2 import Reject, SourceOptions
+
+TWO = {
+    "v_kitchen-001": {
+        "duration": 40.5,
+        "timestamps": [[0, 10.23], [9.5, 41.0]],
+        "sentences": ["A woman cuts an onion.", "  She puts it in a pan."],
+    },
+    "v_-street_0-2": {"duration": 9, "timestamps": [[0.28, 9]], "sentences": ["A man runs."]},
+}
+
+
+def read(value, **options) -> list[Any]:
+    data = value if isinstance(value, str) else json.dumps(value)
+    file = io.BytesIO(data.encode())
+    return list(activitynet.read(file, "val_1.json", SourceOptions(**options)))
+
+
+def video(times, sentences=("A man runs.",), key="v_kitchen-001"):
+    return {key: {"duration": 9, "timestamps": times, "sentences": list(sentences)}}
+
+
+def test_a_clip_a_sentence():
+    rows = read(TWO)
+    assert [
+        (row.video_id, row.start_us, row.end_us, row.caption, row.source_row) for row in rows
+    ] == [
+        ("kitchen-001", 0, 10_230_000, "A woman cuts an onion.", "val_1.json:1"),
+        ("kitchen-001", 9_500_000, 41_000_000, "She puts it in a pan.", "val_1.json:2"),
+        ("-street_0-2", 280_000, 9_000_000, "A man runs.", "val_1.json:3"),
+    ]
+
+
+def test_a_clip_a_paragraph():
+    first, second = read(TWO, paragraphs=True)
+    assert (first.start_us, first.end_us) == (0, 40_500_000)
+    assert first.caption == "A woman cuts an onion. She puts it in a pan."
+    assert (second.end_us, second.caption) == (9_000_000, "A man runs.")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (video([[3, 3]]), "span_empty"),
+        (video([[3, 2]]), "span_empty"),
+        (video([[-1, 2]]), "time_negative"),
+        (video([["a", 2]]), "time_invalid"),
+        (video([[0]]), "time_invalid"),
+        (video([7]), "time_invalid"),
+        (video([[0, True]]), "time_invalid"),
+        (video([[0, 1], [1, 2]]), "list_lengths"),
+        (video([[0, 1]], [" "]), "caption_empty"),
+        (video([[0, 1]], [None]), "caption_invalid"),
+        (video([[0, 1]], key="v_../../etc/"), "video_id_invalid"),
+        (video(None), "row_columns"),
+        ({"v_kitchen-001": ["not", "a", "video"]}, "row_columns"),
+        ("[1, 2", "file_damaged"),
+        ("\x00", "file_damaged"),
+    ],
+)
+def test_bad_entries_have_reasons(value, reason):
+    rows = read(value)
+    assert [row.reason for row in rows] == [reason]
+    assert rows[0].source_row == "val_1.json:1"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"duration": None}, {"sentences": ["a", 1]}, {"sentences": "a"}]
+)
+def test_bad_paragraphs_are_rejects(changes):
+    entry = video([[0, 1], [1, 2]], ["a", "b"])
+    entry["v_kitchen-001"] |= changes
+    (row,) = read(entry, paragraphs=True)
+    assert isinstance(row, Reject)
+
+
+def test_a_file_that_breaks_off_keeps_what_came_before():
+    text = json.dumps(TWO | {"v_last_______": {}})
+    *whole, last = read(text[: text.index("v_last")])
+    assert [type(row) for row in whole] == [ClipRequest, ClipRequest]
+    assert (last.reason, last.source_row) == ("file_damaged", "val_1.json:3")
+    assert "\n" not in last.message
+
+
+def test_a_video_that_comes_twice_is_read_twice():
+    once = json.dumps(TWO)[1:-1]
+    assert len(read(f"{{{once}, {once}}}")) == 6
+
+
+def test_empty_captions_may_be_kept():
+    (row,) = read(video([[0, 1]], [" "]), keep_empty_captions=True)
+    assert isinstance(row, ClipRequest) and row.caption == ""
+
+
+def test_the_data_sets_own_file(real_data):
+    path = real_data / "activitynet_captions" / "val_1_first600.json"
+    for paragraphs, count in ((False, 2139), (True, 600)):
+        with path.open("rb") as file:
+            options = SourceOptions(paragraphs=paragraphs)
+            rows = list(activitynet.read(file, path.name, options))
+        assert len(rows) == count
+        assert all(isinstance(row, ClipRequest) for row in rows)
