@@ -1,4 +1,4 @@
-"""Colour augmentation on the device, the same for all frames of a clip (METHOD section 1)."""
+"""Colour augmentation on the device, the same for all frames of a clip (section 4.2)."""
 
 import jax
 import jax.numpy as jnp

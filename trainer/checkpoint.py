@@ -138,7 +138,8 @@ class Checkpoints:
             if there != here:
                 raise CheckpointError(
                     f"{self._folder / str(step)} is of another model size: tensor {name} is "
-                    f"{there} there, and {here} by config.json"
+                    f"{there} there, and {here} by config.json: put back the config.json that the "
+                    "run was started with"
                 )
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:

@@ -1,6 +1,6 @@
 """The three losses, a pure function each (equations 1–7).
 
-Where METHOD section 5 takes a reading of the paper, the docstring says so. All functions
+Where the paper leaves a choice, the docstring says [reading]. All functions
 return losses per clip, so that a permutation of the batch permutes them.
 """
 

@@ -1,4 +1,4 @@
-"""The optimiser and its schedule (section 4.2; METHOD section 6)."""
+"""The optimiser and its schedule (section 4.2)."""
 
 from typing import Any
 
@@ -30,14 +30,14 @@ def learning_rate(config: OptimiserConfig, steps: int) -> optax.Schedule:
 def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
     """Global-norm clipping, then SGD with momentum, AdamW or Muon.
 
-    Weights decay in matrices only. Muon (Jordan et al. 2024) updates the dense layers' kernels;
-    what is looked up or added (embeddings, positions, norms, biases) is AdamW's.
+    Of the weights, the kernels of dense layers decay. Muon (Jordan et al. 2024) updates those
+    kernels; what is looked up or added (embeddings, positions, norms, biases) is AdamW's.
     """
     schedule = learning_rate(config, steps)
     if config.name == "sgd":
         update = optax.sgd(schedule, momentum=config.momentum)
     elif config.name == "adamw":
-        update = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_is_matrix)
+        update = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_is_kernel)
     else:
         update = muon(
             schedule,
@@ -48,8 +48,8 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
 
 
-def _is_matrix(params: optax.Params) -> optax.Params:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+def _is_kernel(params: optax.Params) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def _muon_axes(params: optax.Params) -> Any:

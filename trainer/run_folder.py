@@ -80,7 +80,7 @@ def start_or_continue(
         tokeniser = Tokeniser.train(texts, config.text.vocabulary)
     else:
         tokeniser = Tokeniser.from_vocabulary(vocabulary)
-    config = _with_vocabulary(config, tokeniser)
+    config = _with_vocabulary(config, tokeniser, data)
     check_suits(snapshot, tokeniser, config)
     folder.mkdir(parents=True, exist_ok=True)
     tokeniser.save(folder / "vocab.txt")
@@ -101,7 +101,7 @@ def _continue(
         started_data = json.loads((folder / "data.json").read_text())
     except ValueError as error:
         raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
-    wanted = _flat(dataclasses.asdict(_with_vocabulary(config, tokeniser))) | data
+    wanted = _flat(dataclasses.asdict(_with_vocabulary(config, tokeniser, data))) | data
     had = _flat(dataclasses.asdict(started)) | started_data
     differing = [
         f"{name} was {had.get(name)}, now {wanted.get(name)}"
@@ -128,7 +128,16 @@ def _data(config: Config, snapshot: Snapshot, given: bool) -> dict[str, Any]:
     }
 
 
-def _with_vocabulary(config: Config, tokeniser: Tokeniser) -> Config:
+def _with_vocabulary(config: Config, tokeniser: Tokeniser, data: dict[str, Any]) -> Config:
+    """Gives the text encoder a row a piece, if no checkpoint has said how many it has."""
+    pieces, rows = len(tokeniser.pieces), config.text.vocabulary
+    if data.keys() & {"start.text", "start.run"}:
+        if pieces > rows:
+            raise ValueError(
+                f"the vocabulary has {pieces:,} pieces, but the starting weights know {rows:,}: "
+                "give the vocabulary that belongs to them"
+            )
+        return config
     text = dataclasses.replace(config.text, vocabulary=len(tokeniser.pieces))
     return dataclasses.replace(config, text=text)
 

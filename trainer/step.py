@@ -66,11 +66,10 @@ def fixed_temperatures(config: Config) -> dict[str, float]:
 
 
 def temperatures(config: Config, params: PyTree) -> dict[str, Any]:
-    """The temperatures in force: fixed, or learned as logarithms and clamped to [0.01, 1]."""
+    """The temperatures in force: fixed, or learned as logarithms."""
     if not config.loss.learn_temperatures:
         return fixed_temperatures(config)
-    learned = params["log_temperatures"]
-    return {name: jnp.clip(jnp.exp(value), 0.01, 1.0) for name, value in learned.items()}
+    return {name: jnp.exp(value) for name, value in params["log_temperatures"].items()}
 
 
 def clip_keys(seed: int, step: Int[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
@@ -221,6 +220,11 @@ def train_step(
         update, optimiser = make_optimiser(config.optimiser, steps).update(
             gradient, state.optimiser, state.params
         )
-    params = optax.apply_updates(state.params, update)
+    params: Any = optax.apply_updates(state.params, update)
+    if config.loss.learn_temperatures:  # kept in [0.01, 1]; in the loss a clamp has no way back
+        params["log_temperatures"] = {
+            name: jnp.clip(value, jnp.log(0.01), 0.0)
+            for name, value in params["log_temperatures"].items()
+        }
     state = TrainState(step=state.step + 1, params=params, optimiser=optimiser)
     return keep_placed(state, mesh), metrics

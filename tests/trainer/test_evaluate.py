@@ -71,7 +71,8 @@ def test_figures_equal_those_of_all_clips_encoded_at_once(snapshot, run):
     middle = encoder.clips(np.repeat(frames[:, 4:5], 8, axis=1)).clip
     alone = retrieval.zero_shot(encoder.similarity(captions, middle))
     assert metrics["controls"]["single_frame"] == alone["t2v"]["R@1"]
-    assert metrics["controls"]["blank_frames"] == 0  # all clips alike: every caption ties
+    # All clips alike: every caption ties with all, but for last bits that differ by batch.
+    assert metrics["controls"]["blank_frames"] == pytest.approx(100 / CLIPS, rel=0.5)
 
     other = frames[[2, 3, 0, 1, *range(7)]]  # half the first batch away, then a batch before
     masks = temporal.draw_masks(CLIPS, 4, seed=0)

@@ -1,4 +1,4 @@
-"""The losses against scalar loops written from METHOD section 5, and against finite differences."""
+"""The losses against scalar loops written from equations 1–7, and against finite differences."""
 
 import math
 from typing import Any, Literal

@@ -144,6 +144,15 @@ def flat_defaults():
         ("log_every=0", "log_every must be 1 or more"),
         ("video.frames=33", "frames by tubelet must divide"),
         ("batch=3", "batch 3 must divide by pair_group 2"),
+        ("text.tokens=2", "tokens must be 3 or more"),
+        ("video.frames=2", "cut-and-paste needs two or more"),
+        ("input.scale=1.3,0.9", "scale must be low, high"),
+        ("input.grey_probability=2", "grey_probability must be 0 or more and 1 or less, got 2"),
+        ("cut_and_paste.from_step=-3", "from_step must be 0 or more, got -3"),
+        ("loss.group_temperature=0", "group_temperature must be 0.01 or more"),
+        ("loss.contrast_weight=-1", "contrast_weight must be 0 or more, got -1"),
+        ("optimiser.warmup_share=2", "warmup_share must be 0 or more and 1 or less"),
+        ("optimiser.learning_rate=-1", "learning_rate must be 0 or more, got -1"),
     ],
 )
 def test_a_wrong_setting_is_refused(setting, message):

@@ -1,12 +1,13 @@
 """Everything a training run can choose, as frozen dataclasses.
 
-Sizes are in METHOD's vocabulary: T frames, t tubelet length, Nt = T/t windows, S patches a
+Sizes: T frames, t tubelet length, Nt = T/t windows, S patches a
 frame, N = Nt·S video tokens, M group tokens, K nouns, L text tokens, D width, E joint width.
 Defaults are the paper's; a preset (one file each, beside this one) changes what it must.
 """
 
 import dataclasses
 import json
+import math
 from typing import Any, Literal
 
 
@@ -15,6 +16,14 @@ def _check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
         value = getattr(part, field.name)
         if type(value) is int and field.name not in but and value < 1:
             raise ValueError(f"{name}: {field.name} must be 1 or more, got {value}")
+
+
+def _check_range(
+    part: str, name: str, value: float | int, least: float, most: float = math.inf
+) -> None:
+    if not least <= value <= most:
+        to = "" if most == math.inf else f" and {most:g} or less"
+        raise ValueError(f"{part}: {name} must be {least:g} or more{to}, got {value:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +96,15 @@ class TextConfig:
             raise ValueError(f"text: width {self.width} must divide by heads {self.heads}")
         if self.tokens > self.positions:
             raise ValueError(f"text: {self.tokens} tokens but {self.positions} positions")
+        if self.tokens < 3:
+            raise ValueError(
+                f"text: tokens must be 3 or more, got {self.tokens}: [CLS] and [SEP] are two"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
-    """How a record becomes a training example (section 4.2 and METHOD section 1).
+    """How a record becomes a training example (section 4.2).
 
     Training crops `resolution`² from frames whose short side was scaled to `short_side` ×
     U(`scale`), at one place for the whole clip; evaluation takes the centre at `short_side`.
@@ -108,6 +121,13 @@ class InputConfig:
     hue: float = 0.2  # of a full turn
     grey_probability: float = 0.1
 
+    def __post_init__(self) -> None:
+        _check_counts(self, "input")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"input: scale must be low, high, both above 0, got {self.scale}")
+        for name in ("jitter_probability", "grey_probability"):
+            _check_range("input", name, getattr(self, name), 0.0, 1.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class CutAndPasteConfig:
@@ -121,6 +141,7 @@ class CutAndPasteConfig:
     from_step: int = 0
 
     def __post_init__(self) -> None:
+        _check_range("cut_and_paste", "from_step", self.from_step, 0.0)
         if self.pair_group < 2:
             raise ValueError(
                 f"cut_and_paste: pair_group {self.pair_group} leaves no other clip to paste onto; "
@@ -143,6 +164,14 @@ class LossConfig:
     learn_temperatures: bool = False  # then the four above are where they start
     grounding_block: int = 64  # rows of G computed at once
 
+    def __post_init__(self) -> None:
+        _check_counts(self, "loss")
+        for name in ("temporal", "grounding", "contrast"):
+            _check_range("loss", f"{name}_weight", getattr(self, f"{name}_weight"), 0.0)
+        for name in ("temporal", "group", "grounding", "contrast"):
+            value = getattr(self, f"{name}_temperature")
+            _check_range("loss", f"{name}_temperature", value, 0.01, 1.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimiserConfig:
@@ -151,9 +180,14 @@ class OptimiserConfig:
     name: Literal["sgd", "adamw", "muon"] = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9  # SGD
-    weight_decay: float = 0.0  # AdamW and Muon, on matrices only
+    weight_decay: float = 0.0  # AdamW and Muon, on dense layers' kernels
     warmup_share: float = 0.05  # of all steps
     clip_norm: float = 1.0  # global
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "momentum", "weight_decay", "clip_norm"):
+            _check_range("optimiser", name, getattr(self, name), 0.0)
+        _check_range("optimiser", "warmup_share", self.warmup_share, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +224,11 @@ class Config:
         if self.batch % self.cut_and_paste.pair_group:
             raise ValueError(
                 f"batch {self.batch} must divide by pair_group {self.cut_and_paste.pair_group}"
+            )
+        if self.cut_and_paste.enabled and self.video.windows < 2:
+            raise ValueError(
+                f"video: {self.video.frames} frames are {self.video.windows} window of "
+                f"{self.video.tubelet}: cut-and-paste needs two or more"
             )
 
     def to_json(self) -> str:

@@ -2,7 +2,7 @@
 
 Everything here runs in tf.data's C++ threads: parsing, JPEG decoding, cropping, scaling.
 Training crops and flips at random, alike for all frames of a clip, as the clip's seed says;
-evaluation takes the centre. Source: METHOD section 1.
+evaluation takes the centre. Source: section 4.2.
 """
 
 from protos import contract

@@ -1,5 +1,6 @@
 """The grouping block: group tokens gather the video tokens assigned to them (appendix A.2)."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from trainer.models.transformer import Dense, Mlp, gelu, xavier_init
+from trainer.models.transformer import Dense, Mlp, xavier_init
 
 
 class Assignment(NamedTuple):
@@ -22,7 +23,7 @@ def assign(logits: Float[Array, "b m n"], noise: Float[Array, "b m n"] | None = 
     """Assigns each token to one group: softmax over groups, hardened to one-hot.
 
     With Gumbel `noise` (training) gradients pass straight through to the soft assignment;
-    without (evaluation) it is the plain argmax. Source: appendix A.2; METHOD section 3, step 2.
+    without (evaluation) it is the plain argmax. Source: appendix A.2.
 
     >>> assign(jnp.array([[[2.0, 0.0], [1.0, 3.0]]])).hard.tolist()
     [[[1.0, 0.0], [0.0, 1.0]]]
@@ -40,7 +41,7 @@ def gather(
 ) -> Float[Array, "b m d"]:
     """Each group's sum of values over its size + 1, so that an empty group gathers 0.
 
-    Source: METHOD section 3, step 3 (GroupViT's `+1`).
+    Source: appendix A.2, with GroupViT's `+1`.
     """
     sizes = jnp.sum(assignment, axis=-1, keepdims=True)
     return jnp.einsum("bmn,bnd->bmd", assignment, values) / (sizes + 1.0)
@@ -50,6 +51,7 @@ class GroupingBlock(nn.Module):
     """Updates group tokens from video tokens; the video tokens pass on unchanged."""
 
     norm_eps: float
+    activation: Callable[[Array], Array]
     out: Literal["zeros", "xavier"] = "zeros"  # how Wo starts: VideoConfig.grouping_out
 
     @nn.compact
@@ -71,6 +73,6 @@ class GroupingBlock(nn.Module):
         gathered = gather(assignment.hard, v)
         out_init = nn.initializers.zeros if self.out == "zeros" else xavier_init
         groups = groups + nn.Dense(width, kernel_init=out_init, name="out")(gathered)
-        mlp = Mlp(4 * width, gelu("tanh"), name="mlp")
+        mlp = Mlp(4 * width, self.activation, name="mlp")
         groups = groups + mlp(nn.LayerNorm(self.norm_eps, name="norm_mlp")(groups))
         return groups, assignment

@@ -120,9 +120,10 @@ class VideoEncoder(nn.Module):
                 noise = None
                 if keys is not None:
                     noise = gumbel_noise(keys, layer, c.group_tokens, count)
-                g, assignment = GroupingBlock(c.norm_eps, c.grouping_out, name=f"grouping_{layer}")(
-                    g, x, noise
+                group = GroupingBlock(
+                    c.norm_eps, gelu(c.gelu), c.grouping_out, name=f"grouping_{layer}"
                 )
+                g, assignment = group(g, x, noise)
         assert assignment is not None  # VideoConfig: the last layer groups
 
         return VideoFeatures(

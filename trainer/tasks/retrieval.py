@@ -63,6 +63,17 @@ def recalls(rank: Float[np.ndarray, " n"]) -> Recalls:
     return {"R@1": at[0], "R@5": at[1], "R@10": at[2], "MedR": float(np.median(rank))}
 
 
+def first_by_chance(similarity: Float[np.ndarray, "n n"]) -> float:
+    """R@1 in percent if ties are broken by chance: answers that are all alike score 100/n.
+
+    >>> first_by_chance(np.ones((4, 4))), first_by_chance(np.eye(4))
+    (25.0, 100.0)
+    """
+    right = np.diag(similarity)[:, None]
+    beaten = np.any(similarity > right, axis=1)
+    return 100.0 * float(np.mean(np.where(beaten, 0.0, 1.0 / np.sum(similarity == right, axis=1))))
+
+
 def zero_shot(similarity: Float[np.ndarray, "n n"]) -> ZeroShot:
     """Both directions of retrieval.
 

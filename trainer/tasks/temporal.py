@@ -1,4 +1,4 @@
-"""Temporal grouping: in a clip spliced into another, whose is each window? METHOD section 7.
+"""Temporal grouping: in a clip spliced into another, whose is each window? After section 3.2.
 
 A test splice pastes d = Nt/2 windows of a clip over another clip, from window s ~ U{0 … Nt−d}
 on. Each window goes to the nearer of the two sides' centres, computed without that window: with

@@ -29,7 +29,7 @@ def video_states(folder: pathlib.Path, pixels: Float[Array, "b t h w c"]) -> Flo
       WeightsError: the checkpoint cannot be read or does not fit.
     """
     checkpoint = read(folder)
-    layers = checkpoint.setting("num_hidden_layers")
+    layers = checkpoint.setting("num_hidden_layers", int)
     config = video.video_config(
         checkpoint,
         VideoConfig(

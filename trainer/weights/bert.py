@@ -21,25 +21,25 @@ def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
     Raises:
       WeightsError: it is no BERT, or of a kind that ours is not.
     """
-    for name, wanted in (
-        ("model_type", "bert"),
-        ("hidden_act", "gelu"),
-        ("position_embedding_type", "absolute"),
-        ("type_vocab_size", 2),
+    for name, wanted, default in (
+        ("model_type", "bert", None),
+        ("hidden_act", "gelu", "gelu"),
+        ("position_embedding_type", "absolute", "absolute"),
+        ("type_vocab_size", 2, 2),
     ):
-        found = checkpoint.setting(name, wanted if name != "model_type" else None)
+        found = checkpoint.setting(name, type(wanted), default)
         if found != wanted:
             raise WeightsError(f"{checkpoint.folder}: {name} is {found!r}, only {wanted!r} is read")
     try:
         return dataclasses.replace(
             config,
-            vocabulary=checkpoint.setting("vocab_size"),
-            positions=checkpoint.setting("max_position_embeddings"),
-            width=checkpoint.setting("hidden_size"),
-            layers=checkpoint.setting("num_hidden_layers"),
-            heads=checkpoint.setting("num_attention_heads"),
-            mlp_width=checkpoint.setting("intermediate_size"),
-            norm_eps=checkpoint.setting("layer_norm_eps", 1e-12),
+            vocabulary=checkpoint.setting("vocab_size", int),
+            positions=checkpoint.setting("max_position_embeddings", int),
+            width=checkpoint.setting("hidden_size", int),
+            layers=checkpoint.setting("num_hidden_layers", int),
+            heads=checkpoint.setting("num_attention_heads", int),
+            mlp_width=checkpoint.setting("intermediate_size", int),
+            norm_eps=checkpoint.setting("layer_norm_eps", float, 1e-12),
         )
     except ValueError as error:
         raise WeightsError(

@@ -2,13 +2,18 @@
 
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
+PREPROCESSOR = "preprocessor_config.json"
+"""How pixels are scaled; of video checkpoints only, and not always there."""
+
+
+T = TypeVar("T")
 
 
 class WeightsError(ValueError):
@@ -20,17 +25,24 @@ class Checkpoint(NamedTuple):
 
     folder: pathlib.Path
     config: dict[str, Any]
+    preprocessor: dict[str, Any]  # empty if there is none
     tensors: dict[str, np.ndarray]
 
-    def setting(self, name: str, default: Any = None) -> Any:
+    def setting(self, name: str, kind: type[T], default: T | None = None) -> T:
         """A value of config.json.
 
         Raises:
-          WeightsError: it is not there and has no default.
+          WeightsError: it is not of that kind, or not there and has no default.
         """
         value = self.config.get(name, default)
         if value is None:
             raise WeightsError(f"{self.folder / CONFIG} has no {name!r}: it must say it")
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise WeightsError(
+                f"{self.folder / CONFIG}: {name!r} is {value!r}, it should be {kind.__name__}"
+            )
         return value
 
 
@@ -42,6 +54,9 @@ def read(folder: pathlib.Path) -> Checkpoint:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        preprocessor = {}
+        if (folder / PREPROCESSOR).exists():
+            preprocessor = json.loads((folder / PREPROCESSOR).read_text(encoding="utf-8"))
         tensors = safetensors.numpy.load_file(folder / TENSORS)
     except FileNotFoundError:
         missing = TENSORS if (folder / CONFIG).exists() else CONFIG
@@ -54,18 +69,37 @@ def read(folder: pathlib.Path) -> Checkpoint:
         raise WeightsError(f"{folder} is damaged: {error}") from None
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from None
-    if not isinstance(config, dict):
-        raise WeightsError(f"{folder / CONFIG} is damaged: it is no JSON object")
+    for name, found in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
+        if not isinstance(found, dict):
+            raise WeightsError(f"{folder / name} is damaged: it is no JSON object")
     widened = {
         name: tensor if tensor.dtype.kind in "iub" else tensor.astype(np.float32)
         for name, tensor in tensors.items()
     }
-    return Checkpoint(folder, config, widened)
+    return Checkpoint(folder, config, preprocessor, widened)
 
 
-def write(folder: pathlib.Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Writes a folder, config.json last, so that one with it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write(
+    folder: pathlib.Path,
+    config: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    preprocessor: dict[str, Any] | None = None,
+) -> None:
+    """Writes a folder, config.json last, so that one with it is whole.
+
+    Raises:
+      WeightsError: it cannot be written.
+    """
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    safetensors.numpy.save_file(contiguous, folder / TENSORS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)
+        safetensors.numpy.save_file(contiguous, folder / TENSORS, metadata={"format": "pt"})
+        for name, values in ((PREPROCESSOR, preprocessor), (CONFIG, config)):
+            if values is not None:
+                text = json.dumps(values, indent=2) + "\n"
+                (folder / name).write_text(text, encoding="utf-8")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(
+            f"{folder} cannot be written: {error}; name a folder that can be, with room"
+        ) from None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from trainer import checkpoint
@@ -33,6 +34,10 @@ class Start(NamedTuple):
         Raises:
           WeightsError: a checkpoint cannot be read or does not go with the rest.
         """
+        if self.run:
+            pieces = checkpoint.load(self.run).config.text.vocabulary
+            text = dataclasses.replace(config.text, vocabulary=pieces)
+            config = dataclasses.replace(config, text=text)
         if self.video:
             sizes = video.video_config(folder.read(self.video), config.video)
             config = dataclasses.replace(config, video=sizes)
@@ -66,8 +71,10 @@ class Start(NamedTuple):
                 with open(path / folder.TENSORS, "rb") as file:
                     found[f"start.{name}"] = hashlib.file_digest(file, "sha256").hexdigest()
         if self.run:
-            loaded = checkpoint.load(self.run)
-            found["start.run"] = f"{loaded.config.to_json()} at step {loaded.step}"
+            digest = hashlib.sha256()
+            for leaf in jax.tree.leaves(checkpoint.load(self.run).params):
+                digest.update(np.asarray(leaf).tobytes())
+            found["start.run"] = digest.hexdigest()
         return found
 
 
@@ -80,6 +87,10 @@ def _replaced(params: PyTree, known: PyTree, source: pathlib.Path) -> PyTree:
         if name not in ours or ours[name].shape != leaf.shape
     ]
     if faults:
-        raise WeightsError(f"{source} is of another model: {'; '.join(faults)}")
+        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise WeightsError(
+            f"{source} is of another model: {'; '.join(faults[:3])}{more}: take the preset and the "
+            "--set values that it was made with"
+        )
     leaves = [jnp.asarray(theirs.get(name, leaf), leaf.dtype) for name, leaf in ours.items()]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from trainer.configs.config import VideoConfig
-from trainer.weights.folder import Checkpoint, WeightsError
+from trainer.weights.folder import PREPROCESSOR, Checkpoint, WeightsError
 from trainer.weights.places import (
     SAME,
     Layout,
@@ -36,10 +36,10 @@ from trainer.weights.places import (
 
 VIVIT, VIDEOMAE = "vivit", "videomae"
 _GELUS = {"gelu": "erf", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-_PIXELS = {
-    VIVIT: {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)},
-    VIDEOMAE: {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)},
-}
+# What a checkpoint is taken to have if it does not say.
+_NORM_EPS = {VIVIT: 1e-6, VIDEOMAE: 1e-12}
+_PIXEL_MEAN = {VIVIT: (0.5, 0.5, 0.5), VIDEOMAE: (0.485, 0.456, 0.406)}
+_PIXEL_STD = {VIVIT: (0.5, 0.5, 0.5), VIDEOMAE: (0.229, 0.224, 0.225)}
 # Class token, pooler and classifiers; what VideoMAE reconstructs pixels with.
 _UNUSED = {
     VIVIT: r"embeddings\.cls_token|pooler\..*|classifier\..*",
@@ -57,7 +57,7 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
       WeightsError: it is neither ViViT nor VideoMAE, or the sizes do not go together.
     """
     kind = _kind(checkpoint)
-    gelu = checkpoint.setting("hidden_act")
+    gelu = checkpoint.setting("hidden_act", str)
     if gelu not in _GELUS:
         raise WeightsError(f"{checkpoint.folder}: hidden_act {gelu!r} is none of {list(_GELUS)}")
     _, _, length, patch = _geometry(checkpoint)
@@ -66,13 +66,14 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
             config,
             tubelet=length,
             patch=patch,
-            width=checkpoint.setting("hidden_size"),
-            layers=checkpoint.setting("num_hidden_layers"),
-            heads=checkpoint.setting("num_attention_heads"),
-            mlp_width=checkpoint.setting("intermediate_size"),
-            norm_eps=checkpoint.setting("layer_norm_eps", 1e-6 if kind == VIVIT else 1e-12),
+            width=checkpoint.setting("hidden_size", int),
+            layers=checkpoint.setting("num_hidden_layers", int),
+            heads=checkpoint.setting("num_attention_heads", int),
+            mlp_width=checkpoint.setting("intermediate_size", int),
+            norm_eps=checkpoint.setting("layer_norm_eps", float, _NORM_EPS[kind]),
             gelu=_GELUS[gelu],
-            **_PIXELS[kind],
+            pixel_mean=_pixels(checkpoint, "image_mean", _PIXEL_MEAN[kind]),
+            pixel_std=_pixels(checkpoint, "image_std", _PIXEL_STD[kind]),
         )
     except ValueError as error:
         raise WeightsError(
@@ -166,8 +167,8 @@ def interpolate(
 
 def as_vivit(
     parameters: PyTree, config: VideoConfig
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Our encoder's layers as a ViViT checkpoint: its config.json and its tensors.
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    """Our encoder's layers as a ViViT checkpoint: its settings, its tensors, its preprocessor's.
 
     Our encoder has no class token; the one that the layout wants is zero, and another
     implementation attends to it, which changes its answers a little. Read back by `params`, the
@@ -177,7 +178,7 @@ def as_vivit(
     positions = np.asarray(parameters["positions"])
     tensors[_POSITIONS] = _WITHOUT_CLASS_TOKEN.theirs(positions)
     tensors["embeddings.cls_token"] = np.zeros((1, 1, config.width), np.float32)
-    return {
+    settings = {
         "architectures": ["VivitModel"],
         "model_type": VIVIT,
         "hidden_act": {"tanh": "gelu_fast", "erf": "gelu"}[config.gelu],
@@ -191,11 +192,25 @@ def as_vivit(
         "num_hidden_layers": config.layers,
         "qkv_bias": True,
         "tubelet_size": [config.tubelet, config.patch, config.patch],
-    }, tensors
+    }
+    return settings, tensors, {"image_mean": config.pixel_mean, "image_std": config.pixel_std}
+
+
+def _pixels(
+    checkpoint: Checkpoint, name: str, default: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    values = checkpoint.preprocessor.get(name, default)
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError):
+        raise WeightsError(
+            f"{checkpoint.folder / PREPROCESSOR}: {name!r} is {values!r}, it should be 3 numbers"
+        ) from None
+    return red, green, blue
 
 
 def _kind(checkpoint: Checkpoint) -> str:
-    kind = checkpoint.setting("model_type")
+    kind = checkpoint.setting("model_type", str)
     if kind not in (VIVIT, VIDEOMAE):
         raise WeightsError(f"{checkpoint.folder}: model_type {kind!r} is not vivit nor videomae")
     return kind
@@ -203,12 +218,13 @@ def _kind(checkpoint: Checkpoint) -> str:
 
 def _geometry(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
     """Windows, patches along a side, tubelet length in frames and patch in pixels."""
-    size = checkpoint.setting("tubelet_size")
     if _kind(checkpoint) == VIVIT:
-        length, patch, width = size
-        if width != patch:
+        size = checkpoint.setting("tubelet_size", list)
+        if len(size) != 3 or size[1] != size[2] or not all(type(n) is int for n in size):
             raise WeightsError(f"{checkpoint.folder}: tubelet_size {size} is not square")
+        length, patch, _ = size
     else:
-        length, patch = size, checkpoint.setting("patch_size")
-    frames, side = checkpoint.setting("num_frames"), checkpoint.setting("image_size")
+        length = checkpoint.setting("tubelet_size", int)
+        patch = checkpoint.setting("patch_size", int)
+    frames, side = checkpoint.setting("num_frames", int), checkpoint.setting("image_size", int)
     return frames // length, side // patch, length, patch

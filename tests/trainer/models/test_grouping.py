@@ -1,4 +1,4 @@
-"""The grouping block against METHOD section 3, steps 1–4."""
+"""The grouping block against appendix A.2."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from jax import random
 
 from trainer.models.grouping import GroupingBlock, assign, gather
+from trainer.models.transformer import gelu
 
 B, M, N, D = 2, 3, 10, 6
 
@@ -44,7 +45,7 @@ def test_an_empty_group_gathers_nothing_and_a_full_one_shrinks_by_one() -> None:
 def test_the_block_can_start_with_grouping() -> None:
     groups = random.normal(random.key(1), (B, M, D))
     one, other = random.normal(random.key(2), (2, B, N, D))
-    block = GroupingBlock(norm_eps=1e-6, out="xavier")
+    block = GroupingBlock(1e-6, gelu("tanh"), out="xavier")
     params = block.init(random.key(3), groups, one, None)
     from_one, _ = block.apply(params, groups, one, None)
     from_other, _ = block.apply(params, groups, other, None)
@@ -55,7 +56,7 @@ def test_the_block_starts_without_grouping() -> None:
     """Wo starts at zero: only the MLP moves the group tokens, whatever the video says."""
     groups = random.normal(random.key(1), (B, M, D))
     one, other = random.normal(random.key(2), (2, B, N, D))
-    block = GroupingBlock(norm_eps=1e-6)
+    block = GroupingBlock(1e-6, gelu("tanh"))
     params = block.init(random.key(3), groups, one, None)
     from_one, _ = block.apply(params, groups, one, None)
     from_other, _ = block.apply(params, groups, other, None)
@@ -65,7 +66,7 @@ def test_the_block_starts_without_grouping() -> None:
 def test_the_block_equals_scalar_loops() -> None:
     groups = random.normal(random.key(1), (1, M, D))
     tokens = random.normal(random.key(2), (1, N, D))
-    block = GroupingBlock(norm_eps=1e-6)
+    block = GroupingBlock(1e-6, gelu("tanh"))
     params = block.init(random.key(3), groups, tokens, None)["params"]
     leaves, tree = jax.tree.flatten(params)
     keys = random.split(random.key(4), len(leaves))

@@ -46,7 +46,26 @@ def test_what_is_known_replaces_chance_and_no_more(config):
     assert_same(filled["project_text"], fresh["project_text"])
 
 
-def test_a_vocabulary_of_another_size_is_refused(config):
+def test_a_vocabulary_may_have_fewer_pieces_than_the_weights_have_rows(
+    config, write_snapshot, tmp_path
+):
+    """Published ones are padded to round numbers; with more pieces than rows it is another's."""
+    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
+    start = Start(text=DATA / "bert")
+    for pieces, fits in ((55, True), (61, False)):
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        words += [f"word{number}" for number in range(pieces - 5)]
+        vocabulary, run = tmp_path / f"{pieces}.txt", tmp_path / str(pieces)
+        vocabulary.write_text("".join(f"{word}\n" for word in words))
+        if fits:
+            loop.pretrain(config, snapshot, run, vocabulary, start)
+            assert checkpoint.load(run).params["text"]["words"].shape == (60, 24)
+        else:
+            with pytest.raises(loop.TrainingError, match="61 pieces, but the starting weights"):
+                loop.pretrain(config, snapshot, run, vocabulary, start)
+
+
+def test_a_tensor_of_another_size_is_refused(config):
     start = Start(text=DATA / "bert")
     other = override(start.configure(config), ["text.vocabulary=70"])
     with pytest.raises(
