@@ -1,9 +1,9 @@
 """Spatial grounding: does the group that answers to a noun lie on the thing it names?
 
-The pointing game (Zhang et al. 2016) played by group tokens. For a noun, take the clip's most similar group (cosine
-g^m · n); of the video tokens that the last grouping block assigns to it, the one with the highest
-soft assignment is where the model points. It scores the share of its tubelet's frames in which
-its centre lies on the object. A group that holds no token misses.
+The pointing game (Zhang et al. 2016), played by group tokens. For a noun, take the clip's most
+similar group (cosine g^m · n); of the video tokens that the last grouping block assigns to it,
+the one with the highest soft assignment is where the model points. It scores the share of its
+tubelet's frames in which its centre lies on the object. A group that holds no token misses.
 """
 
 import dataclasses
