@@ -112,7 +112,8 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
         train += ["--set", setting]
     limit = ["--max-steps", str(arguments.train_steps)] if arguments.train_steps else []
     short = ["--max-steps", str(arguments.control_steps)]
-    # Spliced from the start, so that of the two it is the loss alone that the control lacks.
+    # A short run, spliced from the start: a sign, not a measure of what the loss adds, for which
+    # benchmarks/temporal.py gives both runs the same steps.
     short += ["--set", "loss.temporal_weight=0", "--set", "cut_and_paste.from_step=0"]
     planned += [
         Step("train", [*train, "--out", str(run), *limit], run / "checkpoints"),

@@ -42,7 +42,7 @@ class VideoConfig:
     grouping_after: tuple[int, ...] = (6, 9, 12)  # layers, 1-based
     # Wo of the grouping blocks. "zeros" leaves a pre-trained encoder undisturbed at first. One that
     # starts from nothing then learns to read clips by attention alone, and groups stay arbitrary
-    # (on Shapes, pointing at nouns stayed at chance after 750 steps): it wants "xavier".
+    # (on Shapes with AdamW, pointing was at chance after 750 steps): it wants "xavier".
     grouping_out: Literal["zeros", "xavier"] = "zeros"
     attention_block: int | None = 528  # queries attended for at once; None: all of them
     norm_eps: float = 1e-6
