@@ -13,7 +13,9 @@ _BUILD_EPILOG = """\
 sources (the form of an annotation row):
 {forms}
 
-The folder of videos holds <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi). Each annotation row
+--videos is a folder of <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi: the first of these that
+is there), or a template of paths with {{video_id}} and, for these extensions, {{ext}} in it, or the
+root of the paths in --video-map. What leads out of that folder is rejected. Each annotation row
 becomes one record or one reject with a reason code; both are counted in OUT/manifest.json, which
 is written last: a folder without it is not a complete snapshot. After an interruption, the same
 command goes on with the shards that are missing.
@@ -23,6 +25,8 @@ Any option of Apache Beam may follow, for instance --runner FlinkRunner --flink_
 examples:
   svilm-pipelines build videocc --annotations video_cc_public.csv --videos videos/ \\
       --out snapshots/train --workers 8
+  svilm-pipelines build activitynet --annotations train.json \\
+      --videos 'videos/v_{{video_id}}.{{ext}}' --out snapshots/activitynet
   svilm-pipelines build howto100m --annotations raw_caption.json --widen-to 4 --videos videos/ \\
       --out snapshots/howto100m
   svilm-pipelines build generic --annotations clips.tsv --columns video=clip end=length \\
@@ -101,7 +105,19 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         metavar="FILE",
         help="annotation files, or folders of them",
     )
-    build.add_argument("--videos", required=True, metavar="DIR", help="folder of the video files")
+    build.add_argument(
+        "--videos",
+        required=True,
+        metavar="DIR",
+        help="folder of the video files, or a template: DIR/v_{video_id}.{ext}",
+    )
+    build.add_argument(
+        "--video-map",
+        default="",
+        metavar="FILE",
+        help="CSV file with the columns video_id and path (in the folder --videos), for files of "
+        "other names",
+    )
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the snapshot")
     build.add_argument(
         "--frames", type=count(1), default=32, help="frames a clip, evenly spaced (default: 32)"
@@ -155,6 +171,14 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="an earlier version: decode only videos of which it rejected a row, for instance "
         "after more have arrived, and take all else over from it; wants a new --out and a later "
         "--data-version",
+    )
+    build.add_argument(
+        "--max-past-end",
+        type=share,
+        default=0.5,
+        metavar="0…1",
+        help="a span that goes on after its video ends is cut there, and its record says so, if no "
+        "more than this share is lost; otherwise it is rejected as span_past_end (default: 0.5)",
     )
     build.add_argument(
         "--spacy-model",

@@ -16,6 +16,7 @@ from pipelines.clip_request import ClipRequest, row_order
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan, read_rows, shard_of
 from pipelines.shard import ShardOutcome, build_shard
+from pipelines.video_lookup import VideoLookup
 from protos import contract
 from protos.v1.manifest_pb2 import Counts, Manifest, PlanSummary, Reject
 
@@ -62,18 +63,19 @@ def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> N
 
 
 class _BuildShard(beam.DoFn):
-    """shard.build_shard, with the English pipeline loaded once a process."""
+    """shard.build_shard, with the English pipeline and the video map loaded once a process."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
     def setup(self) -> None:
         self._parser = NounParser(self._plan.spacy_model, self._plan.config.prompt_templates)
+        self._lookup = VideoLookup(self._plan.videos, self._plan.video_map)
 
     def process(self, element: tuple[int, Iterable[ClipRequest | None]]) -> Iterable[ShardOutcome]:
         shard, requests = element
         present = [request for request in requests if request is not None]
-        yield build_shard(shard, present, self._plan, self._parser)
+        yield build_shard(shard, present, self._plan, self._parser, self._lookup)
 
 
 def write_manifest(

@@ -32,14 +32,15 @@ REASONS = {
     "duplicate": "the same video, span and caption as an earlier row",
     # stage "decode": the clip's video
     "video_missing": "no file of that id in the video folder",
+    "video_ambiguous": "the video map has several files of that id",
     "video_empty": "a file of no bytes",
     "video_not_a_file": "a folder, pipe or device in the video's place",
-    "video_outside_root": "a link that leads out of the video folder",
+    "video_outside_root": "a link or path that leads out of the video folder",
     "video_unreadable": "the file cannot be opened or read",
     "video_no_stream": "the file has no video stream",
     "video_undecodable": "ffmpeg cannot read the file or decode its frames",
     "video_truncated": "the frames end before the length that the file states",
-    "span_past_end": "the span ends after the video does",
+    "span_past_end": "too much of the span is after the video's end",
     "decode_timeout": "decoding took longer than its time limit",
     "decode_limit": "larger frames, or more memory or output, than decoding may use",
     # stage "remove": the clip was a record of an earlier version

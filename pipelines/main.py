@@ -144,7 +144,7 @@ def _plan(arguments: argparse.Namespace):
     survey = plan.survey(arguments.source, tuple(arguments.annotations), options)
     for caution in survey.cautions:
         print(f"{PROGRAM}: warning: {caution}", file=sys.stderr)
-    plan.check_videos(arguments.videos)
+    plan.check_videos(arguments.videos, arguments.video_map)
     excluded = plan.read_exclusions(tuple(arguments.exclude))
     model = arguments.spacy_model or nouns.default_model()
     size = plan.projected_bytes(
@@ -167,8 +167,10 @@ def _plan(arguments: argparse.Namespace):
             Filters(
                 **filter_arguments.given(arguments), excluded_sha256=filters.ids_sha256(excluded)
             ),
+            arguments.max_past_end,
         ),
         excluded=excluded,
+        video_map=os.path.abspath(arguments.video_map) if arguments.video_map else "",
         versions={
             "ffmpeg": ffmpeg.version(),
             "jpeg": jpeg.version(),

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 
-from pipelines import files, filters, snapshot
+from pipelines import files, filters, snapshot, video_lookup
 from pipelines.clip_request import ClipRequest, RowError
 from pipelines.sources import SOURCES, generic
 from pipelines.sources.cautions import cautions
@@ -55,7 +55,7 @@ class Plan:
     source: str  # a name of SOURCES
     annotations: tuple[str, ...]  # paths
     annotation_files: tuple[AnnotationFile, ...]
-    videos: str  # folder
+    videos: str  # folder, or template of paths
     out: str  # folder
     data_version: str
     config: BuildConfig
@@ -65,6 +65,7 @@ class Plan:
     most_failures: float = 1.0  # share of a shard's rows that may fail to decode
     previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
     excluded: frozenset[str] = frozenset()  # video ids
+    video_map: str = ""  # file of video ids and paths, if any
 
     @property
     def config_sha256(self) -> str:
@@ -184,18 +185,34 @@ def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
         raise PlanError(f"--exclude wants text files of one video id a line: {error}") from None
 
 
-def check_videos(folder: str) -> None:
-    """Refuses a video folder that is none.
+def check_videos(videos: str, map_path: str) -> None:
+    """Refuses a folder or template that leads to no videos, and a map that cannot be read.
 
     Raises:
       PlanError: naming it.
     """
+    try:
+        folder, template = video_lookup.split(videos)
+    except ValueError as error:
+        raise PlanError(f"--videos {videos!r}: {error}") from None
     try:
         with os.scandir(folder) as entries:
             if next(entries, None) is None:
                 raise PlanError(f"--videos {folder!r} is an empty folder")
     except OSError as error:
         raise PlanError(f"--videos {folder!r}: {error.strerror}") from None
+    if not map_path:
+        return
+    if template != video_lookup.IN_A_FOLDER:
+        raise PlanError(f"--video-map names paths in a folder: --videos {videos!r} is none")
+    try:
+        video_lookup.read_map(map_path)
+    except OSError as error:
+        raise PlanError(f"--video-map {map_path!r}: {error.strerror}") from None
+    except RowError as error:
+        raise PlanError(
+            f"--video-map {map_path!r} should be a CSV file, video_id,path: {error}"
+        ) from None
 
 
 def complete(plan: Plan) -> Manifest | None:
@@ -261,6 +278,7 @@ def build_config(
     num_shards: int,
     source: SourceOptions | None = None,
     dropping: Filters | None = None,
+    max_past_end_share: float = 0.0,
 ) -> BuildConfig:
     """The part of the choices that the manifest records."""
     return BuildConfig(
@@ -272,6 +290,7 @@ def build_config(
         num_shards=num_shards,
         source=source,
         filters=dropping,
+        max_past_end_share=max_past_end_share,
     )
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterable, MutableSequence
 
@@ -15,6 +16,7 @@ from pipelines import earlier, ffmpeg, jpeg, snapshot, video, video_file
 from pipelines.clip_request import ClipRequest, reject, row_order
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan
+from pipelines.video_lookup import VideoLookup
 from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, NounChunk
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
@@ -38,7 +40,11 @@ class ShardOutcome:
 
 
 def build_shard(
-    shard: int, requests: Iterable[ClipRequest], plan: Plan, parser: NounParser
+    shard: int,
+    requests: Iterable[ClipRequest],
+    plan: Plan,
+    parser: NounParser,
+    lookup: VideoLookup,
 ) -> ShardOutcome:
     """Decodes and writes one shard, unless it is there already."""
     requests = sorted(requests, key=lambda r: (r.video_id, r.clip_id, row_order(r.source_row)))
@@ -46,7 +52,7 @@ def build_shard(
         video_id: list(group)
         for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
     }
-    videos = {video_id: video_file.find(plan.videos, video_id) for video_id in by_video}
+    videos = {video_id: lookup.find(video_id) for video_id in by_video}
     fingerprint = _fingerprint(requests, videos, plan)
     stem = contract.shard_name(shard, plan.config.num_shards)
     previous = earlier.read(plan.previous, shard) if plan.previous else None
@@ -152,6 +158,7 @@ def _clips(
     decoded = video.decode(
         found.path,
         [(request.start_us, request.end_us) for request in requests],
+        least_us=[_least_us(request, plan) for request in requests],
         frames=plan.config.frames_per_clip,
         short_side=plan.config.short_side,
         executable=ffmpeg.executable(),
@@ -165,6 +172,13 @@ def _clips(
     return [clips[i] for i in sorted(clips)]
 
 
+def _least_us(request: ClipRequest, plan: Plan) -> int:
+    """How much of a span must be left where the video ends within it."""
+    left = 1 - plan.config.max_past_end_share
+    left_us = math.ceil(left * (request.end_us - request.start_us))
+    return max(1, left_us, plan.config.filters.min_clip_us)
+
+
 def _clip(
     request: ClipRequest, frames: video.Frames, chunks: dict[str, list[NounChunk]], plan: Plan
 ) -> Clip:
@@ -173,7 +187,8 @@ def _clip(
         clip_id=request.clip_id,
         video_id=request.video_id,
         start_us=request.start_us,
-        end_us=request.end_us,
+        end_us=frames.end_us,
+        end_cut_from_us=request.end_us if frames.end_us < request.end_us else 0,
         caption=request.caption,
         noun_chunks=chunks[request.caption],
         frames=jpeg.encode(frames.pixels, plan.config.jpeg_quality),

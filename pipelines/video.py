@@ -11,6 +11,7 @@ proves nothing (ffmpeg cuts a span at the end of a file and reports success): fr
 
 import dataclasses
 import errno
+import functools
 import math
 import os
 import re
@@ -21,6 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +37,11 @@ _SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than ano
 _SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixels, 16:9
 _WIDEST = 16  # of width to height, or the other way round
 _LOG_BYTES = 1 << 16  # of its beginning, and of its end
+_PACKETS_BYTES = 1 << 24  # of a list of packets: at 60 B each, most of an hour
+_LENGTH_SLACK_US = 100_000  # between the length that a file states and that of its packets
 _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
+_FRAMES_END = ("span_past_end", "video_truncated")  # if sound goes on, they look the same at first
+_SETTINGS = ("-y", "-nostdin", "-hide_banner", "-nostats", "-filter_complex_threads", "1")
 
 
 class Frames(NamedTuple):
@@ -43,6 +49,7 @@ class Frames(NamedTuple):
 
     pixels: np.ndarray  # uint8 [T, height, width, 3], RGB
     times_us: list[int]  # [T]
+    end_us: int  # of the span, or of the video if that comes first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +93,7 @@ def decode(
     path: str,
     spans: Sequence[tuple[int, int]],
     *,
+    least_us: Sequence[int] = (),
     frames: int,
     short_side: int,
     executable: str,
@@ -93,9 +101,12 @@ def decode(
 ) -> Iterator[tuple[int, Frames | Failure]]:
     """Decodes spans of one video.
 
+    A span whose last frame time is past the end of the video is cut there, if enough is left.
+
     Args:
       path: a regular file, absolute.
       spans: [start, end) each, microseconds from the beginning of the file.
+      least_us: what must be left of each span, microseconds above 0; empty: the whole.
       frames: T, frames a span.
       short_side: pixels, after rotation and pixel aspect were applied.
       executable: ffmpeg's path.
@@ -104,12 +115,51 @@ def decode(
     Yields:
       Every index into `spans` once, with its frames or the reason why there are none.
     """
+    run = functools.partial(
+        _decode,
+        path,
+        frames=frames,
+        short_side=short_side,
+        executable=executable,
+        limits=limits,
+    )
+    late: dict[int, Failure] = {}
+    for i, found in run(spans):
+        may_be_cut = bool(least_us) and least_us[i] < spans[i][1] - spans[i][0]
+        if may_be_cut and isinstance(found, Failure) and found.reason in _FRAMES_END:
+            late[i] = found
+        else:
+            yield i, found
+    if not late:
+        return
+    end_us = _end_us(path, min(spans[i][0] for i in late), executable, limits)
+    cut = [i for i in late if end_us < spans[i][1] and end_us - spans[i][0] >= least_us[i]]
+    for j, found in run([(spans[i][0], end_us) for i in cut]):
+        yield cut[j], found
+    for i, failure in late.items():
+        if i not in cut:
+            known = 0 < end_us < spans[i][1]
+            told = f"the video ends at {end_us / 1e6:g} s"
+            yield i, Failure("span_past_end", told) if known else failure
+
+
+def _decode(
+    path: str,
+    spans: Sequence[tuple[int, int]],
+    *,
+    frames: int,
+    short_side: int,
+    executable: str,
+    limits: Limits,
+) -> Iterator[tuple[int, Frames | Failure]]:
+    """`decode` without cutting any."""
+    most = frames * short_side**2 * _WIDEST * 3  # bytes of a span's frames
     for group in passes(spans):
         wanted = [spans[i] for i in group]
         with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
             for seek_us in dict.fromkeys((wanted[0][0], 0)):
                 argv = _argv(path, seek_us, wanted, frames, short_side, folder, limits)
-                status, log = _run([executable, *argv], frames * short_side**2, limits)
+                status, log = _run([executable, *argv], most, limits)
                 # Containers without an index seek too far: then from the beginning.
                 failed = status != 0 and _NO_FRAMES not in log
                 if failed or _reaches(log, frame_times_us(*wanted[0], frames)[0]):
@@ -118,7 +168,7 @@ def decode(
                 pixels = _read_ppm(os.path.join(folder, f"{branch}.ppm"), frames)
                 times_us = frame_times_us(*spans[i], frames)
                 if pixels is not None and len(pixels) == frames and status != "time-out":
-                    yield i, Frames(pixels, times_us)
+                    yield i, Frames(pixels, times_us, spans[i][1])
                 else:
                     found = 0 if pixels is None else len(pixels)
                     yield i, _failure(status, log, path, found, times_us, limits)
@@ -134,21 +184,7 @@ def _argv(
     limits: Limits,
 ) -> list[str]:
     """ffmpeg's arguments: one branch of the filter graph and one output file a span."""
-    source = ffmpeg.input(
-        f"file:{path}",
-        protocol_whitelist="file",
-        format_whitelist=_CONTAINERS,
-        threads=1,
-        max_pixels=limits.pixels,
-        # Keep the file's own times, counted from its beginning, and keep the frames between
-        # the key frame and the seek's target: the first span's first frame may be among them.
-        copyts=None,
-        start_at_zero=None,
-        noaccurate_seek=None,
-        ss=f"{seek_us}us",
-        # A change of size within the stream must not restart the graph, and its counting.
-        reinit_filter=0,
-    )
+    source = _input(path, seek_us, limits)
     branches = source["V:0"].filter_multi_output("split", len(spans) + 1)
     # The last branch writes the first frame's time to the log.
     told = (
@@ -189,12 +225,63 @@ def _argv(
                 fps_mode="passthrough",
             )
         )
-    settings = ["-y", "-nostdin", "-hide_banner", "-nostats", "-filter_complex_threads", "1"]
-    return [*settings, *ffmpeg.merge_outputs(*outputs).compile(cmd=[])]
+    return [*_SETTINGS, *ffmpeg.merge_outputs(*outputs).compile(cmd=[])]
 
 
-def _run(argv: list[str], pixels: int, limits: Limits) -> tuple[int | str, str]:
-    """Runs a child: its exit status or "time-out", and the beginning and end of its log."""
+def _input(path: str, seek_us: int, limits: Limits):
+    """The file as ffmpeg may open it, from about `seek_us` on."""
+    return ffmpeg.input(
+        f"file:{path}",
+        protocol_whitelist="file",
+        format_whitelist=_CONTAINERS,
+        threads=1,
+        max_pixels=limits.pixels,
+        # Keep the file's own times, counted from its beginning, and keep the frames between
+        # the key frame and the seek's target: the first span's first frame may be among them.
+        copyts=None,
+        start_at_zero=None,
+        noaccurate_seek=None,
+        ss=f"{seek_us}us",
+        # A change of size within the stream must not restart the graph, and its counting.
+        reinit_filter=0,
+    )
+
+
+def _end_us(path: str, from_us: int, executable: str, limits: Limits) -> int:
+    """When the last frame leaves the screen, microseconds; 0 if that cannot be told.
+
+    The packets tell, without decoding. If not even the sound's reach the length that the file
+    states, the file is truncated, and the video would have gone on.
+    """
+    with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
+        packets = os.path.join(folder, "packets")
+        source = _input(path, from_us, limits)
+        told = ffmpeg.output(source["V:0"], source["a?"], packets, format="framecrc", codec="copy")
+        argv = [executable, *_SETTINGS, *told.compile(cmd=[])]
+        status, log = _run(argv, _PACKETS_BYTES, limits)
+        _check_disk(log)
+        text = Path(packets).read_text() if status == 0 and os.path.exists(packets) else ""
+    units = dict(re.findall(r"^#tb (\d+): (\d+/\d+)$", text, re.MULTILINE))
+    ticks = dict.fromkeys(units, 0)
+    # The stream's number, then the packet's decoding time, presentation time and duration.
+    packet = r"^(\d+), +-?\d+, +(-?\d+), +(\d+),"
+    for stream, shown, duration in re.findall(packet, text, re.MULTILINE):
+        ticks[stream] = max(ticks[stream], int(shown) + int(duration))
+    ends_us = {i: math.floor(ticks[i] * Fraction(unit) * 1_000_000) for i, unit in units.items()}
+    # Matroska's length counts from 0, though its first frame may come later.
+    start = re.search(r"Duration: [^,]*, start: (\d+\.\d+)", log)
+    start_us = float(start[1]) * 1e6 if start else 0
+    stated_us = (_stated_length_us(log) or 0) - start_us - _LENGTH_SLACK_US
+    if max(ends_us.values(), default=0) < stated_us:
+        return 0
+    return ends_us.get("0", 0)
+
+
+def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, str]:
+    """Runs a child that may write files of `file_bytes`.
+
+    Returns its exit status or "time-out", and the beginning and end of its log.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
     child = subprocess.Popen(
         argv,
@@ -211,7 +298,7 @@ def _run(argv: list[str], pixels: int, limits: Limits) -> tuple[int | str, str]:
         for limit, value in (
             (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
             (resource.RLIMIT_AS, limits.memory),
-            (resource.RLIMIT_FSIZE, max(pixels * _WIDEST * 3, 1 << 20)),
+            (resource.RLIMIT_FSIZE, max(file_bytes, 1 << 20)),
         ):
             try:
                 resource.prlimit(child.pid, limit, (value, value))
@@ -286,8 +373,7 @@ def _failure(
         )
     if "matches no streams" in log:
         return Failure("video_no_stream", "no video stream")
-    if "No space left on device" in log:  # this machine's fault, not the video's
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
+    _check_disk(log)
     if isinstance(status, int) and status < 0:
         return Failure("video_undecodable", f"ffmpeg was ended by signal {-status}")
     if status != 0 and not (_NO_FRAMES in log and _reaches(log, times_us[-1])):
@@ -301,6 +387,12 @@ def _failure(
             "video_truncated", f"{counted} of a file that states a length of {length_us / 1e6:g} s"
         )
     return Failure("span_past_end", f"{counted}; the file ends at {length_us / 1e6:g} s")
+
+
+def _check_disk(log: str) -> None:
+    """Raises what is this machine's fault, not the video's."""
+    if "No space left on device" in log:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
 
 
 def _complaint(log: str, path: str) -> str:

@@ -1,12 +1,10 @@
-"""A video's file: found by id in one folder and never outside it."""
+"""A video's file: a regular one, in the folder of the videos and never outside it."""
 
 import hashlib
 import os
 import stat
 from pathlib import Path
 from typing import NamedTuple
-
-EXTENSIONS = ("mp4", "mkv", "webm", "m4v", "mov", "avi")
 
 _END_BYTES = 1 << 16
 
@@ -25,15 +23,14 @@ class Failure(NamedTuple):
     message: str
 
 
-def find(root: str, video_id: str) -> Video | Failure:
-    """Looks for <video_id>.<extension> in the folder `root`, extensions in order."""
-    paths = (os.path.join(root, f"{video_id}.{extension}") for extension in EXTENSIONS)
-    path = next((path for path in paths if os.path.lexists(path)), None)
-    if path is None:
-        return Failure("video_missing", f"no {video_id}.{{{','.join(EXTENSIONS)}}}")
-    name, root, path = os.path.basename(path), os.path.realpath(root), os.path.realpath(path)
+def at(root: str, path: str) -> Video | Failure:
+    """The file at `path` in the folder `root`; a link is followed, but not out of the folder."""
+    name = os.path.basename(os.path.normpath(path))[:100]
+    if not os.path.lexists(os.path.join(root, path)):
+        return Failure("video_missing", f"no {name!r}")
+    root, path = os.path.realpath(root), os.path.realpath(os.path.join(root, path))
     if os.path.commonpath([root, path]) != root:
-        return Failure("video_outside_root", f"{name} is a link out of the video folder")
+        return Failure("video_outside_root", f"{name} leads out of the video folder")
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -10,11 +10,12 @@ def lines(entry: Entry) -> list[str]:
     times = [clock(time) for time in clip.frame_time_us]
     encoding = FrameEncoding.Name(clip.frame_encoding).removeprefix("FRAME_ENCODING_")
     chunks = [f"{chunk.text!r} [{chunk.start}, {chunk.end})" for chunk in clip.noun_chunks]
+    cut = f", cut from {clock(clip.end_cut_from_us)}" if clip.end_cut_from_us else ""
     fields = {
         "place": str(entry.place),
         "video": clip.video_id,
         "span": f"{clock(clip.start_us)} – {clock(clip.end_us)} "
-        f"({(clip.end_us - clip.start_us) / 1e6:g} s)",
+        f"({(clip.end_us - clip.start_us) / 1e6:g} s{cut})",
         "caption": repr(clip.caption),
         "noun chunks": ", ".join(chunks) or "none",
         "labels": ", ".join(map(repr, clip.labels)) or "none",

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/clip.proto\x12\x08svilm.v1\"\xbb\x02\n\x04\x43lip\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x10\n\x08video_id\x18\x02 \x01(\t\x12\x10\n\x08start_us\x18\x03 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x04 \x01(\x03\x12\x0f\n\x07\x63\x61ption\x18\x05 \x01(\t\x12(\n\x0bnoun_chunks\x18\x06 \x03(\x0b\x32\x13.svilm.v1.NounChunk\x12\x0e\n\x06\x66rames\x18\x07 \x03(\x0c\x12\x15\n\rframe_time_us\x18\x08 \x03(\x03\x12/\n\x0e\x66rame_encoding\x18\t \x01(\x0e\x32\x17.svilm.v1.FrameEncoding\x12\x0e\n\x06height\x18\n \x01(\x05\x12\r\n\x05width\x18\x0b \x01(\x05\x12\x0e\n\x06labels\x18\x0c \x03(\t\x12\x12\n\nsource_row\x18\r \x01(\t\x12\x18\n\x10\x63\x61ption_cut_from\x18\x0e \x01(\x05\"F\n\tNounChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0f\n\x07prompts\x18\x04 \x03(\t*H\n\rFrameEncoding\x12\x1e\n\x1a\x46RAME_ENCODING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46RAME_ENCODING_JPEG\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/clip.proto\x12\x08svilm.v1\"\xd4\x02\n\x04\x43lip\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x10\n\x08video_id\x18\x02 \x01(\t\x12\x10\n\x08start_us\x18\x03 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x04 \x01(\x03\x12\x0f\n\x07\x63\x61ption\x18\x05 \x01(\t\x12(\n\x0bnoun_chunks\x18\x06 \x03(\x0b\x32\x13.svilm.v1.NounChunk\x12\x0e\n\x06\x66rames\x18\x07 \x03(\x0c\x12\x15\n\rframe_time_us\x18\x08 \x03(\x03\x12/\n\x0e\x66rame_encoding\x18\t \x01(\x0e\x32\x17.svilm.v1.FrameEncoding\x12\x0e\n\x06height\x18\n \x01(\x05\x12\r\n\x05width\x18\x0b \x01(\x05\x12\x0e\n\x06labels\x18\x0c \x03(\t\x12\x12\n\nsource_row\x18\r \x01(\t\x12\x18\n\x10\x63\x61ption_cut_from\x18\x0e \x01(\x05\x12\x17\n\x0f\x65nd_cut_from_us\x18\x0f \x01(\x03\"F\n\tNounChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0f\n\x07prompts\x18\x04 \x03(\t*H\n\rFrameEncoding\x12\x1e\n\x1a\x46RAME_ENCODING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46RAME_ENCODING_JPEG\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.clip_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FRAMEENCODING']._serialized_start=424
-  _globals['_FRAMEENCODING']._serialized_end=496
+  _globals['_FRAMEENCODING']._serialized_start=449
+  _globals['_FRAMEENCODING']._serialized_end=521
   _globals['_CLIP']._serialized_start=35
-  _globals['_CLIP']._serialized_end=350
-  _globals['_NOUNCHUNK']._serialized_start=352
-  _globals['_NOUNCHUNK']._serialized_end=422
+  _globals['_CLIP']._serialized_end=375
+  _globals['_NOUNCHUNK']._serialized_start=377
+  _globals['_NOUNCHUNK']._serialized_end=447
 # @@protoc_insertion_point(module_scope)

@@ -15,7 +15,7 @@ FRAME_ENCODING_UNSPECIFIED: FrameEncoding
 FRAME_ENCODING_JPEG: FrameEncoding
 
 class Clip(_message.Message):
-    __slots__ = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks", "frames", "frame_time_us", "frame_encoding", "height", "width", "labels", "source_row", "caption_cut_from")
+    __slots__ = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks", "frames", "frame_time_us", "frame_encoding", "height", "width", "labels", "source_row", "caption_cut_from", "end_cut_from_us")
     CLIP_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     START_US_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class Clip(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ROW_FIELD_NUMBER: _ClassVar[int]
     CAPTION_CUT_FROM_FIELD_NUMBER: _ClassVar[int]
+    END_CUT_FROM_US_FIELD_NUMBER: _ClassVar[int]
     clip_id: str
     video_id: str
     start_us: int
@@ -44,7 +45,8 @@ class Clip(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     source_row: str
     caption_cut_from: int
-    def __init__(self, clip_id: _Optional[str] = ..., video_id: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., caption: _Optional[str] = ..., noun_chunks: _Optional[_Iterable[_Union[NounChunk, _Mapping]]] = ..., frames: _Optional[_Iterable[bytes]] = ..., frame_time_us: _Optional[_Iterable[int]] = ..., frame_encoding: _Optional[_Union[FrameEncoding, str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., source_row: _Optional[str] = ..., caption_cut_from: _Optional[int] = ...) -> None: ...
+    end_cut_from_us: int
+    def __init__(self, clip_id: _Optional[str] = ..., video_id: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., caption: _Optional[str] = ..., noun_chunks: _Optional[_Iterable[_Union[NounChunk, _Mapping]]] = ..., frames: _Optional[_Iterable[bytes]] = ..., frame_time_us: _Optional[_Iterable[int]] = ..., frame_encoding: _Optional[_Union[FrameEncoding, str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., source_row: _Optional[str] = ..., caption_cut_from: _Optional[int] = ..., end_cut_from_us: _Optional[int] = ...) -> None: ...
 
 class NounChunk(_message.Message):
     __slots__ = ("text", "start", "end", "prompts")

@@ -295,6 +295,38 @@ def test_filters_drop_rows_as_rejects(tmp_path, inputs, cli):
     assert manifest.config.filters.excluded_sha256
 
 
+def test_a_video_map_leads_to_the_same_records(built, inputs, tmp_path, cli):
+    folder, _ = built
+    videos = sorted((inputs / "videos").iterdir())
+    rows = ["video_id,path", *(f"{path.stem},{path.name}" for path in videos)]
+    (tmp_path / "map.csv").write_text("\n".join(rows))
+    done = cli(*arguments(inputs, tmp_path / "out", "--video-map", tmp_path / "map.csv"))
+    assert done.returncode == 0, done.stderr
+    assert records(tmp_path / "out") == records(folder)
+    counts = [verify.read_manifest(str(path)).counts for path in (tmp_path / "out", folder)]
+    assert counts[0] == counts[1]
+
+
+def test_activitynet_with_its_files_names_and_its_ends(inputs, tmp_path, cli):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / f"v_{GOOD}.mkv").symlink_to("whole.mp4")
+    (tmp_path / "videos" / "whole.mp4").write_bytes(
+        (inputs / "videos" / f"{GOOD}.mp4").read_bytes()
+    )
+    entry = {"duration": 4.2, "timestamps": [[0, 2], [3, 4.2]], "sentences": ["a man", "a dog"]}
+    (tmp_path / "val_1.json").write_text(json.dumps({f"v_{GOOD}": entry}))
+    done = cli(
+        *("build", "activitynet", "--annotations", tmp_path / "val_1.json"),
+        *("--videos", f"{tmp_path}/videos/v_{{video_id}}.{{ext}}", "--out", tmp_path / "out"),
+        *OPTIONS,
+    )
+    assert done.returncode == 0, done.stderr
+    ends = {clip.caption: (clip.end_us, clip.end_cut_from_us) for clip in records(tmp_path / "out")}
+    assert ends == {"a man": (2_000_000, 0), "a dog": (4_000_000, 4_200_000)}
+    done = cli("inspect", tmp_path / "out")
+    assert "0:03.000 – 0:04.000 (1 s, cut from 0:04.200)" in done.stdout
+
+
 def test_the_manifest_is_plain_json(built):
     folder, _ = built
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -10,6 +10,7 @@ from pipelines.clip_request import REMOVED, ClipRequest, clip_id
 from pipelines.nouns import NounParser, default_model
 from pipelines.plan import Plan, build_config, shard_of
 from pipelines.remove import remove
+from pipelines.video_lookup import VideoLookup
 from protos import contract
 
 SHARDS = 3
@@ -76,6 +77,7 @@ def setting(tmp_path, make_video, parser):
                 [row for row in wanted if shard_of(row.video_id, SHARDS) == number],
                 new,
                 parser,
+                VideoLookup(str(videos)),
             )
             for number in range(SHARDS)
         ]

@@ -70,6 +70,7 @@ ROWS = [
     row("link_inside"),
     row("steady", span=(200_000, 1_200_000)),
     row("steady", span=(700_000, 1_700_000)),
+    row("steady", span=(3_200_000, 4_800_000)),  # cut at 4 s
     row("steady", caption="רוכב על סוס"),
     row("steady", caption="a cat \N{CAT FACE WITH TEARS OF JOY}\N{ZERO WIDTH JOINER} meows"),
     row("steady", caption="and so, of it"),
@@ -84,6 +85,7 @@ ROWS = [
     row("text", "video_undecodable"),
     row("one_frame", "span_past_end"),
     row("steady", "span_past_end", (5_000_000, 6_000_000)),
+    row("steady", "span_past_end", (3_200_000, 4_800_001)),
     # The file is no file, or not ours.
     row("missing", "video_missing"),
     row("pipe", "video_not_a_file"),

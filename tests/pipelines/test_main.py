@@ -83,6 +83,7 @@ def test_misuse(cli, words, told):
         ("decode_timeout", "-1", "above 0"),
         ("max_size", "big", "'big' is not a size such as 500GB"),
         ("max_failures", "50", "'50' is not a number from 0 to 1"),
+        ("max_past_end", "50", "'50' is not a number from 0 to 1"),
         ("frame", "3", "did you mean --frames?"),
         ("widen_to", "4", "--widen-to is for howto100m and generic; videocc has no use for it"),
         ("columns", "clip=name", "'clip=name' is not of the form video|start"),
@@ -107,6 +108,10 @@ def test_bad_options(cli, inputs, option, value, told):
         ("videos", "nowhere", ["--videos", "No such file"]),
         ("videos", "rows.csv", ["Not a directory"]),
         ("videos", "bare", ["is an empty folder"]),
+        ("videos", "{name}.mp4", ["--videos", "a template has {video_id}"]),
+        ("videos", "nowhere/{video_id}.{ext}", ["--videos", "nowhere/'", "No such file"]),
+        ("video_map", "nowhere.csv", ["--video-map", "No such file"]),
+        ("video_map", "rows.csv", ["a CSV file, video_id,path", "no rows"]),
         ("out", "rows.csv", ["cannot write to --out"]),
         ("out", "rows.csv/out", ["cannot write to --out"]),
         ("out", "/proc/out", ["cannot write to --out"]),
@@ -119,6 +124,12 @@ def test_wrong_inputs(cli, inputs, option, value, told):
     (inputs / "bare").mkdir()
     (inputs / "latin.txt").write_bytes(b"\xff\n")
     assert_one_line(cli(*build(inputs, **{option: inputs / value})), 1, *told)
+
+
+def test_a_template_and_a_map_at_once(cli, inputs):
+    template = inputs / "videos" / "{video_id}"
+    done = cli(*build(inputs, videos=template, video_map=inputs / "rows.csv"))
+    assert_one_line(done, 1, "--video-map names paths in a folder", "{video_id}")
 
 
 def test_a_snapshot_larger_than_allowed_is_not_begun(cli, inputs):

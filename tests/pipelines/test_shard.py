@@ -1,4 +1,4 @@
-"""A shard that fails too often ends the run."""
+"""A shard that fails too often ends the run; a span is cut where its video ends."""
 
 import dataclasses
 
@@ -8,7 +8,10 @@ from pipelines import shard
 from pipelines.clip_request import ClipRequest, clip_id
 from pipelines.nouns import NounParser, default_model
 from pipelines.plan import Plan, build_config
-from protos import contract
+from pipelines.video_lookup import VideoLookup
+from protos import contract, tfrecord
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import Filters
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +28,77 @@ def planned(tmp_path):
     return Plan("videocc", (), (), *where, "1.0.0", config, {}, default_model(), 60.0)
 
 
+def with_config(plan, **choices):
+    return dataclasses.replace(
+        plan, config=build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 1, **choices)
+    )
+
+
+def row(video_id, end_us=9, number=0):
+    name = clip_id(video_id, 0, end_us, "a man")
+    return ClipRequest(name, video_id, 0, end_us, "a man", (), f"rows.csv:{number}")
+
+
 def rows(count):
-    return [
-        ClipRequest(
-            clip_id(f"video{i}", 0, 9, "a man"), f"video{i}", 0, 9, "a man", (), f"rows.csv:{i}"
-        )
-        for i in range(count)
-    ]
+    return [row(f"video{i}", number=i) for i in range(count)]
+
+
+def build(plan, parser, requests):
+    return shard.build_shard(0, requests, plan, parser, VideoLookup(plan.videos))
+
+
+def only_record(tmp_path):
+    (path,) = (tmp_path / "out").glob("*.tfrecord")
+    return Clip.FromString(tfrecord.unframe(path.read_bytes()))
 
 
 def test_too_many_failures_stop_the_run_and_say_why(planned, parser, tmp_path):
     strict = dataclasses.replace(planned, most_failures=0.5)
     with pytest.raises(shard.HopelessError, match=r"100 of the first 100 rows.*video_missing"):
-        shard.build_shard(0, rows(150), strict, parser)
+        build(strict, parser, rows(150))
     assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(("count", "most"), [(99, 0.5), (150, 1.0)])
 def test_few_rows_or_a_greater_share_do_not(planned, parser, count, most):
     lenient = dataclasses.replace(planned, most_failures=most)
-    outcome = shard.build_shard(0, rows(count), lenient, parser)
+    outcome = build(lenient, parser, rows(count))
     assert outcome.rejects == {"video_missing": count}
+
+
+@pytest.mark.parametrize(
+    ("past_end", "shortest_us", "end_us", "is_record"),
+    [
+        (0.5, 0, 2_000_000, True),
+        (0.5, 0, 2_000_002, False),
+        (0.1, 0, 2_000_000, False),
+        (0.0, 0, 1_200_000, False),
+        (1.0, 0, 9_000_000, True),
+        (0.5, 1_000_000, 2_000_000, True),
+        (0.5, 1_000_001, 2_000_000, False),
+    ],
+)
+def test_a_video_of_one_second(
+    planned, parser, tmp_path, make_video, past_end, shortest_us, end_us, is_record
+):
+    make_video(tmp_path / "videos" / "a.mp4", seconds=1)
+    plan = with_config(
+        planned, dropping=Filters(min_clip_us=shortest_us), max_past_end_share=past_end
+    )
+    outcome = build(plan, parser, [row("a", end_us)])
+    assert (outcome.entry.records, outcome.rejects) == (
+        (1, {}) if is_record else (0, {"span_past_end": 1})
+    )
+    if is_record:
+        clip = only_record(tmp_path)
+        contract.check_clip(clip, plan.config)
+        assert (clip.end_us, clip.end_cut_from_us) == (1_000_000, end_us)
+        assert clip.frame_time_us[:] == [125_000, 375_000, 625_000, 875_000]
+        assert clip.clip_id == row("a", end_us).clip_id
+
+
+def test_a_span_within_its_video_is_not_cut(planned, parser, tmp_path, make_video):
+    make_video(tmp_path / "videos" / "a.mp4", seconds=1)
+    build(with_config(planned, max_past_end_share=0.5), parser, [row("a", 1_000_000)])
+    clip = only_record(tmp_path)
+    assert (clip.end_us, clip.end_cut_from_us) == (1_000_000, 0)

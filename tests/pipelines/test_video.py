@@ -2,6 +2,7 @@
 
 import time
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +70,10 @@ def videos(tmp_path_factory, make_video, ffmpeg_run):
     make_video(folder / "slow.mp4", filters="select='not(mod(n,45))'")
     make_video(folder / "offset.ts", options=["-output_ts_offset", "5"])
     make_video(folder / "offset.mkv", options=["-output_ts_offset", "5"])
+    ffmpeg_run(
+        *("-i", folder / "constant.mp4", "-f", "lavfi", "-i", "sine=d=4.5"),
+        *("-c:v", "copy", "-c:a", "aac", folder / "long_sound.mp4"),
+    )
     make_video(folder / "bframes.mp4", options=["-bf", "3", "-x264-params", "b-adapt=0"])
     (folder / "constant.webm").write_bytes((folder / "constant.mp4").read_bytes())
     for degrees in (90, 180, 270):
@@ -197,6 +202,64 @@ def test_a_change_of_size_within_the_stream(tmp_path, make_video):
     joined.write_bytes(large.read_bytes() + small.read_bytes())
     (frames,) = decode(joined, (1_000_000, 3_000_000))
     assert shown(frames) == on_screen(ALL, 1_000_000, 3_000_000, 8)
+
+
+ENDS = ["constant.mp4", "offset.mkv", "offset.ts", "bframes.mp4", "ten_bits.mkv", "long_sound.mp4"]
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_span_is_cut_where_the_video_ends(videos, name):
+    spans = [(3_000_000, 4_900_000), (3_200_000, 4_900_000), (1_000_000, 2_000_000)]
+    last, *others = decode(videos / name, *spans, least_us=[950_000, 850_000, 500_000])
+    assert shown(last) == on_screen(ALL, 3_000_000, 4_000_000, 8)
+    assert frames_of(last).times_us == video.frame_times_us(3_000_000, 4_000_000, 8)
+    assert [failure_of(others[0]).reason, frames_of(others[1]).end_us] == [
+        "span_past_end",
+        2_000_000,
+    ]
+    assert frames_of(last).end_us == 4_000_000
+
+
+def test_sound_that_goes_on_does_not_matter(videos):
+    (frames,) = decode(videos / "long_sound.mp4", (3_000_000, 4_400_000), least_us=[700_000])
+    assert shown(frames) == on_screen(ALL, 3_000_000, 4_000_000, 8)
+
+
+def test_where_a_truncated_file_would_have_ended_is_unknown(videos):
+    for span in ((1_500_000, 3_800_000), (1_500_000, 4_900_000)):
+        (failure,) = decode(videos / "truncated.mp4", span, least_us=[1])
+        failure_of(failure)
+
+
+@hypothesis.settings(max_examples=30)
+@given(
+    start=st.integers(0, 5_000_000),
+    length=st.integers(1, 5_000_000),
+    frames=st.integers(1, 20),
+    least=st.integers(1, 3_000_000),
+)
+def test_a_cut_span_shows_what_its_times_say(videos, start, length, frames, least):
+    (found,) = decode(
+        videos / "constant.mp4", (start, start + length), frames=frames, least_us=[least]
+    )
+    if video.frame_times_us(start, start + length, frames)[-1] < 4_000_000:
+        end = start + length
+    elif least <= 4_000_000 - start:
+        end = 4_000_000
+    else:
+        assert failure_of(found).reason == "span_past_end"
+        return
+    assert shown(found) == on_screen(ALL, start, end, frames)
+    assert frames_of(found).end_us == end
+    assert frames_of(found).times_us == video.frame_times_us(start, end, frames)
+
+
+def test_without_a_list_of_packets_no_span_is_cut(videos, decoder):
+    spoilt = decoder(f'case "$*" in *framecrc*) exit 0 ;; esac; exec {ffmpeg.executable()} "$@"')
+    (failure,) = decode(
+        videos / "constant.mp4", (3_000_000, 4_900_000), least_us=[1], executable=spoilt
+    )
+    assert failure_of(failure).reason == "span_past_end"
 
 
 @pytest.mark.parametrize(

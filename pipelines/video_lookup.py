@@ -1,0 +1,87 @@
+"""Which file is the video of an id: by a template of its path, or by a file of ids and paths.
+
+Ids and paths come from others; what lies outside the root folder is never opened.
+"""
+
+import os
+import re
+
+from pipelines import files, video_file
+from pipelines.clip_request import RowError
+from pipelines.sources import lines
+from pipelines.video_file import Failure, Video
+
+EXTENSIONS = ("mp4", "mkv", "webm", "m4v", "mov", "avi")  # the first that is there is taken
+IN_A_FOLDER = "{video_id}.{ext}"  # the template where none is given
+
+
+def split(videos: str) -> tuple[str, str]:
+    """The root folder, and the template of paths in it, of a folder or a template.
+
+    Raises:
+      ValueError: the template has no {video_id}, or a field that is neither it nor {ext}.
+
+    >>> split("activitynet/v_{video_id}.{ext}")
+    ('activitynet/', 'v_{video_id}.{ext}')
+    >>> split("activitynet")
+    ('activitynet', '{video_id}.{ext}')
+    """
+    fields = set(re.findall(r"{(.*?)}", videos))
+    if not fields:
+        return videos, IN_A_FOLDER
+    if "video_id" not in fields or fields - {"video_id", "ext"}:
+        raise ValueError("a template has {video_id}, perhaps {ext}, and no other braces")
+    start = videos.rfind("/", 0, videos.index("{")) + 1
+    return videos[:start] or ".", videos[start:]
+
+
+def read_map(path: str) -> dict[str, set[str]]:
+    """The paths of each video id, from a CSV file with the columns video_id and path.
+
+    Raises:
+      OSError: the file cannot be read.
+      RowError: a row is not of that form, or there is none.
+    """
+    paths: dict[str, set[str]] = {}
+    with files.open_input(path) as file:
+        for number, (_, row) in enumerate(lines.table(file), 1):
+            try:
+                video_id = lines.column(row, "video_id").strip()
+                paths.setdefault(video_id, set()).add(lines.column(row, "path").strip())
+            except RowError as error:
+                raise RowError(error.stage, error.reason, f"row {number}: {error}") from None
+    if not paths:
+        raise RowError("read", "row_columns", "no rows below a header")
+    return paths
+
+
+class VideoLookup:
+    """Finds videos by id."""
+
+    def __init__(self, videos: str, map_path: str = "") -> None:
+        """Takes a folder or template as `split` does and, if any, a file as `read_map` does."""
+        self._root, self._template = split(videos)
+        self._mapped = read_map(map_path) if map_path else None
+
+    def find(self, video_id: str) -> Video | Failure:
+        """The video's file, or why there is none."""
+        if self._mapped is None:
+            return self._by_template(video_id)
+        paths = sorted(self._mapped.get(video_id, ()))
+        if not paths:
+            return Failure("video_missing", f"no {video_id} in the video map")
+        if len(paths) > 1:
+            told = ", ".join(repr(os.path.basename(path))[:100] for path in paths[:2])
+            return Failure("video_ambiguous", f"{len(paths)} files in the video map: {told}")
+        return video_file.at(self._root, paths[0])
+
+    def _by_template(self, video_id: str) -> Video | Failure:
+        for extension in EXTENSIONS:
+            path = self._path(video_id, extension)
+            if os.path.lexists(os.path.join(self._root, path)):
+                return video_file.at(self._root, path)
+        tried = self._path(video_id, f"{{{','.join(EXTENSIONS)}}}")
+        return Failure("video_missing", f"no {tried}")
+
+    def _path(self, video_id: str, extension: str) -> str:
+        return self._template.replace("{ext}", extension).replace("{video_id}", video_id)

@@ -1,0 +1,147 @@
+import os
+
+import pytest
+
+from pipelines import video_lookup
+from pipelines.clip_request import REASONS, RowError
+from pipelines.video_file import Failure, Video
+from pipelines.video_lookup import VideoLookup
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "root"
+    folder.mkdir()
+    (tmp_path / "outside.mp4").write_bytes(b"secret")
+    return folder
+
+
+@pytest.fixture
+def mapped(root, tmp_path):
+    """mapped(rows): finds in `root` by a map of these rows."""
+
+    def lookup(*rows):
+        (tmp_path / "map.csv").write_text("\n".join(("video_id,path", *rows)))
+        return VideoLookup(str(root), str(tmp_path / "map.csv"))
+
+    return lookup
+
+
+def assert_fails(found, reason):
+    assert isinstance(found, Failure) and found.reason == reason in REASONS, found
+
+
+def test_in_a_folder(root, tmp_path):
+    (root / "a.webm").write_bytes(b"12345")
+    (root / "a.avi").write_bytes(b"1")
+    (root / "link.mp4").symlink_to("a.webm")
+    (root / "out.mp4").symlink_to(tmp_path / "outside.mp4")
+    (root / "nowhere.mp4").symlink_to("gone.mp4")
+    (root / "empty.mkv").touch()
+    (root / "folder.mp4").mkdir()
+    os.mkfifo(root / "pipe.mp4")
+    lookup = VideoLookup(str(root))
+    assert lookup.find("a") == Video(str(root / "a.webm"), 5)
+    assert lookup.find("link") == Video(str(root / "a.webm"), 5)
+    for video_id, reason in {
+        "out": "video_outside_root",
+        "nowhere": "video_missing",
+        "missing": "video_missing",
+        "empty": "video_empty",
+        "folder": "video_not_a_file",
+        "pipe": "video_not_a_file",
+        "../outside": "video_outside_root",
+    }.items():
+        found = lookup.find(video_id)
+        assert_fails(found, reason)
+        assert isinstance(found, Failure) and str(tmp_path) not in found.message
+
+
+@pytest.mark.parametrize(
+    ("template", "path"),
+    [
+        ("v_{video_id}.{ext}", "v_a.mkv"),
+        ("{video_id}/whole.{ext}", "a/whole.mkv"),
+        ("{ext}/{video_id}", "mkv/a"),
+        ("{video_id}", "a"),
+    ],
+)
+def test_by_template(root, template, path):
+    (root / path).parent.mkdir(exist_ok=True)
+    (root / path).write_bytes(b"123")
+    lookup = VideoLookup(f"{root}/{template}")
+    assert lookup.find("a") == Video(str(root / path), 3)
+    assert_fails(lookup.find("b"), "video_missing")
+
+
+def test_extensions_are_tried_in_order(root):
+    lookup = VideoLookup(f"{root}/v_{{video_id}}.{{ext}}")
+    for extension in reversed(video_lookup.EXTENSIONS):
+        (root / f"v_a.{extension}").write_bytes(b"1")
+        assert lookup.find("a") == Video(str(root / f"v_a.{extension}"), 1)
+    assert lookup.find("b") == Failure("video_missing", "no v_b.{mp4,mkv,webm,m4v,mov,avi}")
+
+
+def test_an_id_does_not_lead_out_of_a_templates_folder(root):
+    (root / "v_").mkdir()
+    for template in ("v_/../{video_id}.mp4", "{video_id}.{ext}"):
+        assert_fails(VideoLookup(f"{root}/{template}").find("../outside"), "video_outside_root")
+
+
+@pytest.mark.parametrize("template", ["{ext}", "{id}.mp4", "{video_id}.{extension}", "{}"])
+def test_another_template_is_refused(template):
+    with pytest.raises(ValueError, match=r"a template has \{video_id\}"):
+        video_lookup.split(template)
+
+
+def test_by_map(root, mapped):
+    (root / "deep").mkdir()
+    (root / "deep" / "film, part 1.ogv").write_bytes(b"12")
+    lookup = mapped('a,"deep/film, part 1.ogv"', 'a,"deep/film, part 1.ogv"', "b,gone.mp4")
+    assert lookup.find("a") == Video(str(root / "deep" / "film, part 1.ogv"), 2)
+    assert_fails(lookup.find("b"), "video_missing")
+    assert_fails(lookup.find("c"), "video_missing")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("../outside.mp4", "video_outside_root"),
+        ("/etc/passwd", "video_outside_root"),
+        ("link", "video_outside_root"),
+        ("", "video_not_a_file"),
+        (".", "video_not_a_file"),
+        ("a\0b", "video_missing"),
+        ("x" * 5000, "video_missing"),
+    ],
+)
+def test_a_map_does_not_lead_out_of_the_folder(root, tmp_path, mapped, path, reason):
+    (root / "link").symlink_to(tmp_path / "outside.mp4")
+    found = mapped(f"a,{path}").find("a")
+    assert_fails(found, reason)
+    assert isinstance(found, Failure) and len(found.message) < 200
+    assert str(tmp_path) not in found.message
+
+
+def test_two_files_of_one_id(root, mapped):
+    (root / "a.mp4").write_bytes(b"1")
+    (root / "b.mp4").write_bytes(b"2")
+    found = mapped("a,b.mp4", "a,a.mp4").find("a")
+    assert found == Failure("video_ambiguous", "2 files in the video map: 'a.mp4', 'b.mp4'")
+    assert_fails(found, "video_ambiguous")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "no rows"),
+        (b"video_id,path\n", "no rows"),
+        (b"id,file\na,a.mp4\n", "row 1: no column 'video_id'; there are id, file"),
+        (b"video_id,path\na,a.mp4\nb\n", "row 2: 1 columns where the header has 2"),
+        (b"video_id,path\na,\xff.mp4\n", "row 1: byte 2 of the line is no UTF-8"),
+    ],
+)
+def test_a_map_of_another_form_is_refused(tmp_path, data, told):
+    (tmp_path / "map.csv").write_bytes(data)
+    with pytest.raises(RowError, match=told):
+        video_lookup.read_map(str(tmp_path / "map.csv"))
