@@ -39,7 +39,10 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
       EngineError: Beam does not know an argument, or the runner is refused.
     """
     if unknown := _unknown(arguments):
-        raise EngineError(f"unrecognised arguments: {' '.join(unknown)}")
+        raise EngineError(
+            f"unrecognised arguments: {' '.join(unknown)}: neither `svilm-pipelines build --help` "
+            "nor Beam knows them"
+        )
     options = PipelineOptions([*arguments])
     runner = options.view_as(StandardOptions).runner
     if runner in _REFUSED:
@@ -75,10 +78,13 @@ def end_with_workers(tell: Callable[[str], None]) -> None:
 
     def hook(raised: threading.ExceptHookArgs) -> None:
         name = raised.thread.name if raised.thread else ""
-        if name == "run_worker":
+        if name == "run_worker" and str(raised.exc_value).endswith(f" {-signal.SIGINT}"):
+            # Ctrl-C reached a worker before it left it to this process, whose turn it is now.
+            os.kill(os.getpid(), signal.SIGINT)
+        elif name == "run_worker":
             tell(str(raised.exc_value))
             os._exit(1)  # threads wait for one another; files are whole at every moment
-        if name not in _READERS:
+        elif name not in _READERS:
             threading.__excepthook__(raised)
 
     threading.excepthook = hook

@@ -249,7 +249,10 @@ def locked(folder: str) -> Iterator[None]:
         os.makedirs(folder, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise SnapshotError(f"cannot write to --out {folder!r}: {error.strerror}") from None
+        raise SnapshotError(
+            f"cannot write to --out {folder!r} ({error.strerror}): name a folder that can be "
+            "written and has room"
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,7 +30,9 @@ def read_manifest(folder: str) -> Manifest:
     """
     path = os.path.join(folder, contract.MANIFEST_NAME)
     if not os.path.isdir(folder):
-        raise snapshot.SnapshotError(f"{folder!r} is no folder")
+        raise snapshot.SnapshotError(
+            f"{folder!r} is no folder: name one that `svilm-pipelines build` wrote"
+        )
     if not os.path.exists(path):
         if any(name.startswith("shard-") for name in os.listdir(folder)):
             raise snapshot.SnapshotError(

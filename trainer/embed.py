@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from trainer.configs.config import Config
 from trainer.data.batches import ClipText, eval_batches
-from trainer.data.snapshot import Snapshot
+from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
 from trainer.data.tokenise import Tokeniser
 from trainer.models.svilm import SViLM, normalise
@@ -108,8 +108,10 @@ def frames_in_batches(
     its first rows, as many as there are texts, count.
 
     Raises:
-      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+      SnapshotError: a record is damaged, or the snapshot is empty or does not suit the model.
     """
+    if not len(snapshot):
+        raise SnapshotError(f"{snapshot.folder} holds no clip: all its rows were rejected")
     at_once, done = min(CLIPS_AT_ONCE, len(snapshot)), 0
     for batch, texts in eval_batches(snapshot, encoder.tokeniser, encoder.config, at_once):
         yield np.asarray(batch.frames), texts

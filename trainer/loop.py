@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from trainer import run_folder
+from trainer import processes, run_folder
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
 from trainer.data import order
@@ -72,9 +72,10 @@ def pretrain(
     try:
         mesh = make_mesh(config)
         steps = order.total_steps(len(clips), config.batch, config.epochs, config.max_steps)
-        config, tokeniser = run_folder.start_or_continue(
-            run, config, clips, known, start.identity()
-        )
+        if processes.is_first():
+            run_folder.start_or_continue(run, config, clips, known, start.identity())
+        processes.wait_for_all("the run's folder is there")
+        config, tokeniser = run_folder.read(run)
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
@@ -88,7 +89,8 @@ def pretrain(
             state = state.replace(params=jax.device_put(filled, shardings(filled, mesh)))
         else:
             state = checkpoints.restore(last, config, steps, mesh)
-        with Metrics(run, start=last or 0, steps=steps) as metrics:
+        writes = Metrics(run, start=last or 0, steps=steps) if processes.is_first() else None
+        with writes or contextlib.nullcontext() as metrics:
             try:
                 return _train(state, clips, tokeniser, config, steps, mesh, checkpoints, metrics)
             except jax.errors.JaxRuntimeError as error:
@@ -108,33 +110,48 @@ def _train(
     steps: int,
     mesh: Mesh,
     checkpoints: Checkpoints,
-    metrics: Metrics,
+    metrics: Metrics | None,
 ) -> signal.Signals | None:
     start = int(state.step)
     schedule = learning_rate(config.optimiser, steps)
-    batches = train_batches(snapshot, tokeniser, config, start_step=start)
+    batches = train_batches(
+        snapshot,
+        tokeniser,
+        config,
+        start_step=start,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    per_clip = NamedSharding(mesh, PER_CLIP)
     in_flight: collections.deque[jax.Array] = collections.deque()
     waited, logged, logged_at = 0.0, start, time.monotonic()
+    stops = False
 
     with contextlib.closing(batches), _caught_signals() as signals:
         for done in range(start + 1, steps + 1):
             began = time.monotonic()
             _, batch, _ = next(batches)
             waited += time.monotonic() - began
-            batch = jax.device_put(batch, NamedSharding(mesh, PER_CLIP))
+            batch = jax.tree.map(
+                lambda ours: jax.make_array_from_process_local_data(per_clip, ours), batch
+            )
             state, measured = train_step(state, batch, config=config, steps=steps, mesh=mesh)
             in_flight.append(measured["loss"])
             if len(in_flight) > _STEPS_AHEAD:
                 jax.block_until_ready(in_flight.popleft())
-            metrics.progress(done)
+            if metrics:
+                metrics.progress(done)
 
-            ends = done == steps or bool(signals)
-            saves = ends or done % config.checkpoint_every == 0
             logs = done in (1, steps) or done % config.log_every == 0
+            # Several processes must stop at one step, and asking each other makes them wait.
+            if logs or jax.process_count() == 1:
+                stops = processes.any_of(bool(signals))
+            ends = done == steps or stops
+            saves = ends or done % config.checkpoint_every == 0
             if logs or saves:
                 values = {name: float(value) for name, value in measured.items()}
                 _check_finite(values["loss"], done, checkpoints.latest())
-            if logs:
+            if logs and metrics:
                 now = time.monotonic()
                 elapsed = now - logged_at
                 metrics.write(
@@ -155,7 +172,9 @@ def _train(
                 checkpoints.save(state)
             if ends:
                 break
-    return signal.Signals(signals[0]) if signals and done < steps else None
+    if stops and done < steps:
+        return signal.Signals(signals[0]) if signals else signal.SIGTERM
+    return None
 
 
 def _check_finite(loss: float, step: int, checkpoint: int | None) -> None:

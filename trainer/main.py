@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(("trainer", "protos")):
             raise
-        print(f"{PROGRAM}: error: {error}: install svilm[trainer]", file=sys.stderr)
+        print(
+            f"{PROGRAM}: error: {error}: pip install '.[trainer]' from the sources", file=sys.stderr
+        )
         return 1
     except Exception as error:
         if not isinstance(error, _foreseeable()):
@@ -199,6 +201,22 @@ def add_pretrain(commands: Any) -> None:
         "the preset's epochs have)",
     )
     parser.add_argument(
+        "--processes",
+        type=count(1),
+        metavar="N",
+        help="processes of this run, each started with the same command but for --process; they "
+        "share a file system (default: what --coordinator auto finds, else 1)",
+    )
+    parser.add_argument(
+        "--process", type=count(0), metavar="I", help="this process's number, 0 … N − 1"
+    )
+    parser.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 listens; auto: the cluster tells all three (TPU pods, Slurm, "
+        "Open MPI, Kubernetes)",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -219,8 +237,15 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     except OverrideError as error:
         raise CommandError(f"--set: {error}", 2) from None
 
-    from trainer import loop
+    from trainer import loop, processes
     from trainer.weights.start import Start
+
+    if arguments.coordinator == "auto":
+        processes.join(None, None, None)
+    elif arguments.coordinator:
+        if arguments.processes is None or arguments.process is None:
+            raise CommandError("--coordinator wants --processes and --process, or auto", 2)
+        processes.join(arguments.coordinator, arguments.processes, arguments.process)
 
     stopped_by = loop.pretrain(
         config,

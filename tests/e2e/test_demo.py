@@ -30,6 +30,7 @@ TINY = [
             "text.mlp_width=32",
             "joint_width=16",
             "batch=8",
+            "optimiser.name=adamw",  # compiles sooner
         )
     ),
 ]

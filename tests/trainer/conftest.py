@@ -92,14 +92,14 @@ def file_entry(path):
     )
 
 
-def _write(folder, clips, shards):
+def _write(folder, clips, frames, short_side, shards):
     manifest = manifest_pb2.Manifest(
         schema_version=contract.SCHEMA_VERSION,
         data_version="1.0.0",
         dataset="test",
         config=manifest_pb2.BuildConfig(
-            frames_per_clip=len(clips[0].frames),
-            short_side=min(clips[0].height, clips[0].width),
+            frames_per_clip=frames,
+            short_side=short_side,
             frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
             jpeg_quality=95,
             prompt_templates=contract.PROMPT_TEMPLATES,
@@ -133,7 +133,7 @@ def write_snapshot_at():
     def write(folder, *, clips=11, frames=4, height=32, width=32, shards=3):
         rng = np.random.default_rng(clips)
         made = [make_clip(rng, number, frames, height, width) for number in range(clips)]
-        return _write(folder, made, shards)
+        return _write(folder, made, frames, min(height, width), shards)
 
     return write
 

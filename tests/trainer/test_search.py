@@ -8,7 +8,7 @@ from PIL import Image
 from trainer import search
 from trainer.checkpoint import Loaded
 from trainer.configs.overrides import override
-from trainer.data.snapshot import Snapshot
+from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.embed import Encoder, embed_clips
 from trainer.mesh import one_device
 from trainer.step import init_state
@@ -73,3 +73,10 @@ def test_a_long_caption_is_cut_to_the_sheets_width(write_snapshot, run):
 )
 def test_times_are_told_to_the_millisecond(time_us, shown):
     assert search.clock(time_us) == shown
+
+
+def test_an_empty_snapshot_is_refused(write_snapshot, run):
+    with pytest.raises(SnapshotError, match="holds no clip"):
+        search.search(
+            "red ring", run, Snapshot.open(write_snapshot(clips=0).folder), 4, no_progress
+        )

@@ -112,7 +112,8 @@ def training(log: list[dict[str, Any]]) -> str:
         body = '<p class="none">Nothing was logged.</p>'
     return drawing.section(
         "How it learned",
-        "Each loss as training went on, by step: faint as it was logged, bold its running mean.",
+        "Each loss as training went on, by step: faint as it was logged, bold its running mean. A "
+        "clip that is not spliced has no temporal loss, so that curve rises when splicing begins.",
         body,
     )
 

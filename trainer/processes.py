@@ -1,0 +1,35 @@
+"""Several processes as one run, each with its share of the devices: who writes, and when all stop."""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def join(coordinator: str | None, count: int | None, number: int | None) -> None:
+    """Joins this process to the others of its run, before JAX is used.
+
+    Args:
+      coordinator: host:port where process 0 listens; None where the cluster tells all three
+        (TPU pods, Slurm, Open MPI, Kubernetes).
+      count: of processes.
+      number: this one's, from 0.
+    """
+    jax.distributed.initialize(coordinator, count, number)
+
+
+def is_first() -> bool:
+    """Whether this process writes what is written once for all."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(moment: str) -> None:
+    """Returns when all processes are at `moment`."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(moment)
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is up in any process; all get the same answer."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
