@@ -1,4 +1,4 @@
-"""Several processes as one run, each with its share of the devices: who writes, and when all stop."""
+"""Several processes as one run, each with its own devices: who writes, and when all stop."""
 
 import jax
 import numpy as np

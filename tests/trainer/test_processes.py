@@ -59,8 +59,10 @@ def start(snapshot, run, count):
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, run]
-            + [coordinator, str(count), str(number)],
+            [
+                *(sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, run),
+                *(coordinator, str(count), str(number)),
+            ],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
