@@ -45,18 +45,22 @@ def seconds_as_us(text: str) -> int:
     return round(seconds(text) * 1_000_000)
 
 
-def share(text: str) -> float:
-    """An argparse type: a number from 0 to 1.
+def number(most: float) -> Callable[[str], float]:
+    """An argparse type: a number from 0 to `most`.
 
-    >>> share("0.9")
+    >>> number(1)("0.9")
     0.9
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+
+    def value(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = -1.0
+        if not 0 <= found <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {most:g}")
+        return found
+
     return value
 
 

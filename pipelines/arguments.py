@@ -4,7 +4,7 @@ import argparse
 from typing import NoReturn
 
 from pipelines import filter_arguments, snapshot_arguments, source_arguments
-from pipelines.argument_types import count, seconds, semantic_version, share, size
+from pipelines.argument_types import count, number, seconds, semantic_version, size
 from pipelines.sources import SOURCES
 
 PROGRAM = "svilm-pipelines"
@@ -159,7 +159,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     build.add_argument(
         "--max-failures",
-        type=share,
+        type=number(1),
         default=1.0,
         metavar="0…1",
         help="stop when, of 100 rows or more of a shard, a greater share fails to decode "
@@ -174,7 +174,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     build.add_argument(
         "--max-past-end",
-        type=share,
+        type=number(1),
         default=0.5,
         metavar="0…1",
         help="a span that goes on after its video ends is cut there, and its record says so, if no "

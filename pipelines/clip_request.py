@@ -43,6 +43,8 @@ REASONS = {
     "span_past_end": "too much of the span is after the video's end",
     "decode_timeout": "decoding took longer than its time limit",
     "decode_limit": "larger frames, or more memory or output, than decoding may use",
+    # stage "filter": what the clip shows
+    "clip_static": "dropped by --min-motion",
     # stage "remove": the clip was a record of an earlier version
     "video_removed": "the video was taken down",
 }

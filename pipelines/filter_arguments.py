@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from pipelines.argument_types import count, seconds_as_us, share
+from pipelines.argument_types import count, number, seconds_as_us
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--min-clip": {
@@ -32,9 +32,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--min-ascii": {
         "dest": "min_ascii_share",
-        "type": share,
+        "type": number(1),
         "metavar": "SHARE",
         "help": "drop clips of whose caption less is ASCII, from 0 to 1: 0.9 keeps English",
+    },
+    "--min-motion": {
+        "dest": "min_motion",
+        "type": number(255),
+        "metavar": "0…255",
+        "help": "drop clips that stand still: whose pixels' values, 0 to 255, change by less from "
+        "frame to frame, on average; 1 drops still pictures",
     },
 }
 
@@ -53,6 +60,13 @@ def add(build: argparse.ArgumentParser) -> None:
     )
     for name, settings in _OPTIONS.items():
         group.add_argument(name, **settings, default=0)
+
+
+def refusal(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the options, if a filter cannot be applied."""
+    if arguments.min_motion and arguments.frames == 1:
+        return "--min-motion compares a clip's frames: with --frames 1 there are none to compare"
+    return None
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Rows that a user does not want: each filter is off unless named, each dropped row a reject."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
+
+import numpy as np
 
 from pipelines import files
 from pipelines.clip_request import ClipRequest, reject
@@ -57,6 +60,22 @@ def ascii_share(text: str) -> float:
     """
     characters = "".join(text.split())
     return sum(map(str.isascii, characters)) / len(characters) if characters else 1.0
+
+
+def motion(frames: np.ndarray) -> float:
+    """The mean absolute difference of a pixel's values from each frame to the next: 0 to 255.
+
+    Args:
+      frames: uint8 [T, height, width, 3], of which there are two or more.
+
+    >>> motion(np.array([[[[7, 7, 10]]], [[[7, 7, 4]]]], np.uint8))
+    2.0
+    """
+    differences = (
+        int(np.abs(after.astype(np.int16) - before).sum(dtype=np.int64))
+        for before, after in itertools.pairwise(frames)
+    )
+    return sum(differences) / frames[1:].size
 
 
 def _dropped(

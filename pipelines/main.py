@@ -82,7 +82,7 @@ def _build(
         ours = [option for option in parser._option_string_actions if option.startswith("--")]
         if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
             parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
-    if refused := source_arguments.refusal(arguments):
+    if refused := source_arguments.refusal(arguments) or filter_arguments.refusal(arguments):
         raise UsageError(refused)
     if rest:
         _engine(arguments.workers, rest)  # before anything is read or written

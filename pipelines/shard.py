@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterable, MutableSequence
 
-from pipelines import earlier, ffmpeg, jpeg, snapshot, video, video_file
+from pipelines import earlier, ffmpeg, filters, jpeg, snapshot, video, video_file
 from pipelines.clip_request import ClipRequest, reject, row_order
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan
@@ -154,6 +154,7 @@ def _clips(
     summary.videos.append(
         VideoFile(video_id=requests[0].video_id, bytes=found.bytes, sha256=sha256)
     )
+    least = plan.config.filters.min_motion
     clips: dict[int, Clip] = {}
     decoded = video.decode(
         found.path,
@@ -167,6 +168,9 @@ def _clips(
     for i, frames in decoded:
         if isinstance(frames, video_file.Failure):
             summary.rejects.append(_reject("decode", *frames, requests[i]))
+        elif least and (moved := filters.motion(frames.pixels)) < least:
+            message = f"pixels change by {moved:.2f} where {least:g} are wanted"
+            summary.rejects.append(_reject("filter", "clip_static", message, requests[i]))
         else:
             clips[i] = _clip(requests[i], frames, chunks, plan)
     return [clips[i] for i in sorted(clips)]

@@ -63,20 +63,22 @@ class BuildConfig(_message.Message):
     def __init__(self, frames_per_clip: _Optional[int] = ..., short_side: _Optional[int] = ..., frame_encoding: _Optional[_Union[_clip_pb2.FrameEncoding, str]] = ..., jpeg_quality: _Optional[int] = ..., prompt_templates: _Optional[_Iterable[str]] = ..., num_shards: _Optional[int] = ..., source: _Optional[_Union[SourceOptions, _Mapping]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., max_past_end_share: _Optional[float] = ...) -> None: ...
 
 class Filters(_message.Message):
-    __slots__ = ("min_clip_us", "max_clip_us", "min_caption_words", "max_caption_words", "min_ascii_share", "excluded_sha256")
+    __slots__ = ("min_clip_us", "max_clip_us", "min_caption_words", "max_caption_words", "min_ascii_share", "excluded_sha256", "min_motion")
     MIN_CLIP_US_FIELD_NUMBER: _ClassVar[int]
     MAX_CLIP_US_FIELD_NUMBER: _ClassVar[int]
     MIN_CAPTION_WORDS_FIELD_NUMBER: _ClassVar[int]
     MAX_CAPTION_WORDS_FIELD_NUMBER: _ClassVar[int]
     MIN_ASCII_SHARE_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_SHA256_FIELD_NUMBER: _ClassVar[int]
+    MIN_MOTION_FIELD_NUMBER: _ClassVar[int]
     min_clip_us: int
     max_clip_us: int
     min_caption_words: int
     max_caption_words: int
     min_ascii_share: float
     excluded_sha256: str
-    def __init__(self, min_clip_us: _Optional[int] = ..., max_clip_us: _Optional[int] = ..., min_caption_words: _Optional[int] = ..., max_caption_words: _Optional[int] = ..., min_ascii_share: _Optional[float] = ..., excluded_sha256: _Optional[str] = ...) -> None: ...
+    min_motion: float
+    def __init__(self, min_clip_us: _Optional[int] = ..., max_clip_us: _Optional[int] = ..., min_caption_words: _Optional[int] = ..., max_caption_words: _Optional[int] = ..., min_ascii_share: _Optional[float] = ..., excluded_sha256: _Optional[str] = ..., min_motion: _Optional[float] = ...) -> None: ...
 
 class SourceOptions(_message.Message):
     __slots__ = ("paragraphs", "widen_to_us", "columns", "time_unit", "keep_empty_captions")

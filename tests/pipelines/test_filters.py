@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pipelines import filters
 from pipelines.clip_request import REASONS, ClipRequest, reject
@@ -49,6 +51,13 @@ def test_an_exclusion_list(tmp_path):
     paths = [str(tmp_path / name) for name in ("one.txt", "two.txt")]
     assert filters.read_ids(paths) == {"a", "b", "c"}
     assert filters.ids_sha256(filters.read_ids(paths[::-1])) == filters.ids_sha256(frozenset("cba"))
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(2, 5), st.just(1), st.just(2), st.just(3))))
+def test_motion_is_the_mean_difference(frames):
+    assert filters.motion(frames) == pytest.approx(
+        np.abs(np.diff(frames.astype(float), axis=0)).mean()
+    )
 
 
 @given(st.text())

@@ -88,12 +88,17 @@ def test_misuse(cli, words, told):
         ("widen_to", "4", "--widen-to is for howto100m and generic; videocc has no use for it"),
         ("columns", "clip=name", "'clip=name' is not of the form video|start"),
         ("min_ascii", "2", "'2' is not a number from 0 to 1"),
+        ("min_motion", "256", "'256' is not a number from 0 to 255"),
         ("runner", "DaskRunner", "DaskRunner is refused"),
     ],
 )
 def test_bad_options(cli, inputs, option, value, told):
     assert_one_line(cli(*build(inputs, **{option: value})), 2, told)
     assert not (inputs / "out").exists()
+
+
+def test_motion_of_a_single_frame(cli, inputs):
+    assert_one_line(cli(*build(inputs, frames=1, min_motion=1)), 2, "--min-motion compares")
 
 
 @pytest.mark.parametrize(

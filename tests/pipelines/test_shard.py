@@ -102,3 +102,14 @@ def test_a_span_within_its_video_is_not_cut(planned, parser, tmp_path, make_vide
     build(with_config(planned, max_past_end_share=0.5), parser, [row("a", 1_000_000)])
     clip = only_record(tmp_path)
     assert (clip.end_us, clip.end_cut_from_us) == (1_000_000, 0)
+
+
+@pytest.mark.parametrize(("least", "is_record"), [(0, True), (5.9, True), (6.1, False)])
+def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, is_record):
+    make_video(tmp_path / "videos" / "a.mp4", seconds=1)  # six greys from a frame to the next
+    make_video(tmp_path / "videos" / "b.mp4", seconds=1, filters="geq=lum=80")
+    plan = with_config(planned, dropping=Filters(min_motion=least))
+    outcome = build(plan, parser, [row("a", 960_000), row("b", 960_000, number=1)])
+    static = (not is_record) + (least > 0)
+    assert outcome.rejects == ({"clip_static": static} if static else {})
+    assert outcome.entry.records == 2 - static
