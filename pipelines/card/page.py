@@ -98,6 +98,10 @@ def _counts(manifest: Manifest, figures: RecordStatistics) -> str:
         (f"{rejected:,}", f"rejects, {rejected / counts.rows:.1%} of the rows"),
         (f"{hours:,.3g} h", "of clips, as the mean length has it"),
         (in_bytes(size), f"in {len(manifest.shards):,} shards"),
+        (
+            f"{figures.near_duplicates:,}",
+            f"of {len(figures.words):,} captions read are near duplicates of others",
+        ),
     )
     body = "".join(f'<div class="card"><b>{figure}</b>{what}</div>' for figure, what in tiles)
     return _section(

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 
 from protos.v1.clip_pb2 import Clip
@@ -20,6 +21,7 @@ class RecordStatistics:
     frame_bytes: list[int] = dataclasses.field(default_factory=list)
     sizes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     phrases: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    captions: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, clip: Clip) -> None:
         """Counts a record."""
@@ -29,6 +31,12 @@ class RecordStatistics:
         self.frame_bytes.append(sum(map(len, clip.frames)) // max(len(clip.frames), 1))
         self.sizes[f"{clip.width}×{clip.height}"] += 1
         self.phrases.update({chunk.text.lower() for chunk in clip.noun_chunks})
+        self.captions[plain(clip.caption)] += 1
+
+    @property
+    def near_duplicates(self) -> int:
+        """Records whose caption another one has, too, but for case, punctuation and spaces."""
+        return sum(count for count in self.captions.values() if count > 1)
 
 
 @dataclasses.dataclass
@@ -37,6 +45,15 @@ class Reason:
 
     count: int = 0
     examples: list[Reject] = dataclasses.field(default_factory=list)
+
+
+def plain(caption: str) -> str:
+    """A caption's words, by which near duplicates are told.
+
+    >>> plain("A man, smiling.")
+    'a man smiling'
+    """
+    return " ".join(re.findall(r"\w+", caption.casefold()))
 
 
 def by_reason(rejects: Iterable[Reject]) -> dict[str, Reason]:

@@ -64,6 +64,15 @@ def test_figures_of_records(make_clip):
     assert figures.frame_bytes[0] == len(make_clip("a").frames[0])
 
 
+def test_near_duplicate_captions_are_counted(make_clip):
+    figures = statistics.RecordStatistics()
+    for i, caption in enumerate(
+        ("A man.", "a  man", "a Man", "a dog", "the man", "The DOG!", "the dog")
+    ):
+        figures.add(make_clip(f"video{i}", caption=caption))
+    assert figures.near_duplicates == 3 + 2
+
+
 @given(st.lists(st.integers(-50, 5000), min_size=1) | st.lists(st.floats(0, 1e6), min_size=1))
 def test_a_histogram_holds_every_value_once(values):
     bars = statistics.histogram(values)
