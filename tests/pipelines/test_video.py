@@ -226,7 +226,7 @@ def test_sound_that_goes_on_does_not_matter(videos):
 
 
 def test_where_a_truncated_file_would_have_ended_is_unknown(videos):
-    for span in ((1_500_000, 3_800_000), (1_500_000, 4_900_000)):
+    for span in ((500_000, 3_800_000), (500_000, 4_900_000)):
         (failure,) = decode(videos / "truncated.mp4", span, least_us=[1])
         failure_of(failure)
 
