@@ -83,6 +83,11 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     known = video.params(folder.read(DATA / "videomae"), first.config.video)
     assert_same({name: first.params["video"][name] for name in known}, known)
 
+    # It is continued with the same start only.
+    assert loop.pretrain(config, snapshot, tmp_path / "first", start=start) is None
+    with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now None"):
+        loop.pretrain(start.configure(config), snapshot, tmp_path / "first")
+
     again = Start(run=tmp_path / "first")
     wider = override(first.config, ["joint_width=64"])
     with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there and \(64,\) in"):
@@ -91,13 +96,3 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     second = checkpoint.load(tmp_path / "second")
     assert_same(second.params, first.params)
     assert second.tokeniser.pieces == first.tokeniser.pieces
-
-
-def test_a_run_is_continued_with_its_own_start_only(config, write_snapshot, tmp_path):
-    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
-    loop.pretrain(config, snapshot, tmp_path / "run", start=Start(video=DATA / "vivit"))
-    assert (
-        loop.pretrain(config, snapshot, tmp_path / "run", start=Start(video=DATA / "vivit")) is None
-    )
-    with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now None"):
-        loop.pretrain(Start(video=DATA / "vivit").configure(config), snapshot, tmp_path / "run")
