@@ -30,7 +30,8 @@ class RecordStatistics:
         self.nouns.append(len(clip.noun_chunks))
         self.frame_bytes.append(sum(map(len, clip.frames)) // max(len(clip.frames), 1))
         self.sizes[f"{clip.width}×{clip.height}"] += 1
-        self.phrases.update({chunk.text.lower() for chunk in clip.noun_chunks})
+        # Sorted, as the first of equally frequent ones is shown first.
+        self.phrases.update(sorted({chunk.text.lower() for chunk in clip.noun_chunks}))
         self.captions[plain(clip.caption)] += 1
 
     @property
