@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 UV = $(BIN)/uv
 EXTRAS = pipelines,trainer,dev
 READY = $(VENV)/ready
-SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto
+SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto protos/v1/sequence_example.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run

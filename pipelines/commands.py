@@ -90,12 +90,18 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from pipelines import remove, verify
+    from pipelines import filters, remove, verify
+    from pipelines.clip_request import RowError
     from pipelines.progress import Progress
 
     with _told():
-        with open(arguments.videos, encoding="utf-8", errors="replace") as file:
-            video_ids = remove.read_ids(file)
+        try:
+            video_ids = filters.read_ids([arguments.videos])
+        except RowError as error:
+            raise CommandError(
+                f"--videos {arguments.videos!r} should be a text file of one video id a line: "
+                f"{error}"
+            ) from None
         manifest = verify.read_manifest(arguments.snapshot)
         version = arguments.data_version or remove.next_major(manifest.data_version)
         progress = Progress("remove", "shards")
@@ -126,7 +132,11 @@ def _export(arguments: argparse.Namespace) -> int:
         manifest = verify.read_manifest(arguments.snapshot)
         progress = Progress("export", "shards")
         try:
-            export.webdataset(
+            write = {
+                "webdataset": export.webdataset,
+                "sequence-example": export.sequence_examples,
+            }[arguments.format]
+            write(
                 arguments.snapshot,
                 manifest,
                 arguments.out,
@@ -169,4 +179,6 @@ def _told() -> Iterator[None]:
     except (snapshot.SnapshotError, contract.ContractError, processes.WorkerDiedError) as error:
         raise CommandError(str(error)) from None
     except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}") from None
+        raise CommandError(
+            f"{error.filename}: {error.strerror}: see that it is there, may be used and has room"
+        ) from None

@@ -1,30 +1,46 @@
-"""A snapshot as WebDataset shards, for other trainers: a tar file a shard.
+"""A snapshot's records in forms that other trainers read: a file a shard.
 
-Source of the form: https://github.com/webdataset/webdataset — files of one sample follow one
-another, and share their name up to its first dot.
+Sources of the forms: https://github.com/webdataset/webdataset (files of one sample follow one
+another, and share their name up to its first dot); MediaSequence's keys of a
+tf.train.SequenceExample, https://github.com/google-ai-edge/mediapipe, mediapipe/util/sequence,
+which DMVR reads.
 """
 
+import csv
+import functools
 import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from pipelines import processes, records, snapshot
+from pipelines import processes, records, snapshot, verify
 from pipelines.records import Place
-from protos import contract
+from protos import contract, tfrecord
+from protos.v1 import clip_pb2
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Manifest
+from protos.v1.sequence_example_pb2 import (
+    BytesList,
+    Feature,
+    FeatureList,
+    FeatureLists,
+    Features,
+    Int64List,
+    SequenceExample,
+)
+
+LABEL_MAP = "label_map.csv"
 
 
 class _Job(NamedTuple):
     """A shard to write."""
 
     folder: str
-    manifest: Manifest
     out: str
     shard: int
+    labels: Mapping[str, int]
 
 
 def webdataset(
@@ -41,21 +57,83 @@ def webdataset(
       SnapshotError: a file is damaged, or the folder holds something.
       WorkerDiedError: a process was killed.
     """
-    os.makedirs(out, exist_ok=True)
-    if names := os.listdir(out):
-        raise snapshot.SnapshotError(f"--out {out!r} holds {min(names)!r}: choose an empty folder")
-    shards = [shard for shard, entry in enumerate(manifest.shards) if entry.records]
-    jobs = [_Job(folder, manifest, out, shard) for shard in shards]
-    for done, _ in enumerate(processes.each(_write, jobs, workers), 1):
+    _each_shard(_write_tar, folder, manifest, out, {}, workers, progress)
+
+
+def sequence_examples(
+    folder: str,
+    manifest: Manifest,
+    out: str,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes each shard with records as a TFRecord file of SequenceExamples, as `webdataset` does.
+
+    Labels are numbered in the order of their names over the whole snapshot; label_map.csv, a
+    label a row, says which is which.
+
+    Raises:
+      SnapshotError: a file is damaged, or the folder holds something.
+      WorkerDiedError: a process was killed.
+    """
+    _empty(out)
+    names: set[str] = set()
+    for _, of_shard in processes.each(
+        _labels, [_Job(folder, out, shard, {}) for shard in _filled(manifest)], workers
+    ):
+        names |= of_shard
+    ordered = sorted(names)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([name] for name in ordered)
+    labels = {name: number for number, name in enumerate(ordered)}
+    _each_shard(_write_examples, folder, manifest, out, labels, workers, progress)
+    snapshot.write_file(out, LABEL_MAP, text.getvalue().encode())
+
+
+def _each_shard(
+    write: Callable[[_Job], None],
+    folder: str,
+    manifest: Manifest,
+    out: str,
+    labels: Mapping[str, int],
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    _empty(out)
+    jobs = [_Job(folder, out, shard, labels) for shard in _filled(manifest)]
+    for done, _ in enumerate(processes.each(write, jobs, workers), 1):
         progress(done, len(jobs))
 
 
-def _write(job: _Job) -> None:
-    stem = contract.shard_name(job.shard, len(job.manifest.shards))
-    places = [Place(job.shard, i) for i in range(job.manifest.shards[job.shard].records)]
+def _empty(out: str) -> None:
+    os.makedirs(out, exist_ok=True)
+    if names := os.listdir(out):
+        raise snapshot.SnapshotError(f"--out {out!r} holds {min(names)!r}: choose an empty folder")
+
+
+def _filled(manifest: Manifest) -> list[int]:
+    return [shard for shard, entry in enumerate(manifest.shards) if entry.records]
+
+
+@functools.lru_cache(maxsize=1)  # read once a process, not sent with every job
+def _manifest(folder: str) -> Manifest:
+    return verify.read_manifest(folder)
+
+
+def _clips(job: _Job) -> tuple[str, Iterator[Clip]]:
+    """The stem of a shard's files, and its records."""
+    manifest = _manifest(job.folder)
+    places = [Place(job.shard, i) for i in range(manifest.shards[job.shard].records)]
+    stem = contract.shard_name(job.shard, len(manifest.shards))
+    return stem, records.read(job.folder, manifest, places)
+
+
+def _write_tar(job: _Job) -> None:
+    stem, clips = _clips(job)
     path = os.path.join(job.out, f"{stem}.tar")
     with tarfile.open(f"{path}.unfinished", "x", format=tarfile.GNU_FORMAT) as tar:
-        for clip in records.read(job.folder, job.manifest, places):
+        for clip in clips:
             for name, data in _files(clip):
                 member = tarfile.TarInfo(name)  # no owner, and the same time in every run
                 member.size = len(data)
@@ -80,3 +158,52 @@ def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
     yield f"{key}.json", json.dumps(fields, ensure_ascii=False).encode()
     for number, frame in enumerate(clip.frames):
         yield f"{key}.{number:04d}.jpg", frame
+
+
+def _labels(job: _Job) -> set[str]:
+    return {label for clip in _clips(job)[1] for label in clip.labels}
+
+
+def _write_examples(job: _Job) -> None:
+    stem, clips = _clips(job)
+    path = os.path.join(job.out, f"{stem}.tfrecord")
+    with open(f"{path}.unfinished", "xb") as file:
+        for clip in clips:
+            example = _example(clip, job.labels)
+            file.write(tfrecord.frame(example.SerializeToString(deterministic=True)))
+    os.replace(f"{path}.unfinished", path)
+
+
+def _example(clip: Clip, labels: Mapping[str, int]) -> SequenceExample:
+    encoding = clip_pb2.FrameEncoding.Name(clip.frame_encoding).removeprefix("FRAME_ENCODING_")
+    context = {
+        "clip/data_path": _texts([clip.clip_id]),
+        "clip/media_id": _texts([clip.video_id]),
+        "clip/start/timestamp": _numbers([clip.start_us]),
+        "clip/end/timestamp": _numbers([clip.end_us]),
+        "clip/label/string": _texts(clip.labels),
+        "clip/label/index": _numbers(labels[label] for label in clip.labels),
+        "caption/string": _texts([clip.caption]),
+        "noun/string": _texts(chunk.text for chunk in clip.noun_chunks),
+        "image/format": _texts([encoding]),
+        "image/height": _numbers([clip.height]),
+        "image/width": _numbers([clip.width]),
+    }
+    frames = {
+        "image/encoded": [Feature(bytes_list=BytesList(value=[frame])) for frame in clip.frames],
+        "image/timestamp": [_numbers([time_us]) for time_us in clip.frame_time_us],
+    }
+    return SequenceExample(
+        context=Features(feature=context),
+        feature_lists=FeatureLists(
+            feature_list={name: FeatureList(feature=values) for name, values in frames.items()}
+        ),
+    )
+
+
+def _texts(values: Iterable[str]) -> Feature:
+    return Feature(bytes_list=BytesList(value=[value.encode() for value in values]))
+
+
+def _numbers(values: Iterable[int]) -> Feature:
+    return Feature(int64_list=Int64List(value=values))

@@ -132,10 +132,14 @@ def _expand(path: str) -> list[str]:
     try:
         found = files.expand(path)
     except OSError as error:
-        raise PlanError(f"--annotations {path!r}: {error.strerror}") from None
+        raise PlanError(_unreadable("--annotations", path, error)) from None
     if not found:
         raise PlanError(f"--annotations {path!r} is an empty folder")
     return found
+
+
+def _unreadable(option: str, path: str, error: OSError) -> str:
+    return f"{option} {path!r}: {error.strerror}: see that it is there and can be read"
 
 
 def _first_rows(
@@ -149,7 +153,7 @@ def _first_rows(
             first = list(itertools.islice(rows, _ROWS_TRIED))
             read_bytes = file.tell()
     except OSError as error:
-        raise PlanError(f"--annotations {path!r}: {error.strerror}") from None
+        raise PlanError(_unreadable("--annotations", path, error)) from None
     if not first:
         raise PlanError(f"--annotations {path!r} has no rows: {source} wants {form}")
     bad = [row for row in first if isinstance(row, Reject) and row.reason in _FORM_REASONS]
@@ -180,7 +184,7 @@ def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
     try:
         return filters.read_ids(paths)
     except OSError as error:
-        raise PlanError(f"--exclude {error.filename!r}: {error.strerror}") from None
+        raise PlanError(_unreadable("--exclude", error.filename, error)) from None
     except RowError as error:
         raise PlanError(f"--exclude wants text files of one video id a line: {error}") from None
 
@@ -200,7 +204,7 @@ def check_videos(videos: str, map_path: str) -> None:
             if next(entries, None) is None:
                 raise PlanError(f"--videos {folder!r} is an empty folder")
     except OSError as error:
-        raise PlanError(f"--videos {folder!r}: {error.strerror}") from None
+        raise PlanError(_unreadable("--videos", folder, error)) from None
     if not map_path:
         return
     if template != video_lookup.IN_A_FOLDER:
@@ -208,7 +212,7 @@ def check_videos(videos: str, map_path: str) -> None:
     try:
         video_lookup.read_map(map_path)
     except OSError as error:
-        raise PlanError(f"--video-map {map_path!r}: {error.strerror}") from None
+        raise PlanError(_unreadable("--video-map", map_path, error)) from None
     except RowError as error:
         raise PlanError(
             f"--video-map {map_path!r} should be a CSV file, video_id,path: {error}"

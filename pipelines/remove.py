@@ -7,7 +7,7 @@ and no later `--retry-rejects` brings the video back.
 import collections
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 from pipelines import processes, records, snapshot
@@ -104,15 +104,6 @@ def next_major(data_version: str) -> str:
     '2.0.0'
     """
     return f"{int(data_version.partition('.')[0]) + 1}.0.0"
-
-
-def read_ids(lines: Iterable[str]) -> set[str]:
-    """Video ids, one a line.
-
-    >>> sorted(read_ids(["b", " a ", ""]))
-    ['a', 'b']
-    """
-    return {line.strip() for line in lines} - {""}
 
 
 def _carry(job: _Job) -> _Carried:

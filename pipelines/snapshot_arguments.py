@@ -47,34 +47,46 @@ example:
 """
 
 _EXPORT_EPILOG = """\
-Writes a tar file for each shard. A sample is <clip_id>.txt (the caption), .json (ids, times in
-microseconds, noun chunks, labels) and .0000.jpg, .0001.jpg, … (the frames).
+Writes a file for each shard.
 
-example:
+webdataset        a tar file. A sample is <clip_id>.txt (the caption), .json (ids, times in
+                  microseconds, noun chunks, labels) and .0000.jpg, .0001.jpg, … (the frames)
+sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's keys, as DMVR reads
+                  them: lists image/encoded and image/timestamp (microseconds); context
+                  clip/start/timestamp, clip/end/timestamp, clip/media_id, clip/data_path (the
+                  clip_id), clip/label/string, clip/label/index, caption/string, noun/string,
+                  image/format, image/height, image/width. label_map.csv lists the labels
+
+examples:
   svilm-pipelines export snapshots/train --out webdataset/train
+  svilm-pipelines export snapshots/train --format sequence-example --out dmvr/train
 """
 
 
 def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     """Adds the commands to argparse's subparsers."""
-    verify = commands.add_parser(
-        "verify",
-        help="check a snapshot",
-        description="Checks a snapshot against its manifest.",
-        epilog=_VERIFY_EPILOG,
-        formatter_class=shape,
-        allow_abbrev=False,
+
+    def command(name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=epilog,
+            formatter_class=shape,
+            allow_abbrev=False,
+        )
+
+    verify = command(
+        "verify", "check a snapshot", "Checks a snapshot against its manifest.", _VERIFY_EPILOG
     )
     _snapshot(verify)
     _workers(verify)
 
-    inspect = commands.add_parser(
+    inspect = command(
         "inspect",
-        help="show records as text and as pictures",
-        description="Shows records of a snapshot.",
-        epilog=_INSPECT_EPILOG,
-        formatter_class=shape,
-        allow_abbrev=False,
+        "show records as text and as pictures",
+        "Shows records of a snapshot.",
+        _INSPECT_EPILOG,
     )
     _snapshot(inspect)
     inspect.add_argument("records", nargs="*", metavar="RECORD", help="which (default: a few)")
@@ -85,13 +97,11 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         help="also write a contact sheet, .html or .png",
     )
 
-    describe = commands.add_parser(
+    describe = command(
         "describe",
-        help="write a data card: what a snapshot holds, in one HTML file",
-        description="Writes a snapshot's data card.",
-        epilog=_DESCRIBE_EPILOG,
-        formatter_class=shape,
-        allow_abbrev=False,
+        "write a data card: what a snapshot holds, in one HTML file",
+        "Writes a snapshot's data card.",
+        _DESCRIBE_EPILOG,
     )
     _snapshot(describe)
     describe.add_argument("--out", required=True, metavar="FILE", help="the HTML file to write")
@@ -106,13 +116,11 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         help="records to read for the statistics, spread evenly (default: 2000)",
     )
 
-    diff = commands.add_parser(
+    diff = command(
         "diff",
-        help="tell what changed between two snapshots, and why",
-        description="Compares two snapshots.",
-        epilog=_DIFF_EPILOG,
-        formatter_class=shape,
-        allow_abbrev=False,
+        "tell what changed between two snapshots, and why",
+        "Compares two snapshots.",
+        _DIFF_EPILOG,
     )
     diff.add_argument("old", metavar="OLD", help="folder of a snapshot")
     diff.add_argument("new", metavar="NEW", help="folder of the one to compare it with")
@@ -124,13 +132,11 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         help="records of each kind to list (default: 10)",
     )
 
-    remove = commands.add_parser(
+    remove = command(
         "remove",
-        help="make a new version without some videos",
-        description="Makes a new version of a snapshot without some videos.",
-        epilog=_REMOVE_EPILOG,
-        formatter_class=shape,
-        allow_abbrev=False,
+        "make a new version without some videos",
+        "Makes a new version of a snapshot without some videos.",
+        _REMOVE_EPILOG,
     )
     _snapshot(remove)
     remove.add_argument("--videos", required=True, metavar="FILE", help="their ids, one a line")
@@ -143,15 +149,19 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     )
     _workers(remove)
 
-    export = commands.add_parser(
+    export = command(
         "export",
-        help="write a snapshot as WebDataset shards, for other trainers",
-        description="Writes a snapshot as WebDataset shards.",
-        epilog=_EXPORT_EPILOG,
-        formatter_class=shape,
-        allow_abbrev=False,
+        "write a snapshot in a form that other trainers read",
+        "Writes a snapshot's records as WebDataset tars or as TFRecords of SequenceExamples.",
+        _EXPORT_EPILOG,
     )
     _snapshot(export)
+    export.add_argument(
+        "--format",
+        choices=("webdataset", "sequence-example"),
+        default="webdataset",
+        help="the form (default: webdataset)",
+    )
     export.add_argument("--out", required=True, metavar="DIR", help="empty folder to write")
     _workers(export)
 

@@ -1,8 +1,8 @@
 """Everything a training run can choose, as frozen dataclasses.
 
-Sizes: T frames, t tubelet length, Nt = T/t windows, S patches a
-frame, N = Nt·S video tokens, M group tokens, K nouns, L text tokens, D width, E joint width.
-Defaults are the paper's; a preset (one file each, beside this one) changes what it must.
+Sizes: T frames, t tubelet length, Nt = T/t windows, S patches a frame, N = Nt·S video tokens, M
+group tokens, K nouns, L text tokens, D width, E joint width. Defaults are the paper's; a preset
+(one file each, beside this one) changes what it must.
 """
 
 import dataclasses
