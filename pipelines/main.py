@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _build(arguments, rest, build_parser)
         if rest:
             parser.error(f"unrecognised arguments: {' '.join(rest)}")
-        return (COMMANDS | {"corpus": _corpus})[arguments.command](arguments)
+        commands = COMMANDS | {"corpus": _corpus, "estimate": _estimate}
+        return commands[arguments.command](arguments)
     except (UsageError, CommandError) as error:
         _complain(str(error))
         return 2 if isinstance(error, UsageError) else 1
@@ -131,6 +132,39 @@ def _build(
             f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it"
         )
     print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
+    return 0
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    if refused := source_arguments.refusal(arguments) or filter_arguments.refusal(arguments):
+        raise UsageError(refused)
+
+    from pipelines import estimate, ffmpeg, nouns, plan, snapshot
+    from pipelines.progress import Progress
+    from protos import contract
+
+    try:
+        planned, _ = _plan(arguments)
+        rows = estimate.read(planned, arguments.sample)
+        if not rows.drawn:
+            raise CommandError(f"all {rows.rows:,} rows are rejected before anything is decoded")
+        progress = Progress("estimate", "videos")
+        try:
+            tried = estimate.try_out(planned, rows.drawn, progress.update)
+        finally:
+            progress.close()
+    except (
+        plan.PlanError,
+        snapshot.SnapshotError,
+        ffmpeg.FfmpegError,
+        nouns.NounModelError,
+        contract.ContractError,
+    ) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}: free some room there") from None
+    for line in estimate.lines(rows, tried, arguments.workers, arguments.price):
+        print(line)
     return 0
 
 

@@ -45,6 +45,7 @@ def test_help_comes_at_once_and_gives_examples(cli):
         "corpus",
         "describe",
         "diff",
+        "estimate",
         "export",
         "inspect",
         "remove",
