@@ -1,4 +1,4 @@
-"""The draw is fair and the same every time, totals are a ratio estimator's, the command tells all."""
+"""The draw is fair and repeatable, totals are a ratio estimator's, the command tells all."""
 
 import collections
 import re
