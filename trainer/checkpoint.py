@@ -17,8 +17,8 @@ from jaxtyping import PyTree
 from trainer import run_folder
 from trainer.configs.config import Config
 from trainer.data.tokenise import Tokeniser
-from trainer.mesh import REPLICATED, one_device, shardings
-from trainer.step import TrainState, init_state
+from trainer.mesh import REPLICATED, one_device
+from trainer.step import TrainState, state_shapes
 
 # The last one, and the one before in case the disk damages it.
 _KEEP = 2
@@ -104,13 +104,13 @@ class Checkpoints:
         Raises:
           CheckpointError: the checkpoint is of a model of another size.
         """
-        params, optimiser = _shapes(config, steps, mesh)
-        self._check(step, params)
+        like = state_shapes(config, steps, mesh)
+        self._check(step, like.params)
         restored = self._restore(
             step,
             ocp.args.Composite(
-                params=ocp.args.StandardRestore(params),
-                optimiser=ocp.args.StandardRestore(optimiser),
+                params=ocp.args.StandardRestore(like.params),
+                optimiser=ocp.args.StandardRestore(like.optimiser),
             ),
         )
         return TrainState(
@@ -121,7 +121,7 @@ class Checkpoints:
 
     def restore_params(self, step: int, config: Config) -> PyTree:
         """Restores the parameters alone; raises as `restore`."""
-        like, _ = _shapes(config, 1, one_device())
+        like = state_shapes(config, 1, one_device()).params
         self._check(step, like)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(like))
         return self._restore(step, args).params
@@ -182,21 +182,6 @@ def _no_checkpoint(folder: pathlib.Path) -> str:
     return (
         f"run {folder} has no checkpoint yet: wait for the first (every checkpoint_every steps), "
         "or run its `svilm-train pretrain` command to the end"
-    )
-
-
-def _shapes(config: Config, steps: int, mesh: Mesh) -> tuple[PyTree, PyTree]:
-    """Shapes, types and placement of parameters and optimiser state, without the numbers."""
-
-    def parts() -> tuple[PyTree, PyTree]:
-        state = init_state(config, steps, mesh)
-        return state.params, state.optimiser
-
-    shapes = jax.eval_shape(parts)
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        shapes,
-        shardings(shapes, mesh),
     )
 
 

@@ -87,6 +87,16 @@ def _sharding(path: Any, leaf: Any, mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, partition(name, leaf.shape, mesh))
 
 
+def placed_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The same shapes, each with the sharding of the parameter that it stands for."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=_sharding(path, leaf, mesh)
+        ),
+        tree,
+    )
+
+
 def keep_placed(tree: PyTree, mesh: Mesh) -> PyTree:
     """The same arrays, told to the compiler to lie where the rules say; for compiled functions."""
     return jax.tree_util.tree_map_with_path(

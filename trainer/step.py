@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import random
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from trainer import losses
@@ -16,7 +16,14 @@ from trainer.augment import augment_colour
 from trainer.batch import Batch
 from trainer.configs.config import Config
 from trainer.cut_and_paste import Splice, label_weights, paste, splice_at_step
-from trainer.mesh import AXES, gather_params, keep_placed, on_each_device
+from trainer.mesh import (
+    AXES,
+    PER_CLIP,
+    gather_params,
+    keep_placed,
+    on_each_device,
+    placed_shapes,
+)
 from trainer.models.svilm import SViLM, VideoEmbedding, standardise
 from trainer.optimiser import make_optimiser
 
@@ -28,7 +35,7 @@ _INIT, _COLOUR, _SPLICE, _GUMBEL = 0, 1, 2, 3
 class TrainState:
     """All that a checkpoint holds besides the configuration and the vocabulary."""
 
-    step: Int[Array, ""]
+    step: Int[Any, ""]  # of arrays, or of shapes as `state_shapes` gives them
     params: PyTree
     optimiser: PyTree
 
@@ -52,6 +59,29 @@ def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
         optimiser=make_optimiser(config.optimiser, steps).init(params),
     )
     return keep_placed(state, mesh)
+
+
+def state_shapes(config: Config, steps: int, mesh: Mesh) -> TrainState:
+    """A state's shapes, types and placement, without the numbers."""
+    return placed_shapes(jax.eval_shape(lambda: init_state(config, steps, mesh)), mesh)
+
+
+def batch_shapes(config: Config, mesh: Mesh) -> Batch:
+    """A global batch's shapes and types, spread over the devices."""
+    b, k, length, video = config.batch, config.input.nouns, config.text.tokens, config.video
+
+    def shape(kind: Any, *sizes: int) -> Any:
+        return jax.ShapeDtypeStruct(sizes, kind, sharding=NamedSharding(mesh, PER_CLIP))
+
+    return Batch(
+        frames=shape(jnp.uint8, b, video.frames, video.resolution, video.resolution, 3),
+        caption_ids=shape(jnp.int32, b, length),
+        caption_mask=shape(jnp.bool, b, length),
+        noun_ids=shape(jnp.int32, b, k, length),
+        noun_mask=shape(jnp.bool, b, k, length),
+        noun_valid=shape(jnp.bool, b, k),
+        index=shape(jnp.int32, b),
+    )
 
 
 def fixed_temperatures(config: Config) -> dict[str, float]:

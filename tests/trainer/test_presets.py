@@ -1,5 +1,5 @@
 import dataclasses
-import resource
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from trainer.configs import PRESETS
 from trainer.configs.config import Config
 from trainer.configs.overrides import OverrideError, override
 from trainer.mesh import one_device
-from trainer.step import init_state, train_step
+from trainer.step import batch_shapes, init_state, state_shapes, train_step
 
 
 def random_batch(config):
@@ -37,10 +37,10 @@ def step(state, config):
     return train_step(state, random_batch(config), config=config, steps=10, mesh=one_device())
 
 
-@pytest.mark.timeout(1200)  # 6.5 TFLOP, on what the other tests leave of the machine
-def test_the_papers_preset_makes_a_step_on_two_clips():
-    config = override(PRESETS["paper"], ["batch=2", "cut_and_paste.pair_group=2"])
-    state = init_state(config, 10, mesh=one_device())
+def test_the_papers_preset_makes_a_step_at_full_size():
+    """Traced, not computed: 2.9 TFLOP a clip would take minutes."""
+    config, mesh = PRESETS["paper"], one_device()
+    state = state_shapes(config, 10, mesh)
     sizes = {
         name: sum(leaf.size for leaf in jax.tree.leaves(state.params[name]))
         for name in ("video", "text")
@@ -49,14 +49,36 @@ def test_the_papers_preset_makes_a_step_on_two_clips():
     assert sizes["text"] == 108_891_648
     assert 105e6 < sizes["video"] < 115e6
 
-    state, metrics = train_step(
-        state, random_batch(config), config=config, steps=10, mesh=one_device()
+    after, metrics = jax.eval_shape(
+        partial(train_step, config=config, steps=10, mesh=mesh), state, batch_shapes(config, mesh)
     )
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert shapes_and_types(after) == shapes_and_types(state)
+    assert {"temporal", "grounding", "contrast", "loss"} < metrics.keys()
+
+
+def shapes_and_types(tree):
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def test_the_papers_preset_makes_a_step_with_a_layer_each_and_fewer_pixels():
+    config = override(
+        PRESETS["paper"],
+        [
+            "batch=2",
+            "cut_and_paste.pair_group=2",
+            "video.resolution=64",
+            "video.layers=1",
+            "video.grouping_after=1",
+            "text.layers=1",
+        ],
+    )
+    state = init_state(config, 10, mesh=one_device())
+    state, metrics = step(state, config)
     assert int(state.step) == 1
     assert all(np.isfinite(value) for value in metrics.values())
     # Two clips, random weights: the cross-entropy of a coin in both directions, twice.
     assert 1 < metrics["contrast"] < 3
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 20e9
 
 
 def test_the_papers_preset_is_what_the_paper_says():
@@ -70,9 +92,7 @@ def test_the_papers_preset_is_what_the_paper_says():
 def test_the_tiny_preset_makes_a_step():
     config = override(PRESETS["tiny"], ["batch=8", "cut_and_paste.pair_group=2"])
     state = init_state(config, 10, mesh=one_device())
-    state, metrics = train_step(
-        state, random_batch(config), config=config, steps=10, mesh=one_device()
-    )
+    state, metrics = step(state, config)
     assert all(np.isfinite(value) for value in metrics.values())
 
 
