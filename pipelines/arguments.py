@@ -20,6 +20,8 @@ becomes one record or one reject with a reason code; both are counted in OUT/man
 is written last: a folder without it is not a complete snapshot. After an interruption, the same
 command goes on with the shards that are missing.
 
+Annotations, videos and OUT may be in buckets of Google Cloud Storage, gs://bucket/folder.
+
 Any option of Apache Beam may follow, for instance --runner FlinkRunner --flink_master ….
 
 examples:
@@ -31,6 +33,8 @@ examples:
       --out snapshots/howto100m
   svilm-pipelines build generic --annotations clips.tsv --columns video=clip end=length \\
       --time-unit ms --videos videos/ --out snapshots/mine
+  svilm-pipelines build webvid --annotations gs://mine/results_2M_train.csv \
+      --videos gs://mine/videos --out gs://mine/snapshots/webvid
 """
 
 _ESTIMATE_EPILOG = """\
@@ -251,6 +255,14 @@ def _clips(parser: argparse.ArgumentParser) -> None:
         default=120.0,
         metavar="SECONDS",
         help="a decoder that takes longer is ended and its clips are rejected (default: 120)",
+    )
+    parser.add_argument(
+        "--max-video-size",
+        type=size,
+        default=4e9,
+        metavar="SIZE",
+        help="reject larger videos of a bucket; others are fetched to a temporary file, one for "
+        "each worker at a time (default: 4GB)",
     )
     source_arguments.add(parser)
     filter_arguments.add(parser)

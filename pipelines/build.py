@@ -122,8 +122,7 @@ def write_manifest(
         shards=[outcome.entry for outcome in outcomes],
         plan=plan_file,
     )
-    contract.check_manifest(manifest)
-    snapshot.write_file(plan.out, contract.MANIFEST_NAME, snapshot.to_json(manifest))
+    snapshot.write_manifest(plan.out, manifest)
 
 
 def _account(what: str, rows: int, records: int, rejects: int) -> None:

@@ -36,6 +36,7 @@ REASONS = {
     "video_empty": "a file of no bytes",
     "video_not_a_file": "a folder, pipe or device in the video's place",
     "video_outside_root": "a link or path that leads out of the video folder",
+    "video_too_large": "larger than --max-video-size, so it was not fetched",
     "video_unreadable": "the file cannot be opened or read",
     "video_no_stream": "the file has no video stream",
     "video_undecodable": "ffmpeg cannot read the file or decode its frames",

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import os
 from collections.abc import Iterator
 
 from pipelines.wording import counted
@@ -10,6 +9,11 @@ from pipelines.wording import counted
 
 class CommandError(Exception):
     """A job that failed: one line that says what to do."""
+
+
+def unusable(error: OSError) -> str:
+    """A file, folder or object that cannot be read or written."""
+    return f"{error.filename}: {error.strerror}: see that it is there, may be used and has room"
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -35,7 +39,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from pipelines import records, snapshot, verify
+    from pipelines import records, snapshot, storage, verify
     from pipelines.card import page, strips, text
 
     with _told():
@@ -50,14 +54,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
                 data = strips.png(entries)
             else:
                 data = page.contact_sheet(manifest, entries).encode()
-            snapshot.write_file(*_folder_and_name(arguments.pictures), data)
+            snapshot.write_file(*storage.folder_and_name(arguments.pictures), data)
     for entry in entries:
         print("\n".join(text.lines(entry)))
     return 0
 
 
 def _describe(arguments: argparse.Namespace) -> int:
-    from pipelines import snapshot, verify
+    from pipelines import snapshot, storage, verify
     from pipelines.card import page
     from pipelines.progress import Progress
 
@@ -73,7 +77,7 @@ def _describe(arguments: argparse.Namespace) -> int:
             )
         finally:
             progress.close()
-        snapshot.write_file(*_folder_and_name(arguments.out), card.encode())
+        snapshot.write_file(*storage.folder_and_name(arguments.out), card.encode())
     print(f"describe: {arguments.snapshot} → {arguments.out}")
     return 0
 
@@ -152,12 +156,6 @@ def _export(arguments: argparse.Namespace) -> int:
 _FEW = 8  # records to show where none is named
 
 
-def _folder_and_name(path: str) -> tuple[str, str]:
-    """A file's folder and its name there."""
-    folder, name = os.path.split(os.path.abspath(path))
-    return folder, name
-
-
 COMMANDS = {
     "describe": _describe,
     "diff": _diff,
@@ -179,6 +177,4 @@ def _told() -> Iterator[None]:
     except (snapshot.SnapshotError, contract.ContractError, processes.WorkerDiedError) as error:
         raise CommandError(str(error)) from None
     except OSError as error:
-        raise CommandError(
-            f"{error.filename}: {error.strerror}: see that it is there, may be used and has room"
-        ) from None
+        raise CommandError(unusable(error)) from None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from google.protobuf.json_format import MessageToDict
 
-from pipelines import records
+from pipelines import records, storage
 from pipelines.records import Place
 from protos import contract, tfrecord
 from protos.v1.manifest_pb2 import Manifest, Reject
@@ -102,14 +102,14 @@ def _side(folder: str, manifest: Manifest) -> _Side:
     found: dict[str, tuple[Place, bytes]] = {}
     for shard in range(len(manifest.shards)):
         stem = contract.shard_name(shard, len(manifest.shards))
-        with open(os.path.join(folder, f"{stem}.tfrecord"), "rb") as file:
-            for number, entry in enumerate(records.index(folder, manifest, shard)):
-                file.seek(entry.offset + entry.length - tfrecord.FOOTER_BYTES)
-                checksum = file.read(tfrecord.FOOTER_BYTES)
-                found[entry.clip_id] = (
-                    Place(shard, number),
-                    entry.length.to_bytes(8) + checksum,
-                )
+        entries = records.index(folder, manifest, shard)
+        ends = [entry.offset + entry.length for entry in entries]
+        checksums = storage.read_ranges(
+            os.path.join(folder, f"{stem}.tfrecord"),
+            [(end - tfrecord.FOOTER_BYTES, end) for end in ends],
+        )
+        for number, (entry, checksum) in enumerate(zip(entries, checksums, strict=True)):
+            found[entry.clip_id] = Place(shard, number), entry.length.to_bytes(8) + checksum
     return _Side(
         folder,
         manifest,

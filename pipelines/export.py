@@ -13,9 +13,9 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
-from pipelines import processes, records, snapshot, verify
+from pipelines import processes, records, snapshot, storage, verify
 from pipelines.records import Place
 from protos import contract, tfrecord
 from protos.v1 import clip_pb2
@@ -107,8 +107,8 @@ def _each_shard(
 
 
 def _empty(out: str) -> None:
-    os.makedirs(out, exist_ok=True)
-    if names := os.listdir(out):
+    storage.make_folder(out)
+    if names := storage.names(out):
         raise snapshot.SnapshotError(f"--out {out!r} holds {min(names)!r}: choose an empty folder")
 
 
@@ -131,14 +131,15 @@ def _clips(job: _Job) -> tuple[str, Iterator[Clip]]:
 
 def _write_tar(job: _Job) -> None:
     stem, clips = _clips(job)
-    path = os.path.join(job.out, f"{stem}.tar")
-    with tarfile.open(f"{path}.unfinished", "x", format=tarfile.GNU_FORMAT) as tar:
+    with (
+        storage.NewFile(os.path.join(job.out, f"{stem}.tar")) as file,
+        tarfile.open(fileobj=cast(BinaryIO, file), mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
         for clip in clips:
             for name, data in _files(clip):
                 member = tarfile.TarInfo(name)  # no owner, and the same time in every run
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-    os.replace(f"{path}.unfinished", path)
 
 
 def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
@@ -166,12 +167,10 @@ def _labels(job: _Job) -> set[str]:
 
 def _write_examples(job: _Job) -> None:
     stem, clips = _clips(job)
-    path = os.path.join(job.out, f"{stem}.tfrecord")
-    with open(f"{path}.unfinished", "xb") as file:
+    with storage.NewFile(os.path.join(job.out, f"{stem}.tfrecord")) as file:
         for clip in clips:
             example = _example(clip, job.labels)
             file.write(tfrecord.frame(example.SerializeToString(deterministic=True)))
-    os.replace(f"{path}.unfinished", path)
 
 
 def _example(clip: Clip, labels: Mapping[str, int]) -> SequenceExample:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines import files
+from pipelines import storage
 from pipelines.clip_request import ClipRequest, reject
 from pipelines.sources import lines
 from protos.v1.manifest_pb2 import Filters, Reject
@@ -21,7 +21,7 @@ def read_ids(paths: Sequence[str]) -> frozenset[str]:
     """
     ids = set()
     for path in paths:
-        with files.open_input(path) as file:
+        with storage.open_to_read(path) as file:
             ids |= {lines.text(line).strip() for line in lines.lines(file)}
     return frozenset(ids)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pipelines import filter_arguments, source_arguments
 from pipelines.arguments import PROGRAM, UsageError, parsers
-from pipelines.commands import COMMANDS, CommandError
+from pipelines.commands import COMMANDS, CommandError, unusable
 from pipelines.wording import counted, in_bytes
 
 
@@ -88,7 +88,7 @@ def _build(
     if rest:
         _engine(arguments.workers, rest)  # before anything is read or written
 
-    from pipelines import ffmpeg, nouns, plan, snapshot
+    from pipelines import ffmpeg, nouns, plan, run_lock, snapshot
     from protos import contract
 
     try:
@@ -109,7 +109,7 @@ def _build(
                 f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
                 "fewer --frames or --jpeg-quality 85 take less"
             )
-        with snapshot.locked(planned.out):
+        with run_lock.held(planned.out):
             snapshot.clear_unfinished(planned.out, config.num_shards)
             print(
                 f"build: about {rows:,} rows to {config.num_shards:,} shards, "
@@ -126,6 +126,8 @@ def _build(
         contract.ContractError,
     ) as error:
         raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(unusable(error)) from None
     if not counts.records:
         raise CommandError(
             f"no row became a record ({counted(counts)}), so the snapshot is not complete: "
@@ -162,7 +164,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
     ) as error:
         raise CommandError(str(error)) from None
     except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}: free some room there") from None
+        raise CommandError(unusable(error)) from None
     for line in estimate.lines(rows, tried, arguments.workers, arguments.price):
         print(line)
     return 0
@@ -170,7 +172,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace):
     """The plan, and the number of rows that it is about."""
-    from pipelines import ffmpeg, filters, jpeg, nouns, plan, verify
+    from pipelines import ffmpeg, filters, jpeg, nouns, plan, storage, verify
     from protos import contract
     from protos.v1.manifest_pb2 import Filters, SourceOptions
 
@@ -186,10 +188,10 @@ def _plan(arguments: argparse.Namespace):
     )
     planned = plan.Plan(
         source=arguments.source,
-        annotations=tuple(os.path.abspath(path) for path in survey.paths),
+        annotations=tuple(storage.absolute(path) for path in survey.paths),
         annotation_files=survey.files,
-        videos=os.path.abspath(arguments.videos),
-        out=os.path.abspath(arguments.out),
+        videos=storage.absolute(arguments.videos),
+        out=storage.absolute(arguments.out),
         data_version=arguments.data_version,
         config=plan.build_config(
             arguments.frames,
@@ -204,7 +206,7 @@ def _plan(arguments: argparse.Namespace):
             arguments.max_past_end,
         ),
         excluded=excluded,
-        video_map=os.path.abspath(arguments.video_map) if arguments.video_map else "",
+        video_map=storage.absolute(arguments.video_map) if arguments.video_map else "",
         versions={
             "ffmpeg": ffmpeg.version(),
             "jpeg": jpeg.version(),
@@ -214,7 +216,8 @@ def _plan(arguments: argparse.Namespace):
         spacy_model=model,
         decode_seconds=arguments.decode_timeout,
         most_failures=arguments.max_failures,
-        previous=os.path.abspath(arguments.retry_rejects) if arguments.retry_rejects else "",
+        most_video_bytes=int(arguments.max_video_size),
+        previous=storage.absolute(arguments.retry_rejects) if arguments.retry_rejects else "",
     )
     if planned.previous:
         plan.check_previous(planned, verify.read_manifest(planned.previous))

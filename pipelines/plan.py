@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 
-from pipelines import files, filters, snapshot, video_lookup
+from pipelines import filters, snapshot, storage, video_lookup
 from pipelines.clip_request import ClipRequest, RowError
 from pipelines.sources import SOURCES, generic
 from pipelines.sources.cautions import cautions
@@ -63,6 +63,7 @@ class Plan:
     spacy_model: str
     decode_seconds: float
     most_failures: float = 1.0  # share of a shard's rows that may fail to decode
+    most_video_bytes: int = 4 << 30  # of a video that is fetched from a bucket
     previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
     excluded: frozenset[str] = frozenset()  # video ids
     video_map: str = ""  # file of video ids and paths, if any
@@ -101,7 +102,7 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
       PlanError: a file is not there, is empty, or is not of the source's form.
     """
     paths = tuple(file for path in paths for file in _expand(path))
-    names = [files.name(path) for path in paths]
+    names = [storage.name(path) for path in paths]
     if twice := {name for name, count in collections.Counter(names).items() if count > 1}:
         raise PlanError(
             f"two annotation files are named {min(twice)!r}: "
@@ -111,7 +112,7 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
     for name, path in zip(names, paths, strict=True):
         first, read_bytes = _first_rows(source, path, options)
         digest, size = hashlib.sha256(), 0
-        with files.open_input(path) as file:
+        with storage.open_to_read(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
                 size += len(block)
@@ -124,13 +125,13 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
 
 def read_rows(path: str, source: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
     """The rows of an annotation file, in order."""
-    with files.open_input(path) as file:
-        yield from SOURCES[source].read(file, files.name(path), options)
+    with storage.open_to_read(path) as file:
+        yield from SOURCES[source].read(file, storage.name(path), options)
 
 
 def _expand(path: str) -> list[str]:
     try:
-        found = files.expand(path)
+        found = storage.expand(path)
     except OSError as error:
         raise PlanError(_unreadable("--annotations", path, error)) from None
     if not found:
@@ -148,8 +149,8 @@ def _first_rows(
     """A file's first rows, and how many of its bytes were read for them."""
     form = SOURCES[source].FORM
     try:
-        with files.open_input(path) as file:
-            rows = SOURCES[source].read(file, files.name(path), options)
+        with storage.open_to_read(path) as file:
+            rows = SOURCES[source].read(file, storage.name(path), options)
             first = list(itertools.islice(rows, _ROWS_TRIED))
             read_bytes = file.tell()
     except OSError as error:
@@ -168,7 +169,7 @@ def _first_rows(
 def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
     """A file's rows: as a Parquet file states them, else as the first ones are to their bytes."""
     if path.endswith(".parquet"):
-        with files.open_input(path) as file:
+        with storage.open_to_read(path) as file:
             return generic.parquet_rows(file)
     if first < _ROWS_TRIED:
         return first
@@ -200,9 +201,8 @@ def check_videos(videos: str, map_path: str) -> None:
     except ValueError as error:
         raise PlanError(f"--videos {videos!r}: {error}") from None
     try:
-        with os.scandir(folder) as entries:
-            if next(entries, None) is None:
-                raise PlanError(f"--videos {folder!r} is an empty folder")
+        if storage.is_empty(folder):
+            raise PlanError(f"--videos {folder!r} is an empty folder")
     except OSError as error:
         raise PlanError(_unreadable("--videos", folder, error)) from None
     if not map_path:
@@ -226,7 +226,7 @@ def complete(plan: Plan) -> Manifest | None:
       PlanError: it holds a complete snapshot of something else, which is left alone.
     """
     path = os.path.join(plan.out, contract.MANIFEST_NAME)
-    if not os.path.lexists(path):
+    if not storage.exists(path):
         return None
     manifest = snapshot.read_json(path, Manifest)
     if manifest.data_version != plan.data_version:

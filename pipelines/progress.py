@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 
-from pipelines import snapshot
+from pipelines import snapshot, storage
 from protos import contract
 from protos.v1.manifest_pb2 import ShardSummary
 
 _LINE_EVERY_S = 10.0
 _BAR_EVERY_S = 0.5
+_LIST_EVERY_S = 5.0  # in a bucket, which asks a fee for a list
 _BAR = 24  # characters
 
 
@@ -59,8 +60,13 @@ def watching(folder: str, num_shards: int) -> Iterator[None]:
         names = {f"{contract.shard_name(shard, num_shards)}.json" for shard in range(num_shards)}
         records = rejects = done = 0
         began = time.monotonic()
-        while not ended.wait(_BAR_EVERY_S):
-            for name in sorted(names & set(os.listdir(folder))):
+        every_s = _LIST_EVERY_S if storage.in_bucket(folder) else _BAR_EVERY_S
+        while not ended.wait(every_s):
+            try:
+                there = names & set(storage.names(folder))
+            except OSError:  # whoever writes there will tell
+                continue
+            for name in sorted(there):
                 with contextlib.suppress(snapshot.SnapshotError):
                     summary = snapshot.read_json(os.path.join(folder, name), ShardSummary)
                     records += summary.records

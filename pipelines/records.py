@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import snapshot
+from pipelines import snapshot, storage
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
@@ -19,6 +19,8 @@ from protos.v1.manifest_pb2 import (
     Reject,
     ShardSummary,
 )
+
+_AT_ONCE = 16  # records to ask a bucket for
 
 
 class Place(NamedTuple):
@@ -83,12 +85,12 @@ def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[C
     for shard, group in itertools.groupby(places, key=lambda place: place.shard):
         entries = index(folder, manifest, shard)
         stem = contract.shard_name(shard, len(manifest.shards))
-        with open(os.path.join(folder, f"{stem}.tfrecord"), "rb") as file:
-            for place in group:
-                entry = entries[place.number]
+        path = os.path.join(folder, f"{stem}.tfrecord")
+        while some := [entries[place.number] for place in itertools.islice(group, _AT_ONCE)]:
+            ranges = [(entry.offset, entry.offset + entry.length) for entry in some]
+            for entry, framed in zip(some, storage.read_ranges(path, ranges), strict=True):
                 try:
-                    file.seek(entry.offset)
-                    yield Clip.FromString(tfrecord.unframe(file.read(entry.length)))
+                    yield Clip.FromString(tfrecord.unframe(framed))
                 except (tfrecord.CorruptRecordError, DecodeError) as error:
                     raise snapshot.SnapshotError(
                         f"{stem}.tfrecord: record {entry.clip_id!r} is damaged ({error}): "

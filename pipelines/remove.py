@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
-from pipelines import processes, records, snapshot
+from pipelines import processes, records, run_lock, snapshot
 from pipelines.clip_request import REMOVED, reject, row_order
 from pipelines.plan import shard_of
 from pipelines.records import Place
@@ -60,7 +60,7 @@ def remove(
     by_shard: dict[int, set[str]] = collections.defaultdict(set)
     for video_id in video_ids:
         by_shard[shard_of(video_id, num_shards)].add(video_id)
-    with snapshot.locked(out):
+    with run_lock.held(out):
         snapshot.clear_unfinished(out, num_shards)
         jobs = [
             _Job(folder, manifest, out, shard, frozenset(by_shard[shard]))
@@ -92,8 +92,7 @@ def remove(
             snapshot.read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary), video_ids
         )
         version.plan.CopyFrom(snapshot.write_file(out, contract.PLAN_NAME, snapshot.to_json(plan)))
-        contract.check_manifest(version)
-        snapshot.write_file(out, contract.MANIFEST_NAME, snapshot.to_json(version))
+        snapshot.write_manifest(out, version)
     return removed
 
 

@@ -146,18 +146,33 @@ def _clips(
     summary: ShardSummary,
 ) -> list[Clip]:
     """One video's records, in the order of `requests`; its rejects go into the summary."""
-    sha256 = video_file.sha256(found) if isinstance(found, video_file.Video) else found
-    if isinstance(sha256, video_file.Failure) or isinstance(found, video_file.Failure):
-        assert isinstance(sha256, video_file.Failure)
-        summary.rejects.extend(_reject("decode", *sha256, request) for request in requests)
+    if isinstance(found, video_file.Failure):
+        summary.rejects.extend(_reject("decode", *found, request) for request in requests)
         return []
-    summary.videos.append(
-        VideoFile(video_id=requests[0].video_id, bytes=found.bytes, sha256=sha256)
-    )
+    with video_file.fetched(found, plan.most_video_bytes) as here:
+        sha256 = video_file.sha256(here) if isinstance(here, video_file.Video) else here
+        if isinstance(sha256, video_file.Failure) or isinstance(here, video_file.Failure):
+            assert isinstance(sha256, video_file.Failure)
+            summary.rejects.extend(_reject("decode", *sha256, request) for request in requests)
+            return []
+        summary.videos.append(
+            VideoFile(video_id=requests[0].video_id, bytes=here.bytes, sha256=sha256)
+        )
+        return _decoded(here.path, requests, chunks, plan, summary)
+
+
+def _decoded(
+    path: str,
+    requests: list[ClipRequest],
+    chunks: dict[str, list[NounChunk]],
+    plan: Plan,
+    summary: ShardSummary,
+) -> list[Clip]:
+    """The records of a video file of this machine."""
     least = plan.config.filters.min_motion
     clips: dict[int, Clip] = {}
     decoded = video.decode(
-        found.path,
+        path,
         [(request.start_us, request.end_us) for request in requests],
         least_us=[_least_us(request, plan) for request in requests],
         frames=plan.config.frames_per_clip,

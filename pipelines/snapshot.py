@@ -1,28 +1,23 @@
-"""A snapshot's files: written whole or not at all, and read back.
-
-A file gets its name only when all of it is on disk: write beside it, fsync, rename.
-"""
+"""A snapshot's files: written whole or not at all, and read back."""
 
 import collections
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import uuid
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
+from pipelines import storage
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
     AnnotationFile,
     Counts,
     FileEntry,
+    Manifest,
     PlanSummary,
     RecordEntry,
     ShardIndex,
@@ -30,7 +25,6 @@ from protos.v1.manifest_pb2 import (
 )
 
 LOCK_NAME = "build.lock"
-_UNFINISHED = ".unfinished"
 
 M = TypeVar("M", bound=Message)
 
@@ -56,7 +50,7 @@ def read_json(path: str, kind: type[M]) -> M:
       SnapshotError: the file is not there or is damaged.
     """
     try:
-        fields = json.loads(Path(path).read_bytes())
+        fields = json.loads(storage.read(path))
         if not isinstance(fields, dict):
             raise ValueError("it is no JSON object")
         return json_format.ParseDict(fields, kind(), ignore_unknown_fields=True)
@@ -69,71 +63,44 @@ def read_json(path: str, kind: type[M]) -> M:
 
 def write_file(folder: str, name: str, data: bytes) -> FileEntry:
     """Writes a whole file."""
-    with _Unfinished(folder, name) as file:
+    with storage.NewFile(os.path.join(folder, name)) as file:
         file.write(data)
-    return file.entry()
+    return FileEntry(name=name, bytes=file.bytes, sha256=file.sha256)
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Completes a snapshot.
+
+    Raises:
+      SnapshotError: another build has done so meanwhile.
+      ContractError: the manifest is not valid.
+    """
+    contract.check_manifest(manifest)
+    path = os.path.join(folder, contract.MANIFEST_NAME)
+    try:
+        storage.write_new(path, to_json(manifest))
+    except FileExistsError:
+        raise SnapshotError(
+            f"another build has completed {folder!r} meanwhile: choose another --out"
+        ) from None
 
 
 def adopt(source: str, entry: FileEntry, folder: str) -> None:
-    """Gives a new version a file of an older one: linked where the file system lets it, or copied.
+    """Gives a new version a file of an older one: linked or copied by the store, if it can.
 
     Raises:
       SnapshotError: the file is not what its entry says.
     """
     if os.path.basename(entry.name) != entry.name:
         raise SnapshotError(f"{source}: its manifest names {entry.name!r}, which lies elsewhere")
-    old = os.path.join(source, entry.name)
-    with contextlib.suppress(OSError):
-        os.link(old, os.path.join(folder, entry.name))
+    old, new = os.path.join(source, entry.name), os.path.join(folder, entry.name)
+    if storage.duplicate(old, new):
         return
-    with open(old, "rb") as file, _Unfinished(folder, entry.name) as copy:
+    with storage.open_to_read(old) as file, storage.NewFile(new) as copy:
         while block := file.read(1 << 20):
             copy.write(block)
-        if copy.entry() != entry:
+        if (copy.bytes, copy.sha256) != (entry.bytes, entry.sha256):
             raise SnapshotError(f"{old} is damaged: `svilm-pipelines verify` lists all that is")
-
-
-class _Unfinished:
-    """A file that gets its name at the end of its `with` block, or vanishes on an error."""
-
-    def __init__(self, folder: str, name: str) -> None:
-        self._folder, self._name = folder, name
-        # Two runs of one work item must not write into one file.
-        self._temporary = os.path.join(folder, f"{name}.{uuid.uuid4().hex}{_UNFINISHED}")
-        self._digest, self.bytes = hashlib.sha256(), 0
-
-    def __enter__(self):
-        self._file = open(self._temporary, "xb")
-        return self
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-        self.bytes += len(data)
-
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            self._file.close()
-            if kind is None:
-                os.replace(self._temporary, os.path.join(self._folder, self._name))
-                _sync_folder(self._folder)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._temporary)
-
-    def entry(self) -> FileEntry:
-        return FileEntry(name=self._name, bytes=self.bytes, sha256=self._digest.hexdigest())
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ShardWriter:
@@ -145,7 +112,7 @@ class ShardWriter:
 
     def __init__(self, folder: str, stem: str) -> None:
         self._folder, self._stem = folder, stem
-        self._file = _Unfinished(folder, f"{stem}.tfrecord")
+        self._file = storage.NewFile(os.path.join(folder, f"{stem}.tfrecord"))
         self._index = ShardIndex()
 
     def __enter__(self):
@@ -170,7 +137,9 @@ class ShardWriter:
     def __exit__(self, kind, error, trace) -> None:
         self._file.__exit__(kind, error, trace)
         if kind is None:
-            self.data = self._file.entry()
+            self.data = FileEntry(
+                name=f"{self._stem}.tfrecord", bytes=self._file.bytes, sha256=self._file.sha256
+            )
             index = self._index.SerializeToString(deterministic=True)
             self.index = write_file(self._folder, f"{self._stem}.index", index)
             self.records = len(self._index.records)
@@ -183,7 +152,7 @@ def read_index(path: str) -> ShardIndex:
       SnapshotError: it is not there or is damaged.
     """
     try:
-        return ShardIndex.FromString(Path(path).read_bytes())
+        return ShardIndex.FromString(storage.read(path))
     except OSError as error:
         raise SnapshotError(f"{path}: {error.strerror}") from None
     except DecodeError:
@@ -194,11 +163,10 @@ def fault(folder: str, entry: FileEntry) -> str | None:
     """What is wrong with a file of the snapshot: not there, another size, another checksum."""
     path = os.path.join(folder, entry.name)
     try:
-        size = os.stat(path).st_size
+        size = storage.size(path)
         if size != entry.bytes:
             return f"{entry.name}: {size} bytes where there should be {entry.bytes}"
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = storage.sha256(path)
     except OSError as error:
         return f"{entry.name}: {error.strerror}"
     if sha256 != entry.sha256:
@@ -235,41 +203,6 @@ def counts(folder: str, num_shards: int) -> Counts:
     return Counts(rows=plan.rows, records=records, rejects=rejects)
 
 
-@contextlib.contextmanager
-def locked(folder: str) -> Iterator[None]:
-    """Makes the folder if need be and keeps other builds out of it.
-
-    The kernel lets go of the lock when a process ends, however it ends.
-
-    Raises:
-      SnapshotError: another build holds it, or the folder cannot be written.
-    """
-    path = os.path.join(folder, LOCK_NAME)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SnapshotError(
-            f"cannot write to --out {folder!r} ({error.strerror}): name a folder that can be "
-            "written and has room"
-        ) from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SnapshotError(
-                f"another build writes to {folder!r} (it holds {LOCK_NAME}): "
-                "wait for it, or choose another --out"
-            ) from None
-        try:
-            yield
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
-    finally:
-        os.close(descriptor)
-
-
 def clear_unfinished(folder: str, num_shards: int) -> None:
     """Removes what an earlier, killed build left half written; keeps its finished shards.
 
@@ -279,8 +212,8 @@ def clear_unfinished(folder: str, num_shards: int) -> None:
     stems = {contract.shard_name(shard, num_shards) for shard in range(num_shards)}
     ours = {LOCK_NAME, contract.PLAN_NAME}
     ours |= {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
-    names = sorted(os.listdir(folder))
-    unfinished = [name for name in names if name.endswith(_UNFINISHED)]
+    names = storage.names(folder)
+    unfinished = [name for name in names if name.endswith(storage.UNFINISHED)]
     foreign = [name for name in names if name not in ours and name not in unfinished]
     if foreign:
         raise SnapshotError(
@@ -288,4 +221,4 @@ def clear_unfinished(folder: str, num_shards: int) -> None:
             f"{num_shards} shards: choose an empty folder"
         )
     for name in unfinished:
-        os.remove(os.path.join(folder, name))
+        storage.remove(os.path.join(folder, name))

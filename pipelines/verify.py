@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import jpeg, processes, snapshot
+from pipelines import jpeg, processes, snapshot, storage
 from pipelines.plan import shard_of
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
@@ -29,12 +29,14 @@ def read_manifest(folder: str) -> Manifest:
       ContractError: the snapshot has another major version, or its counts do not add up.
     """
     path = os.path.join(folder, contract.MANIFEST_NAME)
-    if not os.path.isdir(folder):
+    try:
+        names = storage.names(folder)
+    except (FileNotFoundError, NotADirectoryError):
         raise snapshot.SnapshotError(
             f"{folder!r} is no folder: name one that `svilm-pipelines build` wrote"
-        )
-    if not os.path.exists(path):
-        if any(name.startswith("shard-") for name in os.listdir(folder)):
+        ) from None
+    if contract.MANIFEST_NAME not in names:
+        if any(name.startswith("shard-") for name in names):
             raise snapshot.SnapshotError(
                 f"the snapshot in {folder!r} is not complete (no {contract.MANIFEST_NAME}): "
                 "run the same build again, it goes on where it ended"
@@ -92,7 +94,7 @@ def faults(
     for shard in range(shards):
         stem = contract.shard_name(shard, shards)
         known |= {f"{stem}.{suffix}" for suffix in ("tfrecord", "index", "json")}
-    for name in sorted(set(os.listdir(folder)) - known):
+    for name in sorted(set(storage.names(folder)) - known):
         lines.append(f"{name}: not a file of this snapshot")
     return lines
 
@@ -179,7 +181,7 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
             f"{entry.records} in the manifest"
         )
     offset, last_id = 0, ""
-    with open(os.path.join(job.folder, f"{stem}.tfrecord"), "rb") as file:
+    with storage.open_to_read(os.path.join(job.folder, f"{stem}.tfrecord")) as file:
         for place in index:
             if place.offset != offset:
                 yield f"{stem}.index: {place.clip_id!r} at {place.offset}, should be {offset}"

@@ -1,10 +1,15 @@
 """A video's file: a regular one, in the folder of the videos and never outside it."""
 
+import contextlib
 import hashlib
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from pipelines import storage
 
 _END_BYTES = 1 << 16
 
@@ -24,7 +29,13 @@ class Failure(NamedTuple):
 
 
 def at(root: str, path: str) -> Video | Failure:
-    """The file at `path` in the folder `root`; a link is followed, but not out of the folder."""
+    """The file at `path` in the folder `root`; a link is followed, but not out of the folder.
+
+    Raises:
+      OSError: `root` is in a bucket that cannot be used.
+    """
+    if storage.in_bucket(root):
+        return _in_bucket(root, path)
     name = os.path.basename(os.path.normpath(path))[:100]
     if not os.path.lexists(os.path.join(root, path)):
         return Failure("video_missing", f"no {name!r}")
@@ -44,6 +55,19 @@ def at(root: str, path: str) -> Video | Failure:
     return Video(path, status.st_size)
 
 
+def _in_bucket(root: str, path: str) -> Video | Failure:
+    name = storage.name(path)[:100]
+    root = root.rstrip("/") + "/"
+    whole = path if storage.in_bucket(path) else root + path
+    if not whole.startswith(root) or ".." in whole.split("/"):
+        return Failure("video_outside_root", f"{name} leads out of the video folder")
+    try:
+        size = storage.size(whole)
+    except FileNotFoundError:
+        return Failure("video_missing", f"no {name!r}")
+    return Video(whole, size) if size else Failure("video_empty", f"{name} has no bytes")
+
+
 def identity(video: Video) -> str:
     """What tells a file from another without reading all of it: its size, beginning and end.
 
@@ -51,14 +75,38 @@ def identity(video: Video) -> str:
     was edited does not; a modification time would show that, but also every copy.
     """
     digest = hashlib.sha256(str(video.bytes).encode())
+    first = (0, min(_END_BYTES, video.bytes))
+    last = (max(0, video.bytes - _END_BYTES), video.bytes)
     try:
-        with open(video.path, "rb") as file:
-            digest.update(file.read(_END_BYTES))
-            file.seek(max(0, video.bytes - _END_BYTES))
-            digest.update(file.read(_END_BYTES))
+        for part in storage.read_ranges(video.path, [first, last]):
+            digest.update(part)
     except OSError as error:
         return error.strerror or "unreadable"  # which decoding will tell
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def fetched(video: Video, most_bytes: int) -> Iterator[Video | Failure]:
+    """The video as a file of this machine: a bucket's is fetched, and removed afterwards.
+
+    Raises:
+      OSError: the bucket cannot be used, or there is no room.
+    """
+    if not storage.in_bucket(video.path):
+        yield video
+        return
+    name = storage.name(video.path)
+    with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
+        path = os.path.join(folder, name)
+        try:
+            size = storage.fetch(video.path, path, most_bytes)
+        except FileNotFoundError:
+            yield Failure("video_missing", f"no {name!r} any more")
+            return
+        if size > most_bytes:
+            yield Failure("video_too_large", f"{size} bytes, and {most_bytes} may be fetched")
+        else:
+            yield Video(path, size)
 
 
 def sha256(video: Video) -> str | Failure:

@@ -6,7 +6,7 @@ Ids and paths come from others; what lies outside the root folder is never opene
 import os
 import re
 
-from pipelines import files, video_file
+from pipelines import storage, video_file
 from pipelines.clip_request import RowError
 from pipelines.sources import lines
 from pipelines.video_file import Failure, Video
@@ -43,7 +43,7 @@ def read_map(path: str) -> dict[str, set[str]]:
       RowError: a row is not of that form, or there is none.
     """
     paths: dict[str, set[str]] = {}
-    with files.open_input(path) as file:
+    with storage.open_to_read(path) as file:
         for number, (_, row) in enumerate(lines.table(file), 1):
             try:
                 video_id = lines.column(row, "video_id").strip()
@@ -77,9 +77,9 @@ class VideoLookup:
 
     def _by_template(self, video_id: str) -> Video | Failure:
         for extension in EXTENSIONS:
-            path = self._path(video_id, extension)
-            if os.path.lexists(os.path.join(self._root, path)):
-                return video_file.at(self._root, path)
+            found = video_file.at(self._root, self._path(video_id, extension))
+            if isinstance(found, Video) or found.reason != "video_missing":
+                return found
         tried = self._path(video_id, f"{{{','.join(EXTENSIONS)}}}")
         return Failure("video_missing", f"no {tried}")
 

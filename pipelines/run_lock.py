@@ -1,0 +1,154 @@
+"""Keeps a second run out of a folder: the kernel's lock on a disk, a lease in a bucket.
+
+The kernel lets go of its lock when a process ends, however it ends. A bucket has no such thing: its
+lock is an object that only one run can create, and which that run writes anew every few seconds.
+Who finds it there waits for that to happen; if it does not, the run has died, and who finds it
+takes it over, on condition that nobody was faster. No clocks are compared.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from pipelines import bucket, storage
+from pipelines.snapshot import LOCK_NAME, SnapshotError
+
+RENEW_S = 5.0
+EXPIRE_S = 30.0  # a run that could not renew its lease for so long has lost it
+
+
+@contextlib.contextmanager
+def held(folder: str) -> Iterator[None]:
+    """Makes the folder if need be and keeps other runs out of it.
+
+    Raises:
+      SnapshotError: another run holds it, or the folder cannot be written.
+    """
+    if storage.in_bucket(folder):
+        with _leased(folder):
+            yield
+    else:
+        with _locked(folder):
+            yield
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    path = os.path.join(folder, LOCK_NAME)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _in_use(folder) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _leased(folder: str) -> Iterator[None]:
+    lease = _Lease(folder)
+    ended = threading.Event()
+    renewing = threading.Thread(target=lease.keep, args=(ended,), daemon=True)
+    renewing.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if lease.lost:
+            raise SnapshotError(
+                f"another build took {folder!r} over, as this one could not renew {LOCK_NAME} for "
+                f"{EXPIRE_S:g} s: leave it to that one"
+            ) from None
+        raise
+    finally:
+        ended.set()
+        renewing.join()
+        lease.give_back()
+
+
+class _Lease:
+    """The lock in a bucket's folder."""
+
+    def __init__(self, folder: str) -> None:
+        """Takes it.
+
+        Raises:
+          SnapshotError: another run holds it, or the folder cannot be written.
+        """
+        self._path = f"{folder}/{LOCK_NAME}"
+        self._text = json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()
+        self.lost = False
+        try:
+            try:
+                self._generation = bucket.write(self._path, self._text, generation="0")
+            except FileExistsError:
+                self._generation = bucket.write(self._path, self._text, self._dead(folder))
+        except FileExistsError:
+            raise _in_use(folder) from None
+        except OSError as error:
+            raise _cannot_write(folder, error) from None
+
+    def _dead(self, folder: str) -> str:
+        """The generation of a lock whose run has died; "0" if it ends meanwhile."""
+        print(
+            f"waiting {EXPIRE_S:g} s to see whether the build that holds {self._path} goes on",
+            file=sys.stderr,
+            flush=True,
+        )
+        try:
+            found = bucket.stat(self._path).generation
+            until = time.monotonic() + EXPIRE_S
+            while time.monotonic() < until:
+                time.sleep(RENEW_S / 2)
+                if bucket.stat(self._path).generation != found:
+                    raise _in_use(folder)
+        except FileNotFoundError:
+            return "0"
+        return found
+
+    def keep(self, ended: threading.Event) -> None:
+        """Renews the lease until the run has ended; interrupts the run if it is lost."""
+        while not ended.wait(RENEW_S):
+            try:
+                self._generation = bucket.write(self._path, self._text, self._generation)
+            except FileExistsError:
+                self.lost = True
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            except OSError:  # in time it may be reached again
+                continue
+
+    def give_back(self) -> None:
+        if not self.lost:
+            with contextlib.suppress(OSError):  # it is another's by now, or expires
+                bucket.delete(self._path, self._generation)
+
+
+def _in_use(folder: str) -> SnapshotError:
+    return SnapshotError(
+        f"another build writes to {folder!r} (it holds {LOCK_NAME}): "
+        "wait for it, or choose another --out"
+    )
+
+
+def _cannot_write(folder: str, error: OSError) -> SnapshotError:
+    return SnapshotError(
+        f"cannot write to --out {folder!r} ({error.strerror}): name a folder that can be "
+        "written and has room"
+    )
