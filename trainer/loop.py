@@ -72,8 +72,9 @@ def pretrain(
     try:
         mesh = make_mesh(config)
         steps = order.total_steps(len(clips), config.batch, config.epochs, config.max_steps)
+        identity = start.identity()  # by all: to read a run's checkpoint they wait for each other
         if processes.is_first():
-            run_folder.start_or_continue(run, config, clips, known, start.identity())
+            run_folder.start_or_continue(run, config, clips, known, identity)
         processes.wait_for_all("the run's folder is there")
         config, tokeniser = run_folder.read(run)
     except ValueError as error:

@@ -137,7 +137,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}: see that it may be used and has room"
     return " ".join(str(error).split())
 
 
@@ -227,8 +227,10 @@ def add_pretrain(commands: Any) -> None:
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
-    from trainer.configs.overrides import OverrideError, override
+    from trainer.configs.overrides import OverrideError, override, overruled
 
+    if wrong := _wrong_processes(arguments.coordinator, arguments.processes, arguments.process):
+        raise CommandError(wrong, 2)
     settings = list(arguments.settings)
     if arguments.max_steps is not None:
         settings.append(f"max_steps={arguments.max_steps}")
@@ -243,19 +245,31 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if arguments.coordinator == "auto":
         processes.join(None, None, None)
     elif arguments.coordinator:
-        if arguments.processes is None or arguments.process is None:
-            raise CommandError("--coordinator wants --processes and --process, or auto", 2)
         processes.join(arguments.coordinator, arguments.processes, arguments.process)
 
+    start = Start(arguments.video_weights, arguments.text_weights, arguments.start_from)
+    if lost := overruled(settings, config, start.configure(config)):
+        raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)
     stopped_by = loop.pretrain(
-        config,
-        arguments.snapshot,
-        arguments.out,
-        arguments.vocabulary,
-        Start(arguments.video_weights, arguments.text_weights, arguments.start_from),
+        config, arguments.snapshot, arguments.out, arguments.vocabulary, start
     )
     if stopped_by is not None:
         print(f"pretrain: stopped; the same command continues {arguments.out}", file=sys.stderr)
         return 128 + stopped_by
     print(f"pretrain: {arguments.out} is trained to its end")
     return 0
+
+
+def _wrong_processes(coordinator: str | None, count: int | None, number: int | None) -> str:
+    """What is wrong with the options of several processes; empty if nothing is."""
+    if coordinator in (None, "auto"):
+        if count is None and number is None:
+            return ""
+        if coordinator is None:  # each would train alone, into one folder
+            return "--processes and --process want --coordinator HOST:PORT, where they meet"
+        return "--coordinator auto finds --processes and --process by itself: leave them out"
+    if count is None or number is None:
+        return "--coordinator HOST:PORT wants --processes and --process"
+    if number >= count:
+        return f"--process {number} of --processes {count}: they are numbered 0 … {count - 1}"
+    return ""

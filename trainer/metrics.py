@@ -14,8 +14,7 @@ from typing import Any
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-_BAR = 24  # characters
-_BAR_EVERY_S = 0.2
+from trainer.progress import Bar
 
 
 class Metrics:
@@ -30,7 +29,7 @@ class Metrics:
         # The events' writer imports TensorFlow by itself, but not with these settings.
         import trainer.data.cpu_tensorflow  # noqa: F401
 
-        self._start, self._steps = start, steps
+        self._steps = steps
         path = run / "metrics.jsonl"
         self._seconds_before = _cut(path, start)
         self._lines = path.open("a")
@@ -39,9 +38,8 @@ class Metrics:
         self._events.add_event(
             event_pb2.Event(step=start + 1, wall_time=time.time(), session_log=restarted)
         )
-        self._terminal = sys.stderr.isatty()
+        self._bar = Bar("pretrain", "steps", done=start, in_logs=False)
         self._began = time.monotonic()
-        self._shown = 0.0
 
     def __enter__(self) -> "Metrics":
         return self
@@ -52,24 +50,13 @@ class Metrics:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._clear()
+        self._bar.clear()
         self._lines.close()
         self._events.close()
 
     def progress(self, step: int) -> None:
         """Moves the bar, if there is a terminal."""
-        now = time.monotonic()
-        if not self._terminal or now - self._shown < _BAR_EVERY_S:
-            return
-        self._shown = now
-        filled = _BAR * step // self._steps
-        bar = "█" * filled + "·" * (_BAR - filled)
-        left = round((now - self._began) / max(step - self._start, 1) * (self._steps - step))
-        sys.stderr.write(
-            f"\r\x1b[2Kpretrain {bar} {step:,}/{self._steps:,} steps, "
-            f"{left // 60}:{left % 60:02d} left"
-        )
-        sys.stderr.flush()
+        self._bar.show(step, self._steps)
 
     def write(self, step: int, values: dict[str, int | float]) -> None:
         """Records the metrics of one step.
@@ -94,13 +81,9 @@ class Metrics:
                 ),
             )
         )
-        self._clear()
+        self._bar.clear()
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"step {step:,}/{self._steps:,}  {shown}", file=sys.stderr, flush=True)
-
-    def _clear(self) -> None:
-        if self._terminal:
-            sys.stderr.write("\r\x1b[2K")
 
 
 def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:

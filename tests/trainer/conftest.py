@@ -164,6 +164,35 @@ def small_config():
     )
 
 
+@pytest.fixture(scope="session")
+def noisy_config():
+    """All that is random in training is on; 24 clips are 6 batches an epoch, 18 steps."""
+    return Config(
+        video=VideoConfig(
+            frames=4,
+            resolution=16,
+            patch=8,
+            width=16,
+            layers=1,
+            heads=2,
+            mlp_width=32,
+            group_tokens=4,
+            grouping_after=(1,),
+        ),
+        text=TextConfig(
+            vocabulary=200, tokens=12, positions=12, width=16, layers=1, heads=2, mlp_width=32
+        ),
+        joint_width=16,
+        input=InputConfig(short_side=18, scale=(1.0, 1.3)),
+        cut_and_paste=CutAndPasteConfig(pair_group=2),
+        batch=4,
+        epochs=3,
+        seed=5,
+        log_every=1,
+        checkpoint_every=4,
+    )
+
+
 @pytest.fixture
 def tokeniser():
     texts = [f"Look: {colour} {kind}" for colour in COLOURS for kind in KINDS]

@@ -9,37 +9,10 @@ import jax
 import pytest
 
 from trainer import checkpoint, loop, metrics, run_folder
-from trainer.configs.config import Config, CutAndPasteConfig, InputConfig, TextConfig, VideoConfig
 from trainer.configs.overrides import override
 from trainer.data.snapshot import SnapshotError
 from trainer.loop import TrainingError
 from trainer.run_folder import RunError
-
-# 24 clips, 6 batches of 4 an epoch, 18 steps. All that is random in training is on.
-CONFIG = Config(
-    video=VideoConfig(
-        frames=4,
-        resolution=16,
-        patch=8,
-        width=16,
-        layers=1,
-        heads=2,
-        mlp_width=32,
-        group_tokens=4,
-        grouping_after=(1,),
-    ),
-    text=TextConfig(
-        vocabulary=200, tokens=12, positions=12, width=16, layers=1, heads=2, mlp_width=32
-    ),
-    joint_width=16,
-    input=InputConfig(short_side=18, scale=(1.0, 1.3)),
-    cut_and_paste=CutAndPasteConfig(pair_group=2),
-    batch=4,
-    epochs=3,
-    seed=5,
-    log_every=1,
-    checkpoint_every=4,
-)
 
 # A run in a process of its own, as the command line makes it.
 TRAIN = """
@@ -59,10 +32,10 @@ def snapshot(tmp_path_factory, write_snapshot_at):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, snapshot):
+def undisturbed(noisy_config, tmp_path_factory, snapshot):
     """A run from start to end. Tests leave it as it is."""
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
-    assert loop.pretrain(CONFIG, snapshot, run) is None
+    assert loop.pretrain(noisy_config, snapshot, run) is None
     return run
 
 
@@ -85,7 +58,9 @@ def assert_same_parameters(a, b):
     assert all((x == y).all() for x, y in leaves)
 
 
-def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, undisturbed, tmp_path):
+def test_a_run_killed_at_any_step_continues_to_the_same_bits(
+    noisy_config, snapshot, undisturbed, tmp_path
+):
     expected = measured(undisturbed)
     assert [record["step"] for record in expected] == list(range(1, 19))
     assert [record["epoch"] for record in expected[::6]] == [0, 1, 2]
@@ -93,7 +68,8 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, undisturb
     run = tmp_path / "killed"
     saved = run / "checkpoints" / "4"
     child = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, run], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", TRAIN, noisy_config.to_json(), snapshot, run],
+        stderr=subprocess.DEVNULL,
     )
     try:
         wait_for(lambda: child.poll() is not None or saved.exists())
@@ -104,7 +80,7 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, undisturb
     lost = metrics.read(run)
     assert len(lost) < 18
 
-    assert loop.pretrain(CONFIG, snapshot, run) is None
+    assert loop.pretrain(noisy_config, snapshot, run) is None
     assert measured(run) == expected
     assert_same_parameters(run, undisturbed)
     # It did continue: what came before the checkpoint was not measured again.
@@ -112,9 +88,11 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(snapshot, undisturb
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_a_checkpoint_where_none_was_due(snapshot, tmp_path, number, capfd):
+def test_a_signal_saves_a_checkpoint_where_none_was_due(
+    noisy_config, snapshot, tmp_path, number, capfd
+):
     config = override(
-        CONFIG, ["checkpoint_every=100000", "epochs=1000", "max_steps=5000", "log_every=5"]
+        noisy_config, ["checkpoint_every=100000", "epochs=1000", "max_steps=5000", "log_every=5"]
     )
     run = tmp_path / "run"
     before = signal.getsignal(number)
@@ -136,20 +114,20 @@ def test_a_signal_saves_a_checkpoint_where_none_was_due(snapshot, tmp_path, numb
     assert steps == [1, *range(5, step + 1, 5)]
 
 
-def test_a_finished_run_is_left_alone(snapshot, undisturbed):
+def test_a_finished_run_is_left_alone(noisy_config, snapshot, undisturbed):
     def files():
         return {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
 
     before = files()
-    assert loop.pretrain(CONFIG, snapshot, undisturbed) is None
+    assert loop.pretrain(noisy_config, snapshot, undisturbed) is None
     assert files() == before
 
 
-def test_a_run_keeps_what_it_was_started_with(undisturbed):
+def test_a_run_keeps_what_it_was_started_with(noisy_config, undisturbed):
     started, tokeniser = run_folder.read(undisturbed)
     # The vocabulary's limit became its size.
-    assert 20 < len(tokeniser.pieces) < CONFIG.text.vocabulary
-    assert started == override(CONFIG, [f"text.vocabulary={len(tokeniser.pieces)}"])
+    assert 20 < len(tokeniser.pieces) < noisy_config.text.vocabulary
+    assert started == override(noisy_config, [f"text.vocabulary={len(tokeniser.pieces)}"])
     assert checkpoint.load(undisturbed).step == 18
     record = metrics.read(undisturbed)[-1]
     assert record.keys() >= {
@@ -170,37 +148,41 @@ def test_a_run_keeps_what_it_was_started_with(undisturbed):
         ),
     ],
 )
-def test_a_run_is_not_continued_with_other_settings(snapshot, undisturbed, settings, message):
+def test_a_run_is_not_continued_with_other_settings(
+    noisy_config, snapshot, undisturbed, settings, message
+):
     with pytest.raises(RunError, match=f"another configuration: {message}.*--out"):
-        loop.pretrain(override(CONFIG, settings), snapshot, undisturbed)
+        loop.pretrain(override(noisy_config, settings), snapshot, undisturbed)
 
 
-def test_a_run_is_not_continued_on_other_data(snapshot, undisturbed, write_snapshot, tmp_path):
+def test_a_run_is_not_continued_on_other_data(
+    noisy_config, snapshot, undisturbed, write_snapshot, tmp_path
+):
     other = write_snapshot("other", clips=23, frames=4, height=18, width=18).folder
     with pytest.raises(RunError, match=r"snapshot.records was 24, now 23"):
-        loop.pretrain(CONFIG, other, undisturbed)
+        loop.pretrain(noisy_config, other, undisturbed)
     (tmp_path / "vocab.txt").write_bytes((undisturbed / "vocab.txt").read_bytes() + b"more\n")
     with pytest.raises(RunError, match="another vocabulary"):
-        loop.pretrain(CONFIG, snapshot, undisturbed, tmp_path / "vocab.txt")
+        loop.pretrain(noisy_config, snapshot, undisturbed, tmp_path / "vocab.txt")
 
 
-def test_a_given_vocabulary_is_used(snapshot, undisturbed, tmp_path):
+def test_a_given_vocabulary_is_used(noisy_config, snapshot, undisturbed, tmp_path):
     first, second, *rest = (undisturbed / "vocab.txt").read_text().splitlines()
     pieces = (*rest, second, first)
     (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
-    loop.pretrain(CONFIG, snapshot, tmp_path / "run", tmp_path / "vocab.txt")
+    loop.pretrain(noisy_config, snapshot, tmp_path / "run", tmp_path / "vocab.txt")
     assert run_folder.read(tmp_path / "run")[1].pieces == pieces
 
 
 def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
-    snapshot, undisturbed, tmp_path
+    noisy_config, snapshot, undisturbed, tmp_path
 ):
     run = tmp_path / "run"
     # The first step's learning rate is 0, the second one's is not.
-    wild = override(CONFIG, ["optimiser.learning_rate=1e38", "optimiser.clip_norm=1e38"])
+    wild = override(noisy_config, ["optimiser.learning_rate=1e38", "optimiser.clip_norm=1e38"])
     with pytest.raises(TrainingError, match=r"the loss is \w+ at step [34] \(no checkpoint"):
         loop.pretrain(wild, snapshot, run)
-    assert loop.pretrain(CONFIG, snapshot, run) is None
+    assert loop.pretrain(noisy_config, snapshot, run) is None
     assert measured(run) == measured(undisturbed)
 
 
@@ -213,7 +195,9 @@ def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
         (["input.short_side=8"], TrainingError, "nothing is left to crop"),
     ],
 )
-def test_what_does_not_fit_the_snapshot_leaves_no_run(snapshot, tmp_path, settings, error, message):
+def test_what_does_not_fit_the_snapshot_leaves_no_run(
+    noisy_config, snapshot, tmp_path, settings, error, message
+):
     with pytest.raises(error, match=message):
-        loop.pretrain(override(CONFIG, settings), snapshot, tmp_path / "run")
+        loop.pretrain(override(noisy_config, settings), snapshot, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,3 +1,4 @@
+import pathlib
 import subprocess
 import sys
 
@@ -5,6 +6,8 @@ import pytest
 
 from trainer import checkpoint
 from trainer.main import main
+
+PARITY = pathlib.Path(__file__).parents[1] / "data" / "parity"
 
 # `tiny`, much smaller.
 TOY = [
@@ -29,6 +32,7 @@ TOY = [
             "input.short_side=16",
             "joint_width=16",
             "batch=8",
+            "optimiser.name=adamw",  # compiles sooner
         )
     ),
     "--max-steps=3",
@@ -65,6 +69,17 @@ def test_pretrain_makes_a_run_and_continues_it(write_snapshot, tmp_path, capsys)
         (["--set=batch"], "--set: setting 'batch' is not of the form field=value"),
         (["--set=video.widht=1"], "--set: video has no field 'widht'; it has frames, "),
         (["--max-steps=0"], "argument --max-steps: '0' is not a whole number of 1 or more"),
+        (["--processes=2", "--process=0"], "want --coordinator HOST:PORT"),
+        (["--coordinator=auto", "--process=0"], "leave them out"),
+        (["--coordinator=a:1", "--processes=2"], "wants --processes and --process"),
+        (["--coordinator=a:1", "--processes=2", "--process=2"], "numbered 0 … 1"),
+        (
+            [
+                f"--video-weights={PARITY / 'vivit'}",
+                *("--set=video.layers=2", "--set=video.grouping_after=2"),
+            ],
+            "--set: video.patch=8 would be ",
+        ),
         (["--preset=huge"], "argument --preset: invalid choice: 'huge'"),
     ],
 )
@@ -102,7 +117,9 @@ def test_an_output_that_cannot_be_written(write_snapshot, tmp_path, capsys):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
     (tmp_path / "file").touch()
     argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'file' / 'run'}"]
-    assert fails(capsys, argv).endswith("Not a directory")
+    assert "Not a directory: see that it may be used" in fails(capsys, argv)
+    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'file'}"]
+    assert fails(capsys, argv).count("see that it may be used") == 1
 
 
 def test_help_needs_no_framework():

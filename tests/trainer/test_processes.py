@@ -1,6 +1,10 @@
-"""Two processes as one run: the losses of one process, also when they are killed on the way."""
+"""Two processes as one run: the losses of one process, also when they are killed on the way.
+
+All begin with published weights and another run's, which every process reads.
+"""
 
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -9,61 +13,59 @@ import time
 
 import pytest
 
-from trainer import metrics
-from trainer.configs.config import Config, CutAndPasteConfig, InputConfig, TextConfig, VideoConfig
+from trainer import loop, metrics
+from trainer.configs.overrides import override
+from trainer.weights.start import Start
 
-CONFIG = Config(
-    video=VideoConfig(
-        frames=4,
-        resolution=16,
-        patch=8,
-        width=16,
-        layers=1,
-        heads=2,
-        mlp_width=32,
-        group_tokens=4,
-        grouping_after=(1,),
-    ),
-    text=TextConfig(
-        vocabulary=200, tokens=12, positions=12, width=16, layers=1, heads=2, mlp_width=32
-    ),
-    joint_width=16,
-    input=InputConfig(short_side=18, scale=(1.0, 1.3)),
-    cut_and_paste=CutAndPasteConfig(pair_group=2),
-    batch=8,
-    epochs=4,
-    seed=5,
-    log_every=1,
-    checkpoint_every=3,
-)
+VIVIT = pathlib.Path(__file__).parents[1] / "data" / "parity" / "vivit"
 
 TRAIN = """
-import sys
+import pathlib, sys
 from trainer import loop, processes
 from trainer.configs.config import Config
-settings, snapshot, run, coordinator, count, number = sys.argv[1:]
+from trainer.weights.start import Start
+settings, snapshot, run, video, earlier, coordinator, count, number = sys.argv[1:]
 if int(count) > 1:
     processes.join(coordinator, int(count), int(number))
-loop.pretrain(Config.from_json(settings), snapshot, run)
+start = Start(video=pathlib.Path(video), run=pathlib.Path(earlier))
+loop.pretrain(Config.from_json(settings), snapshot, run, start=start)
 """
 
 
-def start(snapshot, run, count):
+@pytest.fixture(scope="module")
+def config(noisy_config):
+    like_vivit = ["video.layers=2", "video.grouping_after=2"]
+    config = override(noisy_config, ["batch=8", "checkpoint_every=3", *like_vivit])
+    return Start(video=VIVIT).configure(config)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory, write_snapshot_at):
+    folder = tmp_path_factory.mktemp("data") / "snapshot"
+    return write_snapshot_at(folder, clips=24, frames=4, height=36, width=36).folder
+
+
+@pytest.fixture(scope="module")
+def begin_with(tmp_path_factory, config, snapshot):
+    """Folders of published weights, and of a run with another seed."""
+    run = tmp_path_factory.mktemp("runs") / "earlier"
+    loop.pretrain(override(config, ["seed=9", "max_steps=1"]), snapshot, run)
+    return VIVIT, run
+
+
+def start(config, snapshot, run, begin_with, count):
     """`count` processes with 4 devices among them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}",
-    }
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={4 // count}"
     return [
         subprocess.Popen(
             [
-                *(sys.executable, "-c", TRAIN, CONFIG.to_json(), snapshot, run),
+                *(sys.executable, "-c", TRAIN, config.to_json(), snapshot, run, *begin_with),
                 *(coordinator, str(count), str(number)),
             ],
-            env=environment,
+            env=os.environ | {"XLA_FLAGS": flags},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -72,9 +74,18 @@ def start(snapshot, run, count):
 
 
 def finish(children):
+    try:
+        for child in children:
+            _, errors = child.communicate(timeout=300)
+            assert child.returncode == 0, errors[-3000:]
+    finally:
+        kill(children)
+
+
+def kill(children):
     for child in children:
-        _, errors = child.communicate(timeout=300)
-        assert child.returncode == 0, errors[-3000:]
+        child.kill()
+        child.communicate()
 
 
 def losses(run):
@@ -82,33 +93,25 @@ def losses(run):
 
 
 @pytest.fixture(scope="module")
-def snapshot(tmp_path_factory, write_snapshot_at):
-    folder = tmp_path_factory.mktemp("data") / "snapshot"
-    return write_snapshot_at(folder, clips=24, frames=4, height=18, width=24).folder
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory, snapshot):
+def alone(tmp_path_factory, config, snapshot, begin_with):
     run = tmp_path_factory.mktemp("runs") / "alone"
-    finish(start(snapshot, run, 1))
+    finish(start(config, snapshot, run, begin_with, 1))
     return losses(run)
 
 
 def test_two_processes_train_as_one_and_one_goes_on_where_they_were_killed(
-    snapshot, alone, tmp_path
+    config, snapshot, alone, begin_with, tmp_path
 ):
-    assert list(alone) == list(range(1, 13))
+    assert list(alone) == list(range(1, 10))
     run = tmp_path / "run"
-    children = start(snapshot, run, 2)
+    children = start(config, snapshot, run, begin_with, 2)
     until = time.monotonic() + 300
     while not (run / "checkpoints" / "3").exists() and time.monotonic() < until:
         time.sleep(0.01)
-    for child in children:
-        child.kill()
-        child.communicate()
+    kill(children)
     assert [child.returncode for child in children] == [-signal.SIGKILL] * 2
     together = losses(run)
-    assert 3 <= len(together) < 12
+    assert 3 <= len(together) < 9
     assert together == pytest.approx({step: alone[step] for step in together}, rel=1e-5)
-    finish(start(snapshot, run, 1))
+    finish(start(config, snapshot, run, begin_with, 1))
     assert losses(run) == pytest.approx(alone, rel=1e-5)

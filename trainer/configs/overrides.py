@@ -54,6 +54,22 @@ def override(config: Config, settings: Iterable[str]) -> Config:
         raise OverrideError(str(error)) from None
 
 
+def overruled(settings: Iterable[str], asked: Config, got: Config) -> list[str]:
+    """Settings that a later change of the configuration has undone, and what they would be.
+
+    >>> overruled(["batch=64", "seed=1"], Config(batch=64, seed=1), Config(batch=32, seed=1))
+    ['batch=64 would be 32']
+    """
+    lost = []
+    for setting in settings:
+        before, after = asked, got
+        for name in setting.partition("=")[0].strip().split("."):
+            before, after = getattr(before, name), getattr(after, name)
+        if before != after:
+            lost.append(f"{setting} would be {after}")
+    return lost
+
+
 def _field_type(section: Any, name: str, path: list[str]) -> Any:
     hints = typing.get_type_hints(section)
     if name not in hints:

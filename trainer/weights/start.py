@@ -6,11 +6,10 @@ import pathlib
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from trainer import checkpoint
+from trainer import checkpoint, run_folder
 from trainer.configs.config import Config
 from trainer.weights import bert, folder, video
 from trainer.weights.folder import WeightsError
@@ -35,7 +34,7 @@ class Start(NamedTuple):
           WeightsError: a checkpoint cannot be read or does not go with the rest.
         """
         if self.run:
-            pieces = checkpoint.load(self.run).config.text.vocabulary
+            pieces = run_folder.read(self.run)[0].text.vocabulary
             text = dataclasses.replace(config.text, vocabulary=pieces)
             config = dataclasses.replace(config, text=text)
         if self.video:
@@ -92,5 +91,9 @@ def _replaced(params: PyTree, known: PyTree, source: pathlib.Path) -> PyTree:
             f"{source} is of another model: {'; '.join(faults[:3])}{more}: take the preset and the "
             "--set values that it was made with"
         )
-    leaves = [jnp.asarray(theirs.get(name, leaf), leaf.dtype) for name, leaf in ours.items()]
+    # Theirs as NumPy's: they are the same in every process, where ours may be spread over all.
+    leaves = [
+        np.asarray(theirs[name], leaf.dtype) if name in theirs else leaf
+        for name, leaf in ours.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
