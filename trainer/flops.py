@@ -1,0 +1,88 @@
+"""FLOPs of a training step, counted by hand: what utilisation is measured against.
+
+A multiplication and an addition are two FLOPs. Only matrix products count, each once forward and
+twice backward (for its inputs and for its weights); what is computed again to save memory does
+not count, so that a policy cannot improve a run's utilisation by wasting work.
+"""
+
+from trainer.configs.config import Config, TextConfig, VideoConfig
+
+
+def video_flops(config: VideoConfig) -> int:
+    """Of encoding one clip, forward, after its tubelets are embedded.
+
+    >>> round(video_flops(VideoConfig()) / 1e9)  # ViT-B over 3168 tokens, three grouping blocks
+    932
+    """
+    tokens, groups, width = config.windows * config.patches, config.group_tokens, config.width
+    layer = transformer_layer_flops(tokens + groups, width, config.mlp_width)
+    grouping = (
+        2 * tokens * 2 * width**2  # keys and values
+        + 2 * groups * 2 * width**2  # queries and the way out
+        + 2 * 2 * groups * tokens * width  # logits, and what is gathered by them
+        + 2 * 2 * groups * width * 4 * width  # its perceptron
+    )
+    return config.layers * layer + len(config.grouping_after) * grouping
+
+
+def embed_flops(config: VideoConfig) -> int:
+    """Of embedding one clip's tubelets, forward."""
+    pixels = config.tubelet * config.patch**2 * 3
+    return 2 * config.windows * config.patches * pixels * config.width
+
+
+def text_flops(config: TextConfig) -> int:
+    """Of encoding one caption or noun, forward.
+
+    >>> round(text_flops(TextConfig()) / 1e9, 2)
+    5.47
+    """
+    return config.layers * transformer_layer_flops(config.tokens, config.width, config.mlp_width)
+
+
+def transformer_layer_flops(tokens: int, width: int, mlp_width: int) -> int:
+    """Of self-attention and perceptron over a sequence, forward."""
+    projections = 4 * 2 * tokens * width**2
+    attention = 2 * 2 * tokens**2 * width
+    return projections + attention + 2 * 2 * tokens * width * mlp_width
+
+
+def loss_flops(config: Config) -> int:
+    """Of one clip's row of the similarities to the whole batch, forward (section 5)."""
+    video, width, nouns = config.video, config.joint_width, config.batch * config.input.nouns
+    flops = 0
+    if config.loss.contrast_weight:
+        flops += 2 * config.batch * width
+    if config.loss.grounding_weight:  # S, the groups' own products, σ (G Gᵀ)
+        groups = config.video.group_tokens
+        flops += 2 * nouns * groups * width + 2 * groups**2 * width + 2 * nouns * groups**2
+    if config.loss.temporal_weight:  # the two centres, and each window's cosines to them
+        flops += 2 * 2 * 2 * video.windows * video.width
+    return flops
+
+
+def clip_flops(config: Config) -> int:
+    """Of one clip in a training step: forward and backward through encoders and losses.
+
+    >>> round(clip_flops(Config()) / 1e12, 2)
+    2.86
+    """
+    texts = 1 + config.input.nouns
+    projections = (
+        2
+        * config.joint_width
+        * (config.video.group_tokens * config.video.width + texts * config.text.width)
+    )
+    forward = video_flops(config.video) + texts * text_flops(config.text) + projections
+    forward += loss_flops(config)
+    # Pixels need no gradient: the embedding's backward pass is one product, not two.
+    return 3 * forward + 2 * embed_flops(config.video)
+
+
+def step_flops(config: Config) -> int:
+    """Of a training step over the global batch.
+
+    >>> step_flops(Config()) == 1024 * clip_flops(Config())
+    True
+    """
+    return config.batch * clip_flops(config)
