@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
-from pipelines import filters, snapshot
+from pipelines import counters, filters, snapshot
 from pipelines.clip_request import ClipRequest, row_order
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan, read_rows, shard_of
@@ -25,7 +25,7 @@ class LostRowsError(RuntimeError):
     """Rows that are neither records nor rejects: a fault of this program."""
 
 
-def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> None:
+def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> PipelineResult:
     """Builds the snapshot. Its manifest is there afterwards, unless there was no record."""
     num_shards = plan.config.num_shards
     with beam.Pipeline(runner=runner, options=options) as pipeline:
@@ -34,6 +34,7 @@ def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> N
             | "Name annotation files" >> beam.Create(plan.annotations)
             | "Read rows" >> beam.FlatMap(read_rows, plan.source, plan.config.source)
             | "Filter rows" >> beam.Map(filters.keep, plan.config.filters, plan.excluded)
+            | "Tell rows" >> beam.Map(counters.row)
         )
         count = rows | "Count rows" >> beam.combiners.Count.Globally()
         requests = rows | "Keep requests" >> beam.Filter(lambda row: isinstance(row, ClipRequest))
@@ -60,6 +61,7 @@ def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> N
                 AsList(outcomes),  # pyright: ignore[reportArgumentType]  (of a tuple | Flatten)
             )
         )
+    return pipeline.result
 
 
 class _BuildShard(beam.DoFn):
@@ -75,7 +77,10 @@ class _BuildShard(beam.DoFn):
     def process(self, element: tuple[int, Iterable[ClipRequest | None]]) -> Iterable[ShardOutcome]:
         shard, requests = element
         present = [request for request in requests if request is not None]
-        yield build_shard(shard, present, self._plan, self._parser, self._lookup)
+        watch = counters.ShardWatch()
+        outcome = build_shard(shard, present, self._plan, self._parser, self._lookup, watch.decoded)
+        watch.ended(outcome)
+        yield outcome
 
 
 def write_manifest(

@@ -116,7 +116,8 @@ def _build(
                 f"some {in_bytes(size)} if every video is there",
                 file=sys.stderr,
             )
-            _run(planned, arguments.workers, *_engine(arguments.workers, rest))
+            launched = time.time()
+            totals = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
             counts = snapshot.counts(planned.out, config.num_shards)
     except (
         plan.PlanError,
@@ -134,7 +135,19 @@ def _build(
             f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it"
         )
     print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
+    if totals:
+        print(f"build: {_pace(totals, launched)}")
     return 0
+
+
+def _pace(totals, launched: float) -> str:
+    """What this run did itself, and how fast; its start-up is told apart."""
+    reused = f" ({totals.reused:,} more were there)" if totals.reused else ""
+    return (
+        f"{totals.records:,} clips, {in_bytes(totals.bytes)} in {totals.built:,} shards{reused}, "
+        f"{totals.records / max(totals.ended - totals.began, 1e-3):.1f} clips/s after "
+        f"{max(totals.began - launched, 0):.1f} s of start-up"
+    )
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
@@ -236,8 +249,9 @@ def _engine(workers: int, beam_arguments: Sequence[str]):
         raise UsageError(str(error)) from None
 
 
-def _run(planned, workers: int, runner, options) -> None:
-    from pipelines import build, engine, progress
+def _run(planned, workers: int, runner, options):
+    """Runs the graph. Returns counters.Totals, if this run built anything."""
+    from pipelines import build, counters, engine, progress
 
     engine.end_with_workers(lambda cause: _complain(_stopped(cause)))
     try:
@@ -245,11 +259,17 @@ def _run(planned, workers: int, runner, options) -> None:
             engine.interruptible(workers, _interrupted),
             progress.watching(planned.out, planned.config.num_shards),
         ):
-            build.run(planned, runner, options)
+            result = build.run(planned, runner, options)
     except Exception as error:  # engines wrap what a worker raised in types of their own
         if os.environ.get("SVILM_TRACE"):
             raise
         raise CommandError(_stopped(engine.cause(error))) from None
+    try:
+        return counters.totals(result)
+    except Exception:  # an engine that cannot tell its counts has built the snapshot all the same
+        if os.environ.get("SVILM_TRACE"):
+            raise
+        return None
 
 
 def _stopped(cause: str) -> str:

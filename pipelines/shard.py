@@ -10,7 +10,8 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, MutableSequence
+import time
+from collections.abc import Callable, Iterable, MutableSequence
 
 from pipelines import earlier, ffmpeg, filters, jpeg, snapshot, video, video_file
 from pipelines.clip_request import ClipRequest, reject, row_order
@@ -37,6 +38,7 @@ class ShardOutcome:
     rejects: dict[str, int]  # by reason code
     entry: ShardEntry
     videos_sha256: str
+    reused: bool  # as it was there, or was taken over from an earlier version
 
 
 def build_shard(
@@ -45,8 +47,12 @@ def build_shard(
     plan: Plan,
     parser: NounParser,
     lookup: VideoLookup,
+    decoded: Callable[[int, float], None] = lambda clips, seconds: None,
 ) -> ShardOutcome:
-    """Decodes and writes one shard, unless it is there already."""
+    """Decodes and writes one shard, unless it is there already.
+
+    `decoded` is told, a video each, how many clips were wanted of it and how long that took.
+    """
     requests = sorted(requests, key=lambda r: (r.video_id, r.clip_id, row_order(r.source_row)))
     by_video = {
         video_id: list(group)
@@ -59,9 +65,9 @@ def build_shard(
     if previous and not previous.failed:
         for file in previous.files:
             snapshot.adopt(plan.previous, file, plan.out)
-        return _outcome(shard, previous.summary, plan)
+        return _outcome(shard, previous.summary, plan, reused=True)
     if done := _finished(stem, fingerprint, plan):
-        return _outcome(shard, done, plan)
+        return _outcome(shard, done, plan, reused=True)
 
     chunks = parser.parse(request.caption for request in requests)
     summary, seen = ShardSummary(fingerprint=fingerprint, rows=len(requests)), 0
@@ -71,7 +77,9 @@ def build_shard(
             if previous and previous.keeps(video_id, videos[video_id]):
                 clips = previous.keep(video_id, distinct, summary)
             else:
+                began = time.monotonic()
                 clips = _clips(videos[video_id], distinct, chunks, plan, summary)
+                decoded(len(distinct), time.monotonic() - began)
             for clip in clips:
                 writer.append(clip)
             seen += len(wanted)
@@ -83,7 +91,7 @@ def build_shard(
     del summary.rejects[:]
     summary.rejects.extend(rejects)
     snapshot.write_file(plan.out, f"{stem}.json", snapshot.to_json(summary))
-    return _outcome(shard, summary, plan)
+    return _outcome(shard, summary, plan, reused=False)
 
 
 def _fingerprint(
@@ -225,7 +233,7 @@ def _reject(stage: str, reason: str, message: str, request: ClipRequest) -> Reje
     return reject(stage, reason, message, source_row=request.source_row, video_id=request.video_id)
 
 
-def _outcome(shard: int, summary: ShardSummary, plan: Plan) -> ShardOutcome:
+def _outcome(shard: int, summary: ShardSummary, plan: Plan, *, reused: bool) -> ShardOutcome:
     data = snapshot.to_json(summary)
     name = contract.shard_name(shard, plan.config.num_shards) + ".json"
     return ShardOutcome(
@@ -239,4 +247,5 @@ def _outcome(shard: int, summary: ShardSummary, plan: Plan) -> ShardOutcome:
             summary=FileEntry(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()),
         ),
         videos_sha256=snapshot.videos_sha256(summary),
+        reused=reused,
     )
