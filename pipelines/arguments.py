@@ -6,6 +6,7 @@ from typing import NoReturn
 from pipelines import filter_arguments, snapshot_arguments, source_arguments
 from pipelines.argument_types import count, number, seconds, semantic_version, size
 from pipelines.sources import SOURCES
+from protos import contract
 
 PROGRAM = "svilm-pipelines"
 
@@ -229,9 +230,21 @@ def _clips(parser: argparse.ArgumentParser) -> None:
         help="shorter side of a frame, in pixels; the other follows the video (default: 256)",
     )
     parser.add_argument(
+        "--square",
+        action="store_true",
+        help="of each frame keep the central square of --short-side: what is beside it is cut off, "
+        "nothing is squashed (default: the whole frame, of which training crops at random)",
+    )
+    parser.add_argument(
+        "--encoding",
+        choices=contract.FRAME_ENCODINGS,
+        default="jpeg",
+        help="of the frames; png and raw keep every pixel as decoded, and take about 3.5 and 8 "
+        "times the room of jpeg (default: jpeg)",
+    )
+    parser.add_argument(
         "--jpeg-quality",
         type=count(1, 100),
-        default=95,
         metavar="1…100",
         help="85 takes about half the room of 95 (default: 95)",
     )

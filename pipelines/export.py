@@ -15,11 +15,17 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, cast
 
-from pipelines import processes, records, snapshot, storage, verify
+import numpy as np
+
+from pipelines import processes, record_frames, records, snapshot, storage, verify
 from pipelines.records import Place
 from protos import contract, tfrecord
-from protos.v1 import clip_pb2
-from protos.v1.clip_pb2 import Clip
+from protos.v1.clip_pb2 import (
+    FRAME_ENCODING_JPEG,
+    FRAME_ENCODING_PNG,
+    FRAME_ENCODING_RAW,
+    Clip,
+)
 from protos.v1.manifest_pb2 import Manifest
 from protos.v1.sequence_example_pb2 import (
     BytesList,
@@ -32,6 +38,8 @@ from protos.v1.sequence_example_pb2 import (
 )
 
 LABEL_MAP = "label_map.csv"
+
+_SUFFIXES = {FRAME_ENCODING_JPEG: "jpg", FRAME_ENCODING_PNG: "png"}
 
 
 class _Job(NamedTuple):
@@ -74,9 +82,15 @@ def sequence_examples(
     label a row, says which is which.
 
     Raises:
-      SnapshotError: a file is damaged, or the folder holds something.
+      SnapshotError: a file is damaged, the folder holds something, or the frames are raw, for
+        which these examples have no form.
       WorkerDiedError: a process was killed.
     """
+    if manifest.config.frame_encoding == FRAME_ENCODING_RAW:
+        raise snapshot.SnapshotError(
+            f"{folder!r} has raw frames, which no reader of SequenceExamples knows: export it as "
+            "webdataset, or build it with --encoding png"
+        )
     _empty(out)
     names: set[str] = set()
     for _, of_shard in processes.each(
@@ -143,7 +157,7 @@ def _write_tar(job: _Job) -> None:
 
 
 def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
-    """A sample's files: <key>.txt, <key>.json and <key>.<frame>.jpg."""
+    """A sample's files: <key>.txt, <key>.json and <key>.<frame>.jpg, .png or, if raw, .npy."""
     key = clip.clip_id.replace(".", "-").replace("/", "-")
     yield f"{key}.txt", clip.caption.encode()
     fields = {
@@ -158,7 +172,13 @@ def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
     }
     yield f"{key}.json", json.dumps(fields, ensure_ascii=False).encode()
     for number, frame in enumerate(clip.frames):
-        yield f"{key}.{number:04d}.jpg", frame
+        if clip.frame_encoding == FRAME_ENCODING_RAW:  # WebDataset's own reader knows .npy
+            pixels = np.frombuffer(frame, np.uint8).reshape(clip.height, clip.width, 3)
+            array = io.BytesIO()
+            np.save(array, pixels)
+            yield f"{key}.{number:04d}.npy", array.getvalue()
+        else:
+            yield f"{key}.{number:04d}.{_SUFFIXES[clip.frame_encoding]}", frame
 
 
 def _labels(job: _Job) -> set[str]:
@@ -174,7 +194,6 @@ def _write_examples(job: _Job) -> None:
 
 
 def _example(clip: Clip, labels: Mapping[str, int]) -> SequenceExample:
-    encoding = clip_pb2.FrameEncoding.Name(clip.frame_encoding).removeprefix("FRAME_ENCODING_")
     context = {
         "clip/data_path": _texts([clip.clip_id]),
         "clip/media_id": _texts([clip.video_id]),
@@ -184,7 +203,7 @@ def _example(clip: Clip, labels: Mapping[str, int]) -> SequenceExample:
         "clip/label/index": _numbers(labels[label] for label in clip.labels),
         "caption/string": _texts([clip.caption]),
         "noun/string": _texts(chunk.text for chunk in clip.noun_chunks),
-        "image/format": _texts([encoding]),
+        "image/format": _texts([record_frames.name(clip.frame_encoding).upper()]),
         "image/height": _numbers([clip.height]),
         "image/width": _numbers([clip.width]),
     }

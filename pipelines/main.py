@@ -13,6 +13,8 @@ from pipelines.arguments import PROGRAM, UsageError, parsers
 from pipelines.commands import COMMANDS, CommandError, unusable
 from pipelines.wording import counted, in_bytes
 
+_JPEG_QUALITY = 95  # where none is given
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. Returns 0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C."""
@@ -83,8 +85,7 @@ def _build(
         ours = [option for option in parser._option_string_actions if option.startswith("--")]
         if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
             parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
-    if refused := source_arguments.refusal(arguments) or filter_arguments.refusal(arguments):
-        raise UsageError(refused)
+    _refuse_contradictions(arguments)
     if rest:
         _engine(arguments.workers, rest)  # before anything is read or written
 
@@ -100,14 +101,12 @@ def _build(
             )
             return 0
         config = planned.config
-        size = plan.projected_bytes(
-            rows, config.frames_per_clip, config.short_side, config.jpeg_quality
-        )
+        size = plan.projected_bytes(rows, config)
         if size > arguments.max_size:
             raise CommandError(
                 f"about {rows:,} rows make some {in_bytes(size)}, more than --max-size allows "
                 f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
-                "fewer --frames or --jpeg-quality 85 take less"
+                "fewer --frames, --square, or --encoding jpeg at --jpeg-quality 85 take less"
             )
         with run_lock.held(planned.out):
             snapshot.clear_unfinished(planned.out, config.num_shards)
@@ -151,8 +150,7 @@ def _pace(totals, launched: float) -> str:
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
-    if refused := source_arguments.refusal(arguments) or filter_arguments.refusal(arguments):
-        raise UsageError(refused)
+    _refuse_contradictions(arguments)
 
     from pipelines import estimate, ffmpeg, nouns, plan, snapshot
     from pipelines.progress import Progress
@@ -183,9 +181,17 @@ def _estimate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_contradictions(arguments: argparse.Namespace) -> None:
+    refused = source_arguments.refusal(arguments) or filter_arguments.refusal(arguments)
+    if arguments.jpeg_quality and arguments.encoding != "jpeg":
+        refused = f"--jpeg-quality is for --encoding jpeg; {arguments.encoding} loses nothing"
+    if refused:
+        raise UsageError(refused)
+
+
 def _plan(arguments: argparse.Namespace):
     """The plan, and the number of rows that it is about."""
-    from pipelines import ffmpeg, filters, jpeg, nouns, plan, storage, verify
+    from pipelines import ffmpeg, filters, nouns, plan, record_frames, storage, verify
     from protos import contract
     from protos.v1.manifest_pb2 import Filters, SourceOptions
 
@@ -196,9 +202,21 @@ def _plan(arguments: argparse.Namespace):
     plan.check_videos(arguments.videos, arguments.video_map)
     excluded = plan.read_exclusions(tuple(arguments.exclude))
     model = arguments.spacy_model or nouns.default_model()
-    size = plan.projected_bytes(
-        survey.rows, arguments.frames, arguments.short_side, arguments.jpeg_quality
+    encoding = contract.FRAME_ENCODINGS[arguments.encoding]
+    config = plan.build_config(
+        arguments.frames,
+        arguments.short_side,
+        (arguments.jpeg_quality or _JPEG_QUALITY) if arguments.encoding == "jpeg" else 0,
+        contract.PROMPT_TEMPLATES,
+        0,
+        options,
+        Filters(**filter_arguments.given(arguments), excluded_sha256=filters.ids_sha256(excluded)),
+        arguments.max_past_end,
+        encoding,
+        arguments.square,
     )
+    size = plan.projected_bytes(survey.rows, config)
+    config.num_shards = arguments.shards or plan.default_shards(size)
     planned = plan.Plan(
         source=arguments.source,
         annotations=tuple(storage.absolute(path) for path in survey.paths),
@@ -206,24 +224,13 @@ def _plan(arguments: argparse.Namespace):
         videos=storage.absolute(arguments.videos),
         out=storage.absolute(arguments.out),
         data_version=arguments.data_version,
-        config=plan.build_config(
-            arguments.frames,
-            arguments.short_side,
-            arguments.jpeg_quality,
-            contract.PROMPT_TEMPLATES,
-            arguments.shards or plan.default_shards(size),
-            options,
-            Filters(
-                **filter_arguments.given(arguments), excluded_sha256=filters.ids_sha256(excluded)
-            ),
-            arguments.max_past_end,
-        ),
+        config=config,
         excluded=excluded,
         video_map=storage.absolute(arguments.video_map) if arguments.video_map else "",
         versions={
             "ffmpeg": ffmpeg.version(),
-            "jpeg": jpeg.version(),
             "pipeline": plan.PIPELINE_VERSION,
+            **record_frames.versions(encoding),
             **nouns.versions(model),
         },
         spacy_model=model,

@@ -14,7 +14,12 @@ from pipelines.clip_request import ClipRequest, RowError
 from pipelines.sources import SOURCES, generic
 from pipelines.sources.cautions import cautions
 from protos import contract
-from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
+from protos.v1.clip_pb2 import (
+    FRAME_ENCODING_JPEG,
+    FRAME_ENCODING_PNG,
+    FRAME_ENCODING_RAW,
+    FrameEncoding,
+)
 from protos.v1.manifest_pb2 import (
     AnnotationFile,
     BuildConfig,
@@ -283,29 +288,39 @@ def build_config(
     source: SourceOptions | None = None,
     dropping: Filters | None = None,
     max_past_end_share: float = 0.0,
+    encoding: FrameEncoding = FRAME_ENCODING_JPEG,
+    square: bool = False,
 ) -> BuildConfig:
     """The part of the choices that the manifest records."""
     return BuildConfig(
         frames_per_clip=frames,
         short_side=short_side,
-        frame_encoding=FRAME_ENCODING_JPEG,
+        frame_encoding=encoding,
         jpeg_quality=jpeg_quality,
         prompt_templates=templates,
         num_shards=num_shards,
         source=source,
         filters=dropping,
         max_past_end_share=max_past_end_share,
+        square=square,
     )
 
 
-def projected_bytes(rows: int, frames: int, short_side: int, jpeg_quality: int) -> int:
-    """A snapshot's rough size: frames of 16:9 at 0.37 bytes a pixel (JPEG q95) or 0.19 (q85).
+def projected_bytes(rows: int, config: BuildConfig) -> int:
+    """A snapshot's rough size: frames of 16:9 or square, with the means of real videos.
 
-    >>> round(projected_bytes(3_300_000, 32, 256, 95) / 1e12, 1)
+    Those are, in bytes a pixel: JPEG 0.37 at quality 95 and 0.19 at 85, PNG 1.4, raw 3.
+
+    >>> round(projected_bytes(3_300_000, build_config(32, 256, 95, (), 16)) / 1e12, 1)
     4.7
     """
-    bytes_a_pixel = 0.19 * 2 ** ((jpeg_quality - 85) / 10)
-    return round(rows * frames * short_side**2 * 16 / 9 * bytes_a_pixel)
+    bytes_a_pixel = {
+        FRAME_ENCODING_JPEG: 0.19 * 2 ** ((config.jpeg_quality - 85) / 10),
+        FRAME_ENCODING_PNG: 1.4,
+        FRAME_ENCODING_RAW: 3.0,
+    }
+    pixels = config.short_side**2 * (1 if config.square else 16 / 9)
+    return round(rows * config.frames_per_clip * pixels * bytes_a_pixel[config.frame_encoding])
 
 
 def default_shards(projected: int) -> int:

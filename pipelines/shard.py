@@ -13,13 +13,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, MutableSequence
 
-from pipelines import earlier, ffmpeg, filters, jpeg, snapshot, video, video_file
+from pipelines import earlier, ffmpeg, filters, record_frames, snapshot, video, video_file
 from pipelines.clip_request import ClipRequest, reject, row_order
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan
 from pipelines.video_lookup import VideoLookup
 from protos import contract
-from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, NounChunk
+from protos.v1.clip_pb2 import Clip, NounChunk
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
 
 _ENOUGH_ROWS = 100  # of a shard, for its share of failures to be that of the whole: it is random
@@ -191,7 +191,10 @@ def _decoded(
     for i, frames in decoded:
         if isinstance(frames, video_file.Failure):
             summary.rejects.append(_reject("decode", *frames, requests[i]))
-        elif least and (moved := filters.motion(frames.pixels)) < least:
+            continue
+        if plan.config.square:
+            frames = frames._replace(pixels=record_frames.square(frames.pixels))
+        if least and (moved := filters.motion(frames.pixels)) < least:
             message = f"pixels change by {moved:.2f} where {least:g} are wanted"
             summary.rejects.append(_reject("filter", "clip_static", message, requests[i]))
         else:
@@ -209,7 +212,7 @@ def _least_us(request: ClipRequest, plan: Plan) -> int:
 def _clip(
     request: ClipRequest, frames: video.Frames, chunks: dict[str, list[NounChunk]], plan: Plan
 ) -> Clip:
-    _, height, width, _ = frames.pixels.shape
+    config, (_, height, width, _) = plan.config, frames.pixels.shape
     return Clip(
         clip_id=request.clip_id,
         video_id=request.video_id,
@@ -218,9 +221,9 @@ def _clip(
         end_cut_from_us=request.end_us if frames.end_us < request.end_us else 0,
         caption=request.caption,
         noun_chunks=chunks[request.caption],
-        frames=jpeg.encode(frames.pixels, plan.config.jpeg_quality),
+        frames=record_frames.encode(frames.pixels, config.frame_encoding, config.jpeg_quality),
         frame_time_us=frames.times_us,
-        frame_encoding=FRAME_ENCODING_JPEG,
+        frame_encoding=config.frame_encoding,
         height=height,
         width=width,
         labels=request.labels,

@@ -50,12 +50,14 @@ _EXPORT_EPILOG = """\
 Writes a file for each shard.
 
 webdataset        a tar file. A sample is <clip_id>.txt (the caption), .json (ids, times in
-                  microseconds, noun chunks, labels) and .0000.jpg, .0001.jpg, … (the frames)
+                  microseconds, noun chunks, labels) and .0000.jpg, .0001.jpg, … (the frames; of
+                  snapshots with --encoding png .png, with raw .npy, uint8 [height, width, 3])
 sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's keys, as DMVR reads
                   them: lists image/encoded and image/timestamp (microseconds); context
                   clip/start/timestamp, clip/end/timestamp, clip/media_id, clip/data_path (the
                   clip_id), clip/label/string, clip/label/index, caption/string, noun/string,
-                  image/format, image/height, image/width. label_map.csv lists the labels
+                  image/format (JPEG or PNG; raw frames are refused), image/height, image/width.
+                  label_map.csv lists the labels
 
 examples:
   svilm-pipelines export snapshots/train --out webdataset/train

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import jpeg, processes, snapshot, storage
+from pipelines import processes, record_frames, snapshot, storage
 from pipelines.plan import shard_of
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
@@ -206,6 +206,4 @@ def _check_clip(clip: Clip, clip_id: str, shard: int, config: BuildConfig) -> No
     belongs = shard_of(clip.video_id, config.num_shards)
     if belongs != shard:
         raise contract.ContractError(f"video {clip.video_id!r} belongs into shard {belongs}")
-    for i, frame in enumerate(clip.frames):
-        if jpeg.size(frame) != (clip.height, clip.width):
-            raise contract.ContractError(f"frame {i} is {jpeg.size(frame)}, not as recorded")
+    record_frames.check(clip)

@@ -7,7 +7,14 @@ from google.protobuf import descriptor_pb2
 
 from protos.v1 import clip_pb2, manifest_pb2
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
+
+# By the names that options and messages have for them.
+FRAME_ENCODINGS = {
+    "jpeg": clip_pb2.FRAME_ENCODING_JPEG,
+    "png": clip_pb2.FRAME_ENCODING_PNG,
+    "raw": clip_pb2.FRAME_ENCODING_RAW,
+}
 
 # Table 7 of the paper, in its order.
 PROMPT_TEMPLATES = (
@@ -103,6 +110,10 @@ def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
         min(clip.height, clip.width) == config.short_side,
         f"{clip.height}x{clip.width} pixels where the manifest says short side {config.short_side}",
     )
+    require(
+        clip.height == clip.width or not config.square,
+        f"{clip.height}x{clip.width} pixels where the manifest says square",
+    )
     for chunk in clip.noun_chunks:
         require(
             clip.caption[chunk.start : chunk.end] == chunk.text,
@@ -119,10 +130,15 @@ def check_manifest(manifest: manifest_pb2.Manifest) -> None:
     """Checks that a manifest is readable and that it accounts for every row.
 
     Raises:
-      ContractError: an unknown version, a shard missing, or rows that are neither
-        records nor rejects.
+      ContractError: an unknown version or frame encoding, a shard missing, or rows that are
+        neither records nor rejects.
     """
     check_readable(manifest.schema_version)
+    if manifest.config.frame_encoding not in FRAME_ENCODINGS.values():
+        raise ContractError(
+            f"the frames have an encoding that this reader does not know, other than "
+            f"{', '.join(FRAME_ENCODINGS)}: use a newer release of svilm"
+        )
     counts = manifest.counts
     rejected = sum(counts.rejects.values())
     if counts.rows != counts.records + rejected:

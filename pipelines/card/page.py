@@ -6,14 +6,14 @@ import pathlib
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from pipelines import record_frames
 from pipelines import records as reading
 from pipelines.card import statistics, strips
 from pipelines.card.statistics import RecordStatistics
 from pipelines.card.strips import Entry
 from pipelines.clip_request import REASONS
 from pipelines.wording import in_bytes
-from protos.v1.clip_pb2 import FrameEncoding
-from protos.v1.manifest_pb2 import Manifest
+from protos.v1.manifest_pb2 import BuildConfig, Manifest
 
 _TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
 _PHRASES, _SIZES = 24, 8
@@ -49,8 +49,7 @@ def data_card(
     return _page(
         f"{manifest.dataset} {manifest.data_version}",
         f"{manifest.counts.records:,} clips of {videos:,} videos: a snapshot of captioned video, "
-        f"{manifest.config.frames_per_clip} frames a clip, short side "
-        f"{manifest.config.short_side} pixels.",
+        f"{manifest.config.frames_per_clip} frames a clip, {_frame(manifest.config)}.",
         [
             _counts(manifest, figures),
             _clips(sheet),
@@ -210,13 +209,25 @@ def _number(value: float) -> str:
     return f"{value:,.3g}"
 
 
+def _frame(config: BuildConfig) -> str:
+    """Size and encoding.
+
+    >>> _frame(BuildConfig(short_side=256, frame_encoding=1, jpeg_quality=95))
+    'short side 256 pixels, jpeg of quality 95'
+    >>> _frame(BuildConfig(short_side=224, square=True, frame_encoding=2))
+    '224 × 224 pixels, png'
+    """
+    side, encoding = config.short_side, record_frames.name(config.frame_encoding)
+    size = f"{side} × {side} pixels" if config.square else f"short side {side} pixels"
+    quality = f" of quality {config.jpeg_quality}" if encoding == "jpeg" else ""
+    return f"{size}, {encoding}{quality}"
+
+
 def _provenance(manifest: Manifest) -> str:
     config = manifest.config
     chosen = {
         "frames a clip": f"{config.frames_per_clip}",
-        "short side": f"{config.short_side} pixels",
-        "frame encoding": FrameEncoding.Name(config.frame_encoding).removeprefix("FRAME_ENCODING_"),
-        "JPEG quality": f"{config.jpeg_quality}",
+        "a frame": _frame(config),
         "shards": f"{config.num_shards}",
         "prompt templates": " · ".join(config.prompt_templates),
     }

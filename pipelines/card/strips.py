@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines import records
+from pipelines import record_frames, records
 from pipelines.records import Place
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Manifest
@@ -57,9 +57,8 @@ def strip(clip: Clip) -> Image.Image:
     width = max(1, _HEIGHT * clip.width // clip.height)
     image = Image.new("RGB", ((width + _GAP) * count - _GAP, _HEIGHT), _PAPER)
     for column in range(count):
-        data = clip.frames[(2 * column + 1) * len(clip.frames) // (2 * count)]
-        with Image.open(io.BytesIO(data)) as frame:
-            small = frame.convert("RGB").resize((width, _HEIGHT), Image.Resampling.LANCZOS)
+        frame = record_frames.image(clip, (2 * column + 1) * len(clip.frames) // (2 * count))
+        small = frame.resize((width, _HEIGHT), Image.Resampling.LANCZOS)
         image.paste(small, (column * (width + _GAP), 0))
     return image
 

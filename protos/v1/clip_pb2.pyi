@@ -11,8 +11,12 @@ class FrameEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FRAME_ENCODING_UNSPECIFIED: _ClassVar[FrameEncoding]
     FRAME_ENCODING_JPEG: _ClassVar[FrameEncoding]
+    FRAME_ENCODING_PNG: _ClassVar[FrameEncoding]
+    FRAME_ENCODING_RAW: _ClassVar[FrameEncoding]
 FRAME_ENCODING_UNSPECIFIED: FrameEncoding
 FRAME_ENCODING_JPEG: FrameEncoding
+FRAME_ENCODING_PNG: FrameEncoding
+FRAME_ENCODING_RAW: FrameEncoding
 
 class Clip(_message.Message):
     __slots__ = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks", "frames", "frame_time_us", "frame_encoding", "height", "width", "labels", "source_row", "caption_cut_from", "end_cut_from_us")

@@ -41,7 +41,7 @@ class Manifest(_message.Message):
     def __init__(self, schema_version: _Optional[str] = ..., data_version: _Optional[str] = ..., dataset: _Optional[str] = ..., inputs_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., config: _Optional[_Union[BuildConfig, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Iterable[_Union[AnnotationFile, _Mapping]]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ...) -> None: ...
 
 class BuildConfig(_message.Message):
-    __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards", "source", "filters", "max_past_end_share")
+    __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards", "source", "filters", "max_past_end_share", "square")
     FRAMES_PER_CLIP_FIELD_NUMBER: _ClassVar[int]
     SHORT_SIDE_FIELD_NUMBER: _ClassVar[int]
     FRAME_ENCODING_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class BuildConfig(_message.Message):
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     MAX_PAST_END_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SQUARE_FIELD_NUMBER: _ClassVar[int]
     frames_per_clip: int
     short_side: int
     frame_encoding: _clip_pb2.FrameEncoding
@@ -60,7 +61,8 @@ class BuildConfig(_message.Message):
     source: SourceOptions
     filters: Filters
     max_past_end_share: float
-    def __init__(self, frames_per_clip: _Optional[int] = ..., short_side: _Optional[int] = ..., frame_encoding: _Optional[_Union[_clip_pb2.FrameEncoding, str]] = ..., jpeg_quality: _Optional[int] = ..., prompt_templates: _Optional[_Iterable[str]] = ..., num_shards: _Optional[int] = ..., source: _Optional[_Union[SourceOptions, _Mapping]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., max_past_end_share: _Optional[float] = ...) -> None: ...
+    square: bool
+    def __init__(self, frames_per_clip: _Optional[int] = ..., short_side: _Optional[int] = ..., frame_encoding: _Optional[_Union[_clip_pb2.FrameEncoding, str]] = ..., jpeg_quality: _Optional[int] = ..., prompt_templates: _Optional[_Iterable[str]] = ..., num_shards: _Optional[int] = ..., source: _Optional[_Union[SourceOptions, _Mapping]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., max_past_end_share: _Optional[float] = ..., square: bool = ...) -> None: ...
 
 class Filters(_message.Message):
     __slots__ = ("min_clip_us", "max_clip_us", "min_caption_words", "max_caption_words", "min_ascii_share", "excluded_sha256", "min_motion")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import ffmpeg, jpeg, snapshot
+from pipelines import ffmpeg, record_frames, snapshot
 from pipelines.plan import config_sha256, shard_of
 from protos import contract
-from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, NounChunk
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, FrameEncoding, NounChunk
 from protos.v1.manifest_pb2 import (
     BuildConfig,
     Counts,
@@ -73,7 +73,14 @@ def cli():
     return run
 
 
-def clip_of(video_id: str, start_us: int = 0, *, caption: str = "a man", grey: int = 0) -> Clip:
+def clip_of(
+    video_id: str,
+    start_us: int = 0,
+    *,
+    caption: str = "a man",
+    grey: int = 0,
+    encoding: FrameEncoding = FRAME_ENCODING_JPEG,
+) -> Clip:
     """A record of one second, four frames of 12×8 pixels; the caption's last word is a chunk."""
     start = caption.rindex(" ") + 1
     noun = caption[start:]
@@ -85,9 +92,9 @@ def clip_of(video_id: str, start_us: int = 0, *, caption: str = "a man", grey: i
         end_us=start_us + 1_000_000,
         caption=caption,
         noun_chunks=[NounChunk(text=noun, start=start, end=len(caption), prompts=prompts)],
-        frames=jpeg.encode(np.full((4, 8, 12, 3), grey, np.uint8), 90),
+        frames=record_frames.encode(np.full((4, 8, 12, 3), grey, np.uint8), encoding, 90),
         frame_time_us=[start_us + i for i in range(4)],
-        frame_encoding=FRAME_ENCODING_JPEG,
+        frame_encoding=encoding,
         height=8,
         width=12,
         source_row=f"rows.csv:{video_id}-{start_us}:1",
@@ -112,6 +119,7 @@ def _write_snapshot(
     rejects: tuple[Reject, ...] = (),
     plan_rejects: tuple[Reject, ...] = (),
     shards: int = 3,
+    encoding: FrameEncoding = FRAME_ENCODING_JPEG,
     jpeg_quality: int = 90,
     data_version: str = "1.0.0",
     videos: str = "an upload",
@@ -120,7 +128,7 @@ def _write_snapshot(
     config = BuildConfig(
         frames_per_clip=4,
         short_side=8,
-        frame_encoding=FRAME_ENCODING_JPEG,
+        frame_encoding=encoding,
         jpeg_quality=jpeg_quality,
         prompt_templates=contract.PROMPT_TEMPLATES,
         num_shards=shards,

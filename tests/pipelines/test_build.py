@@ -327,6 +327,24 @@ def test_activitynet_with_its_files_names_and_its_ends(inputs, tmp_path, cli):
     assert "0:03.000 – 0:04.000 (1 s, cut from 0:04.200)" in done.stdout
 
 
+def test_squares_in_png(built, inputs, cli):
+    folder, _ = built
+    out = inputs / "png"
+    done = cli(*arguments(inputs, out, "--encoding", "png", "--square", "--workers", 2))
+    assert done.returncode == 0, done.stderr
+    manifest = verify.read_manifest(str(out))
+    assert verify.faults(str(out), manifest) == []
+    assert set(manifest.versions) == {"ffmpeg", "pipeline", "png", "spacy", "spacy_model"}
+    for clip, jpeg in zip(records(out), records(folder), strict=True):
+        assert (clip.clip_id, clip.height, clip.width) == (jpeg.clip_id, 24, 24)
+        assert all(frame.startswith(b"\x89PNG") for frame in clip.frames)
+    done = cli("inspect", out, "--pictures", inputs / "png.html")
+    assert done.returncode == 0, done.stderr
+    done = cli("diff", folder, out)
+    assert "option frame_encoding: FRAME_ENCODING_JPEG → FRAME_ENCODING_PNG" in done.stdout
+    assert "option square: none → True" in done.stdout
+
+
 def test_the_manifest_is_plain_json(built):
     folder, _ = built
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -1,11 +1,15 @@
 """Exported tar files hold the records, read by WebDataset's convention."""
 
+import io
 import json
 import tarfile
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines import export, snapshot
+from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW
 
 
 @pytest.fixture
@@ -44,6 +48,19 @@ def test_every_record_is_a_sample(written, tmp_path, workers):
         assert fields["noun_chunks"] == [[c.text, c.start, c.end] for c in clip.noun_chunks]
         assert [sample[f"{i:04d}.jpg"] for i in range(4)] == list(clip.frames)
         assert len(sample) == 6
+
+
+def test_png_and_raw_frames(tmp_path, make_clip, write_snapshot):
+    for encoding, suffix in ((FRAME_ENCODING_PNG, "png"), (FRAME_ENCODING_RAW, "npy")):
+        clip = make_clip("video", grey=77, encoding=encoding)
+        folder = tmp_path / suffix
+        manifest = write_snapshot(folder, [clip], encoding=encoding)
+        export.webdataset(str(folder), manifest, str(folder / "out"))
+        (sample,) = samples(folder / "out").values()
+        for i in range(4):
+            data = io.BytesIO(sample[f"{i:04d}.{suffix}"])
+            pixels = np.load(data) if suffix == "npy" else np.asarray(Image.open(data))
+            np.testing.assert_array_equal(pixels, np.full((8, 12, 3), 77, np.uint8))
 
 
 def test_the_same_bytes_every_time(written, tmp_path):

@@ -80,6 +80,7 @@ def test_misuse(cli, words, told):
     [
         ("frames", "many", "'many' is not a whole number"),
         ("jpeg_quality", "101", "from 1 to 100"),
+        ("encoding", "gif", "'jpeg', 'png', 'raw'"),
         ("data_version", "1", "1.0.0"),
         ("decode_timeout", "-1", "above 0"),
         ("max_size", "big", "'big' is not a size such as 500GB"),
@@ -134,6 +135,11 @@ def test_wrong_inputs(cli, inputs, option, value, told):
     (inputs / "bare").mkdir()
     (inputs / "latin.txt").write_bytes(b"\xff\n")
     assert_one_line(cli(*build(inputs, **{option: inputs / value})), 1, *told)
+
+
+def test_a_quality_of_what_loses_nothing(cli, inputs):
+    done = cli(*build(inputs, encoding="png", jpeg_quality=90))
+    assert_one_line(done, 2, "--jpeg-quality is for --encoding jpeg; png loses nothing")
 
 
 def test_a_template_and_a_map_at_once(cli, inputs):

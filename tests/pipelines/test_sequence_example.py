@@ -2,10 +2,11 @@
 
 import csv
 
+import numpy as np
 import pytest
 
-from pipelines import export, snapshot
-from protos.v1.clip_pb2 import Clip
+from pipelines import export, snapshot, verify
+from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
 
 
 @pytest.fixture
@@ -72,3 +73,25 @@ def test_every_record_is_an_example(tmp_path, clips, write_snapshot, workers):
     if workers == 1:
         with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
             export.sequence_examples(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
+
+
+def test_png_frames_decode_and_raw_ones_are_refused(tmp_path, make_clip, write_snapshot):
+    import tensorflow as tf
+
+    for encoding, name in ((FRAME_ENCODING_PNG, "png"), (FRAME_ENCODING_RAW, "raw")):
+        clip = make_clip("v", grey=77, encoding=encoding)
+        write_snapshot(tmp_path / name, [clip], encoding=encoding)
+
+    def run(name):
+        manifest = verify.read_manifest(str(tmp_path / name))
+        export.sequence_examples(str(tmp_path / name), manifest, str(tmp_path / f"{name}-out"))
+
+    run("png")
+    ((context, frames),) = read(tmp_path / "png-out", tf)
+    assert context["image/format"] == b"PNG"
+    # As DMVR decodes, whatever the format.
+    pixels = tf.io.decode_jpeg(frames["image/encoded"][0], channels=3)
+    np.testing.assert_array_equal(pixels, np.full((8, 12, 3), 77, np.uint8))
+    with pytest.raises(snapshot.SnapshotError, match="raw frames, which no reader"):
+        run("raw")
+    assert not (tmp_path / "raw-out").exists()

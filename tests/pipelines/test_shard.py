@@ -1,16 +1,17 @@
-"""A shard that fails too often ends the run; a span is cut where its video ends."""
+"""A shard that fails too often ends the run; spans are cut where videos end; frames as chosen."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from pipelines import shard
+from pipelines import ffmpeg, record_frames, shard, video
 from pipelines.clip_request import ClipRequest, clip_id
 from pipelines.nouns import NounParser, default_model
 from pipelines.plan import Plan, build_config
 from pipelines.video_lookup import VideoLookup
 from protos import contract, tfrecord
-from protos.v1.clip_pb2 import Clip
+from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
 from protos.v1.manifest_pb2 import Filters
 
 
@@ -113,3 +114,20 @@ def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, 
     static = (not is_record) + (least > 0)
     assert outcome.rejects == ({"clip_static": static} if static else {})
     assert outcome.entry.records == 2 - static
+
+
+def test_png_and_raw_records_hold_the_decoders_pixels(planned, parser, tmp_path, make_video):
+    path = make_video(tmp_path / "videos" / "v.mp4", filters="noise=alls=60:allf=t")
+    (_, frames), *_ = video.decode(
+        str(path), [(0, 1_000_000)], frames=4, short_side=24, executable=ffmpeg.executable()
+    )
+    assert isinstance(frames, video.Frames)
+    assert frames.pixels.shape == (4, 24, 32, 3) and frames.pixels.std() > 10
+    for encoding in (FRAME_ENCODING_PNG, FRAME_ENCODING_RAW):
+        for square, pixels in ((False, frames.pixels), (True, frames.pixels[:, :, 4:28])):
+            plan = with_config(planned, encoding=encoding, square=square)
+            build(plan, parser, [row("v", 1_000_000)])
+            clip = only_record(tmp_path)
+            contract.check_clip(clip, plan.config)
+            drawn = [np.asarray(record_frames.image(clip, i)) for i in range(4)]
+            np.testing.assert_array_equal(drawn, pixels)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pipelines import jpeg, snapshot, verify
+from pipelines import record_frames, snapshot, verify
 from pipelines.plan import shard_of
 from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip
@@ -31,7 +31,7 @@ def clip(shard, **changes):
         "start_us": 0,
         "end_us": 10,
         "caption": "a man",
-        "frames": jpeg.encode(np.zeros((1, 8, 12, 3), np.uint8), 90),
+        "frames": record_frames.encode(np.zeros((1, 8, 12, 3), np.uint8), FRAME_ENCODING_JPEG, 90),
         "frame_time_us": [5],
         "frame_encoding": FRAME_ENCODING_JPEG,
         "height": 8,

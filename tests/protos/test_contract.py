@@ -6,6 +6,7 @@ from protos.v1 import clip_pb2, manifest_pb2
 CONFIG = manifest_pb2.BuildConfig(
     frames_per_clip=2,
     short_side=4,
+    square=True,
     frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
     prompt_templates=["A video of a {}."],
     num_shards=2,
@@ -28,7 +29,7 @@ def valid_clip():
         frame_time_us=[250_000, 750_000],
         frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
         height=4,
-        width=6,
+        width=4,
     )
 
 
@@ -57,7 +58,8 @@ def test_a_valid_clip_passes():
         (dict(frame_time_us=[750_000, 250_000]), "not in order"),
         (dict(frame_time_us=[250_000, 1_000_000]), r"outside \[0, 1000000\)"),
         (dict(frame_encoding=clip_pb2.FRAME_ENCODING_UNSPECIFIED), "encoding 0"),
-        (dict(height=5), "5x6 pixels where the manifest says short side 4"),
+        (dict(height=5, width=5), "5x5 pixels where the manifest says short side 4"),
+        (dict(width=6), "4x6 pixels where the manifest says square"),
         (dict(caption="a naïve fox"), r"'naïve fox' is not at \[4, 13\)"),
     ],
 )
@@ -139,6 +141,14 @@ def test_a_manifest_of_another_major_version_is_refused():
     manifest = valid_manifest()
     manifest.schema_version = "2.0"
     with pytest.raises(contract.ContractError, match=r"schema version 2\.0"):
+        contract.check_manifest(manifest)
+
+
+@pytest.mark.parametrize("encoding", [clip_pb2.FRAME_ENCODING_UNSPECIFIED, 4])
+def test_an_encoding_of_a_later_version_is_refused(encoding):
+    manifest = valid_manifest()
+    manifest.config.frame_encoding = encoding
+    with pytest.raises(contract.ContractError, match="other than jpeg, png, raw: use a newer"):
         contract.check_manifest(manifest)
 
 

@@ -1,11 +1,15 @@
 """From a serialised Clip to its fields and its frames at the model's size, in TensorFlow's graph.
 
-Everything here runs in tf.data's C++ threads: parsing, JPEG decoding, cropping, scaling.
+Everything here runs in tf.data's C++ threads: parsing, decoding, cropping, scaling.
 Training crops and flips at random, alike for all frames of a clip, as the clip's seed says;
 evaluation takes the centre. Source: section 4.2.
 """
 
+import functools
+from collections.abc import Callable
+
 from protos import contract
+from protos.v1 import clip_pb2
 from trainer.configs import config as configs
 from trainer.data.cpu_tensorflow import tf
 
@@ -20,10 +24,12 @@ _FIELDS = {
     "caption": tf.string,
     "noun_chunks": tf.string,
     "frames": tf.string,
+    "frame_encoding": tf.int32,
     "height": tf.int32,
     "width": tf.int32,
 }
 _REPEATED = ("noun_chunks", "frames")
+_KEPT = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks")
 
 # Bilinear scaling reads 2×2 pixels, which is enough down to this many source pixels for each
 # pixel made; antialiasing, three times as slow, is for more.
@@ -50,24 +56,25 @@ def training_clip(
     """
     clip = _parse(record)
     draws = tf.random.stateless_uniform([4], seed)
-    height, width = clip.pop("height"), clip.pop("width")
+    height, width = clip["height"], clip["width"]
     low, high = config.input.scale
     side = _side(height, width, low + (high - low) * draws[0], config)
     top = tf.cast(draws[1] * tf.cast(height - side + 1, tf.float32), tf.int32)
     left = tf.cast(draws[2] * tf.cast(width - side + 1, tf.float32), tf.int32)
-    frames = _frames(clip["frames"], top, left, side, config.video)
+    frames = _frames(clip, top, left, side, config.video)
     if config.input.flip:
         frames = tf.cond(draws[3] < 0.5, lambda: tf.reverse(frames, [2]), lambda: frames)
-    return clip | {"frames": frames}
+    return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
 def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.Tensor]:
     """Decodes one record with the central crop at `short_side`; returns as `training_clip`."""
     clip = _parse(record)
-    height, width = clip.pop("height"), clip.pop("width")
+    height, width = clip["height"], clip["width"]
     side = _side(height, width, 1.0, config)
     top, left = (height - side) // 2, (width - side) // 2
-    return clip | {"frames": _frames(clip["frames"], top, left, side, config.video)}
+    frames = _frames(clip, top, left, side, config.video)
+    return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
 def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -98,22 +105,51 @@ def _side(
 
 
 def _frames(
-    jpegs: tf.Tensor, top: tf.Tensor, left: tf.Tensor, side: tf.Tensor, video: configs.VideoConfig
+    clip: dict[str, tf.Tensor],
+    top: tf.Tensor,
+    left: tf.Tensor,
+    side: tf.Tensor,
+    video: configs.VideoConfig,
 ) -> tf.Tensor:
     """T frames, evenly spread over those there are, cut at one place and scaled: [T, R, R, 3]."""
-    count = tf.size(jpegs)
+    count = tf.size(clip["frames"])
     # Without this the same frame would be taken twice, silently.
     tf.debugging.assert_greater_equal(count, video.frames, "the record has too few frames")
     # The middle one of each of T equal stretches.
-    picked = tf.gather(jpegs, (2 * tf.range(video.frames) + 1) * count // (2 * video.frames))
+    places = (2 * tf.range(video.frames) + 1) * count // (2 * video.frames)
+    picked = tf.gather(clip["frames"], places)
 
-    def cut(jpeg: tf.Tensor) -> tf.Tensor:
+    def jpeg(frame: tf.Tensor) -> tf.Tensor:
         # Decoding whole and cutting then costs little more than decode_and_crop_jpeg, whose
         # chroma differs along the cut. The accurate DCT is the one other decoders use.
-        image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.slice(image, [top, left, 0], tf.stack([side, side, 3]))
+        return tf.io.decode_jpeg(frame, channels=3, dct_method="INTEGER_ACCURATE")
 
-    square = tf.map_fn(cut, picked, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+    def png(frame: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_png(frame, channels=3)
+
+    def raw(frame: tf.Tensor) -> tf.Tensor:
+        size = tf.stack([clip["height"], clip["width"], 3])
+        return tf.reshape(tf.io.decode_raw(frame, tf.uint8), size)
+
+    def cut(decode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        return tf.map_fn(
+            lambda frame: tf.slice(decode(frame), [top, left, 0], tf.stack([side, side, 3])),
+            picked,
+            fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
+        )
+
+    decoders = {
+        clip_pb2.FRAME_ENCODING_JPEG: jpeg,
+        clip_pb2.FRAME_ENCODING_PNG: png,
+        clip_pb2.FRAME_ENCODING_RAW: raw,
+    }
+    square = tf.case(
+        [
+            (tf.equal(clip["frame_encoding"], encoding), functools.partial(cut, decode))
+            for encoding, decode in decoders.items()
+        ],
+        exclusive=True,  # so that another encoding is an error
+    )
 
     def scaled(antialias: bool) -> tf.Tensor:
         size = [video.resolution, video.resolution]

@@ -177,11 +177,6 @@ def _read_manifest(folder: pathlib.Path) -> manifest_pb2.Manifest:
         raise SnapshotError(
             f"{path} is damaged ({reason}): run svilm-pipelines build again"
         ) from error
-    if manifest.config.frame_encoding != clip_pb2.FRAME_ENCODING_JPEG:
-        raise SnapshotError(
-            f"{path}: the frames are not JPEG, the only encoding that this reader knows: use a "
-            "newer release of svilm"
-        )
     return manifest
 
 

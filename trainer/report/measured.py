@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from protos.v1 import manifest_pb2
+from protos.v1 import clip_pb2, manifest_pb2
 from trainer.evaluate import Metrics
 from trainer.report import drawing
 from trainer.report.drawing import Bar, Series, escape
@@ -144,6 +144,18 @@ def snapshots(subject: Subject) -> str:
     )
 
 
+def _frame(config: manifest_pb2.BuildConfig) -> str:
+    """Size and encoding.
+
+    >>> _frame(manifest_pb2.BuildConfig(short_side=64, frame_encoding=1, jpeg_quality=95))
+    'short side 64 px, JPEG 95'
+    """
+    side = config.short_side
+    size = f"{side} × {side} px" if config.square else f"short side {side} px"
+    encoding = clip_pb2.FrameEncoding.Name(config.frame_encoding).removeprefix("FRAME_ENCODING_")
+    return f"{size}, {encoding}{f' {config.jpeg_quality}' if config.jpeg_quality else ''}"
+
+
 def _facts(manifest: manifest_pb2.Manifest) -> dict[str, str]:
     counts, config = manifest.counts, manifest.config
     size = sum(shard.data.bytes for shard in manifest.shards)
@@ -153,8 +165,7 @@ def _facts(manifest: manifest_pb2.Manifest) -> dict[str, str]:
         "annotation rows": f"{counts.rows:,}",
         "records": f"{counts.records:,}",
         "rejects": rejects or "none",
-        "frames a clip": f"{config.frames_per_clip}, short side {config.short_side} px, "
-        f"JPEG {config.jpeg_quality}",
+        "frames a clip": f"{config.frames_per_clip}, {_frame(config)}",
         "shards, size": f"{config.num_shards:,}, {size / 1e6:,.1f} MB",
         "schema": manifest.schema_version,
         "inputs, sha256": manifest.inputs_sha256[:16],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from protos.v1 import clip_pb2
 from trainer.data.cpu_tensorflow import tf
 from trainer.data.decode import evaluation_clip, training_clip
 
@@ -63,6 +64,50 @@ def test_evaluation_without_scaling_takes_the_centre_exactly(
         evaluate(clip, small_config),
         reference_frames(clip)[:, top : top + 32, left : left + 32],
     )
+
+
+def as_png(pixels):
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "png")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        (clip_pb2.FRAME_ENCODING_PNG, as_png),
+        (clip_pb2.FRAME_ENCODING_RAW, np.ndarray.tobytes),
+    ],
+)
+def test_frames_of_other_encodings_are_the_pixels_that_went_in(
+    write_snapshot, small_config, encoding, encode
+):
+    clip = write_snapshot(clips=1, shards=1, height=37, width=57).clips[0]
+    pixels = reference_frames(clip)
+    scaled = with_input(small_config, short_side=36, scale=(0.9, 1.33))
+    crops = [train(clip, scaled, (seed, 0)) for seed in range(3)]
+    clip.frame_encoding = encoding
+    clip.frames[:] = [encode(frame) for frame in pixels]
+    straight = with_input(small_config, short_side=37)
+    np.testing.assert_array_equal(evaluate(clip, straight), pixels[:, 2:34, 12:44])
+    for seed, crop in enumerate(crops):  # JPEG's, after its decoder the same pixels
+        np.testing.assert_array_equal(train(clip, scaled, (seed, 0)), crop)
+
+
+@pytest.mark.parametrize("encoding", [clip_pb2.FRAME_ENCODING_UNSPECIFIED, 4])
+def test_an_unknown_encoding_is_refused(write_snapshot, small_config, encoding):
+    clip = write_snapshot(clips=1, shards=1).clips[0]
+    clip.frame_encoding = encoding
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        evaluate(clip, small_config)
+
+
+def test_raw_frames_of_another_length_are_refused(write_snapshot, small_config):
+    clip = write_snapshot(clips=1, shards=1).clips[0]
+    clip.frame_encoding = clip_pb2.FRAME_ENCODING_RAW
+    clip.frames[:] = [bytes(32 * 32 * 3 - 1)] * 4
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        evaluate(clip, small_config)
 
 
 def test_training_without_scaling_cuts_one_place_of_all_frames_exactly(

@@ -1,0 +1,144 @@
+"""The frames of a record: RGB pixels to bytes in one of three encodings, and back.
+
+JPEG is by far the smallest; PNG and raw keep every pixel as the decoder gave it.
+"""
+
+import importlib.metadata
+import io
+import struct
+
+import numpy as np
+import simplejpeg
+from PIL import Image, features
+
+from protos import contract
+from protos.v1.clip_pb2 import (
+    FRAME_ENCODING_JPEG,
+    FRAME_ENCODING_PNG,
+    FRAME_ENCODING_RAW,
+    Clip,
+    FrameEncoding,
+)
+
+# 14 ms a frame of 256 pixels, 16:9; level 6 saves some 5 % and takes 35 ms.
+_PNG_LEVEL = 3
+# Signature, then the first chunk: its length and name, width, height, bits a channel, RGB.
+_PNG_HEADER = struct.Struct(">8sI4sIIBB")
+
+
+def square(pixels: np.ndarray) -> np.ndarray:
+    """The central squares of frames [T, height, width, 3], of their shorter side.
+
+    >>> square(np.zeros((2, 48, 64, 3), np.uint8)).shape
+    (2, 48, 48, 3)
+    """
+    _, height, width, _ = pixels.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[:, top : top + side, left : left + side]
+
+
+def encode(pixels: np.ndarray, encoding: FrameEncoding, jpeg_quality: int) -> list[bytes]:
+    """Encodes frames.
+
+    Args:
+      pixels: uint8 [T, height, width, 3], RGB.
+      encoding: one of contract.FRAME_ENCODINGS.
+      jpeg_quality: 1 to 100, of JPEG.
+
+    >>> [len(frame) for frame in encode(np.zeros((2, 4, 6, 3), np.uint8), FRAME_ENCODING_RAW, 0)]
+    [72, 72]
+    """
+    if encoding == FRAME_ENCODING_RAW:
+        return [frame.tobytes() for frame in pixels]
+    contiguous = map(np.ascontiguousarray, pixels)
+    if encoding == FRAME_ENCODING_PNG:
+        return [_png(frame) for frame in contiguous]
+    return [
+        simplejpeg.encode_jpeg(
+            frame,
+            quality=jpeg_quality,
+            colorspace="RGB",
+            colorsubsampling="420",
+            fastdct=False,
+        )
+        for frame in contiguous
+    ]
+
+
+def check(clip: Clip) -> None:
+    """Checks that each frame is of the record's encoding and size: by header or length alone.
+
+    Raises:
+      ValueError: one is not; its number and what it is.
+    """
+    for i, frame in enumerate(clip.frames):
+        if clip.frame_encoding == FRAME_ENCODING_RAW:
+            if len(frame) != clip.height * clip.width * 3:
+                raise ValueError(f"frame {i} has {len(frame)} bytes, not height × width × 3")
+            continue
+        size = _png_size(frame) if clip.frame_encoding == FRAME_ENCODING_PNG else _jpeg_size(frame)
+        if size != (clip.height, clip.width):
+            raise ValueError(f"frame {i} is {size}, not as recorded")
+
+
+def image(clip: Clip, number: int) -> Image.Image:
+    """One of a record's frames, to draw."""
+    data = clip.frames[number]
+    if clip.frame_encoding == FRAME_ENCODING_RAW:
+        return Image.frombytes("RGB", (clip.width, clip.height), data)
+    with Image.open(io.BytesIO(data)) as encoded:
+        return encoded.convert("RGB")
+
+
+def versions(encoding: FrameEncoding) -> dict[str, str]:
+    """What decides over the bytes of an encoding: its encoder and version; of raw frames nothing.
+
+    >>> versions(FRAME_ENCODING_RAW)
+    {}
+    """
+    if encoding == FRAME_ENCODING_JPEG:
+        return {"jpeg": f"simplejpeg {importlib.metadata.version('simplejpeg')}"}
+    if encoding == FRAME_ENCODING_PNG:
+        library = "zlib_ng" if features.check_feature("zlib_ng") else "zlib"
+        packing = features.version(library)
+        return {"png": f"Pillow {importlib.metadata.version('Pillow')}, {library} {packing}"}
+    return {}
+
+
+def name(encoding: FrameEncoding) -> str:
+    """As the option --encoding calls it.
+
+    >>> name(FRAME_ENCODING_PNG)
+    'png'
+    """
+    return {value: name for name, value in contract.FRAME_ENCODINGS.items()}[encoding]
+
+
+def _png(frame: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(frame).save(data, "png", compress_level=_PNG_LEVEL)
+    return data.getvalue()
+
+
+def _png_size(png: bytes) -> tuple[int, int]:
+    """Height and width of a PNG, 8 bits a channel, RGB.
+
+    Raises:
+      ValueError: it is none.
+    """
+    if len(png) >= _PNG_HEADER.size:
+        signature, length, chunk, width, height, *kind = _PNG_HEADER.unpack_from(png)
+        if (signature, length, chunk, kind) == (b"\x89PNG\r\n\x1a\n", 13, b"IHDR", [8, 2]):
+            return height, width
+    raise ValueError("no PNG of 8 bits a channel, RGB")
+
+
+def _jpeg_size(jpeg: bytes) -> tuple[int, int]:
+    """Height and width that a JPEG's header states.
+
+    Raises:
+      ValueError: it is no JPEG.
+    """
+    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+    return int(height), int(width)
