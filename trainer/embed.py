@@ -146,6 +146,6 @@ def frames_of(
     from trainer.data.decode import evaluation_clip
 
     request = Request(0, np.asarray(records, np.int64), np.zeros((len(records), 2), np.int64))
-    for _, clips in stream(snapshot, [request], lambda record, _: evaluation_clip(record, config)):
-        return clips["frames"]
+    for answer in stream(snapshot, [request], lambda record, _: evaluation_clip(record, config)):
+        return answer.clips["frames"]
     raise AssertionError("a request was not answered")

@@ -6,8 +6,9 @@ import math
 import os
 import pathlib
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,9 @@ from trainer import processes, run_folder
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
 from trainer.data import order
+from trainer.data.ahead import ahead
 from trainer.data.batches import train_batches
+from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
 from trainer.mesh import PER_CLIP, make_mesh, shardings
@@ -39,7 +42,7 @@ class TrainingError(RuntimeError):
 
 def pretrain(
     config: Config,
-    snapshot: str | os.PathLike[str],
+    snapshot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     run: str | os.PathLike[str],
     vocabulary: str | os.PathLike[str] | None = None,
     start: Start | None = None,
@@ -51,7 +54,8 @@ def pretrain(
 
     Args:
       config: the run's.
-      snapshot: folder of the clips to train on.
+      snapshot: folder of the clips to train on, or several (`config.input.weights`); on a disk or
+        gs://bucket/folder.
       run: folder of the run, made if it is not there, continued if it is (see run_folder.py).
       vocabulary: BERT vocab.txt; None for the one that `start` knows, or one trained on the
         captions.
@@ -66,12 +70,15 @@ def pretrain(
       RunError: the folder's run was started with something else.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
-    clips, run, start = Snapshot.open(snapshot), pathlib.Path(run), start or Start()
+    folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
+    snapshots = [Snapshot.open(folder) for folder in folders]
+    run, start = pathlib.Path(run), start or Start()
     config = start.configure(config)
-    known = start.vocabulary() if vocabulary is None else pathlib.Path(vocabulary)
+    known = start.vocabulary() if vocabulary is None else vocabulary
     try:
+        clips = Mixture(snapshots, config.input.weights)
         mesh = make_mesh(config)
-        steps = order.total_steps(len(clips), config.batch, config.epochs, config.max_steps)
+        steps = order.total_steps(clips.visits, config.batch, config.epochs, config.max_steps)
         identity = start.identity()  # by all: to read a run's checkpoint they wait for each other
         if processes.is_first():
             run_folder.start_or_continue(run, config, clips, known, identity)
@@ -105,7 +112,7 @@ def pretrain(
 
 def _train(
     state: TrainState,
-    snapshot: Snapshot,
+    mixture: Mixture,
     tokeniser: Tokeniser,
     config: Config,
     steps: int,
@@ -115,15 +122,28 @@ def _train(
 ) -> signal.Signals | None:
     start = int(state.step)
     schedule = learning_rate(config.optimiser, steps)
-    batches = train_batches(
-        snapshot,
+    per_clip = NamedSharding(mesh, PER_CLIP)
+    skipped: list[str] = []
+
+    def skip(message: str) -> None:
+        skipped.append(message)
+        print(f"svilm-train: left out a clip: {message}", file=sys.stderr)
+
+    host_batches = train_batches(
+        mixture,
         tokeniser,
         config,
         start_step=start,
         host=jax.process_index(),
         hosts=jax.process_count(),
+        on_skip=skip,
     )
-    per_clip = NamedSharding(mesh, PER_CLIP)
+    batches = ahead(
+        host_batches,
+        lambda made: jax.tree.map(
+            lambda ours: jax.make_array_from_process_local_data(per_clip, ours), made[1]
+        ),
+    )
     in_flight: collections.deque[jax.Array] = collections.deque()
     waited, logged, logged_at = 0.0, start, time.monotonic()
     stops = False
@@ -131,11 +151,8 @@ def _train(
     with contextlib.closing(batches), _caught_signals() as signals:
         for done in range(start + 1, steps + 1):
             began = time.monotonic()
-            _, batch, _ = next(batches)
+            batch = next(batches)
             waited += time.monotonic() - began
-            batch = jax.tree.map(
-                lambda ours: jax.make_array_from_process_local_data(per_clip, ours), batch
-            )
             state, measured = train_step(state, batch, config=config, steps=steps, mesh=mesh)
             in_flight.append(measured["loss"])
             if len(in_flight) > _STEPS_AHEAD:
@@ -152,13 +169,16 @@ def _train(
             if logs or saves:
                 values = {name: float(value) for name, value in measured.items()}
                 _check_finite(values["loss"], done, checkpoints.latest())
+            if logs:
+                corrupt = processes.total(len(skipped))
+                skipped.clear()
             if logs and metrics:
                 now = time.monotonic()
                 elapsed = now - logged_at
                 metrics.write(
                     done,
                     {
-                        "epoch": (done - 1) // order.steps_per_epoch(len(snapshot), config.batch),
+                        "epoch": (done - 1) // order.steps_per_epoch(mixture.visits, config.batch),
                         "loss": values["loss"],
                     }
                     | values
@@ -166,6 +186,7 @@ def _train(
                         "learning_rate": float(jnp.asarray(schedule(done - 1))),
                         "clips_per_second": (done - logged) * config.batch / elapsed,
                         "input_wait": waited / elapsed,
+                        "corrupt_records": corrupt,
                     },
                 )
                 waited, logged, logged_at = 0.0, done, now

@@ -29,6 +29,8 @@ examples:
   svilm-train pretrain --preset tiny --snapshot snapshots/train --out runs/first
   svilm-train pretrain --preset paper --snapshot snapshots/videocc --out runs/paper \\
       --video-weights vivit-b-16x2-kinetics400 --text-weights bert-base-uncased
+  svilm-train pretrain --preset paper --out runs/both --set input.weights=1,20 \
+      --snapshot gs://clips/videocc --snapshot gs://clips/activitynet
 """
 
 
@@ -163,7 +165,12 @@ def add_pretrain(commands: Any) -> None:
         "ViT-B/16×2 and BERT-base, 32 frames of 224² pixels, batch 1024, for a pod",
     )
     parser.add_argument(
-        "--snapshot", required=True, metavar="DIR", help="what `svilm-pipelines build` wrote"
+        "--snapshot",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="what `svilm-pipelines build` wrote, on a disk or gs://BUCKET/FOLDER; repeat it to "
+        "train on several together, each clip once an epoch or as often as input.weights says",
     )
     parser.add_argument(
         "--out", required=True, metavar="RUN", help="folder of the run, new or to be continued"

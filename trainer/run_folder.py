@@ -11,15 +11,22 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 from trainer.configs.config import Config
 from trainer.data.batches import check_suits
-from trainer.data.snapshot import Snapshot, read_texts
+from trainer.data.mixture import Mixture
+from trainer.data.snapshot import read_texts
 from trainer.data.tokenise import Tokeniser
 
 # Captions that a vocabulary is trained on: plenty for its size, and read in a minute.
 _VOCABULARY_RECORDS = 100_000
+
+
+# Fields that do not shape the parameters of a run whose records are sound: a command that continues
+# it may give others.
+_MAY_CHANGE = re.compile(r"input\.on_corrupt")
 
 
 class RunError(RuntimeError):
@@ -50,8 +57,8 @@ def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
 def start_or_continue(
     folder: pathlib.Path,
     config: Config,
-    snapshot: Snapshot,
-    vocabulary: pathlib.Path | None,
+    mixture: Mixture,
+    vocabulary: str | os.PathLike[str] | None,
     start: dict[str, str],
 ) -> tuple[Config, Tokeniser]:
     """Makes the run's folder, or checks that it was started with the same.
@@ -59,8 +66,8 @@ def start_or_continue(
     Args:
       folder: the run's; made if it is not there.
       config: as asked for, with `text.vocabulary` the most pieces wanted.
-      snapshot: the clips to train on.
-      vocabulary: a BERT vocab.txt, or None to train one on the snapshot's captions.
+      mixture: the clips to train on.
+      vocabulary: a BERT vocab.txt, or None to train one on the clips' captions.
       start: what tells the first parameters from others (`Start.identity`).
 
     Returns:
@@ -71,28 +78,30 @@ def start_or_continue(
       SnapshotError: a record is damaged, or there are too few frames for the model.
       ValueError: vocabulary or crop do not fit.
     """
-    data = _data(config, snapshot, given=vocabulary is not None) | start
+    data = _data(config, mixture, given=vocabulary is not None) | start
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
     if any(path.name.isdecimal() for path in folder.glob("checkpoints/*")):
         return _continue(folder, config, data, vocabulary)
     if vocabulary is None:
-        texts = read_texts(snapshot, _VOCABULARY_RECORDS)
+        texts = read_texts(mixture, _VOCABULARY_RECORDS)
         tokeniser = Tokeniser.train(texts, config.text.vocabulary)
     else:
         tokeniser = Tokeniser.from_vocabulary(vocabulary)
     config = _with_vocabulary(config, tokeniser, data)
-    check_suits(snapshot, tokeniser, config)
+    for snapshot in mixture.snapshots:
+        check_suits(snapshot, tokeniser, config)
     folder.mkdir(parents=True, exist_ok=True)
     tokeniser.save(folder / "vocab.txt")
     (folder / "data.json").write_text(json.dumps(data, indent=2) + "\n")
-    unfinished = folder / "config.json.tmp"
-    unfinished.write_text(config.to_json() + "\n")
-    os.replace(unfinished, folder / "config.json")
+    _write_config(folder, config)
     return config, tokeniser
 
 
 def _continue(
-    folder: pathlib.Path, config: Config, data: dict[str, Any], vocabulary: pathlib.Path | None
+    folder: pathlib.Path,
+    config: Config,
+    data: dict[str, Any],
+    vocabulary: str | os.PathLike[str] | None,
 ) -> tuple[Config, Tokeniser]:
     started, tokeniser = read(folder)
     if vocabulary and Tokeniser.from_vocabulary(vocabulary).pieces != tokeniser.pieces:
@@ -101,31 +110,44 @@ def _continue(
         started_data = json.loads((folder / "data.json").read_text())
     except ValueError as error:
         raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
-    wanted = _flat(dataclasses.asdict(_with_vocabulary(config, tokeniser, data))) | data
+    config = _with_vocabulary(config, tokeniser, data)
+    wanted = _flat(dataclasses.asdict(config)) | data
     had = _flat(dataclasses.asdict(started)) | started_data
     differing = [
         f"{name} was {had.get(name)}, now {wanted.get(name)}"
         for name in sorted(wanted.keys() | had.keys())
-        if wanted.get(name) != had.get(name)
+        if wanted.get(name) != had.get(name) and not _MAY_CHANGE.fullmatch(name)
     ]
     if differing:
         raise RunError(
             f"{folder} was started with another configuration: {'; '.join(differing)}. "
             "To continue it repeat its command, for a new run give another --out"
         )
-    return started, tokeniser
+    if config != started:
+        _write_config(folder, config)
+    return config, tokeniser
 
 
-def _data(config: Config, snapshot: Snapshot, given: bool) -> dict[str, Any]:
+def _write_config(folder: pathlib.Path, config: Config) -> None:
+    unfinished = folder / "config.json.tmp"
+    unfinished.write_text(config.to_json() + "\n")
+    os.replace(unfinished, folder / "config.json")
+
+
+def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
     """What besides the configuration shapes the numbers of a run."""
-    manifest = snapshot.manifest
-    return {
-        "snapshot.dataset": manifest.dataset,
-        "snapshot.inputs_sha256": manifest.inputs_sha256,
-        "snapshot.config_sha256": manifest.config_sha256,
-        "snapshot.records": len(snapshot),
-        "vocabulary": "given" if given else f"trained, {config.text.vocabulary} pieces at most",
+    data: dict[str, Any] = {
+        "vocabulary": "given" if given else f"trained, {config.text.vocabulary} pieces at most"
     }
+    for number, snapshot in enumerate(mixture.snapshots, 1):
+        name = "snapshot" if number == 1 else f"snapshot.{number}"
+        data |= {
+            f"{name}.dataset": snapshot.manifest.dataset,
+            f"{name}.inputs_sha256": snapshot.manifest.inputs_sha256,
+            f"{name}.config_sha256": snapshot.manifest.config_sha256,
+            f"{name}.records": len(snapshot),
+        }
+    return data
 
 
 def _with_vocabulary(config: Config, tokeniser: Tokeniser, data: dict[str, Any]) -> Config:

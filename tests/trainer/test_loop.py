@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +166,21 @@ def test_a_run_is_not_continued_on_other_data(
     (tmp_path / "vocab.txt").write_bytes((undisturbed / "vocab.txt").read_bytes() + b"more\n")
     with pytest.raises(RunError, match="another vocabulary"):
         loop.pretrain(noisy_config, snapshot, undisturbed, tmp_path / "vocab.txt")
+
+
+def test_a_run_of_one_snapshot_does_not_go_on_with_two(noisy_config, snapshot, undisturbed):
+    with pytest.raises(RunError, match=r"snapshot\.2\.records was None, now 24"):
+        loop.pretrain(noisy_config, [snapshot, snapshot], undisturbed)
+    with pytest.raises(loop.TrainingError, match=r"input\.weights has 2 for 1 snapshots"):
+        loop.pretrain(override(noisy_config, ["input.weights=1,2"]), snapshot, undisturbed)
+
+
+def test_a_run_may_begin_to_leave_out_corrupt_records(
+    noisy_config, snapshot, undisturbed, tmp_path
+):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    assert loop.pretrain(override(noisy_config, ["input.on_corrupt=skip"]), snapshot, run) is None
+    assert json.loads((run / "config.json").read_text())["input"]["on_corrupt"] == "skip"
 
 
 def test_a_given_vocabulary_is_used(noisy_config, snapshot, undisturbed, tmp_path):

@@ -110,6 +110,12 @@ class InputConfig:
     U(`scale`), at one place for the whole clip; evaluation takes the centre at `short_side`.
     """
 
+    # Of a mixture, how often an epoch visits each snapshot's clips, in their order; none: once.
+    # With 0.5 two epochs visit each clip once.
+    weights: tuple[float, ...] = ()
+    # Of a record whose bytes are wrong: "skip" says so, and reads in its place the one that has its
+    # turn half an epoch away.
+    on_corrupt: Literal["stop", "skip"] = "stop"
     nouns: int = 2  # K
     short_side: int = 256  # pixels
     scale: tuple[float, float] = (0.9, 1.33)
@@ -123,6 +129,8 @@ class InputConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "input")
+        for weight in self.weights:
+            _check_range("input", "weights", weight, 0.0)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"input: scale must be low, high, both above 0, got {self.scale}")
         for name in ("jitter_probability", "grey_probability"):

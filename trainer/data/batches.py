@@ -6,7 +6,7 @@ step, place in the global batch) alone; evaluation draws nothing.
 
 import dataclasses
 import functools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from protos.v1 import clip_pb2
 from trainer.batch import Batch
 from trainer.configs.config import Config
 from trainer.data import order
+from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
 from trainer.data.tokenise import Tokeniser
@@ -36,13 +37,14 @@ class ClipText:
 
 
 def train_batches(
-    snapshot: Snapshot,
+    mixture: Mixture,
     tokeniser: Tokeniser,
     config: Config,
     *,
     start_step: int = 0,
     host: int = 0,
     hosts: int = 1,
+    on_skip: Callable[[str], None] | None = None,
 ) -> Generator[tuple[int, Batch, list[str]], None, None]:
     """Yields (step, batch, clip ids) from `start_step` to the run's last step.
 
@@ -50,41 +52,53 @@ def train_batches(
     batches, concatenated in order, are the one host's. Closing the generator stops the reading.
 
     Args:
-      snapshot: the clips to train on.
+      mixture: the clips to train on.
       tokeniser: of captions and noun prompts.
       config: the run.
       start_step: the first step wanted, 0 for a new run.
       host: this host's number, 0 … hosts − 1.
       hosts: hosts that share each global batch, which must divide by them.
+      on_skip: with `config.input.on_corrupt` "skip", told of each corrupt record of this host's
+        that was left out of a batch, before the batch is yielded.
 
     Raises:
-      SnapshotError: a record is damaged, or the snapshot does not suit the configuration.
+      SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
       ValueError: batch, hosts or vocabulary do not fit.
     """
     from trainer.data.decode import training_clip
 
-    check_suits(snapshot, tokeniser, config)
-    steps = order.total_steps(len(snapshot), config.batch, config.epochs, config.max_steps)
+    for snapshot in mixture.snapshots:
+        check_suits(snapshot, tokeniser, config)
+    steps = order.total_steps(mixture.visits, config.batch, config.epochs, config.max_steps)
     rows = order.host_rows(config.batch, host, hosts)
     positions = range(rows.start, rows.stop)
 
     def requests() -> Iterator[Request]:
         for step in range(start_step, steps):
-            _, records = order.batch_records(config.seed, step, config.batch, len(snapshot))
+            _, records = order.batch_records(config.seed, step, config.batch, mixture.sources)
             seeds = [
                 _clip_seed(config.seed, step, position, _CROP).generate_state(2)
                 for position in positions
             ]
-            yield Request(step, records[rows], np.array(seeds, np.int64))
+            skips = functools.partial(stand_in, step) if config.input.on_corrupt == "skip" else None
+            yield Request(step, records[rows], np.array(seeds, np.int64), skips)
+
+    def stand_in(step: int, row: int, attempt: int) -> int:
+        return order.stand_in(
+            config.seed, step, config.batch, positions[row], attempt, mixture.sources
+        )
 
     decode = functools.partial(training_clip, config=config)
-    for request, clips in stream(snapshot, requests(), decode):
+    for step, clips, skipped in stream(mixture, requests(), decode):
+        if on_skip:
+            for message in skipped:
+                on_skip(message)
         prompts = []
         for position, chunks in zip(positions, _noun_chunks(clips), strict=True):
-            seed = _clip_seed(config.seed, request.step, position, _NOUNS)
+            seed = _clip_seed(config.seed, step, position, _NOUNS)
             prompts.append(draw_prompts(chunks, config.input.nouns, np.random.default_rng(seed)))
         batch = _batch(clips, prompts, np.array(positions), tokeniser, config)
-        yield request.step, batch, _strings(clips["clip_id"])
+        yield step, batch, _strings(clips["clip_id"])
 
 
 def eval_batches(
@@ -111,7 +125,7 @@ def eval_batches(
     def decode(record: Any, _: Any) -> dict[str, Any]:
         return evaluation_clip(record, config)
 
-    for request, clips in stream(snapshot, requests(), decode):
+    for step, clips, _ in stream(snapshot, requests(), decode):
         chunks = [clip_chunks[: config.input.nouns] for clip_chunks in _noun_chunks(clips)]
         prompts = [[chunk.prompts[0] for chunk in clip_chunks] for clip_chunks in chunks]
         columns = zip(
@@ -124,7 +138,7 @@ def eval_batches(
             strict=True,
         )
         texts = [ClipText(*row) for row in columns]
-        count = min(batch, len(snapshot) - request.step * batch)
+        count = min(batch, len(snapshot) - step * batch)
         yield _batch(clips, prompts, np.arange(batch), tokeniser, config), texts[:count]
 
 

@@ -3,7 +3,15 @@
 Every epoch visits the records in another pseudo-random permutation of all of them. A step's
 records follow from (seed, step) alone, so a resumed run continues exactly, without replay, and
 any number of hosts sees the same global batches, each host a slice of rows.
+
+Of a mixture, each source has a number of visits an epoch, exactly, and the permutation is of all
+of them. A source whose visits are not whole passes over it goes on in the next epoch with the
+records that are left, so that after any number of epochs its records' visits differ by at most
+one.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -12,8 +20,15 @@ from jaxtyping import Int64
 _ROUNDS = 16
 
 
-def steps_per_epoch(num_records: int, batch: int) -> int:
-    """Whole batches in an epoch; the remainder is dropped.
+class Source(NamedTuple):
+    """A snapshot as the order sees it."""
+
+    records: int
+    visits: int  # of its records, an epoch
+
+
+def steps_per_epoch(visits: int, batch: int) -> int:
+    """Whole batches in an epoch of so many clips; the remainder is dropped.
 
     Raises:
       ValueError: there is not one whole batch.
@@ -21,59 +36,123 @@ def steps_per_epoch(num_records: int, batch: int) -> int:
     >>> steps_per_epoch(10, 4)
     2
     """
-    if not 1 <= batch <= num_records:
+    if not 1 <= batch <= visits:
         raise ValueError(
-            f"a batch of {batch} clips cannot be drawn from {num_records} records: "
+            f"a batch of {batch} clips cannot be drawn from {visits} records: "
             "use a smaller batch or a larger snapshot"
         )
-    return num_records // batch
+    return visits // batch
 
 
-def total_steps(num_records: int, batch: int, epochs: int, max_steps: int | None) -> int:
+def total_steps(visits: int, batch: int, epochs: int, max_steps: int | None) -> int:
     """Steps of a whole run: `epochs` of them, or `max_steps` if that is fewer.
 
     >>> total_steps(10, 4, epochs=3, max_steps=None), total_steps(10, 4, epochs=3, max_steps=5)
     (6, 5)
     """
-    steps = epochs * steps_per_epoch(num_records, batch)
+    steps = epochs * steps_per_epoch(visits, batch)
     return steps if max_steps is None else min(steps, max_steps)
 
 
 def records_at(
-    seed: int, epoch: int, positions: Int64[np.ndarray, " n"], num_records: int
+    seed: int, epoch: int, positions: Int64[np.ndarray, " n"], sources: Sequence[Source]
 ) -> Int64[np.ndarray, " n"]:
-    """The records at the given positions, each in 0 … num_records − 1, of an epoch's permutation.
+    """The records at the given positions of an epoch, numbered through all sources.
 
-    >>> sorted(records_at(seed=0, epoch=3, positions=np.arange(5), num_records=5).tolist())
-    [0, 1, 2, 3, 4]
+    Args:
+      seed: of the run.
+      epoch: from 0.
+      positions: each in 0 … (sum of the sources' visits) − 1.
+      sources: in their order.
+
+    >>> twice = [Source(records=2, visits=4), Source(records=3, visits=3)]
+    >>> sorted(records_at(seed=0, epoch=3, positions=np.arange(7), sources=twice).tolist())
+    [0, 0, 1, 1, 2, 3, 4]
     """
-    from trainer.data.cpu_tensorflow import tf
-
     # The cipher's key schedule is weak: with the bare epoch number as key, a record's places in
     # successive epochs are far from uniform. Hashing makes the keys unrelated.
-    key = np.random.SeedSequence([seed, epoch]).generate_state(3)
-    # The op itself, since tf.random.experimental.index_shuffle fixes the rounds.
-    shuffled = tf.raw_ops.RandomIndexShuffle(
-        index=tf.constant(positions, tf.int64),
-        seed=tf.constant(key),
-        max_index=tf.constant(num_records - 1, tf.int64),
-        rounds=_ROUNDS,
-    )
-    return shuffled.numpy()
+    key = np.random.SeedSequence([seed, epoch])
+    visits = _shuffled(key, positions, sum(source.visits for source in sources))
+    records = np.empty_like(visits)
+    first_visit = first_record = 0
+    for number, source in enumerate(sources):
+        mine = (first_visit <= visits) & (visits < first_visit + source.visits)
+        since_start = epoch * source.visits + visits[mine] - first_visit
+        passes, places = np.divmod(since_start, source.records)
+        if source.visits % source.records:  # else which of them an epoch visits is no question
+            for at in np.unique(passes):
+                of_pass = passes == at
+                key = np.random.SeedSequence([seed, int(at)], spawn_key=(number,))
+                places[of_pass] = _shuffled(key, places[of_pass], source.records)
+        records[mine] = first_record + places
+        first_visit += source.visits
+        first_record += source.records
+    return records
 
 
 def batch_records(
-    seed: int, step: int, batch: int, num_records: int
+    seed: int, step: int, batch: int, sources: Sequence[Source]
 ) -> tuple[int, Int64[np.ndarray, " B"]]:
     """The epoch that a global step belongs to, and the record of each row of its global batch.
 
-    >>> epoch, records = batch_records(seed=0, step=3, batch=4, num_records=10)
+    >>> epoch, records = batch_records(seed=0, step=3, batch=4, sources=[Source(10, 10)])
     >>> epoch, records.shape
     (1, (4,))
     """
-    epoch, step_in_epoch = divmod(step, steps_per_epoch(num_records, batch))
-    positions = step_in_epoch * batch + np.arange(batch, dtype=np.int64)
-    return epoch, records_at(seed, epoch, positions, num_records)
+    epoch, positions = _positions(step, batch, sources)
+    return epoch, records_at(seed, epoch, positions, sources)
+
+
+def stand_in(
+    seed: int, step: int, batch: int, row: int, attempt: int, sources: Sequence[Source]
+) -> int:
+    """The record that is read in place of a row's, where that is corrupt.
+
+    It is the one that has its turn half an epoch earlier or later, so that a batch does not get
+    the same clip twice. Which it is depends on no other row, so on no host either.
+
+    Args:
+      seed: of the run.
+      step: the global step.
+      batch: rows of a global batch.
+      row: of the global batch.
+      attempt: 0, and one more where the record of the attempt before is corrupt as well.
+      sources: in their order.
+
+    >>> ten = [Source(10, 10)]
+    >>> second = stand_in(seed=0, step=0, batch=4, row=1, attempt=1, sources=ten)
+    >>> second in batch_records(seed=0, step=1, batch=4, sources=ten)[1]
+    True
+    """
+    epoch, positions = _positions(step, batch, sources)
+    total = sum(source.visits for source in sources)
+    other = (positions[row : row + 1] + total // 2 + attempt) % total
+    return int(records_at(seed, epoch, other, sources)[0])
+
+
+def _positions(
+    step: int, batch: int, sources: Sequence[Source]
+) -> tuple[int, Int64[np.ndarray, " B"]]:
+    """The epoch of a global step, and its rows' positions there."""
+    steps = steps_per_epoch(sum(source.visits for source in sources), batch)
+    epoch, step_in_epoch = divmod(step, steps)
+    return epoch, step_in_epoch * batch + np.arange(batch, dtype=np.int64)
+
+
+def _shuffled(
+    key: np.random.SeedSequence, places: Int64[np.ndarray, " n"], count: int
+) -> Int64[np.ndarray, " n"]:
+    """Where a permutation of 0 … count − 1 puts the given places."""
+    from trainer.data.cpu_tensorflow import tf
+
+    # The op itself, since tf.random.experimental.index_shuffle fixes the rounds.
+    shuffled = tf.raw_ops.RandomIndexShuffle(
+        index=tf.constant(places, tf.int64),
+        seed=tf.constant(key.generate_state(3)),
+        max_index=tf.constant(count - 1, tf.int64),
+        rounds=_ROUNDS,
+    )
+    return shuffled.numpy()
 
 
 def host_rows(batch: int, host: int, hosts: int) -> slice:

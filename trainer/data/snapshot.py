@@ -5,12 +5,13 @@ Records are numbered through: by shard, in the manifest's order, then by place i
 
 import concurrent.futures
 import hashlib
+import itertools
 import json
+import operator
 import os
 import pathlib
-import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from google.protobuf import json_format, message
@@ -18,121 +19,194 @@ from jaxtyping import Int64
 
 from protos import contract, tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
+from trainer.data.folder import Folder, Part, open_folder
 
-# Reads are short and wait on the disk, so more of them than cores.
-_READ_THREADS = 16
+# Checksums are computed outside of Python's lock.
+_CHECK_THREADS = len(os.sched_getaffinity(0))
+# Of a thousand records some 50 kB each; of a large snapshot's first batch all are wanted.
+_INDICES_AT_ONCE = 64
 
 
 class SnapshotError(RuntimeError):
     """A snapshot that is absent, unfinished, unreadable or damaged; one line, naming the file."""
 
 
+class CorruptRecordError(SnapshotError):
+    """A record whose bytes are there and wrong; its number is `record`."""
+
+    def __init__(self, message: str, record: int) -> None:
+        """Args: message: names shard, offset and clip; record: its number in what was read."""
+        super().__init__(message)
+        self.record = record
+
+
 class Location(NamedTuple):
     """Where a record lies."""
 
-    shard: pathlib.Path
+    shard: str  # the file's path
     offset: int  # bytes
     length: int  # bytes, framing included
     clip_id: str
 
 
-class _ShardIndex(NamedTuple):
-    offsets: Int64[np.ndarray, " records"]
-    lengths: Int64[np.ndarray, " records"]
-    clip_ids: list[str]
-
-
 class Snapshot:
     """An open snapshot. Safe to read from several threads."""
 
-    def __init__(self, folder: pathlib.Path, manifest: manifest_pb2.Manifest) -> None:
+    def __init__(self, folder: Folder, manifest: manifest_pb2.Manifest) -> None:
         """Use `open`."""
-        self.folder = folder
+        self.folder = folder.path
         self.manifest = manifest
+        self._files = folder
         # Number of the first record of each shard, and the total at the end.
         self._starts = np.cumsum([0, *(shard.records for shard in manifest.shards)])
-        self._indices: dict[int, _ShardIndex] = {}
-        self._index_lock = threading.Lock()
-        self._threads = concurrent.futures.ThreadPoolExecutor(_READ_THREADS, "read")
+        # By shard, where in it each record ends: 8 bytes a record, of the shards read so far.
+        self._ends: dict[int, Int64[np.ndarray, " records"]] = {}
+        self._threads = concurrent.futures.ThreadPoolExecutor(_CHECK_THREADS, "check")
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Snapshot":
         """Reads and checks the manifest; no shard is opened yet.
 
+        Args:
+          folder: a folder on a disk, or gs://bucket/folder.
+
         Raises:
           SnapshotError: there is no complete snapshot of a readable version in `folder`.
         """
-        folder = pathlib.Path(folder)
-        manifest = _read_manifest(folder)
-        for shard in manifest.shards:
-            _check_file(folder, shard.data)
-            _check_file(folder, shard.index)
-        return cls(folder, manifest)
+        files = open_folder(folder)
+        manifest = _read_manifest(files)
+        _check_files(files, manifest)
+        return cls(files, manifest)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def locate(self, record: int) -> Location:
-        """Where a record lies.
+        """Where a record lies, and its clip's id.
 
         Raises:
           IndexError: there is no such record.
           SnapshotError: the shard's index is missing or damaged.
         """
-        if not 0 <= record < len(self):
-            raise IndexError(f"record {record} is not one of the {len(self)} of {self.folder}")
-        shard = int(np.searchsorted(self._starts, record, side="right")) - 1
-        place = record - int(self._starts[shard])
-        index = self._shard_index(shard)
-        return Location(
-            self.folder / self.manifest.shards[shard].data.name,
-            int(index.offsets[place]),
-            int(index.lengths[place]),
-            index.clip_ids[place],
-        )
+        ((shard, place),) = self._places([record])
+        entry = self.manifest.shards[shard]
+        where = _parse_index(self.folder, entry, *self._read_indices([shard]))[place]
+        path = f"{self.folder}/{entry.data.name}"
+        return Location(path, where.offset, where.length, where.clip_id)
+
+    def clip_ids(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[str]:
+        """The ids of the clips of the given records, in their order, from the indices alone.
+
+        Raises:
+          IndexError: there is no such record.
+          SnapshotError: a shard's index is missing or damaged.
+        """
+        places = self._places(records)
+        ids: dict[tuple[int, int], str] = {}
+        for shard, of_shard in itertools.groupby(sorted(set(places)), key=operator.itemgetter(0)):
+            entry = self.manifest.shards[shard]
+            index = _parse_index(self.folder, entry, *self._read_indices([shard]))
+            ids |= {(shard, place): index[place].clip_id for _, place in of_shard}
+        return [ids[place] for place in places]
 
     def read(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[bytes]:
         """The serialised Clips of the given records, in their order, checksums verified.
 
         Raises:
           IndexError: there is no such record.
-          SnapshotError: a file is missing, or a record is corrupt (names shard, offset and clip).
+          CorruptRecordError: a record is corrupt; names shard, offset and clip.
+          SnapshotError: a file is missing or cannot be read.
         """
-        return list(self._threads.map(self._read_one, map(int, records)))
-
-    def _read_one(self, record: int) -> bytes:
-        location = self.locate(record)
+        places = self._places(records)
+        self._learn_ends({shard for shard, _ in places} - self._ends.keys())
+        parts = []
+        for shard, place in places:
+            ends = self._ends[shard]
+            start = int(ends[place - 1]) if place else 0
+            name = self.manifest.shards[shard].data.name
+            parts.append(Part(name, start, int(ends[place]) - start))
         try:
-            descriptor = os.open(location.shard, os.O_RDONLY)
-            try:
-                framed = os.pread(descriptor, location.length, location.offset)
-            finally:
-                os.close(descriptor)
-            return tfrecord.unframe(framed)
+            framed = self._files.read_parts(parts)
         except OSError as error:
             raise SnapshotError(
-                f"shard {location.shard} cannot be read: {error.strerror}; "
+                f"shard {error.filename} cannot be read: {error.strerror}; "
                 "restore it or run svilm-pipelines build again"
             ) from error
+        return list(self._threads.map(self._unframe, framed, map(int, records)))
+
+    def _places(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[tuple[int, int]]:
+        """The shard of each record, and its place there."""
+        numbers = np.asarray(records, np.int64)
+        beyond = numbers[(numbers < 0) | (numbers >= len(self))]
+        if beyond.size:
+            raise IndexError(f"record {beyond[0]} is not one of the {len(self)} of {self.folder}")
+        shards = np.searchsorted(self._starts, numbers, side="right") - 1
+        places = numbers - self._starts[shards]
+        return list(zip(shards.tolist(), places.tolist(), strict=True))
+
+    def _unframe(self, framed: bytes, record: int) -> bytes:
+        try:
+            return tfrecord.unframe(framed)
         except tfrecord.CorruptRecordError as error:
-            raise SnapshotError(
-                f"shard {location.shard} is corrupt at offset {location.offset} "
-                f"(clip {location.clip_id!r}): {error}; restore it or run svilm-pipelines "
-                "build again"
+            where = self.locate(record)
+            raise CorruptRecordError(
+                f"shard {where.shard} is corrupt at offset {where.offset} "
+                f"(clip {where.clip_id!r}): {error}; restore it or run svilm-pipelines "
+                "build again",
+                record,
             ) from error
 
-    def _shard_index(self, shard: int) -> _ShardIndex:
-        with self._index_lock:
-            if shard not in self._indices:
-                self._indices[shard] = _read_index(self.folder, self.manifest.shards[shard])
-            return self._indices[shard]
+    def _learn_ends(self, shards: set[int]) -> None:
+        """Reads indices; two threads may read one at once, and learn the same."""
+        wanted = sorted(shards)
+        for first in range(0, len(wanted), _INDICES_AT_ONCE):
+            some = wanted[first : first + _INDICES_AT_ONCE]
+            ends = self._threads.map(self._ends_of, some, self._read_indices(some))
+            self._ends.update(zip(some, ends, strict=True))
+
+    def _ends_of(self, shard: int, index: bytes) -> Int64[np.ndarray, " records"]:
+        # Frames lie one behind another, so their lengths say it all. Going through a million
+        # entries in Python takes 0.2 s a field, and ids are wanted only in messages.
+        entry = self.manifest.shards[shard]
+        records = _parse_index(self.folder, entry, index)
+        ends = np.cumsum(np.fromiter((record.length for record in records), np.int64, len(records)))
+        if ends[-1] != entry.data.bytes:
+            raise SnapshotError(
+                f"index {self.folder}/{entry.index.name} accounts for {ends[-1]} bytes of the "
+                f"{entry.data.bytes} of its shard: run svilm-pipelines build again"
+            )
+        return ends
+
+    def _read_indices(self, shards: Sequence[int]) -> list[bytes]:
+        entries = [self.manifest.shards[shard].index for shard in shards]
+        try:
+            return self._files.read_parts([Part(entry.name, 0, entry.bytes) for entry in entries])
+        except OSError as error:
+            raise SnapshotError(
+                f"index {error.filename} cannot be read: {error.strerror}"
+            ) from error
 
 
-def read_texts(snapshot: Snapshot, at_most: int) -> list[str]:
+@runtime_checkable
+class Readable(Protocol):
+    """Records to read by number: a snapshot's, or those of a mixture."""
+
+    def __len__(self) -> int: ...
+
+    def locate(self, record: int) -> Location:
+        """As `Snapshot.locate`."""
+        ...
+
+    def read(self, records: Int64[np.ndarray, " n"]) -> list[bytes]:
+        """As `Snapshot.read`."""
+        ...
+
+
+def read_texts(snapshot: Readable, at_most: int) -> list[str]:
     """Captions and noun prompts to train a vocabulary on, from records spread over the snapshot.
 
     Args:
-      snapshot: the snapshot.
+      snapshot: the snapshot, or a mixture.
       at_most: records to read. Each is read whole, frames included.
     """
     count = min(at_most, len(snapshot))
@@ -146,15 +220,10 @@ def read_texts(snapshot: Snapshot, at_most: int) -> list[str]:
     return texts
 
 
-def _read_manifest(folder: pathlib.Path) -> manifest_pb2.Manifest:
-    path = folder / contract.MANIFEST_NAME
-    if not folder.is_dir():
-        raise SnapshotError(
-            f"there is no snapshot folder {folder}: give the folder that "
-            "svilm-pipelines build wrote"
-        )
+def _read_manifest(folder: Folder) -> manifest_pb2.Manifest:
+    path = f"{folder.path}/{contract.MANIFEST_NAME}"
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(folder.read(contract.MANIFEST_NAME))
         if not isinstance(values, dict):
             raise ValueError("not a JSON object")
         # Before anything else is understood: another major version may mean other fields.
@@ -163,11 +232,8 @@ def _read_manifest(folder: pathlib.Path) -> manifest_pb2.Manifest:
             values, manifest_pb2.Manifest(), ignore_unknown_fields=True
         )
         contract.check_manifest(manifest)
-    except FileNotFoundError:
-        raise SnapshotError(
-            f"{folder} has no {contract.MANIFEST_NAME}: it is no snapshot, or a half-written one; "
-            "run svilm-pipelines build again, it resumes"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SnapshotError(_why_no_manifest(folder)) from error
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
     except contract.ContractError as error:
@@ -180,43 +246,59 @@ def _read_manifest(folder: pathlib.Path) -> manifest_pb2.Manifest:
     return manifest
 
 
-def _check_file(folder: pathlib.Path, entry: manifest_pb2.FileEntry) -> None:
-    # A manifest may come from anywhere: its names must stay inside the folder.
-    if pathlib.PurePath(entry.name).name != entry.name or not entry.name:
-        raise SnapshotError(
-            f"{folder}: the manifest names the file {entry.name!r}, which is not "
-            "a plain file name: do not use this snapshot"
-        )
-    path = folder / entry.name
+def _why_no_manifest(folder: Folder) -> str:
     try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise SnapshotError(
-            f"{path} is listed in the manifest but cannot be read: {error.strerror}; restore it "
-            "or run svilm-pipelines build again"
-        ) from error
-    if size != entry.bytes:
-        raise SnapshotError(
-            f"{path} has {size} bytes where the manifest says {entry.bytes}: restore it or run "
-            "svilm-pipelines build again"
+        there = bool(folder.sizes()) or os.path.isdir(folder.path)  # a bucket has no empty folders
+    except OSError:
+        there = False
+    if not there:
+        return (
+            f"there is no snapshot folder {folder.path}: give the folder that "
+            "svilm-pipelines build wrote"
         )
+    return (
+        f"{folder.path} has no {contract.MANIFEST_NAME}: it is no snapshot, or a half-written one; "
+        "run svilm-pipelines build again, it resumes"
+    )
 
 
-def _read_index(folder: pathlib.Path, shard: manifest_pb2.ShardEntry) -> _ShardIndex:
-    path = folder / shard.index.name
+def _check_files(folder: Folder, manifest: manifest_pb2.Manifest) -> None:
+    """Checks that shards and indices are there with their sizes."""
     try:
-        data = path.read_bytes()
+        sizes = folder.sizes()
     except OSError as error:
-        raise SnapshotError(f"index {path} cannot be read: {error.strerror}") from error
+        raise SnapshotError(f"{folder.path} cannot be listed: {error.strerror}") from error
+    for shard in manifest.shards:
+        for entry in (shard.data, shard.index):
+            # A manifest may come from anywhere: its names must stay inside the folder.
+            if pathlib.PurePath(entry.name).name != entry.name or not entry.name:
+                raise SnapshotError(
+                    f"{folder.path}: the manifest names the file {entry.name!r}, which is not "
+                    "a plain file name: do not use this snapshot"
+                )
+            if entry.name not in sizes:
+                raise SnapshotError(
+                    f"{folder.path}/{entry.name} is listed in the manifest but is not there; "
+                    "restore it or run svilm-pipelines build again"
+                )
+            if sizes[entry.name] != entry.bytes:
+                raise SnapshotError(
+                    f"{folder.path}/{entry.name} has {sizes[entry.name]} bytes where the manifest "
+                    f"says {entry.bytes}: restore it or run svilm-pipelines build again"
+                )
+
+
+def _parse_index(
+    folder: str, shard: manifest_pb2.ShardEntry, data: bytes
+) -> Sequence[manifest_pb2.RecordEntry]:
+    path = f"{folder}/{shard.index.name}"
     if hashlib.sha256(data).hexdigest() != shard.index.sha256:
         raise SnapshotError(
             f"index {path} is damaged: its sha256 is not the manifest's; restore it or run "
             "svilm-pipelines build again"
         )
     try:
-        records: Sequence[manifest_pb2.RecordEntry] = manifest_pb2.ShardIndex.FromString(
-            data
-        ).records
+        records = manifest_pb2.ShardIndex.FromString(data).records
     except message.DecodeError as error:
         raise SnapshotError(f"index {path} is not a ShardIndex: {error}") from error
     if len(records) != shard.records:
@@ -224,8 +306,4 @@ def _read_index(folder: pathlib.Path, shard: manifest_pb2.ShardEntry) -> _ShardI
             f"index {path} lists {len(records)} records where the manifest says {shard.records}: "
             "run svilm-pipelines build again"
         )
-    return _ShardIndex(
-        np.array([record.offset for record in records], np.int64),
-        np.array([record.length for record in records], np.int64),
-        [record.clip_id for record in records],
-    )
+    return records

@@ -13,12 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.data.snapshot import CorruptRecordError, Readable, SnapshotError
 
 # Batches read and decoded at once: two, so that one is read while another is decoded.
 _AT_ONCE = 2
 # Batches under way or waiting; with it memory is bounded.
 _AHEAD = 4
+
+
+# Records that are tried in a row's place before a run stops all the same: damage so dense is not
+# of single records.
+_STAND_INS = 8
 
 
 class Request(NamedTuple):
@@ -27,23 +32,33 @@ class Request(NamedTuple):
     step: int
     records: Int64[np.ndarray, " b"]
     seeds: Int64[np.ndarray, "b 2"]  # of each clip's augmentation
+    # In place of a row's record that is corrupt: (row, attempt) -> record. None: the run stops.
+    stand_in: Callable[[int, int], int] | None = None
+
+
+class Answer(NamedTuple):
+    """What was read for a request."""
+
+    step: int
+    clips: dict[str, Any]  # by name what `decode` returned, batched
+    skipped: list[str]  # of each record that was corrupt and is left out, what was wrong
 
 
 def stream(
-    snapshot: Snapshot, requests: Iterable[Request], decode: Callable[..., dict[str, Any]]
-) -> Generator[tuple[Request, dict[str, Any]], None, None]:
-    """Yields each request with its decoded records, in order.
+    records: Readable, requests: Iterable[Request], decode: Callable[..., dict[str, Any]]
+) -> Generator[Answer, None, None]:
+    """Yields the decoded records of each request, in order.
 
     Closing the generator stops the reading.
 
     Args:
-      snapshot: where the records are.
+      records: where they are.
       requests: what to read; drawn some batches ahead of use.
       decode: graph function of (record: string [], seed: int64 [2]) to one clip's tensors by name.
 
     Yields:
-      The request, and by name what `decode` returned, batched: NumPy arrays, or nested lists where
-      the length varies from clip to clip.
+      An answer a request; its clips are NumPy arrays, or nested lists where the length varies from
+      clip to clip.
 
     Raises:
       SnapshotError: a record cannot be read or decoded, once all before its batch were yielded.
@@ -52,25 +67,38 @@ def stream(
 
     decode_batch = _graph(decode)
 
-    def load(request: Request) -> dict[str, Any]:
-        records = snapshot.read(request.records)
+    def load(request: Request) -> Answer:
+        numbers, attempts = request.records.copy(), np.zeros(len(request.records), np.int64)
+        skipped = []
+        while True:
+            try:
+                return Answer(request.step, load_records(numbers, request.seeds), skipped)
+            except CorruptRecordError as error:
+                (rows,) = np.nonzero(numbers == error.record)
+                if request.stand_in is None or (attempts[rows] == _STAND_INS).any():
+                    raise
+                skipped.append(str(error))
+                for row in rows.tolist():
+                    numbers[row] = request.stand_in(row, int(attempts[row]))
+                attempts[rows] += 1
+
+    def load_records(numbers: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
+        data = records.read(numbers)
         try:
-            fields = decode_batch(tf.constant(records), tf.constant(request.seeds))
+            fields = decode_batch(tf.constant(data), tf.constant(seeds))
         except tf.errors.OpError as error:
-            raise _undecodable(snapshot, request, decode, error) from None
+            raise _undecodable(records, numbers, data, seeds, decode, error) from None
         return {name: _plain(values.numpy()) for name, values in fields.items()}
 
-    ahead: collections.deque[tuple[Request, concurrent.futures.Future]] = collections.deque()
+    ahead: collections.deque[concurrent.futures.Future[Answer]] = collections.deque()
     threads = concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "decode")
     try:
         for request in requests:
-            ahead.append((request, threads.submit(load, request)))
+            ahead.append(threads.submit(load, request))
             if len(ahead) == _AHEAD:
-                first, loaded = ahead.popleft()
-                yield first, loaded.result()
+                yield ahead.popleft().result()
         while ahead:
-            first, loaded = ahead.popleft()
-            yield first, loaded.result()
+            yield ahead.popleft().result()
     finally:
         threads.shutdown(cancel_futures=True)
 
@@ -103,22 +131,27 @@ def _plain(values: Any) -> Any:
 
 
 def _undecodable(
-    snapshot: Snapshot, request: Request, decode: Callable[..., dict[str, Any]], error: Exception
+    records: Readable,
+    numbers: np.ndarray,
+    data: list[bytes],
+    seeds: np.ndarray,
+    decode: Callable[..., dict[str, Any]],
+    error: Exception,
 ) -> SnapshotError:
     """Finds which record of a batch it was that made the graph fail, and says so."""
     from trainer.data.cpu_tensorflow import tf
 
-    for record, seed in zip(request.records, request.seeds, strict=True):
-        (data,) = snapshot.read([int(record)])
+    for number, clip, seed in zip(numbers.tolist(), data, seeds, strict=True):
         try:
-            decode(tf.constant(data), tf.constant(seed))
+            decode(tf.constant(clip), tf.constant(seed))
         except (tf.errors.OpError, ValueError) as cause:
-            where = snapshot.locate(int(record))
-            return SnapshotError(
+            where = records.locate(number)
+            return CorruptRecordError(
                 f"shard {where.shard}, offset {where.offset}: clip {where.clip_id!r} cannot be "
-                f"decoded ({_first_line(cause)}): run svilm-pipelines verify, then build again"
+                f"decoded ({_first_line(cause)}): run svilm-pipelines verify, then build again",
+                number,
             )
-    return SnapshotError(f"step {request.step} cannot be decoded: {_first_line(error)}")
+    return SnapshotError(f"a batch cannot be decoded: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

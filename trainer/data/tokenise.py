@@ -9,6 +9,8 @@ import tokenizers
 from jaxtyping import Bool, Int32
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from trainer.data.folder import read_file
+
 # In BERT's order, so that [PAD] is 0 in a trained vocabulary as in a published one.
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CONTINUES = "##"
@@ -33,14 +35,14 @@ class Tokeniser:
 
     @classmethod
     def from_vocabulary(cls, path: str | os.PathLike[str]) -> "Tokeniser":
-        """Reads a vocab.txt: one piece a line, in the order of the ids.
+        """Reads a vocab.txt, on a disk or in a bucket: one piece a line, in the order of the ids.
 
         Raises:
           VocabularyError: the file cannot be read or is no BERT vocabulary.
         """
         try:
             # Some pieces are Unicode line separators, so lines end at "\n" only.
-            pieces = pathlib.Path(path).read_bytes().decode().removesuffix("\n").split("\n")
+            pieces = read_file(path).decode().removesuffix("\n").split("\n")
         except OSError as error:
             raise VocabularyError(
                 f"vocabulary {path} cannot be read: {error.strerror}; give a BERT vocab.txt"

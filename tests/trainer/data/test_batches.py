@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import pathlib
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from protos import tfrecord
 from protos.v1 import clip_pb2
 from trainer.data import order
 from trainer.data.batches import ClipText, draw_prompts, eval_batches, train_batches
+from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 
 
@@ -19,6 +21,11 @@ from trainer.data.snapshot import Snapshot, SnapshotError
 def snapshot(write_snapshot):
     """11 clips in 3 shards, wider than a crop."""
     return Snapshot.open(write_snapshot(clips=11, shards=3, height=32, width=44).folder)
+
+
+@pytest.fixture
+def mixture(snapshot):
+    return Mixture([snapshot])
 
 
 def assert_same(left, right):
@@ -30,11 +37,11 @@ def assert_same(left, right):
             assert a.dtype == b.dtype
 
 
-def test_a_batch_is_typed_and_holds_the_steps_clips(snapshot, tokeniser, small_config):
-    steps = list(train_batches(snapshot, tokeniser, small_config))
+def test_a_batch_is_typed_and_holds_the_steps_clips(mixture, snapshot, tokeniser, small_config):
+    steps = list(train_batches(mixture, tokeniser, small_config))
     assert [step for step, _, _ in steps] == list(range(6))
     for step, batch, clip_ids in steps:
-        _, records = order.batch_records(small_config.seed, step, 4, 11)
+        _, records = order.batch_records(small_config.seed, step, 4, [order.Source(11, 11)])
         assert clip_ids == [snapshot.locate(record).clip_id for record in records.tolist()]
         shapes = {name: (a.dtype.name, a.shape) for name, a in batch._asdict().items()}
         assert shapes == {
@@ -61,18 +68,18 @@ def test_a_batch_is_typed_and_holds_the_steps_clips(snapshot, tokeniser, small_c
             assert batch.noun_mask[row].sum(axis=1)[nouns:].tolist() == [2] * (2 - nouns)
 
 
-def test_resuming_at_any_step_gives_the_rest(snapshot, tokeniser, small_config):
-    whole = list(train_batches(snapshot, tokeniser, small_config))
+def test_resuming_at_any_step_gives_the_rest(mixture, tokeniser, small_config):
+    whole = list(train_batches(mixture, tokeniser, small_config))
     # Step 2 and 4 begin an epoch.
     for start in range(7):
-        resumed = list(train_batches(snapshot, tokeniser, small_config, start_step=start))
+        resumed = list(train_batches(mixture, tokeniser, small_config, start_step=start))
         assert_same(resumed, whole[start:])
 
 
-def test_a_step_does_not_repeat_its_crops_in_the_next_epoch(snapshot, tokeniser, small_config):
+def test_a_step_does_not_repeat_its_crops_in_the_next_epoch(mixture, tokeniser, small_config):
     frames = {}
     for _, batch, ids in train_batches(
-        snapshot, tokeniser, dataclasses.replace(small_config, epochs=8)
+        mixture, tokeniser, dataclasses.replace(small_config, epochs=8)
     ):
         for row, clip_id in enumerate(ids):
             frames.setdefault(clip_id, set()).add(batch.frames[row].tobytes())
@@ -80,10 +87,10 @@ def test_a_step_does_not_repeat_its_crops_in_the_next_epoch(snapshot, tokeniser,
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_together_have_the_batches_of_one(snapshot, tokeniser, small_config, hosts):
-    whole = list(train_batches(snapshot, tokeniser, small_config))
+def test_hosts_together_have_the_batches_of_one(mixture, tokeniser, small_config, hosts):
+    whole = list(train_batches(mixture, tokeniser, small_config))
     parts = [
-        train_batches(snapshot, tokeniser, small_config, host=host, hosts=hosts)
+        train_batches(mixture, tokeniser, small_config, host=host, hosts=hosts)
         for host in range(hosts)
     ]
     joined = []
@@ -95,11 +102,11 @@ def test_hosts_together_have_the_batches_of_one(snapshot, tokeniser, small_confi
     assert_same(joined, whole)
 
 
-def test_max_steps_and_seed(snapshot, tokeniser, small_config):
+def test_max_steps_and_seed(mixture, tokeniser, small_config):
     short = dataclasses.replace(small_config, max_steps=3)
-    first = list(train_batches(snapshot, tokeniser, short))
+    first = list(train_batches(mixture, tokeniser, short))
     assert len(first) == 3
-    other = list(train_batches(snapshot, tokeniser, dataclasses.replace(short, seed=8)))
+    other = list(train_batches(mixture, tokeniser, dataclasses.replace(short, seed=8)))
     assert [ids for _, _, ids in first] != [ids for _, _, ids in other]
 
 
@@ -143,26 +150,75 @@ def test_evaluation_has_every_clip_once_in_order(write_snapshot, tokeniser, smal
     ]
 
 
+def damage(snapshot, record):
+    where = snapshot.locate(record)
+    with open(where.shard, "r+b") as shard:
+        shard.seek(where.offset + where.length // 2)
+        byte = shard.read(1)[0]
+        shard.seek(-1, 1)
+        shard.write(bytes([byte ^ 1]))
+    return where.clip_id
+
+
 def test_a_corrupt_record_stops_the_run_after_the_batches_before_it(
     write_snapshot, tokeniser, small_config
 ):
     written = write_snapshot(clips=11, shards=3)
     snapshot = Snapshot.open(written.folder)
     # In an epoch's second and last batch, so not in its first.
-    damaged = int(order.batch_records(small_config.seed, 1, 4, 11)[1][2])
+    damaged = int(order.batch_records(small_config.seed, 1, 4, [order.Source(11, 11)])[1][2])
     where = snapshot.locate(damaged)
-    with open(where.shard, "r+b") as shard:
-        shard.seek(where.offset + where.length // 2)
-        byte = shard.read(1)[0]
-        shard.seek(-1, 1)
-        shard.write(bytes([byte ^ 1]))
-    steps = train_batches(snapshot, tokeniser, small_config)
+    damage(snapshot, damaged)
+    steps = train_batches(Mixture([snapshot]), tokeniser, small_config)
     assert next(steps)[0] == 0
     with pytest.raises(SnapshotError) as raised:
         next(steps)
     message = str(raised.value)
-    assert where.shard.name in message and f"offset {where.offset} " in message
+    assert pathlib.Path(where.shard).name in message and f"offset {where.offset} " in message
     assert where.clip_id in message and "\n" not in message
+
+
+def test_corrupt_records_are_left_out_on_request(mixture, tokeniser, small_config):
+    (snapshot,) = mixture.snapshots
+    whole = list(train_batches(mixture, tokeniser, small_config))
+    ids = snapshot.clip_ids(range(11))
+    second = order.batch_records(small_config.seed, 1, 4, mixture.sources)[1].tolist()
+    # One that is read, and the first and second that would be read in its place.
+    others = [order.stand_in(small_config.seed, 1, 4, 2, i, mixture.sources) for i in range(3)]
+    damaged = [damage(snapshot, record) for record in (second[2], *others[:2])]
+    assert len(set(damaged)) == 3 and ids[others[2]] not in damaged
+
+    tolerant = dataclasses.replace(small_config.input, on_corrupt="skip")
+    config = dataclasses.replace(small_config, input=tolerant)
+    told = []
+    steps = list(train_batches(mixture, tokeniser, config, on_skip=told.append))
+    assert len(steps) == len(whole) and len(told) >= 3
+    assert {clip for clip in damaged for message in told if repr(clip) in message} == set(damaged)
+    assert all("shard-" in message and " offset " in message for message in told)
+    for (_, batch, got), (_, wanted, were) in zip(steps, whole, strict=True):
+        assert not set(got) & set(damaged)
+        for row, (clip, was) in enumerate(zip(got, were, strict=True)):
+            assert (clip == was) == (was not in damaged)
+            if clip == was:
+                np.testing.assert_array_equal(batch.frames[row], wanted.frames[row])
+    assert steps[1][2][2] == ids[others[2]]
+    # What stands in for a record depends neither on where a run begins nor on its hosts.
+    assert_same(list(train_batches(mixture, tokeniser, config, start_step=1)), steps[1:])
+    halves = [train_batches(mixture, tokeniser, config, host=host, hosts=2) for host in (0, 1)]
+    for first, last, (_, _, together) in zip(*halves, steps, strict=True):
+        assert first[2] + last[2] == together
+
+
+def test_a_snapshot_of_corrupt_records_alone_stops_a_run_all_the_same(
+    write_snapshot, tokeniser, small_config
+):
+    snapshot = Snapshot.open(write_snapshot(clips=20, shards=1).folder)
+    for record in range(20):
+        damage(snapshot, record)
+    tolerant = dataclasses.replace(small_config.input, on_corrupt="skip")
+    config = dataclasses.replace(small_config, input=tolerant)
+    with pytest.raises(SnapshotError, match="is corrupt at offset"):
+        next(train_batches(Mixture([snapshot]), tokeniser, config))
 
 
 def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokeniser, small_config):
@@ -182,24 +238,24 @@ def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokeniser, small_confi
 
 
 def test_what_does_not_suit_is_refused_before_reading(write_snapshot, tokeniser, small_config):
-    snapshot = Snapshot.open(write_snapshot(frames=2).folder)
+    mixture = Mixture([Snapshot.open(write_snapshot(frames=2).folder)])
     with pytest.raises(SnapshotError, match=r"has 2 frames a clip, .* wants 4: .*--frames 4"):
-        next(train_batches(snapshot, tokeniser, small_config))
-    snapshot = Snapshot.open(write_snapshot("other").folder)
+        next(train_batches(mixture, tokeniser, small_config))
+    mixture = Mixture([Snapshot.open(write_snapshot("other").folder)])
     for changes, message in (
         ({"input": dataclasses.replace(small_config.input, scale=(0.9, 1.3))}, "nothing is left"),
         ({"text": dataclasses.replace(small_config.text, vocabulary=9)}, "the model 9"),
         ({"batch": 12}, "batch of 12 clips cannot be drawn from 11"),
     ):
         with pytest.raises(ValueError, match=message):
-            next(train_batches(snapshot, tokeniser, dataclasses.replace(small_config, **changes)))
+            next(train_batches(mixture, tokeniser, dataclasses.replace(small_config, **changes)))
 
 
-def test_stopping_early_leaves_no_thread_behind(snapshot, tokeniser, small_config):
+def test_stopping_early_leaves_no_thread_behind(mixture, tokeniser, small_config):
     endless = dataclasses.replace(small_config, epochs=10_000)
 
     for after in (1, 5):
-        steps = train_batches(snapshot, tokeniser, endless)
+        steps = train_batches(mixture, tokeniser, endless)
         for _ in itertools.islice(steps, after):
             assert any(thread.name.startswith("decode") for thread in threading.enumerate())
         steps.close()
@@ -217,11 +273,13 @@ import pathlib
 import sys
 from trainer.configs.config import Config
 from trainer.data.batches import train_batches
+from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
 folder, vocabulary, config = sys.argv[1:]
 config = Config.from_json(pathlib.Path(config).read_text())
-steps = train_batches(Snapshot.open(folder), Tokeniser.from_vocabulary(vocabulary), config)
+mixture = Mixture([Snapshot.open(folder)])
+steps = train_batches(mixture, Tokeniser.from_vocabulary(vocabulary), config)
 print(next(steps)[0])
 """
     arguments = [written.folder, tmp_path / "vocab.txt", tmp_path / "config.json"]

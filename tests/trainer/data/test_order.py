@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from trainer.data import order
@@ -8,17 +8,23 @@ from trainer.data import order
 SEEDS = st.integers(0, 2**40)
 
 
+def once(num_records):
+    return [order.Source(num_records, num_records)]
+
+
 @given(seed=SEEDS, epoch=st.integers(0, 100), num_records=st.integers(1, 700))
 def test_an_epoch_is_a_permutation(seed, epoch, num_records):
-    records = order.records_at(seed, epoch, np.arange(num_records), num_records)
+    records = order.records_at(seed, epoch, np.arange(num_records), once(num_records))
     np.testing.assert_array_equal(np.sort(records), np.arange(num_records))
 
 
 @given(seed=SEEDS, num_records=st.integers(10, 3_000_000_000), data=st.data())
 def test_a_record_depends_on_its_own_position_alone(seed, num_records, data):
     positions = data.draw(st.lists(st.integers(0, num_records - 1), min_size=1, max_size=20))
-    together = order.records_at(seed, 2, np.array(positions), num_records)
-    alone = [order.records_at(seed, 2, np.array([place]), num_records)[0] for place in positions]
+    together = order.records_at(seed, 2, np.array(positions), once(num_records))
+    alone = [
+        order.records_at(seed, 2, np.array([place]), once(num_records))[0] for place in positions
+    ]
     assert together.tolist() == alone
     assert (together >= 0).all() and (together < num_records).all()
 
@@ -32,7 +38,7 @@ def test_batches_of_an_epoch_share_no_record_and_drop_the_remainder(
     steps = order.steps_per_epoch(num_records, batch)
     seen = []
     for step in range(epoch * steps, (epoch + 1) * steps):
-        of_epoch, records = order.batch_records(seed, step, batch, num_records)
+        of_epoch, records = order.batch_records(seed, step, batch, once(num_records))
         assert of_epoch == epoch and records.shape == (batch,)
         seen.extend(records.tolist())
     assert len(set(seen)) == len(seen) == num_records // batch * batch
@@ -41,14 +47,82 @@ def test_batches_of_an_epoch_share_no_record_and_drop_the_remainder(
 def test_the_order_is_the_one_that_earlier_releases_had():
     # Written by this code with TensorFlow 2.21. If this differs, runs cannot be resumed across
     # the change: the change is wrong, or a new major version.
-    epoch, records = order.batch_records(seed=42, step=7, batch=8, num_records=20)
+    epoch, records = order.batch_records(seed=42, step=7, batch=8, sources=once(20))
     assert (epoch, records.tolist()) == (3, [8, 5, 19, 17, 18, 9, 7, 0])
+
+
+MIXTURES = st.lists(
+    st.builds(order.Source, st.integers(1, 60), st.integers(1, 150)), min_size=1, max_size=4
+)
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS, first=st.integers(0, 30), sources=MIXTURES)
+def test_an_epoch_of_a_mixture_has_each_sources_visits_evenly_over_its_records(
+    seed, first, sources
+):
+    ends = np.cumsum([0, *(source.records for source in sources)])
+    positions = np.arange(sum(source.visits for source in sources))
+    since = np.zeros(ends[-1], int)
+    for epoch in (first, first + 1, first + 2):
+        records = order.records_at(seed, epoch, positions, sources)
+        visits = np.bincount(records, minlength=ends[-1])
+        since += visits
+        for source, start, end in zip(sources, ends[:-1], ends[1:], strict=True):
+            of_source = visits[start:end]
+            assert of_source.sum() == source.visits
+            if source.visits % source.records == 0:
+                assert (of_source == source.visits // source.records).all()
+            # A pass over the source may have ended within these epochs' first or last visits.
+            assert np.ptp(since[start:end]) <= (1 if first == 0 else 2)
+            if first == 0:
+                assert np.ptp(since[start:end]) <= 1
+
+
+@given(
+    seed=SEEDS, sources=MIXTURES, batch=st.integers(1, 12), hosts=st.integers(1, 4), step=st.data()
+)
+def test_hosts_share_the_batches_of_a_mixture(seed, sources, batch, hosts, step):
+    batch *= hosts
+    visits = sum(source.visits for source in sources)
+    assume(batch <= visits)
+    # Around an epoch's end, without anything read before.
+    step = step.draw(st.integers(0, 2 * order.steps_per_epoch(visits, batch)))
+    epoch, records = order.batch_records(seed, step, batch, sources)
+    first = (step - epoch * (visits // batch)) * batch
+    wanted = order.records_at(seed, epoch, np.arange(first, first + batch), sources)
+    shares = [records[order.host_rows(batch, host, hosts)] for host in range(hosts)]
+    assert np.concatenate(shares).tolist() == wanted.tolist()
+
+
+def test_a_mixture_is_shuffled_as_a_whole():
+    sources = [order.Source(500, 500), order.Source(100, 250)]
+    records = order.records_at(1, 0, np.arange(750), sources)
+    shares = (records >= 500).reshape(15, 50).mean(axis=1)
+    assert shares.mean() == pytest.approx(1 / 3)
+    assert 0.02 < shares.std() < 0.12  # drawn one by one it would be 0.067
+
+
+@given(seed=SEEDS, sources=MIXTURES, batch=st.integers(1, 20), data=st.data())
+def test_what_stands_in_for_a_record_is_of_another_batch(seed, sources, batch, data):
+    visits = sum(source.visits for source in sources)
+    assume(visits >= 2 * (batch + 8))
+    step = data.draw(st.integers(0, 3 * (visits // batch)))
+    epoch, positions = order._positions(step, batch, sources)
+    row, attempt = data.draw(st.integers(0, batch - 1)), data.draw(st.integers(0, 7))
+    found = order.stand_in(seed, step, batch, row, attempt, sources)
+    place = (positions[row] + visits // 2 + attempt) % visits
+    assert place not in positions
+    assert found == order.records_at(seed, epoch, np.array([place]), sources)[0]
 
 
 def test_places_of_a_record_are_uniform_over_epochs_and_neighbours_are_separated():
     epochs, num_records = 600, 100
     orders = np.stack(
-        [order.records_at(1, epoch, np.arange(num_records), num_records) for epoch in range(epochs)]
+        [
+            order.records_at(1, epoch, np.arange(num_records), once(num_records))
+            for epoch in range(epochs)
+        ]
     )
     # Chi-squared per degree of freedom of where in ten stretches a place's record comes from.
     expected = epochs / 10

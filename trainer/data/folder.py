@@ -1,0 +1,161 @@
+"""A folder of files to read, on a disk or in a bucket (gs://…): the one place that knows which.
+
+Every method raises OSError with the file's name and a reason that can be told.
+"""
+
+import abc
+import concurrent.futures
+import contextlib
+import errno
+import functools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+_BUCKETS = "gs://"
+
+# Reads are short and wait, so more of them than cores: on a disk threads, in a bucket requests.
+_DISK_THREADS = 16
+_REQUESTS = 128
+
+
+class Part(NamedTuple):
+    """Some bytes of a file."""
+
+    name: str  # of the file, in its folder
+    offset: int
+    length: int
+
+
+class Folder(abc.ABC):
+    """A folder. Safe to use from several threads."""
+
+    def __init__(self, path: str) -> None:
+        """Args: path: as it was given, without a slash at its end."""
+        self.path = path
+
+    @abc.abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """The size in bytes of each file directly in the folder, by its name."""
+
+    @abc.abstractmethod
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+
+    @abc.abstractmethod
+    def read_parts(self, parts: Sequence[Part]) -> list[bytes]:
+        """Parts of files, many at a time; one that goes past its file's end comes back shorter."""
+
+
+def open_folder(path: str | os.PathLike[str]) -> Folder:
+    """The folder at a path; nothing is read yet.
+
+    >>> open_folder("gs://clips/train/").path, open_folder("snapshots/train").path
+    ('gs://clips/train', 'snapshots/train')
+    """
+    text = os.fspath(path)
+    text = text.rstrip("/") or text
+    return _Bucket(text) if text.startswith(_BUCKETS) else _Disk(text)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """A whole file by its path."""
+    folder, _, name = os.fspath(path).rpartition("/")
+    return open_folder(folder or ("/" if os.path.isabs(path) else ".")).read(name)
+
+
+class _Disk(Folder):
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._threads = concurrent.futures.ThreadPoolExecutor(_DISK_THREADS, "read")
+
+    def sizes(self) -> dict[str, int]:
+        with os.scandir(self.path) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+
+    def read(self, name: str) -> bytes:
+        with open(os.path.join(self.path, name), "rb") as file:
+            return file.read()
+
+    def read_parts(self, parts: Sequence[Part]) -> list[bytes]:
+        return list(self._threads.map(self._read_part, parts))
+
+    def _read_part(self, part: Part) -> bytes:
+        descriptor = os.open(os.path.join(self.path, part.name), os.O_RDONLY)
+        try:
+            return os.pread(descriptor, part.length, part.offset)
+        finally:
+            os.close(descriptor)
+
+
+class _Bucket(Folder):
+    """By gcsfs, which repeats requests that fail and may be repeated."""
+
+    def sizes(self) -> dict[str, int]:
+        bucket, _, folder = self.path.removeprefix(_BUCKETS).partition("/")
+        prefix = f"{folder}/" if folder else ""
+        found: dict[str, int] = {}
+        token = None
+        with _told(self.path):
+            while True:
+                page = _store().call(
+                    "GET",
+                    "b/{}/o",
+                    bucket,
+                    prefix=prefix,
+                    delimiter="/",
+                    pageToken=token,
+                    # gcsfs's own listing has all that is known of each: 20 times as much.
+                    fields="nextPageToken,items(name,size)",
+                    json_out=True,
+                )
+                for item in page.get("items", ()):
+                    found[item["name"].removeprefix(prefix)] = int(item["size"])
+                token = page.get("nextPageToken")
+                if not token:
+                    return found
+
+    def read(self, name: str) -> bytes:
+        with _told(f"{self.path}/{name}"):
+            return _store().cat_file(f"{self.path}/{name}")
+
+    def read_parts(self, parts: Sequence[Part]) -> list[bytes]:
+        with _told(self.path):
+            answers = _store().cat_ranges(
+                [f"{self.path}/{part.name}" for part in parts],
+                [part.offset for part in parts],
+                [part.offset + part.length for part in parts],
+                batch_size=_REQUESTS,
+                on_error="return",
+            )
+        for part, answer in zip(parts, answers, strict=True):
+            if isinstance(answer, BaseException):
+                with _told(f"{self.path}/{part.name}"):
+                    raise answer
+        return answers
+
+
+@functools.lru_cache(maxsize=1)
+def _store() -> Any:
+    # Else each bucket is asked first, for a minute where the answer is unknown to an emulator,
+    # whether it is of a kind that speaks another protocol.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    import gcsfs
+
+    logging.getLogger("gcsfs").disabled = True  # its errors are told by who asked
+    return gcsfs.GCSFileSystem(use_listings_cache=False)
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Gives what gcsfs raises the form that the operating system's errors have."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "no such object or bucket", path) from None
+    except Exception as error:  # gcsfs, aiohttp and google-auth have no common base
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # Of gcsfs's lines the first is an address, the last what the server said.
+        why = f"the bucket cannot be read ({lines[-1][:200]})"
+        raise OSError(errno.EIO, why, path) from error
