@@ -1,24 +1,25 @@
 """The Beam graph: annotation rows → requests by shard → shards → manifest.
 
-Only small rows pass between workers; frames never leave the work item that decoded them.
+Only small rows pass between workers, many in one element; frames never leave the work item that
+decoded them.
 """
 
 import collections
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import AsList, AsSingleton
+from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
-from pipelines import counters, filters, snapshot
-from pipelines.clip_request import ClipRequest, row_order
+from pipelines import batches, counters, filters, plan_summary, snapshot
 from pipelines.nouns import NounParser
-from pipelines.plan import Plan, read_rows, shard_of
+from pipelines.plan import Plan, read_rows
 from pipelines.shard import ShardOutcome, build_shard
 from pipelines.video_lookup import VideoLookup
 from protos import contract
-from protos.v1.manifest_pb2 import Counts, Manifest, PlanSummary, Reject
+from protos.v1.manifest_pb2 import Counts, Manifest, Reject
 
 
 class LostRowsError(RuntimeError):
@@ -27,41 +28,67 @@ class LostRowsError(RuntimeError):
 
 def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> PipelineResult:
     """Builds the snapshot. Its manifest is there afterwards, unless there was no record."""
-    num_shards = plan.config.num_shards
     with beam.Pipeline(runner=runner, options=options) as pipeline:
-        rows = (
-            pipeline
-            | "Name annotation files" >> beam.Create(plan.annotations)
-            | "Read rows" >> beam.FlatMap(read_rows, plan.source, plan.config.source)
-            | "Filter rows" >> beam.Map(filters.keep, plan.config.filters, plan.excluded)
-            | "Tell rows" >> beam.Map(counters.row)
-        )
-        count = rows | "Count rows" >> beam.combiners.Count.Globally()
-        requests = rows | "Keep requests" >> beam.Filter(lambda row: isinstance(row, ClipRequest))
-        rejects = rows | "Keep rejects" >> beam.Filter(lambda row: isinstance(row, Reject))
-        outcomes = (
-            (
-                requests
-                | "Assign shards" >> beam.Map(lambda r: (shard_of(r.video_id, num_shards), r)),
-                pipeline
-                | "Name every shard" >> beam.Create([(shard, None) for shard in range(num_shards)]),
-            )
-            | beam.Flatten()
-            | "Gather shards" >> beam.GroupByKey()
-            | "Build shards" >> beam.ParDo(_BuildShard(plan))
-        )
-        _ = (
-            pipeline
-            | "Once" >> beam.Create([plan])
-            | "Write manifest"
-            >> beam.Map(
-                write_manifest,
-                AsSingleton(count),
-                AsList(rejects),
-                AsList(outcomes),  # pyright: ignore[reportArgumentType]  (of a tuple | Flatten)
-            )
-        )
+        graph(pipeline, plan, _BuildShard(plan))
     return pipeline.result
+
+
+def graph(pipeline: beam.Pipeline, plan: Plan, build_shards: beam.DoFn) -> None:
+    """What is to be done; `build_shards` makes ShardOutcomes of (shard, batches of requests)."""
+    rows = (
+        pipeline
+        | "Name annotation files" >> beam.Create(plan.annotations)
+        | "Plan rows"
+        >> beam.ParDo(_PlanRows(plan))
+        .with_output_types(tuple[int, bytes])
+        .with_outputs(_REJECTS, _COUNTS, main=_REQUESTS)
+    )
+    count = rows[_COUNTS] | "Count rows" >> beam.CombineGlobally(sum)
+    shards = pipeline | "Name every shard" >> beam.Create(
+        [(shard, b"") for shard in range(plan.config.num_shards)]
+    )
+    outcomes = (
+        (rows[_REQUESTS], shards)
+        | beam.Flatten()
+        | "Gather shards" >> beam.GroupByKey()
+        | "Build shards" >> beam.ParDo(build_shards)
+    )
+    _ = (
+        pipeline
+        | "Once" >> beam.Create([plan])
+        | "Write manifest"
+        >> beam.Map(
+            write_manifest,
+            AsSingleton(count),
+            AsList(rows[_REJECTS]),
+            AsList(outcomes),  # pyright: ignore[reportArgumentType]  (of a tuple | Flatten)
+        )
+    )
+
+
+_REQUESTS, _REJECTS, _COUNTS = "requests", "rejects", "counts"
+
+
+class _PlanRows(beam.DoFn):
+    """An annotation file to (shard, batch of requests); batches of rejects and counts, tagged."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def process(self, element: str) -> Iterator[tuple[int, bytes] | TaggedOutput]:
+        config = self._plan.config
+        rows = (
+            counters.row(filters.keep(row, config.filters, self._plan.excluded))
+            for row in read_rows(element, self._plan.source, config.source)
+        )
+        for batch in batches.of(rows, config.num_shards):
+            match batch:
+                case batches.Requests(shard, packed):
+                    yield shard, packed
+                case batches.Rejects():
+                    yield TaggedOutput(_REJECTS, tuple(batch))
+                case batches.Count(count):
+                    yield TaggedOutput(_COUNTS, count)
 
 
 class _BuildShard(beam.DoFn):
@@ -74,19 +101,30 @@ class _BuildShard(beam.DoFn):
         self._parser = NounParser(self._plan.spacy_model, self._plan.config.prompt_templates)
         self._lookup = VideoLookup(self._plan.videos, self._plan.video_map)
 
-    def process(self, element: tuple[int, Iterable[ClipRequest | None]]) -> Iterable[ShardOutcome]:
-        shard, requests = element
-        present = [request for request in requests if request is not None]
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterable[ShardOutcome]:
+        shard, packed = element
+        requests = itertools.chain.from_iterable(map(batches.requests, packed))
         watch = counters.ShardWatch()
-        outcome = build_shard(shard, present, self._plan, self._parser, self._lookup, watch.decoded)
+        outcome = build_shard(
+            shard, requests, self._plan, self._parser, self._lookup, watch.decoded
+        )
         watch.ended(outcome)
         yield outcome
 
 
 def write_manifest(
-    plan: Plan, rows: int, rejects: list[Reject], outcomes: list[ShardOutcome]
+    plan: Plan,
+    rows: int,
+    rejects: list[tuple[str, int, bytes]],
+    outcomes: list[ShardOutcome],
 ) -> None:
     """Checks that every row is accounted for, then completes the snapshot.
+
+    Args:
+      plan: what was built.
+      rows: of all annotation files.
+      rejects: batches.Rejects, in any order.
+      outcomes: of the shards, in any order.
 
     Raises:
       LostRowsError: a row is not, or a shard is missing.
@@ -94,7 +132,7 @@ def write_manifest(
     outcomes = sorted(outcomes, key=lambda outcome: outcome.shard)
     if [outcome.shard for outcome in outcomes] != list(range(plan.config.num_shards)):
         raise LostRowsError(f"{len(outcomes)} shards were built of {plan.config.num_shards}")
-    by_reason = collections.Counter(reject.reason for reject in rejects)
+    by_reason: collections.Counter[str] = collections.Counter()
     for outcome in outcomes:
         by_reason.update(outcome.rejects)
         _account(
@@ -103,13 +141,16 @@ def write_manifest(
             outcome.entry.records,
             sum(outcome.rejects.values()),
         )
+
+    def counted() -> Iterator[Reject]:
+        for _, _, packed in sorted(rejects):
+            for reject in batches.rejects(packed):
+                by_reason[reject.reason] += 1
+                yield reject
+
+    plan_file = plan_summary.write(plan.out, rows, counted())
     records = sum(outcome.entry.records for outcome in outcomes)
     _account("the annotations", rows, records, by_reason.total())
-
-    summary = PlanSummary(
-        rows=rows, rejects=sorted(rejects, key=lambda reject: row_order(reject.source_row))
-    )
-    plan_file = snapshot.write_file(plan.out, contract.PLAN_NAME, snapshot.to_json(summary))
     if not records:
         return
     manifest = Manifest(

@@ -1,7 +1,7 @@
 """One clip that an annotation row asks for, and the ways in which a row fails to become one."""
 
-import dataclasses
 import hashlib
+from typing import NamedTuple
 
 from protos.v1.manifest_pb2 import Reject
 
@@ -55,8 +55,7 @@ REMOVED = "video_removed"  # never tried again
 ROW_CHARACTERS = 500  # of a rejected row that are kept
 
 
-@dataclasses.dataclass(frozen=True)
-class ClipRequest:
+class ClipRequest(NamedTuple):
     """A captioned span [start_us, end_us) of a video, microseconds."""
 
     clip_id: str

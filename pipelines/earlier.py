@@ -52,7 +52,7 @@ def read(folder: str, shard: int) -> Shard:
     Raises:
       SnapshotError: a file is not there or is damaged.
     """
-    manifest = verify.read_manifest(folder)
+    manifest = verify.manifest_of(folder)
     entry = manifest.shards[shard]
     stem = contract.shard_name(shard, len(manifest.shards))
     summary = snapshot.read_json(os.path.join(folder, f"{stem}.json"), ShardSummary)

@@ -7,7 +7,6 @@ which DMVR reads.
 """
 
 import csv
-import functools
 import io
 import json
 import os
@@ -130,14 +129,9 @@ def _filled(manifest: Manifest) -> list[int]:
     return [shard for shard, entry in enumerate(manifest.shards) if entry.records]
 
 
-@functools.lru_cache(maxsize=1)  # read once a process, not sent with every job
-def _manifest(folder: str) -> Manifest:
-    return verify.read_manifest(folder)
-
-
 def _clips(job: _Job) -> tuple[str, Iterator[Clip]]:
     """The stem of a shard's files, and its records."""
-    manifest = _manifest(job.folder)
+    manifest = verify.manifest_of(job.folder)
     places = [Place(job.shard, i) for i in range(manifest.shards[job.shard].records)]
     stem = contract.shard_name(job.shard, len(manifest.shards))
     return stem, records.read(job.folder, manifest, places)

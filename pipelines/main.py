@@ -89,7 +89,7 @@ def _build(
     if rest:
         _engine(arguments.workers, rest)  # before anything is read or written
 
-    from pipelines import ffmpeg, nouns, plan, run_lock, snapshot
+    from pipelines import ffmpeg, nouns, plan, records, run_lock, snapshot
     from protos import contract
 
     try:
@@ -117,7 +117,8 @@ def _build(
             )
             launched = time.time()
             totals = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
-            counts = snapshot.counts(planned.out, config.num_shards)
+            manifest = plan.complete(planned)
+            counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
     except (
         plan.PlanError,
         snapshot.SnapshotError,

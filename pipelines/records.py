@@ -1,6 +1,7 @@
 """What a finished snapshot holds: records by place or id or spread evenly, and rejects."""
 
 import bisect
+import collections
 import itertools
 import os
 import re
@@ -9,12 +10,12 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import snapshot, storage
+from pipelines import plan_summary, snapshot, storage
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
+    Counts,
     Manifest,
-    PlanSummary,
     RecordEntry,
     Reject,
     ShardSummary,
@@ -104,8 +105,12 @@ def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
     Raises:
       SnapshotError: a summary is not there or is damaged.
     """
-    for shard in range(len(manifest.shards)):
-        name = f"{contract.shard_name(shard, len(manifest.shards))}.json"
+    return _summaries(folder, len(manifest.shards))
+
+
+def _summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
+    for shard in range(num_shards):
+        name = f"{contract.shard_name(shard, num_shards)}.json"
         yield snapshot.read_json(os.path.join(folder, name), ShardSummary)
 
 
@@ -115,9 +120,23 @@ def rejects(folder: str, manifest: Manifest) -> Iterator[Reject]:
     Raises:
       SnapshotError: the plan or a summary is not there or is damaged.
     """
-    yield from snapshot.read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary).rejects
+    yield from plan_summary.rejects(folder)
     for summary in summaries(folder, manifest):
         yield from summary.rejects
+
+
+def counts(folder: str, num_shards: int) -> Counts:
+    """Rows, records and rejects by reason of a build that may have had no record, so no manifest.
+
+    Raises:
+      SnapshotError: the plan or a summary is not there or is damaged.
+    """
+    reasons = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
+    made = 0
+    for summary in _summaries(folder, num_shards):
+        reasons.update(reject.reason for reject in summary.rejects)
+        made += summary.records
+    return Counts(rows=plan_summary.rows(folder), records=made, rejects=reasons)
 
 
 def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:

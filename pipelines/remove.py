@@ -7,22 +7,21 @@ and no later `--retry-rejects` brings the video back.
 import collections
 import os
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
-from pipelines import processes, records, run_lock, snapshot
+from pipelines import plan_summary, processes, records, run_lock, snapshot, verify
 from pipelines.clip_request import REMOVED, reject, row_order
 from pipelines.plan import shard_of
 from pipelines.records import Place
 from protos import contract
-from protos.v1.manifest_pb2 import Counts, Manifest, PlanSummary, ShardEntry, ShardSummary
+from protos.v1.manifest_pb2 import Counts, Manifest, Reject, ShardEntry, ShardSummary
 
 
 class _Job(NamedTuple):
     """A shard to carry over."""
 
     folder: str
-    manifest: Manifest
     out: str
     shard: int
     video_ids: Set[str]  # to remove: those of this shard
@@ -62,10 +61,7 @@ def remove(
         by_shard[shard_of(video_id, num_shards)].add(video_id)
     with run_lock.held(out):
         snapshot.clear_unfinished(out, num_shards)
-        jobs = [
-            _Job(folder, manifest, out, shard, frozenset(by_shard[shard]))
-            for shard in range(num_shards)
-        ]
+        jobs = [_Job(folder, out, shard, frozenset(by_shard[shard])) for shard in range(num_shards)]
         carried: dict[int, _Carried] = {}
         for job, of_shard in processes.each(_carry, jobs, workers):
             carried[job.shard] = of_shard
@@ -88,10 +84,8 @@ def remove(
         version.counts.CopyFrom(
             Counts(rows=counts.rows, records=counts.records - removed, rejects=rejects)
         )
-        plan = _without_rows(
-            snapshot.read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary), video_ids
-        )
-        version.plan.CopyFrom(snapshot.write_file(out, contract.PLAN_NAME, snapshot.to_json(plan)))
+        plan = plan_summary.write(out, counts.rows, _without_rows(folder, video_ids))
+        version.plan.CopyFrom(plan)
         snapshot.write_manifest(out, version)
     return removed
 
@@ -107,8 +101,9 @@ def next_major(data_version: str) -> str:
 
 def _carry(job: _Job) -> _Carried:
     """Takes a shard over as it is, or writes it again without the removed videos."""
-    stem = contract.shard_name(job.shard, len(job.manifest.shards))
-    entry = job.manifest.shards[job.shard]
+    manifest = verify.manifest_of(job.folder)
+    stem = contract.shard_name(job.shard, len(manifest.shards))
+    entry = manifest.shards[job.shard]
     summary = snapshot.read_json(os.path.join(job.folder, f"{stem}.json"), ShardSummary)
     if not any(video.video_id in job.video_ids for video in summary.videos):
         for file in (entry.data, entry.index, entry.summary):
@@ -133,7 +128,7 @@ def _rewrite(job: _Job, stem: str, summary: ShardSummary) -> int:
     places = [Place(job.shard, number) for number in range(summary.records)]
     gone = []
     with snapshot.ShardWriter(job.out, stem) as writer:
-        for clip in records.read(job.folder, job.manifest, places):
+        for clip in records.read(job.folder, verify.manifest_of(job.folder), places):
             if clip.video_id in job.video_ids:
                 row, video_id = clip.source_row, clip.video_id
                 gone.append(
@@ -150,12 +145,12 @@ def _rewrite(job: _Job, stem: str, summary: ShardSummary) -> int:
     return len(gone)
 
 
-def _without_rows(plan: PlanSummary, video_ids: Set[str]) -> PlanSummary:
+def _without_rows(folder: str, video_ids: Set[str]) -> Iterator[Reject]:
     """The plan's rejects without the text of rows that name a removed video."""
-    for one in plan.rejects:
+    for one in plan_summary.rejects(folder):
         if not video_ids.isdisjoint(re.findall(r"[\w-]+", one.row)):
             one.row = ""
-    return plan
+        yield one
 
 
 def _keep(field, messages: Sequence) -> None:

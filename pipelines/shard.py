@@ -101,7 +101,7 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.sha256(plan.config_sha256.encode())
     for request in requests:
-        digest.update(json.dumps(dataclasses.astuple(request)).encode() + b"\n")
+        digest.update(json.dumps(request).encode() + b"\n")
     for video_id, found in videos.items():
         what = video_file.identity(found) if isinstance(found, video_file.Video) else found.reason
         digest.update(json.dumps([video_id, what]).encode() + b"\n")

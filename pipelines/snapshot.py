@@ -1,6 +1,5 @@
 """A snapshot's files: written whole or not at all, and read back."""
 
-import collections
 import hashlib
 import json
 import os
@@ -15,10 +14,8 @@ from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
     AnnotationFile,
-    Counts,
     FileEntry,
     Manifest,
-    PlanSummary,
     RecordEntry,
     ShardIndex,
     ShardSummary,
@@ -188,19 +185,6 @@ def inputs_sha256(annotations: Iterable[AnnotationFile], videos: Iterable[str]) 
     for part in (*(file.sha256 for file in annotations), *videos):
         digest.update(part.encode())
     return digest.hexdigest()
-
-
-def counts(folder: str, num_shards: int) -> Counts:
-    """Rows, records and rejects by reason, as the plan's and the shards' summaries have them."""
-    plan = read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary)
-    rejects = collections.Counter(reject.reason for reject in plan.rejects)
-    records = 0
-    for shard in range(num_shards):
-        name = f"{contract.shard_name(shard, num_shards)}.json"
-        summary = read_json(os.path.join(folder, name), ShardSummary)
-        rejects.update(reject.reason for reject in summary.rejects)
-        records += summary.records
-    return Counts(rows=plan.rows, records=records, rejects=rejects)
 
 
 def clear_unfinished(folder: str, num_shards: int) -> None:

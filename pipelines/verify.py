@@ -1,13 +1,14 @@
 """Checks a snapshot against itself: every checksum, record, index entry and count."""
 
 import collections
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import processes, record_frames, snapshot, storage
+from pipelines import plan_summary, processes, record_frames, snapshot, storage
 from pipelines.plan import shard_of
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
@@ -15,7 +16,6 @@ from protos.v1.manifest_pb2 import (
     BuildConfig,
     FileEntry,
     Manifest,
-    PlanSummary,
     ShardEntry,
     ShardSummary,
 )
@@ -48,6 +48,12 @@ def read_manifest(folder: str) -> Manifest:
     manifest = snapshot.read_json(path, Manifest)
     contract.check_manifest(manifest)
     return manifest
+
+
+@functools.lru_cache(maxsize=1)
+def manifest_of(folder: str) -> Manifest:
+    """`read_manifest`, once a process: it is large where there are many work items that need it."""
+    return read_manifest(folder)
 
 
 def faults(
@@ -121,14 +127,14 @@ def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Count
     if wrong := _wrong_file(folder, manifest.plan, contract.PLAN_NAME):
         return 0, collections.Counter(), [wrong]
     try:
-        plan = snapshot.read_json(os.path.join(folder, contract.PLAN_NAME), PlanSummary)
+        rows = plan_summary.rows(folder)
+        rejects = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
     except snapshot.SnapshotError as error:
         return 0, collections.Counter(), [str(error)]
     wrong = []
-    if plan.rows != manifest.counts.rows:
-        wrong = [f"{contract.PLAN_NAME}: {plan.rows} rows, the manifest has {manifest.counts.rows}"]
-    rejects = collections.Counter(reject.reason for reject in plan.rejects)
-    return len(plan.rejects), rejects, wrong
+    if rows != manifest.counts.rows:
+        wrong = [f"{contract.PLAN_NAME}: {rows} rows, the manifest has {manifest.counts.rows}"]
+    return rejects.total(), rejects, wrong
 
 
 def _check_shard(job: _Job) -> _ShardFound:
