@@ -1,5 +1,6 @@
 """A trained model over a snapshot: clips and texts in, embeddings out as NumPy arrays."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
 from trainer.data.tokenise import Tokeniser
 from trainer.models.svilm import SViLM, normalise
+from trainer.models.transformer import at_least_float32
 
 # Clips, and texts, encoded at once: enough to keep a device busy, little enough for a laptop.
 CLIPS_AT_ONCE = 32
@@ -39,7 +41,9 @@ class Encoder:
 
     def __init__(self, config: Config, tokeniser: Tokeniser, params: PyTree) -> None:
         """Args: config, tokeniser, params: of a checkpoint."""
-        self.config = config
+        # Whatever the run trained on, its model is used on the devices that are here.
+        compute = dataclasses.replace(config.compute, attention="auto")
+        self.config = dataclasses.replace(config, compute=compute)
         self.tokeniser = tokeniser
         self.params = params
 
@@ -82,7 +86,7 @@ def _encode_clips(
         embedding.groups,
         jnp.argmax(hard, axis=1),
         jnp.max(soft, axis=1),
-        jnp.mean(embedding.features.tokens, axis=2),
+        jnp.mean(at_least_float32(embedding.features.tokens), axis=2),
     )
 
 

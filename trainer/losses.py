@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from trainer.models.svilm import l2_normalise
+from trainer.models.transformer import at_least_float32
 
 
 def temporal_grouping(
@@ -45,7 +46,7 @@ def window_similarities(
     tokens: Float[Array, "b nt s d"], mask: Bool[Array, "b nt"]
 ) -> Float[Array, "b nt 2"]:
     """Cosines of each window's mean token to the centres [z_b; z_f] (eq. 1)."""
-    z_clip = jnp.mean(tokens, axis=2)
+    z_clip = jnp.mean(at_least_float32(tokens), axis=2)
     member = jnp.stack([~mask, mask], axis=1).astype(z_clip.dtype)
     size = jnp.sum(member, axis=-1, keepdims=True)
     centres = jnp.einsum("bcn,bnd->bcd", member, z_clip) / jnp.maximum(size, 1.0)

@@ -29,6 +29,10 @@ _RULES: tuple[tuple[str, PartitionSpec], ...] = (
 )
 
 
+# Where the fused kernels of attention run.
+_PLATFORMS = {"pallas": "tpu", "cudnn": "gpu"}
+
+
 class MeshError(ValueError):
     """Devices, batch or parameters that do not go together."""
 
@@ -37,9 +41,16 @@ def make_mesh(config: Config) -> Mesh:
     """All devices, in the order of the processes that own them.
 
     Raises:
-      MeshError: the devices do not divide by `mesh.fsdp`, or the batch does not divide by them.
+      MeshError: the devices do not divide by `mesh.fsdp`, the batch does not divide by them, or
+        they have no such attention.
     """
     devices, fsdp, group = jax.devices(), config.mesh.fsdp, config.cut_and_paste.pair_group
+    kernel, platform = config.compute.attention, devices[0].platform
+    if _PLATFORMS.get(kernel, platform) != platform:
+        raise MeshError(
+            f"compute.attention={kernel} runs on {_PLATFORMS[kernel].upper()}s, the devices are "
+            f"{platform.upper()}s: use auto, which takes the one that is there"
+        )
     if len(devices) % fsdp:
         raise MeshError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices there are")
     if config.batch % (len(devices) * group):
@@ -105,7 +116,7 @@ def keep_placed(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def on_each_device(
-    function: Callable[..., Any], mesh: Mesh, replicated: int = 0
+    function: Callable[..., Any], mesh: Mesh, replicated: int = 0, *, reduces: bool = True
 ) -> Callable[..., Any]:
     """A function of a device's own clips as one of all clips.
 
@@ -114,11 +125,15 @@ def on_each_device(
         `AXES`.
       mesh: the devices.
       replicated: how many first arguments are the same for all clips instead.
+      reduces: False for a function that reduces over no axis. It then may call kernels (Pallas'),
+        which cannot tell JAX over which axes their results differ.
     """
 
     def of_all(*arguments: Any) -> Any:
         specs = (REPLICATED,) * replicated + (PER_CLIP,) * (len(arguments) - replicated)
-        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PER_CLIP)(*arguments)
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=PER_CLIP, check_vma=reduces
+        )(*arguments)
 
     return of_all
 

@@ -1,7 +1,8 @@
 """One training step: cut-and-paste, both encoders, three losses, one update."""
 
+import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ from trainer.mesh import (
     on_each_device,
     placed_shapes,
 )
-from trainer.models.svilm import SViLM, VideoEmbedding, standardise
+from trainer.models.attention import choose
+from trainer.models.svilm import SViLM, standardise
 from trainer.optimiser import make_optimiser
 
 # What a key is for; folded in, so that draws for different purposes are independent.
@@ -113,6 +115,17 @@ def for_purpose(keys: Key[Array, " b"], purpose: int) -> Key[Array, " b"]:
     return jax.vmap(lambda key: random.fold_in(key, purpose))(keys)
 
 
+class Encoded(NamedTuple):
+    """What is left of clips after both encoders: what the losses of a whole batch want, float32."""
+
+    clip: Float[Array, "b e"]  # f^v
+    groups: Float[Array, "b m e"]  # g^m
+    caption: Float[Array, "b e"]  # f^c
+    nouns: Float[Array, "b k e"]  # n^k
+    temporal: Float[Array, " b"] | None  # L_t, which is of each clip alone; None: switched off
+    usage: Float[Array, "b m"]  # share of its tokens that each group holds
+
+
 def total_loss(
     params: PyTree,
     batch: Batch,
@@ -122,31 +135,14 @@ def total_loss(
     mesh: Mesh,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = ω1 L_t + ω2 L_g + ω3 L_contrast over a batch (section 3.4), and its parts."""
-    video, loss = config.video, config.loss
-    pixels = augment_colour(batch.frames, for_purpose(keys, _COLOUR), config.input)
-    pixels = on_each_device(_paste, mesh)(pixels, splice, batch.index)
-    # A caption and its nouns side by side, so that a clip's texts are encoded where it is.
-    ids = jnp.concatenate([batch.caption_ids[:, None], batch.noun_ids], axis=1)
-    mask = jnp.concatenate([batch.caption_mask[:, None], batch.noun_mask], axis=1)
-    encoded: Any = SViLM(config).apply(
-        {"params": params},
-        standardise(pixels, video),
-        ids.reshape(-1, ids.shape[-1]),
-        mask.reshape(-1, mask.shape[-1]),
-        for_purpose(keys, _GUMBEL),
-    )
-    clip, text = encoded
-    text = text.reshape(*ids.shape[:2], -1)
+    loss = config.loss
+    attention = choose(config.video, config.compute, mesh.devices.flat[0].platform)
+    compute = dataclasses.replace(config.compute, attention=attention)
+    encode = partial(encode_clips, config=dataclasses.replace(config, compute=compute))
+    encoded = on_each_device(encode, mesh, replicated=1, reduces=False)(params, batch, splice, keys)
 
-    of_device = on_each_device(partial(clip_losses, config=config), mesh, replicated=1)
-    per_clip = of_device(
-        temperatures(config, params),
-        clip,
-        text[:, 0],
-        text[:, 1:],
-        batch.noun_valid,
-        splice.mask,
-        label_weights(splice),
+    per_clip = on_each_device(partial(clip_losses, config=config), mesh, replicated=1)(
+        temperatures(config, params), encoded, batch.noun_valid, label_weights(splice)
     )
     parts = {name: jnp.mean(costs) for name, costs in per_clip.items()}
     total = jnp.asarray(
@@ -154,51 +150,85 @@ def total_loss(
         + loss.grounding_weight * parts.get("grounding", 0.0)
         + loss.contrast_weight * parts.get("contrast", 0.0)
     )
-    usage = jnp.mean(clip.features.assignment.hard, axis=-1)
-    return total, parts | {"loss": total} | group_usage(jax.lax.stop_gradient(usage))
+    return total, parts | {"loss": total} | group_usage(jax.lax.stop_gradient(encoded.usage))
 
 
-def _paste(pixels: Float[Array, "b t h w c"], splice: Splice, index: Int[Array, " b"]) -> Any:
-    """Pastes within a device's clips, which `pair_group` divides."""
-    return paste(pixels, splice._replace(partner=splice.partner - index[0]))
+def encode_clips(
+    params: PyTree, batch: Batch, splice: Splice, keys: Key[Array, " b"], *, config: Config
+) -> Encoded:
+    """Cut-and-paste and both encoders, on a device's clips: whole groups of `pair_group`.
+
+    Neither pixels nor video tokens are needed outside.
+    """
+    pixels = augment_colour(batch.frames, for_purpose(keys, _COLOUR), config.input)
+    pixels = paste(pixels, splice._replace(partner=splice.partner - batch.index[0]))
+    # A caption and its nouns side by side, so that a clip's texts are encoded where it is.
+    ids = jnp.concatenate([batch.caption_ids[:, None], batch.noun_ids], axis=1)
+    mask = jnp.concatenate([batch.caption_mask[:, None], batch.noun_mask], axis=1)
+    encoded: Any = SViLM(config).apply(
+        {"params": params},
+        standardise(pixels, config.video),
+        ids.reshape(-1, ids.shape[-1]),
+        mask.reshape(-1, mask.shape[-1]),
+        for_purpose(keys, _GUMBEL),
+    )
+    video, text = encoded
+    text = text.reshape(*ids.shape[:2], -1)
+    temporal = None
+    if config.loss.temporal_weight:
+        with exact_products():
+            temporal = losses.temporal_grouping(
+                video.features.tokens,
+                splice.mask,
+                temperatures(config, params)["temporal"],
+                config.loss.temporal,
+            )
+    return Encoded(
+        clip=video.clip,
+        groups=video.groups,
+        caption=text[:, 0],
+        nouns=text[:, 1:],
+        temporal=temporal,
+        usage=jnp.mean(video.features.assignment.hard, axis=-1),
+    )
 
 
 def clip_losses(
     tau: dict[str, Any],
-    clip: VideoEmbedding,
-    caption: Float[Array, "b e"],
-    noun: Float[Array, "b k e"],
+    encoded: Encoded,
     noun_valid: Bool[Array, "b k"],
-    mask: Bool[Array, "b nt"],
     weights: Float[Array, "b c"],
     *,
     config: Config,
 ) -> dict[str, Float[Array, " b"]]:
     """The losses of a device's clips among the captions of all devices.
 
-    Only captions and nouns go to other devices, K + 1 vectors a clip; group tokens, video tokens
-    and pixels stay.
+    Only captions and nouns go to other devices, K + 1 vectors a clip; group tokens stay.
     """
     loss = config.loss
     parts = {}
-    if loss.temporal_weight:
-        parts["temporal"] = losses.temporal_grouping(
-            clip.features.tokens, mask, tau["temporal"], loss.temporal
-        )
-    if loss.grounding_weight:
-        every_noun, every_valid = _of_all_devices(noun), _of_all_devices(noun_valid)
-        similarity = losses.grounding_similarity(
-            clip.groups, every_noun, every_valid, tau["group"], loss.grounding_block
-        )
-        with_nouns = jnp.any(every_valid, axis=1)
-        parts["grounding"] = losses.alignment(
-            similarity, weights, tau["grounding"], with_nouns, AXES
-        )
-    if loss.contrast_weight:
-        similarity = clip.clip @ _of_all_devices(caption).T
-        every = jnp.ones(similarity.shape[1], bool)
-        parts["contrast"] = losses.alignment(similarity, weights, tau["contrast"], every, AXES)
+    if encoded.temporal is not None:
+        parts["temporal"] = encoded.temporal
+    with exact_products():
+        if loss.grounding_weight:
+            every_noun, every_valid = _of_all_devices(encoded.nouns), _of_all_devices(noun_valid)
+            similarity = losses.grounding_similarity(
+                encoded.groups, every_noun, every_valid, tau["group"], loss.grounding_block
+            )
+            with_nouns = jnp.any(every_valid, axis=1)
+            parts["grounding"] = losses.alignment(
+                similarity, weights, tau["grounding"], with_nouns, AXES
+            )
+        if loss.contrast_weight:
+            similarity = encoded.clip @ _of_all_devices(encoded.caption).T
+            every = jnp.ones(similarity.shape[1], bool)
+            parts["contrast"] = losses.alignment(similarity, weights, tau["contrast"], every, AXES)
     return parts
+
+
+def exact_products() -> Any:
+    """Float32 products as float32, where accelerators would round to bfloat16 or TF32."""
+    return jax.default_matmul_precision("highest")
 
 
 def _of_all_devices(x: Any) -> Any:

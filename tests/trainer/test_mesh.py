@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from trainer.configs.config import Config, MeshConfig
+from trainer.configs.config import ComputeConfig, Config, MeshConfig
 from trainer.mesh import MeshError, make_mesh, one_device, partition
 
 # Prints the losses and gradients of a step, and its program's collectives.
@@ -125,6 +125,10 @@ def test_parameters_are_cut_up_over_the_devices_that_share_them(alone, spread):
     ("settings", "told"),
     [
         ({"mesh": MeshConfig(fsdp=2)}, "mesh.fsdp=2 does not divide the 1 devices"),
+        (
+            {"compute": ComputeConfig(attention="pallas")},
+            "compute.attention=pallas runs on TPUs, the devices are CPUs: use auto",
+        ),
     ],
 )
 def test_devices_that_do_not_go_with_the_run_are_refused(settings, told):

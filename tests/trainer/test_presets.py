@@ -86,7 +86,10 @@ def test_the_papers_preset_is_what_the_paper_says():
     assert (config.batch, config.epochs, config.optimiser.name) == (1024, 10, "sgd")
     assert config.video.windows * config.video.patches == 3136
     assert config.cut_and_paste.pair_group == 8
-    assert dataclasses.replace(config, cut_and_paste=Config().cut_and_paste) == Config()
+    # … and on what it is silent: how clips pair up, and how it computes.
+    silent = {name: getattr(Config(), name) for name in ("cut_and_paste", "compute")}
+    assert dataclasses.replace(config, **silent) == Config()
+    assert (config.compute.dtype, config.compute.remat) == ("bfloat16", "block")
 
 
 def test_the_tiny_preset_makes_a_step():
@@ -172,6 +175,8 @@ def flat_defaults():
         ("loss.group_temperature=0", "group_temperature must be 0.01 or more"),
         ("loss.contrast_weight=-1", "contrast_weight must be 0 or more, got -1"),
         ("optimiser.warmup_share=2", "warmup_share must be 0 or more and 1 or less"),
+        ("compute.attention=cudnn", "cudnn does not take float32: set compute.dtype=bfloat16"),
+        ("compute.remat=all", "remat takes none or matmuls or attention or block, got 'all'"),
         ("optimiser.learning_rate=-1", "learning_rate must be 0 or more, got -1"),
     ],
 )

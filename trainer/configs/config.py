@@ -44,7 +44,7 @@ class VideoConfig:
     # starts from nothing then learns to read clips by attention alone, and groups stay arbitrary
     # (on Shapes with AdamW, pointing was at chance after 750 steps): it wants "xavier".
     grouping_out: Literal["zeros", "xavier"] = "zeros"
-    attention_block: int | None = 528  # queries attended for at once; None: all of them
+    attention_block: int | None = 528  # queries at once, where attention is blocked; None: never
     norm_eps: float = 1e-6
     gelu: Literal["tanh", "erf"] = "tanh"  # ViViT's; VideoMAE has "erf"
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]
@@ -209,6 +209,30 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ComputeConfig:
+    """How a step is computed. What it computes stays the same, up to rounding."""
+
+    # Of activations and matrix products. Parameters, their gradients, norms' statistics, softmaxes,
+    # projections into the joint space and losses are float32 with either.
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    # The video encoder's attention (trainer/models/attention.py): "plain" keeps all probabilities,
+    # 0.5 GB a clip and layer at the paper's size; "blocked" does `video.attention_block` queries at
+    # a time; "pallas" and "cudnn" are the fused kernels of TPUs and NVIDIA GPUs. "auto" takes the
+    # devices' kernel for long sequences, else "blocked".
+    attention: Literal["auto", "plain", "blocked", "pallas", "cudnn"] = "auto"
+    # What a layer keeps for the backward pass, which computes the rest again: "none" computes
+    # nothing again; "matmuls" keeps what its matrix products and attention give (11 D a token),
+    # "attention" its input and what attention gives (2 D), "block" its input alone (1 D).
+    remat: Literal["none", "matmuls", "attention", "block"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.attention == "cudnn" and self.dtype != "bfloat16":
+            raise ValueError(
+                f"compute: attention cudnn does not take {self.dtype}: set compute.dtype=bfloat16"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -220,6 +244,7 @@ class Config:
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     mesh: MeshConfig = MeshConfig()
+    compute: ComputeConfig = ComputeConfig()
     batch: int = 1024  # B, over all devices
     epochs: int = 10
     max_steps: int | None = None  # stops earlier, with the schedule ending there

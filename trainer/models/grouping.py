@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from trainer.models.transformer import Dense, Mlp, xavier_init
+from trainer.models.transformer import Dense, LayerNorm, Mlp, xavier_init
 
 
 class Assignment(NamedTuple):
@@ -41,10 +42,16 @@ def gather(
 ) -> Float[Array, "b m d"]:
     """Each group's sum of values over its size + 1, so that an empty group gathers 0.
 
-    Source: appendix A.2, with GroupViT's `+1`.
+    In the assignment's type. Source: appendix A.2, with GroupViT's `+1`.
     """
     sizes = jnp.sum(assignment, axis=-1, keepdims=True)
-    return jnp.einsum("bmn,bnd->bmd", assignment, values) / (sizes + 1.0)
+    sums = jnp.einsum(
+        "bmn,bnd->bmd",
+        assignment.astype(values.dtype),
+        values,
+        preferred_element_type=assignment.dtype,
+    )
+    return sums / (sizes + 1.0)
 
 
 class GroupingBlock(nn.Module):
@@ -53,6 +60,7 @@ class GroupingBlock(nn.Module):
     norm_eps: float
     activation: Callable[[Array], Array]
     out: Literal["zeros", "xavier"] = "zeros"  # how Wo starts: VideoConfig.grouping_out
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -63,16 +71,19 @@ class GroupingBlock(nn.Module):
     ) -> tuple[Float[Array, "b m d"], Assignment]:
         """Returns the updated group tokens, and who was assigned to them."""
         width = groups.shape[-1]
-        g = nn.LayerNorm(self.norm_eps, name="norm_groups")(groups)
-        x = nn.LayerNorm(self.norm_eps, name="norm_tokens")(tokens)
-        q = Dense(width, name="query")(g)
-        k = Dense(width, name="key")(x)
-        v = Dense(width, name="value")(x)
-        logits = jnp.einsum("bmd,bnd->bmn", q, k) * width**-0.5
+        g = LayerNorm(self.norm_eps, name="norm_groups")(groups)
+        x = LayerNorm(self.norm_eps, name="norm_tokens")(tokens)
+        q = Dense(width, dtype=self.dtype, name="query")(g)
+        k = Dense(width, dtype=self.dtype, name="key")(x)
+        v = Dense(width, dtype=self.dtype, name="value")(x)
+        wide = jnp.float32 if q.dtype == jnp.bfloat16 else q.dtype
+        logits = jnp.einsum("bmd,bnd->bmn", q, k, preferred_element_type=wide) * width**-0.5
         assignment = assign(logits, noise)
         gathered = gather(assignment.hard, v)
         out_init = nn.initializers.zeros if self.out == "zeros" else xavier_init
-        groups = groups + nn.Dense(width, kernel_init=out_init, name="out")(gathered)
-        mlp = Mlp(4 * width, self.activation, name="mlp")
-        groups = groups + mlp(nn.LayerNorm(self.norm_eps, name="norm_mlp")(groups))
+        groups = groups + nn.Dense(width, kernel_init=out_init, dtype=self.dtype, name="out")(
+            gathered.astype(groups.dtype)
+        )
+        mlp = Mlp(4 * width, self.activation, self.dtype, name="mlp")
+        groups = groups + mlp(LayerNorm(self.norm_eps, name="norm_mlp")(groups))
         return groups, assignment

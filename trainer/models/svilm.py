@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from trainer.configs.config import Config, VideoConfig
 from trainer.models.text import TextEncoder
-from trainer.models.transformer import Dense
+from trainer.models.transformer import Dense, at_least_float32
 from trainer.models.video import VideoEncoder, VideoFeatures
 
 
@@ -54,17 +54,18 @@ class SViLM(nn.Module):
 
     def setup(self) -> None:
         """Names the encoders and the projections."""
-        self.video = VideoEncoder(self.config.video)
-        self.text = TextEncoder(self.config.text)
-        self.project_video = Dense(self.config.joint_width)
-        self.project_text = Dense(self.config.joint_width)
+        self.video = VideoEncoder(self.config.video, self.config.compute)
+        self.text = TextEncoder(self.config.text, self.config.compute)
+        # Cosines come next: float32 all the way, also where accelerators would round products.
+        self.project_video = Dense(self.config.joint_width, precision="highest")
+        self.project_text = Dense(self.config.joint_width, precision="highest")
 
     def encode_video(
         self, pixels: Float[Array, "b t h w c"], keys: Key[Array, " b"] | None = None
     ) -> VideoEmbedding:
         """Embeds clips of normalised pixels; `keys` (one a clip) switch Gumbel noise on."""
         features = self.video(pixels, keys)
-        projected = self.project_video(features.groups)
+        projected = self.project_video(at_least_float32(features.groups))
         return VideoEmbedding(
             clip=l2_normalise(jnp.mean(projected, axis=1)),
             groups=l2_normalise(projected),
@@ -73,7 +74,7 @@ class SViLM(nn.Module):
 
     def encode_text(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b e"]:
         """Embeds captions (f^c) or prompted nouns (n^k): the projection at [CLS]."""
-        return l2_normalise(self.project_text(self.text(ids, mask)[:, 0]))
+        return l2_normalise(self.project_text(at_least_float32(self.text(ids, mask)[:, 0])))
 
     def __call__(
         self,

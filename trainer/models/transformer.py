@@ -1,4 +1,4 @@
-"""What both encoders share: multi-head self-attention and the two-layer perceptron."""
+"""What both encoders share: self-attention, the perceptron, and in what types they compute."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,13 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+
+from trainer.configs.config import ComputeConfig
+from trainer.models.attention import ATTENDED, Kind, attend, attention
+
+Remat = Literal["none", "matmuls", "attention", "block"]
 
 normal_init = nn.initializers.normal(stddev=0.02)
 xavier_init = nn.initializers.xavier_uniform()
@@ -23,57 +29,53 @@ def gelu(kind: Literal["tanh", "erf"]) -> Callable[[Array], Array]:
     return partial(nn.gelu, approximate=kind == "tanh")
 
 
-def attend(
-    query: Float[Array, "b q h k"],
-    key: Float[Array, "b n h k"],
-    value: Float[Array, "b n h k"],
-    mask: Bool[Array, "b n"] | None = None,
-) -> Float[Array, "b q h k"]:
-    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), softmax in float32 or wider.
+def at_least_float32(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Widens bfloat16; wider types stay.
 
-    >>> attend(*jnp.ones((3, 1, 4, 2, 8))).shape
-    (1, 4, 2, 8)
+    >>> at_least_float32(jnp.ones(1, jnp.bfloat16)).dtype
+    dtype('float32')
     """
-    logits = jnp.einsum("bqhk,bnhk->bhqn", query, key) * query.shape[-1] ** -0.5
-    if mask is not None:
-        logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(logits.dtype).min)
-    wide = logits.astype(jnp.float32) if logits.dtype == jnp.bfloat16 else logits
-    probabilities = jax.nn.softmax(wide, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhqn,bnhk->bqhk", probabilities, value)
+    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
 
 
-def attend_by_blocks(
-    query: Float[Array, "b n h k"],
-    key: Float[Array, "b n h k"],
-    value: Float[Array, "b n h k"],
-    block: int,
-) -> Float[Array, "b n h k"]:
-    """Attention for `block` queries at a time, computed again in the backward pass.
+def computed_in(config: ComputeConfig) -> DTypeLike | None:
+    """The type for Flax's layers to compute in; None: their parameters' and input's own."""
+    return jnp.bfloat16 if config.dtype == "bfloat16" else None
 
-    So the largest array is [b, h, block, n]: at the paper's 3168 tokens all probabilities are
-    0.5 GB a clip and layer, kept for the backward pass.
 
-    >>> x = jax.random.normal(jax.random.key(0), (1, 5, 2, 4))
-    >>> whole = attend(x, x, x)
-    >>> bool(jnp.allclose(attend_by_blocks(x, x, x, block=2), whole, atol=1e-6))
-    True
-    """
-    b, n, heads, width = query.shape
-    padded = jnp.pad(query, ((0, 0), (0, -n % block), (0, 0), (0, 0)))
-    blocks = padded.reshape(b, -1, block, heads, width).swapaxes(0, 1)
-    attended = jax.lax.map(jax.checkpoint(lambda queries: attend(queries, key, value)), blocks)
-    return attended.swapaxes(0, 1).reshape(b, -1, heads, width)[:, :n]
+def rematerialised(layer: type[nn.Module], remat: Remat) -> type[nn.Module]:
+    """A layer that keeps for its backward pass what `ComputeConfig.remat` says."""
+    if remat == "none":
+        return layer
+    attended = jax.checkpoint_policies.save_only_these_names(ATTENDED)
+    keeps = {
+        "block": jax.checkpoint_policies.nothing_saveable,
+        "attention": attended,
+        "matmuls": jax.checkpoint_policies.save_from_both_policies(
+            jax.checkpoint_policies.dots_with_no_batch_dims_saveable, attended
+        ),
+    }
+    return nn.remat(layer, policy=keeps[remat])
+
+
+class LayerNorm(nn.LayerNorm):
+    """Flax's, with statistics and scaling in float32 or wider; the answer has the input's type."""
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Normalises each vector on its own."""
+        return super().__call__(at_least_float32(x)).astype(x.dtype)
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over a sequence, with biases.
 
-    `mask` is False at positions that nobody attends to (padding). With a `block` smaller than the
-    sequence, and no mask, memory grows with its length instead of its square.
+    `mask` is False at positions that nobody attends to (padding); with one, attention is plain.
     """
 
     heads: int
-    block: int | None = None
+    kind: Kind = "plain"
+    block: int | None = None  # of "blocked": trainer/models/attention.py
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -86,15 +88,18 @@ class SelfAttention(nn.Module):
             return nn.DenseGeneral(
                 (self.heads, width // self.heads),
                 kernel_init=xavier_init,
+                dtype=self.dtype,
                 name=name,
             )(x)
 
         query, key, value = project("query"), project("key"), project("value")
-        if mask is None and self.block is not None and self.block < x.shape[1]:
-            attended = attend_by_blocks(query, key, value, self.block)
+        if mask is None:
+            attended = attention(query, key, value, self.kind, self.block)
         else:
             attended = attend(query, key, value, mask)
-        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=xavier_init, name="out")(attended)
+        return nn.DenseGeneral(
+            width, axis=(-2, -1), kernel_init=xavier_init, dtype=self.dtype, name="out"
+        )(attended)
 
 
 class Mlp(nn.Module):
@@ -102,9 +107,10 @@ class Mlp(nn.Module):
 
     hidden: int
     activation: Callable[[Array], Array]
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Maps each vector on its own."""
-        hidden = self.activation(Dense(self.hidden, name="in")(x))
-        return Dense(x.shape[-1], name="out")(hidden)
+        hidden = self.activation(Dense(self.hidden, dtype=self.dtype, name="in")(x))
+        return Dense(x.shape[-1], dtype=self.dtype, name="out")(hidden)

@@ -6,11 +6,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import random
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from trainer.configs.config import VideoConfig
+from trainer.configs.config import ComputeConfig, VideoConfig
+from trainer.models.attention import Kind, choose
 from trainer.models.grouping import Assignment, GroupingBlock
-from trainer.models.transformer import Dense, Mlp, SelfAttention, gelu, normal_init
+from trainer.models.transformer import (
+    Dense,
+    LayerNorm,
+    Mlp,
+    SelfAttention,
+    computed_in,
+    gelu,
+    normal_init,
+    rematerialised,
+)
 
 
 class VideoFeatures(NamedTuple):
@@ -72,22 +83,25 @@ class Block(nn.Module):
     """A pre-norm transformer layer."""
 
     config: VideoConfig
+    attention: Kind = "plain"
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Adds attention, then the perceptron, to the residual stream."""
         c = self.config
-        x = x + SelfAttention(c.heads, c.attention_block, name="attention")(
-            nn.LayerNorm(c.norm_eps, name="norm_attention")(x)
-        )
-        mlp = Mlp(c.mlp_width, gelu(c.gelu), name="mlp")
-        return x + mlp(nn.LayerNorm(c.norm_eps, name="norm_mlp")(x))
+        x = x + SelfAttention(
+            c.heads, self.attention, c.attention_block, self.dtype, name="attention"
+        )(LayerNorm(c.norm_eps, name="norm_attention")(x))
+        mlp = Mlp(c.mlp_width, gelu(c.gelu), self.dtype, name="mlp")
+        return x + mlp(LayerNorm(c.norm_eps, name="norm_mlp")(x))
 
 
 class VideoEncoder(nn.Module):
     """Joint space-time attention over video tokens and learned group tokens."""
 
     config: VideoConfig
+    compute: ComputeConfig = ComputeConfig()
 
     @nn.compact
     def __call__(
@@ -99,35 +113,39 @@ class VideoEncoder(nn.Module):
           pixels: [B, T, H, W, C], normalised as the checkpoint wants (`normalise`).
           keys: one a clip for the Gumbel noise of training; None in evaluation.
         """
-        c = self.config
+        c, dtype = self.config, computed_in(self.compute)
+        attention = choose(c, self.compute, jax.default_backend())
+        block_of = rematerialised(Block, self.compute.remat)
+        grouping_of = rematerialised(GroupingBlock, self.compute.remat)
         x = tubelets(pixels, c.tubelet, c.patch)
-        x = Dense(c.width, name="embed")(x)
+        x = Dense(c.width, dtype=dtype, name="embed")(x)
         b, windows, patches, width = x.shape
         x = x.reshape(b, windows * patches, width)
         count = x.shape[1]
         positions = self.param(
             "positions", lambda _: sincos_positions(windows, c.resolution // c.patch, width)
         )
-        x = x + positions[None]
+        x = x + positions[None].astype(x.dtype)
         g = self.param("group_tokens", normal_init, (c.group_tokens, width))
-        g = jnp.broadcast_to(g[None], (b, c.group_tokens, width))
+        g = jnp.broadcast_to(g[None].astype(x.dtype), (b, c.group_tokens, width))
 
         assignment = None
         for layer in range(1, c.layers + 1):
-            joined = Block(c, name=f"layer_{layer}")(jnp.concatenate([x, g], axis=1))
+            block = block_of(c, attention, dtype, name=f"layer_{layer}")
+            joined = block(jnp.concatenate([x, g], axis=1))
             x, g = joined[:, :count], joined[:, count:]
             if layer in c.grouping_after:
                 noise = None
                 if keys is not None:
                     noise = gumbel_noise(keys, layer, c.group_tokens, count)
-                group = GroupingBlock(
-                    c.norm_eps, gelu(c.gelu), c.grouping_out, name=f"grouping_{layer}"
+                group = grouping_of(
+                    c.norm_eps, gelu(c.gelu), c.grouping_out, dtype, name=f"grouping_{layer}"
                 )
                 g, assignment = group(g, x, noise)
         assert assignment is not None  # VideoConfig: the last layer groups
 
         return VideoFeatures(
-            tokens=nn.LayerNorm(c.norm_eps, name="norm")(x).reshape(b, windows, patches, width),
-            groups=nn.LayerNorm(c.norm_eps, name="norm_groups")(g),
+            tokens=LayerNorm(c.norm_eps, name="norm")(x).reshape(b, windows, patches, width),
+            groups=LayerNorm(c.norm_eps, name="norm_groups")(g),
             assignment=assignment,
         )

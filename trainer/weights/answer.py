@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -60,5 +61,5 @@ def text_states(
     """
     checkpoint = read(folder)
     config = bert.text_config(checkpoint, TextConfig(tokens=ids.shape[1], positions=ids.shape[1]))
-    params = bert.params(checkpoint, config)
+    params = jax.tree.map(jnp.asarray, bert.params(checkpoint, config))
     return jnp.asarray(TextEncoder(config).apply({"params": params}, ids, mask))
