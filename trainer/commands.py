@@ -5,10 +5,14 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from trainer.arguments import count
+
+if TYPE_CHECKING:
+    from trainer.checkpoint import Loaded
 
 _EVALUATE_EPILOG = """\
 Prints, and with --out writes as JSON:
@@ -49,6 +53,21 @@ example:
 """
 
 
+_EMBED_EPILOG = """\
+OUT then has features-00000-of-….safetensors, each with a tensor a feature and a row a clip, which
+clip that is in the file's metadata, and features.json (trainer/features.py has all of the format):
+  clip     E numbers: the clip in the joint space, beside captions, L2-normalised
+  windows  Nt × D numbers: for other tasks, what the encoder says of each window of frames
+
+The same command goes on with the shards that are missing. To share the work start it N times with
+--processes N and --process 0 … N − 1, at the same time or not, on one file system.
+
+examples:
+  svilm-train embed --run runs/first --snapshot snapshots/test --out features/test
+  svilm-train embed --run runs/first --videos holiday/ --feature windows --out features/holiday
+"""
+
+
 class OutputError(RuntimeError):
     """A file that cannot be written, or is not what the command needs."""
 
@@ -74,7 +93,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from trainer.tasks import truth
 
     with _written(arguments.out) as unfinished:
-        run = checkpoint.load(arguments.run)
+        run = _loaded(arguments.run)
         control = checkpoint.load(arguments.control) if arguments.control else None
         objects = truth.load(arguments.truth) if arguments.truth else None
         with progress.shown("evaluate") as show:
@@ -102,12 +121,12 @@ def add_search(commands: Any) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from trainer import checkpoint, progress
+    from trainer import progress
     from trainer.data.snapshot import Snapshot
     from trainer.search import clock, contact_sheet, search
 
     with _written(arguments.out) as unfinished:
-        run, snapshot = checkpoint.load(arguments.run), Snapshot.open(arguments.snapshot)
+        run, snapshot = _loaded(arguments.run), Snapshot.open(arguments.snapshot)
         with progress.shown("search") as show:
             found = search(arguments.text, run, snapshot, arguments.top, show)
         if unfinished:
@@ -152,7 +171,7 @@ def _report(arguments: argparse.Namespace) -> int:
     with _written(arguments.out) as unfinished:
         assert unfinished is not None  # --out is required
         figures = _read_metrics(arguments.metrics)
-        run = checkpoint.load(arguments.run)
+        run = _loaded(arguments.run)
         train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
         with progress.shown("report") as show:
             html = page.page(
@@ -167,6 +186,83 @@ def _report(arguments: argparse.Namespace) -> int:
             )
         unfinished.write_text(html, encoding="utf-8")
     print(f"report: {arguments.out}, {len(html.encode()) / 1e6:.1f} MB")
+    return 0
+
+
+def add_embed(commands: Any) -> None:
+    """Adds `svilm-train embed`."""
+    parser = _parser(
+        commands,
+        "embed",
+        "write the features of clips for other programs",
+        "Writes what a run's video encoder says of the clips of a snapshot, or of whole videos.",
+        _EMBED_EPILOG,
+    )
+    parser.set_defaults(command=_embed)
+    _add_run(parser)
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--snapshot", metavar="DIR", help="what `svilm-pipelines build` wrote")
+    subject.add_argument(
+        "--videos",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder of video files, each of which is one clip, with its file name as video id; "
+        "svilm-pipelines decodes them into OUT/videos",
+    )
+    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder")
+    parser.add_argument(
+        "--feature",
+        action="append",
+        choices=("clip", "windows"),
+        help="which to write; may be repeated (default: both)",
+    )
+    parser.add_argument(
+        "--shard-clips", type=count(1), default=1024, metavar="N", help="a file's (default: 1024)"
+    )
+    parser.add_argument(
+        "--processes", type=count(1), default=1, metavar="N", help="that share it (default: 1)"
+    )
+    parser.add_argument(
+        "--process", type=count(0), default=0, metavar="I", help="this one's number (default: 0)"
+    )
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    from trainer import features, progress, video_files
+    from trainer.data.snapshot import Snapshot
+
+    if arguments.process >= arguments.processes:
+        raise OutputError(f"--process {arguments.process} of {arguments.processes}: from 0 on")
+    if arguments.videos and arguments.processes > 1:
+        raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
+    run = _loaded(arguments.run)
+    snapshot = arguments.snapshot
+    if arguments.videos:
+        videos = {path.name: path for path in video_files.in_folder(arguments.videos)}
+        workers = os.cpu_count() or 1
+        snapshot = video_files.build(videos, arguments.out / "videos", run.config, workers)
+    clips = Snapshot.open(snapshot)
+    if arguments.videos and len(clips) < len(videos):
+        print(
+            f"embed: {len(videos) - len(clips)} of {len(videos)} videos cannot be decoded: "
+            f"{snapshot}/manifest.json counts why",
+            file=sys.stderr,
+        )
+    with progress.shown("embed") as show:
+        whole = features.write(
+            run,
+            clips,
+            arguments.out,
+            tuple(name for name in features.FEATURES if name in (arguments.feature or [name])),
+            show,
+            shard_clips=arguments.shard_clips,
+            process=arguments.process,
+            processes=arguments.processes,
+        )
+    if whole:
+        print(f"embed: {arguments.out}, {len(clips):,} clips")
+    else:
+        print(f"embed: this process's part of {arguments.out} is done, others' is not yet")
     return 0
 
 
@@ -191,12 +287,11 @@ def add_export(commands: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from trainer import checkpoint
     from trainer.weights import bert, folder, places, video
 
     if not (arguments.video or arguments.text):
         raise OutputError("nothing to export: name a folder with --video, --text or both")
-    run = checkpoint.load(arguments.run)
+    run = _loaded(arguments.run)
     if arguments.video:
         folder.write(arguments.video, *video.as_vivit(run.params["video"], run.config.video))
         print(f"export: video encoder in {arguments.video}")
@@ -229,6 +324,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", required=True, metavar="RUN", help="what `svilm-train pretrain --out` wrote"
     )
+
+
+def _loaded(folder: str) -> "Loaded":
+    """Loads a run, and says what of it is used."""
+    from trainer import checkpoint
+
+    run = checkpoint.load(folder)
+    which = "averaged parameters" if run.averaged else "parameters"
+    print(f"{folder}: {which} of step {run.step:,}", file=sys.stderr)
+    return run
 
 
 def _add_subject(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Bool, Float, Int, Int64, PyTree, UInt8
 
 from trainer.configs.config import Config
 from trainer.data.batches import ClipText, eval_batches
@@ -39,8 +40,23 @@ class EncodedClips(NamedTuple):
 class Encoder:
     """A model's two encoders, compiled, without Gumbel noise."""
 
-    def __init__(self, config: Config, tokeniser: Tokeniser, params: PyTree) -> None:
-        """Args: config, tokeniser, params: of a checkpoint."""
+    def __init__(
+        self,
+        config: Config,
+        tokeniser: Tokeniser,
+        params: PyTree,
+        per_clip: NamedSharding | None = None,
+    ) -> None:
+        """Makes an encoder.
+
+        Args:
+          config: of a checkpoint.
+          tokeniser: of it.
+          params: of it.
+          per_clip: devices that share each batch of clips, where its size divides by them; the
+            parameters are on each. None: one device.
+        """
+        self._per_clip = per_clip
         # Whatever the run trained on, its model is used on the devices that are here.
         compute = dataclasses.replace(config.compute, attention="auto")
         self.config = dataclasses.replace(config, compute=compute)
@@ -49,7 +65,10 @@ class Encoder:
 
     def clips(self, frames: UInt8[np.ndarray, "b t h w c"]) -> EncodedClips:
         """Encodes clips; the batch's size is compiled for, so keep to one."""
-        return EncodedClips(*map(np.asarray, _encode_clips(self.params, frames, self.config)))
+        placed: Any = frames
+        if self._per_clip is not None and len(frames) % self._per_clip.num_devices == 0:
+            placed = jax.device_put(frames, self._per_clip)
+        return EncodedClips(*map(np.asarray, _encode_clips(self.params, placed, self.config)))
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
         """Encodes captions (f^c) or prompted nouns (n^k); equal texts get equal embeddings."""
@@ -104,9 +123,14 @@ def concatenate(parts: Sequence[EncodedClips]) -> EncodedClips:
 
 
 def frames_in_batches(
-    snapshot: Snapshot, encoder: Encoder, progress: Progress
+    snapshot: Snapshot,
+    encoder: Encoder,
+    progress: Progress,
+    records: Int64[np.ndarray, " n"] | None = None,
 ) -> Iterator[tuple[UInt8[np.ndarray, "b t h w c"], list[ClipText]]]:
     """Yields the frames of all clips, in the snapshot's order, and what is known of them.
+
+    Or those of the given records, in their order.
 
     All batches have one size, so that the encoder compiles once: the last is filled up, and only
     its first rows, as many as there are texts, count.
@@ -116,23 +140,28 @@ def frames_in_batches(
     """
     if not len(snapshot):
         raise SnapshotError(f"{snapshot.folder} holds no clip: all its rows were rejected")
-    at_once, done = min(CLIPS_AT_ONCE, len(snapshot)), 0
-    for batch, texts in eval_batches(snapshot, encoder.tokeniser, encoder.config, at_once):
+    if records is None:
+        records = np.arange(len(snapshot))
+    at_once, done = min(CLIPS_AT_ONCE, len(records)), 0
+    for batch, texts in eval_batches(snapshot, encoder.tokeniser, encoder.config, at_once, records):
         yield np.asarray(batch.frames), texts
         done += len(texts)
-        progress(done, len(snapshot))
+        progress(done, len(records))
 
 
 def embed_clips(
-    snapshot: Snapshot, encoder: Encoder, progress: Progress
+    snapshot: Snapshot,
+    encoder: Encoder,
+    progress: Progress,
+    records: Int64[np.ndarray, " n"] | None = None,
 ) -> tuple[list[ClipText], EncodedClips]:
-    """Encodes every clip of a snapshot, in its order.
+    """Encodes every clip of a snapshot, in its order, or the given records.
 
     Raises:
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
     texts, parts = [], []
-    for frames, of_batch in frames_in_batches(snapshot, encoder, progress):
+    for frames, of_batch in frames_in_batches(snapshot, encoder, progress, records):
         encoded = encoder.clips(frames)
         parts.append(EncodedClips(*(array[: len(of_batch)] for array in encoded)))
         texts.extend(of_batch)

@@ -2,38 +2,50 @@
 
 import collections
 import contextlib
-import math
+import dataclasses
 import os
 import pathlib
-import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from types import FrameType
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh, NamedSharding
 
-from trainer import processes, run_folder
+from trainer import processes, run_folder, weights_and_biases
+from trainer.bad_steps import BadSteps
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
 from trainer.data import order
 from trainer.data.ahead import ahead
-from trainer.data.batches import train_batches
+from trainer.data.batches import clip_ids, train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
+from trainer.interruption import stop_requests
 from trainer.mesh import PER_CLIP, make_mesh, shardings
 from trainer.metrics import Metrics
 from trainer.optimiser import learning_rate
+from trainer.pace import Pace
+from trainer.probe import Probe
+from trainer.profiling import Profile
 from trainer.step import TrainState, init_state, train_step
 from trainer.weights.start import Start
 
 # Steps that the device may be behind: enough that it never waits for Python, and few enough that
-# batches do not pile up in its memory.
+# batches do not pile up in its memory. A bad step is noticed as many later.
 _STEPS_AHEAD = 2
+
+
+class Monitoring(NamedTuple):
+    """What is looked at while a run is trained; none of it changes the run."""
+
+    eval_snapshot: str | os.PathLike[str] | None = None  # clips for zero-shot retrieval
+    profile: tuple[int, int] | None = None  # first and last step of a trace, counted from 1
+    wandb_project: str | None = None
 
 
 class TrainingError(RuntimeError):
@@ -46,7 +58,8 @@ def pretrain(
     run: str | os.PathLike[str],
     vocabulary: str | os.PathLike[str] | None = None,
     start: Start | None = None,
-) -> signal.Signals | None:
+    monitoring: Monitoring | None = None,
+) -> bool:
     """Trains a model, or continues to; saves its last state as a checkpoint.
 
     The losses of a run that was interrupted at any point and continued are those of one that was
@@ -60,19 +73,23 @@ def pretrain(
       vocabulary: BERT vocab.txt; None for the one that `start` knows, or one trained on the
         captions.
       start: where the first parameters come from; None: all at random.
+      monitoring: what else to look at; None: nothing.
 
     Returns:
-      The signal that ended it early, or None.
+      Whether it is trained to its end: False if a signal to any of its processes stopped it early;
+      then its state is saved.
 
     Raises:
-      TrainingError: batch, crop or vocabulary do not fit the snapshot; the device's memory does
-        not hold the step; or the loss is no longer a finite number.
+      TrainingError: batch, crop or vocabulary do not fit the snapshot, or the device's memory does
+        not hold the step.
+      BadStepError: a step would have spoilt the run; nothing was saved after it.
       RunError: the folder's run was started with something else.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
     folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
     snapshots = [Snapshot.open(folder) for folder in folders]
     run, start = pathlib.Path(run), start or Start()
+    monitoring = monitoring or Monitoring()
     config = start.configure(config)
     known = start.vocabulary() if vocabulary is None else vocabulary
     try:
@@ -84,23 +101,49 @@ def pretrain(
             run_folder.start_or_continue(run, config, clips, known, identity)
         processes.wait_for_all("the run's folder is there")
         config, tokeniser = run_folder.read(run)
+        probe = None
+        if monitoring.eval_snapshot:
+            test_clips = Snapshot.open(monitoring.eval_snapshot)
+            probe = Probe(test_clips, tokeniser, config, mesh)
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
-    with Checkpoints(run) as checkpoints:
+    with Checkpoints(run, config) as checkpoints:
         last = checkpoints.latest()
         if last == steps:
-            return None
+            return True
         if last is None:
             state = init_state(config, steps, mesh)
             filled = start.fill(state.params, config)
-            state = state.replace(params=jax.device_put(filled, shardings(filled, mesh)))
+            params = jax.device_put(filled, shardings(filled, mesh))
+            average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
+            state = state.replace(params=params, average=average)
         else:
             state = checkpoints.restore(last, config, steps, mesh)
-        writes = Metrics(run, start=last or 0, steps=steps) if processes.is_first() else None
+        start_step, first = last or 0, processes.is_first()
+        record = None
+        if monitoring.wandb_project and first:
+            settings = dataclasses.asdict(config)
+            record = weights_and_biases.begin(run, monitoring.wandb_project, settings)
+        writes = Metrics(run, start_step, steps, record) if first else None
         with writes or contextlib.nullcontext() as metrics:
+            job = _Job(
+                config=config,
+                mixture=clips,
+                tokeniser=tokeniser,
+                mesh=mesh,
+                start=start_step,
+                steps=steps,
+                checkpoints=checkpoints,
+                bad_steps=BadSteps(
+                    run, config, partial(clip_ids, clips, config), start=start_step, writes=first
+                ),
+                metrics=metrics,
+                probe=probe,
+                profile=Profile(run, monitoring.profile),
+            )
             try:
-                return _train(state, clips, tokeniser, config, steps, mesh, checkpoints, metrics)
+                return _train(state, job)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
@@ -110,30 +153,37 @@ def pretrain(
                 ) from error
 
 
-def _train(
-    state: TrainState,
-    mixture: Mixture,
-    tokeniser: Tokeniser,
-    config: Config,
-    steps: int,
-    mesh: Mesh,
-    checkpoints: Checkpoints,
-    metrics: Metrics | None,
-) -> signal.Signals | None:
-    start = int(state.step)
+class _Job(NamedTuple):
+    """What a run is trained with, besides its state."""
+
+    config: Config
+    mixture: Mixture
+    tokeniser: Tokeniser
+    mesh: Mesh
+    start: int  # steps made
+    steps: int  # of the whole run
+    checkpoints: Checkpoints
+    bad_steps: BadSteps
+    metrics: Metrics | None  # of the first process
+    probe: Probe | None
+    profile: Profile
+
+
+def _train(state: TrainState, job: _Job) -> bool:
+    config, steps, mesh = job.config, job.steps, job.mesh
     schedule = learning_rate(config.optimiser, steps)
     per_clip = NamedSharding(mesh, PER_CLIP)
-    skipped: list[str] = []
+    corrupt: list[str] = []
 
     def skip(message: str) -> None:
-        skipped.append(message)
+        corrupt.append(message)
         print(f"svilm-train: left out a clip: {message}", file=sys.stderr)
 
     host_batches = train_batches(
-        mixture,
-        tokeniser,
+        job.mixture,
+        job.tokeniser,
         config,
-        start_step=start,
+        start_step=job.start,
         host=jax.process_index(),
         hosts=jax.process_count(),
         on_skip=skip,
@@ -144,88 +194,54 @@ def _train(
             lambda ours: jax.make_array_from_process_local_data(per_clip, ours), made[1]
         ),
     )
-    in_flight: collections.deque[jax.Array] = collections.deque()
-    waited, logged, logged_at = 0.0, start, time.monotonic()
-    stops = False
+    in_flight: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+    pace = Pace(config, mesh, start=job.start)
 
-    with contextlib.closing(batches), _caught_signals() as signals:
-        for done in range(start + 1, steps + 1):
-            began = time.monotonic()
-            batch = next(batches)
-            waited += time.monotonic() - began
+    with contextlib.closing(batches), stop_requests() as stops_at:
+        for done in range(job.start + 1, steps + 1):
+            job.profile.before(done)
+            with pace.waiting():
+                batch = next(batches)
             state, measured = train_step(state, batch, config=config, steps=steps, mesh=mesh)
-            in_flight.append(measured["loss"])
-            if len(in_flight) > _STEPS_AHEAD:
-                jax.block_until_ready(in_flight.popleft())
-            if metrics:
-                metrics.progress(done)
-
-            logs = done in (1, steps) or done % config.log_every == 0
-            # Several processes must stop at one step, and asking each other makes them wait.
-            if logs or jax.process_count() == 1:
-                stops = processes.any_of(bool(signals))
+            measured["bad_in_a_row"].copy_to_host_async()
+            in_flight.append((done, measured))
+            stops = stops_at(done)
             ends = done == steps or stops
+            job.profile.after(done, measured, ends=ends)
+            probes = job.probe and (done == steps or done % config.evaluate_every == 0)
+            logs = done in (1, steps) or done % config.log_every == 0 or probes
             saves = ends or done % config.checkpoint_every == 0
-            if logs or saves:
-                values = {name: float(value) for name, value in measured.items()}
-                _check_finite(values["loss"], done, checkpoints.latest())
+            while len(in_flight) > (0 if logs or saves else _STEPS_AHEAD):
+                job.bad_steps.check(*in_flight.popleft(), job.checkpoints.latest())
+            if job.metrics:
+                job.metrics.progress(done)
             if logs:
-                corrupt = processes.total(len(skipped))
-                skipped.clear()
-            if logs and metrics:
-                now = time.monotonic()
-                elapsed = now - logged_at
-                metrics.write(
-                    done,
-                    {
-                        "epoch": (done - 1) // order.steps_per_epoch(mixture.visits, config.batch),
-                        "loss": values["loss"],
-                    }
-                    | values
-                    | {
-                        "learning_rate": float(jnp.asarray(schedule(done - 1))),
-                        "clips_per_second": (done - logged) * config.batch / elapsed,
-                        "input_wait": waited / elapsed,
-                        "corrupt_records": corrupt,
-                    },
-                )
-                waited, logged, logged_at = 0.0, done, now
+                job.checkpoints.check()
+                values = _logged(measured, done, config, schedule) | pace.read(done)
+                epoch = (done - 1) // order.steps_per_epoch(job.mixture.visits, config.batch)
+                values = {"epoch": epoch, "loss": values["loss"]} | values
+                values["corrupt_records"] = processes.total(len(corrupt))
+                corrupt.clear()
+                if job.probe and probes:
+                    with pace.paused():
+                        values |= job.probe.measure(state)
+                if job.metrics:
+                    job.metrics.write(done, values)
             if saves:
-                checkpoints.save(state)
+                job.checkpoints.save(state)
             if ends:
-                break
-    if stops and done < steps:
-        return signal.Signals(signals[0]) if signals else signal.SIGTERM
-    return None
+                return done == steps
+    raise AssertionError("there was no step to make")
 
 
-def _check_finite(loss: float, step: int, checkpoint: int | None) -> None:
-    if not math.isfinite(loss):
-        kept = "no checkpoint was saved" if checkpoint is None else f"step {checkpoint} is kept"
-        raise TrainingError(
-            f"the loss is {loss} at step {step} ({kept}): train again into another folder with a "
-            "lower optimiser.learning_rate"
-        )
-
-
-@contextlib.contextmanager
-def _caught_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that a step is finished and saved; a second one kills."""
-    received: list[int] = []
-    before: dict[int, Any] = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, before[number])
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nsvilm-train: saving a checkpoint; once more to stop without\n")
-
-    for number in before:
-        signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _logged(
+    measured: dict[str, jax.Array], done: int, config: Config, schedule: optax.Schedule
+) -> dict[str, float]:
+    """A step's figures as they are written."""
+    values = {name: float(value) for name, value in measured.items()}
+    updates = max(done - 1 - values["skipped_steps"], 0)  # before this one
+    unlogged = {"bad_in_a_row", "mean_loss"}
+    if config.on_bad_step == "stop":
+        unlogged.add("skipped_steps")
+    figures = {name: value for name, value in values.items() if name not in unlogged}
+    return figures | {"learning_rate": float(jnp.asarray(schedule(updates)))}

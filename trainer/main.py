@@ -1,26 +1,39 @@
 """svilm-train: the command line. Thin: what the commands do is in the modules they call."""
 
 import argparse
+import importlib.util
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from trainer.arguments import count
-from trainer.commands import add_evaluate, add_export, add_report, add_search
+from trainer.arguments import count, span
+from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
 
 PROGRAM = "svilm-train"
 
 _PRETRAIN_EPILOG = """\
 RUN is then the run: config.json, vocab.txt, metrics.jsonl (a JSON object a logged step),
-tensorboard/ and checkpoints/. The same command again continues it from its last checkpoint, as
-if it had never stopped; with other settings it is refused.
+tensorboard/ and checkpoints/. With average_decay (say 0.999) a moving average of the parameters
+is kept too, and all commands use that. The same command again continues it from its last
+checkpoint, as if it had never stopped; with settings that would train it otherwise it is refused.
 
-Ctrl-C or SIGTERM ends the step under way, saves a checkpoint and stops; a second one stops at
-once. Exit status: 0 trained to the end, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by
-SIGTERM.
+Ctrl-C or SIGTERM, which is also how a pod announces preemption, ends the step under way, saves a
+checkpoint and stops; a second one stops at once. Of several processes all stop at the same step,
+whichever it comes to. Exit status:
+  0   trained to the end
+  75  stopped by such a signal, and saved: the same command continues
+  1   failed, and will again: see the message
+  2   wrong usage
+Others are of a process that was killed (130, 137, 143), or lost its peers (134): the same command
+continues from the last checkpoint.
+
+A step whose loss or gradient is not finite stops the run, with its clips in bad_steps.jsonl, or
+makes no update with --set on_bad_step=skip; so does a spike, if spike.loss_factor or
+spike.gradient_norm says what is one. Of the checkpoints the last checkpoint_keep are kept, and
+for good those at multiples of checkpoint_keep_every.
 
 Any field of the configuration can be set, by its name in config.json:
   --set batch=64 --set video.width=128 --set video.grouping_after=2,4 --set input.flip=false
@@ -51,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-      0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C, 143 on SIGTERM.
+      0 if it succeeded, 1 if it failed, 2 if misused, 75 if training was asked to stop and did,
+      130 if Ctrl-C ended anything else.
     """
     if argv is None:
         _start_with_huge_pages()
@@ -104,26 +118,32 @@ def _parser() -> argparse.ArgumentParser:
     add_search(commands)
     add_report(commands)
     add_export(commands)
+    add_embed(commands)
     return parser
 
 
 def _foreseeable() -> tuple[type[Exception], ...]:
     """What may go wrong without a fault in the program; imported only once something did."""
+    from trainer.bad_steps import BadStepError
     from trainer.checkpoint import CheckpointError
     from trainer.commands import OutputError
     from trainer.data.snapshot import SnapshotError
     from trainer.data.tokenise import VocabularyError
     from trainer.evaluate import EvaluationError
+    from trainer.features import FeaturesError
     from trainer.loop import TrainingError
     from trainer.mesh import MeshError
     from trainer.run_folder import RunError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
+    from trainer.video_files import VideoError
     from trainer.weights.folder import WeightsError
 
     return (
+        BadStepError,
         CheckpointError,
         EvaluationError,
+        FeaturesError,
         MeshError,
         OSError,
         OutputError,
@@ -132,6 +152,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         TemporalError,
         TrainingError,
         TruthError,
+        VideoError,
         VocabularyError,
         WeightsError,
     )
@@ -224,6 +245,23 @@ def add_pretrain(commands: Any) -> None:
         "Open MPI, Kubernetes)",
     )
     parser.add_argument(
+        "--eval-snapshot",
+        metavar="DIR",
+        help="clips to measure zero-shot retrieval on while training, evaluate_clips of them every "
+        "evaluate_every steps and at the end: t2v_R@1 … v2t_MedR, beside the other metrics",
+    )
+    parser.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="send the metrics to Weights & Biases as well (pip install '.[wandb]')",
+    )
+    parser.add_argument(
+        "--profile",
+        type=span,
+        metavar="N:M",
+        help="write a trace of steps N to M into RUN/profile, for TensorBoard or Perfetto",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -246,6 +284,9 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     except OverrideError as error:
         raise CommandError(f"--set: {error}", 2) from None
 
+    if arguments.wandb and importlib.util.find_spec("wandb") is None:
+        raise CommandError("--wandb needs Weights & Biases: pip install '.[wandb]'")
+
     from trainer import loop, processes
     from trainer.weights.start import Start
 
@@ -257,12 +298,12 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     start = Start(arguments.video_weights, arguments.text_weights, arguments.start_from)
     if lost := overruled(settings, config, start.configure(config)):
         raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)
-    stopped_by = loop.pretrain(
-        config, arguments.snapshot, arguments.out, arguments.vocabulary, start
-    )
-    if stopped_by is not None:
-        print(f"pretrain: stopped; the same command continues {arguments.out}", file=sys.stderr)
-        return 128 + stopped_by
+    monitoring = loop.Monitoring(arguments.eval_snapshot, arguments.profile, arguments.wandb)
+    if not loop.pretrain(
+        config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
+    ):
+        print(f"pretrain: saved; the same command continues {arguments.out}", file=sys.stderr)
+        return os.EX_TEMPFAIL
     print(f"pretrain: {arguments.out} is trained to its end")
     return 0
 

@@ -138,6 +138,23 @@ def on_each_device(
     return of_all
 
 
+def on_own_devices(params: PyTree, mesh: Mesh) -> tuple[PyTree, NamedSharding]:
+    """The whole parameters on each of this process's devices; all processes must call it together.
+
+    Returns:
+      The parameters, and how clips are spread over these devices.
+    """
+    gathered = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, REPLICATED))(params)
+    own = Mesh(np.array(jax.local_devices()).reshape(-1, 1), AXES)
+
+    def here(leaf: jax.Array) -> jax.Array:
+        copies = [shard.data for shard in leaf.addressable_shards]
+        whole = NamedSharding(own, REPLICATED)
+        return jax.make_array_from_single_device_arrays(leaf.shape, whole, copies)
+
+    return jax.tree.map(here, gathered), NamedSharding(own, PER_CLIP)
+
+
 def gather_params(params: PyTree, mesh: Mesh) -> PyTree:
     """The whole parameters on every device: clips stay where they are, parameters come to them."""
     return jax.lax.with_sharding_constraint(params, NamedSharding(mesh, REPLICATED))

@@ -1,4 +1,4 @@
-"""What a training run measures: on the terminal, in metrics.jsonl, and for TensorBoard."""
+"""What a training run measures: to the terminal, metrics.jsonl, TensorBoard, Weights & Biases."""
 # pyright: reportAttributeAccessIssue=false
 # TensorBoard's generated messages come without types.
 
@@ -14,6 +14,7 @@ from typing import Any
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from trainer import step_lines
 from trainer.progress import Bar
 
 
@@ -24,14 +25,22 @@ class Metrics:
     metrics.jsonl is cut back to the checkpoint, and TensorBoard is told to forget the rest.
     """
 
-    def __init__(self, run: pathlib.Path, start: int, steps: int) -> None:
-        """Args: run: its folder. start: updates made so far. steps: of the whole run."""
+    def __init__(self, run: pathlib.Path, start: int, steps: int, record: Any = None) -> None:
+        """Goes on with a run's record, or begins it.
+
+        Args:
+          run: its folder.
+          start: updates made so far.
+          steps: of the whole run.
+          record: of Weights & Biases (weights_and_biases.py), or None.
+        """
         # The events' writer imports TensorFlow by itself, but not with these settings.
         import trainer.data.cpu_tensorflow  # noqa: F401
 
-        self._steps = steps
+        self._steps, self._record = steps, record
         path = run / "metrics.jsonl"
-        self._seconds_before = _cut(path, start)
+        kept = step_lines.cut(path, start)
+        self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         self._lines = path.open("a")
         self._events = EventFileWriter(str(run / "tensorboard"))
         restarted = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -53,6 +62,8 @@ class Metrics:
         self._bar.clear()
         self._lines.close()
         self._events.close()
+        if self._record is not None:
+            self._record.finish(exit_code=0 if error is None else 1)
 
     def progress(self, step: int) -> None:
         """Moves the bar, if there is a terminal."""
@@ -81,6 +92,8 @@ class Metrics:
                 ),
             )
         )
+        if self._record is not None:
+            self._record.log(record)
         self._bar.clear()
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"step {step:,}/{self._steps:,}  {shown}", file=sys.stderr, flush=True)
@@ -91,20 +104,7 @@ def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     A line that a killed process left unfinished is left out. Numbers that were not finite are None.
     """
-    path = pathlib.Path(run) / "metrics.jsonl"
-    if not path.exists():
-        return []
-    whole_lines = path.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in whole_lines]
-
-
-def _cut(path: pathlib.Path, step: int) -> float:
-    """Removes what was measured after `step`; returns the seconds trained until there."""
-    kept = [record for record in read(path.parent) if record["step"] <= step]
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    os.replace(unfinished, path)
-    return kept[-1]["seconds"] if kept else 0.0
+    return step_lines.read(pathlib.Path(run) / "metrics.jsonl")
 
 
 def _json(value: int | float) -> int | float | None:

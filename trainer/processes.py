@@ -1,4 +1,4 @@
-"""Several processes as one run, each with its own devices: who writes, and when all stop."""
+"""Several processes as one run, each with its own devices: and who writes."""
 
 import jax
 import numpy as np
@@ -26,13 +26,6 @@ def wait_for_all(moment: str) -> None:
     """Returns when all processes are at `moment`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(moment)
-
-
-def any_of(flag: bool) -> bool:
-    """Whether the flag is up in any process; all get the same answer."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def total(count: int) -> int:

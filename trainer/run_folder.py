@@ -4,6 +4,7 @@ config.json      the configuration; written last, so a folder with it has all th
 vocab.txt        the WordPieces
 data.json        which snapshot, and where vocabulary and first parameters came from
 metrics.jsonl, tensorboard/      trainer/metrics.py
+bad_steps.jsonl  trainer/bad_steps.py
 checkpoints/     trainer/checkpoint.py
 """
 
@@ -24,9 +25,11 @@ from trainer.data.tokenise import Tokeniser
 _VOCABULARY_RECORDS = 100_000
 
 
-# Fields that do not shape the parameters of a run whose records are sound: a command that continues
-# it may give others.
-_MAY_CHANGE = re.compile(r"input\.on_corrupt")
+# Fields that do not shape the parameters of a run whose records and steps are good: a command that
+# continues it may give others.
+_MAY_CHANGE = re.compile(
+    r"input\.on_corrupt|(log|checkpoint|skip|average|evaluate)_\w+|on_bad_step|spike\.\w+"
+)
 
 
 class RunError(RuntimeError):

@@ -10,10 +10,11 @@ import optax
 from flax import struct
 from jax import random
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 from trainer import losses
 from trainer.augment import augment_colour
+from trainer.bad_steps import Watch
 from trainer.batch import Batch
 from trainer.configs.config import Config
 from trainer.cut_and_paste import Splice, label_weights, paste, splice_at_step
@@ -40,6 +41,8 @@ class TrainState:
     step: Int[Any, ""]  # of arrays, or of shapes as `state_shapes` gives them
     params: PyTree
     optimiser: PyTree
+    watch: Watch
+    average: PyTree  # of the parameters so far; {} if the configuration wants none
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))  # leaves out the forward pass that shapes come from
@@ -59,6 +62,8 @@ def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
         step=jnp.zeros((), jnp.int32),
         params=params,
         optimiser=make_optimiser(config.optimiser, steps).init(params),
+        watch=Watch.begin(),
+        average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
     )
     return keep_placed(state, mesh)
 
@@ -252,10 +257,24 @@ def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
     }
 
 
+def moved_average(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
+    """The exponential moving average of parameters after one more step.
+
+    a ← a + (1 − min(d, (1 + s)/(10 + s)))·(p − a): the decay grows into its value, as in
+    TensorFlow's ExponentialMovingAverage, so that where the parameters began is forgotten soon.
+
+    >>> float(moved_average(jnp.float32(0), jnp.float32(1), jnp.int32(0), decay=0.999))
+    0.8999999761581421
+    """
+    s = step.astype(jnp.float32)
+    rest = 1.0 - jnp.minimum(decay, (1.0 + s) / (10.0 + s))
+    return jax.tree.map(lambda a, p: a + rest.astype(a.dtype) * (p - a), average, params)
+
+
 @partial(jax.jit, static_argnames=("config", "steps", "mesh"), donate_argnums=0)
 def train_step(
     state: TrainState, batch: Batch, *, config: Config, steps: int, mesh: Mesh
-) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
     """Updates the parameters once.
 
     Args:
@@ -264,6 +283,11 @@ def train_step(
       config: static.
       steps: of the whole run, for the schedule; static.
       mesh: the devices; static.
+
+    Returns:
+      The state after the step, and its figures: losses, group usage, the gradient's norm before it
+      is clipped, and whether the step was bad (bad_steps.py); then, if the configuration skips such
+      steps, only the counts of steps have changed in the state.
     """
     keys = clip_keys(config.seed, state.step, batch.index)
     splice = splice_at_step(
@@ -286,5 +310,21 @@ def train_step(
             name: jnp.clip(value, jnp.log(0.01), 0.0)
             for name, value in params["log_temperatures"].items()
         }
-    state = TrainState(step=state.step + 1, params=params, optimiser=optimiser)
+    average = state.average
+    if config.average_decay:
+        average = moved_average(average, params, state.step, config.average_decay)
+    bad = state.watch.is_bad(metrics["loss"], metrics["gradient_norm"], config.spike)
+    if config.on_bad_step == "skip":
+        params, optimiser, average = jax.tree.map(
+            partial(jnp.where, bad),
+            (state.params, state.optimiser, state.average),
+            (params, optimiser, average),
+        )
+    watch = state.watch.after(metrics["loss"], bad, config.spike)
+    metrics |= {
+        "bad_in_a_row": watch.in_a_row,
+        "mean_loss": state.watch.mean_loss(config.spike),
+        "skipped_steps": watch.skipped,
+    }
+    state = TrainState(state.step + 1, params, optimiser, watch, average)
     return keep_placed(state, mesh), metrics

@@ -13,6 +13,7 @@ from PIL import Image
 
 from protos import contract, tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
+from trainer.checkpoint import Checkpoints
 from trainer.configs.config import (
     Config,
     CutAndPasteConfig,
@@ -20,7 +21,10 @@ from trainer.configs.config import (
     TextConfig,
     VideoConfig,
 )
+from trainer.configs.overrides import override
 from trainer.data.tokenise import Tokeniser
+from trainer.mesh import one_device
+from trainer.step import init_state
 
 COLOURS = ("red", "green", "blue", "violet", "amber")
 KINDS = ("ring", "disc", "cross", "star")
@@ -193,8 +197,26 @@ def noisy_config():
     )
 
 
+@pytest.fixture(scope="session")
+def untrained_run(noisy_config, tmp_path_factory):
+    """The folder of a run whose only checkpoint, of step 0, has fresh parameters."""
+    tokeniser = make_tokeniser()
+    config = override(noisy_config, [f"text.vocabulary={len(tokeniser.pieces)}"])
+    run = tmp_path_factory.mktemp("runs") / "untrained"
+    run.mkdir()
+    (run / "config.json").write_text(config.to_json())
+    tokeniser.save(run / "vocab.txt")
+    with Checkpoints(run, config) as checkpoints:
+        checkpoints.save(init_state(config, 1, one_device()))
+    return run
+
+
 @pytest.fixture
 def tokeniser():
+    return make_tokeniser()
+
+
+def make_tokeniser():
     texts = [f"Look: {colour} {kind}" for colour in COLOURS for kind in KINDS]
     texts += [template.format("ring") for template in contract.PROMPT_TEMPLATES]
     return Tokeniser.train(texts, size=120)

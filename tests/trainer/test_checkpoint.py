@@ -1,6 +1,7 @@
 import gc
 import json
 import shutil
+import subprocess
 from functools import partial
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError, Checkpoints
-from trainer.configs.overrides import override
+from trainer.configs.overrides import OverrideError, override
 from trainer.mesh import one_device
 from trainer.run_folder import RunError
 from trainer.step import init_state
@@ -47,7 +48,7 @@ def state(run):
 
 
 def save(run, state):
-    with Checkpoints(run) as checkpoints:
+    with Checkpoints(run, checkpoint.run_folder.read(run)[0]) as checkpoints:
         checkpoints.save(state)
 
 
@@ -67,10 +68,19 @@ def test_a_state_comes_back_to_the_bit(run, state):
     assert restored.step.dtype == state.step.dtype
 
 
-def test_a_state_may_be_donated_while_it_is_being_saved(run, state):
+def test_an_average_may_begin_late(run, state):
+    save(run, state)
+    config = override(checkpoint.run_folder.read(run)[0], ["average_decay=0.9"])
+    with Checkpoints(run) as checkpoints:
+        restored = checkpoints.restore(4, config, STEPS, one_device())
+    assert_equal(restored.average, state.params)
+    assert not checkpoint.load(run).averaged
+
+
+def test_a_state_may_be_donated_while_it_is_being_saved(run, state, config):
     before = jax.tree.map(np.array, state.params)
     donate = jax.jit(partial(jax.tree.map, lambda leaf: leaf * 2), donate_argnums=0)
-    with Checkpoints(run) as checkpoints:
+    with Checkpoints(run, config) as checkpoints:
         checkpoints.save(state)
         for _ in range(50):
             state = donate(state)
@@ -87,10 +97,15 @@ def test_a_model_is_loaded_with_all_it_needs(run, state, tokeniser):
     assert_equal(loaded.params, state.params)
 
 
-# Orbax leaves reads of other tensors unfinished when one fails; collected, they say so.
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
-def test_the_last_two_are_kept(run, state):
-    with Checkpoints(run) as checkpoints:
+# Orbax leaves reads and writes of other tensors unfinished when one fails; collected, they say so.
+leaves_some_unfinished = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@leaves_some_unfinished
+def test_the_last_two_are_kept(run, state, config):
+    with Checkpoints(run, config) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(state.replace(step=jnp.int32(step)))
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "3"]
@@ -102,6 +117,43 @@ def test_the_last_two_are_kept(run, state):
     gc.collect()
     shutil.rmtree(run / "checkpoints" / "3")
     assert checkpoint.load(run).step == 2
+
+
+def test_some_are_kept_for_good(run, state, config):
+    config = override(
+        config, ["checkpoint_every=2", "checkpoint_keep=1", "checkpoint_keep_every=4"]
+    )
+    for step in (2, 4, 6, 8, 10):  # each by another process, as it were
+        with Checkpoints(run, config) as checkpoints:
+            checkpoints.save(state.replace(step=jnp.int32(step)))
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"4", "8", "10"}
+    with pytest.raises(OverrideError, match="checkpoint_keep_every 5 must divide by"):
+        override(config, ["checkpoint_keep_every=5"])
+
+
+@leaves_some_unfinished
+def test_a_full_disk_is_told_and_costs_no_checkpoint(run, state, config):
+    disk = run / "checkpoints"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no small disk to fill: {mounted.stderr.strip()}")
+    try:
+        config = override(config, ["checkpoint_keep=1"])
+        full = rf"checkpoint in {disk} could not be saved \(the disk is full\); step 4 is the last"
+        save(run, state)
+        (disk / "other").write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
+        with pytest.raises(CheckpointError, match=full), Checkpoints(run, config) as checkpoints:
+            checkpoints.save(state.replace(step=jnp.int32(5)))
+        gc.collect()
+        (disk / "other").unlink()
+        assert checkpoint.load(run).step == 4
+        save(run, state.replace(step=jnp.int32(6)))
+        assert sorted(path.name for path in disk.iterdir()) == ["4", "6"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_what_a_killed_save_left_is_removed(run, state):

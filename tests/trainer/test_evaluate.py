@@ -27,7 +27,7 @@ def config(small_config, tokeniser):
 @pytest.fixture
 def run(config, tokeniser):
     params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
-    return Loaded(config, tokeniser, params, step=5)
+    return Loaded(config, tokeniser, params, step=5, averaged=False)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -8,13 +9,21 @@ import threading
 import time
 
 import jax
+import numpy as np
 import pytest
 
-from trainer import checkpoint, loop, metrics, run_folder
+from trainer import checkpoint, loop, metrics, run_folder, step_lines
+from trainer.bad_steps import BadStepError
 from trainer.configs.overrides import override
-from trainer.data.snapshot import SnapshotError
-from trainer.loop import TrainingError
+from trainer.data.batches import train_batches
+from trainer.data.mixture import Mixture
+from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.embed import Encoder, embed_clips
+from trainer.loop import Monitoring, TrainingError
+from trainer.mesh import one_device
 from trainer.run_folder import RunError
+from trainer.step import init_state
+from trainer.tasks import retrieval
 
 # A run in a process of its own, as the command line makes it.
 TRAIN = """
@@ -24,7 +33,7 @@ from trainer.configs.config import Config
 loop.pretrain(Config.from_json(sys.argv[1]), sys.argv[2], sys.argv[3])
 """
 # How fast it went is the one thing that may differ between two runs.
-TIMES = ("clips_per_second", "input_wait", "seconds")
+TIMES = ("clips_per_second", "input_wait", "seconds", "step_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +46,7 @@ def snapshot(tmp_path_factory, write_snapshot_at):
 def undisturbed(noisy_config, tmp_path_factory, snapshot):
     """A run from start to end. Tests leave it as it is."""
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
-    assert loop.pretrain(noisy_config, snapshot, run) is None
+    assert loop.pretrain(noisy_config, snapshot, run)
     return run
 
 
@@ -82,32 +91,29 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(
     lost = metrics.read(run)
     assert len(lost) < 18
 
-    assert loop.pretrain(noisy_config, snapshot, run) is None
+    assert loop.pretrain(noisy_config, snapshot, run)
     assert measured(run) == expected
     assert_same_parameters(run, undisturbed)
     # It did continue: what came before the checkpoint was not measured again.
     assert metrics.read(run)[3]["seconds"] == lost[3]["seconds"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_a_checkpoint_where_none_was_due(
-    noisy_config, snapshot, tmp_path, number, capfd
-):
+def test_a_signal_saves_a_checkpoint_where_none_was_due(noisy_config, snapshot, tmp_path, capfd):
     config = override(
         noisy_config, ["checkpoint_every=100000", "epochs=1000", "max_steps=5000", "log_every=5"]
     )
     run = tmp_path / "run"
-    before = signal.getsignal(number)
+    before = signal.getsignal(signal.SIGTERM)
 
     def send():
         wait_for(lambda: len(metrics.read(run)) >= 3)
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     sender = threading.Thread(target=send)
     sender.start()
-    assert loop.pretrain(config, snapshot, run) == number
+    assert not loop.pretrain(config, snapshot, run)
     sender.join()
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(signal.SIGTERM) is before
     assert "saving a checkpoint" in capfd.readouterr().err
     step = checkpoint.load(run).step
     assert 10 <= step < 5000
@@ -121,7 +127,7 @@ def test_a_finished_run_is_left_alone(noisy_config, snapshot, undisturbed):
         return {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
 
     before = files()
-    assert loop.pretrain(noisy_config, snapshot, undisturbed) is None
+    assert loop.pretrain(noisy_config, snapshot, undisturbed)
     assert files() == before
 
 
@@ -134,7 +140,7 @@ def test_a_run_keeps_what_it_was_started_with(noisy_config, undisturbed):
     record = metrics.read(undisturbed)[-1]
     assert record.keys() >= {
         "step", "epoch", "loss", "temporal", "grounding", "contrast", "group_entropy",
-        "gradient_norm", "learning_rate", "clips_per_second", "input_wait", "seconds",
+        "gradient_norm", "learning_rate", "seconds", *TIMES,
     }  # fmt: skip
     assert 0 <= record["input_wait"] <= 1
 
@@ -179,7 +185,7 @@ def test_a_run_may_begin_to_leave_out_corrupt_records(
     noisy_config, snapshot, undisturbed, tmp_path
 ):
     run = shutil.copytree(undisturbed, tmp_path / "run")
-    assert loop.pretrain(override(noisy_config, ["input.on_corrupt=skip"]), snapshot, run) is None
+    assert loop.pretrain(override(noisy_config, ["input.on_corrupt=skip"]), snapshot, run)
     assert json.loads((run / "config.json").read_text())["input"]["on_corrupt"] == "skip"
 
 
@@ -191,16 +197,65 @@ def test_a_given_vocabulary_is_used(noisy_config, snapshot, undisturbed, tmp_pat
     assert run_folder.read(tmp_path / "run")[1].pieces == pieces
 
 
+def test_settings_that_shape_no_parameters_may_change_when_a_run_goes_on(
+    noisy_config, snapshot, undisturbed, tmp_path
+):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    changed = override(noisy_config, ["on_bad_step=skip", "checkpoint_keep=5", "log_every=2"])
+    assert loop.pretrain(changed, snapshot, run)
+    assert run_folder.read(run)[0] == override(
+        changed, [f"text.vocabulary={run_folder.read(undisturbed)[0].text.vocabulary}"]
+    )
+
+
 def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
     noisy_config, snapshot, undisturbed, tmp_path
 ):
     run = tmp_path / "run"
     # The first step's learning rate is 0, the second one's is not.
     wild = override(noisy_config, ["optimiser.learning_rate=1e38", "optimiser.clip_norm=1e38"])
-    with pytest.raises(TrainingError, match=r"the loss is \w+ at step [34] \(no checkpoint"):
+    with pytest.raises(BadStepError, match=r"is (inf|nan) at step [234] \(no checkpoint") as raised:
         loop.pretrain(wild, snapshot, run)
-    assert loop.pretrain(noisy_config, snapshot, run) is None
+    (record,) = step_lines.read(run / "bad_steps.jsonl")
+    assert f"at step {record['step']} " in str(raised.value)
+    tokeniser = run_folder.read(run)[1]
+    batches = train_batches(Mixture([Snapshot.open(snapshot)]), tokeniser, noisy_config)
+    step, _, clip_ids = next(itertools.islice(batches, record["step"] - 1, None))
+    batches.close()
+    assert (step + 1, clip_ids) == (record["step"], record["clip_ids"])
+    assert f"with clips {clip_ids[0]}, {clip_ids[1]}, {clip_ids[2]} and 1 more" in str(raised.value)
+
+    assert loop.pretrain(noisy_config, snapshot, run)
     assert measured(run) == measured(undisturbed)
+    assert step_lines.read(run / "bad_steps.jsonl") == []
+
+
+def test_skipped_steps_change_nothing_but_the_count_of_steps(noisy_config, snapshot, tmp_path):
+    all_bad = override(
+        noisy_config,
+        ["on_bad_step=skip", "spike.gradient_norm=1e-6", "skip_in_a_row=18"],
+    )
+    run = tmp_path / "run"
+    assert loop.pretrain(all_bad, snapshot, run)
+    config, mesh = run_folder.read(run)[0], one_device()
+    with checkpoint.Checkpoints(run) as checkpoints:
+        state = checkpoints.restore(18, config, 18, mesh)
+    fresh = init_state(config, 18, mesh)
+    for kept, first in zip(
+        jax.tree.leaves((state.params, state.optimiser)),
+        jax.tree.leaves((fresh.params, fresh.optimiser)),
+        strict=True,
+    ):
+        assert (kept == first).all()
+    assert (state.watch.skipped, state.watch.in_a_row, state.watch.good) == (18, 18, 0)
+    records = metrics.read(run)
+    assert [record["skipped_steps"] for record in records] == list(range(1, 19))
+    # The schedule waits, as the optimiser's other counts do.
+    assert {record["learning_rate"] for record in records} == {0.0}
+    assert len({record["loss"] for record in records}) == 18  # other clips, other noise
+    bad = step_lines.read(run / "bad_steps.jsonl")
+    assert [record["step"] for record in bad] == list(range(1, 19))
+    assert all("above spike.gradient_norm" in record["reason"] for record in bad)
 
 
 @pytest.mark.parametrize(
@@ -218,3 +273,89 @@ def test_what_does_not_fit_the_snapshot_leaves_no_run(
     with pytest.raises(error, match=message):
         loop.pretrain(override(noisy_config, settings), snapshot, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def watched_config(noisy_config):
+    settings = ["average_decay=0.6", "evaluate_every=9", "evaluate_clips=7"]
+    return override(noisy_config, ["checkpoint_every=1", "checkpoint_keep=18", *settings])
+
+
+@pytest.fixture(scope="module")
+def monitoring(snapshot):
+    return Monitoring(eval_snapshot=snapshot, profile=(3, 4), wandb_project="tests")
+
+
+@pytest.fixture(scope="module")
+def watched(watched_config, monitoring, tmp_path_factory, snapshot):
+    """A run from start to end of which everything is kept and looked at."""
+    run = tmp_path_factory.mktemp("runs") / "watched"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WANDB_MODE", "offline")
+        assert loop.pretrain(watched_config, snapshot, run, monitoring=monitoring)
+    return run
+
+
+def test_looking_at_a_run_does_not_change_it(watched, undisturbed):
+    losses, others = (
+        [record["loss"] for record in metrics.read(run)] for run in (watched, undisturbed)
+    )
+    assert losses == pytest.approx(others, rel=1e-5)
+
+
+def test_retrieval_is_measured_on_the_way_and_at_the_end(watched, snapshot):
+    figures = {record["step"]: record for record in metrics.read(watched) if "t2v_R@1" in record}
+    assert list(figures) == [9, 18]
+    loaded = checkpoint.load(watched)
+    encoder = Encoder(loaded.config, loaded.tokeniser, loaded.params)
+    spread = np.arange(7) * 24 // 7
+    texts, clips = embed_clips(Snapshot.open(snapshot), encoder, lambda *_: None, spread)
+    similarity = encoder.similarity([text.caption for text in texts], clips.clip)
+    for direction, found in (("t2v", similarity), ("v2t", similarity.T)):
+        expected = retrieval.recalls(retrieval.ranks(found))
+        assert {name: figures[18][f"{direction}_{name}"] for name in expected} == expected
+
+
+def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config):
+    config, mesh = run_folder.read(watched)[0], one_device()
+    with checkpoint.Checkpoints(watched) as checkpoints:
+        before, after = (checkpoints.restore(step, config, 18, mesh) for step in (12, 13))
+    loaded = checkpoint.load(watched)
+    assert loaded.averaged
+    rest = 1 - min(0.6, 13 / 22)
+    for a, b, p in zip(
+        *(jax.tree.leaves(tree) for tree in (before.average, after.average, after.params)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(b, a + rest * (p - a), rtol=1e-5, atol=1e-7)
+    with checkpoint.Checkpoints(watched) as checkpoints:
+        last = checkpoints.restore(18, config, 18, mesh)
+    used, averages = jax.tree.leaves(loaded.params), jax.tree.leaves(last.average)
+    assert all((x == y).all() for x, y in zip(used, averages, strict=True))
+    assert any((x != y).any() for x, y in zip(used, jax.tree.leaves(last.params), strict=True))
+
+
+def test_a_run_that_is_looked_at_continues_to_the_same_bits(
+    watched, watched_config, snapshot, tmp_path
+):
+    run = shutil.copytree(watched, tmp_path / "run")
+    for step in range(8, 19):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    assert loop.pretrain(
+        watched_config, snapshot, run, monitoring=Monitoring(eval_snapshot=snapshot)
+    )
+    assert measured(run) == measured(watched)
+    assert_same_parameters(run, watched)
+
+
+def test_metrics_go_to_weights_and_biases(watched):
+    run_id = json.loads((watched / "wandb.json").read_text())["id"]
+    (record,) = watched.glob("wandb/offline-run-*/*.wandb")
+    assert record.name == f"run-{run_id}.wandb"
+    written = record.read_bytes()
+    assert all(name in written for name in (b"gradient_norm", b"t2v_R@1", b"step_seconds"))
+
+
+def test_a_trace_of_the_wanted_steps_is_written(watched):
+    (trace,) = watched.glob("profile/plugins/profile/*/*.xplane.pb")
+    assert b"train_step" in trace.read_bytes()

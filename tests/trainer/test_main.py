@@ -1,10 +1,14 @@
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
-from trainer import checkpoint
+from trainer import checkpoint, metrics
 from trainer.main import main
 
 PARITY = pathlib.Path(__file__).parents[1] / "data" / "parity"
@@ -60,6 +64,26 @@ def test_pretrain_makes_a_run_and_continues_it(write_snapshot, tmp_path, capsys)
 
     line = fails(capsys, [*argv, "--set=joint_width=8", "--set=seed=1"])
     assert "joint_width was 16, now 8; seed was 0, now 1" in line
+
+
+def test_ctrl_c_saves_and_has_a_status_of_its_own(write_snapshot, tmp_path, capfd):
+    snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
+    run = tmp_path / "run"
+
+    def send():
+        while not metrics.read(run):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    settings = ["--max-steps=5000", "--set=epochs=5000", "--set=log_every=1"]
+    assert main([*TOY, *settings, f"--snapshot={snapshot}", f"--out={run}"]) == 75
+    sender.join()
+    said = capfd.readouterr().err
+    assert "saving a checkpoint; once more to stop without" in said
+    assert f"pretrain: saved; the same command continues {run}" in said
+    assert checkpoint.load(run).step == max(record["step"] for record in metrics.read(run))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two processes as one run: the losses of one process, also when they are killed on the way.
+"""Two processes as one run: the losses of one process, stopped and killed on the way as well.
 
 All begin with published weights and another run's, which every process reads.
 """
@@ -20,15 +20,22 @@ from trainer.weights.start import Start
 VIVIT = pathlib.Path(__file__).parents[1] / "data" / "parity" / "vivit"
 
 TRAIN = """
-import pathlib, sys
+import pathlib, sys, time
 from trainer import loop, processes
 from trainer.configs.config import Config
 from trainer.weights.start import Start
-settings, snapshot, run, video, earlier, coordinator, count, number = sys.argv[1:]
+settings, snapshot, run, video, earlier, coordinator, count, number, pause = sys.argv[1:]
 if int(count) > 1:
     processes.join(coordinator, int(count), int(number))
+stream = loop.train_batches
+def slow_stream(*arguments, **more):  # so that there is time for a signal
+    for one in stream(*arguments, **more):
+        time.sleep(float(pause))
+        yield one
+loop.train_batches = slow_stream
 start = Start(video=pathlib.Path(video), run=pathlib.Path(earlier))
-loop.pretrain(Config.from_json(settings), snapshot, run, start=start)
+ends = loop.pretrain(Config.from_json(settings), snapshot, run, start=start)
+sys.exit(0 if ends else 75)
 """
 
 
@@ -53,8 +60,8 @@ def begin_with(tmp_path_factory, config, snapshot):
     return VIVIT, run
 
 
-def start(config, snapshot, run, begin_with, count):
-    """`count` processes with 4 devices among them."""
+def start(config, snapshot, run, begin_with, count, pause=0.0):
+    """`count` processes with 4 devices among them; each waits `pause` seconds before a step."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -63,7 +70,7 @@ def start(config, snapshot, run, begin_with, count):
         subprocess.Popen(
             [
                 *(sys.executable, "-c", TRAIN, config.to_json(), snapshot, run, *begin_with),
-                *(coordinator, str(count), str(number)),
+                *(coordinator, str(count), str(number), str(pause)),
             ],
             env=os.environ | {"XLA_FLAGS": flags},
             stderr=subprocess.PIPE,
@@ -73,11 +80,11 @@ def start(config, snapshot, run, begin_with, count):
     ]
 
 
-def finish(children):
+def finish(children, status=0):
     try:
         for child in children:
             _, errors = child.communicate(timeout=300)
-            assert child.returncode == 0, errors[-3000:]
+            assert child.returncode == status, errors[-3000:]
     finally:
         kill(children)
 
@@ -99,19 +106,34 @@ def alone(tmp_path_factory, config, snapshot, begin_with):
     return losses(run)
 
 
-def test_two_processes_train_as_one_and_one_goes_on_where_they_were_killed(
+def wait_for(path):
+    until = time.monotonic() + 300
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def test_two_processes_train_as_one_and_go_on_where_they_were_stopped_or_killed(
     config, snapshot, alone, begin_with, tmp_path
 ):
     assert list(alone) == list(range(1, 10))
     run = tmp_path / "run"
+    children = start(config, snapshot, run, begin_with, 2, pause=1.0)
+    wait_for(run / "tensorboard")  # training begins
+    children[1].send_signal(signal.SIGTERM)  # the one that neither writes nor coordinates
+    finish(children, status=75)
+    # Both stopped at one step, and it is saved.
+    stopped = max(losses(run))
+    assert stopped < 6
+    assert max(int(path.name) for path in (run / "checkpoints").iterdir()) == stopped
+
     children = start(config, snapshot, run, begin_with, 2)
-    until = time.monotonic() + 300
-    while not (run / "checkpoints" / "3").exists() and time.monotonic() < until:
-        time.sleep(0.01)
+    due = stopped - stopped % 3 + 3
+    wait_for(run / "checkpoints" / str(due))
     kill(children)
     assert [child.returncode for child in children] == [-signal.SIGKILL] * 2
     together = losses(run)
-    assert 3 <= len(together) < 9
+    assert due <= len(together) < 9
     assert together == pytest.approx({step: alone[step] for step in together}, rel=1e-5)
+
     finish(start(config, snapshot, run, begin_with, 1))
     assert losses(run) == pytest.approx(alone, rel=1e-5)

@@ -32,7 +32,7 @@ def run(small_config, tokeniser):
     settings = ["video.frames=8", "video.group_tokens=4", "joint_width=16"]
     config = override(small_config, [*settings, f"text.vocabulary={len(tokeniser.pieces)}"])
     params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
-    return Loaded(config, tokeniser, params, step=10)
+    return Loaded(config, tokeniser, params, step=10, averaged=False)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def no_progress(done, total):
 def run(small_config, tokeniser):
     config = override(small_config, [f"text.vocabulary={len(tokeniser.pieces)}", "joint_width=16"])
     params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
-    return Loaded(config, tokeniser, params, step=5)
+    return Loaded(config, tokeniser, params, step=5, averaged=False)
 
 
 def test_the_most_similar_clips_come_first(write_snapshot, run):

@@ -233,6 +233,23 @@ class ComputeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SpikeConfig:
+    """When a step whose loss and gradient are finite is bad all the same; None: never."""
+
+    loss_factor: float | None = None  # a loss above this many times its mean
+    loss_decay: float = 0.99  # of that mean, a step
+    from_step: int = 100  # good steps that the mean is taken of before it counts
+    gradient_norm: float | None = None  # a gradient above this norm, before it is clipped
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "spike")
+        _check_range("spike", "loss_decay", self.loss_decay, 0.0, 0.9999)
+        for name, least in (("loss_factor", 1.0), ("gradient_norm", 0.0)):
+            if (value := getattr(self, name)) is not None:
+                _check_range("spike", name, value, least)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -251,9 +268,26 @@ class Config:
     seed: int = 0
     log_every: int = 50  # steps
     checkpoint_every: int = 1000  # steps
+    checkpoint_keep: int = 2  # the last ones; the second in case the disk damages the first
+    checkpoint_keep_every: int | None = None  # steps of the checkpoints that are never removed
+    # A step is bad if its loss or gradient is not finite, or a spike. "skip" makes no update.
+    on_bad_step: Literal["stop", "skip"] = "stop"
+    spike: SpikeConfig = SpikeConfig()
+    skip_in_a_row: int = 10  # bad steps; one more stops the run
+    # Of a moving average of the parameters, min(average_decay, (1 + s)/(10 + s)) at step s, with
+    # which a run is then evaluated and used; 0: none is kept.
+    average_decay: float = 0.0
+    evaluate_every: int = 1000  # steps, with --eval-snapshot
+    evaluate_clips: int = 1000  # of that snapshot, spread over it
 
     def __post_init__(self) -> None:
         _check_counts(self, "run", but=("seed",))
+        _check_range("run", "average_decay", self.average_decay, 0.0, 0.999999)
+        if (self.checkpoint_keep_every or 0) % self.checkpoint_every:
+            raise ValueError(
+                f"checkpoint_keep_every {self.checkpoint_keep_every} must divide by "
+                f"checkpoint_every {self.checkpoint_every}: others are never saved"
+            )
         if self.batch % self.cut_and_paste.pair_group:
             raise ValueError(
                 f"batch {self.batch} must divide by pair_group {self.cut_and_paste.pair_group}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from protos.v1 import clip_pb2
 from trainer.batch import Batch
@@ -101,10 +102,23 @@ def train_batches(
         yield step, batch, _strings(clips["clip_id"])
 
 
+def clip_ids(mixture: Mixture, config: Config, step: int) -> list[str]:
+    """The ids of the clips of a step's global batch, in its order, from the indices alone.
+
+    Of a corrupt record that was left out it is that record's, not its stand-in's.
+    """
+    _, records = order.batch_records(config.seed, step, config.batch, mixture.sources)
+    return mixture.clip_ids(records)
+
+
 def eval_batches(
-    snapshot: Snapshot, tokeniser: Tokeniser, config: Config, batch: int
+    snapshot: Snapshot,
+    tokeniser: Tokeniser,
+    config: Config,
+    batch: int,
+    records: Int64[np.ndarray, " n"] | None = None,
 ) -> Iterator[tuple[Batch, list[ClipText]]]:
-    """Yields all clips in the snapshot's order, `batch` at a time.
+    """Yields the given records (None: all) in their order, `batch` at a time.
 
     The last batch is filled up with repetitions of the last clip, so that all have one shape:
     only the first rows, as many as there are texts, count.
@@ -117,10 +131,12 @@ def eval_batches(
 
     check_suits(snapshot, tokeniser, config)
 
+    wanted = np.arange(len(snapshot)) if records is None else records
+
     def requests() -> Iterator[Request]:
-        for step, first in enumerate(range(0, len(snapshot), batch)):
-            records = np.minimum(np.arange(first, first + batch), len(snapshot) - 1)
-            yield Request(step, records, np.zeros((batch, 2), np.int64))
+        for step, first in enumerate(range(0, len(wanted), batch)):
+            rows = np.minimum(np.arange(first, first + batch), len(wanted) - 1)
+            yield Request(step, wanted[rows], np.zeros((batch, 2), np.int64))
 
     def decode(record: Any, _: Any) -> dict[str, Any]:
         return evaluation_clip(record, config)
@@ -138,7 +154,7 @@ def eval_batches(
             strict=True,
         )
         texts = [ClipText(*row) for row in columns]
-        count = min(batch, len(snapshot) - step * batch)
+        count = min(batch, len(wanted) - step * batch)
         yield _batch(clips, prompts, np.arange(batch), tokeniser, config), texts[:count]
 
 

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from protos import contract
+from trainer import api, video_files
+from trainer.checkpoint import CheckpointError
+from trainer.data.snapshot import Snapshot
+from trainer.embed import embed_clips, frames_of
+from trainer.video_files import VideoError
+
+
+@pytest.fixture(scope="module")
+def model(untrained_run):
+    return api.load(untrained_run)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory, write_snapshot_at):
+    folder = tmp_path_factory.mktemp("data") / "snapshot"
+    return Snapshot.open(write_snapshot_at(folder, clips=3, height=18, width=24).folder)
+
+
+@pytest.fixture(scope="module")
+def frames(model, snapshot):
+    return frames_of(snapshot, range(3), model.config)
+
+
+def test_a_run_or_one_of_its_checkpoints_is_loaded(untrained_run, model):
+    texts = ["a red ring", "Look: a disc"]
+    same = api.load(untrained_run / "checkpoints" / "0").embed_texts(texts)
+    np.testing.assert_array_equal(same, model.embed_texts(texts))
+    assert model.step == 0
+    with pytest.raises(CheckpointError, match=r"has no checkpoint 7: it has \[0\]"):
+        api.load(untrained_run / "checkpoints" / "7")
+
+
+def test_frames_are_embedded_as_evaluation_embeds_them(model, snapshot, frames):
+    _, clips = embed_clips(snapshot, model._encoder, lambda *_: None)
+    embedded = model.embed_videos(frames)
+    assert embedded.shape == (3, model.config.joint_width)
+    np.testing.assert_allclose(embedded, clips.clip, atol=1e-6)
+    # More than are encoded at once.
+    many = model.embed_videos(np.concatenate([frames] * 12))
+    np.testing.assert_allclose(many, np.concatenate([clips.clip] * 12), atol=1e-6)
+
+
+def test_a_nouns_heat_is_what_its_group_was_given(model, frames):
+    heat = model.ground(frames[1], "red ring")
+    video = model.config.video
+    assert heat.shape == (video.windows, 2, 2)
+    clip = model._encoder.clips(frames[1:2])
+    (noun,) = model.embed_texts([contract.PROMPT_TEMPLATES[0].format("red ring")])
+    group = max(range(video.group_tokens), key=lambda m: float(clip.groups[0, m] @ noun))
+    flat = heat.reshape(-1)
+    for token in range(len(flat)):
+        belongs = clip.group_of[0, token] == group
+        assert flat[token] == (clip.share[0, token] if belongs else 0)
+
+
+@pytest.mark.parametrize(
+    ("videos", "error", "message"),
+    [
+        (
+            np.zeros((1, 4, 8, 8, 3), np.uint8),
+            ValueError,
+            r"uint8 \['n', 4, 16, 16, 3\], got uint8",
+        ),
+        (np.zeros((1, 4, 16, 16, 3)), ValueError, "got float64"),
+        (np.zeros((0, 4, 16, 16, 3), np.uint8), ValueError, "no clip in the array"),
+        ([], ValueError, "a list of one path or more"),
+        ("a.mp4", ValueError, "a list of one path or more, got 'a.mp4'"),
+        (["none.mp4"], VideoError, "there is no video file none.mp4"),
+    ],
+)
+def test_what_cannot_be_embedded(model, videos, error, message):
+    with pytest.raises(error, match=message):
+        model.embed_videos(videos)
+
+
+def test_no_texts(model):
+    with pytest.raises(ValueError, match="a list of one text or more, got 'a ring'"):
+        model.embed_texts("a ring")
+
+
+def test_without_the_program_that_decodes(model, tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").touch()
+    monkeypatch.setattr(video_files, "PROGRAM", "svilm-absent")
+    with pytest.raises(VideoError, match=r"svilm-absent is not installed.*\[pipelines\]"):
+        model.embed_videos([tmp_path / "a.mp4"])

@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from trainer import checkpoint
+from trainer.data.snapshot import Snapshot
+from trainer.embed import Encoder, embed_clips
+from trainer.main import main
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, write_snapshot_at):
+    folder = tmp_path_factory.mktemp("data") / "snapshot"
+    return write_snapshot_at(folder, clips=10, height=18, width=24)
+
+
+@pytest.fixture
+def embed(untrained_run, written, tmp_path):
+    def run(*arguments):
+        return main(
+            [
+                *("embed", f"--run={untrained_run}", f"--snapshot={written.folder}"),
+                *(f"--out={tmp_path / 'features'}", "--shard-clips=4", *arguments),
+            ]
+        )
+
+    return run
+
+
+def test_shards_have_the_features_and_say_of_which_clips(
+    embed, untrained_run, written, tmp_path, capsys
+):
+    assert embed() == 0
+    assert "parameters of step 0" in capsys.readouterr().err
+    folder = tmp_path / "features"
+    manifest = json.loads((folder / "features.json").read_text())
+    assert manifest["format"] == "svilm-features/1"
+    assert manifest["features"] == {"clip": [16], "windows": [2, 16]}
+    assert [shard["clips"] for shard in manifest["shards"]] == [4, 4, 2]
+    assert {path.name for path in folder.iterdir()} == {
+        "features.json", *(shard["name"] for shard in manifest["shards"])
+    }  # fmt: skip
+
+    run = checkpoint.load(untrained_run)
+    encoder = Encoder(run.config, run.tokeniser, run.params)
+    _, expected = embed_clips(Snapshot.open(written.folder), encoder, lambda *_: None)
+    shards = [folder / shard["name"] for shard in manifest["shards"]]
+    tensors = [safetensors.numpy.load_file(shard) for shard in shards]
+    for name, values in (("clip", expected.clip), ("windows", expected.windows)):
+        np.testing.assert_allclose(
+            np.concatenate([shard[name] for shard in tensors]), values, atol=1e-6
+        )
+    rows = []
+    for shard in shards:
+        with safetensors.safe_open(shard, "numpy") as file:
+            assert json.loads(file.metadata()["made_from"]) == manifest["made_from"]
+            rows += json.loads(file.metadata()["clips"])
+    assert rows == [
+        {"clip_id": c.clip_id, "video_id": c.video_id, "start_us": c.start_us, "end_us": c.end_us}
+        for c in written.clips
+    ]
+
+
+def test_processes_share_the_shards_and_what_is_there_stays(embed, tmp_path, capsys):
+    folder = tmp_path / "features"
+    assert embed("--feature=clip", "--process=1", "--processes=2") == 0
+    assert "others' is not yet" in capsys.readouterr().out
+    (second,) = folder.iterdir()
+    assert second.name == "features-00001-of-00003.safetensors"
+    before = second.stat().st_mtime_ns
+    assert embed("--feature=clip") == 0
+    assert second.stat().st_mtime_ns == before
+    assert len(list(folder.glob("*.safetensors"))) == 3
+    assert (folder / "features.json").exists()
+
+    assert embed("--feature=windows") == 1
+    assert "was made with another features: give another --out" in capsys.readouterr().err
+    second.write_bytes(b"{")
+    assert embed("--feature=clip") == 1
+    assert "features-00001-of-00003.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_a_folder_without_videos(untrained_run, tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "notes.txt").touch()
+    arguments = [f"--run={untrained_run}", f"--videos={tmp_path / 'videos'}"]
+    assert main(["embed", *arguments, f"--out={tmp_path / 'out'}"]) == 1
+    assert "has no video: no file named *.mp4, *.mkv" in capsys.readouterr().err

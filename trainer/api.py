@@ -1,0 +1,143 @@
+"""Using a trained model from Python: embeddings of videos and texts, and where a noun is.
+
+    from trainer import api
+
+    model = api.load("runs/first")
+    videos = model.embed_videos(["a.mp4", "b.mp4"])  # [2, E]
+    texts = model.embed_texts(["a red ring is rising", "a blue disc"])  # [2, E]
+    print(texts @ videos.T)  # cosines: both are L2-normalised
+    heat = model.ground("a.mp4", "red ring")  # [Nt, R/p, R/p]
+
+Sizes are those of `model.config`: T frames of R² pixels, Nt = T / tubelet windows, patches of p
+pixels, joint width E.
+"""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from protos import contract
+from trainer import checkpoint, video_files
+from trainer.configs.config import Config
+from trainer.data.snapshot import Snapshot
+from trainer.embed import CLIPS_AT_ONCE, EncodedClips, Encoder, concatenate, embed_clips
+from trainer.video_files import VideoError
+
+Videos = Sequence[str | os.PathLike[str]] | UInt8[np.ndarray, "n T R R 3"]
+"""Video files, of each of which T frames spread over its whole length are taken; or n clips of
+frames as the model sees them, T of R² pixels, RGB."""
+
+
+def load(run_or_checkpoint: str | os.PathLike[str]) -> "Model":
+    """Loads a trained model: the average of its parameters, if the run kept one.
+
+    Args:
+      run_or_checkpoint: a run's folder, for its last checkpoint, or RUN/checkpoints/STEP.
+
+    Raises:
+      RunError: it is no run.
+      CheckpointError: there is no such checkpoint, or it does not fit the run's configuration.
+    """
+    return Model(checkpoint.load(run_or_checkpoint))
+
+
+class Model:
+    """A trained model, to be used."""
+
+    def __init__(self, loaded: checkpoint.Loaded) -> None:
+        """Use `load`."""
+        self._encoder = Encoder(loaded.config, loaded.tokeniser, loaded.params)
+        self.step = loaded.step
+
+    @property
+    def config(self) -> Config:
+        """What the model was trained with."""
+        return self._encoder.config
+
+    def embed_videos(self, videos: Videos) -> Float[np.ndarray, "n E"]:
+        """Embeds whole videos, f^v, L2-normalised, in the order given.
+
+        Raises:
+          VideoError: a file cannot be decoded, or `svilm-pipelines` is not installed.
+          ValueError: an array is of another shape or type.
+        """
+        return self._encode(videos).clip
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n E"]:
+        """Embeds captions, f^c, L2-normalised; longer ones are cut to the model's tokens.
+
+        Raises:
+          ValueError: there is no text.
+        """
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"texts must be a list of one text or more, got {texts!r}")
+        return self._encoder.texts(texts)
+
+    def ground(
+        self, video: str | os.PathLike[str] | UInt8[np.ndarray, "T R R 3"], noun: str
+    ) -> Float[np.ndarray, "Nt h w"]:
+        """Where in a video the thing is that a noun names (figures 2 and 4 of the paper).
+
+        Args:
+          video: a file, or T frames of R² pixels.
+          noun: a noun phrase such as "red ring"; it is put in the first of the paper's prompts.
+
+        Returns:
+          [Nt, R/p, R/p]: for each window and patch its soft assignment to the group that is most
+          similar to the noun, 0 where it belongs to another group. All 0 if that group is empty.
+
+        Raises:
+          VideoError, ValueError: as `embed_videos`.
+        """
+        clip = self._encode(video[None] if isinstance(video, np.ndarray) else [video])
+        (prompted,) = self._encoder.texts([contract.PROMPT_TEMPLATES[0].format(noun)])
+        group = np.argmax(clip.groups[0] @ prompted)
+        heat = np.where(clip.group_of[0] == group, clip.share[0], 0.0)
+        side = self.config.video.resolution // self.config.video.patch
+        return heat.astype(np.float32).reshape(-1, side, side)
+
+    def _encode(self, videos: Videos) -> EncodedClips:
+        if isinstance(videos, np.ndarray):
+            return self._encode_frames(videos)
+        if isinstance(videos, str) or not len(videos):
+            raise ValueError(f"videos must be a list of one path or more, got {videos!r}")
+        paths = {str(number): pathlib.Path(video) for number, video in enumerate(videos)}
+        with _snapshot(paths, self.config) as snapshot:
+            ids = snapshot.clip_ids(np.arange(len(snapshot)))
+            row = {clip_id.partition("_")[0]: record for record, clip_id in enumerate(ids)}
+            if lost := [path for video_id, path in paths.items() if video_id not in row]:
+                raise VideoError(f"video {lost[0]} cannot be decoded: see that it plays")
+            _, clips = embed_clips(snapshot, self._encoder, lambda *_: None)
+        rows = [row[video_id] for video_id in paths]
+        return EncodedClips(*(array[rows] for array in clips))
+
+    def _encode_frames(self, frames: np.ndarray) -> EncodedClips:
+        video = self.config.video
+        wanted = (video.frames, video.resolution, video.resolution, 3)
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != wanted:
+            raise ValueError(
+                f"frames must be uint8 {['n', *wanted]}, got {frames.dtype} {list(frames.shape)}: "
+                "scale and cut them, or give the video's path"
+            )
+        if not len(frames):
+            raise ValueError("there is no clip in the array of frames")
+        at_once = min(CLIPS_AT_ONCE, len(frames))
+        parts = []
+        for start in range(0, len(frames), at_once):
+            some = frames[start : start + at_once]
+            padded = np.pad(some, [(0, at_once - len(some)), *[(0, 0)] * 4])
+            encoded = self._encoder.clips(padded)
+            parts.append(EncodedClips(*(array[: len(some)] for array in encoded)))
+        return concatenate(parts)
+
+
+@contextlib.contextmanager
+def _snapshot(videos: dict[str, pathlib.Path], config: Config) -> Iterator[Snapshot]:
+    with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
+        workers = min(len(videos), os.cpu_count() or 1)
+        yield Snapshot.open(video_files.build(videos, pathlib.Path(folder), config, workers))

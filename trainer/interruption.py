@@ -1,0 +1,64 @@
+"""How training is asked to stop early: by Ctrl-C, or by SIGTERM, a pod's notice of preemption."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[int], bool]]:
+    """Gives a function that says, after each step, whether to save and stop there.
+
+    It takes the number of steps done, and every process must call it after every one of them. A
+    second signal in a process that has saved nothing yet kills it.
+    """
+    with _several() if jax.process_count() > 1 else _alone() as asked:
+        yield asked
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[Callable[[int], bool]]:
+    received: list[int] = []
+    before: dict[int, Any] = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nsvilm-train: saving a checkpoint; once more to stop without\n")
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield lambda _: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _several() -> Iterator[Callable[[int], bool]]:
+    """Lets JAX's preemption service, which has SIGTERM, agree with all on a step to stop at.
+
+    It is told by whichever process the signal comes to, and names a step that none has passed.
+    """
+    before = signal.getsignal(signal.SIGINT)
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        os.write(2, b"\nsvilm-train: telling all processes; once more to stop this one\n")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, receive)
+    try:
+        yield multihost_utils.reached_preemption_sync_point
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,92 @@
+"""Video files as a snapshot of whole-video clips, by running the other stage's program.
+
+There is one decoder in this project, that of `svilm-pipelines build`: the same frames, the same
+limits on what a hostile file may do.
+"""
+
+import csv
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from trainer.configs.config import Config
+
+PROGRAM = "svilm-pipelines"
+EXTENSIONS = ("mp4", "mkv", "webm", "m4v", "mov", "avi")
+
+# Longer than any video: the build cuts a clip where its video ends.
+_WHOLE_S = 7 * 24 * 3600
+
+
+class VideoError(RuntimeError):
+    """Videos that cannot be read, or no program to read them with."""
+
+
+def in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The video files of a folder, by name.
+
+    Raises:
+      VideoError: there is none.
+    """
+    names = {f".{extension}" for extension in EXTENSIONS}
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in names)
+    if not found:
+        raise VideoError(f"{folder} has no video: no file named *.{', *.'.join(EXTENSIONS)}")
+    return found
+
+
+def build(
+    videos: Mapping[str, pathlib.Path], out: pathlib.Path, config: Config, workers: int = 1
+) -> pathlib.Path:
+    """Makes a snapshot of a clip a video, the whole of it; what is there of it is not made again.
+
+    Args:
+      videos: files, by the video ids that they are to have.
+      out: folder for the snapshot and for what describes it.
+      config: what to build it for: the frames, and their size.
+      workers: processes.
+
+    Returns:
+      The snapshot's folder. A video that could not be decoded is not in it.
+
+    Raises:
+      VideoError: `svilm-pipelines` is not installed or fails, or a file is missing.
+    """
+    missing = [path for path in videos.values() if not path.is_file()]
+    if missing:
+        raise VideoError(f"there is no video file {missing[0]}")
+    out.mkdir(parents=True, exist_ok=True)
+    snapshot, annotations, places = out / "snapshot", out / "annotations.jsonl", out / "videos.csv"
+    with annotations.open("w") as rows, places.open("w", newline="") as paths:
+        writer = csv.writer(paths)
+        writer.writerow(["video_id", "path"])
+        for video_id, path in videos.items():
+            row = {"video": video_id, "start": 0, "end": _WHOLE_S, "caption": ""}
+            rows.write(json.dumps(row) + "\n")
+            writer.writerow([video_id, path.resolve().relative_to("/")])
+    command = [
+        *(_program(), "build", "generic", "--annotations", annotations, "--keep-empty-captions"),
+        *("--max-past-end", "1", "--videos", "/", "--video-map", places),
+        *("--frames", str(config.video.frames), "--short-side", str(config.input.short_side)),
+        *("--shards", str(min(workers, len(videos))), "--workers", str(workers)),
+        *("--out", snapshot),
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise VideoError(f"{PROGRAM} build failed with status {done.returncode}: {last}")
+    return snapshot
+
+
+def _program() -> str:
+    beside = pathlib.Path(sys.executable).with_name(PROGRAM)
+    found = str(beside) if beside.exists() else shutil.which(PROGRAM)
+    if found is None:
+        raise VideoError(
+            f"{PROGRAM} is not installed, which decodes videos: pip install '.[pipelines]' from "
+            "the sources, or give frames as an array"
+        )
+    return found
