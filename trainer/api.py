@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from protos import contract
 from trainer import checkpoint, video_files
@@ -28,9 +28,9 @@ from trainer.data.snapshot import Snapshot
 from trainer.embed import CLIPS_AT_ONCE, EncodedClips, Encoder, concatenate, embed_clips
 from trainer.video_files import VideoError
 
-Videos = Sequence[str | os.PathLike[str]] | UInt8[np.ndarray, "n T R R 3"]
+Videos = Sequence[str | os.PathLike[str]] | np.ndarray
 """Video files, of each of which T frames spread over its whole length are taken; or n clips of
-frames as the model sees them, T of R² pixels, RGB."""
+frames as the model sees them, uint8 [n, T, R, R, 3], RGB."""
 
 
 def load(run_or_checkpoint: str | os.PathLike[str]) -> "Model":
@@ -79,12 +79,12 @@ class Model:
         return self._encoder.texts(texts)
 
     def ground(
-        self, video: str | os.PathLike[str] | UInt8[np.ndarray, "T R R 3"], noun: str
+        self, video: str | os.PathLike[str] | np.ndarray, noun: str
     ) -> Float[np.ndarray, "Nt h w"]:
         """Where in a video the thing is that a noun names (figures 2 and 4 of the paper).
 
         Args:
-          video: a file, or T frames of R² pixels.
+          video: a file, or frames as the model sees them, uint8 [T, R, R, 3].
           noun: a noun phrase such as "red ring"; it is put in the first of the paper's prompts.
 
         Returns:

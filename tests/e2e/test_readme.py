@@ -19,7 +19,7 @@ def commands(section: str) -> list[str]:
 @pytest.mark.timeout(600)
 def test_the_tour_runs_as_printed(tmp_path: pathlib.Path) -> None:
     tour = commands("A tour in the order of the data")
-    assert len(tour) == 4
+    assert len(tour) == 5
     scripts = pathlib.Path(sys.executable).parent
     for block in tour:
         done = subprocess.run(

@@ -112,6 +112,7 @@ def wait_for(path):
         time.sleep(0.01)
 
 
+@pytest.mark.timeout(900)
 def test_two_processes_train_as_one_and_go_on_where_they_were_stopped_or_killed(
     config, snapshot, alone, begin_with, tmp_path
 ):

@@ -1,0 +1,95 @@
+"""Video files given to the trainer: the other stage, as it is installed here, decodes them."""
+
+import json
+import subprocess
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from trainer import api
+from trainer.checkpoint import Checkpoints
+from trainer.configs.config import Config
+from trainer.configs.overrides import override
+from trainer.data.tokenise import Tokeniser
+from trainer.main import main
+from trainer.mesh import one_device
+from trainer.step import init_state
+from trainer.video_files import VideoError
+
+SIZES = (
+    "video.frames=4 video.resolution=32 video.patch=16 video.width=32 video.layers=1 video.heads=2 "
+    "video.mlp_width=64 video.group_tokens=4 video.grouping_after=1 video.grouping_out=xavier "
+    "text.tokens=8 text.width=16 text.layers=1 text.heads=2 text.mlp_width=32 joint_width=16 "
+    "input.short_side=32"
+)
+COLOURS = {"red": (254, 0, 0), "blue": (0, 0, 254)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained run."""
+    folder = tmp_path_factory.mktemp("runs") / "untrained"
+    folder.mkdir()
+    tokeniser = Tokeniser.train(["a red disc", "a blue ring"], size=60)
+    pieces = f"text.vocabulary={len(tokeniser.pieces)}"
+    config = override(Config(), [*SIZES.split(), pieces])
+    (folder / "config.json").write_text(config.to_json())
+    tokeniser.save(folder / "vocab.txt")
+    with Checkpoints(folder, config) as checkpoints:
+        checkpoints.save(init_state(config, 1, one_device()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A folder of a red and a blue video, of two seconds and of three."""
+    folder = tmp_path_factory.mktemp("videos")
+    for seconds, colour in enumerate(COLOURS, 2):
+        source = f"color=c={colour}:size=48x40:rate=10:duration={seconds}"
+        subprocess.run(
+            [
+                *(imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "lavfi"),
+                *("-i", source, "-pix_fmt", "yuv420p", folder / f"{colour}.mp4"),
+            ],
+            check=True,
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(run):
+    """What the model says of frames of one colour, by colour."""
+    frames = [np.broadcast_to(np.array(rgb, np.uint8), (4, 32, 32, 3)) for rgb in COLOURS.values()]
+    embedded = api.load(run).embed_videos(np.stack(frames))
+    assert embedded[0] @ embedded[1] < 0.999
+    return dict(zip(COLOURS, embedded, strict=True))
+
+
+def test_videos_are_embedded_in_the_order_given(run, videos, expected):
+    embedded = api.load(run).embed_videos([videos / "red.mp4", videos / "blue.mp4"])
+    for one, colour in zip(embedded, COLOURS, strict=True):
+        nearest = max(expected, key=lambda other: float(one @ expected[other]))
+        assert nearest == colour
+
+
+def test_a_file_that_is_no_video_is_named(run, tmp_path):
+    (tmp_path / "notes.mp4").write_text("no video")
+    with pytest.raises(VideoError, match=r"notes\.mp4 cannot be decoded"):
+        api.load(run).embed_videos([tmp_path / "notes.mp4"])
+
+
+def test_the_features_of_a_folder_of_videos(run, videos, expected, tmp_path, capsys):
+    out = tmp_path / "features"
+    assert main(["embed", f"--run={run}", f"--videos={videos}", f"--out={out}"]) == 0, capsys
+    (shard,) = json.loads((out / "features.json").read_text())["shards"]
+    tensors = safetensors.numpy.load_file(out / shard["name"])
+    assert tensors["windows"].shape == (2, 2, 32)
+    with safetensors.safe_open(out / shard["name"], "numpy") as file:
+        clips = json.loads(file.metadata()["clips"])
+    assert {clip["video_id"] for clip in clips} == {"red.mp4", "blue.mp4"}
+    for one, clip in zip(tensors["clip"], clips, strict=True):
+        colour = clip["video_id"].removesuffix(".mp4")
+        assert max(expected, key=lambda other: float(one @ expected[other])) == colour
+        assert clip["end_us"] == {"red": 2_000_000, "blue": 3_000_000}[colour]
