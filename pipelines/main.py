@@ -192,7 +192,7 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace):
     """The plan, and the number of rows that it is about."""
-    from pipelines import ffmpeg, filters, nouns, plan, record_frames, storage, verify
+    from pipelines import filters, nouns, plan, record_frames, storage, verify, video
     from protos import contract
     from protos.v1.manifest_pb2 import Filters, SourceOptions
 
@@ -229,12 +229,13 @@ def _plan(arguments: argparse.Namespace):
         excluded=excluded,
         video_map=storage.absolute(arguments.video_map) if arguments.video_map else "",
         versions={
-            "ffmpeg": ffmpeg.version(),
+            **video.DECODERS[arguments.decoder].version(),
             "pipeline": plan.PIPELINE_VERSION,
             **record_frames.versions(encoding),
             **nouns.versions(model),
         },
         spacy_model=model,
+        decoder=arguments.decoder,
         decode_seconds=arguments.decode_timeout,
         most_failures=arguments.max_failures,
         most_video_bytes=int(arguments.max_video_size),

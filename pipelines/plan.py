@@ -30,7 +30,7 @@ from protos.v1.manifest_pb2 import (
 )
 
 # Part of every fingerprint: raise it when a change of this code changes the bytes it writes.
-PIPELINE_VERSION = "1"
+PIPELINE_VERSION = "2"
 
 SHARD_BYTES = 256 << 20  # aimed at
 FEWEST_SHARDS = 16  # so that several workers have work
@@ -66,6 +66,7 @@ class Plan:
     config: BuildConfig
     versions: dict[str, str]
     spacy_model: str
+    decoder: str  # a name of video.DECODERS
     decode_seconds: float
     most_failures: float = 1.0  # share of a shard's rows that may fail to decode
     most_video_bytes: int = 4 << 30  # of a video that is fetched from a bucket

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, MutableSequence
 
-from pipelines import earlier, ffmpeg, filters, record_frames, snapshot, video, video_file
+from pipelines import earlier, filters, record_frames, snapshot, video, video_file
 from pipelines.clip_request import ClipRequest, reject, row_order
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan
@@ -177,42 +177,54 @@ def _decoded(
     summary: ShardSummary,
 ) -> list[Clip]:
     """The records of a video file of this machine."""
-    least = plan.config.filters.min_motion
-    clips: dict[int, Clip] = {}
+    config, least = plan.config, plan.config.filters.min_motion
+    clips: list[Clip] = []
+    by_span: dict[tuple[int, int], list[ClipRequest]] = {}
+    for request in requests:
+        by_span.setdefault((request.start_us, request.end_us), []).append(request)
+    spans = [*by_span]
     decoded = video.decode(
         path,
-        [(request.start_us, request.end_us) for request in requests],
-        least_us=[_least_us(request, plan) for request in requests],
-        frames=plan.config.frames_per_clip,
-        short_side=plan.config.short_side,
-        executable=ffmpeg.executable(),
+        spans,
+        least_us=[_least_us(*span, plan) for span in spans],
+        frames=config.frames_per_clip,
+        short_side=config.short_side,
+        decoder=plan.decoder,
         limits=video.Limits(seconds=plan.decode_seconds),
     )
     for i, frames in decoded:
+        same = by_span[spans[i]]
         if isinstance(frames, video_file.Failure):
-            summary.rejects.append(_reject("decode", *frames, requests[i]))
+            summary.rejects.extend(_reject("decode", *frames, request) for request in same)
             continue
-        if plan.config.square:
+        if config.square:
             frames = frames._replace(pixels=record_frames.square(frames.pixels))
         if least and (moved := filters.motion(frames.pixels)) < least:
             message = f"pixels change by {moved:.2f} where {least:g} are wanted"
-            summary.rejects.append(_reject("filter", "clip_static", message, requests[i]))
-        else:
-            clips[i] = _clip(requests[i], frames, chunks, plan)
-    return [clips[i] for i in sorted(clips)]
+            summary.rejects.extend(
+                _reject("filter", "clip_static", message, request) for request in same
+            )
+            continue
+        encoded = record_frames.encode(frames.pixels, config.frame_encoding, config.jpeg_quality)
+        clips.extend(_clip(request, frames, encoded, chunks, plan) for request in same)
+    return sorted(clips, key=lambda clip: clip.clip_id)
 
 
-def _least_us(request: ClipRequest, plan: Plan) -> int:
+def _least_us(start_us: int, end_us: int, plan: Plan) -> int:
     """How much of a span must be left where the video ends within it."""
     left = 1 - plan.config.max_past_end_share
-    left_us = math.ceil(left * (request.end_us - request.start_us))
+    left_us = math.ceil(left * (end_us - start_us))
     return max(1, left_us, plan.config.filters.min_clip_us)
 
 
 def _clip(
-    request: ClipRequest, frames: video.Frames, chunks: dict[str, list[NounChunk]], plan: Plan
+    request: ClipRequest,
+    frames: video.Frames,
+    encoded: list[bytes],
+    chunks: dict[str, list[NounChunk]],
+    plan: Plan,
 ) -> Clip:
-    config, (_, height, width, _) = plan.config, frames.pixels.shape
+    _, height, width, _ = frames.pixels.shape
     return Clip(
         clip_id=request.clip_id,
         video_id=request.video_id,
@@ -221,9 +233,9 @@ def _clip(
         end_cut_from_us=request.end_us if frames.end_us < request.end_us else 0,
         caption=request.caption,
         noun_chunks=chunks[request.caption],
-        frames=record_frames.encode(frames.pixels, config.frame_encoding, config.jpeg_quality),
+        frames=encoded,
         frame_time_us=frames.times_us,
-        frame_encoding=config.frame_encoding,
+        frame_encoding=plan.config.frame_encoding,
         height=height,
         width=width,
         labels=request.labels,

@@ -334,7 +334,7 @@ def test_squares_in_png(built, inputs, cli):
     assert done.returncode == 0, done.stderr
     manifest = verify.read_manifest(str(out))
     assert verify.faults(str(out), manifest) == []
-    assert set(manifest.versions) == {"ffmpeg", "pipeline", "png", "spacy", "spacy_model"}
+    assert set(manifest.versions) == {"pipeline", "png", "pyav", "spacy", "spacy_model"}
     for clip, jpeg in zip(records(out), records(folder), strict=True):
         assert (clip.clip_id, clip.height, clip.width) == (jpeg.clip_id, 24, 24)
         assert all(frame.startswith(b"\x89PNG") for frame in clip.frames)
@@ -350,4 +350,4 @@ def test_the_manifest_is_plain_json(built):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["dataset"] == "videocc"
     assert manifest["schema_version"] == contract.SCHEMA_VERSION
-    assert set(manifest["versions"]) == {"ffmpeg", "jpeg", "pipeline", "spacy", "spacy_model"}
+    assert set(manifest["versions"]) == {"jpeg", "pipeline", "pyav", "spacy", "spacy_model"}

@@ -52,6 +52,7 @@ def planned(inputs, out):
         ),
         versions={},
         spacy_model=nouns.default_model(),
+        decoder="pyav",
         decode_seconds=60,
     )
 

@@ -56,6 +56,7 @@ def setting(tmp_path, make_video, parser):
         config=build_config(4, 24, 90, contract.PROMPT_TEMPLATES, SHARDS),
         versions={"ffmpeg": "7"},
         spacy_model=default_model(),
+        decoder="pyav",
         decode_seconds=60.0,
     )
 
@@ -132,7 +133,7 @@ def test_another_configuration_is_refused(setting, tmp_path):
     build, _ = setting
     manifest = verify.read_manifest(str(build("1.0.0")))
     new = Plan(
-        *("videocc", (), (), "", "", "1.1.0", manifest.config, {"ffmpeg": "8"}, "", 1.0),
+        *("videocc", (), (), "", "", "1.1.0", manifest.config, {"ffmpeg": "8"}, "", "pyav", 1.0),
         previous="1.0.0",
     )
     with pytest.raises(plan.PlanError, match="another software"):

@@ -161,7 +161,7 @@ def test_no_english_pipeline(cli, inputs):
 
 @pytest.mark.parametrize("ffmpeg", ["/nowhere/ffmpeg", "/bin/false", "/bin/true", "/etc/passwd"])
 def test_no_ffmpeg(cli, inputs, ffmpeg):
-    done = cli(*build(inputs), env={"SVILM_FFMPEG": ffmpeg})
+    done = cli(*build(inputs, decoder="ffmpeg"), env={"SVILM_FFMPEG": ffmpeg})
     assert_one_line(done, 1, ffmpeg, "SVILM_FFMPEG")
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines import ffmpeg, record_frames, shard, video
+from pipelines import record_frames, shard, video
 from pipelines.clip_request import ClipRequest, clip_id
 from pipelines.nouns import NounParser, default_model
 from pipelines.plan import Plan, build_config
@@ -26,7 +26,7 @@ def planned(tmp_path):
     (tmp_path / "out").mkdir()
     config = build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 1)
     where = str(tmp_path / "videos"), str(tmp_path / "out")
-    return Plan("videocc", (), (), *where, "1.0.0", config, {}, default_model(), 60.0)
+    return Plan("videocc", (), (), *where, "1.0.0", config, {}, default_model(), "pyav", 60.0)
 
 
 def with_config(plan, **choices):
@@ -119,7 +119,7 @@ def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, 
 def test_png_and_raw_records_hold_the_decoders_pixels(planned, parser, tmp_path, make_video):
     path = make_video(tmp_path / "videos" / "v.mp4", filters="noise=alls=60:allf=t")
     (_, frames), *_ = video.decode(
-        str(path), [(0, 1_000_000)], frames=4, short_side=24, executable=ffmpeg.executable()
+        str(path), [(0, 1_000_000)], frames=4, short_side=24, decoder="pyav"
     )
     assert isinstance(frames, video.Frames)
     assert frames.pixels.shape == (4, 24, 32, 3) and frames.pixels.std() > 10

@@ -10,19 +10,21 @@ from hypothesis import strategies as st
 
 from pipelines import ffmpeg, video
 from pipelines.clip_request import REASONS
+from pipelines.decoding import with_ffmpeg
+from pipelines.decoding.spans import frame_times_us
 from pipelines.video_file import Failure
 
 FRAME_US = 40_000  # 25 fps
 
 
-def decode(path, *spans, frames=8, short_side=48, **options):
+@pytest.fixture(scope="module", params=[*video.DECODERS])
+def by(request):
+    return request.param
+
+
+def decode(path, *spans, decoder, frames=8, short_side=48, **options):
     found = video.decode(
-        str(path),
-        spans,
-        frames=frames,
-        short_side=short_side,
-        executable=options.pop("executable", ffmpeg.executable()),
-        **options,
+        str(path), spans, frames=frames, short_side=short_side, decoder=decoder, **options
     )
     results = dict(found)
     assert sorted(results) == list(range(len(spans)))
@@ -117,7 +119,7 @@ def videos(tmp_path_factory, make_video, ffmpeg_run):
         ("ten_bits.mkv", ALL),
     ],
 )
-def test_each_frame_is_the_one_on_screen(videos, name, presented):
+def test_each_frame_is_the_one_on_screen(videos, name, presented, by):
     spans = [
         (0, 3_600_000),
         (0, 640_000),  # frame times that coincide with frames'
@@ -126,9 +128,9 @@ def test_each_frame_is_the_one_on_screen(videos, name, presented):
         (2_000_001, 3_599_999),
         (3_000_000, 3_000_020),  # shorter than a frame
     ]
-    for span, frames in zip(spans, decode(videos / name, *spans), strict=True):
+    for span, frames in zip(spans, decode(videos / name, *spans, decoder=by), strict=True):
         assert shown(frames) == on_screen(presented, *span, 8), span
-        assert frames_of(frames).times_us == video.frame_times_us(*span, 8)
+        assert frames_of(frames).times_us == frame_times_us(*span, 8)
 
 
 @given(
@@ -137,16 +139,16 @@ def test_each_frame_is_the_one_on_screen(videos, name, presented):
     frames=st.integers(1, 20),
     name=st.sampled_from(["uneven.mp4", "uneven.mkv", "uneven.ts"]),
 )
-def test_any_span(videos, name, start, length, frames):
-    (found,) = decode(videos / name, (start, start + length), frames=frames)
+def test_any_span(videos, name, start, length, frames, by):
+    (found,) = decode(videos / name, (start, start + length), frames=frames, decoder=by)
     assert shown(found) == on_screen(UNEVEN, start, start + length, frames)
 
 
-def test_far_spans_take_several_passes(tmp_path, make_video):
+def test_far_spans_take_several_passes(tmp_path, make_video, by):
     path = make_video(tmp_path / "long.mp4", seconds=10)
     spans = [(9_000_000, 9_400_000), (0, 400_000), (200_000, 700_000), (9_000_000, 9_800_000)]
-    assert len(video.passes(spans)) == 2
-    for span, frames in zip(spans, decode(path, *spans), strict=True):
+    assert len(with_ffmpeg.passes(spans)) == 2
+    for span, frames in zip(spans, decode(path, *spans, decoder=by), strict=True):
         assert shown(frames) == on_screen(range(250), *span, 8)
 
 
@@ -156,14 +158,14 @@ def test_far_spans_take_several_passes(tmp_path, make_video):
     )
 )
 def test_passes_cover_every_span_once(spans):
-    groups = video.passes(spans)
+    groups = with_ffmpeg.passes(spans)
     assert sorted(i for group in groups for i in group) == list(range(len(spans)))
     assert all(len(group) <= 16 for group in groups)
 
 
 @given(st.integers(0, 10**12), st.integers(1, 10**9), st.integers(1, 64))
 def test_frame_times_lie_in_the_span_in_order(start, length, frames):
-    times = video.frame_times_us(start, start + length, frames)
+    times = frame_times_us(start, start + length, frames)
     assert len(times) == frames and times == sorted(times)
     assert all(start <= time < start + length for time in times)
 
@@ -179,28 +181,28 @@ def test_frame_times_lie_in_the_span_in_order(start, length, frames):
         ("odd.mp4", (24, 33)),
     ],
 )
-def test_short_side_after_rotation_and_pixel_aspect(videos, name, shape):
-    (frames,) = decode(videos / name, (0, 1_000_000), short_side=24)
+def test_short_side_after_rotation_and_pixel_aspect(videos, name, shape, by):
+    (frames,) = decode(videos / name, (0, 1_000_000), short_side=24, decoder=by)
     assert frames_of(frames).pixels.shape == (8, *shape, 3)
 
 
-def test_rotation_turns_the_picture(tmp_path, ffmpeg_run):
+def test_rotation_turns_the_picture(tmp_path, ffmpeg_run, by):
     upright, turned = tmp_path / "upright.mp4", tmp_path / "turned.mp4"
     half = "color=white:s=64x48:d=1,drawbox=w=32:h=48:color=black:t=fill"
     ffmpeg_run("-f", "lavfi", "-i", half, upright)
     ffmpeg_run("-display_rotation", "90", "-i", upright, "-c", "copy", turned)
-    (frames,) = decode(turned, (0, 1_000_000), frames=1)
+    (frames,) = decode(turned, (0, 1_000_000), frames=1, decoder=by)
     (picture,) = frames_of(frames).pixels
     top, bottom = picture[:28].mean(), picture[36:].mean()
     assert top > 240 and bottom < 15  # 90° against the clock: the right side comes up
 
 
-def test_a_change_of_size_within_the_stream(tmp_path, make_video):
+def test_a_change_of_size_within_the_stream(tmp_path, make_video, by):
     large = make_video(tmp_path / "large.ts", filters="trim=end=2")
     small = make_video(tmp_path / "small.ts", filters="trim=start=2,scale=32:24:flags=neighbor")
     joined = tmp_path / "joined.ts"
     joined.write_bytes(large.read_bytes() + small.read_bytes())
-    (frames,) = decode(joined, (1_000_000, 3_000_000))
+    (frames,) = decode(joined, (1_000_000, 3_000_000), decoder=by)
     assert shown(frames) == on_screen(ALL, 1_000_000, 3_000_000, 8)
 
 
@@ -208,11 +210,11 @@ ENDS = ["constant.mp4", "offset.mkv", "offset.ts", "bframes.mp4", "ten_bits.mkv"
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_span_is_cut_where_the_video_ends(videos, name):
+def test_a_span_is_cut_where_the_video_ends(videos, name, by):
     spans = [(3_000_000, 4_900_000), (3_200_000, 4_900_000), (1_000_000, 2_000_000)]
-    last, *others = decode(videos / name, *spans, least_us=[950_000, 850_000, 500_000])
+    last, *others = decode(videos / name, *spans, least_us=[950_000, 850_000, 500_000], decoder=by)
     assert shown(last) == on_screen(ALL, 3_000_000, 4_000_000, 8)
-    assert frames_of(last).times_us == video.frame_times_us(3_000_000, 4_000_000, 8)
+    assert frames_of(last).times_us == frame_times_us(3_000_000, 4_000_000, 8)
     assert [failure_of(others[0]).reason, frames_of(others[1]).end_us] == [
         "span_past_end",
         2_000_000,
@@ -220,14 +222,16 @@ def test_a_span_is_cut_where_the_video_ends(videos, name):
     assert frames_of(last).end_us == 4_000_000
 
 
-def test_sound_that_goes_on_does_not_matter(videos):
-    (frames,) = decode(videos / "long_sound.mp4", (3_000_000, 4_400_000), least_us=[700_000])
+def test_sound_that_goes_on_does_not_matter(videos, by):
+    (frames,) = decode(
+        videos / "long_sound.mp4", (3_000_000, 4_400_000), least_us=[700_000], decoder=by
+    )
     assert shown(frames) == on_screen(ALL, 3_000_000, 4_000_000, 8)
 
 
-def test_where_a_truncated_file_would_have_ended_is_unknown(videos):
+def test_where_a_truncated_file_would_have_ended_is_unknown(videos, by):
     for span in ((500_000, 3_800_000), (500_000, 4_900_000)):
-        (failure,) = decode(videos / "truncated.mp4", span, least_us=[1])
+        (failure,) = decode(videos / "truncated.mp4", span, least_us=[1], decoder=by)
         failure_of(failure)
 
 
@@ -238,11 +242,15 @@ def test_where_a_truncated_file_would_have_ended_is_unknown(videos):
     frames=st.integers(1, 20),
     least=st.integers(1, 3_000_000),
 )
-def test_a_cut_span_shows_what_its_times_say(videos, start, length, frames, least):
+def test_a_cut_span_shows_what_its_times_say(videos, start, length, frames, least, by):
     (found,) = decode(
-        videos / "constant.mp4", (start, start + length), frames=frames, least_us=[least]
+        videos / "constant.mp4",
+        (start, start + length),
+        frames=frames,
+        least_us=[least],
+        decoder=by,
     )
-    if video.frame_times_us(start, start + length, frames)[-1] < 4_000_000:
+    if frame_times_us(start, start + length, frames)[-1] < 4_000_000:
         end = start + length
     elif least <= 4_000_000 - start:
         end = 4_000_000
@@ -251,14 +259,13 @@ def test_a_cut_span_shows_what_its_times_say(videos, start, length, frames, leas
         return
     assert shown(found) == on_screen(ALL, start, end, frames)
     assert frames_of(found).end_us == end
-    assert frames_of(found).times_us == video.frame_times_us(start, end, frames)
+    assert frames_of(found).times_us == frame_times_us(start, end, frames)
 
 
-def test_without_a_list_of_packets_no_span_is_cut(videos, decoder):
-    spoilt = decoder(f'case "$*" in *framecrc*) exit 0 ;; esac; exec {ffmpeg.executable()} "$@"')
-    (failure,) = decode(
-        videos / "constant.mp4", (3_000_000, 4_900_000), least_us=[1], executable=spoilt
-    )
+def test_without_a_list_of_packets_no_span_is_cut(videos, stand_in):
+    stand_in(f'case "$*" in *framecrc*) exit 0 ;; esac; exec {ffmpeg.executable()} "$@"')
+    span = (3_000_000, 4_900_000)
+    (failure,) = decode(videos / "constant.mp4", span, least_us=[1], decoder="ffmpeg")
     assert failure_of(failure).reason == "span_past_end"
 
 
@@ -280,16 +287,17 @@ def test_without_a_list_of_packets_no_span_is_cut(videos, decoder):
         ("picture.mp4", (0, 40_000), "video_undecodable"),
     ],
 )
-def test_what_cannot_be_decoded_has_a_reason(videos, name, span, reason):
-    (failure,) = decode(videos / name, span)
+def test_what_cannot_be_decoded_has_a_reason(videos, name, span, reason, by):
+    (failure,) = decode(videos / name, span, decoder=by)
     assert failure_of(failure).reason == reason
     assert reason in REASONS
     assert failure_of(failure).message and str(videos) not in failure_of(failure).message
 
 
-def test_whitelists_are_input_options(videos, decoder, tmp_path):
+def test_whitelists_are_input_options(videos, stand_in, tmp_path):
     path = videos / "constant.mp4"
-    decode(path, (0, 1_000_000), executable=decoder(f'printf "%s\\n" "$@" > {tmp_path}/words'))
+    stand_in(f'printf "%s\\n" "$@" > {tmp_path}/words')
+    decode(path, (0, 1_000_000), decoder="ffmpeg")
     words = (tmp_path / "words").read_text().splitlines()
     for option in ("-protocol_whitelist", "-format_whitelist", "-max_pixels"):
         assert words.index(option) < words.index("-i")
@@ -297,59 +305,59 @@ def test_whitelists_are_input_options(videos, decoder, tmp_path):
     assert words[words.index("-i") + 1] == f"file:{path}"
 
 
-def test_a_truncated_file_still_gives_its_beginning(videos):
-    good, bad = decode(videos / "truncated.mp4", (0, 1_000_000), (2_800_000, 3_800_000))
+def test_a_truncated_file_still_gives_its_beginning(videos, by):
+    good, bad = decode(videos / "truncated.mp4", (0, 1_000_000), (2_800_000, 3_800_000), decoder=by)
     assert shown(good) == on_screen(ALL, 0, 1_000_000, 8)
     failure_of(bad)
 
 
-def test_a_span_to_the_very_end(videos):
-    (frames,) = decode(videos / "constant.mp4", (3_000_000, 4_000_000), frames=50)
+def test_a_span_to_the_very_end(videos, by):
+    (frames,) = decode(videos / "constant.mp4", (3_000_000, 4_000_000), frames=50, decoder=by)
     assert shown(frames) == on_screen(ALL, 3_000_000, 4_000_000, 50)
 
 
-def test_too_many_pixels(videos):
+def test_too_many_pixels(videos, by):
     (failure,) = decode(
-        videos / "constant.mp4", (0, 1_000_000), limits=video.Limits(pixels=64 * 48 - 1)
+        videos / "constant.mp4", (0, 1_000_000), limits=video.Limits(pixels=64 * 48 - 1), decoder=by
     )
     told = "frames of 64x48 where 3,071 pixels are allowed"
     assert failure == Failure("decode_limit", told)
 
 
-def test_too_much_output(tmp_path, ffmpeg_run):
+def test_too_much_output(tmp_path, ffmpeg_run, by):
     ribbon = tmp_path / "ribbon.mp4"
     ffmpeg_run("-f", "lavfi", "-i", "color=s=4096x16:d=1", ribbon)
-    (failure,) = decode(ribbon, (0, 1_000_000), frames=16, short_side=128)
+    (failure,) = decode(ribbon, (0, 1_000_000), frames=16, short_side=128, decoder=by)
     assert failure_of(failure).reason == "decode_limit"
 
 
-def test_too_little_memory(videos):
+def test_too_little_memory(videos, by):
     (failure,) = decode(
-        videos / "constant.mp4", (0, 1_000_000), limits=video.Limits(memory=1 << 20)
+        videos / "constant.mp4", (0, 1_000_000), limits=video.Limits(memory=1 << 20), decoder=by
     )
     failure_of(failure)
 
 
 @pytest.fixture
-def decoder(tmp_path):
-    """decoder(script): a program in ffmpeg's place."""
+def stand_in(tmp_path, monkeypatch):
+    """stand_in(script): puts a program in ffmpeg's place."""
 
     def make(script):
         path = tmp_path / "decoder"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        return str(path)
+        monkeypatch.setattr(ffmpeg, "executable", lambda: str(path))
 
     return make
 
 
-def test_a_hung_decoder_is_ended_with_its_children(tmp_path, videos, decoder):
-    hung = decoder(f"sleep 300 & echo $! > {tmp_path}/child; wait")
+def test_a_hung_decoder_is_ended_with_its_children(tmp_path, videos, stand_in):
+    stand_in(f"sleep 300 & echo $! > {tmp_path}/child; wait")
     began = time.monotonic()
     (failure,) = decode(
         videos / "constant.mp4",
         (0, 1_000_000),
-        executable=hung,
+        decoder="ffmpeg",
         limits=video.Limits(seconds=1),
     )
     assert failure_of(failure).reason == "decode_timeout"
@@ -369,24 +377,24 @@ def _runs(process):
         return False
 
 
-def test_a_crashing_decoder(videos, decoder):
-    (failure,) = decode(
-        videos / "constant.mp4", (0, 1_000_000), executable=decoder("kill -SEGV $$")
-    )
+def test_a_crashing_decoder(videos, stand_in):
+    stand_in("kill -SEGV $$")
+    (failure,) = decode(videos / "constant.mp4", (0, 1_000_000), decoder="ffmpeg")
     assert failure == Failure("video_undecodable", "ffmpeg was ended by signal 11")
 
 
-def test_a_decoder_that_talks_without_end(videos, decoder):
+def test_a_decoder_that_talks_without_end(videos, stand_in):
+    stand_in("while :; do echo noise >&2; done")
     (failure,) = decode(
         videos / "constant.mp4",
         (0, 1_000_000),
-        executable=decoder("while :; do echo noise >&2; done"),
+        decoder="ffmpeg",
         limits=video.Limits(seconds=1),
     )
     assert failure_of(failure).reason == "decode_timeout"
 
 
-def test_a_full_disk_is_no_fault_of_the_video(videos, decoder):
-    full = decoder("echo 'Error: No space left on device' >&2; exit 1")
+def test_a_full_disk_is_no_fault_of_the_video(videos, stand_in):
+    stand_in("echo 'Error: No space left on device' >&2; exit 1")
     with pytest.raises(OSError, match="No space"):
-        decode(videos / "constant.mp4", (0, 1_000_000), executable=full)
+        decode(videos / "constant.mp4", (0, 1_000_000), decoder="ffmpeg")

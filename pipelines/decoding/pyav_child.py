@@ -1,0 +1,396 @@
+"""The program that decodes with PyAV: it forks a child for each video, and the child opens it.
+
+So PyAV is loaded once, and what a hostile file does to a child ends with that child. A request
+comes on standard input, a socket, and with it the pipe for the answers: messages in JSON, each of
+a span's frames with their pixels behind it. NumPy is not imported, so this starts soon.
+"""
+
+import collections
+import contextlib
+import fcntl
+import json
+import math
+import os
+import resource
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import av
+import av.logging
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from pipelines.decoding.schedule import Coded, IrregularError, schedule
+
+_PIPE_BYTES = 1 << 20
+_FAR_US = 20_000_000  # reading on through a longer gap costs more than a seek
+_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+
+def main() -> None:
+    """Forks a child for each request, until the other end of standard input closes."""
+    av.logging.set_level(av.logging.PANIC)
+    parent = socket.socket(fileno=0)
+    while received := _receive(parent):
+        request, pipe = received
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                parent.close()
+                _answer(request, pipe)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(pipe)
+        parent.sendall(struct.pack("<i", os.waitpid(child, 0)[1]))
+
+
+def _receive(parent: socket.socket) -> tuple[dict[str, Any], int] | None:
+    """A request and its pipe, or None at the end."""
+    head, pipes, _, _ = socket.recv_fds(parent, 4, 1)
+    words = bytearray()
+    while len(head) == 4 and len(words) < struct.unpack("<I", head)[0]:
+        part = parent.recv(struct.unpack("<I", head)[0] - len(words))
+        if not part:
+            return None
+        words += part
+    return (json.loads(words), pipes[0]) if words and pipes else None
+
+
+def _answer(request: dict[str, Any], pipe: int) -> None:
+    for kind, value in (
+        (resource.RLIMIT_AS, request["memory"]),
+        (resource.RLIMIT_CPU, request["processor_seconds"]),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (value, value))
+    with contextlib.suppress(OSError):  # more than an ordinary user may have
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    with os.fdopen(pipe, "wb") as out:
+        try:
+            options = {"protocol_whitelist": "file", "format_whitelist": request["containers"]}
+            with av.open(f"file:{request['path']}", options=options) as container:
+                _serve(_Video(container, request), request, out)
+        except _RefusedError as error:
+            _tell(out, error.args[0])
+        except MemoryError:
+            _tell(out, {"refused": "memory"})
+        except FFmpegError as error:
+            _tell(out, {"refused": "undecodable", "told": error.strerror})
+
+
+def _serve(video: "_Video", request: dict[str, Any], out: BinaryIO) -> None:
+    if "from_us" in request:
+        _tell(out, {"end_us": video.end_us(request["from_us"])})
+        return
+    for group in request["passes"]:
+        for span in _decoded(video, [_Span(i, request["times_us"][i]) for i in group]):
+            span.write(out, video)
+
+
+def _tell(out: BinaryIO, message: dict[str, Any]) -> None:
+    words = json.dumps(message).encode()
+    out.write(struct.pack("<I", len(words)) + words)
+    out.flush()
+
+
+def _decoded(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
+    """Spans in order of start, each as soon as nothing more can be found of it."""
+    for near in _neighbours(spans):
+        left = {span.number: span for span in near}
+        try:
+            for span in _chosen_frames(video, near):
+                yield left.pop(span.number)
+        except IrregularError:
+            pass
+        else:
+            # What is not promised by any packet is past the end.
+            for span in [span for span in left.values() if not span.promised]:
+                yield left.pop(span.number)
+        if left:
+            yield from _all_frames(video, [*left.values()])
+
+
+def _neighbours(spans: list["_Span"]) -> Iterator[list["_Span"]]:
+    near: list[_Span] = []
+    for span in spans:
+        if near and span.times_us[0] > max(one.times_us[-1] for one in near) + _FAR_US:
+            yield near
+            near = []
+        near.append(span)
+    if near:
+        yield near
+
+
+def _chosen_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
+    """Decodes what the packets' times show to be needed; yields the spans that are whole.
+
+    Raises:
+      IrregularError: they do not tell.
+    """
+    places = sorted((time_us, span, i) for span in spans for i, time_us in enumerate(span.times_us))
+    times_us = [time_us for time_us, _, _ in places]
+    coming: dict[int, range] = {}
+
+    def place(frames: Iterable[Any]) -> Iterator[_Span]:
+        for frame in frames:
+            if frame.pts is not None and (times := coming.pop(video.us(frame.pts), None)):
+                image = video.scaled(frame)
+                for _, span, i in places[times.start : times.stop]:
+                    span.put(i, image)
+                    if span.whole:
+                        yield span
+
+    video.seek(times_us[0])
+    for step in schedule(video.packets(), times_us):
+        if step.afresh:
+            yield from place(video.decode(None))
+            video.forget()
+        if step.times:
+            coming[step.coded.start_us] = step.times
+            for _, span, _ in places[step.times.start : step.times.stop]:
+                span.promised += 1
+        video.skip_others(not step.times)
+        yield from place(video.decode(step.coded.packet))
+    yield from place(video.decode(None))
+
+
+def _all_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
+    """Decodes everything and looks at the frames' own times; yields every span."""
+    places = sorted((time_us, span, i) for span in spans for i, time_us in enumerate(span.times_us))
+    for start_us in (places[0][0], None):
+        video.seek(start_us)
+        last, at, end_us = None, 0, 0
+        for begins_us, ends_us, frame in video.frames():
+            if last is None and start_us is not None and begins_us > places[0][0]:
+                break  # too far, as happens without an index: from the beginning, then
+            while at < len(places) and places[at][0] < begins_us:
+                _, span, i = places[at]
+                # What is before the first frame shows the first frame.
+                span.put(i, video.scaled(frame if last is None else last))
+                at += 1
+            if at == len(places):
+                break
+            last, end_us = frame, max(end_us, ends_us)
+        else:
+            while last is not None and at < len(places) and places[at][0] < end_us:
+                _, span, i = places[at]
+                span.put(i, video.scaled(last))
+                at += 1
+            if last is None and start_us is not None:
+                continue
+        if last is not None:
+            break
+    yield from spans
+
+
+class _Span:
+    """A span's frames, as far as they are there."""
+
+    def __init__(self, number: int, times_us: Sequence[int]) -> None:
+        self.number, self.times_us = number, times_us
+        self._images: list[Any] = [None] * len(times_us)
+        self.promised = 0
+
+    def __lt__(self, other: "_Span") -> bool:
+        return self.number < other.number
+
+    def put(self, i: int, image: Any) -> None:
+        self._images[i] = image
+
+    @property
+    def whole(self) -> bool:
+        return None not in self._images
+
+    def write(self, out: BinaryIO, video: "_Video") -> None:
+        images = [image for image in self._images if image is not None]
+        sizes = {(image.width, image.height) for image in images}
+        if len(images) < len(self._images) or len(sizes) > 1:
+            told = "frames of several shapes" if len(sizes) > 1 else video.complaint
+            found = len(images) if len(sizes) == 1 else 0
+            _tell(
+                out,
+                {"span": self.number, "found": found, "told": told, "stated_us": video.stated_us},
+            )
+            return
+        ((width, height),) = sizes
+        stride = images[0].planes[0].line_size
+        _tell(
+            out,
+            {
+                "span": self.number,
+                "width": width,
+                "height": height,
+                "stride": stride,
+                "matrix": video.matrix,
+            },
+        )
+        for image in images:
+            out.write(memoryview(image.planes[0])[: height * stride])
+        out.flush()
+
+
+class _RefusedError(Exception):
+    """A video that must not be decoded: the message that says why."""
+
+
+class _Video:
+    """An open file's first video stream."""
+
+    def __init__(self, container: Any, request: dict[str, Any]) -> None:
+        self._container, self._request = container, request
+        pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+        streams = [one for one in container.streams.video if not one.disposition & pictures]
+        if not streams:
+            raise _RefusedError({"refused": "no stream"})
+        self._stream = streams[0]
+        self._codec = self._stream.codec_context
+        self._codec.thread_count = 1
+        self._codec.options = {"max_pixels": str(request["pixels"])}
+        self._check_pixels(self._codec.width, self._codec.height)
+        unit = self._stream.time_base
+        self._ticks, self._us = unit.denominator, 1_000_000 * unit.numerator
+        self._origin = _rounded((container.start_time or 0) * self._ticks, self._us)
+        rate = self._stream.average_rate
+        self._usual_us = round(1_000_000 / rate) if rate else 1
+        self._planar, self._packed = VideoReformatter(), VideoReformatter()
+        self.stated_us: int | None = container.duration
+        self.complaint = ""
+        self.matrix = [1, 0, 0, 1]  # from a place in the file's frames to one on screen: a b c d
+
+    def us(self, ticks: int) -> int:
+        """A time of the stream from the beginning of the file, microseconds."""
+        return _rounded((ticks - self._origin) * self._us, self._ticks)
+
+    def seek(self, time_us: int | None) -> None:
+        """Goes to the last key frame that is not after a time, so far as the container knows.
+
+        None: to the beginning.
+        """
+        ticks = -(1 << 62)
+        if time_us is not None:
+            ticks = _rounded(time_us * self._ticks, self._us) + self._origin
+        with contextlib.suppress(FFmpegError):
+            self._container.seek(ticks, stream=self._stream)
+        self.forget()
+
+    def forget(self) -> None:
+        """Makes the decoder ready for a key frame."""
+        if self._codec.is_open:
+            self._codec.flush_buffers()
+
+    def skip_others(self, skip: bool) -> None:
+        """Whether frames that no other frame needs are left out (B-frames, mostly)."""
+        self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
+
+    def packets(self) -> Iterator[Coded]:
+        """Packets from here on.
+
+        Raises:
+          IrregularError: one has no times.
+        """
+        for packet in self._container.demux(self._stream):
+            if not packet.size or packet.is_discard:
+                continue
+            if packet.pts is None or packet.dts is None:
+                raise IrregularError
+            start_us = self.us(packet.pts)
+            yield Coded(
+                packet,
+                start_us,
+                self._end_us(packet, start_us),
+                self.us(packet.dts),
+                packet.is_keyframe,
+            )
+
+    def frames(self) -> Iterator[tuple[int, int, Any]]:
+        """Every frame from here on, with when it comes on and when it leaves if no other comes."""
+        self.skip_others(False)
+        for packet in self._container.demux(self._stream):
+            for frame in self.decode(packet if packet.size else None):
+                ticks = frame.dts if frame.pts is None else frame.pts
+                if ticks is not None:
+                    start_us = self.us(ticks)
+                    yield start_us, self._end_us(frame, start_us), frame
+
+    def _end_us(self, shown: Any, start_us: int) -> int:
+        if not shown.duration:
+            return start_us + self._usual_us
+        return start_us + _rounded(shown.duration * self._us, self._ticks)
+
+    def decode(self, packet: Any) -> list[Any]:
+        """The frames that a packet brings out; None: all that the decoder still has."""
+        try:
+            return self._codec.decode(packet)
+        except FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            self.complaint = error.strerror
+            return []
+
+    def scaled(self, frame: Any) -> Any:
+        """The frame at its final size, RGB, not turned yet."""
+        self._check_pixels(frame.width, frame.height)
+        if matrix := frame.side_data.get("DISPLAYMATRIX"):
+            self.matrix = _signs(bytes(matrix))
+        width, height = self._size(frame.width, frame.height)
+        # By way of planes: the same pixels as packed at once, in half the time.
+        planar = self._planar.reformat(
+            frame, width, height, format="gbrp", interpolation=_SCALING, threads=1
+        )
+        return self._packed.reformat(planar, format="rgb24", interpolation=_SCALING, threads=1)
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        shape = width / height * float(self._stream.sample_aspect_ratio or 1)
+        short_side = self._request["short_side"]
+        if max(shape, 1 / shape) > self._request["widest"]:
+            raise MemoryError
+        long_side = math.floor(short_side * max(shape, 1 / shape) + 0.5)
+        return (short_side, long_side) if shape < 1 else (long_side, short_side)
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._request["pixels"]:
+            raise _RefusedError({"refused": "pixels", "width": width, "height": height})
+
+    def end_us(self, from_us: int) -> int:
+        """When the last frame leaves the screen; 0 where the file is not as long as it states.
+
+        If not even the sound is as long as stated, the file is truncated, and the video would
+        have gone on.
+        """
+        self.seek(from_us)
+        ends_us: dict[int, int] = collections.defaultdict(int)
+        for packet in self._container.demux(self._stream, *self._container.streams.audio):
+            if packet.size and packet.pts is not None:
+                seconds = (packet.pts + (packet.duration or 0)) * packet.time_base
+                end_us = math.floor(seconds * 1_000_000) - (self._container.start_time or 0)
+                ends_us[packet.stream_index] = max(ends_us[packet.stream_index], end_us)
+        # Matroska's length counts from 0, though its first frame may come later.
+        length_us = (self.stated_us or 0) - (self._container.start_time or 0)
+        least_us = length_us - self._request["length_slack_us"]
+        return ends_us[self._stream.index] if max(ends_us.values(), default=0) >= least_us else 0
+
+
+def _signs(matrix: bytes) -> list[int]:
+    """A display matrix's quarter turns and flips: the nearest, if it is none of them."""
+    a, b, _, c, d, *_ = struct.unpack("<9i", matrix[:36])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        b = c = 0
+    else:
+        a = d = 0
+    return [(value > 0) - (value < 0) for value in (a, b, c, d)]
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """A quotient to the nearest whole number, halves away from zero, as ffmpeg rounds times."""
+    sign = -1 if numerator < 0 else 1
+    return sign * ((2 * abs(numerator) + denominator) // (2 * denominator))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Which packets of a video must be decoded for the frames that are on screen at given times."""
+
+import bisect
+import collections
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+_MOST_HELD = 512  # packets that are kept undecoded, in hope of a key frame
+_MOST_KNOWN = 1024  # presentation times that are remembered: a codec reorders some 16
+
+
+class Coded(NamedTuple):
+    """A packet, in order of decoding, and when its frame is shown: microseconds."""
+
+    packet: Any
+    start_us: int  # presentation time
+    end_us: int  # when its frame leaves the screen if no other comes
+    decode_us: int  # decoding time: never after a presentation time from here on
+    key: bool  # whether decoding can begin here
+
+
+class Step(NamedTuple):
+    """A packet to decode."""
+
+    coded: Coded
+    times: range  # indices of the times at which its frame is on screen: none, others need it
+    afresh: bool  # whether what the decoder knows is to be forgotten first
+
+
+class IrregularError(Exception):
+    """Packets that do not tell which frame is on screen when."""
+
+
+def schedule(packets: Iterable[Coded], times_us: Sequence[int]) -> Iterator[Step]:
+    """The packets to decode, in order; ends with the packets or when each time has its frame.
+
+    Nothing is decoded between the last frame that is wanted and the key frame before the next.
+
+    Args:
+      packets: from a key frame on.
+      times_us: in order.
+
+    Raises:
+      IrregularError: the first packet is no key frame, or is shown after the first time; or
+        packets are decoded after they are shown.
+
+    >>> video = [Coded(None, 40 * n, 40 * n + 40, 40 * n, n % 5 == 0) for n in range(20)]
+    >>> [(step.coded.start_us, len(step.times)) for step in schedule(video, [50, 60, 620])]
+    [(0, 0), (40, 2), (600, 1)]
+    """
+    read = iter(packets)
+    undecided: collections.deque[Coded] = collections.deque()
+    shown_us: list[int] = []  # of the packets read, in order
+    newest_us, end_us, ended = -math.inf, 0, False
+    held: list[Coded] = []  # decided: no time is theirs
+    found, first = bytearray(len(times_us)), 0  # first: the earliest time without a frame
+    begun, behind = False, False
+
+    while first < len(times_us):
+        until_us = None
+        while until_us is None:  # until it is known which frame comes on after this one
+            if undecided:
+                after = bisect.bisect_right(shown_us, undecided[0].start_us)
+                later_us = shown_us[after] if after < len(shown_us) else None
+                if later_us is not None and (ended or later_us <= newest_us):
+                    until_us = later_us
+                    break
+                if ended:
+                    until_us = end_us
+                    break
+            if (coded := next(read, None)) is None:
+                if not undecided:
+                    return
+                ended = True
+                continue
+            if not newest_us <= coded.decode_us <= coded.start_us:
+                raise IrregularError
+            newest_us, end_us = coded.decode_us, max(end_us, coded.end_us)
+            bisect.insort(shown_us, coded.start_us)
+            del shown_us[:-_MOST_KNOWN]
+            undecided.append(coded)
+
+        coded = undecided.popleft()
+        if not begun and not (coded.key and coded.start_us <= times_us[0]):
+            raise IrregularError
+        begun = True
+        if coded.key and held and times_us[first] >= coded.start_us:
+            held, behind = [], True  # nothing before this frame is wanted any more
+        times = range(
+            bisect.bisect_left(times_us, coded.start_us), bisect.bisect_left(times_us, until_us)
+        )
+        held.append(coded)
+        if not times and len(held) < _MOST_HELD:
+            continue
+        for needed in held:
+            yield Step(needed, times if needed is coded else range(0), behind)
+            behind = False
+        held = []
+        found[times.start : times.stop] = b"\1" * len(times)
+        while first < len(found) and found[first]:
+            first += 1

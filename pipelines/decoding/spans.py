@@ -1,0 +1,102 @@
+"""What decoders are asked for and what they answer. Times count from the beginning of the file.
+
+Frame i of a span of T frames is the one on screen at start + (i + 0.5)·(end − start)/T: the
+frame with the greatest presentation time, in whole microseconds, that is not after it. So
+variable frame rates come out right.
+"""
+
+import dataclasses
+import heapq
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.video_file import Failure
+
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,ogg,flv,asf"
+WIDEST = 16  # of width to height, or the other way round
+LENGTH_SLACK_US = 100_000  # between the length that a file states and that of its packets
+
+_OPEN_SPANS = 16  # whose frames are held at once: some 11 MB a span at 256 pixels, 16:9
+
+
+class Frames(NamedTuple):
+    """A span's frames."""
+
+    pixels: np.ndarray  # uint8 [T, height, width, 3], RGB
+    times_us: list[int]  # [T]
+    end_us: int  # of the span, or of the video if that comes first
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one child may use."""
+
+    seconds: float = 120.0  # of wall clock
+    memory: int = 4 << 30  # bytes of address space
+    pixels: int = 8192 * 4320  # a frame of the file
+
+
+LIMITS = Limits()
+
+
+def frame_times_us(start_us: int, end_us: int, frames: int) -> list[int]:
+    """The middles of `frames` equal parts of a span, rounded down to microseconds.
+
+    >>> frame_times_us(1_000_000, 2_000_000, 4)
+    [1125000, 1375000, 1625000, 1875000]
+    """
+    length = end_us - start_us
+    return [start_us + (2 * i + 1) * length // (2 * frames) for i in range(frames)]
+
+
+def passes(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Groups spans that one pass over the file decodes: indices into `spans`, in order of start.
+
+    No more than 16 spans of a pass are on at the same time, which bounds the memory for frames.
+
+    >>> passes([(60_000_000, 70_000_000), (0, 10_000_000)])
+    [[1, 0]]
+    """
+    groups: list[list[int]] = []
+    left = sorted(range(len(spans)), key=lambda i: spans[i])
+    while left:
+        taken, later, ends_us = [], [], []
+        for i in left:
+            start_us, end_us = spans[i]
+            while ends_us and ends_us[0] <= start_us:
+                heapq.heappop(ends_us)
+            if len(ends_us) == _OPEN_SPANS:
+                later.append(i)
+            else:
+                heapq.heappush(ends_us, end_us)
+                taken.append(i)
+        groups.append(taken)
+        left = later
+    return groups
+
+
+def no_frames(found: int, times_us: Sequence[int], stated_us: float | None) -> Failure:
+    """Why only `found` frames of a span are there: it ends, or the file is not all that it states.
+
+    Args:
+      found: frames.
+      times_us: of all frames.
+      stated_us: the video's length as its file states it, if it does.
+    """
+    counted = f"{found} of {len(times_us)} frames"
+    if stated_us is None:
+        return Failure("span_past_end", counted)
+    if times_us[-1] < stated_us:
+        return Failure(
+            "video_truncated", f"{counted} of a file that states a length of {stated_us / 1e6:g} s"
+        )
+    return Failure("span_past_end", f"{counted}; the file ends at {stated_us / 1e6:g} s")
+
+
+def too_large(width: int, height: int, limits: Limits) -> Failure:
+    """Why a video of such frames is not decoded."""
+    return Failure(
+        "decode_limit", f"frames of {width}x{height} where {limits.pixels:,} pixels are allowed"
+    )

@@ -1,0 +1,315 @@
+"""Decodes by the ffmpeg program, whose filter graph ffmpeg-python writes: one child a pass.
+
+The child's exit status proves nothing (ffmpeg cuts a span at the end of a file and reports
+success): frames are counted.
+"""
+
+import errno
+import math
+import os
+import re
+import resource
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+
+from pipelines import ffmpeg as program
+from pipelines.decoding.spans import (
+    CONTAINERS,
+    LENGTH_SLACK_US,
+    WIDEST,
+    Frames,
+    Limits,
+    frame_times_us,
+    no_frames,
+    too_large,
+)
+from pipelines.video_file import Failure
+
+_SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than another child
+_SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixels, 16:9
+_LOG_BYTES = 1 << 16  # of its beginning, and of its end
+_PACKETS_BYTES = 1 << 24  # of a list of packets: at 60 B each, most of an hour
+_NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
+_SETTINGS = ("-y", "-nostdin", "-hide_banner", "-nostats", "-filter_complex_threads", "1")
+
+
+def version() -> dict[str, str]:
+    """What shapes the frames, for the manifest."""
+    return {"ffmpeg": program.version()}
+
+
+def decode(
+    path: str, spans: Sequence[tuple[int, int]], frames: int, short_side: int, limits: Limits
+) -> Iterator[tuple[int, Frames | Failure]]:
+    """Yields every index into `spans` once, with its frames or why there are none."""
+    most = frames * short_side**2 * WIDEST * 3  # bytes of a span's frames
+    for group in passes(spans):
+        wanted = [spans[i] for i in group]
+        with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
+            for seek_us in dict.fromkeys((wanted[0][0], 0)):
+                argv = _argv(path, seek_us, wanted, frames, short_side, folder, limits)
+                status, log = _run([program.executable(), *argv], most, limits)
+                # Containers without an index seek too far: then from the beginning.
+                failed = status != 0 and _NO_FRAMES not in log
+                if failed or _reaches(log, frame_times_us(*wanted[0], frames)[0]):
+                    break
+            for branch, i in enumerate(group):
+                pixels = _read_ppm(os.path.join(folder, f"{branch}.ppm"), frames)
+                times_us = frame_times_us(*spans[i], frames)
+                if pixels is not None and len(pixels) == frames and status != "time-out":
+                    yield i, Frames(pixels, times_us, spans[i][1])
+                else:
+                    found = 0 if pixels is None else len(pixels)
+                    yield i, _failure(status, log, path, found, times_us, limits)
+
+
+def passes(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Groups spans that one child decodes: indices into `spans`, in order of start.
+
+    >>> passes([(60_000_000, 70_000_000), (0, 10_000_000), (9_000_000, 12_000_000)])
+    [[1, 2], [0]]
+    """
+    groups: list[list[int]] = []
+    reached_us = -math.inf
+    for i in sorted(range(len(spans)), key=lambda i: spans[i]):
+        start_us, end_us = spans[i]
+        if start_us - reached_us > _SEEK_GAP_US or len(groups[-1]) == _SPANS_A_PASS:
+            groups.append([])
+            reached_us = -math.inf
+        groups[-1].append(i)
+        reached_us = max(reached_us, end_us)
+    return groups
+
+
+def _argv(
+    path: str,
+    seek_us: int,
+    spans: Sequence[tuple[int, int]],
+    frames: int,
+    short_side: int,
+    folder: str,
+    limits: Limits,
+) -> list[str]:
+    """ffmpeg's arguments: one branch of the filter graph and one output file a span."""
+    source = _input(path, seek_us, limits)
+    branches = source["V:0"].filter_multi_output("split", len(spans) + 1)
+    # The last branch writes the first frame's time to the log.
+    told = (
+        branches[len(spans)]
+        .filter("settb", "1/1000000")
+        .filter("trim", end_frame=1)
+        .filter("showinfo", checksum=0)
+    )
+    outputs = [ffmpeg.output(told, "-", format="null")]
+    for branch, (start_us, end_us) in enumerate(spans):
+        length_us = end_us - start_us
+        picked = (
+            branches[branch]
+            .filter("settb", "1/1000000")
+            # To the number n of the first frame time that is not before this frame, exactly:
+            # p ≤ start + (n + 0.5)·length/T  ⇔  n ≥ (2·T·(p − start) − length) / (2·length).
+            .filter(
+                "setpts",
+                f"ceil((2*{frames}*(PTS-{start_us})-{length_us})/(2*{length_us}))*1000000",
+            )
+            .filter("fps", fps=1, start_time=0)  # the last frame of each n, or the one before
+            .filter("trim", end_frame=frames)
+            .filter(
+                "scale",
+                w=f"if(lt(dar,1),{short_side},round({short_side}*dar))",
+                h=f"if(lt(dar,1),round({short_side}/dar),{short_side})",
+                flags="bicubic+accurate_rnd+bitexact",
+            )
+            # By way of planes: the same pixels as packed at once, in half the time.
+            .filter("format", "gbrp")
+            .filter("scale", flags="bicubic+accurate_rnd+bitexact")
+            .filter("format", "rgb24")
+        )
+        outputs.append(
+            ffmpeg.output(
+                picked,
+                os.path.join(folder, f"{branch}.ppm"),
+                format="image2pipe",
+                vcodec="ppm",
+                threads=1,
+                fps_mode="passthrough",
+            )
+        )
+    return [*_SETTINGS, *ffmpeg.merge_outputs(*outputs).compile(cmd=[])]
+
+
+def _input(path: str, seek_us: int, limits: Limits):
+    """The file as ffmpeg may open it, from about `seek_us` on."""
+    return ffmpeg.input(
+        f"file:{path}",
+        protocol_whitelist="file",
+        format_whitelist=CONTAINERS,
+        threads=1,
+        max_pixels=limits.pixels,
+        # Keep the file's own times, counted from its beginning, and keep the frames between
+        # the key frame and the seek's target: the first span's first frame may be among them.
+        copyts=None,
+        start_at_zero=None,
+        noaccurate_seek=None,
+        ss=f"{seek_us}us",
+        # A change of size within the stream must not restart the graph, and its counting.
+        reinit_filter=0,
+    )
+
+
+def end_us(path: str, from_us: int, limits: Limits) -> int:
+    """When the last frame leaves the screen, microseconds; 0 if that cannot be told.
+
+    The packets tell, without decoding. If not even the sound's reach the length that the file
+    states, the file is truncated, and the video would have gone on.
+    """
+    with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
+        packets = os.path.join(folder, "packets")
+        source = _input(path, from_us, limits)
+        told = ffmpeg.output(source["V:0"], source["a?"], packets, format="framecrc", codec="copy")
+        argv = [program.executable(), *_SETTINGS, *told.compile(cmd=[])]
+        status, log = _run(argv, _PACKETS_BYTES, limits)
+        _check_disk(log)
+        text = Path(packets).read_text() if status == 0 and os.path.exists(packets) else ""
+    units = dict(re.findall(r"^#tb (\d+): (\d+/\d+)$", text, re.MULTILINE))
+    ticks = dict.fromkeys(units, 0)
+    # The stream's number, then the packet's decoding time, presentation time and duration.
+    packet = r"^(\d+), +-?\d+, +(-?\d+), +(\d+),"
+    for stream, shown, duration in re.findall(packet, text, re.MULTILINE):
+        ticks[stream] = max(ticks[stream], int(shown) + int(duration))
+    ends_us = {i: math.floor(ticks[i] * Fraction(unit) * 1_000_000) for i, unit in units.items()}
+    # Matroska's length counts from 0, though its first frame may come later.
+    start = re.search(r"Duration: [^,]*, start: (\d+\.\d+)", log)
+    start_us = float(start[1]) * 1e6 if start else 0
+    stated_us = (_stated_length_us(log) or 0) - start_us - LENGTH_SLACK_US
+    if max(ends_us.values(), default=0) < stated_us:
+        return 0
+    return ends_us.get("0", 0)
+
+
+def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, str]:
+    """Runs a child that may write files of `file_bytes`.
+
+    Returns its exit status or "time-out", and the beginning and end of its log.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**environment, "AV_LOG_FORCE_NOCOLOR": "1"},
+        start_new_session=True,  # so that its own children die with it
+    )
+    deadline = time.monotonic() + limits.seconds
+    head, tail = b"", b""
+    try:
+        # From outside: code between fork and exec is not safe beside Beam's threads.
+        for limit, value in (
+            (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
+            (resource.RLIMIT_AS, limits.memory),
+            (resource.RLIMIT_FSIZE, max(file_bytes, 1 << 20)),
+        ):
+            try:
+                resource.prlimit(child.pid, limit, (value, value))
+            except ProcessLookupError:
+                break  # it has ended already
+        assert child.stderr is not None
+        # The log's end is the child's: unlike wait(), this does not sleep past it.
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stderr, selectors.EVENT_READ)
+            while selector.select(max(0.0, deadline - time.monotonic())):
+                if not (text := os.read(child.stderr.fileno(), 65536)):
+                    return child.wait(), (head + tail).decode(errors="replace")
+                kept = max(0, _LOG_BYTES - len(head))
+                head += text[:kept]
+                tail = (tail + text[kept:])[-_LOG_BYTES:]
+        return "time-out", ""
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        if child.stderr is not None:
+            child.stderr.close()
+
+
+def _read_ppm(path: str, frames: int) -> np.ndarray | None:
+    """A file of binary PPM images: [≤ frames, height, width, 3], or None if there are none."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        return None
+    header = re.match(rb"P6\n(\d+) (\d+)\n255\n", data[:32].tobytes())
+    if not header:
+        return None
+    width, height = int(header[1]), int(header[2])
+    image = header.end() + height * width * 3
+    whole = min(len(data) // image, frames)
+    if not whole:
+        return None
+    images = data[: whole * image].reshape(whole, image)
+    if not (images[:, : header.end()] == images[0, : header.end()]).all():
+        return None  # frames of several sizes
+    return images[:, header.end() :].reshape(whole, height, width, 3)
+
+
+def _reaches(log: str, time_us: int) -> bool:
+    """Whether the frames begin early enough to know which is on screen at `time_us`."""
+    first = re.search(r"showinfo[^\n]*\] n: *0 pts: *(-?\d+) ", log)
+    if first:
+        return int(first[1]) <= time_us
+    length_us = _stated_length_us(log)
+    return length_us is not None and length_us <= time_us
+
+
+def _stated_length_us(log: str) -> float | None:
+    """The length that the file's header states."""
+    if stated := re.search(r"Duration: (\d+):(\d\d):(\d\d\.\d+)", log):
+        return (int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])) * 1e6
+    return None
+
+
+def _failure(
+    status: int | str, log: str, path: str, found: int, times_us: list[int], limits: Limits
+) -> Failure:
+    """Names what went wrong, from the exit status, the log and the number of frames found."""
+    if status in ("time-out", -signal.SIGXCPU):
+        return Failure("decode_timeout", f"more than {limits.seconds:g} s")
+    if status == -signal.SIGXFSZ or "Cannot allocate memory" in log or "File too large" in log:
+        return Failure("decode_limit", "more memory or output than decoding may use")
+    if large := re.search(r"Picture size (\d+x\d+) exceeds specified max pixel count", log):
+        width, height = large[1].split("x")
+        return too_large(int(width), int(height), limits)
+    if "matches no streams" in log:
+        return Failure("video_no_stream", "no video stream")
+    _check_disk(log)
+    if isinstance(status, int) and status < 0:
+        return Failure("video_undecodable", f"ffmpeg was ended by signal {-status}")
+    if status != 0 and not (_NO_FRAMES in log and _reaches(log, times_us[-1])):
+        return Failure("video_undecodable", _complaint(log, path) or f"exit status {status}")
+    return no_frames(found, times_us, _stated_length_us(log))
+
+
+def _check_disk(log: str) -> None:
+    """Raises what is this machine's fault, not the video's."""
+    if "No space left on device" in log:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
+
+
+def _complaint(log: str, path: str) -> str:
+    """The log's most telling line: the first if the file could not be opened, else the last."""
+    lines = [line.strip() for line in log.splitlines() if line.startswith(("[", "Error"))]
+    lines = [line for line in lines if "misdetection" not in line]  # a guess, before the finding
+    if not lines:
+        return ""
+    line = lines[-1] if "Input #0" in log else lines[0]
+    return re.sub(r"^(?:\[[^]]*\] )+", "", line).replace(path, Path(path).name)[:200]

@@ -1,0 +1,140 @@
+"""The child of PyAV's: hung, crashing, lying, greedy; and what it leaves out."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from pipelines import video
+from pipelines.decoding import with_pyav
+from pipelines.video_file import Failure
+
+SPANS = [(0, 1_000_000), (1_000_000, 2_000_000)]
+
+
+def decode(path, spans=SPANS, *, by="pyav", limits=video.LIMITS, frames=8, short_side=48):
+    found = video.decode(
+        str(path), spans, frames=frames, short_side=short_side, decoder=by, limits=limits
+    )
+    results = dict(found)
+    return [results[i] for i in range(len(spans))]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory, make_video):
+    return make_video(tmp_path_factory.mktemp("film") / "film.mp4")
+
+
+@pytest.fixture
+def child(monkeypatch):
+    """child(code): puts code in the place of a function of the child's."""
+
+    def put(code: str, instead_of: str = "_serve(video, request, out)") -> None:
+        with_pyav._end_nurseries()
+        program = (
+            "import os, signal, time\nfrom pipelines.decoding import pyav_child as child\n"
+            f"def changed{instead_of[instead_of.index('(') :]}:\n    {code}\n"
+            f"child.{instead_of[: instead_of.index('(')]} = changed\nchild.main()\n"
+        )
+        monkeypatch.setattr(with_pyav, "PROGRAM", (sys.executable, "-c", program))
+
+    yield put
+    monkeypatch.undo()
+    with_pyav._end_nurseries()
+
+
+def test_a_hung_child_is_ended(child, film):
+    child("time.sleep(300)")
+    began = time.monotonic()
+    found = decode(film, limits=video.Limits(seconds=1))
+    assert found == [Failure("decode_timeout", "more than 1 s")] * 2
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "told"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "video_undecodable", "ended by signal 11"),
+        ("os._exit(3)", "video_undecodable", "ended with status 3"),
+        ("bytearray(8 << 30)", "decode_limit", "more memory"),
+        ("child._tell(out, {'span': 7})", "video_undecodable", "not of its form"),
+        (
+            "child._tell(out, {'span': 0, 'width': 1 << 20, 'height': 48, 'stride': 3 << 20})",
+            "video_undecodable",
+            "not of its form",
+        ),
+        ("os.write(os.memfd_create('x'), b'x')", "video_undecodable", "ended with status 1"),
+    ],
+)
+def test_what_a_child_must_not_do(child, film, code, reason, told):
+    child(code)
+    for failure in decode(film):
+        assert isinstance(failure, Failure)
+        assert failure.reason == reason and told in failure.message
+
+
+def test_spans_before_a_crash_are_kept(child, film):
+    told = {"span": 1, "found": 3, "told": "", "stated_us": 4_000_000}
+    child(f"child._tell(out, {told}); os.kill(os.getpid(), signal.SIGSEGV)")
+    first, second = decode(film)
+    assert first == Failure("video_undecodable", "the decoder was ended by signal 11")
+    counted = "3 of 8 frames of a file that states a length of 4 s"
+    assert second == Failure("video_truncated", counted)
+
+
+def test_after_a_bad_child_the_next_is_good(child, film, monkeypatch):
+    child("os.kill(os.getpid(), signal.SIGKILL)")
+    assert all(isinstance(failure, Failure) for failure in decode(film))
+    monkeypatch.undo()
+    with_pyav._end_nurseries()
+    assert all(isinstance(frames, video.Frames) for frames in decode(film))
+
+
+def test_the_process_that_forks_may_have_died_meanwhile(film):
+    decode(film)
+    (idle,) = with_pyav._idle
+    os.kill(idle._process.pid, signal.SIGKILL)
+    time.sleep(0.1)
+    assert all(isinstance(frames, video.Frames) for frames in decode(film))
+
+
+def test_a_reader_that_loses_interest_leaves_no_child(film):
+    found = video.decode(str(film), SPANS, frames=8, short_side=48, decoder="pyav")
+    next(found)
+    del found
+    assert all(isinstance(frames, video.Frames) for frames in decode(film))
+
+
+CODECS = {
+    "h264": (
+        "-c:v",
+        "libx264",
+        "-bf",
+        "4",
+        "-x264-params",
+        "b-pyramid=normal:keyint=24:scenecut=0",
+    ),
+    "open": ("-c:v", "libx264", "-bf", "3", "-x264-params", "open-gop=1:keyint=24:scenecut=0"),
+    "hevc": ("-c:v", "libx265", "-x265-params", "log-level=none:keyint=24:bframes=4"),
+    "mpeg4": ("-c:v", "mpeg4", "-bf", "2", "-g", "12"),
+    "vp9": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "24"),
+}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_frames_that_no_other_needs_are_left_out_without_a_trace(
+    codec, child, tmp_path, ffmpeg_run
+):
+    path = tmp_path / ("film.mkv" if codec == "vp9" else "film.mp4")
+    moving = "testsrc2=s=96x64:r=24:d=4,noise=alls=20:allf=t"
+    ffmpeg_run("-f", "lavfi", "-i", moving, *CODECS[codec], "-pix_fmt", "yuv420p", path)
+    spans = [(0, 4_000_000), (500_000, 900_000), (2_100_000, 2_200_000), (3_300_000, 3_900_000)]
+    chosen = decode(path, spans, frames=6, short_side=64)
+    child("raise child.IrregularError", instead_of="_chosen_frames(video, spans)")
+    looked_at = decode(path, spans, frames=6, short_side=64)
+    for frames, others in zip(chosen, looked_at, strict=True):
+        assert isinstance(frames, video.Frames) and isinstance(others, video.Frames)
+        assert frames.times_us == others.times_us
+        assert (frames.pixels == others.pixels).all()
