@@ -92,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from trainer.evaluate import evaluate, table
     from trainer.tasks import truth
 
-    with _written(arguments.out) as unfinished:
+    with written(arguments.out) as unfinished:
         run = _loaded(arguments.run)
         control = checkpoint.load(arguments.control) if arguments.control else None
         objects = truth.load(arguments.truth) if arguments.truth else None
@@ -125,7 +125,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
     from trainer.search import clock, contact_sheet, search
 
-    with _written(arguments.out) as unfinished:
+    with written(arguments.out) as unfinished:
         run, snapshot = _loaded(arguments.run), Snapshot.open(arguments.snapshot)
         with progress.shown("search") as show:
             found = search(arguments.text, run, snapshot, arguments.top, show)
@@ -168,7 +168,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from trainer.report import page
     from trainer.tasks import truth
 
-    with _written(arguments.out) as unfinished:
+    with written(arguments.out) as unfinished:
         assert unfinished is not None  # --out is required
         figures = _read_metrics(arguments.metrics)
         run = _loaded(arguments.run)
@@ -374,7 +374,7 @@ def _read_metrics(path: str) -> Any:
 
 
 @contextlib.contextmanager
-def _written(out: str | None) -> Iterator[pathlib.Path | None]:
+def written(out: str | None) -> Iterator[pathlib.Path | None]:
     """Gives a temporary name that becomes `out` if all goes well; tries it before the work."""
     if out is None:
         yield None

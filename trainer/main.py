@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 from trainer.arguments import count, span
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
+from trainer.configs.overrides import OverrideError, override, overruled
+from trainer.plan.command import add_plan
 
 PROGRAM = "svilm-train"
 
@@ -75,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return error.status
+    except OverrideError as error:
+        print(f"{PROGRAM}: error: --set: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
@@ -119,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add_report(commands)
     add_export(commands)
     add_embed(commands)
+    add_plan(commands)
     return parser
 
 
@@ -133,9 +139,11 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.features import FeaturesError
     from trainer.loop import TrainingError
     from trainer.mesh import MeshError
+    from trainer.plan.plan import PlanError
     from trainer.run_folder import RunError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
+    from trainer.topologies import TopologyError
     from trainer.video_files import VideoError
     from trainer.weights.folder import WeightsError
 
@@ -147,9 +155,11 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         MeshError,
         OSError,
         OutputError,
+        PlanError,
         RunError,
         SnapshotError,
         TemporalError,
+        TopologyError,
         TrainingError,
         TruthError,
         VideoError,
@@ -272,17 +282,12 @@ def add_pretrain(commands: Any) -> None:
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
-    from trainer.configs.overrides import OverrideError, override, overruled
-
     if wrong := _wrong_processes(arguments.coordinator, arguments.processes, arguments.process):
         raise CommandError(wrong, 2)
     settings = list(arguments.settings)
     if arguments.max_steps is not None:
         settings.append(f"max_steps={arguments.max_steps}")
-    try:
-        config = override(PRESETS[arguments.preset], settings)
-    except OverrideError as error:
-        raise CommandError(f"--set: {error}", 2) from None
+    config = override(PRESETS[arguments.preset], settings)
 
     if arguments.wandb and importlib.util.find_spec("wandb") is None:
         raise CommandError("--wandb needs Weights & Biases: pip install '.[wandb]'")

@@ -1,7 +1,7 @@
 """How a run is spread over devices: clips over all of them, parameters by explicit rules."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,14 +37,19 @@ class MeshError(ValueError):
     """Devices, batch or parameters that do not go together."""
 
 
-def make_mesh(config: Config) -> Mesh:
+def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
     """All devices, in the order of the processes that own them.
+
+    Args:
+      config: of batch, pairs, and devices that share parameters.
+      devices: to use instead of those that JAX sees.
 
     Raises:
       MeshError: the devices do not divide by `mesh.fsdp`, the batch does not divide by them, or
         they have no such attention.
     """
-    devices, fsdp, group = jax.devices(), config.mesh.fsdp, config.cut_and_paste.pair_group
+    devices = jax.devices() if devices is None else devices
+    fsdp, group = config.mesh.fsdp, config.cut_and_paste.pair_group
     kernel, platform = config.compute.attention, devices[0].platform
     if _PLATFORMS.get(kernel, platform) != platform:
         raise MeshError(

@@ -54,9 +54,13 @@ CHIPS = {
 }
 
 
-def chip(device: Any) -> Chip | None:
-    """What is known of a device's kind; None of processors and of chips that are not listed."""
-    return CHIPS.get(device.device_kind)
+def chip(kind: str) -> Chip | None:
+    """What is known of a `device_kind`; None of processors and of chips that are not listed.
+
+    >>> chip("TPU v5 lite").name
+    'v5e'
+    """
+    return CHIPS.get(kind)
 
 
 def usable_memory(device: Any) -> int:
@@ -72,7 +76,7 @@ def usable_memory(device: Any) -> int:
         return pages * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
     if device.platform == "gpu":
         return device.memory_stats()["bytes_limit"]
-    if (known := chip(device)) is None or known.memory is None:
+    if (known := chip(device.device_kind)) is None or known.memory is None:
         raise TopologyError(f"{device.device_kind} is not in trainer/topologies.py: add it")
     return known.memory
 

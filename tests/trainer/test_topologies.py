@@ -8,7 +8,7 @@ from trainer.topologies import TopologyError, chip, devices_of, has_libtpu, usab
 def test_here_is_what_jax_sees():
     assert devices_of("here") == jax.devices()
     assert usable_memory(jax.devices()[0]) > 2**30
-    assert chip(jax.devices()[0]) is None
+    assert chip(jax.devices()[0].device_kind) is None
 
 
 def test_without_libtpu_a_slice_is_refused_with_what_to_install(monkeypatch):
@@ -25,7 +25,7 @@ def refuse(**_):
 @pytest.mark.skipif(not has_libtpu(), reason="libtpu is not installed: make pod does it")
 def test_a_slice_has_its_chips_and_an_unknown_one_is_named_with_those_known():
     devices = devices_of("v5e:4x8")
-    known = chip(devices[0])
+    known = chip(devices[0].device_kind)
     assert len(devices) == 32
     assert known is not None and known.name == "v5e"
     with pytest.raises(TopologyError, match=r"no topology 'v5e:3x3'.* a TPU slice: v4:2x2x1"):

@@ -1,0 +1,214 @@
+"""Compiles a run's training step for a topology, and tells what it will need and take."""
+
+import dataclasses
+import re
+import time
+from typing import Any
+
+import jax
+
+from trainer.configs.config import Config
+from trainer.data import order
+from trainer.flops import step_flops
+from trainer.mesh import make_mesh
+from trainer.plan.crossings import UNEXPLAINED, Crossing, crossings
+from trainer.plan.program import Program
+from trainer.plan.work import executed_flops
+from trainer.step import batch_shapes, state_shapes, train_step
+from trainer.topologies import Chip, chip, devices_of, usable_memory
+
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class PlanError(RuntimeError):
+    """A step that cannot be planned, or does not fit."""
+
+
+class DoesNotFit(PlanError):  # noqa: N818  # it is a finding
+    """A step that takes more memory than a chip has.
+
+    Attributes:
+      needed: bytes, as far as the compiler got: of temporaries alone, if they are too many.
+      available: bytes.
+    """
+
+    def __init__(self, needed: int, available: int, what: str) -> None:
+        super().__init__(
+            f"{what} takes {needed / 2**30:.2f} GiB, and a device has {available / 2**30:.2f}: try "
+            "--search, more devices, or --set batch=… with a smaller one"
+        )
+        self.needed, self.available = needed, available
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on one device."""
+
+    arguments: int  # parameters, optimiser state, batch
+    outputs: int  # that do not take an argument's place
+    temporaries: int
+    code: int
+    available: int
+
+    @property
+    def needed(self) -> int:
+        """All of it."""
+        return self.arguments + self.outputs + self.temporaries + self.code
+
+    @property
+    def spare(self) -> int:
+        """What is left; negative if it does not fit."""
+        return self.available - self.needed
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofline:
+    """Seconds a step at the chips' published rates: no step is faster.
+
+    Products and memory go on at once, so the slower counts; that links only begin when both have
+    ended, and that a slice without wrapped axes uses half of them, is on the safe side.
+    """
+
+    products: float
+    memory: float
+    links: float
+
+    @property
+    def step(self) -> float:
+        """All of them."""
+        return max(self.products, self.memory) + self.links
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A compiled step, and the run made of it."""
+
+    topology: str
+    devices: int
+    device: str
+    config: Config
+    memory: Memory
+    flops: int  # of a step, counted by hand (trainer/flops.py), without what is computed again
+    executed_flops: int  # of a step's matrix products, with it
+    compiler_flops: float  # a device's, all operations; the body of a loop counts once
+    bytes: int  # a step reads from and writes to a device's memory
+    crossings: tuple[Crossing, ...]
+    compile_seconds: float
+    steps: int | None  # of the whole run; None: nobody said how many clips there are
+
+    @property
+    def chip(self) -> Chip | None:
+        """What is known of the device."""
+        return chip(self.device)
+
+    @property
+    def keeps_video(self) -> bool:
+        """Whether it is shown that no pixel and no video token crosses devices."""
+        return all(one.content != UNEXPLAINED for one in self.crossings)
+
+    @property
+    def roofline(self) -> Roofline | None:
+        """The step's; None of a device whose rates are not known."""
+        if self.chip is None:
+            return None
+        sent = sum(one.collective.sent * one.collective.times for one in self.crossings)
+        return Roofline(
+            products=self.executed_flops / self.devices / self.chip.flops,
+            memory=self.bytes / self.chip.bandwidth,
+            links=sent / (self.chip.links / 2),
+        )
+
+    @property
+    def utilisation(self) -> float | None:
+        """Share of the chips' peak that the step's FLOPs counted by hand would be (MFU)."""
+        if self.chip is None or self.roofline is None:
+            return None
+        return self.flops / (self.roofline.step * self.devices * self.chip.flops)
+
+    @property
+    def hours(self) -> float | None:
+        """Of the whole run's steps, by the roofline: without input, evaluation and checkpoints."""
+        if self.roofline is None or self.steps is None:
+            return None
+        return self.steps * self.roofline.step / 3600
+
+
+def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
+    """Compiles the step for a topology.
+
+    Args:
+      config: the run's.
+      topology: "here" for the devices that JAX sees, or a TPU slice such as "v5e:8x8".
+      clips: in the run's snapshot, for how many steps its epochs have.
+
+    Raises:
+      DoesNotFit: it takes more memory than a device has.
+      TopologyError: what it says.
+      MeshError: the batch or `mesh.fsdp` does not divide by the devices.
+      PlanError: there are fewer clips than a batch has.
+    """
+    devices = devices_of(topology)
+    mesh, available = make_mesh(config, devices), usable_memory(devices[0])
+    try:
+        steps = clips and order.total_steps(clips, config.batch, config.epochs, config.max_steps)
+    except ValueError as error:
+        raise PlanError(str(error)) from None
+    schedule = steps or 10_000  # its length changes constants only
+    state, batch = state_shapes(config, schedule, mesh), batch_shapes(config, mesh)
+    traced = train_step.trace(state, batch, config=config, steps=schedule, mesh=mesh)
+    began = time.monotonic()
+    compiled = _compile(
+        traced.lower(),
+        available,
+        f"{topology}: a step of batch {config.batch} on {len(devices)} devices",
+    )
+    took = time.monotonic() - began
+    program = Program(compiled.as_text())
+    return Plan(
+        topology=topology,
+        devices=len(devices),
+        device=devices[0].device_kind,
+        config=config,
+        memory=_memory(compiled.memory_analysis(), available),
+        flops=step_flops(config),
+        executed_flops=executed_flops(traced.jaxpr),
+        compiler_flops=compiled.cost_analysis()["flops"],
+        bytes=program.memory_traffic(),
+        crossings=tuple(crossings(program.collectives(), config, state.params, mesh)),
+        compile_seconds=took,
+        steps=steps,
+    )
+
+
+def _compile(lowered: Any, available: int, what: str) -> Any:
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise DoesNotFit(_needed(str(error)), available, what) from None
+    # Compilers for TPUs refuse by themselves.
+    memory = _memory(compiled.memory_analysis(), available)
+    if memory.spare < 0:
+        raise DoesNotFit(memory.needed, available, what)
+    return compiled
+
+
+def _needed(message: str) -> int:
+    """The first size in libtpu's message.
+
+    >>> _needed("memory required for HLO temporaries (1.50G) exceeds available HBM (1.00G)") / 2**30
+    1.5
+    """
+    match = re.search(r"([0-9.]+)([KMGT])\b", message)
+    return int(float(match[1]) * _UNITS[match[2]]) if match else 0
+
+
+def _memory(analysis: Any, available: int) -> Memory:
+    return Memory(
+        arguments=analysis.argument_size_in_bytes,
+        outputs=analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        temporaries=analysis.temp_size_in_bytes,
+        code=analysis.generated_code_size_in_bytes,
+        available=available,
+    )

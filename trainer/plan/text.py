@@ -1,0 +1,130 @@
+"""A plan in words and figures: for the terminal, and as JSON."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from trainer.plan.crossings import Crossing
+from trainer.plan.plan import Plan
+
+_GIB = 2**30
+_SHOWN = 3  # operands of a collective
+
+
+def describe(plan: Plan) -> str:
+    """What the terminal shows of a plan, several lines."""
+    return "\n".join(_lines(plan))
+
+
+def policy(plan: Plan) -> str:
+    """How a step is computed, in a line."""
+    config = plan.config
+    return f"batch {config.batch}, fsdp {config.mesh.fsdp}"
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    name = plan.chip.name if plan.chip else plan.device
+    memory = plan.memory
+    yield f"plan: {plan.topology}, {plan.devices} × {name}: {policy(plan)}"
+    yield (
+        f"memory     {_gib(memory.needed)} of {_gib(memory.available)} GiB a device: "
+        + ", ".join(
+            f"{_gib(size)} {what}"
+            for what, size in (
+                ("arguments", memory.arguments),
+                ("temporaries", memory.temporaries),
+                ("outputs", memory.outputs),
+                ("code", memory.code),
+            )
+        )
+    )
+    again = plan.executed_flops / plan.flops
+    yield (
+        f"FLOPs      {plan.flops:.3g} a step by hand, {again:.2f} times that in matrix products, "
+        "what is computed again included"
+    )
+    yield (
+        f"           {plan.compiler_flops:.3g} a device as the compiler counts: all operations, "
+        "a loop's body once"
+    )
+    yield f"traffic    {plan.bytes / 1e9:.3g} GB of memory a device and step"
+    yield from _crossings(plan)
+    if (roofline := plan.roofline) is None:
+        yield f"roofline   none: the rates of {plan.device!r} are not known"
+    else:
+        yield (
+            f"roofline   {roofline.step:.3f} s a step at best: products {roofline.products:.3f}, "
+            f"memory {roofline.memory:.3f}, links {roofline.links:.3f}; "
+            f"utilisation {plan.utilisation:.0%}"
+        )
+    if plan.steps is not None:
+        hours = "" if plan.hours is None else f": {plan.hours:.1f} hours at best"
+        yield f"run        {plan.steps} steps of {plan.config.epochs} epochs{hours}"
+
+
+def _crossings(plan: Plan) -> Iterator[str]:
+    if not plan.crossings:
+        yield "sent       nothing"
+        return
+    sent: collections.Counter[str] = collections.Counter()
+    for one in plan.crossings:
+        sent[one.content] += round(one.collective.sent * one.collective.times)
+    yield "sent       " + ", ".join(f"{size / 1e9:.3g} GB of {what}" for what, size in sent.items())
+    for one in plan.crossings:
+        yield f"           {_collective(one)}"
+    yield "           " + (
+        "no pixel and no video token crosses devices: nothing else does"
+        if plan.keeps_video
+        else "what is unexplained may be pixels or video tokens"
+    )
+
+
+def _collective(one: Crossing) -> str:
+    operands = [str(shape) for shape in one.collective.operands]
+    more = [f"… {len(operands) - _SHOWN} more"] if len(operands) > _SHOWN else []
+    times = f" × {one.collective.times}" if one.collective.times > 1 else ""
+    return (
+        f"{one.collective.kind}{times} among {one.collective.devices}, {one.content}: "
+        f"{', '.join(operands[:_SHOWN] + more)}"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.2f}"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """All of a plan."""
+    return {
+        "topology": plan.topology,
+        "devices": plan.devices,
+        "device": plan.device,
+        "policy": policy(plan),
+        "fits": True,
+        "memory_bytes": dataclasses.asdict(plan.memory)
+        | {"needed": plan.memory.needed, "spare": plan.memory.spare},
+        "flops": plan.flops,
+        "executed_flops": plan.executed_flops,
+        "compiler_flops_a_device": plan.compiler_flops,
+        "traffic_bytes_a_device": plan.bytes,
+        "collectives": [
+            {
+                "kind": one.collective.kind,
+                "content": one.content,
+                "operands": [str(shape) for shape in one.collective.operands],
+                "bytes": one.collective.bytes,
+                "devices": one.collective.devices,
+                "times": one.collective.times,
+            }
+            for one in plan.crossings
+        ],
+        "no_pixel_or_video_token_crosses": plan.keeps_video,
+        "roofline_seconds": plan.roofline
+        and dataclasses.asdict(plan.roofline) | {"step": plan.roofline.step},
+        "utilisation": plan.utilisation,
+        "steps": plan.steps,
+        "hours": plan.hours,
+        "compile_seconds": round(plan.compile_seconds, 1),
+        "config": dataclasses.asdict(plan.config),
+    }

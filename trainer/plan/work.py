@@ -1,0 +1,56 @@
+"""Matrix products of a traced step, with all that is computed again for the backward pass."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+
+def executed_flops(jaxpr: Any) -> int:
+    """FLOPs of a traced function's matrix products, over all devices.
+
+    Unlike the compiler's count, a loop's body counts as often as it runs, and a Pallas kernel as
+    much as its author declares, else as much as its grid of bodies has.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jnp.ones((2, 3))
+    >>> executed_flops(jax.make_jaxpr(lambda x: jax.lax.map(lambda row: row @ x.T, x))(x))
+    24
+    """
+    return sum(_of_equation(equation) for equation in _open(jaxpr).eqns)
+
+
+def _of_equation(equation: Any) -> int:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = parameters["dimension_numbers"]
+        sizes = equation.invars[0].aval.shape
+        products = math.prod(sizes[axis] for axis in contracted)
+        return 2 * products * math.prod(equation.outvars[0].aval.shape)
+    if name == "pallas_call" and (declared := parameters["cost_estimate"]) is not None:
+        return int(declared.flops)
+    inside = [executed_flops(jaxpr) for jaxpr in _jaxprs(parameters)]
+    if name == "cond":
+        return max(inside)
+    return sum(inside) * _repeats(name, parameters)
+
+
+def _repeats(name: str, parameters: dict[str, Any]) -> int:
+    """How often, over all devices, what is inside an equation runs."""
+    if name == "scan":
+        return parameters["length"]
+    if name == "shard_map":
+        return parameters["mesh"].size
+    if name == "pallas_call":
+        return math.prod(parameters["grid_mapping"].grid)
+    return 1
+
+
+def _jaxprs(parameters: dict[str, Any]) -> Iterator[Any]:
+    for value in parameters.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(_open(part), "eqns"):
+                yield part
+
+
+def _open(jaxpr: Any) -> Any:
+    return getattr(jaxpr, "jaxpr", jaxpr)
