@@ -11,7 +11,7 @@ UV_VERSION = 0.13.9
 VENV = .venv
 BIN = $(VENV)/bin
 UV = $(BIN)/uv
-EXTRAS = pipelines,trainer,dev
+EXTRAS = pipelines,dataflow,trainer,dev
 READY = $(VENV)/ready
 SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto protos/v1/sequence_example.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
@@ -30,7 +30,7 @@ demo: setup  ## corpus, snapshot, training, evaluation and report, into runs/dem
 test: setup system  ## the tests and the examples in docstrings
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 
-check: setup  ## format, lint, types, imports, schemas, shell scripts
+check: setup  ## format, lint, types, imports, schemas, shell scripts, Dockerfiles
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
@@ -42,6 +42,7 @@ check: setup  ## format, lint, types, imports, schemas, shell scripts
 	for new in "$$fresh"/protos/v1/*; do cmp "$$new" "protos/v1/$${new##*/}" || \
 	{ echo "check: error: protos/v1/$${new##*/} is stale: run make protos" >&2; exit 1; }; done
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/hadolint deploy/*/Dockerfile
 	$(BIN)/pyright --warnings
 
 setup: $(READY)  ## .venv with every package, English pipeline and vocabulary
@@ -78,7 +79,7 @@ released: setup  ## the schemas as they are now, as those that later ones must n
 constraints: setup  ## the newest versions, in constraints.txt
 	sed -n '/^#/p' constraints.txt > constraints.new
 	$(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header \
-	$(foreach extra,pipelines trainer dev,--extra $(extra)) setup.py >> constraints.new
+	$(foreach extra,pipelines dataflow trainer dev,--extra $(extra)) setup.py >> constraints.new
 	mv constraints.new constraints.txt
 
 clean:  ## removes .venv and the caches; runs/ stays

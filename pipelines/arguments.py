@@ -23,7 +23,10 @@ command goes on with the shards that are missing.
 
 Annotations, videos and OUT may be in buckets of Google Cloud Storage, gs://bucket/folder.
 
-Any option of Apache Beam may follow, for instance --runner FlinkRunner --flink_master ….
+Any option of Apache Beam may follow, for instance --runner FlinkRunner --flink_master …. With
+--runner DataflowRunner, all files must be in buckets, and a worker is a process for each core of a
+machine, of one thread and 4 GB (--number_of_worker_harness_threads and --resource_hints say
+otherwise); deploy/dataflow/run.sh chooses machines and disks.
 
 examples:
   svilm-pipelines build videocc --annotations video_cc_public.csv --videos videos/ \\

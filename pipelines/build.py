@@ -6,14 +6,14 @@ decoded them.
 
 import collections
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
-from pipelines import batches, counters, filters, plan_summary, snapshot
+from pipelines import batches, counters, engine, filters, plan_summary, snapshot, versions
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan, read_rows
 from pipelines.shard import ShardOutcome, build_shard
@@ -26,11 +26,27 @@ class LostRowsError(RuntimeError):
     """Rows that are neither records nor rejects: a fault of this program."""
 
 
-def run(plan: Plan, runner: PipelineRunner | str, options: PipelineOptions) -> PipelineResult:
-    """Builds the snapshot. Its manifest is there afterwards, unless there was no record."""
-    with beam.Pipeline(runner=runner, options=options) as pipeline:
-        graph(pipeline, plan, _BuildShard(plan))
-    return pipeline.result
+def run(
+    plan: Plan,
+    runner: PipelineRunner | str,
+    options: PipelineOptions,
+    begun: Callable[[PipelineResult], None] = lambda result: None,
+) -> PipelineResult:
+    """Builds the snapshot. Its manifest is there afterwards, unless there was no record.
+
+    Args:
+      plan: what to build.
+      runner: the engine.
+      options: the engine's.
+      begun: told of the job, which may run elsewhere, before it is waited for (engine.waits).
+    """
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    graph(pipeline, plan, _BuildShard(plan))
+    result = pipeline.run()
+    begun(result)
+    if engine.waits(options):
+        result.wait_until_finish()
+    return result
 
 
 def graph(pipeline: beam.Pipeline, plan: Plan, build_shards: beam.DoFn) -> None:
@@ -98,6 +114,7 @@ class _BuildShard(beam.DoFn):
         self._plan = plan
 
     def setup(self) -> None:
+        versions.check(self._plan)
         self._parser = NounParser(self._plan.spacy_model, self._plan.config.prompt_templates)
         self._lookup = VideoLookup(self._plan.videos, self._plan.video_map)
 

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from pipelines import dataflow
 
 _REFUSED = {
     "DaskRunner": "it runs only the last output of a graph and ignores the others, silently",
@@ -52,12 +54,23 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
             raise EngineError(
                 f"--workers is for this machine; --runner {runner} has its own option"
             )
+        if runner == dataflow.RUNNER:
+            try:
+                options = PipelineOptions(dataflow.complete(arguments))
+            except dataflow.JobError as error:
+                raise EngineError(str(error)) from None
         return runner, options
     if workers == 1:
         return FnApiRunner(), options
     processes = SubprocessSDKEnvironment.from_command_string(_worker_command())
     options = PipelineOptions([*arguments, f"--direct_num_workers={workers}"])
     return FnApiRunner(default_environment=processes), options
+
+
+def waits(options: PipelineOptions) -> bool:
+    """Whether a run with these options ends when its job has ended, not when it is handed over."""
+    dry = options.view_as(TestOptions).dry_run
+    return not (dry or options.view_as(StandardOptions).no_wait_until_finish)
 
 
 def _worker_command() -> str:

@@ -86,8 +86,8 @@ def _build(
         if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
             parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
     _refuse_contradictions(arguments)
-    if rest:
-        _engine(arguments.workers, rest)  # before anything is read or written
+    if rest:  # before anything is read or written
+        _refuse_local(arguments, _engine(arguments.workers, rest)[0])
 
     from pipelines import ffmpeg, nouns, plan, records, run_lock, snapshot
     from protos import contract
@@ -116,7 +116,13 @@ def _build(
                 file=sys.stderr,
             )
             launched = time.time()
-            totals = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
+            result = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
+            if result is None:
+                print(
+                    f"build: the job is handed over; {planned.out}/{contract.MANIFEST_NAME} will "
+                    "be there when it has ended"
+                )
+                return 0
             manifest = plan.complete(planned)
             counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
     except (
@@ -135,7 +141,7 @@ def _build(
             f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it"
         )
     print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
-    if totals:
+    if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
     return 0
 
@@ -192,7 +198,7 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace):
     """The plan, and the number of rows that it is about."""
-    from pipelines import filters, nouns, plan, record_frames, storage, verify, video
+    from pipelines import filters, nouns, plan, storage, verify, versions
     from protos import contract
     from protos.v1.manifest_pb2 import Filters, SourceOptions
 
@@ -228,12 +234,7 @@ def _plan(arguments: argparse.Namespace):
         config=config,
         excluded=excluded,
         video_map=storage.absolute(arguments.video_map) if arguments.video_map else "",
-        versions={
-            **video.DECODERS[arguments.decoder].version(),
-            "pipeline": plan.PIPELINE_VERSION,
-            **record_frames.versions(encoding),
-            **nouns.versions(model),
-        },
+        versions=versions.here(model, encoding, arguments.decoder),
         spacy_model=model,
         decoder=arguments.decoder,
         decode_seconds=arguments.decode_timeout,
@@ -258,9 +259,31 @@ def _engine(workers: int, beam_arguments: Sequence[str]):
         raise UsageError(str(error)) from None
 
 
+def _refuse_local(arguments: argparse.Namespace, runner) -> None:
+    from pipelines import dataflow
+
+    if runner != dataflow.RUNNER:
+        return
+    paths = {
+        "--annotations": arguments.annotations,
+        "--videos": [arguments.videos],
+        "--video-map": [arguments.video_map] if arguments.video_map else [],
+        "--retry-rejects": [arguments.retry_rejects] if arguments.retry_rejects else [],
+        "--out": [arguments.out],
+    }
+    try:
+        dataflow.refuse_local(paths)
+    except dataflow.JobError as error:
+        raise UsageError(str(error)) from None
+
+
 def _run(planned, workers: int, runner, options):
-    """Runs the graph. Returns counters.Totals, if this run built anything."""
-    from pipelines import build, counters, engine, progress
+    """Runs the graph. Returns Beam's result; None if the job is handed over and not waited for."""
+    from pipelines import build, dataflow, engine, progress
+
+    def begun(result) -> None:
+        if page := dataflow.page(result, options):
+            print(f"build: the job's page is {page}", file=sys.stderr, flush=True)
 
     engine.end_with_workers(lambda cause: _complain(_stopped(cause)))
     try:
@@ -268,11 +291,18 @@ def _run(planned, workers: int, runner, options):
             engine.interruptible(workers, _interrupted),
             progress.watching(planned.out, planned.config.num_shards),
         ):
-            result = build.run(planned, runner, options)
+            result = build.run(planned, runner, options, begun)
+            return result if engine.waits(options) else None
     except Exception as error:  # engines wrap what a worker raised in types of their own
         if os.environ.get("SVILM_TRACE"):
             raise
         raise CommandError(_stopped(engine.cause(error))) from None
+
+
+def _totals(result):
+    """counters.Totals, if this run built anything and its engine tells."""
+    from pipelines import counters
+
     try:
         return counters.totals(result)
     except Exception:  # an engine that cannot tell its counts has built the snapshot all the same

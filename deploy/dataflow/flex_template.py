@@ -1,0 +1,46 @@
+"""What the flex template's launcher starts: `svilm-pipelines build`, of the template's parameters.
+
+The launcher gives each parameter as --name=value, with Beam's options among them; metadata.json
+has their names.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from pipelines.arguments import parsers
+from pipelines.main import main
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """The command line of svilm-pipelines for the launcher's.
+
+    A parameter is an option of `build` with _ in place of -; `source` is its first argument. One
+    that takes several values has them as a shell's words, and a switch is true or false.
+
+    >>> command(["--source=generic", "--columns=video=clip caption='a text'", "--runner=X"])
+    ['build', 'generic', '--columns', 'video=clip', 'caption=a text', '--runner=X']
+    """
+    _, build = parsers()
+    actions = {option: action for action in build._actions for option in action.option_strings}
+    source: list[str] = []
+    rest: list[str] = []
+    for word in words:
+        name, _, value = word.removeprefix("--").partition("=")
+        option = f"--{name.replace('_', '-')}"
+        action = actions.get(option)
+        if name == "source":
+            source = [value]
+        elif action is None:
+            rest.append(word)  # Beam's
+        elif action.nargs == 0:
+            rest += [option] if value == "true" else []
+        elif action.nargs == "+":
+            rest += [option, *shlex.split(value)]
+        else:
+            rest.append(f"{option}={value}")
+    return ["build", *source, *rest]
+
+
+if __name__ == "__main__":
+    sys.exit(main(command(sys.argv[1:])))
