@@ -7,6 +7,7 @@ reads that step's figures, some steps later, and finds the step's clips again by
 import json
 import math
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -130,6 +131,8 @@ class BadSteps:
             with self._path.open("a") as lines:
                 lines.write(json.dumps(record) + "\n")
         if self._config.on_bad_step == "skip" and in_a_row <= self._config.skip_in_a_row:
+            if self._writes:
+                print(f"svilm-train: no update at step {step}: {reason}", file=sys.stderr)
             return
         kept = "no checkpoint was saved" if checkpoint is None else f"step {checkpoint} is kept"
         more = f" and {len(clips) - 3} more" if len(clips) > 3 else ""

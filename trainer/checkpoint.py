@@ -1,6 +1,22 @@
-"""Checkpoints of a run: saved while training goes on, restored to the bit, loaded for use."""
+"""Checkpoints of a run: saved while training goes on, restored to the bit, loaded for use.
+
+A checkpoint is a folder named by the updates made, and has all that the model needs wherever it is
+copied to. Its parts are Orbax's:
+
+params      the parameters, a tree of float32 arrays by name, such as video.layer_1.mlp.in.kernel
+average     their moving average, of the same names; only with average_decay above 0
+optimiser   Optax's state
+watch       what bad_steps.py remembers of the losses
+config      JSON: the configuration, as config.json of the run's folder has it
+vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids}
+
+The arrays' parts are OCDBT stores of zarr arrays, each array whole whatever number of devices saved
+it: TensorStore reads them in other languages.
+"""
 
 import contextlib
+import dataclasses
+import json
 import logging
 import os
 import pathlib
@@ -21,7 +37,7 @@ from trainer.data.tokenise import Tokeniser
 from trainer.mesh import REPLICATED, one_device
 from trainer.step import TrainState, state_shapes
 
-# Of a checkpoint; "average" only of a run that keeps one.
+# The parts with arrays.
 _ITEMS = ("params", "optimiser", "watch", "average")
 
 
@@ -47,22 +63,28 @@ class Checkpoints:
     removed once a later one is complete, so a save that fails costs none.
     """
 
-    def __init__(self, run: pathlib.Path, config: Config | None = None) -> None:
-        """Opens a run's folder.
+    def __init__(self, folder: pathlib.Path, config: Config | None = None) -> None:
+        """Opens a folder of checkpoints.
 
         Args:
-          run: the folder.
-          config: how many checkpoints to keep; None: to read, writing and removing nothing.
+          folder: `checkpoints` of a run, or another that checkpoints were copied to.
+          config: the run's, to save checkpoints; None: to read, writing and removing nothing.
         """
         # It reports each save and restore, in many lines, and what it raises too.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._folder = run.absolute() / "checkpoints"
+        self._folder = folder.absolute()
+        self._described: dict[str, Any] = {}
         if config:
             self._folder.mkdir(exist_ok=True)
+            pieces = Tokeniser.from_vocabulary(self._folder.parent / "vocab.txt").pieces
+            self._described["config"] = ocp.args.JsonSave(dataclasses.asdict(config))
+            self._described["vocabulary"] = ocp.args.JsonSave({"pieces": list(pieces)})
+        arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+        described = {name: ocp.JsonCheckpointHandler() for name in ("config", "vocabulary")}
         self._manager = ocp.CheckpointManager(
             self._folder,
             # By name, or a process that has not saved cannot read shapes.
-            item_handlers={name: ocp.StandardCheckpointHandler() for name in _ITEMS},
+            item_handlers=arrays | described,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_kept(config) if config else None,
                 cleanup_tmp_directories=config is not None,
@@ -84,10 +106,6 @@ class Checkpoints:
         with contextlib.suppress(Exception) if error else self._saving():
             self._manager.close()
 
-    def steps(self) -> list[int]:
-        """The steps of the complete checkpoints, in order."""
-        return sorted(self._manager.all_steps())
-
     def latest(self) -> int | None:
         """The step of the last complete checkpoint, or None."""
         return self._manager.latest_step()
@@ -105,6 +123,7 @@ class Checkpoints:
                 for name, item in items.items()
                 if jax.tree.leaves(item)
             }
+            args |= self._described
             self._manager.save(int(state.step), args=ocp.args.Composite(**args))
 
     def check(self) -> None:
@@ -173,6 +192,18 @@ class Checkpoints:
         name = "average" if self._has_average(step) else "params"
         return self._restore(step, {name: like})[name], name == "average"
 
+    def describe(self, step: int) -> tuple[Config, Tokeniser]:
+        """The configuration and the vocabulary that a checkpoint has in it.
+
+        Raises:
+          CheckpointError: they are damaged, or of another release of svilm.
+        """
+        args = {name: ocp.args.JsonRestore() for name in ("config", "vocabulary")}
+        with self._readable(step):
+            found = self._manager.restore(step, args=ocp.args.Composite(**args))
+            config = Config.from_json(json.dumps(found["config"]))
+            return config, Tokeniser(found["vocabulary"]["pieces"])
+
     def _has_average(self, step: int) -> bool:
         return (self._folder / str(step) / "average").exists()
 
@@ -220,28 +251,28 @@ def load(run: str | os.PathLike[str]) -> Loaded:
     """Loads a run's model, to use it: the average of its parameters, if the run kept one.
 
     Args:
-      run: the folder that `svilm-train pretrain --out` wrote, for its last checkpoint; or one of
-        its checkpoints, RUN/checkpoints/STEP.
+      run: the folder that `svilm-train pretrain --out` wrote, for its last checkpoint; or a
+        checkpoint, RUN/checkpoints/STEP or a copy of it, which keeps its name.
 
     Raises:
-      RunError: it is no run.
-      CheckpointError: it has no such checkpoint, or one that does not fit its configuration.
+      RunError: it is neither.
+      CheckpointError: it has no checkpoint yet, or one that does not fit its configuration.
     """
-    folder, step = pathlib.Path(run), None
-    if folder.parent.name == "checkpoints" and folder.name.isdecimal():
-        folder, step = folder.parents[1], int(folder.name)
+    folder = pathlib.Path(run)
+    if folder.name.isdecimal() and (folder / "config").is_dir():
+        with Checkpoints(folder.parent) as checkpoints:
+            step = int(folder.name)
+            config, tokeniser = checkpoints.describe(step)
+            params, averaged = checkpoints.restore_params(step, config)
+            return Loaded(config, tokeniser, params, step, averaged)
     config, tokeniser = run_folder.read(folder)
     if not (folder / "checkpoints").is_dir():
         raise CheckpointError(_no_checkpoint(folder))
-    with Checkpoints(folder) as checkpoints:
-        there = checkpoints.steps()
-        if not there:
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        if (last := checkpoints.latest()) is None:
             raise CheckpointError(_no_checkpoint(folder))
-        step = there[-1] if step is None else step
-        if step not in there:
-            raise CheckpointError(f"run {folder} has no checkpoint {step}: it has {there}")
-        params, averaged = checkpoints.restore_params(step, config)
-        return Loaded(config, tokeniser, params, step, averaged)
+        params, averaged = checkpoints.restore_params(last, config)
+        return Loaded(config, tokeniser, params, last, averaged)
 
 
 def _no_checkpoint(folder: pathlib.Path) -> str:

@@ -232,7 +232,10 @@ def _embed(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
 
     if arguments.process >= arguments.processes:
-        raise OutputError(f"--process {arguments.process} of {arguments.processes}: from 0 on")
+        raise OutputError(
+            f"--process {arguments.process} of {arguments.processes}: they are numbered 0 … "
+            f"{arguments.processes - 1}"
+        )
     if arguments.videos and arguments.processes > 1:
         raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
     run = _loaded(arguments.run)

@@ -108,7 +108,7 @@ def pretrain(
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
-    with Checkpoints(run, config) as checkpoints:
+    with Checkpoints(run / "checkpoints", config) as checkpoints:
         last = checkpoints.latest()
         if last == steps:
             return True

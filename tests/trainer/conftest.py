@@ -206,7 +206,7 @@ def untrained_run(noisy_config, tmp_path_factory):
     run.mkdir()
     (run / "config.json").write_text(config.to_json())
     tokeniser.save(run / "vocab.txt")
-    with Checkpoints(run, config) as checkpoints:
+    with Checkpoints(run / "checkpoints", config) as checkpoints:
         checkpoints.save(init_state(config, 1, one_device()))
     return run
 

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from trainer import api, video_files
 from trainer.checkpoint import CheckpointError
 from trainer.data.snapshot import Snapshot
 from trainer.embed import embed_clips, frames_of
+from trainer.run_folder import RunError
 from trainer.video_files import VideoError
 
 
@@ -30,8 +33,18 @@ def test_a_run_or_one_of_its_checkpoints_is_loaded(untrained_run, model):
     same = api.load(untrained_run / "checkpoints" / "0").embed_texts(texts)
     np.testing.assert_array_equal(same, model.embed_texts(texts))
     assert model.step == 0
-    with pytest.raises(CheckpointError, match=r"has no checkpoint 7: it has \[0\]"):
+    with pytest.raises(RunError, match=r"checkpoints/7 is not a training run"):
         api.load(untrained_run / "checkpoints" / "7")
+
+
+def test_a_checkpoint_has_all_that_it_needs(untrained_run, model, tmp_path):
+    shutil.copytree(untrained_run / "checkpoints" / "0", tmp_path / "0")
+    copied = api.load(tmp_path / "0")
+    assert copied.config == model.config
+    np.testing.assert_array_equal(copied.embed_texts(["a ring"]), model.embed_texts(["a ring"]))
+    (tmp_path / "0" / "vocabulary" / "metadata").write_text("{")
+    with pytest.raises(CheckpointError, match="0 is damaged"):
+        api.load(tmp_path / "0")
 
 
 def test_frames_are_embedded_as_evaluation_embeds_them(model, snapshot, frames):
@@ -80,6 +93,13 @@ def test_what_cannot_be_embedded(model, videos, error, message):
 def test_no_texts(model):
     with pytest.raises(ValueError, match="a list of one text or more, got 'a ring'"):
         model.embed_texts("a ring")
+
+
+def test_a_video_that_the_build_rejected(model, snapshot, monkeypatch):
+    # Stands for svilm-pipelines, which tests/e2e runs: its snapshot lacks the video.
+    monkeypatch.setattr(video_files, "build", lambda *_: snapshot.folder)
+    with pytest.raises(VideoError, match=r"video notes\.mp4 cannot be decoded"):
+        model.embed_videos(["notes.mp4"])
 
 
 def test_without_the_program_that_decodes(model, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def state(run):
 
 
 def save(run, state):
-    with Checkpoints(run, checkpoint.run_folder.read(run)[0]) as checkpoints:
+    with Checkpoints(run / "checkpoints", checkpoint.run_folder.read(run)[0]) as checkpoints:
         checkpoints.save(state)
 
 
@@ -61,7 +61,7 @@ def assert_equal(a, b):
 def test_a_state_comes_back_to_the_bit(run, state):
     save(run, state)
     config = checkpoint.run_folder.read(run)[0]
-    with Checkpoints(run) as checkpoints:
+    with Checkpoints(run / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 4
         restored = checkpoints.restore(4, config, STEPS, one_device())
     assert_equal(restored, state)
@@ -71,7 +71,7 @@ def test_a_state_comes_back_to_the_bit(run, state):
 def test_an_average_may_begin_late(run, state):
     save(run, state)
     config = override(checkpoint.run_folder.read(run)[0], ["average_decay=0.9"])
-    with Checkpoints(run) as checkpoints:
+    with Checkpoints(run / "checkpoints") as checkpoints:
         restored = checkpoints.restore(4, config, STEPS, one_device())
     assert_equal(restored.average, state.params)
     assert not checkpoint.load(run).averaged
@@ -80,7 +80,7 @@ def test_an_average_may_begin_late(run, state):
 def test_a_state_may_be_donated_while_it_is_being_saved(run, state, config):
     before = jax.tree.map(np.array, state.params)
     donate = jax.jit(partial(jax.tree.map, lambda leaf: leaf * 2), donate_argnums=0)
-    with Checkpoints(run, config) as checkpoints:
+    with Checkpoints(run / "checkpoints", config) as checkpoints:
         checkpoints.save(state)
         for _ in range(50):
             state = donate(state)
@@ -105,7 +105,7 @@ leaves_some_unfinished = pytest.mark.filterwarnings(
 
 @leaves_some_unfinished
 def test_the_last_two_are_kept(run, state, config):
-    with Checkpoints(run, config) as checkpoints:
+    with Checkpoints(run / "checkpoints", config) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(state.replace(step=jnp.int32(step)))
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "3"]
@@ -124,7 +124,7 @@ def test_some_are_kept_for_good(run, state, config):
         config, ["checkpoint_every=2", "checkpoint_keep=1", "checkpoint_keep_every=4"]
     )
     for step in (2, 4, 6, 8, 10):  # each by another process, as it were
-        with Checkpoints(run, config) as checkpoints:
+        with Checkpoints(run / "checkpoints", config) as checkpoints:
             checkpoints.save(state.replace(step=jnp.int32(step)))
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"4", "8", "10"}
     with pytest.raises(OverrideError, match="checkpoint_keep_every 5 must divide by"):
@@ -145,7 +145,10 @@ def test_a_full_disk_is_told_and_costs_no_checkpoint(run, state, config):
         full = rf"checkpoint in {disk} could not be saved \(the disk is full\); step 4 is the last"
         save(run, state)
         (disk / "other").write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
-        with pytest.raises(CheckpointError, match=full), Checkpoints(run, config) as checkpoints:
+        with (
+            pytest.raises(CheckpointError, match=full),
+            Checkpoints(run / "checkpoints", config) as checkpoints,
+        ):
             checkpoints.save(state.replace(step=jnp.int32(5)))
         gc.collect()
         (disk / "other").unlink()

@@ -83,6 +83,18 @@ def test_processes_share_the_shards_and_what_is_there_stays(embed, tmp_path, cap
     assert "features-00001-of-00003.safetensors is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--process=2", "--processes=2"], "--process 2 of 2: they are numbered 0 … 1"),
+        (["--videos=videos"], "argument --videos: not allowed with argument --snapshot"),
+    ],
+)
+def test_wrong_usage(embed, arguments, message, capsys):
+    assert embed(*arguments) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
 def test_a_folder_without_videos(untrained_run, tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "notes.txt").touch()

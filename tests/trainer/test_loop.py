@@ -238,7 +238,7 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(noisy_config, snaps
     run = tmp_path / "run"
     assert loop.pretrain(all_bad, snapshot, run)
     config, mesh = run_folder.read(run)[0], one_device()
-    with checkpoint.Checkpoints(run) as checkpoints:
+    with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
         state = checkpoints.restore(18, config, 18, mesh)
     fresh = init_state(config, 18, mesh)
     for kept, first in zip(
@@ -318,7 +318,7 @@ def test_retrieval_is_measured_on_the_way_and_at_the_end(watched, snapshot):
 
 def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config):
     config, mesh = run_folder.read(watched)[0], one_device()
-    with checkpoint.Checkpoints(watched) as checkpoints:
+    with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
         before, after = (checkpoints.restore(step, config, 18, mesh) for step in (12, 13))
     loaded = checkpoint.load(watched)
     assert loaded.averaged
@@ -328,7 +328,7 @@ def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config)
         strict=True,
     ):
         np.testing.assert_allclose(b, a + rest * (p - a), rtol=1e-5, atol=1e-7)
-    with checkpoint.Checkpoints(watched) as checkpoints:
+    with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
         last = checkpoints.restore(18, config, 18, mesh)
     used, averages = jax.tree.leaves(loaded.params), jax.tree.leaves(last.average)
     assert all((x == y).all() for x, y in zip(used, averages, strict=True))

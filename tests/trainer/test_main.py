@@ -104,12 +104,19 @@ def test_ctrl_c_saves_and_has_a_status_of_its_own(write_snapshot, tmp_path, capf
             ],
             "--set: video.patch=8 would be ",
         ),
+        (["--profile=5:3"], "argument --profile: '5:3' is not N:M with 1 ≤ N ≤ M, such as 10:12"),
         (["--preset=huge"], "argument --preset: invalid choice: 'huge'"),
     ],
 )
 def test_wrong_usage(tmp_path, capsys, arguments, message):
     argv = [*TOY, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", *arguments]
     assert message in fails(capsys, argv, status=2)
+
+
+def test_weights_and_biases_is_not_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    argv = [*TOY, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", "--wandb=project"]
+    assert "--wandb needs Weights & Biases: pip install '.[wandb]'" in fails(capsys, argv)
 
 
 def test_no_command(capsys):

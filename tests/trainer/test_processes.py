@@ -19,12 +19,14 @@ from trainer.weights.start import Start
 
 VIVIT = pathlib.Path(__file__).parents[1] / "data" / "parity" / "vivit"
 
+SETTINGS = ["average_decay=0.9", "evaluate_every=1", "evaluate_clips=4"]
+
 TRAIN = """
 import pathlib, sys, time
 from trainer import loop, processes
 from trainer.configs.config import Config
 from trainer.weights.start import Start
-settings, snapshot, run, video, earlier, coordinator, count, number, pause = sys.argv[1:]
+settings, snapshot, run, video, earlier, coordinator, count, number, pause, tests = sys.argv[1:]
 if int(count) > 1:
     processes.join(coordinator, int(count), int(number))
 stream = loop.train_batches
@@ -34,7 +36,10 @@ def slow_stream(*arguments, **more):  # so that there is time for a signal
         yield one
 loop.train_batches = slow_stream
 start = Start(video=pathlib.Path(video), run=pathlib.Path(earlier))
-ends = loop.pretrain(Config.from_json(settings), snapshot, run, start=start)
+monitoring = loop.Monitoring(eval_snapshot=tests or None)
+ends = loop.pretrain(
+    Config.from_json(settings), snapshot, run, start=start, monitoring=monitoring
+)
 sys.exit(0 if ends else 75)
 """
 
@@ -42,7 +47,7 @@ sys.exit(0 if ends else 75)
 @pytest.fixture(scope="module")
 def config(noisy_config):
     like_vivit = ["video.layers=2", "video.grouping_after=2"]
-    config = override(noisy_config, ["batch=8", "checkpoint_every=3", *like_vivit])
+    config = override(noisy_config, ["batch=8", "checkpoint_every=3", *SETTINGS, *like_vivit])
     return Start(video=VIVIT).configure(config)
 
 
@@ -60,8 +65,11 @@ def begin_with(tmp_path_factory, config, snapshot):
     return VIVIT, run
 
 
-def start(config, snapshot, run, begin_with, count, pause=0.0):
-    """`count` processes with 4 devices among them; each waits `pause` seconds before a step."""
+def start(config, snapshot, run, begin_with, count, pause=0.0, tests=""):
+    """`count` processes with 4 devices among them.
+
+    Each waits `pause` seconds before a step, and measures retrieval on the snapshot `tests`.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -70,7 +78,7 @@ def start(config, snapshot, run, begin_with, count, pause=0.0):
         subprocess.Popen(
             [
                 *(sys.executable, "-c", TRAIN, config.to_json(), snapshot, run, *begin_with),
-                *(coordinator, str(count), str(number), str(pause)),
+                *(coordinator, str(count), str(number), str(pause), tests),
             ],
             env=os.environ | {"XLA_FLAGS": flags},
             stderr=subprocess.PIPE,
@@ -118,12 +126,13 @@ def test_two_processes_train_as_one_and_go_on_where_they_were_stopped_or_killed(
 ):
     assert list(alone) == list(range(1, 10))
     run = tmp_path / "run"
-    children = start(config, snapshot, run, begin_with, 2, pause=1.0)
+    children = start(config, snapshot, run, begin_with, 2, pause=1.0, tests=snapshot)
     wait_for(run / "tensorboard")  # training begins
     children[1].send_signal(signal.SIGTERM)  # the one that neither writes nor coordinates
     finish(children, status=75)
     # Both stopped at one step, and it is saved.
     stopped = max(losses(run))
+    assert all(0 <= record["t2v_R@1"] <= 100 for record in metrics.read(run))
     assert stopped < 6
     assert max(int(path.name) for path in (run / "checkpoints").iterdir()) == stopped
 
