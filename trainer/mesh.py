@@ -58,10 +58,11 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
         )
     if len(devices) % fsdp:
         raise MeshError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices there are")
-    if config.batch % (len(devices) * group):
+    parts = config.compute.microbatches
+    if config.batch % (len(devices) * parts * group):
         raise MeshError(
-            f"batch {config.batch} must divide by {len(devices)} devices × "
-            f"cut_and_paste.pair_group {group}, so that clips are pasted within a device"
+            f"batch {config.batch} must divide by {len(devices)} devices × compute.microbatches "
+            f"{parts} × cut_and_paste.pair_group {group}, so that clips are pasted within one"
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
 

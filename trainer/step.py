@@ -1,6 +1,7 @@
 """One training step: cut-and-paste, both encoders, three losses, one update."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -144,6 +145,7 @@ def total_loss(
     attention = choose(config.video, config.compute, mesh.devices.flat[0].platform)
     compute = dataclasses.replace(config.compute, attention=attention)
     encode = partial(encode_clips, config=dataclasses.replace(config, compute=compute))
+    encode = in_parts(encode, compute.microbatches)
     encoded = on_each_device(encode, mesh, replicated=1, reduces=False)(params, batch, splice, keys)
 
     per_clip = on_each_device(partial(clip_losses, config=config), mesh, replicated=1)(
@@ -196,6 +198,27 @@ def encode_clips(
         temporal=temporal,
         usage=jnp.mean(video.features.assignment.hard, axis=-1),
     )
+
+
+def in_parts(encode: Callable[..., Encoded], parts: int) -> Callable[..., Encoded]:
+    """`encode_clips`, a part of a device's clips after another.
+
+    Of each part only what it returns is kept. So the losses and their gradient by embeddings are
+    those of the whole batch; then each part is encoded again, with the same noise, and its share of
+    the gradient added up: the two passes of gradient caching (Gao et al. 2021).
+    """
+    if parts == 1:
+        return encode
+
+    def encode_all(params: PyTree, *clips: PyTree) -> Encoded:
+        def encode_part(part: tuple[PyTree, ...]) -> Encoded:
+            return encode(params, *part)
+
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), clips)
+        encoded = jax.lax.map(jax.checkpoint(encode_part, prevent_cse=False), split)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), encoded)
+
+    return encode_all
 
 
 def clip_losses(

@@ -28,12 +28,12 @@ from trainer.mesh import PER_CLIP, make_mesh
 from trainer.batch import Batch
 
 config = override(PRESETS["tiny"], [
-    "batch=16", "cut_and_paste.pair_group=2", "cut_and_paste.from_step=0", "video.width=64",
+    "batch=32", "cut_and_paste.pair_group=2", "cut_and_paste.from_step=0", "video.width=64",
     "video.frames=8", "video.layers=1", "video.grouping_after=1", "optimiser.name=sgd",
     "optimiser.learning_rate=1", "optimiser.momentum=0", "optimiser.warmup_share=0",
     "optimiser.clip_norm=1e9",
     "text.vocabulary=40", "text.width=32", "loss.learn_temperatures=true",
-    f"mesh.fsdp={sys.argv[1]}",
+    f"mesh.fsdp={sys.argv[1]}", f"compute.microbatches={sys.argv[2]}",
 ])
 mesh = make_mesh(config)
 rng = np.random.default_rng(0)
@@ -68,13 +68,14 @@ print(json.dumps({
 """
 
 
-def run(devices, fsdp):
+def run(devices, fsdp, microbatches):
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+        "--xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(fsdp)],
+        [sys.executable, "-c", PROGRAM, str(fsdp), str(microbatches)],
         env=environment,
         capture_output=True,
         text=True,
@@ -86,10 +87,14 @@ def run(devices, fsdp):
 
 @pytest.fixture(scope="module")
 def alone():
-    return run(1, 1)
+    return run(1, 1, 1)
 
 
-@pytest.fixture(scope="module", params=[(8, 4)], ids=["2 copies on 4 devices each"])
+@pytest.fixture(
+    scope="module",
+    params=[(8, 4, 1), (8, 2, 2)],
+    ids=["2 copies on 4 devices each", "4 copies on 2 devices each, in 2 parts"],
+)
 def spread(request):
     return request.param, run(*request.param)
 
@@ -111,13 +116,13 @@ def test_no_pixel_and_no_video_token_leaves_its_device(spread):
     assert many["collectives"]
     for shape in re.findall(r"\[([\d,]+)\]", " ".join(many["collectives"])):
         sizes = [int(size) for size in shape.split(",")]
-        # A device's frames are [2, 8, 60, 60, 3], its tokens [2, 100, 64] or [2, 4, 25, 64].
+        # A device's frames are [4, 8, 60, 60, 3], its tokens [4, 100, 64] or [4, 4, 25, 64].
         assert not {60, 3600} & set(sizes), many["collectives"]
         assert len(sizes) < 3 or not {25, 100} & set(sizes), many["collectives"]
 
 
 def test_parameters_are_cut_up_over_the_devices_that_share_them(alone, spread):
-    (_, fsdp), many = spread
+    (_, fsdp, _), many = spread
     assert many["shard_bytes"] < 1.1 * alone["shard_bytes"] / fsdp
 
 

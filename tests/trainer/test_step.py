@@ -80,7 +80,7 @@ def losses_and_gradients(*settings: str) -> tuple[dict[str, float], dict[str, np
     "settings",
     [
         ("compute.remat=matmuls",),
-        ("compute.remat=block", "compute.attention=plain"),
+        ("compute.remat=block", "compute.attention=plain", "compute.microbatches=4"),
     ],
     ids=" ".join,
 )

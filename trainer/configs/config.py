@@ -224,8 +224,13 @@ class ComputeConfig:
     # nothing again; "matmuls" keeps what its matrix products and attention give (11 D a token),
     # "attention" its input and what attention gives (2 D), "block" its input alone (1 D).
     remat: Literal["none", "matmuls", "attention", "block"] = "none"
+    # Parts of each device's clips that are encoded one after another, for batches larger than
+    # memory. Each still sees the whole batch's negatives: gradient caching (Gao et al. 2021), which
+    # encodes every clip a second time for the backward pass.
+    microbatches: int = 1
 
     def __post_init__(self) -> None:
+        _check_counts(self, "compute")
         if self.attention == "cudnn" and self.dtype != "bfloat16":
             raise ValueError(
                 f"compute: attention cudnn does not take {self.dtype}: set compute.dtype=bfloat16"
