@@ -22,6 +22,8 @@ ATTENDED = "attention"
 # Shorter sequences gain nothing from a fused kernel, which pads them to its blocks.
 _LONG = 512
 
+_LANES = 128  # what the kernels' blocks are multiples of
+
 # With all keys in a TPU core's vector memory (16 MB on most) the backward kernel adds up the
 # queries' gradients, instead of writing a part of them for each block of keys.
 _KEYS_ON_CHIP = 4096
@@ -144,7 +146,7 @@ def attend_on_tpu(
             block_kv_compute=block,
             block_q_dkv=block,
             block_kv_dkv=keys,
-            block_kv_dkv_compute=block,
+            block_kv_dkv_compute=_LANES,  # leaves room for all keys beside what it computes
             use_fused_bwd_kernel=True,
         ),
         residual_checkpoint_name=ATTENDED,
@@ -166,5 +168,5 @@ def tpu_blocks(length: int) -> tuple[int, int]:
     >>> tpu_blocks(3168), tpu_blocks(100)
     ((3200, 640), (128, 128))
     """
-    blocks = range(128, 1025, 128)
+    blocks = range(_LANES, 1025, _LANES)
     return min(((length + -length % b, b) for b in blocks), key=lambda sizes: (sizes[0], -sizes[1]))
