@@ -53,7 +53,8 @@ class Start(NamedTuple):
           CheckpointError, RunError: the run has no checkpoint, or is none.
         """
         if self.run:
-            params = _replaced(params, checkpoint.load(self.run).params, self.run)
+            run = checkpoint.load(self.run)
+            params = _replaced(params, _resampled(run.params, run.config, config), self.run)
         if self.video:
             known = {"video": video.params(folder.read(self.video), config.video)}
             params = _replaced(params, known, self.video)
@@ -75,6 +76,13 @@ class Start(NamedTuple):
                 digest.update(np.asarray(leaf).tobytes())
             found["start.run"] = digest.hexdigest()
         return found
+
+
+def _resampled(params: PyTree, theirs: Config, ours: Config) -> PyTree:
+    """A run's parameters with positions for our frames and resolution, in time and space."""
+    windows, side = theirs.video.windows, theirs.video.resolution // theirs.video.patch
+    positions = video.resampled(params["video"]["positions"], windows, side, ours.video)
+    return params | {"video": params["video"] | {"positions": positions}}
 
 
 def _replaced(params: PyTree, known: PyTree, source: pathlib.Path) -> PyTree:

@@ -102,14 +102,16 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
         for layer in range(1, config.layers + 1):
             attention = found[f"layer_{layer}"]["attention"]
             attention["key"]["bias"] = np.zeros_like(attention["query"]["bias"])
-    found["positions"] = np.asarray(
-        interpolate(
-            jnp.asarray(found["positions"]).reshape(windows, side, side, config.width),
-            config.windows,
-            config.resolution // config.patch,
-        )
-    )
+    found["positions"] = resampled(found["positions"], windows, side, config)
     return found
+
+
+def resampled(
+    positions: Float[Any, "n d"], windows: int, side: int, config: VideoConfig
+) -> Float[np.ndarray, "m d"]:
+    """Positions of `windows` × `side`² tokens, for `config`'s frames and resolution."""
+    grid = jnp.asarray(positions).reshape(windows, side, side, -1)
+    return np.asarray(interpolate(grid, config.windows, config.resolution // config.patch))
 
 
 def places(kind: str, config: VideoConfig) -> Iterator[Place]:

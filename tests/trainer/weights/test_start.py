@@ -3,13 +3,14 @@
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from trainer import checkpoint, loop, run_folder
 from trainer.configs.overrides import override
 from trainer.mesh import one_device
-from trainer.step import init_state
+from trainer.step import init_state, state_shapes
 from trainer.weights import bert, folder, video
 from trainer.weights.folder import WeightsError
 from trainer.weights.start import Start
@@ -92,6 +93,11 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     wider = override(first.config, ["joint_width=64"])
     with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there and \(64,\) in"):
         again.fill(init_state(wider, 1, mesh=one_device()).params, wider)
+    longer = override(first.config, ["video.frames=8", "video.resolution=64"])
+    filled = again.fill(state_shapes(longer, 1, one_device()).params, longer)["video"]["positions"]
+    grid = jnp.asarray(first.params["video"]["positions"]).reshape(2, 2, 2, -1)
+    np.testing.assert_array_equal(filled, video.interpolate(grid, windows=4, side=4))
+
     loop.pretrain(override(first.config, ["seed=8"]), snapshot, tmp_path / "second", start=again)
     second = checkpoint.load(tmp_path / "second")
     assert_same(second.params, first.params)
