@@ -40,6 +40,10 @@ class VideoConfig:
     mlp_width: int = 3072
     group_tokens: int = 32  # M
     grouping_after: tuple[int, ...] = (6, 9, 12)  # layers, 1-based
+    # How group tokens gather video tokens (trainer/models/grouping.py). The paper's block is
+    # "svilm"; the blocks that it is made from are there to be compared with: GroupViT's own, and
+    # one that assigns as kMaX does, which leaves queries and keys without a gradient.
+    grouping: Literal["svilm", "groupvit", "kmax"] = "svilm"
     # Wo of the grouping blocks. "zeros" leaves a pre-trained encoder undisturbed at first. One that
     # starts from nothing then learns to read clips by attention alone, and groups stay arbitrary
     # (on Shapes with AdamW, pointing was at chance after 750 steps): it wants "xavier".

@@ -10,7 +10,7 @@ from jax.lax import stop_gradient
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from trainer.models.transformer import Dense, LayerNorm, Mlp, xavier_init
+from trainer.models.transformer import Attention, Dense, LayerNorm, Mlp, xavier_init
 
 
 class Assignment(NamedTuple):
@@ -55,12 +55,21 @@ def gather(
 
 
 class GroupingBlock(nn.Module):
-    """Updates group tokens from video tokens; the video tokens pass on unchanged."""
+    """Updates group tokens from video tokens; the video tokens pass on unchanged.
+
+    With the kind "groupvit" it is GroupViT's own block (Xu et al. 2022, section 3.2, as published),
+    which first mixes the group tokens and goes on from these. With "kmax" tokens are assigned as in
+    kMaX-DeepLab (Yu et al. 2022, eq. 7): to the most similar group, without noise, and so without a
+    gradient to the similarities, for which kMaX has a mask loss. (kMaX adds values up and
+    normalises over the batch; here a group's sum is divided by its size + 1 all the same.)
+    """
 
     norm_eps: float
     activation: Callable[[Array], Array]
     out: Literal["zeros", "xavier"] = "zeros"  # how Wo starts: VideoConfig.grouping_out
     dtype: DTypeLike | None = None
+    kind: Literal["svilm", "groupvit", "kmax"] = "svilm"
+    heads: int = 1  # of the attention before GroupViT's assignment
 
     @nn.compact
     def __call__(
@@ -73,12 +82,16 @@ class GroupingBlock(nn.Module):
         width = groups.shape[-1]
         g = LayerNorm(self.norm_eps, name="norm_groups")(groups)
         x = LayerNorm(self.norm_eps, name="norm_tokens")(tokens)
+        if self.kind == "groupvit":
+            groups = g = Mixing(
+                self.norm_eps, self.activation, self.heads, self.dtype, name="mixing"
+            )(g, x)
         q = Dense(width, dtype=self.dtype, name="query")(g)
         k = Dense(width, dtype=self.dtype, name="key")(x)
         v = Dense(width, dtype=self.dtype, name="value")(x)
         wide = jnp.float32 if q.dtype == jnp.bfloat16 else q.dtype
         logits = jnp.einsum("bmd,bnd->bmn", q, k, preferred_element_type=wide) * width**-0.5
-        assignment = assign(logits, noise)
+        assignment = assign(logits, None if self.kind == "kmax" else noise)
         gathered = gather(assignment.hard, v)
         out_init = nn.initializers.zeros if self.out == "zeros" else xavier_init
         groups = groups + nn.Dense(width, kernel_init=out_init, dtype=self.dtype, name="out")(
@@ -87,3 +100,30 @@ class GroupingBlock(nn.Module):
         mlp = Mlp(4 * width, self.activation, self.dtype, name="mlp")
         groups = groups + mlp(LayerNorm(self.norm_eps, name="norm_mlp")(groups))
         return groups, assignment
+
+
+class Mixing(nn.Module):
+    """What GroupViT's group tokens go through before tokens are assigned to them.
+
+    They are mixed among themselves, a perceptron over groups for each channel, then attend to the
+    video tokens.
+    """
+
+    norm_eps: float
+    activation: Callable[[Array], Array]
+    heads: int
+    dtype: DTypeLike | None
+
+    @nn.compact
+    def __call__(
+        self, groups: Float[Array, "b m d"], tokens: Float[Array, "b n d"]
+    ) -> Float[Array, "b m d"]:
+        """Both are normalised already."""
+        width = groups.shape[-1]
+        mix = Mlp(width // 2, self.activation, self.dtype, name="mix")
+        g = mix(groups.swapaxes(1, 2)).swapaxes(1, 2)
+        g = LayerNorm(self.norm_eps, name="norm_mixed")(g)
+        g = g + Attention(self.heads, dtype=self.dtype, name="attention")(g, context=tokens)
+        mlp = Mlp(4 * width, self.activation, self.dtype, name="mlp")
+        g = g + mlp(LayerNorm(self.norm_eps, name="norm_mlp")(g))
+        return LayerNorm(self.norm_eps, name="norm_attended")(g)

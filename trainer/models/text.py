@@ -6,9 +6,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from trainer.configs.config import ComputeConfig, TextConfig
 from trainer.models.transformer import (
+    Attention,
     LayerNorm,
     Mlp,
-    SelfAttention,
     computed_in,
     gelu,
     normal_init,
@@ -26,7 +26,7 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
         """Adds attention, then the perceptron, normalising after each."""
         c = self.config
-        attended = SelfAttention(c.heads, dtype=self.dtype, name="attention")(x, mask)
+        attended = Attention(c.heads, dtype=self.dtype, name="attention")(x, mask)
         x = LayerNorm(c.norm_eps, name="norm_attention")(x + attended)
         hidden = Mlp(c.mlp_width, gelu("erf"), self.dtype, name="mlp")(x)
         return LayerNorm(c.norm_eps, name="norm_mlp")(x + hidden)

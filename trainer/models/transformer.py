@@ -66,10 +66,11 @@ class LayerNorm(nn.LayerNorm):
         return super().__call__(at_least_float32(x)).astype(x.dtype)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over a sequence, with biases.
+class Attention(nn.Module):
+    """Multi-head attention with biases, of a sequence to itself or to another.
 
-    `mask` is False at positions that nobody attends to (padding); with one, attention is plain.
+    `mask` is False at positions that nobody attends to (padding). With one, or to another sequence
+    (`context`), attention is plain.
     """
 
     heads: int
@@ -79,12 +80,16 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"] | None = None
-    ) -> Float[Array, "b n d"]:
+        self,
+        x: Float[Array, "b q d"],
+        mask: Bool[Array, "b n"] | None = None,
+        context: Float[Array, "b n d"] | None = None,
+    ) -> Float[Array, "b q d"]:
         """Attends, and projects back to the input's width."""
         width = x.shape[-1]
+        attended_to = x if context is None else context
 
-        def project(name: str) -> Float[Array, "b n h k"]:
+        def project(name: str, x: Float[Array, "b l d"]) -> Float[Array, "b l h k"]:
             return nn.DenseGeneral(
                 (self.heads, width // self.heads),
                 kernel_init=xavier_init,
@@ -92,8 +97,9 @@ class SelfAttention(nn.Module):
                 name=name,
             )(x)
 
-        query, key, value = project("query"), project("key"), project("value")
-        if mask is None:
+        query = project("query", x)
+        key, value = project("key", attended_to), project("value", attended_to)
+        if mask is None and context is None:
             attended = attention(query, key, value, self.kind, self.block)
         else:
             attended = attend(query, key, value, mask)

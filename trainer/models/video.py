@@ -13,10 +13,10 @@ from trainer.configs.config import ComputeConfig, VideoConfig
 from trainer.models.attention import Kind, choose
 from trainer.models.grouping import Assignment, GroupingBlock
 from trainer.models.transformer import (
+    Attention,
     Dense,
     LayerNorm,
     Mlp,
-    SelfAttention,
     computed_in,
     gelu,
     normal_init,
@@ -90,9 +90,9 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Adds attention, then the perceptron, to the residual stream."""
         c = self.config
-        x = x + SelfAttention(
-            c.heads, self.attention, c.attention_block, self.dtype, name="attention"
-        )(LayerNorm(c.norm_eps, name="norm_attention")(x))
+        x = x + Attention(c.heads, self.attention, c.attention_block, self.dtype, name="attention")(
+            LayerNorm(c.norm_eps, name="norm_attention")(x)
+        )
         mlp = Mlp(c.mlp_width, gelu(c.gelu), self.dtype, name="mlp")
         return x + mlp(LayerNorm(c.norm_eps, name="norm_mlp")(x))
 
@@ -139,7 +139,13 @@ class VideoEncoder(nn.Module):
                 if keys is not None:
                     noise = gumbel_noise(keys, layer, c.group_tokens, count)
                 group = grouping_of(
-                    c.norm_eps, gelu(c.gelu), c.grouping_out, dtype, name=f"grouping_{layer}"
+                    c.norm_eps,
+                    gelu(c.gelu),
+                    c.grouping_out,
+                    dtype,
+                    c.grouping,
+                    c.heads,
+                    name=f"grouping_{layer}",
                 )
                 g, assignment = group(g, x, noise)
         assert assignment is not None  # VideoConfig: the last layer groups

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import random
 
 from trainer.models.grouping import GroupingBlock, assign, gather
@@ -96,3 +97,39 @@ def test_the_block_equals_scalar_loops() -> None:
         g = g + dense(hidden, params["mlp"]["out"])
         np.testing.assert_allclose(updated[0, m], g, rtol=2e-4, atol=2e-5)
     np.testing.assert_array_equal(np.argmax(assignment.hard[0], axis=0), owner)
+
+
+@pytest.mark.parametrize("kind", ["groupvit", "kmax"])
+def test_other_blocks_assign_as_theirs_do(kind: Any) -> None:
+    groups = random.normal(random.key(1), (B, M, D))
+    tokens = random.normal(random.key(2), (B, N, D))
+    noise = random.gumbel(random.key(5), (B, M, N))
+    block = GroupingBlock(1e-6, gelu("erf"), out="xavier", kind=kind, heads=2)
+    params = jax.jit(block.init)(random.key(3), groups, tokens, noise)
+
+    def score(params: Any) -> tuple[jax.Array, Any]:
+        applied: Any = block.apply(params, groups, tokens, noise)
+        updated, assignment = applied
+        return jnp.sum(jnp.sin(updated)), assignment
+
+    gradient, assignment = jax.jit(jax.grad(score, has_aux=True))(params)
+    gradient = gradient["params"]
+    applied: Any = jax.jit(block.apply)(params, groups, tokens, None)
+    _, quiet = applied
+    moved = np.any(np.round(assignment.hard) != quiet.hard)
+    learns = [bool(np.any(gradient[name]["kernel"])) for name in ("query", "key", "value")]
+    if kind == "kmax":  # no noise, and nothing to learn assignments from
+        assert not moved and learns == [False, False, True]
+    else:
+        assert moved and learns == [True, True, True]
+
+
+def test_groupvits_groups_depend_on_the_video_before_the_assignment() -> None:
+    """Its block attends to the video first; ours, with Wo at zero, does not see it at all."""
+    groups = random.normal(random.key(1), (B, M, D))
+    one, other = random.normal(random.key(2), (2, B, N, D))
+    block = GroupingBlock(1e-6, gelu("erf"), kind="groupvit", heads=2)
+    params = jax.jit(block.init)(random.key(3), groups, one, None)
+    from_one, _ = block.apply(params, groups, one, None)
+    from_other, _ = block.apply(params, groups, other, None)
+    assert np.abs(np.asarray(from_one) - np.asarray(from_other)).max() > 0.01
