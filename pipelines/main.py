@@ -151,7 +151,7 @@ def _pace(totals, launched: float) -> str:
     reused = f" ({totals.reused:,} more were there)" if totals.reused else ""
     return (
         f"{totals.records:,} clips, {in_bytes(totals.bytes)} in {totals.built:,} shards{reused}, "
-        f"{totals.records / max(totals.ended - totals.began, 1e-3):.1f} clips/s after "
+        f"{totals.records / max(totals.ended - totals.began, 1e-3):,.2f} clips/s after "
         f"{max(totals.began - launched, 0):.1f} s of start-up"
     )
 

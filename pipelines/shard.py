@@ -53,7 +53,9 @@ def build_shard(
 
     `decoded` is told, a video each, how many clips were wanted of it and how long that took.
     """
-    requests = sorted(requests, key=lambda r: (r.video_id, r.clip_id, row_order(r.source_row)))
+    requests = sorted(
+        requests, key=lambda r: (_first_of(r.video_id), r.clip_id, row_order(r.source_row))
+    )
     by_video = {
         video_id: list(group)
         for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
@@ -72,7 +74,11 @@ def build_shard(
     chunks = parser.parse(request.caption for request in requests)
     summary, seen = ShardSummary(fingerprint=fingerprint, rows=len(requests)), 0
     with snapshot.ShardWriter(plan.out, stem) as writer:
+        mixed: list[Clip] = []
         for video_id, wanted in by_video.items():
+            if mixed and not _first_of(video_id).startswith(_first_of(mixed[0].video_id)):
+                writer.append_all(mixed)
+                mixed = []
             distinct = _without_duplicates(wanted, summary.rejects)
             if previous and previous.keeps(video_id, videos[video_id]):
                 clips = previous.keep(video_id, distinct, summary)
@@ -80,10 +86,10 @@ def build_shard(
                 began = time.monotonic()
                 clips = _clips(videos[video_id], distinct, chunks, plan, summary)
                 decoded(len(distinct), time.monotonic() - began)
-            for clip in clips:
-                writer.append(clip)
+            mixed += clips
             seen += len(wanted)
             _check_hope(seen, summary.rejects, plan.most_failures)
+        writer.append_all(mixed)
     summary.records = writer.records
     summary.data.CopyFrom(writer.data)
     summary.index.CopyFrom(writer.index)
@@ -92,6 +98,15 @@ def build_shard(
     summary.rejects.extend(rejects)
     snapshot.write_file(plan.out, f"{stem}.json", snapshot.to_json(summary))
     return _outcome(shard, summary, plan, reused=False)
+
+
+def _first_of(video_id: str) -> str:
+    """What all clip_ids of a video begin with.
+
+    Videos sorted by it have their clips one after another, except where one's is the beginning of
+    another's, as with the ids "s1" and "s1_e2".
+    """
+    return f"{video_id}_"
 
 
 def _fingerprint(

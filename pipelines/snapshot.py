@@ -131,6 +131,11 @@ class ShardWriter:
         )
         self._file.write(framed)
 
+    def append_all(self, clips: Iterable[Clip]) -> None:
+        """Adds records that come after those before, in any order among themselves."""
+        for clip in sorted(clips, key=lambda clip: clip.clip_id):
+            self.append(clip)
+
     def __exit__(self, kind, error, trace) -> None:
         self._file.__exit__(kind, error, trace)
         if kind is None:

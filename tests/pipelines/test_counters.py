@@ -155,7 +155,7 @@ def test_the_end_of_a_build_tells_its_pace(inputs, tmp_path, capsys):
     files = (tmp_path / "out").glob("shard-*")
     kilobytes = sum(path.stat().st_size for path in files) / 1000
     assert re.fullmatch(
-        rf"build: 4 clips, {kilobytes:.3g} kB in 2 shards, \d+\.\d clips/s after \d+\.\d s of "
+        rf"build: 4 clips, {kilobytes:.3g} kB in 2 shards, \d+\.\d\d clips/s after \d+\.\d s of "
         "start-up",
         told[1],
     ), told[1]

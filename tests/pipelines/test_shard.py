@@ -1,11 +1,12 @@
 """A shard that fails too often ends the run; spans are cut where videos end; frames as chosen."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
-from pipelines import record_frames, shard, video
+from pipelines import record_frames, shard, snapshot, video
 from pipelines.clip_request import ClipRequest, clip_id
 from pipelines.nouns import NounParser, default_model
 from pipelines.plan import Plan, build_config
@@ -65,6 +66,25 @@ def test_few_rows_or_a_greater_share_do_not(planned, parser, count, most):
     lenient = dataclasses.replace(planned, most_failures=most)
     outcome = build(lenient, parser, rows(count))
     assert outcome.rejects == {"video_missing": count}
+
+
+def test_ids_that_begin_like_others(planned, parser, tmp_path, make_video):
+    film = make_video(tmp_path / "videos" / "s1.mp4", seconds=1)
+    ids = ("s1", "s1-a", "s10", "s1_5", "s1_00", "s1A", "s2")
+    for video_id in ids[1:]:
+        (tmp_path / "videos" / f"{video_id}.mp4").hardlink_to(film)
+    clips = [
+        ClipRequest(
+            clip_id(video_id, start, start + 400_000, "a man"),
+            *(video_id, start, start + 400_000, "a man", (), f"rows.csv:{i}"),
+        )
+        for i, (video_id, start) in enumerate(itertools.product(ids, (0, 60_000, 500_000)))
+    ]
+    outcome = build(planned, parser, clips)
+    assert (outcome.entry.records, outcome.rejects) == (len(clips), {})
+    index = snapshot.read_index(str(tmp_path / "out" / outcome.entry.index.name))
+    found = [entry.clip_id for entry in index.records]
+    assert found == sorted(clip.clip_id for clip in clips)
 
 
 @pytest.mark.parametrize(
