@@ -19,7 +19,7 @@ class Pace:
     def __init__(self, config: Config, mesh: Mesh, *, start: int) -> None:
         """Args: config, mesh: the run's. start: steps made so far."""
         self._batch = config.batch
-        chips = [topologies.chip(device) for device in mesh.devices.flat]
+        chips = [topologies.chip(device.device_kind) for device in mesh.devices.flat]
         peaks = [chip.flops for chip in chips if chip]
         # Seconds that the step's products would take at the chips' peak; None of chips unknown.
         self._ideal_s = flops.step_flops(config) / sum(peaks) if len(peaks) == len(chips) else None
