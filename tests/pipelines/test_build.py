@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -78,6 +79,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def told_its_pace(done) -> bool:
+    """Whether the counts of workers reached the command that waited for them."""
+    clips = sum(reason is None for *_, reason in ROWS)
+    return bool(re.search(rf"build: {clips} clips, .* in 5 shards, .* clips/s after", done.stdout))
+
+
 def records(folder: Path) -> list[Clip]:
     clips = []
     for index in sorted(folder.glob("*.index")):
@@ -135,6 +142,7 @@ def test_two_workers_write_the_same_bytes(built, inputs, cli):
     done = cli(*arguments(inputs, inputs / "two", "--workers", 2))
     assert done.returncode == 0, done.stderr
     assert contents(inputs / "two") == contents(folder)
+    assert told_its_pace(done)
     assert all(line.startswith("build: ") for line in done.stderr.splitlines()), done.stderr
 
 
@@ -175,6 +183,7 @@ def test_an_external_pool_of_workers_writes_the_same_bytes(built, inputs, cli, w
     done = cli(*arguments(inputs, inputs / "pool", *more))
     assert done.returncode == 0, done.stderr
     assert contents(inputs / "pool") == contents(folder)
+    assert told_its_pace(done)
 
 
 def test_a_snapshot_tells_nothing_of_its_machine(built, inputs):
