@@ -149,7 +149,7 @@ def pretrain(
                     raise
                 raise TrainingError(
                     f"a step with batch {config.batch} does not fit the device's memory: use "
-                    "--set batch=… with a smaller one"
+                    "--set compute.microbatches=2 or more, compute.remat=block, or a smaller batch"
                 ) from error
 
 

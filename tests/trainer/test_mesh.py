@@ -131,6 +131,10 @@ def test_parameters_are_cut_up_over_the_devices_that_share_them(alone, spread):
     [
         ({"mesh": MeshConfig(fsdp=2)}, "mesh.fsdp=2 does not divide the 1 devices"),
         (
+            {"compute": ComputeConfig(microbatches=3)},
+            "batch 1024 must divide by 1 devices × compute.microbatches 3 × cut_and_paste.pair_gro",
+        ),
+        (
             {"compute": ComputeConfig(attention="pallas")},
             "compute.attention=pallas runs on TPUs, the devices are CPUs: use auto",
         ),

@@ -217,7 +217,8 @@ class ComputeConfig:
     """How a step is computed. What it computes stays the same, up to rounding."""
 
     # Of activations and matrix products. Parameters, their gradients, norms' statistics, softmaxes,
-    # projections into the joint space and losses are float32 with either.
+    # projections into the joint space and losses are float32 with either. (Accelerators round the
+    # other products' operands with "float32", too, unless JAX_DEFAULT_MATMUL_PRECISION=highest.)
     dtype: Literal["float32", "bfloat16"] = "float32"
     # The video encoder's attention (trainer/models/attention.py): "plain" keeps all probabilities,
     # 0.5 GB a clip and layer at the paper's size; "blocked" does `video.attention_block` queries at

@@ -26,7 +26,7 @@ _LANES = 128  # what the kernels' blocks are multiples of
 
 # With all keys in a TPU core's vector memory (16 MB on most) the backward kernel adds up the
 # queries' gradients, instead of writing a part of them for each block of keys.
-_KEYS_ON_CHIP = 4096
+_KEYS_ON_CHIP = 3584
 
 
 def choose(video: VideoConfig, compute: ComputeConfig, platform: str) -> Kind:
@@ -144,9 +144,9 @@ def attend_on_tpu(
             block_q=block,
             block_kv=keys,
             block_kv_compute=block,
-            block_q_dkv=block,
+            block_q_dkv=_LANES,  # leaves room for all keys beside what it computes
             block_kv_dkv=keys,
-            block_kv_dkv_compute=_LANES,  # leaves room for all keys beside what it computes
+            block_kv_dkv_compute=block,
             use_fused_bwd_kernel=True,
         ),
         residual_checkpoint_name=ATTENDED,
