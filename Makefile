@@ -33,7 +33,7 @@ benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into bench
 test: setup system  ## the tests and the examples in docstrings
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 
-check: setup  ## format, lint, types, imports, schemas, shell scripts, Dockerfiles
+check: setup  ## format, lint, types, imports, schemas, scripts, containers, jobs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
@@ -46,6 +46,11 @@ check: setup  ## format, lint, types, imports, schemas, shell scripts, Dockerfil
 	{ echo "check: error: protos/v1/$${new##*/} is stale: run make protos" >&2; exit 1; }; done
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/hadolint deploy/*/Dockerfile
+	deploy/jobset.sh render deploy/tpu/jobset.yaml NAME=a IMAGE=a/b:1 HOSTS=16 RESTARTS=50 \
+	ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=8x8 CHIPS=4 -- --preset paper \
+	| $(BIN)/python deploy/check_jobset.py
+	deploy/jobset.sh render deploy/gpu/jobset.yaml NAME=a IMAGE=a/b:1 HOSTS=2 RESTARTS=50 GPUS=8 \
+	-- --preset paper | $(BIN)/python deploy/check_jobset.py
 	$(BIN)/pyright --warnings
 
 setup: $(READY)  ## .venv with every package, English pipeline and vocabulary

@@ -1,0 +1,120 @@
+"""The launch scripts, without a cloud or cluster: what they would run, and what they do then."""
+
+import pathlib
+import subprocess
+
+import pytest
+import yaml
+
+DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
+PRETRAIN = ("--preset", "paper", "--out", "gs://b/a run", "--set", "video.grouping_after=6,9,12")
+VALUES = {
+    "tpu": ("ACCELERATOR=tpu-v5-lite-podslice", "TOPOLOGY=8x8", "CHIPS=4"),
+    "gpu": ("GPUS=8",),
+}
+
+
+def run(script, *arguments, **options):
+    return subprocess.run(
+        [DEPLOY / script, *arguments], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def test_a_dry_run_tells_the_commands_that_a_slice_takes():
+    done = run(
+        *("tpu/train.sh", "train", "vcc", "--zone", "us-west4-a", "--project", "p", "--spot"),
+        *("--accelerator", "v5litepod-64", "--image", "r/i:1", "--dry-run", "--", *PRETRAIN),
+    )
+    assert done.returncode == 0, done.stderr
+    where = ["--zone", "us-west4-a", "--project", "p"]
+    asked, started, deleted = (words(line) for line in done.stdout.splitlines())
+    assert asked[:6] == ["gcloud", "compute", "tpus", "queued-resources", "create", "vcc"]
+    assert asked[6:10] == where
+    assert {"--spot", "v5litepod-64", "v2-alpha-tpuv5-lite"} < set(asked)
+    assert started[3:6] == ["tpu-vm", "ssh", "vcc"]
+    assert started[-2] == "--command"
+    container = words(started[-1].splitlines()[1].partition(" >")[0])
+    at = container.index("r/i:1")
+    assert container[at + 1 :] == ["pretrain", "--coordinator", "auto", *PRETRAIN]
+    assert deleted[3:] == ["queued-resources", "delete", "vcc", *where, "--force", "--quiet"]
+
+
+def words(line):
+    """What bash takes a line for."""
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split("\0")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("tpu/train.sh", ["train"], "give a command and a name"),
+        ("tpu/train.sh", ["train", "vcc"], "--zone is required"),
+        ("tpu/train.sh", ["train", "-vcc", "--zone", "z"], "the name -vcc is not of lower-case"),
+        ("tpu/train.sh", ["train", "vcc", "--zones", "z"], "unknown option --zones"),
+        ("tpu/train.sh", ["train", "vcc", "--zone"], "--zone wants a value"),
+        ("tpu/train.sh", ["train", "vcc", "--zone", "z"], "train wants --accelerator"),
+        ("tpu/train.sh", ["trian", "vcc", "--zone", "z"], "unknown command trian"),
+        ("jobset.sh", ["render", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "NAME=a"], "wants "),
+        ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "CHIPS=4"], "has no @CHIPS@"),
+        ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "NAME=a: b"], "is not NAME=VALUE"),
+        ("gpu/train_slurm.sh", [], "usage: sbatch"),
+    ],
+)
+def test_wrong_usage_is_told(script, arguments, told):
+    done = run(script, *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("script", ["tpu/train.sh", "jobset.sh"])
+def test_help_says_what_a_script_does(script):
+    done = run(script, "--help")
+    assert done.returncode == 0
+    assert "example:" in done.stdout
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_jobset_restarts_on_preemption_and_not_on_failure(kind):
+    common = ("NAME=vcc", "IMAGE=r/i@sha256:1", "HOSTS=16", "RESTARTS=50")
+    template = DEPLOY / kind / "jobset.yaml"
+    done = run("jobset.sh", "render", template, *common, *VALUES[kind], "--", *PRETRAIN, 'a"\\b')
+    assert done.returncode == 0, done.stderr
+    spec = yaml.safe_load(done.stdout)["spec"]
+    (workers,) = spec["replicatedJobs"]
+    job = workers["template"]["spec"]
+    assert job["parallelism"] == job["completions"] == 16
+    (rule,) = job["podFailurePolicy"]["rules"]
+    # 1 failed, 2 misused; 75, stopped and saved, is not among them.
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [1, 2])
+    assert spec["failurePolicy"]["maxRestarts"] == 50
+    assert spec["failurePolicy"]["rules"][0]["onJobFailureReasons"] == ["PodFailurePolicy"]
+    (container,) = job["template"]["spec"]["containers"]
+    assert container["args"][0] == "pretrain"
+    assert tuple(container["args"][-len(PRETRAIN) - 1 :]) == (*PRETRAIN, 'a"\\b')
+
+
+@pytest.mark.parametrize(
+    ("status", "queued_again", "ends"),
+    [(0, False, 0), (75, True, 0), (137, True, 0), (1, False, 1)],
+)
+def test_slurm_queues_a_run_again_that_was_stopped(tmp_path, status, queued_again, ends):
+    for name, text in (
+        ("srun", f'printf "%s\\n" "$@" >"{tmp_path}/srun.txt"; exit {status}'),
+        ("scontrol", f'printf "%s " "$@" >"{tmp_path}/scontrol.txt"'),
+    ):
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    done = run("gpu/train_slurm.sh", *PRETRAIN, env=environment)
+    assert done.returncode == ends
+    asked = (tmp_path / "srun.txt").read_text().splitlines()
+    assert asked[1:5] == ["svilm-train", "pretrain", "--coordinator", "auto"]
+    assert tuple(asked[5:]) == PRETRAIN
+    queued = tmp_path / "scontrol.txt"
+    assert queued.exists() == queued_again
+    assert not queued_again or queued.read_text() == "requeue 7 "
