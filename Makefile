@@ -18,7 +18,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo benchmark test check setup system protos constraints released clean
+.PHONY: help demo benchmark test check fit setup system protos constraints released clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,14 @@ check: setup  ## format, lint, types, imports, schemas, scripts, containers, job
 	deploy/jobset.sh render deploy/gpu/jobset.yaml NAME=a IMAGE=a/b:1 HOSTS=2 RESTARTS=50 GPUS=8 \
 	-- --preset paper | $(BIN)/python deploy/check_jobset.py
 	$(BIN)/pyright --warnings
+
+# libtpu is 1.3 GB, and with it in .venv JAX would look for a TPU: an environment of its own.
+fit: setup  ## plans for TPU slices: their tests, and benchmarks/results/fit.json
+	test -x .venv-tpu/bin/python || $(PYTHON) -m venv .venv-tpu
+	$(UV) pip install --quiet --python .venv-tpu/bin/python --constraints constraints.txt \
+	--build-constraints constraints.txt --editable '.[trainer,tpu,dev]'
+	.venv-tpu/bin/python -m pytest tests/trainer/plan/test_tpu.py tests/trainer/test_topologies.py
+	.venv-tpu/bin/python benchmarks/fit.py
 
 setup: $(READY)  ## .venv with every package, English pipeline and vocabulary
 

@@ -92,8 +92,9 @@ def devices_of(topology: str) -> list[Any]:
     """
     if topology == HERE:
         return jax.devices()
-    # libtpu asks the machine which TPU it is, unless told.
+    # libtpu asks the machine which TPU it is, unless told, and serves one process, which has it.
     for name, value in (
+        ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
         ("TPU_SKIP_MDS_QUERY", "1"),
         ("TPU_WORKER_HOSTNAMES", "localhost"),
         ("TPU_ACCELERATOR_TYPE", "v5litepod-8"),

@@ -22,7 +22,7 @@ def refuse(**_):
     raise RuntimeError("no such platform")
 
 
-@pytest.mark.skipif(not has_libtpu(), reason="libtpu is not installed: make pod does it")
+@pytest.mark.skipif(not has_libtpu(), reason="libtpu is not installed: make fit does it")
 def test_a_slice_has_its_chips_and_an_unknown_one_is_named_with_those_known():
     devices = devices_of("v5e:4x8")
     known = chip(devices[0].device_kind)

@@ -15,7 +15,8 @@ The step of `svilm-train pretrain` with the same settings is compiled, not run. 
 nothing need be there: libtpu compiles for it (pip install '.[trainer,tpu]'; minutes, and a few GB
 of memory, at the paper's size). Printed, and with --out written as JSON:
   memory      a device's, against what it has
-  FLOPs       by hand, as traced with all that is computed again, and as the compiler counts
+  FLOPs       by hand, as traced with all that is computed again, and as the compiler counts (of
+              Pallas kernels nothing, so what is traced of them is added)
   traffic     bytes that a step moves through a device's memory
   collectives what goes between devices, each explained by the shapes of its operands
   roofline    the least time of a step at the chips' published rates, and the utilisation (MFU)

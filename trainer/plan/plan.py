@@ -11,9 +11,10 @@ from trainer.configs.config import Config
 from trainer.data import order
 from trainer.flops import step_flops
 from trainer.mesh import make_mesh
+from trainer.models.attention import Kind, choose
 from trainer.plan.crossings import UNEXPLAINED, Crossing, crossings
 from trainer.plan.program import Program
-from trainer.plan.work import executed_flops
+from trainer.plan.work import executed_flops, kernel_flops
 from trainer.step import batch_shapes, state_shapes, train_step
 from trainer.topologies import Chip, chip, devices_of, usable_memory
 
@@ -87,10 +88,12 @@ class Plan:
     devices: int
     device: str
     config: Config
+    attention: Kind  # that `auto` comes to on these devices
     memory: Memory
     flops: int  # of a step, counted by hand (trainer/flops.py), without what is computed again
     executed_flops: int  # of a step's matrix products, with it
-    compiler_flops: float  # a device's, all operations; the body of a loop counts once
+    compiler_flops: float  # a device's, all operations; a loop's body once, kernels not at all
+    kernel_flops: int  # of a step, in Pallas kernels
     bytes: int  # a step reads from and writes to a device's memory
     crossings: tuple[Crossing, ...]
     compile_seconds: float
@@ -100,6 +103,11 @@ class Plan:
     def chip(self) -> Chip | None:
         """What is known of the device."""
         return chip(self.device)
+
+    @property
+    def counted_flops(self) -> float:
+        """Of a step by the compiler, and kernels as traced: of a program without loops, all."""
+        return self.compiler_flops * self.devices + self.kernel_flops
 
     @property
     def keeps_video(self) -> bool:
@@ -169,10 +177,12 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
         devices=len(devices),
         device=devices[0].device_kind,
         config=config,
+        attention=choose(config.video, config.compute, devices[0].platform),
         memory=_memory(compiled.memory_analysis(), available),
         flops=step_flops(config),
         executed_flops=executed_flops(traced.jaxpr),
         compiler_flops=compiled.cost_analysis()["flops"],
+        kernel_flops=kernel_flops(traced.jaxpr),
         bytes=program.memory_traffic(),
         crossings=tuple(crossings(program.collectives(), config, state.params, mesh)),
         compile_seconds=took,
@@ -184,9 +194,12 @@ def _compile(lowered: Any, available: int, what: str) -> Any:
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        message = str(error)
+        if "RESOURCE_EXHAUSTED" not in message:
             raise
-        raise DoesNotFit(_needed(str(error)), available, what) from None
+        if re.search("memory space (vmem|smem)", message):  # a kernel's, whatever the batch
+            raise PlanError(f"{what} has a kernel that does not compile: {message[:500]}") from None
+        raise DoesNotFit(_needed(message), available, what) from None
     # Compilers for TPUs refuse by themselves.
     memory = _memory(compiled.memory_analysis(), available)
     if memory.spare < 0:
@@ -195,13 +208,17 @@ def _compile(lowered: Any, available: int, what: str) -> Any:
 
 
 def _needed(message: str) -> int:
-    """The first size in libtpu's message.
+    """The size that libtpu says a program has in a device's memory, of either message it gives.
 
     >>> _needed("memory required for HLO temporaries (1.50G) exceeds available HBM (1.00G)") / 2**30
     1.5
+    >>> _needed("Ran out of memory in memory space hbm. Used 52.5G of 15.75G hbm.") / 2**30
+    52.5
     """
-    match = re.search(r"([0-9.]+)([KMGT])\b", message)
-    return int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    match = re.search(r"(?:temporaries \(|Used )([0-9.]+)([KMGT])\b", message)
+    if match is None:
+        raise PlanError(f"libtpu refuses the step, and does not say its size: {message[:500]}")
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _memory(analysis: Any, available: int) -> Memory:

@@ -6,10 +6,17 @@ from trainer.configs.config import Config
 from trainer.configs.overrides import override
 from trainer.plan.plan import DoesNotFit, Plan, PlanError, make_plan
 
-# Settings to try, from the cheapest step to the dearest.
+# How a step may be computed, from the cheapest to the dearest: what layers compute again for the
+# backward pass, then parameters cut up over devices, then clips encoded a second time in parts.
 POLICIES: tuple[tuple[str, ...], ...] = (
-    ("mesh.fsdp=1",),
-    ("mesh.fsdp=4",),
+    ("compute.remat=none",),
+    ("compute.remat=matmuls",),
+    ("compute.remat=attention",),
+    ("compute.remat=block",),
+    ("compute.remat=block", "mesh.fsdp=4"),
+    ("compute.remat=attention", "compute.microbatches=2"),
+    ("compute.remat=attention", "compute.microbatches=4"),
+    ("compute.remat=attention", "compute.microbatches=8", "mesh.fsdp=4"),
 )
 
 

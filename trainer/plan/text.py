@@ -18,15 +18,20 @@ def describe(plan: Plan) -> str:
 
 
 def policy(plan: Plan) -> str:
-    """How a step is computed, in a line."""
-    config = plan.config
-    return f"batch {config.batch}, fsdp {config.mesh.fsdp}"
+    """How a step is computed, as settings of the run."""
+    compute = plan.config.compute
+    return (
+        f"compute.dtype={compute.dtype} compute.attention={plan.attention} "
+        f"compute.remat={compute.remat} compute.microbatches={compute.microbatches} "
+        f"mesh.fsdp={plan.config.mesh.fsdp}"
+    )
 
 
 def _lines(plan: Plan) -> Iterator[str]:
     name = plan.chip.name if plan.chip else plan.device
     memory = plan.memory
-    yield f"plan: {plan.topology}, {plan.devices} × {name}: {policy(plan)}"
+    yield f"plan: {plan.topology}, {plan.devices} × {name}, batch {plan.config.batch}"
+    yield f"policy     {policy(plan)}"
     yield (
         f"memory     {_gib(memory.needed)} of {_gib(memory.available)} GiB a device: "
         + ", ".join(
@@ -45,8 +50,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         "what is computed again included"
     )
     yield (
-        f"           {plan.compiler_flops:.3g} a device as the compiler counts: all operations, "
-        "a loop's body once"
+        f"           {plan.counted_flops / plan.flops:.2f} times as the compiler counts, kernels "
+        "added: all operations, a loop's body once"
     )
     yield f"traffic    {plan.bytes / 1e9:.3g} GB of memory a device and step"
     yield from _crossings(plan)
@@ -100,13 +105,15 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "topology": plan.topology,
         "devices": plan.devices,
         "device": plan.device,
+        "batch": plan.config.batch,
         "policy": policy(plan),
-        "fits": True,
         "memory_bytes": dataclasses.asdict(plan.memory)
         | {"needed": plan.memory.needed, "spare": plan.memory.spare},
         "flops": plan.flops,
         "executed_flops": plan.executed_flops,
         "compiler_flops_a_device": plan.compiler_flops,
+        "kernel_flops": plan.kernel_flops,
+        "counted_to_flops": plan.counted_flops / plan.flops,
         "traffic_bytes_a_device": plan.bytes,
         "collectives": [
             {

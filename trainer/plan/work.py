@@ -19,6 +19,17 @@ def executed_flops(jaxpr: Any) -> int:
     return sum(_of_equation(equation) for equation in _open(jaxpr).eqns)
 
 
+def kernel_flops(jaxpr: Any) -> int:
+    """The part of `executed_flops` that is in Pallas kernels, of which the compiler counts none."""
+    return sum(
+        _of_equation(equation)
+        if equation.primitive.name == "pallas_call"
+        else sum(kernel_flops(inside) for inside in _jaxprs(equation.params))
+        * _repeats(equation.primitive.name, equation.params)
+        for equation in _open(jaxpr).eqns
+    )
+
+
 def _of_equation(equation: Any) -> int:
     name, parameters = equation.primitive.name, equation.params
     if name == "dot_general":

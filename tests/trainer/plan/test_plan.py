@@ -143,6 +143,12 @@ def test_the_search_takes_the_first_policy_that_leaves_room(planned, monkeypatch
         search.search(TOY, "here", None, 2**50, told.append)
 
 
+def test_all_policies_are_settings_of_the_papers_run():
+    for settings in search.POLICIES:
+        config = override(PRESETS["paper"], settings)
+        assert config.compute.remat in settings[0]
+
+
 def test_a_step_that_does_not_fit_says_how_much_it_takes(monkeypatch, capsys):
     class Small:  # in place of the step, which takes long to compile
         trace = jax.jit(
