@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       130 if Ctrl-C ended anything else.
     """
     if argv is None:
-        _start_with_huge_pages()
+        start_with_huge_pages()
     try:
         arguments = _parser().parse_args(argv)
         return arguments.command(arguments)
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _start_with_huge_pages() -> None:
+def start_with_huge_pages() -> None:
     """Starts this program again with memory in huge pages, which glibc decides at its start.
 
     A step on a CPU allocates gigabytes anew: page by page that took a third of its time.

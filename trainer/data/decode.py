@@ -6,6 +6,7 @@ evaluation takes the centre. Source: section 4.2.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 
 from protos import contract
@@ -35,6 +36,10 @@ _KEPT = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks")
 # pixel made; antialiasing, three times as slow, is for more.
 _ANTIALIAS_ABOVE = 1.5
 
+# Pixels of a JPEG around what is cut out that are decoded as well: along the edge of what is
+# decoded, chroma has no neighbour to be interpolated with, so that pixels would be others there.
+_MARGIN = 4
+
 
 def training_clip(
     record: tf.Tensor, seed: tf.Tensor, config: configs.Config
@@ -61,9 +66,8 @@ def training_clip(
     side = _side(height, width, low + (high - low) * draws[0], config)
     top = tf.cast(draws[1] * tf.cast(height - side + 1, tf.float32), tf.int32)
     left = tf.cast(draws[2] * tf.cast(width - side + 1, tf.float32), tf.int32)
-    frames = _frames(clip, top, left, side, config.video)
-    if config.input.flip:
-        frames = tf.cond(draws[3] < 0.5, lambda: tf.reverse(frames, [2]), lambda: frames)
+    flipped = draws[3] < 0.5 if config.input.flip else tf.constant(False)
+    frames = _frames(clip, top, left, side, flipped, config.video)
     return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
@@ -73,7 +77,7 @@ def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.T
     height, width = clip["height"], clip["width"]
     side = _side(height, width, 1.0, config)
     top, left = (height - side) // 2, (width - side) // 2
-    frames = _frames(clip, top, left, side, config.video)
+    frames = _frames(clip, top, left, side, tf.constant(False), config.video)
     return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
@@ -109,6 +113,7 @@ def _frames(
     top: tf.Tensor,
     left: tf.Tensor,
     side: tf.Tensor,
+    flipped: tf.Tensor,
     video: configs.VideoConfig,
 ) -> tf.Tensor:
     """T frames, evenly spread over those there are, cut at one place and scaled: [T, R, R, 3]."""
@@ -117,50 +122,82 @@ def _frames(
     tf.debugging.assert_greater_equal(count, video.frames, "the record has too few frames")
     # The middle one of each of T equal stretches.
     places = (2 * tf.range(video.frames) + 1) * count // (2 * video.frames)
-    picked = tf.gather(clip["frames"], places)
+
+    size = tf.stack([clip["height"], clip["width"]])
+
+    # The square of one frame that is cut out, by encoding.
 
     def jpeg(frame: tf.Tensor) -> tf.Tensor:
-        # Decoding whole and cutting then costs little more than decode_and_crop_jpeg, whose
-        # chroma differs along the cut. The accurate DCT is the one other decoders use.
-        return tf.io.decode_jpeg(frame, channels=3, dct_method="INTEGER_ACCURATE")
+        first = tf.maximum([top - _MARGIN, left - _MARGIN], 0)
+        last = tf.minimum([top + side + _MARGIN, left + side + _MARGIN], size)
+        # The accurate DCT is the one other decoders use.
+        image = tf.image.decode_and_crop_jpeg(
+            frame,
+            tf.concat([first, last - first], 0),
+            channels=3,
+            dct_method="INTEGER_ACCURATE",
+        )
+        return square(image, [top, left] - first)
 
     def png(frame: tf.Tensor) -> tf.Tensor:
-        return tf.io.decode_png(frame, channels=3)
+        return square(tf.io.decode_png(frame, channels=3), tf.stack([top, left]))
 
     def raw(frame: tf.Tensor) -> tf.Tensor:
-        size = tf.stack([clip["height"], clip["width"], 3])
-        return tf.reshape(tf.io.decode_raw(frame, tf.uint8), size)
+        image = tf.reshape(tf.io.decode_raw(frame, tf.uint8), tf.concat([size, [3]], 0))
+        return square(image, tf.stack([top, left]))
 
-    def cut(decode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        return tf.map_fn(
-            lambda frame: tf.slice(decode(frame), [top, left, 0], tf.stack([side, side, 3])),
-            picked,
-            fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
-        )
+    def square(image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
+        return tf.slice(image, tf.concat([corner, [0]], 0), tf.stack([side, side, 3]))
+
+    # The square at the model's size.
+
+    def scaled(pixels: tf.Tensor, antialias: bool) -> tf.Tensor:
+        pixels = tf.image.resize(pixels, [video.resolution] * 2, antialias=antialias)
+        return tf.cast(tf.round(pixels), tf.uint8)
 
     decoders = {
         clip_pb2.FRAME_ENCODING_JPEG: jpeg,
         clip_pb2.FRAME_ENCODING_PNG: png,
         clip_pb2.FRAME_ENCODING_RAW: raw,
     }
-    square = tf.case(
-        [
-            (tf.equal(clip["frame_encoding"], encoding), functools.partial(cut, decode))
-            for encoding, decode in decoders.items()
-        ],
-        exclusive=True,  # so that another encoding is an error
+    scalers: tuple[Callable[[tf.Tensor], tf.Tensor], ...] = (
+        lambda pixels: pixels,
+        functools.partial(scaled, antialias=False),
+        functools.partial(scaled, antialias=True),
+    )
+    turns: tuple[Callable[[tf.Tensor], tf.Tensor], ...] = (
+        lambda pixels: pixels,
+        lambda pixels: tf.reverse(pixels, [1]),
     )
 
-    def scaled(antialias: bool) -> tf.Tensor:
-        size = [video.resolution, video.resolution]
-        pixels = tf.image.resize(square, size, antialias=antialias)
-        return tf.cast(tf.round(pixels), tf.uint8)
+    # Each frame goes through all of its steps while it is in the processor's cache: a clip's frames
+    # step by step took twice as long.
+    def each(*steps: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        def through(place: tf.Tensor) -> tf.Tensor:
+            frame = tf.gather(clip["frames"], place)
+            for step in steps:
+                frame = step(frame)
+            return tf.ensure_shape(frame, [video.resolution, video.resolution, 3])
 
-    frames = tf.case(
-        [
-            (tf.equal(side, video.resolution), lambda: square),
-            (side > int(_ANTIALIAS_ABOVE * video.resolution), lambda: scaled(antialias=True)),
-        ],
-        default=lambda: scaled(antialias=False),
+        return tf.map_fn(through, places, fn_output_signature=tf.uint8)
+
+    encoding = clip["frame_encoding"]
+    known = tf.constant(list(decoders))
+    tf.debugging.assert_equal(
+        tf.reduce_any(known == encoding), True, "the record's frames are of an unknown encoding"
     )
-    return tf.ensure_shape(frames, [video.frames, video.resolution, video.resolution, 3])
+    which = [
+        tf.argmax(known == encoding, output_type=tf.int32),
+        tf.where(
+            side == video.resolution,
+            0,
+            tf.where(side <= int(_ANTIALIAS_ABOVE * video.resolution), 1, 2),
+        ),
+        tf.cast(flipped, tf.int32),
+    ]
+    ways = [
+        functools.partial(each, *steps)
+        for steps in itertools.product(decoders.values(), scalers, turns)
+    ]
+    number = (which[0] * len(scalers) + which[1]) * len(turns) + which[2]
+    return tf.switch_case(number, ways)

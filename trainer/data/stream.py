@@ -88,7 +88,7 @@ def stream(
             fields = decode_batch(tf.constant(data), tf.constant(seeds))
         except tf.errors.OpError as error:
             raise _undecodable(records, numbers, data, seeds, decode, error) from None
-        return {name: _plain(values.numpy()) for name, values in fields.items()}
+        return {name: _plain(values) for name, values in fields.items()}
 
     ahead: collections.deque[concurrent.futures.Future[Answer]] = collections.deque()
     threads = concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "decode")
@@ -127,7 +127,10 @@ def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
 
 
 def _plain(values: Any) -> Any:
-    return values if isinstance(values, np.ndarray) else values.to_list()
+    if hasattr(values, "to_list"):  # lengths vary
+        return values.to_list()
+    # Pixels are not copied; strings have no such view.
+    return values.numpy() if values.dtype.name == "string" else np.asarray(memoryview(values))
 
 
 def _undecodable(

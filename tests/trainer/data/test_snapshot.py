@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from protos.v1 import manifest_pb2
 from trainer.data.snapshot import Snapshot, SnapshotError, read_texts
 
 
@@ -41,6 +42,56 @@ def test_indices_are_read_on_demand(write_snapshot):
     snapshot.read([1, 5])
     with pytest.raises(SnapshotError, match=r"shard-00002-of-00003\.index cannot be read"):
         snapshot.read([8])
+
+
+def test_a_snapshot_of_many_shards_keeps_only_what_it_read(write_snapshot):
+    """One shard under 2,000 names; benchmarks/input.py has 20,000 with 6,800 clips each."""
+    written = write_snapshot(clips=11, shards=1)
+    values = json.loads(written.manifest.read_text())
+    (shard,) = values["shards"]
+    shards = []
+    for number in range(2_000):
+        names = {"data": f"{number}.tfrecord", "index": f"{number}.index"}
+        for kind, name in names.items():
+            (written.folder / name).hardlink_to(written.folder / shard[kind]["name"])
+        shards.append(shard | {kind: shard[kind] | {"name": name} for kind, name in names.items()})
+    config = values["config"] | {"numShards": 2_000}
+    written.edit_manifest(
+        shards=shards, config=config, counts={"rows": "22000", "records": "22000"}
+    )
+    snapshot = Snapshot.open(written.folder)
+    assert len(snapshot) == 22_000
+    assert snapshot.read([21_999, 0, 5 * 11 + 3]) == [
+        written.clips[place].SerializeToString() for place in (10, 0, 3)
+    ]
+    assert snapshot._ends.keys() == {0, 5, 1_999}
+    assert sum(ends.nbytes for ends in snapshot._ends.values()) == 3 * 11 * 8
+
+
+def test_an_index_must_account_for_its_whole_shard(write_snapshot):
+    written = write_snapshot(clips=9, shards=3)
+    path = written.folder / "shard-00000-of-00003.index"
+    entries = manifest_pb2.ShardIndex.FromString(path.read_bytes())
+    entries.records[1].length += 1
+    path.write_bytes(entries.SerializeToString())
+    values = json.loads(written.manifest.read_text())
+    data = path.read_bytes()
+    values["shards"][0]["index"] |= {
+        "bytes": str(len(data)),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    written.edit_manifest(shards=values["shards"])
+    with pytest.raises(SnapshotError, match=r"shard-00000.*\.index accounts for \d+ bytes of the"):
+        Snapshot.open(written.folder).read([1])
+
+
+def test_ids_come_from_the_indices_alone(write_snapshot):
+    written = write_snapshot(clips=9, shards=3)
+    snapshot = Snapshot.open(written.folder)
+    for path in written.folder.glob("*.tfrecord"):
+        path.unlink()
+    wanted = [8, 0, 1, 8]
+    assert snapshot.clip_ids(wanted) == [written.clips[record].clip_id for record in wanted]
 
 
 def test_a_flipped_bit_names_shard_offset_and_clip(write_snapshot):

@@ -1,0 +1,367 @@
+"""How fast the trainer gets its input, as ratios of what is measured in turn, in one run.
+
+input_vs_decode             frames/s of the whole input pipeline, shuffled globally, over those of
+                            bare decode_jpeg of the same whole frames on as many threads
+step_with_input_vs_without  seconds a training step with batches from a snapshot, over those with
+                            one batch again and again
+index                       what it takes to open 136 million clips in 20,000 shards, and to have
+                            the first batch of them
+
+Writes into benchmarks/results/trainer.json, where keys of other benchmarks stay.
+
+    python benchmarks/input.py
+    python benchmarks/input.py --only input_vs_decode
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import simplejpeg
+from google.protobuf import json_format
+from jax.sharding import NamedSharding
+
+from protos import contract, tfrecord
+from protos.v1 import clip_pb2, manifest_pb2
+from trainer.batch import Batch
+from trainer.configs.config import (
+    Config,
+    CutAndPasteConfig,
+    InputConfig,
+    TextConfig,
+    VideoConfig,
+)
+from trainer.configs.tiny import CONFIG as TINY
+from trainer.data.ahead import ahead
+from trainer.data.batches import train_batches
+from trainer.data.mixture import Mixture
+from trainer.data.snapshot import Snapshot
+from trainer.data.tokenise import Tokeniser
+from trainer.main import start_with_huge_pages
+from trainer.mesh import PER_CLIP, make_mesh
+from trainer.step import init_state, train_step
+
+_RESULTS = pathlib.Path(__file__).parent / "results" / "trainer.json"
+_THREADS = len(os.sched_getaffinity(0))
+_CAPTION = "a long street with many people on bicycles"
+
+
+def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
+    """The paper's input: 32 frames of 224² out of 256×455, scaled by U(0.9, 1.33)."""
+    from trainer.data.cpu_tensorflow import tf
+
+    snapshot = write_snapshot(folder / "films", clips=64, frames=32, height=256, width=455)
+    config = dataclasses.replace(Config(), batch=16, epochs=1000)
+    jpegs = tf.constant(
+        [
+            frame
+            for record in snapshot.read(range(32))
+            for frame in clip_pb2.Clip.FromString(record).frames
+        ]
+    )
+
+    def decoded(jpeg: Any) -> Any:
+        image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
+        return tf.shape(image)  # so that decoding is all there is
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    bare = (
+        tf.data.Dataset.from_tensor_slices(jpegs)
+        .map(decoded, num_parallel_calls=_THREADS)
+        .batch(256)
+        .with_options(options)
+    )
+
+    def decode() -> float:
+        began = time.monotonic()
+        for _ in bare:
+            pass
+        return len(jpegs) / (time.monotonic() - began)
+
+    def read() -> float:
+        batches = train_batches(Mixture([snapshot]), _tokeniser(), config)
+        # Until what was read ahead while the graph was made is used up.
+        for _ in itertools.islice(batches, 6):
+            pass
+        began = time.monotonic()
+        for _ in itertools.islice(batches, 8):
+            pass
+        rate = 8 * config.batch * config.video.frames / (time.monotonic() - began)
+        batches.close()
+        return rate
+
+    decode()
+    rates = _in_turn(5, decode, read)
+    return {
+        "ratio": statistics.median(read / decode for decode, read in rates),
+        "decode_frames_per_second": statistics.median(decode for decode, _ in rates),
+        "input_frames_per_second": statistics.median(read for _, read in rates),
+        "ratios": [read / decode for decode, read in rates],
+        "bytes_per_frame": int(tf.reduce_mean(tf.strings.length(jpegs))),
+    }
+
+
+def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
+    """384 wide, 6 layers, 816 tokens; 8 of a record's 32 frames."""
+    snapshot = write_snapshot(folder / "some", clips=16, frames=32, height=256, width=455)
+    config = Config(
+        video=VideoConfig(
+            frames=8, width=384, heads=6, layers=6, mlp_width=1536, grouping_after=(2, 4, 6)
+        ),
+        text=TextConfig(vocabulary=400, width=384, heads=6, layers=6, mlp_width=1536),
+        input=InputConfig(),
+        cut_and_paste=CutAndPasteConfig(pair_group=2),
+        batch=4,
+        epochs=1000,
+    )
+    mesh, steps = make_mesh(config), 1000
+    per_clip = NamedSharding(mesh, PER_CLIP)
+
+    def put(made: tuple[int, Batch, list[str]]) -> Batch:
+        return jax.tree.map(
+            lambda array: jax.make_array_from_process_local_data(per_clip, array), made[1]
+        )
+
+    batches = ahead(train_batches(Mixture([snapshot]), _tokeniser(), config), put)
+    state = init_state(config, steps, mesh)
+    again = next(batches)
+
+    def step(batch: Batch) -> None:
+        nonlocal state
+        state, figures = train_step(state, batch, config=config, steps=steps, mesh=mesh)
+        jax.block_until_ready(figures["loss"])
+
+    def seconds(batches: Iterator[Batch]) -> float:
+        began = time.monotonic()
+        for batch in itertools.islice(batches, 2):
+            step(batch)
+        return (time.monotonic() - began) / 2
+
+    step(again)
+    turns = _in_turn(5, lambda: seconds(batches), lambda: seconds(itertools.repeat(again)))
+    batches.close()
+    return {
+        "ratio": statistics.median(of_input / without for of_input, without in turns),
+        "step_seconds": statistics.median(without for _, without in turns),
+        "ratios": [of_input / without for of_input, without in turns],
+        "batch": config.batch,
+    }
+
+
+def index(folder: pathlib.Path) -> dict[str, Any]:
+    """One real shard of 6,800 clips under 20,000 names, opened in a process of its own."""
+    snapshot = write_snapshot(
+        folder / "index", clips=6_800, frames=12, height=64, width=64, names=20_000, distinct=32
+    )
+    command = [sys.executable, __file__, "--open", snapshot.folder]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {"clips": len(snapshot), "shards": 20_000, **json.loads(done.stdout)}
+
+
+def open_index(folder: str) -> dict[str, Any]:
+    """Opens a snapshot and reads the first batch of 1,024 clips."""
+    from trainer.data.cpu_tensorflow import tf
+
+    tf.constant(0)  # its start is no part of it
+    config = dataclasses.replace(TINY, batch=1024)
+    before = _peak_megabytes()
+    began = time.monotonic()
+    snapshot = Snapshot.open(folder)
+    opened, after = time.monotonic(), _peak_megabytes()
+    batches = train_batches(Mixture([snapshot]), _tokeniser(), config)
+    _, batch, _ = next(batches)
+    read = time.monotonic()
+    batches.close()
+    return {
+        "open_seconds": opened - began,
+        "open_megabytes": after - before,
+        "first_batch": len(batch.frames),
+        "first_batch_seconds": read - opened,
+        "peak_megabytes": _peak_megabytes(),
+    }
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # of kilobytes, on Linux
+
+
+def _in_turn(
+    rounds: int, first: Callable[[], float], second: Callable[[], float]
+) -> list[tuple[float, float]]:
+    """Measures both again and again, so that what else the machine does touches both."""
+    return [(first(), second()) for _ in range(rounds)]
+
+
+def _tokeniser() -> Tokeniser:
+    prompts = [template.format(_CAPTION) for template in contract.PROMPT_TEMPLATES]
+    return Tokeniser.train([_CAPTION, *prompts], size=200)
+
+
+# --- the snapshot that is measured on ---
+
+
+def write_snapshot(
+    folder: pathlib.Path,
+    *,
+    clips: int,
+    frames: int,
+    height: int,
+    width: int,
+    names: int = 1,
+    distinct: int | None = None,
+) -> Snapshot:
+    """Writes one shard of clips, under as many names as asked for.
+
+    Args:
+      folder: the snapshot's, made.
+      clips: of the shard.
+      frames: of each clip.
+      height: pixels.
+      width: pixels.
+      names: shards that the snapshot says it has, all of them this one.
+      distinct: clips that differ in their frames; None: all.
+    """
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    films = [_film(rng, frames, height, width) for _ in range(distinct or clips)]
+    nouns = [
+        clip_pb2.NounChunk(
+            text=noun,
+            start=_CAPTION.index(noun),
+            end=_CAPTION.index(noun) + len(noun),
+            prompts=[template.format(noun) for template in contract.PROMPT_TEMPLATES],
+        )
+        for noun in ("long street", "people", "bicycles")
+    ]
+    entries, offset = manifest_pb2.ShardIndex(), 0
+    with open(folder / "data", "wb") as shard:
+        for number in range(clips):
+            clip = clip_pb2.Clip(
+                clip_id=f"video-{number:06d}_0_10000000",
+                video_id=f"video-{number:06d}",
+                end_us=10_000_000,
+                caption=_CAPTION,
+                noun_chunks=nouns,
+                frames=films[number % len(films)],
+                frame_time_us=[10_000_000 * i // frames for i in range(frames)],
+                frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
+                height=height,
+                width=width,
+            )
+            framed = tfrecord.frame(clip.SerializeToString())
+            shard.write(framed)
+            entries.records.add(offset=offset, length=len(framed), clip_id=clip.clip_id)
+            offset += len(framed)
+    (folder / "index").write_bytes(entries.SerializeToString())
+    manifest = manifest_pb2.Manifest(
+        schema_version=contract.SCHEMA_VERSION,
+        data_version="1.0.0",
+        dataset="benchmark",
+        config=manifest_pb2.BuildConfig(
+            frames_per_clip=frames,
+            short_side=min(height, width),
+            frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
+            jpeg_quality=_QUALITY,
+            prompt_templates=contract.PROMPT_TEMPLATES,
+            num_shards=names,
+        ),
+        counts=manifest_pb2.Counts(rows=clips * names, records=clips * names),
+    )
+    files = {}
+    for kind in ("data", "index"):
+        data = (folder / kind).read_bytes()
+        files[kind] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    for number in range(names):
+        stem = contract.shard_name(number, names)
+        shard_files = {"data": f"{stem}.tfrecord", "index": f"{stem}.index"}
+        for kind, name in shard_files.items():
+            os.link(folder / kind, folder / name)
+        manifest.shards.add(
+            records=clips,
+            **{
+                kind: manifest_pb2.FileEntry(name=name, **files[kind])
+                for kind, name in shard_files.items()
+            },
+        )
+    (folder / contract.MANIFEST_NAME).write_text(json_format.MessageToJson(manifest))
+    return Snapshot.open(folder)
+
+
+_QUALITY = 95  # as svilm-pipelines build has it
+
+
+def _film(rng: np.random.Generator, frames: int, height: int, width: int) -> list[bytes]:
+    """A camera that pans over a scene with the spectrum of natural images, 1/f, and some noise."""
+    tall, wide = height + frames, width + 2 * frames
+    frequency = np.hypot(np.fft.fftfreq(tall)[:, None], np.fft.rfftfreq(wide)[None])
+    frequency[0, 0] = 1.0
+    spectrum = np.fft.rfft2(rng.standard_normal((3, tall, wide))) / frequency
+    layers = np.fft.irfft2(spectrum, (tall, wide))
+    layers /= layers.std(axis=(1, 2), keepdims=True)
+    light, red, blue = layers
+    scene = 110 + 50 * light[..., None] + 15 * np.stack([red, -0.4 * (red + blue), blue], -1)
+    films = []
+    for frame in range(frames):
+        view = scene[frame : frame + height, 2 * frame : 2 * frame + width]
+        noisy = view + 2 * rng.standard_normal((height, width, 1))
+        pixels = np.ascontiguousarray(np.clip(noisy, 0, 255).astype(np.uint8))
+        films.append(
+            simplejpeg.encode_jpeg(
+                pixels, quality=_QUALITY, colorspace="RGB", colorsubsampling="420", fastdct=False
+            )
+        )
+    return films
+
+
+_BENCHMARKS = {
+    "input_vs_decode": input_vs_decode,
+    "step_with_input_vs_without": step_with_input_vs_without,
+    "index": index,
+}
+
+
+def main() -> int:
+    """Runs the benchmarks."""
+    parser = argparse.ArgumentParser(
+        description="Ratios of speeds of the trainer; writes benchmarks/results/trainer.json."
+    )
+    parser.add_argument(
+        "--only", choices=_BENCHMARKS, metavar="KEY", help="one of %(choices)s (default: all)"
+    )
+    parser.add_argument("--open", metavar="DIR", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.open:
+        print(json.dumps(open_index(arguments.open)))
+        return 0
+    start_with_huge_pages()  # as svilm-train does
+    for key in [arguments.only] if arguments.only else _BENCHMARKS:
+        with tempfile.TemporaryDirectory() as folder:
+            measured = _BENCHMARKS[key](pathlib.Path(folder))
+        measured |= {"cores": _THREADS, "machine": platform.machine()}
+        results = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+        results[key] = json.loads(
+            json.dumps(measured), parse_float=lambda text: round(float(text), 4)
+        )
+        _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        print(f"{key}: {json.dumps(results[key])}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
