@@ -114,6 +114,12 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     _clips(build)
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the snapshot")
     build.add_argument(
+        "--list-videos",
+        action="store_true",
+        help="list the bucket of --videos once, a request a thousand files, instead of asking for "
+        "each video, one to six requests: better if most of what is there is annotated",
+    )
+    build.add_argument(
         "--shards",
         type=count(1, 99_999),
         metavar="N",
@@ -168,7 +174,12 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     _clips(estimate)
     # What a plan has besides, and a build that is forgotten does not choose.
     estimate.set_defaults(
-        out=".", shards=1, data_version="0.0.0", max_failures=1.0, retry_rejects=None
+        out=".",
+        shards=1,
+        data_version="0.0.0",
+        max_failures=1.0,
+        retry_rejects=None,
+        list_videos=False,
     )
     estimate.add_argument(
         "--sample",

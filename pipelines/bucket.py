@@ -19,6 +19,7 @@ SCHEME = "gs://"
 # Larger ones go in parts, of which gcsfs repeats those that fail.
 _ONE_REQUEST_BYTES = 5 << 20
 _BLOCK_BYTES = 8 << 20
+_PAGE = 1000  # objects of a listing, at most
 
 
 class Object(NamedTuple):
@@ -43,26 +44,47 @@ def names(folder: str, most: int | None = None) -> list[str]:
     Raises:
       FileNotFoundError: there is no such bucket.
     """
-    bucket, prefix = _split(folder.rstrip("/") + "/")
     found: list[str] = []
+    for page in _pages(folder, "", delimiter="/", maxResults=most or _PAGE):
+        found += [name for name, _ in page if name]
+        if most and found:
+            break
+    return sorted(found)
+
+
+def listing(folder: str, beginning: str = "") -> Iterator[tuple[str, int]]:
+    """The objects in a folder, however deep, whose paths there have this beginning: path, bytes.
+
+    A request a thousand of them.
+
+    Raises:
+      FileNotFoundError: there is no such bucket.
+    """
+    for page in _pages(folder, beginning, maxResults=_PAGE):
+        yield from page
+
+
+def _pages(folder: str, beginning: str, **parameters: Any) -> Iterator[list[tuple[str, int]]]:
+    bucket, root = _split(folder.rstrip("/") + "/")
     token = None
-    with _told(folder):
-        while True:
+    while True:
+        with _told(folder):
             page = _store().call(
                 "GET",
                 "b/{}/o",
                 bucket,
-                prefix=prefix,
-                delimiter="/",
-                maxResults=most or 1000,
+                prefix=root + beginning,
                 pageToken=token,
-                fields="nextPageToken,items(name)",
+                fields="nextPageToken,items(name,size)",
                 json_out=True,
+                **parameters,
             )
-            found += [item["name"].removeprefix(prefix) for item in page.get("items", ())]
-            token = page.get("nextPageToken")
-            if not token or (most and found):
-                return sorted(name for name in found if name)
+        yield [
+            (item["name"].removeprefix(root), int(item["size"])) for item in page.get("items", ())
+        ]
+        token = page.get("nextPageToken")
+        if not token:
+            return
 
 
 def read(path: str) -> bytes:

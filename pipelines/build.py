@@ -5,6 +5,7 @@ decoded them.
 """
 
 import collections
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -13,7 +14,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
-from pipelines import batches, counters, engine, filters, plan_summary, snapshot, versions
+from pipelines import (
+    batches,
+    counters,
+    engine,
+    filters,
+    plan_summary,
+    snapshot,
+    versions,
+    video_lookup,
+)
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan, read_rows
 from pipelines.shard import ShardOutcome, build_shard
@@ -39,13 +49,21 @@ def run(
       runner: the engine.
       options: the engine's.
       begun: told of the job, which may run elsewhere, before it is waited for (engine.waits).
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C; the job is cancelled, else it would go on with nobody watching.
     """
     pipeline = beam.Pipeline(runner=runner, options=options)
     graph(pipeline, plan, _BuildShard(plan))
     result = pipeline.run()
     begun(result)
-    if engine.waits(options):
-        result.wait_until_finish()
+    try:
+        if engine.waits(options):
+            result.wait_until_finish()
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):  # an engine that is gone needs no telling
+            result.cancel()
+        raise
     return result
 
 
@@ -63,8 +81,19 @@ def graph(pipeline: beam.Pipeline, plan: Plan, build_shards: beam.DoFn) -> None:
     shards = pipeline | "Name every shard" >> beam.Create(
         [(shard, b"") for shard in range(plan.config.num_shards)]
     )
+    for_shards = [rows[_REQUESTS], shards]
+    if plan.list_videos:
+        files = (
+            pipeline
+            | "Name videos" >> beam.Create([plan.videos])
+            | "List videos"
+            >> beam.FlatMap(_list_videos, plan.config.num_shards).with_output_types(
+                tuple[int, bytes]
+            )
+        )
+        for_shards.append(files)
     outcomes = (
-        (rows[_REQUESTS], shards)
+        for_shards
         | beam.Flatten()
         | "Gather shards" >> beam.GroupByKey()
         | "Build shards" >> beam.ParDo(build_shards)
@@ -107,6 +136,12 @@ class _PlanRows(beam.DoFn):
                     yield TaggedOutput(_COUNTS, count)
 
 
+def _list_videos(videos: str, num_shards: int) -> Iterator[tuple[int, bytes]]:
+    """All files there, each to the shard whose rows may want it."""
+    for batch in batches.of_files(video_lookup.listing(videos), num_shards):
+        yield batch.shard, batch.packed
+
+
 class _BuildShard(beam.DoFn):
     """shard.build_shard, with the English pipeline and the video map loaded once a process."""
 
@@ -119,12 +154,13 @@ class _BuildShard(beam.DoFn):
         self._lookup = VideoLookup(self._plan.videos, self._plan.video_map)
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterable[ShardOutcome]:
-        shard, packed = element
+        shard, packed = element[0], [*element[1]]
         requests = itertools.chain.from_iterable(map(batches.requests, packed))
         watch = counters.ShardWatch()
-        outcome = build_shard(
-            shard, requests, self._plan, self._parser, self._lookup, watch.decoded
-        )
+        lookup = self._lookup
+        if self._plan.list_videos:
+            lookup = lookup.among(batches.files(packed))
+        outcome = build_shard(shard, requests, self._plan, self._parser, lookup, watch.decoded)
         watch.ended(outcome)
         yield outcome
 

@@ -206,7 +206,7 @@ def _plan(arguments: argparse.Namespace):
     survey = plan.survey(arguments.source, tuple(arguments.annotations), options)
     for caution in survey.cautions:
         print(f"{PROGRAM}: warning: {caution}", file=sys.stderr)
-    plan.check_videos(arguments.videos, arguments.video_map)
+    plan.check_videos(arguments.videos, arguments.video_map, arguments.list_videos)
     excluded = plan.read_exclusions(tuple(arguments.exclude))
     model = arguments.spacy_model or nouns.default_model()
     encoding = contract.FRAME_ENCODINGS[arguments.encoding]
@@ -235,6 +235,7 @@ def _plan(arguments: argparse.Namespace):
         excluded=excluded,
         video_map=storage.absolute(arguments.video_map) if arguments.video_map else "",
         versions=versions.here(model, encoding, arguments.decoder),
+        list_videos=arguments.list_videos,
         spacy_model=model,
         decoder=arguments.decoder,
         decode_seconds=arguments.decode_timeout,

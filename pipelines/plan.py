@@ -73,6 +73,7 @@ class Plan:
     previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
     excluded: frozenset[str] = frozenset()  # video ids
     video_map: str = ""  # file of video ids and paths, if any
+    list_videos: bool = False  # a bucket's, once, rather than ask for each
 
     @property
     def config_sha256(self) -> str:
@@ -196,8 +197,13 @@ def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
         raise PlanError(f"--exclude wants text files of one video id a line: {error}") from None
 
 
-def check_videos(videos: str, map_path: str) -> None:
+def check_videos(videos: str, map_path: str, listed: bool) -> None:
     """Refuses a folder or template that leads to no videos, and a map that cannot be read.
+
+    Args:
+      videos: the folder or template.
+      map_path: of the file of ids and paths, if any.
+      listed: whether all videos are to be listed.
 
     Raises:
       PlanError: naming it.
@@ -206,6 +212,11 @@ def check_videos(videos: str, map_path: str) -> None:
         folder, template = video_lookup.split(videos)
     except ValueError as error:
         raise PlanError(f"--videos {videos!r}: {error}") from None
+    if listed and (map_path or not storage.in_bucket(folder)):
+        raise PlanError(
+            "--list-videos saves requests to a bucket in which videos are found by their ids: "
+            f"{'--video-map names them' if map_path else f'--videos {folder!r} is none'}"
+        )
     try:
         if storage.is_empty(folder):
             raise PlanError(f"--videos {folder!r} is an empty folder")

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from pipelines import bucket
@@ -65,6 +65,11 @@ def names(folder: str) -> list[str]:
     Objects in deeper folders of a bucket do not count.
     """
     return bucket.names(folder) if in_bucket(folder) else sorted(os.listdir(folder))
+
+
+def listing(folder: str, beginning: str = "") -> Iterator[tuple[str, int]]:
+    """The objects of a bucket's folder whose paths there begin so, however deep: path, bytes."""
+    return bucket.listing(folder, beginning)
 
 
 def is_empty(folder: str) -> bool:

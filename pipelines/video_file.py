@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,14 +28,20 @@ class Failure(NamedTuple):
     message: str
 
 
-def at(root: str, path: str) -> Video | Failure:
+def at(root: str, path: str, listed: Mapping[str, int] | None = None) -> Video | Failure:
     """The file at `path` in the folder `root`; a link is followed, but not out of the folder.
+
+    Args:
+      root: the folder.
+      path: in it.
+      listed: of a bucket's folder, all objects that may be meant, by their paths there, with their
+        bytes; None: the bucket is asked.
 
     Raises:
       OSError: `root` is in a bucket that cannot be used.
     """
     if storage.in_bucket(root):
-        return _in_bucket(root, path)
+        return _in_bucket(root, path, listed)
     name = os.path.basename(os.path.normpath(path))[:100]
     if not os.path.lexists(os.path.join(root, path)):
         return Failure("video_missing", f"no {name!r}")
@@ -55,15 +61,15 @@ def at(root: str, path: str) -> Video | Failure:
     return Video(path, status.st_size)
 
 
-def _in_bucket(root: str, path: str) -> Video | Failure:
+def _in_bucket(root: str, path: str, listed: Mapping[str, int] | None) -> Video | Failure:
     name = storage.name(path)[:100]
     root = root.rstrip("/") + "/"
     whole = path if storage.in_bucket(path) else root + path
     if not whole.startswith(root) or ".." in whole.split("/"):
         return Failure("video_outside_root", f"{name} leads out of the video folder")
     try:
-        size = storage.size(whole)
-    except FileNotFoundError:
+        size = storage.size(whole) if listed is None else listed[whole.removeprefix(root)]
+    except (FileNotFoundError, KeyError):
         return Failure("video_missing", f"no {name!r}")
     return Video(whole, size) if size else Failure("video_empty", f"{name} has no bytes")
 

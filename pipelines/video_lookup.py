@@ -3,8 +3,10 @@
 Ids and paths come from others; what lies outside the root folder is never opened.
 """
 
+import copy
 import os
 import re
+from collections.abc import Iterator, Mapping
 
 from pipelines import storage, video_file
 from pipelines.clip_request import RowError
@@ -55,6 +57,34 @@ def read_map(path: str) -> dict[str, set[str]]:
     return paths
 
 
+def listing(videos: str) -> Iterator[tuple[str, str, int]]:
+    """All that a bucket has where a template may lead: video id, path in the root folder, bytes.
+
+    Raises:
+      OSError: the bucket cannot be used.
+    """
+    root, template = split(videos)
+    form = _form(template)
+    for path, size in storage.listing(root, template[: template.index("{")]):
+        if match := form.fullmatch(path):
+            yield match["video_id"], path, size
+
+
+def _form(template: str) -> re.Pattern[str]:
+    """What paths by a template look like; each has one id and extension that it can be made of.
+
+    >>> _form("v_{video_id}.{ext}").fullmatch("v_dQw4w9WgXcQ.webm")["video_id"]
+    'dQw4w9WgXcQ'
+    """
+    fields = {"{video_id}": "(?P<video_id>.*)", "{ext}": f"(?P<ext>{'|'.join(EXTENSIONS)})"}
+    pattern, seen = "", set()
+    for part in re.split(r"({.*?})", template):
+        name = part[1:-1]
+        pattern += f"(?P={name})" if part in seen else fields.get(part, re.escape(part))
+        seen |= {part} & set(fields)
+    return re.compile(pattern, re.DOTALL)
+
+
 class VideoLookup:
     """Finds videos by id."""
 
@@ -62,6 +92,13 @@ class VideoLookup:
         """Takes a folder or template as `split` does and, if any, a file as `read_map` does."""
         self._root, self._template = split(videos)
         self._mapped = read_map(map_path) if map_path else None
+        self._listed: Mapping[str, int] | None = None
+
+    def among(self, listed: Mapping[str, int]) -> "VideoLookup":
+        """Finds by template in a part of a `listing`, paths and bytes, and asks no bucket."""
+        other = copy.copy(self)
+        other._listed = listed
+        return other
 
     def find(self, video_id: str) -> Video | Failure:
         """The video's file, or why there is none."""
@@ -77,7 +114,8 @@ class VideoLookup:
 
     def _by_template(self, video_id: str) -> Video | Failure:
         for extension in EXTENSIONS:
-            found = video_file.at(self._root, self._path(video_id, extension))
+            path = self._path(video_id, extension)
+            found = video_file.at(self._root, path, self._listed)
             if isinstance(found, Video) or found.reason != "video_missing":
                 return found
         tried = self._path(video_id, f"{{{','.join(EXTENSIONS)}}}")

@@ -78,3 +78,24 @@ def test_many_rows_make_several_batches_whose_rejects_are_in_order(monkeypatch):
 
 def test_an_empty_batch():
     assert list(batches.requests(b"")) == []
+
+
+@given(
+    st.lists(st.tuples(st.text(), st.text(), st.integers(0)), unique_by=lambda file: file[1]),
+    st.lists(requests),
+)
+def test_files_come_out_beside_rows(listing, rows):
+    packed = collections.defaultdict(lambda: [b""])
+    for batch in batches.of_files(listing, SHARDS):
+        packed[batch.shard].append(batch.packed)
+    for batch in batches.of(rows, SHARDS):
+        if isinstance(batch, batches.Requests):
+            packed[batch.shard].append(batch.packed)
+    found = {}
+    for shard, some in packed.items():
+        files = batches.files(some)
+        assert all(shard_of(i, SHARDS) == shard for i, path, _ in listing if path in files)
+        found |= files
+        rows_there = [row for batch in some for row in batches.requests(batch)]
+        assert rows_there == [row for row in rows if shard_of(row.video_id, SHARDS) == shard]
+    assert found == {path: size for _, path, size in listing}

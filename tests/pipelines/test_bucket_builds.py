@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import main, run_lock, storage, verify, video_file
+from pipelines import bucket, main, run_lock, storage, verify, video_file
 from pipelines.plan import shard_of
 from pipelines.snapshot import LOCK_NAME
 from pipelines.video_lookup import VideoLookup
@@ -120,6 +120,37 @@ def test_a_bucket_gives_the_bytes_of_a_disk(built, inputs, tmp_path, run):
     differing = {name for name in disk if disk[name] != there[name]}
     files = {f"{shard}.{suffix}" for suffix in ("tfrecord", "index", "json")}
     assert differing == {contract.MANIFEST_NAME, *files}
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """Single objects that were asked for, and pages of folders, in the order of asking."""
+    asked: list[str] = []
+    call = bucket._store().call
+
+    def counted(method, path, *names, **parameters):
+        if method == "GET":
+            asked.append(names[1] if len(names) > 1 else f"{parameters.get('prefix', '')}*")
+        return call(method, path, *names, **parameters)
+
+    monkeypatch.setattr(bucket._store(), "call", counted)
+    return asked
+
+
+@pytest.mark.parametrize("videos", ["videos", "videos/{video_id}.{ext}"])
+def test_listed_videos_give_the_same_bytes_for_one_request(built, root, lab, run, requests, videos):
+    out = f"{lab}/listed/{len(videos)}"
+    where = ("--annotations", f"{root}/rows.csv", "--videos", f"{root}/{videos}", "--out", out)
+    run("build", "videocc", *where, *OPTIONS, *LIMITED)
+    asked = [name for name in requests if name.startswith("inputs/videos/")]
+    requests.clear()
+    # Of four videos two are .mkv, tried second, one .webm, third, and one is not there.
+    names = [name for name in asked if not name.endswith("*")]
+    assert len(names) == 2 * 2 + 3 + 6
+    run("build", "videocc", *where[:-1], f"{out}-again", *OPTIONS, *LIMITED, "--list-videos")
+    assert contents(f"{out}-again") == contents(out) == contents(built)
+    listed = [name for name in requests if name.startswith("inputs/videos/")]
+    assert len(listed) == 2 and set(listed) == {"inputs/videos/*"}  # one to see that some are there
 
 
 def test_every_command_reads_a_bucket(built, lab, tmp_path, run):

@@ -142,6 +142,11 @@ def test_a_quality_of_what_loses_nothing(cli, inputs):
     assert_one_line(done, 2, "--jpeg-quality is for --encoding jpeg; png loses nothing")
 
 
+def test_a_listing_of_what_is_no_bucket(cli, inputs):
+    done = cli(*build(inputs), "--list-videos")
+    assert_one_line(done, 1, "--list-videos saves requests to a bucket", "is none")
+
+
 def test_a_template_and_a_map_at_once(cli, inputs):
     template = inputs / "videos" / "{video_id}"
     done = cli(*build(inputs, videos=template, video_map=inputs / "rows.csv"))

@@ -1,8 +1,10 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines import video_lookup
+from pipelines import storage, video_lookup
 from pipelines.clip_request import REASONS, RowError
 from pipelines.video_file import Failure, Video
 from pipelines.video_lookup import VideoLookup
@@ -80,6 +82,51 @@ def test_extensions_are_tried_in_order(root):
         (root / f"v_a.{extension}").write_bytes(b"1")
         assert lookup.find("a") == Video(str(root / f"v_a.{extension}"), 1)
     assert lookup.find("b") == Failure("video_missing", "no v_b.{mp4,mkv,webm,m4v,mov,avi}")
+
+
+TEMPLATES = st.sampled_from(
+    [
+        video_lookup.IN_A_FOLDER,
+        "v_{video_id}.{ext}",
+        "{video_id}/whole.{ext}",
+        "{ext}/{video_id}",
+        "{video_id}{ext}",
+        "a+b/{video_id}_{video_id}.mp4",
+        "{ext}.{video_id}.{ext}",
+    ]
+)
+
+
+@given(TEMPLATES, st.text().filter(lambda text: "{" not in text), st.data())
+def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, data):
+    extension = data.draw(st.sampled_from(video_lookup.EXTENSIONS))
+    videos = f"gs://lab/videos/{template}"
+    path = VideoLookup(videos)._path(video_id, extension)
+    match = video_lookup._form(video_lookup.split(videos)[1]).fullmatch(path)
+    assert match and match["video_id"] == video_id
+
+
+@pytest.mark.parametrize("template", ["v_{video_id}.{ext}", "{video_id}"])
+def test_a_listing_finds_what_the_store_would(lab, template):
+    """Also what is no file, or lies elsewhere."""
+    root = f"{lab}/{len(template)}"
+    paths = ["v_a.mp4", "v_a.mkv", "v_b.avi", "v_c.MP4", "v_.mp4", "w_a.mp4", "d/v_a.mp4", "v_e"]
+    for path in paths:
+        with storage.NewFile(f"{root}/{path}") as file:
+            file.write(path.encode())
+    with storage.NewFile(f"{root}/v_empty.mp4"):
+        pass
+    asking = VideoLookup(f"{root}/{template}")
+    found = list(video_lookup.listing(f"{root}/{template}"))
+    among = asking.among({path: size for _, path, size in found})
+    for video_id in ("a", "b", "c", "e", "empty", "", "../a", "v_a.mp4", "d/v_a.mp4", "x"):
+        assert among.find(video_id) == asking.find(video_id)
+    known = {video_id: asking.find(video_id) for video_id, _, _ in found}
+    assert known and all(
+        failure.reason == "video_empty"
+        for failure in known.values()
+        if isinstance(failure, Failure)
+    )
 
 
 def test_an_id_does_not_lead_out_of_a_templates_folder(root):
