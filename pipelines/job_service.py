@@ -1,0 +1,89 @@
+"""What takes the jobs of a portable engine, tried before anything is read.
+
+Beam finds out late that there is none, after minutes of waiting or with a trace.
+"""
+
+import os
+import re
+import shutil
+
+import grpc
+from apache_beam.options.pipeline_options import JobServerOptions, PipelineOptions, PortableOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
+from apache_beam.runners.portability.job_server import JavaJarJobServer
+from apache_beam.runners.portability.spark_runner import SparkJarJobServer
+
+_ANSWER_S = 10.0
+_IN_THIS_PROCESS = "embed"
+# Engines whose job service is a jar that Beam fetches and starts.
+_JARS: dict[str, type[JavaJarJobServer]] = {
+    "FlinkRunner": FlinkJarJobServer,
+    "SparkRunner": SparkJarJobServer,
+}
+
+
+class JobServiceError(ValueError):
+    """Nothing takes the job: what is missing, and which option names it."""
+
+
+def check(runner: str, options: PipelineOptions) -> None:
+    """Sees that the engine's job service answers, or that it can be started.
+
+    Raises:
+      JobServiceError: neither.
+    """
+    endpoint = options.view_as(PortableOptions).job_endpoint
+    if endpoint and endpoint != _IN_THIS_PROCESS:
+        _check_answer(endpoint)
+    elif runner in _JARS and not endpoint:
+        _check_jar(runner, options)
+    elif runner == "PortableRunner" and not endpoint:
+        raise JobServiceError(
+            "--runner PortableRunner hands its job to an engine's job service: name it with "
+            "--job_endpoint HOST:PORT"
+        )
+
+
+def _check_answer(endpoint: str) -> None:
+    with grpc.insecure_channel(endpoint) as channel:
+        service = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+        try:
+            service.DescribePipelineOptions(request, timeout=_ANSWER_S)
+        except grpc.RpcError as error:
+            raise JobServiceError(
+                f"no job service answers at --job_endpoint {endpoint} ({reason(error)}): start the "
+                "engine's, or name another"
+            ) from None
+
+
+def _check_jar(runner: str, options: PipelineOptions) -> None:
+    given, engine = options.get_all_options(), runner.removesuffix("Runner")
+    option = f"--{engine.lower()}_job_server_jar"
+    jar = given[option[2:]]
+    if jar and "://" not in jar and not os.path.isfile(jar):
+        raise JobServiceError(f"{option} {jar!r}: there is no such file")
+    java = options.view_as(JobServerOptions).job_server_java_launcher
+    if not given[f"{engine.lower()}_submit_uber_jar"] and not shutil.which(java):
+        raise JobServiceError(
+            f"--runner {runner} starts Beam's job server for {engine}, which is written in Java, "
+            f"and there is no {java!r}: install Java, name it with --job_server_java_launcher, or "
+            "name a job service that runs already with --job_endpoint HOST:PORT"
+        )
+    try:
+        server = _JARS[runner](options)
+        server.local_jar(server.path_to_jar(), options.view_as(JobServerOptions).jar_cache_dir)
+    except (OSError, RuntimeError, ValueError) as error:
+        why = re.split(r"\.? (?:Also failed|If no Internet)", str(error))[0]
+        raise JobServiceError(
+            f"Beam's job server for {engine}, a jar, cannot be fetched ({why}): fetch it where "
+            f"there is a network and name it with {option}, or name a job service that runs "
+            "already with --job_endpoint HOST:PORT"
+        ) from None
+
+
+def reason(error: grpc.RpcError) -> str:
+    """One line of what a remote call failed with."""
+    told = error.details() if isinstance(error, grpc.Call) else None
+    return " ".join((told or str(error)).split())[:200]
