@@ -31,6 +31,7 @@ demo: setup  ## corpus, snapshot, training, evaluation and report, into runs/dem
 benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into benchmarks/results
 	$(BIN)/python benchmarks/build.py --out runs/benchmark
 	$(BIN)/python benchmarks/input.py
+	$(BIN)/python benchmarks/scale.py
 
 test: setup system  ## the tests and the examples in docstrings
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile

@@ -1,0 +1,376 @@
+"""Does a row cost the same among thousands and among millions? Time and memory of large inputs.
+
+Annotations are generated. What is measured runs in processes of its own, whose peak resident
+memory is read from /proc. Writes benchmarks/results/scale.json.
+
+    python benchmarks/scale.py
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+_RESULTS = pathlib.Path(__file__).parent / "results" / "scale.json"
+
+WORKERS = 2
+SHARDS = 18_000  # some that 3.3 million clips at the default size have
+VIDEOCC_ROWS = (330_000, 3_300_000)
+HOWTO100M_LINES = (1_000_000, 5_000_000)
+SNAPSHOT_SHARDS = (5_000, 20_000)
+
+_ID = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
+
+# --- Generated inputs --------------------------------------------------------------------------
+
+
+def _captions(rng: random.Random) -> Iterator[str]:
+    """Captions of six to fourteen made-up words."""
+    words = ["".join(rng.choices(_ID[:26], k=rng.randint(2, 9))) for _ in range(2000)]
+    while True:
+        yield " ".join(rng.choices(words, k=rng.randint(6, 14)))
+
+
+def _write_videocc(path: pathlib.Path, rows: int) -> None:
+    """Two spans of 10 s a video; a twentieth of the rows has no number for its end."""
+    rng = random.Random(0)
+    with path.open("w") as file:
+        for row, caption in zip(range(rows), _captions(rng), strict=False):
+            if row % 2 == 0:
+                video = "".join(rng.choices(_ID, k=11))
+            start = rng.randrange(600) * 1_000_000
+            end = "soon" if row % 20 == 0 else start + 10_000_000
+            file.write(f"https://www.youtube.com/watch?v={video},{start},{end},{caption}\n")
+
+
+def _write_howto100m(path: pathlib.Path, lines: int) -> None:
+    """A hundred lines a video, as HowTo100M has on average."""
+    rng = random.Random(0)
+    captions = _captions(rng)
+    with path.open("w") as file:
+        for first in range(0, lines, 100):
+            starts = [3.5 * i + 0.41 for i in range(100)]
+            entry = {
+                "start": starts,
+                "end": [start + 4.2 for start in starts],
+                "text": [next(captions) for _ in starts],
+            }
+            key = "".join(rng.choices(_ID, k=11))
+            file.write(f'{", " if first else "{"}"{key}": {json.dumps(entry)}')
+        file.write("}")
+
+
+# --- What is measured, each in a process of its own --------------------------------------------
+
+
+def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
+    """A build's survey and graph; where it would decode, a shard's rows are counted."""
+    began = time.monotonic()
+    import apache_beam as beam
+
+    from pipelines import batches, build, engine, plan
+    from pipelines.shard import ShardOutcome
+    from protos import contract
+    from protos.v1.manifest_pb2 import Filters, ShardEntry, SourceOptions
+
+    class CountRows(beam.DoFn):
+        def process(self, element):
+            shard, packed = element
+            rows = sum(1 for some in packed for _ in batches.requests(some))
+            yield ShardOutcome(shard, rows, {"video_missing": rows}, ShardEntry(), "", False)
+
+    os.makedirs(out)
+    imported = time.monotonic()
+    options = SourceOptions()
+    survey = plan.survey("videocc", (path,), options)
+    surveyed = time.monotonic()
+    config = plan.build_config(
+        *(32, 256, 95, contract.PROMPT_TEMPLATES, SHARDS, options),
+        Filters(min_caption_words=min_words),
+    )
+    versions = {"pipeline": plan.PIPELINE_VERSION}
+    planned = plan.Plan(
+        *(
+            "videocc",
+            survey.paths,
+            survey.files,
+            "videos",
+            out,
+            "1.0.0",
+            config,
+            versions,
+            "",
+            "",
+            1.0,
+        )
+    )
+    runner, beam_options = engine.choose(WORKERS, [])
+    with beam.Pipeline(runner=runner, options=beam_options) as pipeline:
+        build.graph(pipeline, planned, CountRows())
+    return {
+        "import_s": imported - began,
+        "survey_s": surveyed - imported,
+        "graph_s": time.monotonic() - surveyed,
+        "plan_json_bytes": os.path.getsize(os.path.join(out, "plan.json")),
+    }
+
+
+def _read_howto100m(path: str) -> dict[str, float]:
+    """The HowTo100M source reads a file."""
+    from pipelines import plan
+    from pipelines.clip_request import ClipRequest
+    from protos.v1.manifest_pb2 import SourceOptions
+
+    began = time.monotonic()
+    rows = plan.read_rows(path, "howto100m", SourceOptions())
+    read = sum(isinstance(row, ClipRequest) for row in rows)
+    return {"read": read, "seconds": time.monotonic() - began}
+
+
+def _many_shards(shards: int, out: str) -> dict[str, float]:
+    """A manifest of many shards is written; the snapshot is verified and described."""
+    import numpy as np
+
+    from pipelines import build, plan, record_frames, snapshot, verify
+    from pipelines.card import page
+    from pipelines.shard import ShardOutcome
+    from protos import contract
+    from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip
+    from protos.v1.manifest_pb2 import ShardEntry, ShardSummary
+
+    os.makedirs(out)
+    config = plan.build_config(2, 8, 90, (), shards)
+    frames = record_frames.encode(np.zeros((2, 8, 12, 3), np.uint8), FRAME_ENCODING_JPEG, 90)
+    by_shard: dict[int, list[str]] = {}
+    for video in (f"video{i}" for i in range(shards)):
+        by_shard.setdefault(plan.shard_of(video, shards), []).append(video)
+    outcomes = []
+    for shard in range(shards):
+        stem = contract.shard_name(shard, shards)
+        with snapshot.ShardWriter(out, stem) as writer:
+            for video in sorted(by_shard.get(shard, ())):
+                clip = Clip(
+                    clip_id=video,
+                    video_id=video,
+                    end_us=1,
+                    caption="a man",
+                    frames=frames,
+                    frame_time_us=[0, 0],
+                    frame_encoding=FRAME_ENCODING_JPEG,
+                    height=8,
+                    width=12,
+                    source_row="rows.csv:1",
+                )
+                writer.append(clip)
+        count = writer.records
+        summary = ShardSummary(rows=count, records=count, data=writer.data, index=writer.index)
+        file = snapshot.write_file(out, f"{stem}.json", snapshot.to_json(summary))
+        entry = ShardEntry(records=count, data=writer.data, index=writer.index, summary=file)
+        outcomes.append(ShardOutcome(shard, count, {}, entry, "", False))
+    planned = plan.Plan("videocc", (), (), "videos", out, "1.0.0", config, {}, "", "", 1.0)
+    written = _cpu_seconds()
+    build.write_manifest(planned, shards, [], outcomes)
+    completed = _cpu_seconds()
+    manifest = verify.read_manifest(out)
+    read = _cpu_seconds()
+    if wrong := verify.faults(out, manifest, WORKERS):
+        raise RuntimeError(wrong[0])
+    verified = _cpu_seconds()
+    page.data_card(out, manifest, clips=8, records=100)
+    return {
+        "write_manifest_cpu_s": completed - written,
+        "read_manifest_cpu_s": read - completed,
+        "verify_cpu_s": verified - read,
+        "describe_100_records_cpu_s": _cpu_seconds() - verified,
+    }
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
+_JOBS = {"plan": _plan, "howto100m": _read_howto100m, "many_shards": _many_shards}
+
+
+# --- Processes and their memory ----------------------------------------------------------------
+
+
+def _job(name: str, *arguments: Any) -> tuple[dict[str, float], dict[str, float]]:
+    """Runs one of _JOBS. Returns what it returned, and what `_watched` saw."""
+    words = [str(pathlib.Path(__file__)), "--job", json.dumps([name, *arguments])]
+    printed, used = _watched([sys.executable, *words])
+    return json.loads(printed), used
+
+
+def _watched(command: list[str]) -> tuple[str, dict[str, float]]:
+    """Runs a command. Returns what it printed, and its seconds and peaks of memory, MB.
+
+    Memory is resident, with what processes share counted in each: of the command's own process, and
+    of the largest of its Beam workers.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peaks: dict[int, int] = {}
+    while process.poll() is None:
+        for pid in _tree(process.pid):
+            try:
+                status = pathlib.Path(f"/proc/{pid}/status").read_text()
+                words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:  # it has ended
+                continue
+            high = re.search(r"VmHWM:\s+(\d+) kB", status)
+            if high and (pid == process.pid or b"sdk_worker_main" in words):
+                peaks[pid] = max(peaks.get(pid, 0), int(high[1]))
+        time.sleep(0.05)
+    seconds = time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    main = peaks.pop(process.pid)
+    return printed, {
+        "seconds": seconds,
+        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "main_mb": main * 1024 / 1e6,
+        "worker_mb": max(peaks.values(), default=0) * 1024 / 1e6,
+    }
+
+
+def _tree(pid: int) -> Iterator[int]:
+    """A process and all below it."""
+    yield pid
+    for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            text = children.read_text()
+        except OSError:
+            continue
+        for child in text.split():
+            yield from _tree(int(child))
+
+
+# --- The figures -------------------------------------------------------------------------------
+
+
+def _planning(folder: pathlib.Path) -> dict[str, Any]:
+    """Planning VideoCC: a twentieth of the rows rejected; then all of them, by a filter."""
+    found: dict[str, Any] = {}
+    for rows, min_words in (*((rows, 0) for rows in VIDEOCC_ROWS), (VIDEOCC_ROWS[-1], 99)):
+        path = folder / f"videocc-{rows}.csv"
+        if not path.exists():
+            _write_videocc(path, rows)
+        name = f"{rows} rows, all rejected" if min_words else f"{rows} rows"
+        returned, used = _job("plan", str(path), min_words, str(_fresh(folder / "plan")))
+        found[name] = returned | used
+        _tell(f"planning {name}", found[name])
+    few, many = (found[f"{rows} rows"] for rows in VIDEOCC_ROWS)
+    found["kb_a_row"] = _growth(few, many, *VIDEOCC_ROWS)
+    return found
+
+
+def _howto100m(folder: pathlib.Path) -> dict[str, Any]:
+    """The HowTo100M source by itself."""
+    found: dict[str, Any] = {}
+    for lines in HOWTO100M_LINES:
+        path = folder / f"howto100m-{lines}.json"
+        if not path.exists():
+            _write_howto100m(path, lines)
+        returned, used = _job("howto100m", str(path))
+        if returned["read"] != lines:
+            raise RuntimeError(f"{returned['read']} of {lines} lines read")
+        found[f"{lines} lines"] = used | returned
+        _tell(f"reading {lines} lines", found[f"{lines} lines"])
+    few, many = (found[f"{lines} lines"] for lines in HOWTO100M_LINES)
+    found["kb_a_line"] = _growth(few, many, *HOWTO100M_LINES)
+    return found
+
+
+def _snapshot_shards(folder: pathlib.Path) -> dict[str, Any]:
+    """Snapshots of many nearly empty shards."""
+    found: dict[str, Any] = {}
+    for shards in SNAPSHOT_SHARDS:
+        returned, used = _job("many_shards", shards, str(_fresh(folder / "shards")))
+        found[f"{shards} shards"] = used | returned
+        _tell(f"{shards} shards", found[f"{shards} shards"])
+    few, many = (found[f"{shards} shards"] for shards in SNAPSHOT_SHARDS)
+    found["seconds_many_to_few"] = {
+        name: many[name] / few[name] for name in many if name.endswith("_cpu_s")
+    }
+    return found
+
+
+def _growth(few: dict[str, float], many: dict[str, float], low: int, high: int) -> float:
+    """How much the job's peak memory, its processes together, grows by a row: kB."""
+
+    def whole(used: dict[str, float]) -> float:
+        return used["main_mb"] + WORKERS * used["worker_mb"]
+
+    return (whole(many) - whole(few)) * 1e3 / (high - low)
+
+
+def _fresh(folder: pathlib.Path) -> pathlib.Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _tell(name: str, figures: dict[str, float]) -> None:
+    print(f"{name}: " + ", ".join(f"{key} {value:,.6g}" for key, value in figures.items()))
+    sys.stdout.flush()
+
+
+_PARTS = {
+    "planning": _planning,
+    "howto100m": _howto100m,
+    "shards": _snapshot_shards,
+}
+
+
+def measure(folder: pathlib.Path, parts: list[str]) -> dict[str, Any]:
+    """The figures of some of _PARTS; the others stay as they were found before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+    for part in parts:
+        found[part] = {"how": _PARTS[part].__doc__} | _PARTS[part](folder)
+        found["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, Python " + (
+            platform.python_version()
+        )
+        _RESULTS.parent.mkdir(exist_ok=True)
+        _RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", default="runs/scale", help="folder for what is generated")
+    parser.add_argument(
+        "--parts", nargs="+", choices=_PARTS, default=[*_PARTS], help="what to measure"
+    )
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        name, *words = json.loads(arguments.job)
+        print(json.dumps(_JOBS[name](*words)))
+        return 0
+    measure(pathlib.Path(arguments.out), arguments.parts)
+    print(f"written to {_RESULTS}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
