@@ -1,13 +1,12 @@
-"""The Beam graph: annotation rows → requests by shard → shards → manifest.
+"""The Beam graph: annotation files → places of rows by shard → shards → manifest.
 
-Only small rows pass between workers, many in one element; frames never leave the work item that
-decoded them.
+Only places of rows pass between workers; frames never leave the work item that decoded them.
 """
 
 import collections
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -24,12 +23,15 @@ from pipelines import (
     versions,
     video_lookup,
 )
+from pipelines.clip_request import ClipRequest
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan, read_rows
 from pipelines.shard import ShardOutcome, build_shard
 from pipelines.video_lookup import VideoLookup
 from protos import contract
-from protos.v1.manifest_pb2 import Counts, Manifest, Reject
+from protos.v1.manifest_pb2 import Counts, FileEntry, Manifest, Reject
+
+_BYTES_TOGETHER = 64 << 20  # of annotation files, whose rows one worker reads
 
 
 class LostRowsError(RuntimeError):
@@ -68,78 +70,97 @@ def run(
 
 
 def graph(pipeline: beam.Pipeline, plan: Plan, build_shards: beam.DoFn) -> None:
-    """What is to be done; `build_shards` makes ShardOutcomes of (shard, batches of requests)."""
+    """What is to be done; `build_shards` makes ShardOutcomes of (shard, places of its rows)."""
     rows = (
         pipeline
-        | "Name annotation files" >> beam.Create(plan.annotations)
+        | "Name annotation files" >> beam.Create(_together(plan))
         | "Plan rows"
-        >> beam.ParDo(_PlanRows(plan))
-        .with_output_types(tuple[int, bytes])
-        .with_outputs(_REJECTS, _COUNTS, main=_REQUESTS)
+        >> beam.ParDo(_PlanRows(plan)).with_outputs("rejects", "counts", main="requests")
     )
-    count = rows[_COUNTS] | "Count rows" >> beam.CombineGlobally(sum)
+    count = rows["counts"] | "Count rows" >> beam.CombineGlobally(sum)
     shards = pipeline | "Name every shard" >> beam.Create(
-        [(shard, b"") for shard in range(plan.config.num_shards)]
+        [(shard, batches.NOWHERE) for shard in range(plan.config.num_shards)]
     )
-    for_shards = [rows[_REQUESTS], shards]
+    for_shards = [rows["requests"], shards]
     if plan.list_videos:
-        files = (
+        videos = (
             pipeline
             | "Name videos" >> beam.Create([plan.videos])
-            | "List videos"
-            >> beam.FlatMap(_list_videos, plan.config.num_shards).with_output_types(
-                tuple[int, bytes]
-            )
+            | "List videos" >> beam.FlatMap(_list_videos, plan.config.num_shards, plan.out)
         )
-        for_shards.append(files)
+        for_shards.append(videos)
     outcomes = (
         for_shards
         | beam.Flatten()
         | "Gather shards" >> beam.GroupByKey()
         | "Build shards" >> beam.ParDo(build_shards)
     )
-    _ = (
+    complete = (
         pipeline
         | "Once" >> beam.Create([plan])
         | "Write manifest"
         >> beam.Map(
             write_manifest,
             AsSingleton(count),
-            AsList(rows[_REJECTS]),
+            AsList(rows["rejects"]),
             AsList(outcomes),  # pyright: ignore[reportArgumentType]  (of a tuple | Flatten)
         )
     )
+    _ = (
+        pipeline
+        | "Name the folder" >> beam.Create([plan.out])
+        # A side input, so that the manifest is never tried again without the rows.
+        | "Remove rows" >> beam.Map(lambda out, _: batches.remove(out), AsSingleton(complete))
+    )
 
 
-_REQUESTS, _REJECTS, _COUNTS = "requests", "rejects", "counts"
+# What Beam encodes elements by, without pickling.
+_Rejects = TaggedOutput[Literal["rejects"], tuple[str, int, batches.Place]]
+_Count = TaggedOutput[Literal["counts"], int]
 
 
 class _PlanRows(beam.DoFn):
-    """An annotation file to (shard, batch of requests); batches of rejects and counts, tagged."""
+    """Annotation files to (shard, place of rows); places of rejects and counts of rows, tagged."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    def process(self, element: str) -> Iterator[tuple[int, bytes] | TaggedOutput]:
-        config = self._plan.config
-        rows = (
-            counters.row(filters.keep(row, config.filters, self._plan.excluded))
-            for row in read_rows(element, self._plan.source, config.source)
-        )
-        for batch in batches.of(rows, config.num_shards):
+    def process(
+        self, element: tuple[str, ...]
+    ) -> Iterator[tuple[int, batches.Place] | _Rejects | _Count]:
+        files = map(self._rows, element)
+        for batch in batches.write(files, self._plan.config.num_shards, self._plan.out):
             match batch:
-                case batches.Requests(shard, packed):
-                    yield shard, packed
-                case batches.Rejects():
-                    yield TaggedOutput(_REJECTS, tuple(batch))
+                case batches.Requests(shard, place):
+                    yield shard, place
+                case batches.Rejects(file, row, place):
+                    yield _Rejects("rejects", (file, row, place))
                 case batches.Count(count):
-                    yield TaggedOutput(_COUNTS, count)
+                    yield _Count("counts", count)
+
+    def _rows(self, path: str) -> Iterator[ClipRequest | Reject]:
+        config = self._plan.config
+        for row in read_rows(path, self._plan.source, config.source):
+            yield counters.row(filters.keep(row, config.filters, self._plan.excluded))
 
 
-def _list_videos(videos: str, num_shards: int) -> Iterator[tuple[int, bytes]]:
-    """All files there, each to the shard whose rows may want it."""
-    for batch in batches.of_files(video_lookup.listing(videos), num_shards):
-        yield batch.shard, batch.packed
+def _together(plan: Plan) -> list[tuple[str, ...]]:
+    """The annotation files, small ones together: HowTo100M may have a million."""
+    groups: list[list[str]] = []
+    room = 0
+    for path, file in zip(plan.annotations, plan.annotation_files, strict=True):
+        if not groups or file.bytes > room:
+            groups.append([])
+            room = _BYTES_TOGETHER
+        groups[-1].append(path)
+        room -= file.bytes
+    return [tuple(group) for group in groups]
+
+
+def _list_videos(videos: str, num_shards: int, folder: str) -> Iterator[tuple[int, batches.Place]]:
+    """All files there, the place of each to the shard whose rows may want it."""
+    for batch in batches.write_videos(video_lookup.listing(videos), num_shards, folder):
+        yield batch.shard, batch.place
 
 
 class _BuildShard(beam.DoFn):
@@ -153,13 +174,13 @@ class _BuildShard(beam.DoFn):
         self._parser = NounParser(self._plan.spacy_model, self._plan.config.prompt_templates)
         self._lookup = VideoLookup(self._plan.videos, self._plan.video_map)
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterable[ShardOutcome]:
-        shard, packed = element[0], [*element[1]]
-        requests = itertools.chain.from_iterable(map(batches.requests, packed))
+    def process(self, element: tuple[int, Iterable[batches.Place]]) -> Iterable[ShardOutcome]:
+        shard, places = element[0], [*element[1]]
+        requests = batches.requests(self._plan.out, places)
         watch = counters.ShardWatch()
         lookup = self._lookup
         if self._plan.list_videos:
-            lookup = lookup.among(batches.files(packed))
+            lookup = lookup.among(batches.videos(self._plan.out, places))
         outcome = build_shard(shard, requests, self._plan, self._parser, lookup, watch.decoded)
         watch.ended(outcome)
         yield outcome
@@ -168,7 +189,7 @@ class _BuildShard(beam.DoFn):
 def write_manifest(
     plan: Plan,
     rows: int,
-    rejects: list[tuple[str, int, bytes]],
+    rejects: list[tuple[str, int, batches.Place]],
     outcomes: list[ShardOutcome],
 ) -> None:
     """Checks that every row is accounted for, then completes the snapshot.
@@ -196,17 +217,26 @@ def write_manifest(
         )
 
     def counted() -> Iterator[Reject]:
-        for _, _, packed in sorted(rejects):
-            for reject in batches.rejects(packed):
+        for _, _, place in sorted(rejects):
+            for reject in batches.rejects(plan.out, place):
                 by_reason[reject.reason] += 1
                 yield reject
 
     plan_file = plan_summary.write(plan.out, rows, counted())
     records = sum(outcome.entry.records for outcome in outcomes)
     _account("the annotations", rows, records, by_reason.total())
-    if not records:
-        return
-    manifest = Manifest(
+    if records:
+        snapshot.write_manifest(plan.out, _manifest(plan, rows, by_reason, plan_file, outcomes))
+
+
+def _manifest(
+    plan: Plan,
+    rows: int,
+    rejects: Mapping[str, int],
+    plan_file: FileEntry,
+    outcomes: list[ShardOutcome],
+) -> Manifest:
+    return Manifest(
         schema_version=contract.SCHEMA_VERSION,
         data_version=plan.data_version,
         dataset=plan.source,
@@ -217,11 +247,10 @@ def write_manifest(
         config=plan.config,
         versions=plan.versions,
         annotations=plan.annotation_files,
-        counts=Counts(rows=rows, records=records, rejects=by_reason),
+        counts=Counts(rows=rows, records=sum(o.entry.records for o in outcomes), rejects=rejects),
         shards=[outcome.entry for outcome in outcomes],
         plan=plan_file,
     )
-    snapshot.write_manifest(plan.out, manifest)
 
 
 def _account(what: str, rows: int, records: int, rejects: int) -> None:

@@ -105,8 +105,11 @@ def watching(folder: str, num_shards: int) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(every_s):
+        pause_s = every_s
+        while not ended.wait(pause_s):
+            began = time.monotonic()
             shards.look()
+            pause_s = max(every_s, 20 * (time.monotonic() - began))  # a large folder's list is slow
             progress.update(shards.done, num_shards, shards.told, before=shards.before)
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -2,7 +2,7 @@
 
 import collections
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines import batches
@@ -28,22 +28,24 @@ refused = st.builds(
 )
 
 
-def unpacked(packed):
-    by_shard, rejects, count = collections.defaultdict(list), [], None
-    for batch in packed:
+def written(folder, *files):
+    """What is read of what was written: rows by shard, rejects, rows counted; and the batches."""
+    by_shard, rejects, count = collections.defaultdict(list), [], 0
+    wrote = list(batches.write(files, SHARDS, str(folder)))
+    for batch in wrote:
         if isinstance(batch, batches.Requests):
-            by_shard[batch.shard] += batches.requests(batch.packed)
+            by_shard[batch.shard] += batches.requests(str(folder), [batch.place])
         elif isinstance(batch, batches.Rejects):
-            rejects += batches.rejects(batch.packed)
+            rejects += batches.rejects(str(folder), batch.place)
         else:
-            assert count is None
-            count = batch.rows
-    return by_shard, rejects, count
+            count += batch.rows
+    return by_shard, rejects, count, wrote
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(requests | refused))
-def test_rows_come_out_as_they_went_in(rows):
-    by_shard, rejects, count = unpacked(batches.of(rows, SHARDS))
+def test_rows_come_out_as_they_went_in(tmp_path, rows):
+    by_shard, rejects, count, _ = written(tmp_path, rows)
     assert count == len(rows)
     assert rejects == [row for row in rows if isinstance(row, Reject)]
     for shard in range(SHARDS):
@@ -52,50 +54,68 @@ def test_rows_come_out_as_they_went_in(rows):
             for row in rows
             if isinstance(row, ClipRequest) and shard_of(row.video_id, SHARDS) == shard
         ]
+    batches.remove(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_many_rows_make_several_batches_whose_rejects_are_in_order(monkeypatch):
-    monkeypatch.setattr(batches, "_ROWS", 10)
+def test_many_rows_and_files_make_several_batches_whose_rejects_are_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "_ROWS", 20)
     monkeypatch.setattr(batches, "_REJECTS", 10)
-    rows: list[ClipRequest | Reject] = [
-        ClipRequest("id", f"video{i}", 0, 1, "a man", (), f"rows.csv:{i}")
-        if i % 2
-        else reject("read", "row_columns", "2 columns", source_row=f"rows.csv:{i}")
-        for i in range(100)
+    files: list[list[ClipRequest | Reject]] = [
+        [
+            ClipRequest("id", f"video{i}", 0, 1, "a man", (), f"{name}:{i}")
+            if i % 2
+            else reject("read", "row_columns", "2 columns", source_row=f"{name}:{i}")
+            for i in range(50)
+        ]
+        for name in ("b.csv", "a.csv")
     ]
-    packed = list(batches.of(rows, SHARDS))
-    by_shard, rejects, count = unpacked(packed)
+    rows = files[0] + files[1]
+    by_shard, rejects, count, wrote = written(tmp_path, *files)
     assert count == 100
     assert {row for of_shard in by_shard.values() for row in of_shard} == set(rows[1::2])
     assert rejects == rows[::2]
-    assert len([batch for batch in packed if isinstance(batch, batches.Requests)]) > SHARDS
-    of_rejects = [batch for batch in packed if isinstance(batch, batches.Rejects)]
-    assert [(batch.file, batch.row) for batch in of_rejects] == [
-        ("rows.csv", first) for first in (0, 20, 40, 60, 80)
+    of_rejects = [batch for batch in wrote if isinstance(batch, batches.Rejects)]
+    in_order = [
+        reject
+        for batch in sorted(of_rejects)
+        for reject in batches.rejects(str(tmp_path), batch.place)
     ]
-    assert sorted(of_rejects) == of_rejects
+    assert in_order == files[1][::2] + files[0][::2]
+    assert len(list(tmp_path.iterdir())) == 5
 
 
-def test_an_empty_batch():
-    assert list(batches.requests(b"")) == []
+def test_a_shard_without_rows(tmp_path):
+    assert list(batches.requests(str(tmp_path), [batches.NOWHERE])) == []
+    assert batches.videos(str(tmp_path), [batches.NOWHERE]) == {}
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.text(), st.text(), st.integers(0)), unique_by=lambda file: file[1]),
     st.lists(requests),
 )
-def test_files_come_out_beside_rows(listing, rows):
-    packed = collections.defaultdict(lambda: [b""])
-    for batch in batches.of_files(listing, SHARDS):
-        packed[batch.shard].append(batch.packed)
-    for batch in batches.of(rows, SHARDS):
+def test_video_files_come_out_beside_rows(tmp_path, listing, rows):
+    folder = str(tmp_path)
+    places = collections.defaultdict(lambda: [batches.NOWHERE])
+    for batch in batches.write_videos(listing, SHARDS, folder):
+        places[batch.shard].append(batch.place)
+    for batch in batches.write([rows], SHARDS, folder):
         if isinstance(batch, batches.Requests):
-            packed[batch.shard].append(batch.packed)
+            places[batch.shard].append(batch.place)
     found = {}
-    for shard, some in packed.items():
-        files = batches.files(some)
-        assert all(shard_of(i, SHARDS) == shard for i, path, _ in listing if path in files)
-        found |= files
-        rows_there = [row for batch in some for row in batches.requests(batch)]
+    for shard, some in places.items():
+        videos = batches.videos(folder, some)
+        assert all(shard_of(i, SHARDS) == shard for i, path, _ in listing if path in videos)
+        found |= videos
+        rows_there = list(batches.requests(folder, some))
         assert rows_there == [row for row in rows if shard_of(row.video_id, SHARDS) == shard]
     assert found == {path: size for _, path, size in listing}
+    batches.remove(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_stay(tmp_path):
+    (tmp_path / "shard-00000-of-00001.tfrecord").touch()
+    batches.remove(str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 1

@@ -390,7 +390,7 @@ def test_a_full_disk_stops_the_build_and_leaves_it_fit_to_go_on(by_ffmpeg, corpu
         assert stopped.returncode == 1
         assert "No space left on device" in stopped.stderr
         assert not (disk / contract.MANIFEST_NAME).exists()
-        assert not list(disk.glob("*.unfinished"))
+        assert not list(disk.glob("shard-*.unfinished"))
         resized(disk, 1 << 20)
         done = cli(*arguments(corpus, disk), env=decoder)
         assert done.returncode == 0, done.stderr

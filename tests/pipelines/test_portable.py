@@ -22,6 +22,7 @@ from apache_beam.runners.runner import create_runner
 from pipelines import build
 from pipelines.plan import Plan, build_config
 from protos import contract
+from protos.v1.manifest_pb2 import AnnotationFile
 
 ROOT = Path(__file__).parents[2]
 PRISM = Path(sys.executable).with_name("prism")
@@ -43,7 +44,8 @@ TRANSFORMS = {
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
 def test_an_engine_gets_nothing_that_another_would_not_know(runner):
     config = build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 4)
-    plan = Plan("videocc", ("a.csv",), (), "videos", "out", "1.0.0", config, {}, "", "", 60.0)
+    files = (AnnotationFile(name="a.csv"),)
+    plan = Plan("videocc", ("a.csv",), files, "videos", "out", "1.0.0", config, {}, "", "", 60.0)
     options = PipelineOptions([f"--runner={runner}", "--environment_type=LOOPBACK"])
     pipeline = beam.Pipeline(create_runner(runner), options)
     build.graph(pipeline, plan, build._BuildShard(plan))
@@ -61,10 +63,15 @@ def test_an_engine_gets_nothing_that_another_would_not_know(runner):
             assert not (do.state_specs or do.timer_family_specs or do.requires_stable_input)
             assert not do.restriction_coder_id
     (gather,) = (step for step in leaves if step.unique_name == "Gather shards")
-    (rows,) = gather.inputs.values()
-    coder = parts.coders[parts.pcollections[rows].coder_id]
-    of_pair = [parts.coders[part].spec.urn for part in coder.component_coder_ids]
-    assert of_pair == ["beam:coder:varint:v1", "beam:coder:bytes:v1"]
+    (places,) = gather.inputs.values()
+
+    def coded(by: str) -> object:
+        coder = parts.coders[by]
+        name = coder.spec.urn.removeprefix("beam:coder:").removesuffix(":v1")
+        return tuple(map(coded, coder.component_coder_ids)) if name == "kv" else name
+
+    place = ("string_utf8", ("varint", "varint"))
+    assert coded(parts.pcollections[places].coder_id) == ("varint", place)
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,12 @@ CAPTION = "somebody shows how a rather old bicycle is taken apart"
 class CountRows(beam.DoFn):
     """In the place of what decodes: a shard whose videos are all missing."""
 
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
     def process(self, element):
-        shard, packed = element
-        rows = sum(1 for some in packed for _ in batches.requests(some))
+        shard, places = element
+        rows = sum(1 for _ in batches.requests(self._folder, places))
         yield ShardOutcome(shard, rows, {"video_missing": rows}, ShardEntry(), "", False)
 
 
@@ -42,7 +45,7 @@ def planned(folder: str, rows: int) -> tuple[int, float]:
     of = plan.Plan("videocc", (path,), files, "videos", out, "1.0.0", config, {}, "", "", 1.0)
     began = time.process_time()
     with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
-        build.graph(pipeline, of, CountRows())
+        build.graph(pipeline, of, CountRows(out))
     seconds = time.process_time() - began
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak
