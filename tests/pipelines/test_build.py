@@ -1,5 +1,6 @@
 """From annotation rows and videos, good and bad, to a snapshot, by the command line."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 
-from pipelines import snapshot, verify
+from pipelines import ffmpeg, snapshot, verify
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import PlanSummary, ShardSummary
@@ -229,52 +231,86 @@ def test_an_interrupted_build_goes_on(built, inputs, cli):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-@pytest.mark.parametrize(
-    ("workers", "send", "status", "told"),
-    [
-        (2, signal.SIGKILL, 1, "run the same command again"),
-        (2, signal.SIGINT, 130, "interrupted"),
-        (1, signal.SIGINT, 130, "interrupted"),
-    ],
-)
-def test_a_build_that_is_cut_short(inputs, tmp_path, workers, send, status, told):
-    command = [sys.executable, "-m", "pipelines.main"]
-    command += map(str, arguments(inputs, tmp_path / "out", "--workers", workers))
-    build = subprocess.Popen(
-        command,
+def started(inputs, out, *more, env=None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.main", *map(str, arguments(inputs, out, *more))],
         cwd=Path(__file__).parents[2],
+        env=os.environ | (env or {}),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_build_says_so(inputs, tmp_path, workers):
+    build = started(inputs, tmp_path / "out", "--workers", workers)
     try:
         if workers == 1:
-            while not any((tmp_path / "out").glob("*.json")):
-                time.sleep(0.01)
-            os.kill(build.pid, send)
-        elif send == signal.SIGKILL:
-            os.kill(_worker_of(build.pid), send)
+            eventually(lambda: any((tmp_path / "out").glob("*.json")))
+            os.kill(build.pid, signal.SIGINT)
         else:
-            _worker_of(build.pid)
-            os.killpg(build.pid, send)  # as a terminal does
+            eventually(lambda: workers_of(build.pid))
+            os.killpg(build.pid, signal.SIGINT)  # as a terminal does
         _, errors = build.communicate(timeout=120)
     finally:
         build.kill()
-    assert build.returncode == status
-    assert told in errors and "Traceback" not in errors
+    assert build.returncode == 130
+    assert "interrupted" in errors and "Traceback" not in errors
     assert not (tmp_path / "out" / contract.MANIFEST_NAME).exists()
 
 
-def _worker_of(parent: int) -> int:
-    """Waits for a worker process of a build."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        tasks = Path(f"/proc/{parent}/task").iterdir()
-        for child in " ".join((task / "children").read_text() for task in tasks).split():
-            if b"sdk_worker_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
-        time.sleep(0.1)
-    raise AssertionError("no worker process")
+def test_workers_that_are_killed_three_times(inputs, tmp_path, cli):
+    out, slow = tmp_path / "out", tmp_path / "slow"
+    by_ffmpeg = ("--decoder", "ffmpeg")  # as it can be made to wait
+    slow.write_text(f"#!/bin/sh\nsleep 1\nexec '{ffmpeg.executable()}' \"$@\"\n")
+    slow.chmod(0o755)
+
+    def begun() -> set[Path]:
+        return set(out.glob("shard-*.tfrecord.*.unfinished"))
+
+    for time_of_death in ("as it starts", "in a shard", "in a shard again"):
+        build = started(inputs, out, "--workers", 2, *by_ffmpeg, env={ffmpeg.VARIABLE: str(slow)})
+        try:
+            left = begun()
+            eventually(lambda build=build: workers_of(build.pid))
+            if time_of_death != "as it starts":
+                eventually(lambda left=left: begun() - left)
+            for worker in workers_of(build.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+            _, errors = build.communicate(timeout=120)
+        finally:
+            build.kill()
+        assert build.returncode == 1
+        assert "run the same command again" in errors and "Traceback" not in errors
+        assert not (out / contract.MANIFEST_NAME).exists()
+    assert begun()
+    undisturbed = tmp_path / "undisturbed"
+    for done in (
+        cli(*arguments(inputs, out, "--workers", 2, *by_ffmpeg)),
+        cli(*arguments(inputs, undisturbed, *by_ffmpeg)),
+    ):
+        assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(undisturbed)
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def workers_of(parent: int) -> list[int]:
+    """The worker processes of a build."""
+    tasks = Path(f"/proc/{parent}/task").iterdir()
+    children = " ".join((task / "children").read_text() for task in tasks).split()
+    return [
+        int(child)
+        for child in children
+        if b"sdk_worker_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def test_no_record_is_a_failure(tmp_path, inputs, cli):
