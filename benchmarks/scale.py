@@ -27,6 +27,8 @@ WORKERS = 2
 SHARDS = 18_000  # some that 3.3 million clips at the default size have
 VIDEOCC_ROWS = (330_000, 3_300_000)
 HOWTO100M_LINES = (1_000_000, 5_000_000)
+CLIPS = (1_000, 100_000)
+SPANS = 20  # of a small video
 SNAPSHOT_SHARDS = (5_000, 20_000)
 
 _ID = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
@@ -71,6 +73,25 @@ def _write_howto100m(path: pathlib.Path, lines: int) -> None:
         file.write("}")
 
 
+def _write_small_videos(folder: pathlib.Path, clips: int) -> None:
+    """Annotations of SPANS overlapping seconds a video; the videos are one file of many names."""
+    from pipelines import ffmpeg
+
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    source = folder / "source.mp4"
+    command = [ffmpeg.executable(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=10:d=4"]
+    subprocess.run([*command, "-g", "10", "-pix_fmt", "yuv420p", str(source)], check=True)
+    captions = _captions(random.Random(0))
+    with (folder / "rows.csv").open("w") as file:
+        for video in range(clips // SPANS):
+            name = f"v{video:010d}"
+            os.link(source, videos / f"{name}.mp4")
+            for span in range(SPANS):
+                start = span * 150_000
+                file.write(f"{name},{start},{start + 1_000_000},{next(captions)}\n")
+
+
 # --- What is measured, each in a process of its own --------------------------------------------
 
 
@@ -86,8 +107,8 @@ def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
 
     class CountRows(beam.DoFn):
         def process(self, element):
-            shard, packed = element
-            rows = sum(1 for some in packed for _ in batches.requests(some))
+            shard, places = element
+            rows = sum(1 for _ in batches.requests(out, places))
             yield ShardOutcome(shard, rows, {"video_missing": rows}, ShardEntry(), "", False)
 
     os.makedirs(out)
@@ -298,6 +319,30 @@ def _howto100m(folder: pathlib.Path) -> dict[str, Any]:
     return found
 
 
+def _clips(folder: pathlib.Path) -> dict[str, Any]:
+    """Whole builds of small videos, by the command line."""
+    found: dict[str, Any] = {}
+    script = str(pathlib.Path(sys.executable).parent / "svilm-pipelines")
+    for clips in CLIPS:
+        where = _fresh(folder / f"clips-{clips}")
+        _write_small_videos(where, clips)
+        inputs = ["--annotations", str(where / "rows.csv"), "--videos", str(where / "videos")]
+        options = ["--frames", "4", "--short-side", "24", "--workers", str(WORKERS)]
+        printed, used = _watched(
+            [script, "build", "videocc", *inputs, "--out", str(where / "snapshot"), *options]
+        )
+        pace = re.search(r"([\d,.]+) clips/s after ([\d.]+) s of start-up", printed)
+        if pace is None or f"{clips:,} rows = {clips:,} records" not in printed:
+            raise RuntimeError(f"not every row became a record: {printed}")
+        rate = float(pace[1].replace(",", ""))
+        found[f"{clips} clips"] = used | {"clips_per_second": rate, "start_up_s": float(pace[2])}
+        _tell(f"building {clips} clips", found[f"{clips} clips"])
+    few, many = (found[f"{clips} clips"] for clips in CLIPS)
+    found["time_a_clip_many_to_few"] = few["clips_per_second"] / many["clips_per_second"]
+    found["kb_a_clip"] = _growth(few, many, *CLIPS)
+    return found
+
+
 def _snapshot_shards(folder: pathlib.Path) -> dict[str, Any]:
     """Snapshots of many nearly empty shards."""
     found: dict[str, Any] = {}
@@ -334,6 +379,7 @@ def _tell(name: str, figures: dict[str, float]) -> None:
 _PARTS = {
     "planning": _planning,
     "howto100m": _howto100m,
+    "clips": _clips,
     "shards": _snapshot_shards,
 }
 
