@@ -5,6 +5,7 @@ comes on standard input, a socket, and with it the pipe for the answers: message
 a span's frames with their pixels behind it. NumPy is not imported, so this starts soon.
 """
 
+import bisect
 import collections
 import contextlib
 import fcntl
@@ -109,8 +110,8 @@ def _decoded(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
         except IrregularError:
             pass
         else:
-            # What is not promised by any packet is past the end.
-            for span in [span for span in left.values() if not span.promised]:
+            # What no packet promises is past the end.
+            for span in [span for span in left.values() if span.found == span.promised]:
                 yield left.pop(span.number)
         if left:
             yield from _all_frames(video, [*left.values()])
@@ -118,11 +119,13 @@ def _decoded(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
 
 def _neighbours(spans: list["_Span"]) -> Iterator[list["_Span"]]:
     near: list[_Span] = []
+    reached_us = 0
     for span in spans:
-        if near and span.times_us[0] > max(one.times_us[-1] for one in near) + _FAR_US:
+        if near and span.times_us[0] > reached_us + _FAR_US:
             yield near
             near = []
         near.append(span)
+        reached_us = max(reached_us, span.times_us[-1])
     if near:
         yield near
 
@@ -133,60 +136,70 @@ def _chosen_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
     Raises:
       IrregularError: they do not tell.
     """
-    places = sorted((time_us, span, i) for span in spans for i, time_us in enumerate(span.times_us))
-    times_us = [time_us for time_us, _, _ in places]
+    places = _Places(spans)
     coming: dict[int, range] = {}
 
-    def place(frames: Iterable[Any]) -> Iterator[_Span]:
+    def put(frames: Iterable[Any]) -> Iterator[_Span]:
         for frame in frames:
             if frame.pts is not None and (times := coming.pop(video.us(frame.pts), None)):
-                image = video.scaled(frame)
-                for _, span, i in places[times.start : times.stop]:
-                    span.put(i, image)
-                    if span.whole:
-                        yield span
+                yield from places.put(times, video.scaled(frame))
 
-    video.seek(times_us[0])
-    for step in schedule(video.packets(), times_us):
+    video.seek(places.times_us[0])
+    for step in schedule(video.packets(), places.times_us):
         if step.afresh:
-            yield from place(video.decode(None))
+            yield from put(video.decode(None))
             video.forget()
         if step.times:
             coming[step.coded.start_us] = step.times
-            for _, span, _ in places[step.times.start : step.times.stop]:
-                span.promised += 1
+            places.promise(step.times)
         video.skip_others(not step.times)
-        yield from place(video.decode(step.coded.packet))
-    yield from place(video.decode(None))
+        yield from put(video.decode(step.coded.packet))
+    yield from put(video.decode(None))
 
 
 def _all_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
-    """Decodes everything and looks at the frames' own times; yields every span."""
-    places = sorted((time_us, span, i) for span in spans for i, time_us in enumerate(span.times_us))
-    for start_us in (places[0][0], None):
+    """Decodes everything and looks at the frames' own times; yields every span, whole or not."""
+    places = _Places(spans)
+    times_us, at = places.times_us, 0
+    for start_us in (times_us[0], None):
         video.seek(start_us)
-        last, at, end_us = None, 0, 0
+        last, end_us = None, 0
         for begins_us, ends_us, frame in video.frames():
-            if last is None and start_us is not None and begins_us > places[0][0]:
+            if last is None and start_us is not None and begins_us > times_us[0]:
                 break  # too far, as happens without an index: from the beginning, then
-            while at < len(places) and places[at][0] < begins_us:
-                _, span, i = places[at]
+            if first := range(at, bisect.bisect_left(times_us, begins_us)):
                 # What is before the first frame shows the first frame.
-                span.put(i, video.scaled(frame if last is None else last))
-                at += 1
-            if at == len(places):
-                break
+                yield from places.put(first, video.scaled(frame if last is None else last))
+                at = first.stop
+            if at == len(times_us):
+                return
             last, end_us = frame, max(end_us, ends_us)
-        else:
-            while last is not None and at < len(places) and places[at][0] < end_us:
-                _, span, i = places[at]
-                span.put(i, video.scaled(last))
-                at += 1
-            if last is None and start_us is not None:
-                continue
         if last is not None:
+            rest = range(at, bisect.bisect_left(times_us, end_us))
+            yield from places.put(rest, video.scaled(last))
             break
-    yield from spans
+    yield from (span for span in spans if not span.whole)
+
+
+class _Places:
+    """Where the frames of several spans go, by their times."""
+
+    def __init__(self, spans: list["_Span"]) -> None:
+        places = [(time_us, span, i) for span in spans for i, time_us in enumerate(span.times_us)]
+        places.sort(key=lambda place: place[0])
+        self.times_us = [time_us for time_us, _, _ in places]
+        self._places = [(span, i) for _, span, i in places]
+
+    def promise(self, times: range) -> None:
+        for span, _ in self._places[times.start : times.stop]:
+            span.promised += 1
+
+    def put(self, times: range, image: Any) -> Iterator["_Span"]:
+        """Yields the spans that this makes whole."""
+        for span, i in self._places[times.start : times.stop]:
+            span.put(i, image)
+            if span.whole:
+                yield span
 
 
 class _Span:
@@ -195,41 +208,32 @@ class _Span:
     def __init__(self, number: int, times_us: Sequence[int]) -> None:
         self.number, self.times_us = number, times_us
         self._images: list[Any] = [None] * len(times_us)
-        self.promised = 0
-
-    def __lt__(self, other: "_Span") -> bool:
-        return self.number < other.number
+        self.promised = self.found = 0  # frames: that packets have, that are here
 
     def put(self, i: int, image: Any) -> None:
         self._images[i] = image
+        self.found += 1
 
     @property
     def whole(self) -> bool:
-        return None not in self._images
+        return self.found == len(self.times_us)
 
     def write(self, out: BinaryIO, video: "_Video") -> None:
+        """Tells what became of the span, and lets go of its frames."""
         images = [image for image in self._images if image is not None]
+        self._images.clear()
         sizes = {(image.width, image.height) for image in images}
-        if len(images) < len(self._images) or len(sizes) > 1:
-            told = "frames of several shapes" if len(sizes) > 1 else video.complaint
-            found = len(images) if len(sizes) == 1 else 0
-            _tell(
-                out,
-                {"span": self.number, "found": found, "told": told, "stated_us": video.stated_us},
-            )
+        answer: dict[str, Any] = {"span": self.number}
+        if not self.whole or len(sizes) > 1:
+            answer["found"] = len(images) if len(sizes) < 2 else 0
+            answer["told"] = video.complaint if len(sizes) < 2 else "frames of several shapes"
+            answer["stated_us"] = video.stated_us
+            _tell(out, answer)
             return
         ((width, height),) = sizes
         stride = images[0].planes[0].line_size
-        _tell(
-            out,
-            {
-                "span": self.number,
-                "width": width,
-                "height": height,
-                "stride": stride,
-                "matrix": video.matrix,
-            },
-        )
+        answer |= {"width": width, "height": height, "stride": stride, "matrix": video.matrix}
+        _tell(out, answer)
         for image in images:
             out.write(memoryview(image.planes[0])[: height * stride])
         out.flush()

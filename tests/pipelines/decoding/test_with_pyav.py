@@ -107,6 +107,17 @@ def test_a_reader_that_loses_interest_leaves_no_child(film):
     assert all(isinstance(frames, video.Frames) for frames in decode(film))
 
 
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_frames_of_spans_that_are_done_take_no_memory(looked_at, film, child):
+    if looked_at:
+        child("raise child.IrregularError", instead_of="_chosen_frames(video, spans)")
+    spans = [(i * 40_000, i * 40_000 + 40_000) for i in range(100)]
+    limits = video.Limits(memory=1 << 30)
+    found = video.decode(str(film), spans, frames=1, short_side=2048, decoder="pyav", limits=limits)
+    for _, frames in found:  # 17 MB each
+        assert isinstance(frames, video.Frames), frames
+
+
 CODECS = {
     "h264": (
         "-c:v",
