@@ -63,13 +63,12 @@ def _receive(parent: socket.socket) -> tuple[dict[str, Any], int] | None:
 
 
 def _answer(request: dict[str, Any], pipe: int) -> None:
-    for kind, value in (
-        (resource.RLIMIT_AS, request["memory"]),
-        (resource.RLIMIT_CPU, request["processor_seconds"]),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (value, value))
+    seconds = request["processor_seconds"]
+    resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     with contextlib.suppress(OSError):  # more than an ordinary user may have
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     with os.fdopen(pipe, "wb") as out:

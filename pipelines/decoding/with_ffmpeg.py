@@ -214,13 +214,15 @@ def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, s
     head, tail = b"", b""
     try:
         # From outside: code between fork and exec is not safe beside Beam's threads.
-        for limit, value in (
-            (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
-            (resource.RLIMIT_AS, limits.memory),
-            (resource.RLIMIT_FSIZE, max(file_bytes, 1 << 20)),
+        # A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
+        seconds, most = math.ceil(limits.seconds), max(file_bytes, 1 << 20)
+        for limit, values in (
+            (resource.RLIMIT_CPU, (seconds, seconds + 1)),
+            (resource.RLIMIT_AS, (limits.memory, limits.memory)),
+            (resource.RLIMIT_FSIZE, (most, most)),
         ):
             try:
-                resource.prlimit(child.pid, limit, (value, value))
+                resource.prlimit(child.pid, limit, values)
             except ProcessLookupError:
                 break  # it has ended already
         assert child.stderr is not None

@@ -86,7 +86,7 @@ def _value(kind: Any, text: str, path: str) -> Any:
     if typing.get_origin(kind) is typing.Literal:
         return _one_of(dict(zip(arguments, arguments, strict=True)), text, path)
     if typing.get_origin(kind) is tuple:
-        parts = text.split(",")
+        parts = text.split(",") if text else []
         if arguments[-1] is not Ellipsis and len(parts) != len(arguments):
             raise OverrideError(f"{path} takes {len(arguments)} values, got {text!r}")
         return [_value(arguments[0], part.strip(), path) for part in parts]

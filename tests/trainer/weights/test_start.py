@@ -85,7 +85,7 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     assert_same({name: first.params["video"][name] for name in known}, known)
 
     # It is continued with the same start only.
-    assert loop.pretrain(config, snapshot, tmp_path / "first", start=start) is None
+    assert loop.pretrain(config, snapshot, tmp_path / "first", start=start)
     with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now None"):
         loop.pretrain(start.configure(config), snapshot, tmp_path / "first")
 
