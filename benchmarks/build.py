@@ -86,7 +86,7 @@ def main() -> int:
         figures["small_videos"] = _small_figures(small, captions, out)
     figures["how"] = _HOW | {"machine": _machine(), "date": time.strftime("%Y-%m-%d")}
     _RESULTS.parent.mkdir(exist_ok=True)
-    _RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    _RESULTS.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     print(json.dumps({key: value for key, value in figures.items() if key != "how"}, indent=2))
     print(f"written to {_RESULTS}")
     return 0
@@ -105,7 +105,7 @@ _HOW = {
     "two_workers_vs_one": "back_to_back, two worker processes on two cores over one on one",
     "captions_per_second": "NounParser.parse of 4,000 distinct captions of 14 words on average, as "
     "a work item calls it, on one core; the first batch, which loads more, apart",
-    "small_videos": "100 videos, 50 of 10 s at 640×272 and 50 of 12 s at 96×96, a clip each, over "
+    "small_videos": "100 videos, 50 of 10 s at 640×272 and 50 of 12 s at 64×64, a clip each, over "
     "one ffmpeg-python call a clip with the system's ffmpeg",
     "settings": "8 copies of a film of 596 s (1280×720 H.264, 24 frames/s), 59 spans of 10 s each; "
     "32 frames, short side 256, JPEG q95; every contender on one thread of one core",

@@ -60,10 +60,12 @@ def test_each_parameter_teaches_and_knows_its_example(name):
 def test_the_parameters_are_options_of_build():
     _, build = parsers()
     known = options()
-    assert {f"--{name.replace('_', '-')}" for name in PARAMETERS} - known.keys() == {
+    parameters = {f"--{name.replace('_', '-')}" for name in PARAMETERS}
+    assert parameters - known.keys() == {
         "--source",
         *(f"--{name.replace('_', '-')}" for name in BEAMS),
     }
+    assert known.keys() - parameters == {"-h", "--help", "--workers"}
     (source,) = [action for action in build._actions if action.dest == "source"]
     assert source.choices is not None
     told = [option["value"] for option in PARAMETERS["source"]["enumOptions"]]
