@@ -9,6 +9,7 @@ import bisect
 import collections
 import contextlib
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -64,17 +65,24 @@ def _receive(parent: socket.socket) -> tuple[dict[str, Any], int] | None:
 
 def _answer(request: dict[str, Any], pipe: int) -> None:
     seconds = request["processor_seconds"]
-    resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, request["memory"], request["memory"]),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+        # A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
+        (resource.RLIMIT_CPU, seconds, seconds + 1),
+    ):
+        most = resource.getrlimit(kind)[1]  # an ordinary user may not raise it
+        if most != resource.RLIM_INFINITY:
+            soft, hard = min(soft, most), min(hard, most)
+        resource.setrlimit(kind, (soft, hard))
     with contextlib.suppress(OSError):  # more than an ordinary user may have
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     with os.fdopen(pipe, "wb") as out:
         try:
             options = {"protocol_whitelist": "file", "format_whitelist": request["containers"]}
-            with av.open(f"file:{request['path']}", options=options) as container:
+            path = f"file:{request['path']}"
+            with av.open(path, options=options, metadata_errors="replace") as container:
                 _serve(_Video(container, request), request, out)
         except _RefusedError as error:
             _tell(out, error.args[0])
@@ -148,6 +156,8 @@ def _chosen_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
         if step.afresh:
             yield from put(video.decode(None))
             video.forget()
+            if coming:  # frames that do not come: their spans must not wait for them
+                raise IrregularError
         if step.times:
             coming[step.coded.start_us] = step.times
             places.promise(step.times)
@@ -158,6 +168,8 @@ def _chosen_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
 
 def _all_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
     """Decodes everything and looks at the frames' own times; yields every span, whole or not."""
+    for span in spans:
+        span.begin_again()
     places = _Places(spans)
     times_us, at = places.times_us, 0
     for start_us in (times_us[0], None):
@@ -177,7 +189,7 @@ def _all_frames(video: "_Video", spans: list["_Span"]) -> Iterator["_Span"]:
             rest = range(at, bisect.bisect_left(times_us, end_us))
             yield from places.put(rest, video.scaled(last))
             break
-    yield from (span for span in spans if not span.whole)
+    yield from (span for span in spans if not span.told)
 
 
 class _Places:
@@ -196,8 +208,7 @@ class _Places:
     def put(self, times: range, image: Any) -> Iterator["_Span"]:
         """Yields the spans that this makes whole."""
         for span, i in self._places[times.start : times.stop]:
-            span.put(i, image)
-            if span.whole:
+            if span.put(i, image):
                 yield span
 
 
@@ -206,12 +217,25 @@ class _Span:
 
     def __init__(self, number: int, times_us: Sequence[int]) -> None:
         self.number, self.times_us = number, times_us
-        self._images: list[Any] = [None] * len(times_us)
-        self.promised = self.found = 0  # frames: that packets have, that are here
+        self.begin_again()
 
-    def put(self, i: int, image: Any) -> None:
+    def begin_again(self) -> None:
+        """Forgets the frames that are there."""
+        self._images: list[Any] = [None] * len(self.times_us)
+        self.promised = 0  # frames that packets have
+        self.told = False
+
+    def put(self, i: int, image: Any) -> bool:
+        """Takes a frame; whether the span is whole by it. Of two for one time the first counts."""
+        if self.told or self._images[i] is not None:
+            return False
         self._images[i] = image
-        self.found += 1
+        return self.whole
+
+    @property
+    def found(self) -> int:
+        """Frames that are there."""
+        return sum(image is not None for image in self._images)
 
     @property
     def whole(self) -> bool:
@@ -219,11 +243,12 @@ class _Span:
 
     def write(self, out: BinaryIO, video: "_Video") -> None:
         """Tells what became of the span, and lets go of its frames."""
-        images = [image for image in self._images if image is not None]
+        images, whole = [image for image in self._images if image is not None], self.whole
         self._images.clear()
+        self.told = True
         sizes = {(image.width, image.height) for image in images}
         answer: dict[str, Any] = {"span": self.number}
-        if not self.whole or len(sizes) > 1:
+        if not whole or len(sizes) > 1:
             answer["found"] = len(images) if len(sizes) < 2 else 0
             answer["told"] = video.complaint if len(sizes) < 2 else "frames of several shapes"
             answer["stated_us"] = video.stated_us
@@ -297,8 +322,8 @@ class _Video:
         Raises:
           IrregularError: one has no times.
         """
-        for packet in self._container.demux(self._stream):
-            if not packet.size or packet.is_discard:
+        for packet in self._demuxed():
+            if packet.is_discard:
                 continue
             if packet.pts is None or packet.dts is None:
                 raise IrregularError
@@ -314,12 +339,23 @@ class _Video:
     def frames(self) -> Iterator[tuple[int, int, Any]]:
         """Every frame from here on, with when it comes on and when it leaves if no other comes."""
         self.skip_others(False)
-        for packet in self._container.demux(self._stream):
-            for frame in self.decode(packet if packet.size else None):
+        for packet in itertools.chain(self._demuxed(), [None]):
+            for frame in self.decode(packet):
                 ticks = frame.dts if frame.pts is None else frame.pts
                 if ticks is not None:
                     start_us = self.us(ticks)
                     yield start_us, self._end_us(frame, start_us), frame
+
+    def _demuxed(self) -> Iterator[Any]:
+        """Packets that are not empty; a file that cannot be read on ends there."""
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size:
+                    yield packet
+        except FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            self.complaint = error.strerror
 
     def _end_us(self, shown: Any, start_us: int) -> int:
         if not shown.duration:

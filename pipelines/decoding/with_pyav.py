@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
@@ -57,7 +58,7 @@ def decode(
     }
     with _child(path, request, limits, len(spans)) as child:
         while left and (answer := child.answer()):
-            if answer["span"] not in left:
+            if answer.get("span") not in left:
                 child.distrust()
                 break
             i = answer["span"]
@@ -68,8 +69,10 @@ def decode(
             else:
                 break
             del left[i]
+        failure = child.failure() if left else None
         for i in left:
-            yield i, child.failure()
+            assert failure is not None
+            yield i, failure
 
 
 def end_us(path: str, from_us: int, limits: Limits) -> int:
@@ -77,7 +80,7 @@ def end_us(path: str, from_us: int, limits: Limits) -> int:
     request = {"from_us": from_us, "length_slack_us": LENGTH_SLACK_US}
     with _child(path, request, limits, 1) as child:
         answer = child.answer()
-        return answer["end_us"] if answer else 0
+        return answer.get("end_us", 0) if answer else 0
 
 
 class _Nursery:
@@ -177,7 +180,11 @@ class _Child:
         words = self._read(min(int.from_bytes(head, "little"), _MESSAGE_BYTES))
         if words is None:
             return None
-        answer = json.loads(bytes(words))
+        try:
+            answer = _checked(json.loads(bytes(words)))
+        except (ValueError, KeyError, TypeError):
+            self.distrust()
+            return None
         if "refused" not in answer:
             return answer
         self._failure = _refusal(answer, self._limits)
@@ -219,10 +226,12 @@ class _Child:
         self._parent.settimeout(_ENDING_SECONDS)
         try:
             status = self._parent.recv(4, socket.MSG_WAITALL)
-        except (TimeoutError, ConnectionResetError):
+        except TimeoutError:
             return
+        except ConnectionResetError:
+            status = b""
         if len(status) < 4:
-            return
+            raise OSError(errno.ECHILD, "the process that starts decoders has died", PROGRAM[-1])
         self._parent.settimeout(None)
         self.gone = True
         code = os.waitstatus_to_exitcode(struct.unpack("<i", status)[0])
@@ -248,6 +257,30 @@ class _Child:
         return read
 
 
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    """A message of one of the forms that there are.
+
+    Raises:
+      KeyError, TypeError, ValueError: it is of none.
+    """
+    if "refused" in answer:
+        return answer | {"refused": str(answer["refused"]), "told": str(answer.get("told", ""))}
+    if "end_us" in answer:
+        return {"end_us": int(answer["end_us"])}
+    if "width" not in answer:
+        stated_us = answer["stated_us"]
+        return {
+            "span": int(answer["span"]),
+            "found": int(answer["found"]),
+            "told": str(answer["told"]),
+            "stated_us": None if stated_us is None else float(stated_us),
+        }
+    a, b, c, d = map(int, answer["matrix"])
+    return {name: int(answer[name]) for name in ("span", "width", "height", "stride")} | {
+        "matrix": (a, b, c, d)
+    }
+
+
 def _lacking(answer: dict[str, Any], times_us: Sequence[int]) -> Failure:
     if answer["told"] and not answer["found"]:
         return Failure("video_undecodable", answer["told"])
@@ -261,7 +294,7 @@ def _refusal(answer: dict[str, Any], limits: Limits) -> Failure:
     if why == "memory":
         return Failure("decode_limit", "more memory or output than decoding may use")
     if why == "pixels":
-        return too_large(answer["width"], answer["height"], limits)
+        return too_large(int(answer.get("width", 0)), int(answer.get("height", 0)), limits)
     return Failure("video_undecodable", answer["told"])
 
 

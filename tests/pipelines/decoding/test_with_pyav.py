@@ -65,6 +65,9 @@ def test_a_hung_child_is_ended(child, film):
             "video_undecodable",
             "not of its form",
         ),
+        ("child._tell(out, [])", "video_undecodable", "not of its form"),
+        ("child._tell(out, {'span': 'a', 'found': []})", "video_undecodable", "not of its form"),
+        ("out.write(b'\\4\\0\\0\\0\\xff\\xff\\xff\\xff')", "video_undecodable", "not of its form"),
         ("os.write(os.memfd_create('x'), b'x')", "video_undecodable", "ended with status 1"),
     ],
 )
@@ -82,6 +85,41 @@ def test_spans_before_a_crash_are_kept(child, film):
     assert first == Failure("video_undecodable", "the decoder was ended by signal 11")
     counted = "3 of 8 frames of a file that states a length of 4 s"
     assert second == Failure("video_truncated", counted)
+
+
+def test_a_frame_that_never_comes_is_not_promised_twice(film, child):
+    spans = [(0, 1_600_000), (40_000, 1_640_000), (2_000_000, 3_600_000)]
+    whole = decode(film, spans)
+    dropped = "return [] if packet and packet.pts == lost(self) else child.decode(self, packet)"
+    child(
+        "import types; lost = lambda self: round(0.52 * self._stream.time_base.denominator)\n"
+        "    child.decode = child._Video.decode\n"
+        f"    def decode(self, packet):\n        {dropped}\n"
+        "    child._Video.decode = decode\n    serve(video, request, out)\n"
+        "serve = child._serve"
+    )
+    found = decode(film, spans)
+    for frames, others in zip(found, whole, strict=True):
+        assert isinstance(frames, video.Frames) and isinstance(others, video.Frames)
+        assert frames.pixels.shape == others.pixels.shape
+    last, unharmed = found[2], whole[2]
+    assert isinstance(last, video.Frames) and isinstance(unharmed, video.Frames)
+    assert (last.pixels == unharmed.pixels).all()
+
+
+def test_a_dead_process_that_forks_is_no_fault_of_the_video(film, monkeypatch):
+    with_pyav._end_nurseries()
+    monkeypatch.setattr(with_pyav, "PROGRAM", (sys.executable, "-c", "raise SystemExit(1)"))
+    with pytest.raises(OSError, match="has died"):
+        decode(film)
+    with_pyav._end_nurseries()
+
+
+def test_a_title_that_is_no_utf_8(tmp_path, film, ffmpeg_run):
+    titled = tmp_path / "titled.mp4"
+    ffmpeg_run("-i", film, "-c", "copy", "-metadata", "title=cafeteria", titled)
+    titled.write_bytes(titled.read_bytes().replace(b"cafeteria", b"caf\xe9teria"[:9]))
+    assert all(isinstance(frames, video.Frames) for frames in decode(titled))
 
 
 def test_after_a_bad_child_the_next_is_good(child, film, monkeypatch):
