@@ -30,6 +30,7 @@ EXTRAS = {
         "gcsfs>=2026.1",
         "jax>=0.10,<0.11",
         "jaxtyping>=0.3",
+        "matplotlib>=3.10",
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",

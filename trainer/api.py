@@ -26,6 +26,7 @@ from trainer import checkpoint, video_files
 from trainer.configs.config import Config
 from trainer.data.snapshot import Snapshot
 from trainer.embed import CLIPS_AT_ONCE, EncodedClips, Encoder, concatenate, embed_clips
+from trainer.tasks.grounding import heat_map
 from trainer.video_files import VideoError
 
 Videos = Sequence[str | os.PathLike[str]] | np.ndarray
@@ -96,10 +97,10 @@ class Model:
         """
         clip = self._encode(video[None] if isinstance(video, np.ndarray) else [video])
         (prompted,) = self._encoder.texts([contract.PROMPT_TEMPLATES[0].format(noun)])
-        group = np.argmax(clip.groups[0] @ prompted)
-        heat = np.where(clip.group_of[0] == group, clip.share[0], 0.0)
-        side = self.config.video.resolution // self.config.video.patch
-        return heat.astype(np.float32).reshape(-1, side, side)
+        heat = heat_map(
+            clip.groups[0], clip.group_of[0], clip.share[0], prompted, self.config.video
+        )
+        return heat.astype(np.float32)
 
     def _encode(self, videos: Videos) -> EncodedClips:
         if isinstance(videos, np.ndarray):

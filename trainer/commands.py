@@ -93,7 +93,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from trainer.tasks import truth
 
     with written(arguments.out) as unfinished:
-        run = _loaded(arguments.run)
+        run = loaded(arguments.run)
         control = checkpoint.load(arguments.control) if arguments.control else None
         objects = truth.load(arguments.truth) if arguments.truth else None
         with progress.shown("evaluate") as show:
@@ -115,7 +115,7 @@ def add_search(commands: Any) -> None:
     )
     parser.set_defaults(command=_search)
     parser.add_argument("text", help="what the clip should show")
-    _add_subject(parser)
+    add_subject(parser)
     parser.add_argument("--top", type=count(1), default=5, metavar="N", help="clips (default: 5)")
     parser.add_argument("--out", metavar="PNG", help="contact sheet to write (default: none)")
 
@@ -126,7 +126,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from trainer.search import clock, contact_sheet, search
 
     with written(arguments.out) as unfinished:
-        run, snapshot = _loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
         with progress.shown("search") as show:
             found = search(arguments.text, run, snapshot, arguments.top, show)
         if unfinished:
@@ -171,7 +171,7 @@ def _report(arguments: argparse.Namespace) -> int:
     with written(arguments.out) as unfinished:
         assert unfinished is not None  # --out is required
         figures = _read_metrics(arguments.metrics)
-        run = _loaded(arguments.run)
+        run = loaded(arguments.run)
         train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
         with progress.shown("report") as show:
             html = page.page(
@@ -238,7 +238,7 @@ def _embed(arguments: argparse.Namespace) -> int:
         )
     if arguments.videos and arguments.processes > 1:
         raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
-    run = _loaded(arguments.run)
+    run = loaded(arguments.run)
     snapshot = arguments.snapshot
     if arguments.videos:
         videos = {path.name: path for path in video_files.in_folder(arguments.videos)}
@@ -294,7 +294,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if not (arguments.video or arguments.text):
         raise OutputError("nothing to export: name a folder with --video, --text or both")
-    run = _loaded(arguments.run)
+    run = loaded(arguments.run)
     if arguments.video:
         folder.write(arguments.video, *video.as_vivit(run.params["video"], run.config.video))
         print(f"export: video encoder in {arguments.video}")
@@ -329,7 +329,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _loaded(folder: str) -> "Loaded":
+def loaded(folder: str) -> "Loaded":
     """Loads a run, and says what of it is used."""
     from trainer import checkpoint
 
@@ -339,7 +339,8 @@ def _loaded(folder: str) -> "Loaded":
     return run
 
 
-def _add_subject(parser: argparse.ArgumentParser) -> None:
+def add_subject(parser: argparse.ArgumentParser) -> None:
+    """Adds --run and --snapshot."""
     _add_run(parser)
     parser.add_argument(
         "--snapshot", required=True, metavar="DIR", help="what `svilm-pipelines build` wrote"
@@ -347,7 +348,7 @@ def _add_subject(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_structure(parser: argparse.ArgumentParser) -> None:
-    _add_subject(parser)
+    add_subject(parser)
     parser.add_argument(
         "--truth",
         metavar="JSONL",

@@ -12,6 +12,7 @@ from trainer.arguments import count, span
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
 from trainer.configs.overrides import OverrideError, override, overruled
+from trainer.figures.command import add_figures
 from trainer.plan.command import add_plan
 
 PROGRAM = "svilm-train"
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_search(commands)
     add_report(commands)
+    add_figures(commands)
     add_export(commands)
     add_embed(commands)
     add_plan(commands)

@@ -32,3 +32,4 @@ def test_the_tour_runs_as_printed(tmp_path: pathlib.Path) -> None:
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "runs/test/manifest.json").exists()
     assert (tmp_path / "found.png").stat().st_size > 1000
+    assert (tmp_path / "runs/figures/windows.png").stat().st_size > 1000

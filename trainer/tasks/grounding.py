@@ -12,7 +12,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trainer.configs.config import Config
+from trainer.configs.config import Config, VideoConfig
 from trainer.tasks.truth import TrueObject
 
 
@@ -48,7 +48,6 @@ class View:
     def frames(self, source_frames: int) -> Int[np.ndarray, " t"]:
         """The source frame that each of the model's T frames shows.
 
-        >>> from trainer.configs.config import VideoConfig
         >>> View(Config(video=VideoConfig(frames=4)), snapshot_frames=8).frames(16).tolist()
         [3, 7, 11, 15]
         """
@@ -92,6 +91,28 @@ def nearest_group(groups: Float[np.ndarray, "m e"], noun: Float[np.ndarray, " e"
     return int(np.argmax(groups @ noun))
 
 
+def heat_map(
+    groups: Float[np.ndarray, "m e"],
+    group_of: Int[np.ndarray, " n"],
+    share: Float[np.ndarray, " n"],
+    noun: Float[np.ndarray, " e"],
+    video: VideoConfig,
+) -> Float[np.ndarray, "nt rows columns"]:
+    """Where a noun's thing is (figure 4): each patch's soft assignment to the noun's group.
+
+    0 at patches that belong to another group; all 0 if the group holds none. Arguments are as of
+    `nearest_group` and `pointed_token`.
+
+    >>> video = VideoConfig(frames=2, resolution=32, patch=16)
+    >>> ones = np.ones(4)
+    >>> heat_map(np.eye(2), np.array([0, 1, 0, 1]), ones, np.array([0.0, 1.0]), video).tolist()
+    [[[0.0, 1.0], [0.0, 1.0]]]
+    """
+    side = video.resolution // video.patch
+    heat = np.where(group_of == nearest_group(groups, noun), share, 0.0)
+    return heat.reshape(video.windows, side, side)
+
+
 def pointed_token(
     group: int, group_of: Int[np.ndarray, " n"], share: Float[np.ndarray, " n"]
 ) -> int | None:
@@ -115,7 +136,6 @@ def pointed_token(
 def point_of(token: int, config: Config) -> Point:
     """The centre of a video token.
 
-    >>> from trainer.configs.config import VideoConfig
     >>> point_of(5, Config(video=VideoConfig(resolution=32, patch=16)))
     Point(window=1, y=0.25, x=0.75)
     """

@@ -1,0 +1,130 @@
+"""Writes the figures of a run: which clips they are of, and which file is which.
+
+A folder of figures, clips numbered by their place in the snapshot:
+
+  nouns-00012.png   heat maps of a clip's nouns over some of its frames
+  nouns-00012.gif   the same over all of them, as a film: first the clip itself, then a noun each
+  windows.png       how similar the windows of spliced clips are, by one run or two
+  groups.png        how much each group gathers, and how many nouns are nearest to it
+  figures.json      which clips and nouns they show
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from protos import contract
+from trainer.checkpoint import Loaded
+from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.embed import Encoder, Progress, frames_in_batches
+from trainer.evaluate import check_control
+from trainer.figures import heat, usage, windows
+from trainer.tasks import temporal
+from trainer.tasks.grounding import heat_map
+
+_SEED = 0  # of clips drawn, and of splices
+_SPLICES = 4
+
+
+def drawn(snapshot: Snapshot, count: int) -> list[int]:
+    """Records, at random, but of one snapshot always the same; in its order."""
+    count = min(count, len(snapshot))
+    records = np.random.default_rng(_SEED).choice(len(snapshot), count, replace=False)
+    return sorted(records.tolist())
+
+
+def named(snapshot: Snapshot, clip_ids: list[str]) -> list[int]:
+    """The records of some clips, in the order given.
+
+    Raises:
+      SnapshotError: the snapshot has no such clip.
+    """
+    ids = snapshot.clip_ids(np.arange(len(snapshot)))
+    place = {clip_id: record for record, clip_id in enumerate(ids)}
+    if unknown := [clip_id for clip_id in clip_ids if clip_id not in place]:
+        raise SnapshotError(
+            f"{snapshot.folder} has no clip {unknown[0]!r}: svilm-pipelines inspect tells its ids"
+        )
+    return [place[clip_id] for clip_id in clip_ids]
+
+
+def write(
+    runs: dict[str, Loaded],
+    snapshot: Snapshot,
+    records: list[int],
+    nouns: tuple[str, ...],
+    out: pathlib.Path,
+    progress: Progress,
+) -> list[pathlib.Path]:
+    """Writes all figures, and returns their files.
+
+    Args:
+      runs: by name. The first is drawn; windows.png sets a second one beside it.
+      snapshot: of the clips.
+      records: the clips.
+      nouns: to look for in every clip; none: those of its caption.
+      out: the folder, which is made.
+      progress: told of each batch of clips.
+
+    Raises:
+      EvaluationError: the two runs see clips otherwise.
+      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+    """
+    first, *others = runs.values()
+    for other in others:
+        check_control(first, other)
+    encoders = {name: Encoder(run.config, run.tokeniser, run.params) for name, run in runs.items()}
+    encoder, video = next(iter(encoders.values())), first.config.video
+    out.mkdir(parents=True, exist_ok=True)
+    files: list[pathlib.Path] = []
+    told, held, groups, asked = [], [], [], []
+    spliceable: list[UInt8[np.ndarray, "t r r 3"]] = []
+    where = np.asarray(records, np.int64)
+    for frames, texts in frames_in_batches(snapshot, encoder, progress, where):
+        clips = encoder.clips(frames)
+        for place, text in enumerate(texts):
+            record = records[len(told)]
+            phrases = nouns or text.nouns
+            embedded = _embed(encoder, phrases)
+            maps = [
+                heat_map(
+                    clips.groups[place], clips.group_of[place], clips.share[place], noun, video
+                )
+                for noun in embedded
+            ]
+            picture, film = (out / f"nouns-{record:05d}.{kind}" for kind in ("png", "gif"))
+            heat.still(text.caption, frames[place], phrases, maps).savefig(picture)
+            seconds = (text.end_us - text.start_us) / 1e6
+            heat.save_film(heat.film(frames[place], maps), seconds, film)
+            files += [picture, film]
+            told.append({"record": record, "clip_id": text.clip_id, "nouns": phrases})
+            held.append(clips.group_of[place])
+            groups.append(clips.groups[place])
+            asked.append(embedded)
+            if len(spliceable) < 2 * _SPLICES:
+                spliceable.append(frames[place].copy())
+    if len(spliceable) > 1 and video.windows >= 2:
+        half = len(spliceable) // 2
+        mask = temporal.draw_masks(half, video.windows, _SEED)
+        pasted, around = np.stack(spliceable[:half]), np.stack(spliceable[half : 2 * half])
+        files.append(out / "windows.png")
+        windows.similarities(temporal.splice(pasted, around, mask), mask, encoders).savefig(
+            files[-1]
+        )
+    files.append(out / "groups.png")
+    usage.usage(
+        usage.patch_shares(np.stack(held), video.group_tokens),
+        usage.noun_shares(np.stack(groups), asked),
+        len(told),
+    ).savefig(files[-1])
+    files.append(out / "figures.json")
+    files[-1].write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return files
+
+
+def _embed(encoder: Encoder, nouns: tuple[str, ...]) -> Float[np.ndarray, "k e"]:
+    if not nouns:
+        return np.zeros((0, encoder.config.joint_width), np.float32)
+    return encoder.texts([contract.PROMPT_TEMPLATES[0].format(noun) for noun in nouns])
