@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2
 
 from protos.v1 import clip_pb2, manifest_pb2
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 # By the names that options and messages have for them.
 FRAME_ENCODINGS = {
@@ -124,6 +124,26 @@ def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
             list(chunk.prompts) == prompts,
             f"prompts of {chunk.text!r} do not follow the manifest's templates",
         )
+    require(
+        not clip.captions or clip.captions[0] == clip.caption,
+        f"the first of its captions is {[*clip.captions][:1]}, its caption {clip.caption!r}",
+    )
+    for question in clip.questions:
+        require(bool(question.text), f"question {question.question_id!r} has no text")
+    for segment in clip.segments:  # of no length, too: ActivityNet has some
+        require(
+            0 <= segment.start_us <= segment.end_us,
+            f"segment {segment.label!r} is from {segment.start_us} to {segment.end_us} µs",
+        )
+    for box in clip.boxes:
+        corners = (box.x1, box.y1, box.x2, box.y2)
+        require(
+            0 <= box.x1 < box.x2 <= 1 and 0 <= box.y1 < box.y2 <= 1,
+            f"box {corners} is not left, top, right and bottom within 0 to 1",
+        )
+        require(box.time_us >= 0, f"box {corners} is at {box.time_us} µs")
+        require(0 <= box.score <= 1, f"box {corners} has a score of {box.score}, not of 0 to 1")
+    require(clip.video_duration_us >= 0, f"a video of {clip.video_duration_us} µs")
 
 
 def check_manifest(manifest: manifest_pb2.Manifest) -> None:

@@ -1,4 +1,5 @@
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from protos import contract
 from protos.v1 import clip_pb2, manifest_pb2
@@ -30,6 +31,16 @@ def valid_clip():
         frame_encoding=clip_pb2.FRAME_ENCODING_JPEG,
         height=4,
         width=4,
+        captions=["the naïve fox", "a fox that knows no better"],
+        questions=[
+            clip_pb2.Question(question_id="7", text="what is naïve?", answer="fox", type="what")
+        ],
+        segments=[
+            clip_pb2.Segment(start_us=500_000, end_us=9_000_000, label="running"),
+            clip_pb2.Segment(start_us=500_000, end_us=500_000, label="falling"),
+        ],
+        boxes=[clip_pb2.Box(time_us=500_000, x1=0, y1=0.25, x2=0.5, y2=1, labels=["12", "80"])],
+        video_duration_us=9_500_000,
     )
 
 
@@ -61,6 +72,16 @@ def test_a_valid_clip_passes():
         (dict(height=5, width=5), "5x5 pixels where the manifest says short side 4"),
         (dict(width=6), "4x6 pixels where the manifest says square"),
         (dict(caption="a naïve fox"), r"'naïve fox' is not at \[4, 13\)"),
+        (dict(captions=["a fox", "the naïve fox"]), r"captions is \['a fox'\], its caption 'the"),
+        (dict(questions=[clip_pb2.Question(question_id="7")]), "question '7' has no text"),
+        (dict(segments=[clip_pb2.Segment(start_us=2, end_us=1, label="a")]), "from 2 to 1 µs"),
+        (dict(segments=[clip_pb2.Segment(start_us=-1, end_us=1, label="a")]), "from -1 to 1 µs"),
+        (dict(boxes=[clip_pb2.Box(x1=0.5, x2=0.5, y2=1)]), r"\(0.5, 0.0, 0.5, 1.0\) is not left"),
+        (dict(boxes=[clip_pb2.Box(x2=0.5, y2=1.25)]), r"box \(0.0, 0.0, 0.5, 1.25\) is not"),
+        (dict(boxes=[clip_pb2.Box(x1=float("nan"), x2=1, y2=1)]), r"box \(nan, .* is not left"),
+        (dict(boxes=[clip_pb2.Box(time_us=-1, x2=1, y2=1)]), "is at -1 µs"),
+        (dict(boxes=[clip_pb2.Box(x2=1, y2=1, score=1.5)]), "has a score of 1.5"),
+        (dict(video_duration_us=-1), "a video of -1 µs"),
     ],
 )
 def test_a_damaged_clip_is_refused_by_name(damage, message):
@@ -89,6 +110,29 @@ def test_unknown_fields_pass_through_a_reader():
     clip = clip_pb2.Clip.FromString(later)
     contract.check_clip(clip, CONFIG)
     assert clip.SerializeToString() == later
+
+
+def test_a_reader_of_1_2_passes_over_what_1_3_added():
+    # A reader as it was then: the schema without the fields and messages that came later.
+    files = descriptor_pb2.FileDescriptorSet.FromString(contract.clip_descriptor())
+    (file,) = files.file
+    messages = {message.name: message for message in file.message_type}
+    fields = messages["Clip"].field
+    earlier = [field for field in fields if field.number <= 15]
+    assert len(earlier) == 15
+    del fields[:]
+    fields.extend(earlier)
+    for later in ("Question", "Segment", "Box"):
+        file.message_type.remove(messages[later])
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    reader = message_factory.GetMessageClass(pool.FindMessageTypeByName("svilm.v1.Clip"))
+
+    written = valid_clip().SerializeToString()
+    read = reader.FromString(written)
+    assert read.caption == "the naïve fox"
+    assert [*read.frame_time_us] == [250_000, 750_000]
+    assert clip_pb2.Clip.FromString(read.SerializeToString()) == valid_clip()
 
 
 def test_later_minor_versions_are_read():
