@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
@@ -129,7 +131,7 @@ def test_a_reader_of_1_2_passes_over_what_1_3_added():
     reader = message_factory.GetMessageClass(pool.FindMessageTypeByName("svilm.v1.Clip"))
 
     written = valid_clip().SerializeToString()
-    read = reader.FromString(written)
+    read: Any = reader.FromString(written)
     assert read.caption == "the naïve fox"
     assert [*read.frame_time_us] == [250_000, 750_000]
     assert clip_pb2.Clip.FromString(read.SerializeToString()) == valid_clip()
