@@ -14,6 +14,7 @@ from trainer.configs import PRESETS
 from trainer.configs.overrides import OverrideError, override, overruled
 from trainer.figures.command import add_figures
 from trainer.plan.command import add_plan
+from trainer.study.command import add_study
 
 PROGRAM = "svilm-train"
 
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands)
     add_embed(commands)
     add_plan(commands)
+    add_study(commands)
     return parser
 
 
@@ -143,6 +145,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.mesh import MeshError
     from trainer.plan.plan import PlanError
     from trainer.run_folder import RunError
+    from trainer.study.variants import StudyError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
     from trainer.topologies import TopologyError
@@ -160,6 +163,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         PlanError,
         RunError,
         SnapshotError,
+        StudyError,
         TemporalError,
         TopologyError,
         TrainingError,

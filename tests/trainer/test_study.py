@@ -1,0 +1,138 @@
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from trainer.configs import PRESETS
+from trainer.configs.overrides import override
+from trainer.main import main
+from trainer.study import measures, summary, variants
+
+TOY = [
+    f"--set={setting}"
+    for setting in (
+        "video.frames=8",
+        "video.resolution=24",
+        "video.width=16",
+        "video.layers=1",
+        "video.heads=2",
+        "video.mlp_width=32",
+        "video.group_tokens=4",
+        "video.grouping_after=1",
+        "text.width=16",
+        "text.layers=1",
+        "text.heads=2",
+        "text.mlp_width=32",
+        "input.short_side=24",
+        "joint_width=16",
+        "batch=8",
+        "cut_and_paste.from_step=0",
+        "optimiser.name=adamw",
+        "log_every=1",
+        "epochs=5000",
+    )
+]
+
+
+@pytest.mark.timeout(300)
+def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, tmp_path, capsys):
+    snapshot = write_snapshot(clips=16, frames=8, height=24, width=24).folder
+    out = tmp_path / "study"
+    argv = ["study", "frames", "--preset=tiny", *TOY, "--frames=8", "--seeds=1"]
+    argv += [f"--snapshot={snapshot}", f"--test={snapshot}", "--max-steps=300", f"--out={out}"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *argv], stderr=subprocess.PIPE, text=True
+    )
+    log = out / "8-frames-seed0" / "run" / "metrics.jsonl"
+    while not (log.exists() and log.read_text()):
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    _, said = child.communicate()
+    assert child.returncode == os.EX_TEMPFAIL, said
+    assert "study: stopped in 8-frames-seed0/pretrain; the same command goes on" in said
+    steps_before = len(log.read_text().splitlines())
+    assert 0 < steps_before < 300
+
+    assert main(argv) == 0
+    logged = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert logged == list(range(1, 301))  # none twice: it went on
+    evaluated = json.loads((out / "8-frames-seed0" / "evaluation.json").read_text())
+    figures = json.loads((out / "figures.json").read_text())["8 frames"]
+    assert figures["t2v R@1"] == [evaluated["zero_shot"]["t2v"]["R@1"]]
+    assert figures["windows"] == [evaluated["temporal"]["window_accuracy"]]
+    assert (out / "table.md").read_text() in capsys.readouterr().out + "\n"
+    with Image.open(out / "study.png") as picture:
+        assert picture.width > 300
+
+    # Done steps are not done again, and a study of another kind does not mix with them.
+    changed = log.stat().st_mtime_ns
+    assert main(argv) == 0
+    assert log.stat().st_mtime_ns == changed
+    capsys.readouterr()
+    assert main([*argv, "--max-steps=2"]) == 1
+    assert "8-frames-seed0/pretrain was done with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["losses"], "the study of losses wants --snapshot"),
+        (["frames", "--snapshot=a"], "the study of frames wants --frames"),
+        (["losses", "--snapshot=a", "--frames=8"], "--frames is not for the study of losses"),
+        (["losses", "--snapshot=a", "--task=pointing"], "--task pointing wants --truth"),
+    ],
+)
+def test_wrong_usage(options, message, tmp_path, capsys):
+    assert main(["study", *options, "--preset=tiny", "--test=a", f"--out={tmp_path}"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_variants_of_table_6_switch_losses_off():
+    weights = {}
+    for variant in variants.losses(["a"]):
+        settings = [word for word in variant.options if "=" in word]
+        config = override(PRESETS["tiny"], settings)
+        weights[variant.name] = (
+            config.loss.contrast_weight,
+            config.loss.grounding_weight,
+            config.loss.temporal_weight,
+            config.cut_and_paste.enabled,
+        )
+    assert weights == {
+        "contrast": (1, 0, 0, False),
+        "contrast + grounding": (1, 1, 0, False),
+        "contrast + temporal": (1, 0, 1, True),
+        "all": (1, 1, 1, True),
+    }
+
+
+@pytest.mark.parametrize("mixture", ["a", "=a", "a=", "a=b,,c"])
+def test_mixtures_of_another_form(mixture):
+    with pytest.raises(variants.StudyError, match="not of the form NAME=SNAPSHOT"):
+        variants.data([mixture])
+
+
+def test_two_mixtures_of_one_name():
+    with pytest.raises(variants.StudyError, match="a is there twice"):
+        variants.data(["a=b", "a=c"])
+
+
+def test_differences_are_within_a_seed():
+    values = {"base": {"x": [1.0, 5.0, 9.0]}, "more": {"x": [2.0, 6.5, 9.9]}}
+    rows = summary.table(values, "t").splitlines()
+    mean = statistics.mean([1.0, 1.5, 0.9])
+    assert rows[-1] == f"| more − base | {mean:.3f} ± {statistics.stdev([1.0, 1.5, 0.9]):.3f} |"
+
+
+def test_a_figure_that_was_not_measured(tmp_path):
+    (tmp_path / "evaluation.json").write_text('{"grounding": null}')
+    (pointing,) = measures.MEASURES["pointing"]
+    with pytest.raises(variants.StudyError, match=r"has no grounding\.pointing_accuracy"):
+        pointing.read(tmp_path)

@@ -1,0 +1,1 @@
+"""Studies: the same run in variants, over seeds, measured alike (tables 5, 6 and 12)."""

@@ -1,0 +1,128 @@
+"""Runs a study: one process a step, each of which is done once.
+
+OUT/VARIANT-seed0/ has a run and evaluation.json; OUT/study.json says with which command each of its
+steps was done. The same study again goes on where it stopped; a
+step whose command changed is refused, for its results would be of two studies.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from trainer.study.measures import Measure
+from trainer.study.variants import StudyError, Variant
+
+
+class Study(NamedTuple):
+    """What is run: each variant with each seed, each measured alike."""
+
+    variants: list[Variant]
+    seeds: list[int]
+    pretrain: tuple[str, ...]  # options that all variants share
+    evaluate: tuple[str, ...]  # options of `svilm-train evaluate`
+
+
+class Step(NamedTuple):
+    """A command that is run once."""
+
+    name: str
+    arguments: list[str]  # of svilm-train
+
+
+def folder_name(variant: str, seed: int) -> str:
+    """A variant's folder.
+
+    >>> folder_name("contrast + grounding", 1)
+    'contrast-grounding-seed1'
+    """
+    return f"{re.sub('[^A-Za-z0-9]+', '-', variant).strip('-')}-seed{seed}"
+
+
+def steps(study: Study, out: pathlib.Path) -> Iterator[Step]:
+    """All commands, variant by variant within a seed, so that the first seed's table is early."""
+    for seed in study.seeds:
+        for variant in study.variants:
+            name = folder_name(variant.name, seed)
+            trained, figures = str(out / name / "run"), str(out / name / "evaluation.json")
+            of_run = ["--set", f"seed={seed}", "--out", trained]
+            yield Step(f"{name}/pretrain", ["pretrain", *study.pretrain, *variant.options, *of_run])
+            asked = ["--run", trained, *study.evaluate, "--out", figures]
+            yield Step(f"{name}/evaluate", ["evaluate", *asked])
+
+
+def run(study: Study, out: pathlib.Path) -> str | None:
+    """Does what is not done yet.
+
+    Returns:
+      The step that a signal stopped, which saved what it had; None if all is done.
+
+    Raises:
+      StudyError: the folder's study was another one, or a step failed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    record = out / "study.json"
+    done: dict[str, list[str]] = json.loads(record.read_text()) if record.exists() else {}
+    planned = list(steps(study, out))
+    for step in planned:
+        if step.name in done and done[step.name] != step.arguments:
+            raise StudyError(
+                f"{out}: {step.name} was done with {shlex.join(done[step.name])!r}, not "
+                f"{shlex.join(step.arguments)!r}: use another --out for another study"
+            )
+    for place, step in enumerate(planned):
+        if step.name in done:
+            continue
+        print(
+            f"study: {place + 1} of {len(planned)}: svilm-train {shlex.join(step.arguments)}",
+            flush=True,
+        )
+        status = _svilm_train(step.arguments)
+        if status in (os.EX_TEMPFAIL, -signal.SIGINT, -signal.SIGTERM):
+            return step.name
+        if status:
+            raise StudyError(
+                f"{step.name} failed with exit status {status}: see above; once that is mended, "
+                "the same command goes on from here"
+            )
+        done[step.name] = step.arguments
+        unfinished = record.with_name(".study.json.unfinished")
+        unfinished.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(record)
+    return None
+
+
+def _svilm_train(arguments: Sequence[str]) -> int:
+    """Runs a command in a process of its own, which learns of signals and saves before it ends."""
+    child = subprocess.Popen([sys.executable, "-m", "trainer", *arguments])
+    answers = {
+        signal.SIGINT: lambda *_: None,  # the terminal tells the child as well
+        signal.SIGTERM: lambda *_: child.terminate(),
+    }
+    before = {number: signal.signal(number, answer) for number, answer in answers.items()}
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def figures(
+    study: Study, out: pathlib.Path, measures: Sequence[Measure]
+) -> dict[str, dict[str, list[float]]]:
+    """By variant and measure, a value a seed."""
+    return {
+        variant.name: {
+            measure.name: [
+                measure.read(out / folder_name(variant.name, seed)) for seed in study.seeds
+            ]
+            for measure in measures
+        }
+        for variant in study.variants
+    }

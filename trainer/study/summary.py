@@ -1,0 +1,69 @@
+"""A study's outcome: a table in Markdown, and a plot, with the spread over seeds."""
+
+import statistics
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+Figures = dict[str, dict[str, list[float]]]
+"""By variant and measure, a value a seed."""
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation; of one value the value alone.
+
+    >>> spread([1.0, 2.0, 3.0]), spread([0.5])
+    ('2.000 ± 1.000', '0.500')
+    """
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+def table(figures: Figures, title: str) -> str:
+    """All figures, and how far each variant is above the first, seed by seed.
+
+    A difference within a seed leaves out what seeds share, so its spread is what to judge by.
+
+    >>> print(table({"a": {"x": [1.0, 2.0]}, "b": {"x": [2.0, 4.0]}}, "2 seeds"))
+    2 seeds
+    <BLANKLINE>
+    | | x |
+    |---|---|
+    | a | 1.500 ± 0.707 |
+    | b | 3.000 ± 1.414 |
+    | b − a | 1.500 ± 0.707 |
+    """
+    first, *others = figures
+    measures = list(figures[first])
+    lines = [title, "", f"| | {' | '.join(measures)} |", "|---" * (1 + len(measures)) + "|"]
+    for variant, values in figures.items():
+        lines.append(_line(variant, [values[measure] for measure in measures]))
+    for variant in others:
+        above = [
+            [ours - base for ours, base in zip(figures[variant][m], figures[first][m], strict=True)]
+            for m in measures
+        ]
+        lines.append(_line(f"{variant} − {first}", above))
+    return "\n".join(lines)
+
+
+def _line(name: str, columns: Sequence[Sequence[float]]) -> str:
+    return f"| {name} | {' | '.join(spread(values) for values in columns)} |"
+
+
+def plot(figures: Figures, title: str) -> Figure:
+    """A panel a measure: each variant's mean and spread, and a point a seed."""
+    variants, measures = list(figures), list(next(iter(figures.values())))
+    figure = Figure(figsize=(3.2 * len(measures), 3.4), layout="constrained", dpi=120)
+    figure.suptitle(title, parse_math=False)
+    panels = figure.subplots(1, len(measures), squeeze=False)[0]
+    for axis, measure in zip(panels, measures, strict=True):
+        for place, variant in enumerate(variants):
+            values = figures[variant][measure]
+            error = statistics.stdev(values) if len(values) > 1 else 0.0
+            axis.errorbar(place, statistics.mean(values), error, fmt="_", capsize=6, markersize=18)
+            axis.scatter([place] * len(values), values, s=12, color="black", zorder=3)
+        axis.set_xticks(range(len(variants)), variants, rotation=30, ha="right", fontsize=8)
+        axis.set_title(measure)
+        axis.margins(x=0.2)
+    return figure

@@ -1,0 +1,74 @@
+"""What each study varies: names of variants, and the options of `pretrain` that make them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class StudyError(ValueError):
+    """A study that cannot be made as asked, or did not go well."""
+
+
+class Variant(NamedTuple):
+    """One row of a study's table."""
+
+    name: str
+    options: tuple[str, ...]  # of `svilm-train pretrain`
+
+
+def losses(snapshots: Sequence[str]) -> list[Variant]:
+    """Table 6: what grounding and temporal grouping add to the contrastive loss.
+
+    Cut-and-paste is there for the temporal loss, and off without it. [reading]
+
+    >>> [variant.name for variant in losses(["train"])]
+    ['contrast', 'contrast + grounding', 'contrast + temporal', 'all']
+    """
+    no_temporal = ("--set", "loss.temporal_weight=0", "--set", "cut_and_paste.enabled=false")
+    no_grounding = ("--set", "loss.grounding_weight=0")
+    data = _snapshots(snapshots)
+    return [
+        Variant("contrast", data + no_temporal + no_grounding),
+        Variant("contrast + grounding", data + no_temporal),
+        Variant("contrast + temporal", data + no_grounding),
+        Variant("all", data),
+    ]
+
+
+def data(mixtures: Sequence[str]) -> list[Variant]:
+    """Table 5: what the model is trained on.
+
+    Args:
+      mixtures: of NAME=SNAPSHOT or NAME=SNAPSHOT,SNAPSHOT….
+
+    Raises:
+      StudyError: of another form, or two of one name.
+
+    >>> data(["both=a,b"])
+    [Variant(name='both', options=('--snapshot', 'a', '--snapshot', 'b'))]
+    """
+    variants = []
+    for mixture in mixtures:
+        name, equals, folders = mixture.partition("=")
+        if not (name and equals and all(folders.split(","))):
+            raise StudyError(f"--data {mixture!r} is not of the form NAME=SNAPSHOT[,SNAPSHOT…]")
+        variants.append(Variant(name, _snapshots(folders.split(","))))
+    names = [variant.name for variant in variants]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise StudyError(f"--data {twice[0]} is there twice: name each mixture otherwise")
+    return variants
+
+
+def frames(snapshots: Sequence[str], counts: Sequence[int]) -> list[Variant]:
+    """Table 12: frames a clip; snapshots must keep as many as the most.
+
+    >>> frames(["train"], [16])[0].options[2:]
+    ('--set', 'video.frames=16')
+    """
+    return [
+        Variant(f"{count} frames", (*_snapshots(snapshots), "--set", f"video.frames={count}"))
+        for count in counts
+    ]
+
+
+def _snapshots(folders: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for folder in folders for word in ("--snapshot", folder))
