@@ -31,7 +31,7 @@ def row(topology: str, plan: dict[str, Any]) -> str:
     return (
         f"| {topology} | `{' '.join(POLICIES[topology])}` | {needed:.1f} of {available:.1f} "
         f"| {plan['executed_flops'] / plan['flops']:.2f}× "
-        f"| {plan['roofline_seconds']['step']:.2f} s | {plan['utilisation']:.0%} "
+        f"| {plan['roofline_seconds']['step']:.2f} s | {100 * plan['utilisation']:.0f} % "
         f"| {plan['hours']:.1f} |"
     )
 
