@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from trainer.arguments import count
+from trainer.tasks.command import add_task, evaluate_task
 
 if TYPE_CHECKING:
     from trainer.checkpoint import Loaded
@@ -24,9 +25,23 @@ Prints, and with --out writes as JSON:
               what position alone, an untrained model, and the --control run reach
   controls    text-to-video R@1 of grey frames and of the middle frame alone
 
-example:
+With --task, a downstream task is measured instead, by its benchmark's rules; with --predictions a
+file alone is scored, no model needed:
+  retrieval  similarities, .npy or .csv; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json
+             (full): ties averaged, and beside, all won
+  qa         answers, JSON {"question_id", "answer"}; truth test_qa.json: exact match over all of
+             the questions, and by their first word
+  action     .csv of labels or probabilities, or .json as ActivityNet's, one a split; truth
+             UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1 of
+             each split and their mean, and the mean over classes
+(trainer/tasks/*/files.py have the formats in full.)
+
+examples:
   svilm-train evaluate --run runs/first --snapshot snapshots/test \\
       --truth shapes/test/truth.jsonl --out metrics.json
+  svilm-train evaluate --task qa --predictions answers.json --truth test_qa.json
+  svilm-train evaluate --task action --predictions split1.csv split2.csv split3.csv \\
+      --truth ucfTrainTestlist/
 """
 
 _SEARCH_EPILOG = """\
@@ -81,12 +96,29 @@ def add_evaluate(commands: Any) -> None:
         "Measures what a run learned, on clips that it has not seen.",
         _EVALUATE_EPILOG,
     )
-    parser.set_defaults(command=_evaluate)
-    _add_structure(parser)
+    parser.set_defaults(command=_evaluate, misused=parser.error)
+    add_task(parser)
+    _add_run(parser, required=False)
+    _add_snapshot(parser, required=False)
+    parser.add_argument(
+        "--truth",
+        nargs="+",
+        metavar="FILE",
+        help="what is true of the clips: the truth.jsonl that `svilm-pipelines corpus` wrote of "
+        "them; with --task the benchmark's files",
+    )
+    _add_control(parser)
     parser.add_argument("--out", metavar="JSON", help="file for the figures (default: none)")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.task:
+        return evaluate_task(arguments)
+    if not arguments.run or not arguments.snapshot:
+        arguments.misused("--run and --snapshot are required, unless there is a --task")
+    if arguments.truth and len(arguments.truth) > 1:
+        arguments.misused("--truth takes one file, unless there is a --task")
+
     from trainer import checkpoint, progress
     from trainer.data.snapshot import Snapshot
     from trainer.evaluate import evaluate, table
@@ -95,7 +127,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     with written(arguments.out) as unfinished:
         run = loaded(arguments.run)
         control = checkpoint.load(arguments.control) if arguments.control else None
-        objects = truth.load(arguments.truth) if arguments.truth else None
+        objects = truth.load(arguments.truth[0]) if arguments.truth else None
         with progress.shown("evaluate") as show:
             metrics = evaluate(run, Snapshot.open(arguments.snapshot), show, objects, control)
         if unfinished:
@@ -323,9 +355,9 @@ def _parser(
     )
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
+def _add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--run", required=True, metavar="RUN", help="what `svilm-train pretrain --out` wrote"
+        "--run", required=required, metavar="RUN", help="what `svilm-train pretrain --out` wrote"
     )
 
 
@@ -342,8 +374,12 @@ def loaded(folder: str) -> "Loaded":
 def add_subject(parser: argparse.ArgumentParser) -> None:
     """Adds --run and --snapshot."""
     _add_run(parser)
+    _add_snapshot(parser)
+
+
+def _add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--snapshot", required=True, metavar="DIR", help="what `svilm-pipelines build` wrote"
+        "--snapshot", required=required, metavar="DIR", help="what `svilm-pipelines build` wrote"
     )
 
 
@@ -355,6 +391,10 @@ def _add_structure(parser: argparse.ArgumentParser) -> None:
         help="what the snapshot's clips truly show: the truth.jsonl of its split, as "
         "`svilm-pipelines corpus` writes it",
     )
+    _add_control(parser)
+
+
+def _add_control(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control",
         metavar="RUN",

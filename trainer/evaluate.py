@@ -18,7 +18,8 @@ from trainer.data.snapshot import Snapshot
 from trainer.embed import EncodedClips, Encoder, Progress, concatenate, frames_in_batches
 from trainer.mesh import one_device
 from trainer.step import init_state
-from trainer.tasks import grounding, retrieval, temporal
+from trainer.tasks import grounding, temporal
+from trainer.tasks.retrieval import metrics as retrieval
 from trainer.tasks.truth import ClipKey, TrueObject, TruthError
 
 # Test splices are drawn from this, so that all runs are asked the same.

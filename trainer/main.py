@@ -146,6 +146,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.plan.plan import PlanError
     from trainer.run_folder import RunError
     from trainer.study.variants import StudyError
+    from trainer.tasks.files import TaskFileError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
     from trainer.topologies import TopologyError
@@ -164,6 +165,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         RunError,
         SnapshotError,
         StudyError,
+        TaskFileError,
         TemporalError,
         TopologyError,
         TrainingError,

@@ -10,7 +10,7 @@ from trainer.data.tokenise import Tokeniser
 from trainer.embed import Encoder, embed_clips
 from trainer.mesh import on_own_devices
 from trainer.step import TrainState
-from trainer.tasks import retrieval
+from trainer.tasks.retrieval import metrics as retrieval
 
 
 class Probe:

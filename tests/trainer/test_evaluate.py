@@ -12,7 +12,8 @@ from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, frames_of
 from trainer.mesh import one_device
 from trainer.step import init_state
-from trainer.tasks import retrieval, temporal
+from trainer.tasks import temporal
+from trainer.tasks.retrieval import metrics as retrieval
 from trainer.tasks.truth import ClipKey, TrueObject, TruthError
 
 CLIPS = 11

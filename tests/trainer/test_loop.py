@@ -23,7 +23,7 @@ from trainer.loop import Monitoring, TrainingError
 from trainer.mesh import one_device
 from trainer.run_folder import RunError
 from trainer.step import init_state
-from trainer.tasks import retrieval
+from trainer.tasks.retrieval import metrics as retrieval
 
 # A run in a process of its own, as the command line makes it.
 TRAIN = """

@@ -9,7 +9,7 @@ from trainer.embed import frames_of
 from trainer.report import drawing
 from trainer.report.drawing import escape
 from trainer.report.subject import Subject
-from trainer.tasks import retrieval
+from trainer.tasks.retrieval import metrics as retrieval
 
 _QUERIES, _FOUND = 12, 6
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from trainer.tasks import retrieval
+from trainer.tasks.retrieval import metrics as retrieval
 
 # Few distinct values, so that ties are common.
 similarities = st.integers(1, 12).flatmap(
@@ -68,3 +68,33 @@ def test_duplicate_captions_stay_separate_queries():
     assert retrieval.ranks(similarity).tolist() == [1, 2, 1]
     # Seen from the clips, the two texts tie.
     assert retrieval.ranks(similarity.T).tolist() == [1.5, 1.5, 1]
+
+
+@hypothesis.given(st.data())
+def test_of_several_captions_the_best_counts(data):
+    """Against ranks counted one by one; clips without a caption are no queries."""
+    videos = data.draw(st.integers(1, 5))
+    clip_of = data.draw(st.lists(st.integers(0, videos - 1), min_size=1, max_size=9))
+    values = st.sampled_from([-0.5, 0.0, 0.25, 1.0])
+    similarity = data.draw(hnp.arrays(np.float32, (len(clip_of), videos), elements=values))
+    found = retrieval.both_ways(similarity, np.array(clip_of))
+    for tie, pick in ((0.5, lambda d: d), (0, lambda d: d["optimistic"])):
+        t2v = [
+            1 + sum(s > row[right] for s in row) + tie * (sum(s == row[right] for s in row) - 1)
+            for row, right in zip(similarity, clip_of, strict=True)
+        ]
+        v2t = []
+        for video in sorted(set(clip_of)):
+            own = [
+                row[video] for row, right in zip(similarity, clip_of, strict=True) if right == video
+            ]
+            rest = [
+                row[video] for row, right in zip(similarity, clip_of, strict=True) if right != video
+            ]
+            v2t.append(1 + sum(s > max(own) for s in rest) + tie * sum(s == max(own) for s in rest))
+        for direction, ranks in (("t2v", t2v), ("v2t", v2t)):
+            figures = pick(found[direction])
+            assert figures["MedR"] == statistics.median(ranks)
+            for k in (1, 5, 10):
+                share = sum(rank <= k for rank in ranks) / len(ranks)
+                assert figures[f"R@{k}"] == pytest.approx(100 * share)

@@ -1,0 +1,182 @@
+"""Prediction and ground-truth files of benchmarks, read so that a fault names file and row.
+
+Nothing here loads JAX or TensorFlow: a file is scored in the time that it takes to read it.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+Path = str | os.PathLike[str]
+
+
+class TaskFileError(ValueError):
+    """A file that is not of its form, or does not go with the other; one line, naming the row."""
+
+
+class Row(NamedTuple):
+    """A row of a file, or an object of a list in one, and how messages call it."""
+
+    where: str  # "FILE:LINE", or "FILE, entry N" from 0
+    values: Any
+
+
+def read_text(path: Path) -> str:
+    """A whole file of UTF-8 text, a byte-order mark at its beginning left out.
+
+    Raises:
+      TaskFileError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return pathlib.Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise TaskFileError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise TaskFileError(f"{path}:{line}: not UTF-8 text") from None
+
+
+def read_lines(path: Path) -> list[Row]:
+    """The lines that are not empty, without white space around them; any kind of line end.
+
+    Raises:
+      TaskFileError: it cannot be read.
+    """
+    # Not str.splitlines, which also ends lines at characters that occur in texts.
+    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [
+        Row(f"{path}:{number}", line.strip())
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      TaskFileError: it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise TaskFileError(
+            f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})"
+        ) from None
+
+
+def read_objects(path: Path) -> list[Row]:
+    """The objects of a JSON array, or of JSON Lines.
+
+    Raises:
+      TaskFileError: it cannot be read, is neither, or holds something else than objects.
+    """
+    if read_text(path).lstrip()[:1] == "[":
+        rows = [Row(f"{path}, entry {place}", one) for place, one in enumerate(read_json(path))]
+    else:
+        rows = []
+        for where, line in read_lines(path):
+            try:
+                rows.append(Row(where, json.loads(line)))
+            except json.JSONDecodeError as error:
+                raise TaskFileError(
+                    f"{where}: not JSON ({error.msg} at column {error.colno}): the file must be "
+                    "a JSON array of objects, or have one object a line"
+                ) from None
+    for where, value in rows:
+        if not isinstance(value, dict):
+            raise TaskFileError(f"{where}: must be a JSON object, got {short(value)}")
+    return rows
+
+
+def read_table(path: Path) -> tuple[Row, Iterator[Row]]:
+    """The header and the rows of a CSV file; each row has as many fields as the header.
+
+    Raises:
+      TaskFileError: it cannot be read or is empty; on the way, a row has another length.
+    """
+    lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    header = next(lines, None)
+    if not header:
+        raise TaskFileError(f"{path} is empty: its first line must be a header")
+
+    def rows() -> Iterator[Row]:
+        while True:
+            where = f"{path}:{lines.line_num + 1}"
+            try:
+                fields = next(lines, None)
+            except csv.Error as error:
+                raise TaskFileError(f"{where}: not CSV ({error})") from None
+            if fields is None:
+                return
+            if not fields:  # an empty line
+                continue
+            if len(fields) != len(header):
+                raise TaskFileError(
+                    f"{where}: {len(fields)} fields where the header has {len(header)}"
+                )
+            yield Row(where, fields)
+
+    return Row(f"{path}:1", header), rows()
+
+
+def text_of(row: Row, *names: str) -> str:
+    """The text, or the whole number as text, that an object has under the first name it has.
+
+    Raises:
+      TaskFileError: it has none of the names, or another kind of value there.
+
+    >>> text_of(Row("a.json, entry 0", {"id": 7}), "question_id", "id")
+    '7'
+    """
+    for name in names:
+        if name in row.values:
+            value = row.values[name]
+            if isinstance(value, str) or type(value) is int:
+                return str(value)
+            raise TaskFileError(f"{row.where}: {name!r} must be a text, got {short(value)}")
+    wanted = " or ".join(repr(name) for name in names)
+    raise TaskFileError(f"{row.where}: {wanted} is missing")
+
+
+def number(where: str, value: Any) -> float:
+    """A finite number, from a text or from JSON.
+
+    Raises:
+      TaskFileError: it is something else.
+
+    >>> number("scores.csv:2", "0.25")
+    0.25
+    """
+    try:
+        found = float(value) if isinstance(value, str | int | float) else math.nan
+    except ValueError:
+        found = math.nan
+    if isinstance(value, bool) or not math.isfinite(found):
+        raise TaskFileError(f"{where}: {short(value)} is not a finite number")
+    return found
+
+
+def short(value: Any) -> str:
+    """A value as a message quotes it.
+
+    >>> short("a" * 50)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…"
+    """
+    text = repr(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def some(names: list[str]) -> str:
+    """The first of some names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

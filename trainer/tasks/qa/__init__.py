@@ -1,0 +1,1 @@
+"""Open-ended video question answering, as MSRVTT-QA and MSVD-QA have it."""

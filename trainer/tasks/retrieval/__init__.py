@@ -1,0 +1,1 @@
+"""Text-video retrieval: captions find their clips, clips find their captions."""

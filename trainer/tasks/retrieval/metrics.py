@@ -1,0 +1,124 @@
+"""Retrieval's metrics: ranks, recall and median rank, as MSR-VTT has them.
+
+A caption has one right clip; a clip may have several right captions, of which the best counts.
+Equal queries stay separate queries. Peers treat ties differently, so the headline averages them
+and the optimistic figure stands beside it.
+"""
+
+from typing import Literal, TypedDict
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Ties = Literal["average", "optimistic"]
+
+_CUTOFFS = (1, 5, 10)
+
+# The functional form, since "R@1" is no Python name.
+Recalls = TypedDict("Recalls", {"R@1": float, "R@5": float, "R@10": float, "MedR": float})
+
+
+class Direction(Recalls):
+    """Figures of one direction; `optimistic` gives every tie to the right answer."""
+
+    optimistic: Recalls
+
+
+class BothWays(TypedDict):
+    """Figures of both directions."""
+
+    t2v: Direction
+    v2t: Direction
+
+
+class ZeroShot(BothWays):
+    """Figures of both directions over n clips and as many captions."""
+
+    n: int
+
+
+def ranks(
+    similarity: Float[np.ndarray, "q n"],
+    ties: Ties = "average",
+    right: Bool[np.ndarray, "q n"] | None = None,
+) -> Float[np.ndarray, " q"]:
+    """The rank, from 1, of each query's best right answer among all wrong ones.
+
+    With b_i the highest similarity among the right answers of query i, and j over its wrong ones,
+    rank_i = 1 + #{j: s_ij > b_i} + #{j: s_ij = b_i} / 2, the last term only if ties are averaged.
+
+    Args:
+      similarity: s; queries in rows, answers in columns.
+      ties: whether an equally similar wrong answer counts half or not at all.
+      right: which answers are right, one or more a query; None: those on the diagonal.
+
+    >>> s = np.array([[0.9, 0.1, 0.9], [0.5, 0.4, 0.3], [0.0, 0.0, 0.7]])
+    >>> ranks(s).tolist(), ranks(s, "optimistic").tolist()
+    ([1.5, 2.0, 1.0], [1.0, 2.0, 1.0])
+    >>> ranks(s[:1], right=np.array([[True, True, False]])).tolist()
+    [1.5]
+    """
+    if right is None:
+        right = np.eye(len(similarity), dtype=bool)
+    best = np.max(similarity, axis=1, keepdims=True, initial=-np.inf, where=right)
+    rank = 1.0 + np.sum((similarity > best) & ~right, axis=1)
+    if ties == "average":
+        rank += np.sum((similarity == best) & ~right, axis=1) / 2
+    return rank
+
+
+def recalls(rank: Float[np.ndarray, " n"]) -> Recalls:
+    """Recall at 1, 5 and 10 in percent, and the median rank (mean of the middle two).
+
+    >>> recalls(np.array([1.0, 2.0, 7.0, 40.0]))
+    {'R@1': 25.0, 'R@5': 50.0, 'R@10': 75.0, 'MedR': 4.5}
+    """
+    at = [100.0 * float(np.mean(rank <= k)) for k in _CUTOFFS]
+    return {"R@1": at[0], "R@5": at[1], "R@10": at[2], "MedR": float(np.median(rank))}
+
+
+def first_by_chance(similarity: Float[np.ndarray, "n n"]) -> float:
+    """R@1 in percent if ties are broken by chance: answers that are all alike score 100/n.
+
+    >>> first_by_chance(np.ones((4, 4))), first_by_chance(np.eye(4))
+    (25.0, 100.0)
+    """
+    right = np.diag(similarity)[:, None]
+    beaten = np.any(similarity > right, axis=1)
+    return 100.0 * float(np.mean(np.where(beaten, 0.0, 1.0 / np.sum(similarity == right, axis=1))))
+
+
+def zero_shot(similarity: Float[np.ndarray, "n n"]) -> ZeroShot:
+    """Both directions of retrieval.
+
+    Args:
+      similarity: captions in rows, clips in columns, pairs on the diagonal.
+    """
+    return {"n": len(similarity), **both_ways(similarity, np.arange(len(similarity)))}
+
+
+def both_ways(similarity: Float[np.ndarray, "q n"], clip_of: Int[np.ndarray, " q"]) -> BothWays:
+    """Both directions of retrieval, of clips with one caption or more.
+
+    Each caption is a query of t2v among all clips, and each clip that has a caption a query of v2t
+    among all captions.
+
+    Args:
+      similarity: captions in rows, clips in columns.
+      clip_of: the clip that each caption is of.
+
+    >>> found = both_ways(np.array([[0.9, 0.1], [0.2, 0.4], [0.8, 0.3]]), np.array([0, 1, 1]))
+    >>> round(found["t2v"]["R@1"], 1), found["v2t"]["R@1"]
+    (66.7, 100.0)
+    """
+    right = clip_of[:, None] == np.arange(similarity.shape[1])
+    described = np.any(right, axis=0)
+    return {
+        "t2v": _direction(similarity, right),
+        "v2t": _direction(similarity.T[described], right.T[described]),
+    }
+
+
+def _direction(similarity: Float[np.ndarray, "q n"], right: Bool[np.ndarray, "q n"]) -> Direction:
+    headline = recalls(ranks(similarity, right=right))
+    return {**headline, "optimistic": recalls(ranks(similarity, "optimistic", right))}
