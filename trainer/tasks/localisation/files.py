@@ -1,0 +1,438 @@
+"""Temporal localisation's files: ActivityNet's, and those that G-TAD is published with.
+
+Ground truth is the official file,
+
+  {"version": …, "taxonomy": …, "database": {ID: {"subset": "validation", "duration": 82.73,
+   "annotations": [{"segment": [6.195, 77.731], "label": "Ballet"}, …]}, …}}
+
+or G-TAD's anet_anno_action.json, whose videos are v_ID and belong to no subset,
+
+  {"v_ID": {"duration_second": 82.73, "duration_frame": 2067, "feature_frame": 2064,
+            "annotations": [… as above]}, …}
+
+with video_info_new.csv, which tells their subsets in its columns `video` and `subset`. Of the
+official validation videos, 4,926, G-TAD and its successors have 4,728: their figures are of
+those, and no prediction may be of another video, since one of an unknown video counts as wrong.
+
+Predictions are of the official form,
+
+  {"version": …, "external_data": …, "results": {ID: [{"label", "score", "segment"}, …], …}}
+
+Class scores of whole videos are of the form that CUHK's for 2017 are published in:
+
+  {"class": [NAME, …], "results": {ID: [a score a class, …], …}}
+
+Times are seconds; ids have no `v_` unless it is said.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+from jaxtyping import Float
+
+from trainer.tasks.files import Path, TaskFileError, number, read_json, read_table, short, some
+from trainer.tasks.localisation.metrics import (
+    THRESHOLDS,
+    Instances,
+    Predictions,
+    average_precisions,
+)
+
+_SUBSET = "validation"
+
+
+class Action(NamedTuple):
+    """A labelled segment of a video, in seconds."""
+
+    label: str
+    start: float
+    end: float
+
+
+class Found(NamedTuple):
+    """A prediction: a scored, labelled segment of a video, in seconds."""
+
+    label: str
+    score: float
+    start: float
+    end: float
+
+
+class Video(NamedTuple):
+    """What an annotation file says of a video."""
+
+    duration: float  # seconds
+    actions: list[Action]
+    subset: str | None = None  # G-TAD's file does not say it
+    # Share of the video that G-TAD's features cover, feature_frame / duration_frame.
+    covered: float = 1.0
+
+
+class ClassScores(NamedTuple):
+    """How likely each video shows each class."""
+
+    classes: list[str]
+    scores: dict[str, Float[np.ndarray, " classes"]]  # by the video's id
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """Videos with what is true of them, and a name for them in figures."""
+
+    name: str
+    videos: Mapping[str, Video]
+    labels: frozenset[str]  # of all classes that there are, also if none of the videos shows them
+
+
+def truth_of(name: str, annotated: Mapping[str, Video], ids: Iterable[str]) -> Truth:
+    """The videos that have one of the given ids, of all that are annotated.
+
+    Args:
+      name: of the set in figures.
+      annotated: also others, from which all classes are known.
+      ids: the set.
+    """
+    kept = set(ids)
+    return Truth(
+        name,
+        {one: video for one, video in annotated.items() if one in kept},
+        frozenset(one.label for video in annotated.values() for one in video.actions),
+    )
+
+
+class Figures(TypedDict):
+    """How good predictions are on one set of videos; mAP in percent."""
+
+    truth: str
+    videos: int
+    instances: int
+    classes: int
+    predictions: int
+    unknown_videos: int  # predicted videos that the set has not: all of their predictions are wrong
+    average_mAP: float
+    mAP: dict[str, float]  # by threshold, "0.50" … "0.95"
+
+
+class Localisation(TypedDict):
+    """The figures of each set of videos that there is ground truth of."""
+
+    sets: list[Figures]
+    external_data: Any  # what the predictions say that they used besides, unread
+
+
+# --- ground truth ---
+
+
+def read_annotations(path: Path) -> dict[str, Video]:
+    """The videos of the official file or of anet_anno_action.json, by their ids without `v_`.
+
+    Of the official file only those that have annotations: the test set's are withheld.
+
+    Raises:
+      TaskFileError: it is of neither form.
+    """
+    data = _object(str(path), read_json(path))
+    if "database" in data:
+        entries = _object(f"{path}, 'database'", data["database"])
+        return {
+            name: _official_video(f"{path}, video {short(name)}", entry)
+            for name, entry in entries.items()
+            if not isinstance(entry, dict) or "annotations" in entry
+        }
+    return {
+        name.removeprefix("v_"): _published_video(f"{path}, video {short(name)}", name, entry)
+        for name, entry in data.items()
+    }
+
+
+def _official_video(where: str, entry: Any) -> Video:
+    entry = _object(where, entry)
+    return Video(
+        number(f"{where}, 'duration'", entry.get("duration")),
+        _actions(where, entry),
+        str(entry.get("subset")),
+    )
+
+
+def _published_video(where: str, name: str, entry: Any) -> Video:
+    entry = _object(where, entry)
+    if not name.startswith("v_") or "duration_second" not in entry:
+        raise TaskFileError(
+            f"{where}: neither ActivityNet's file, with a 'database', nor G-TAD's "
+            "anet_anno_action.json, with 'duration_second' of each v_…"
+        )
+    seconds, frames, used = (
+        number(f"{where}, {name!r}", entry.get(name))
+        for name in ("duration_second", "duration_frame", "feature_frame")
+    )
+    if frames <= 0:
+        raise TaskFileError(f"{where}: 'duration_frame' must be 1 or more, got {frames}")
+    return Video(seconds, _actions(where, entry), covered=used / frames)
+
+
+def _actions(where: str, entry: dict[str, Any]) -> list[Action]:
+    return [
+        Action(label, *segment)
+        for label, segment in (
+            _labelled(f"{where}, annotation {place}", one)
+            for place, one in enumerate(_list(where, entry.get("annotations")))
+        )
+    ]
+
+
+def read_subset(path: Path, subset: str = _SUBSET) -> set[str]:
+    """The ids, without `v_`, of a subset's videos, from video_info_new.csv.
+
+    Raises:
+      TaskFileError: it has no columns `video` and `subset`, or no video of that subset.
+    """
+    header, rows = read_table(path)
+    if lost := [name for name in ("video", "subset") if name not in header.values]:
+        raise TaskFileError(f"{header.where}: the header lacks {some(lost)}")
+    video, of = header.values.index("video"), header.values.index("subset")
+    ids = {fields[video].removeprefix("v_") for _, fields in rows if subset in fields[of]}
+    if not ids:
+        raise TaskFileError(f"{path} has no video of the subset {subset!r}")
+    return ids
+
+
+def read_truths(paths: Sequence[Path]) -> list[Truth]:
+    """The sets of videos to score on, of the files that are given.
+
+    The official file is one, anet_anno_action.json another: it needs video_info_new.csv, or else
+    the official file, to know which videos are validated on. The official file with
+    video_info_new.csv gives both sets as well.
+
+    Raises:
+      TaskFileError: a file is of none of the forms, or no ground truth is among them.
+    """
+    listed: set[str] | None = None
+    official: dict[str, Video] = {}
+    published: dict[str, Video] = {}
+    for path in paths:
+        if str(path).endswith(".csv"):
+            listed = read_subset(path)
+            continue
+        videos = read_annotations(path)
+        if any(video.subset for video in videos.values()):
+            official = videos
+        else:
+            published = videos
+    if not official and not published:
+        raise TaskFileError("there is no ground truth: give ActivityNet's JSON file")
+    validated = {name for name, video in official.items() if video.subset == _SUBSET}
+    truths = [truth_of("official", official, validated)] if official else []
+    if published or listed:
+        if not official and listed is None:
+            raise TaskFileError(
+                "anet_anno_action.json does not say which of its videos are validated on: give "
+                "video_info_new.csv as well, or ActivityNet's own file"
+            )
+        ids = validated if listed is None else listed
+        truths.append(truth_of("G-TAD", published or official, ids))
+    for truth in truths:
+        if not any(video.actions for video in truth.videos.values()):
+            raise TaskFileError(f"the ground truth ({truth.name}) has no {_SUBSET} instance")
+    return truths
+
+
+# --- predictions ---
+
+
+def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
+    """Predictions of each video, and what the file says of external data.
+
+    Raises:
+      TaskFileError: it is not of the official form; names video and prediction.
+    """
+    data = _object(str(path), read_json(path))
+    if lost := [name for name in ("version", "external_data", "results") if name not in data]:
+        raise TaskFileError(f"{path}: {some(lost)} missing: see that it is a file of predictions")
+    results = {}
+    for video, entries in _object(f"{path}, 'results'", data["results"]).items():
+        where = f"{path}, video {short(video)}"
+        found = []
+        for place, entry in enumerate(_list(where, entries)):
+            of = f"{where}, prediction {place}"
+            label, segment = _labelled(of, entry)
+            if segment[1] < segment[0]:
+                raise TaskFileError(f"{of}: ends at {segment[1]} s, before it starts")
+            found.append(Found(label, number(of, entry.get("score")), *segment))
+        results[video] = found
+    return results, data["external_data"]
+
+
+def write_predictions(
+    path: Path, results: Mapping[str, Iterable[Found]], external_data: Mapping[str, Any]
+) -> None:
+    """Writes predictions in the official form.
+
+    Args:
+      path: of the JSON file.
+      results: of each video.
+      external_data: `used`, and in `details` what was used besides the training videos.
+    """
+    listed = {
+        video: [
+            {"label": one.label, "score": one.score, "segment": [one.start, one.end]}
+            for one in found
+        ]
+        for video, found in results.items()
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(
+            {"version": "VERSION 1.3", "external_data": external_data, "results": listed}, file
+        )
+
+
+# --- scoring ---
+
+
+def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Localisation:
+    """Scores a file of predictions on each set of videos that the ground truth has.
+
+    Raises:
+      TaskFileError: a file is not of its form, or they do not go together.
+    """
+    if len(predictions) != 1:
+        raise TaskFileError(f"localisation is scored with one file, got {len(predictions)}")
+    truths = read_truths(truth)
+    results, external_data = read_predictions(predictions[0])
+    return {
+        "sets": [figures(results, one, str(predictions[0])) for one in truths],
+        "external_data": external_data,
+    }
+
+
+def figures(
+    results: Mapping[str, Sequence[Found]], truth: Truth, where: str = "predictions"
+) -> Figures:
+    """The figures of predictions on a set of videos.
+
+    Args:
+      results: predictions of each video.
+      truth: the videos.
+      where: how messages call the predictions.
+
+    Raises:
+      TaskFileError: a label is none of all classes, or all videos go by other ids.
+    """
+    videos = {video: place for place, video in enumerate(truth.videos)}
+    unknown = [video for video in results if video not in videos]
+    if unknown and len(unknown) == len(results) and unknown[0].removeprefix("v_") in videos:
+        raise TaskFileError(f"{where}: videos go by their ids without v_, got {short(unknown[0])}")
+    labels = sorted({one.label for video in truth.videos.values() for one in video.actions})
+    classes = {label: place for place, label in enumerate(labels)}
+
+    true = [
+        (videos[name], classes[one.label], one.start, one.end)
+        for name, video in truth.videos.items()
+        for one in video.actions
+    ]
+    found = []
+    for name, predicted in results.items():
+        place = videos.get(name, -1)
+        for one in predicted:
+            if one.label not in truth.labels:
+                raise TaskFileError(
+                    f"{where}, video {short(name)}: {short(one.label)} is none of the "
+                    f"{len(truth.labels)} classes of the ground truth ({truth.name})"
+                )
+            found.append((place, classes.get(one.label, -1), one.start, one.end, one.score))
+    of_true, of_found = np.array(true, np.float64), np.array(found, np.float64).reshape(-1, 5)
+    ap = average_precisions(
+        Instances(of_true[:, 0].astype(int), of_true[:, 1].astype(int), of_true[:, 2:4]),
+        Predictions(
+            of_found[:, 0].astype(int), of_found[:, 1].astype(int), of_found[:, 2:4], of_found[:, 4]
+        ),
+        len(classes),
+    )
+    means = 100.0 * np.mean(ap, axis=1)
+    return {
+        "truth": truth.name,
+        "videos": len(videos),
+        "instances": len(true),
+        "classes": len(classes),
+        "predictions": len(found),
+        "unknown_videos": len(unknown),
+        "average_mAP": float(np.mean(means)),
+        "mAP": {f"{at:.2f}": float(value) for at, value in zip(THRESHOLDS, means, strict=True)},
+    }
+
+
+def table(found: Localisation) -> str:
+    """The figures for a person to read on a terminal."""
+    lines = [f"{'localisation, mAP at tIoU':<44}{'0.50':>7}{'0.75':>7}{'0.95':>7}{'mean':>7}"]
+    for one in found["sets"]:
+        name = f"{one['truth']}: {one['videos']:,} videos, {one['instances']:,} instances"
+        shown = (*(one["mAP"][at] for at in ("0.50", "0.75", "0.95")), one["average_mAP"])
+        lines.append(f"  {name:<42}" + "".join(f"{value:7.2f}" for value in shown))
+    used = found["external_data"]
+    if isinstance(used, dict) and used.get("used"):
+        lines.append(f"  with external data: {used.get('details', '')}")
+    return "\n".join(lines)
+
+
+# --- class scores of whole videos ---
+
+
+def read_class_scores(path: Path) -> ClassScores:
+    """Class scores of videos, as CUHK's cuhk_val_simp_share.json has them.
+
+    Raises:
+      TaskFileError: it is of another form, or a video has not a score for each class.
+    """
+    data = _object(str(path), read_json(path))
+    classes = _list(f"{path}, 'class'", data.get("class"))
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise TaskFileError(f"{path}: 'class' must list the names of classes")
+    scores = {}
+    for video, values in _object(f"{path}, 'results'", data.get("results")).items():
+        where = f"{path}, video {short(video)}"
+        row = [number(where, value) for value in _list(where, values)]
+        if len(row) != len(classes):
+            raise TaskFileError(f"{where}: {len(row)} scores for {len(classes)} classes")
+        scores[video.removeprefix("v_")] = np.array(row)
+    return ClassScores(classes, scores)
+
+
+def write_class_scores(path: Path, scored: ClassScores) -> None:
+    """Writes class scores in the form that `read_class_scores` reads."""
+    listed = {video: row.tolist() for video, row in scored.scores.items()}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"class": list(scored.classes), "results": listed}, file)
+
+
+# --- parts of JSON ---
+
+
+def _object(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TaskFileError(f"{where}: must be an object, got {short(value)}")
+    return value
+
+
+def _list(where: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TaskFileError(f"{where}: must have a list, got {short(value)}")
+    return value
+
+
+def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
+    """A label, and the start and end of its segment."""
+    if not isinstance(entry, dict):
+        raise TaskFileError(f"{where}: must be an object, got {short(entry)}")
+    label, segment = entry.get("label"), entry.get("segment")
+    if not isinstance(label, str):
+        raise TaskFileError(f"{where}: 'label' must be a text, got {short(label)}")
+    if (
+        not isinstance(segment, list)
+        or len(segment) != 2
+        or not all(type(time) in (int, float) and math.isfinite(time) for time in segment)
+    ):
+        raise TaskFileError(f"{where}: 'segment' must be two times in s, got {short(segment)}")
+    return label, (float(segment[0]), float(segment[1]))
