@@ -34,6 +34,10 @@ file alone is scored, no model needed:
   action     .csv of labels or probabilities, or .json as ActivityNet's, one a split; truth
              UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1 of
              each split and their mean, and the mean over classes
+  localisation    ActivityNet's JSON; truth its activity_net.v1-3.min.json, and for the 4,728
+             videos of G-TAD anet_anno_action.json or video_info_new.csv: mAP at tIoU 0.5 … 0.95
+  spatiotemporal  AVA's CSV of detections; truth ava_val_v2.2.csv, and if you like the excluded
+             timestamps and the list of classes: mAP as the official script and as SlowFast
 (trainer/tasks/*/files.py have the formats in full.)
 
 examples:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 # Their modules are loaded once a command wants them; tests compare.
-TASKS = ("action", "qa", "retrieval")
+TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 from trainer.tasks.action import files as action
 from trainer.tasks.files import Path, TaskFileError
+from trainer.tasks.localisation import files as localisation
 from trainer.tasks.qa import files as qa
 from trainer.tasks.retrieval import files as retrieval
+from trainer.tasks.spatiotemporal import files as spatiotemporal
 
 
 class Scorer(NamedTuple):
@@ -17,13 +19,15 @@ class Scorer(NamedTuple):
 
     score: Callable[..., Mapping[str, Any]]  # (predictions, truth) -> figures
     table: Callable[[Any], str]  # figures -> text for a terminal
-    several: bool = False  # takes lists of files, one for each split
+    several: bool = False  # takes lists of files: one for each split, or several of truth
 
 
 SCORERS = {
     "retrieval": Scorer(retrieval.score, retrieval.table),
     "qa": Scorer(qa.score, qa.table),
     "action": Scorer(action.score, action.table, several=True),
+    "localisation": Scorer(localisation.score, localisation.table, several=True),
+    "spatiotemporal": Scorer(spatiotemporal.score, spatiotemporal.table, several=True),
 }
 
 

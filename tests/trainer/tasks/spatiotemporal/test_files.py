@@ -1,0 +1,104 @@
+import pytest
+
+from trainer.tasks.files import TaskFileError
+from trainer.tasks.spatiotemporal import files
+from trainer.tasks.spatiotemporal.files import JUDGED, Labelled
+
+BOX = (0.077, 0.151, 0.283, 0.811)
+ANNOTATIONS = """\
+-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1
+-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,9,1
+-5KQ66BBWC4,0903,0.077,0.151,0.283,0.811,80
+-5KQ66BBWC4,0904,,,,,,
+-5KQ66BBWC4,0905,0.077,0.151,0.283,0.811,2,1
+"""
+
+
+@pytest.fixture
+def truth(tmp_path):
+    path = tmp_path / "ava_val_v2.2.csv"
+    path.write_bytes(ANNOTATIONS.replace("\n", "\r\n").encode())
+    return path
+
+
+def detections(path, *rows):
+    files.write_detections(path, [Labelled("-5KQ66BBWC4", *row) for row in rows])
+    return path
+
+
+def test_detections_survive_a_file(tmp_path):
+    path = tmp_path / "found.csv"
+    found = [Labelled("a", 902, (0.1, 0.2, 1 / 3, 0.4), 12, 1 / 7)]
+    files.write_detections(path, found)
+    assert path.read_text() == "a,0902,0.1,0.2,0.3333333333333333,0.4,12,0.14285714285714285\n"
+    assert files.read_labelled(path, scored=True) == found
+
+
+def test_the_styles_differ_by_keyframes_without_truth_and_exclusions(truth, tmp_path):
+    excluded = tmp_path / "ava_val_excluded_timestamps_v2.2.csv"
+    excluded.write_text("-5KQ66BBWC4,0903\n")
+    path = detections(
+        tmp_path / "found.csv",
+        (902, BOX, 80, 0.5),
+        (902, BOX, 9, 0.5),
+        (902, BOX, 2, 1.0),  # no judged class
+        (904, BOX, 80, 0.9),  # nobody is there
+    )
+    found = files.score([path], [truth, excluded])
+    assert (found["images"], found["boxes"], found["classes"]) == (2, 3, 60)
+    assert (found["detections"], found["unlabelled"]) == (3, 1)
+    assert found["official"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0903 is not found
+    assert found["slowfast"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0904 stands before 0902
+    assert files.score([path], [truth])["slowfast"] == pytest.approx(100 * (0.25 + 1) / 2)
+    assert "official" in files.table(found)
+
+
+def test_only_fifty_labels_a_keyframe_count_officially(truth, tmp_path):
+    many = [(902, (0.0, 0.0, 0.01, 0.01), 1, 0.9)] * 50
+    path = detections(tmp_path / "found.csv", *many, (902, BOX, 80, 0.5), (902, BOX, 9, 0.5))
+    found = files.score([path], [truth])
+    assert found["official"] == 0
+    assert found["slowfast"] == pytest.approx(100 * (0.5 + 1) / 2)
+
+
+def test_the_judged_classes_are_read_from_a_list(truth, tmp_path):
+    path = tmp_path / "ava_action_list.pbtxt"
+    path.write_text(
+        'item {\n  name: "watch"\n  id: 80\n}\nlabel {\n  name: "x"\n  label_id: 2\n}\n'
+    )
+    assert files.read_classes(path) == (80, 2)
+    found = files.score([detections(tmp_path / "found.csv", (905, BOX, 2, 0.5))], [truth, path])
+    assert (found["classes"], found["official"]) == (2, 50)
+    assert len(set(JUDGED)) == 60
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,0902,0,0,1,1,80", r"found\.csv:1: 7 columns, wanted 8 columns"),
+        ("a,0902,0,0,1,1,81,0.5", "'81' is none of the actions 1 … 80"),
+        ("a,0902,0,0,1,x,80,0.5", "'x' is not a finite number"),
+        ("a,0902,0,0,1,1,80,nan", "'nan' is not a finite number"),
+        ("a,9.5,0,0,1,1,80,0.5", "'9.5' is no second such as 0902"),
+        ('a,"0902,0,0,1,1,80,0.5', r"found\.csv:1: not CSV"),
+    ],
+)
+def test_what_is_wrong_is_told(truth, tmp_path, row, message):
+    path = tmp_path / "found.csv"
+    path.write_text(f"{row}\n")
+    with pytest.raises(TaskFileError, match=message):
+        files.score([path], [truth])
+
+
+def test_what_is_wrong_in_ground_truth_is_told(truth, tmp_path):
+    path = detections(tmp_path / "found.csv", (902, BOX, 80, 0.5))
+    with pytest.raises(TaskFileError, match="one file of annotations, got 2"):
+        files.score([path], [truth, path])
+    backwards = tmp_path / "backwards.csv"
+    backwards.write_text("a,0902,0.5,0,0.1,1,80,1\n")
+    with pytest.raises(TaskFileError, match=r"ends before it starts: 0\.5,0,0\.1,1"):
+        files.score([path], [backwards])
+    unjudged = tmp_path / "unjudged.csv"
+    unjudged.write_text("a,0902,0,0,1,1,2,1\n")
+    with pytest.raises(TaskFileError, match="no box of the 60 judged classes that is not"):
+        files.score([path], [unjudged])

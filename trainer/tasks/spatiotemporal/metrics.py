@@ -1,0 +1,170 @@
+"""AVA's metric: mean average precision of boxes at IoU 0.5, as the official script or as SlowFast.
+
+Of each class, an image's detections are gone through from the best to the worst. Each looks at
+the one box of its class that it overlaps most: it is right if their IoU reaches 0.5 and no
+detection took that box before. There is no next best, unlike in ActivityNet's rule. A class that
+has boxes and no detection scores 0, one without boxes is left out of the mean.
+
+The two differ in what is gone through:
+
+| | official | SlowFast |
+|---|---|---|
+| detections an image | the best 50, over all classes | all |
+| detections on images without true boxes | ignored | wrong |
+| excluded images | judged | left out |
+
+mmaction2's third way takes all detections, leaves excluded images out, ignores those on images
+without true boxes, and leaves out classes without detections: it scores higher than both, and is
+not offered.
+"""
+
+import dataclasses
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from trainer.tasks.precision import average_precision, best_first
+
+_IOU = 0.5
+
+
+class Boxes(NamedTuple):
+    """What is true: n labelled boxes."""
+
+    image: Int[np.ndarray, " n"]  # numbers of keyframes
+    label: Int[np.ndarray, " n"]  # numbers of classes
+    box: Float[np.ndarray, "n 4"]  # x1, y1, x2, y2 in shares of width and height
+
+
+class Detections(NamedTuple):
+    """What is said to be true: n scored boxes, in the order of their file."""
+
+    image: Int[np.ndarray, " n"]
+    label: Int[np.ndarray, " n"]
+    box: Float[np.ndarray, "n 4"]
+    score: Float[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What is gone through, as the module says."""
+
+    at_most: int | None  # detections an image; None: all
+    unlabelled: bool  # whether images without true boxes count
+    excluded: bool  # whether excluded images count
+
+
+STYLES = {
+    "official": Style(at_most=50, unlabelled=False, excluded=True),
+    "slowfast": Style(at_most=None, unlabelled=True, excluded=False),
+}
+
+
+def box_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+    """Intersection over union of each two boxes; 0 where both have no area.
+
+    >>> box_iou(np.array([[0.0, 0.0, 0.5, 0.5]]), np.array([[0.25, 0.0, 0.75, 0.5]])).round(3)
+    array([[0.333]])
+    """
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0.0), axis=2)
+    area_a, area_b = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b))
+    union = area_a[:, None] + area_b[None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def average_precisions(
+    true: Boxes,
+    detected: Detections,
+    classes: int,
+    style: Style,
+    excluded: Int[np.ndarray, " e"],
+) -> Float[np.ndarray, " classes"]:
+    """The average precision of each class; nan for a class without true boxes.
+
+    Boxes without area are no detections.
+
+    Args:
+      true: boxes of the classes that are evaluated.
+      detected: detections of those classes: others must not take the place of some.
+      classes: how many there are.
+      style: what is gone through.
+      excluded: images that the benchmark excludes.
+
+    >>> true = Boxes(np.array([0]), np.array([1]), np.array([[0.0, 0.0, 0.5, 0.5]]))
+    >>> found = Detections(
+    ...     np.array([0, 5]), np.array([1, 1]), np.repeat(true.box, 2, axis=0), np.array([0.5, 0.9])
+    ... )
+    >>> average_precisions(true, found, 2, STYLES["official"], np.array([], int)).tolist()
+    [nan, 1.0]
+    >>> average_precisions(true, found, 2, STYLES["slowfast"], np.array([], int)).tolist()
+    [nan, 0.5]
+    """
+    if not style.excluded:
+        true = Boxes(*(column[~np.isin(true.image, excluded)] for column in true))
+        detected = _those(detected, ~np.isin(detected.image, excluded))
+    if not style.unlabelled:
+        detected = _those(detected, np.isin(detected.image, true.image))
+    detected = _those(detected, _as_listed(detected, style.at_most))
+    # After the best were taken, as in the official script: one without area may be among them.
+    detected = _those(detected, np.all(detected.box[:, :2] < detected.box[:, 2:], axis=1))
+
+    precisions = np.full(classes, np.nan)
+    for label in np.unique(true.label):
+        mine, theirs = true.label == label, detected.label == label
+        hit = _hits(true.image[mine], true.box[mine], detected.image[theirs], detected.box[theirs])
+        ranked = hit[best_first(detected.score[theirs])]
+        precisions[label] = average_precision(ranked, int(np.sum(mine)))
+    return precisions
+
+
+def _those(
+    detected: Detections, which: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]
+) -> Detections:
+    return Detections(*(column[which] for column in detected))
+
+
+def _as_listed(detected: Detections, at_most: int | None) -> Int[np.ndarray, " m"]:
+    """The rows as both scripts list them: by image, as the file first has it, the best first.
+
+    Equal ones stay as they are in the file; but with a limit they come, and go, as in the
+    official script's heap.
+    """
+    if at_most is None:
+        _, first, image = np.unique(detected.image, return_index=True, return_inverse=True)
+        return np.lexsort((-detected.score, first[image]))
+    kept: dict[int, list[tuple[float, ...]]] = {}
+    columns = (detected.image.tolist(), detected.label.tolist(), detected.box.tolist())
+    rows = zip(*columns, detected.score.tolist(), strict=True)
+    for row, (image, label, (x1, y1, x2, y2), score) in enumerate(rows):
+        of_image = kept.setdefault(image, [])
+        entry = (score, label, y1, x1, y2, x2, row)
+        if len(of_image) < at_most:
+            heapq.heappush(of_image, entry)
+        elif score > of_image[0][0]:
+            heapq.heapreplace(of_image, entry)
+    listed = (sorted(best, key=lambda entry: -entry[0]) for best in kept.values())
+    return np.array([int(entry[-1]) for best in listed for entry in best], int)
+
+
+def _hits(
+    true_image: Int[np.ndarray, " g"],
+    true_box: Float[np.ndarray, "g 4"],
+    image: Int[np.ndarray, " d"],
+    box: Float[np.ndarray, "d 4"],
+) -> Bool[np.ndarray, " d"]:
+    """Which detections of one class, the best of an image first, are right."""
+    hit = np.zeros(len(image), bool)
+    by_image, by_true = np.argsort(image, kind="stable"), np.argsort(true_image, kind="stable")
+    for one in np.unique(true_image):
+        first, last = np.searchsorted(image[by_image], [one, one + 1])
+        rows = by_image[first:last]
+        first, last = np.searchsorted(true_image[by_true], [one, one + 1])
+        overlap = box_iou(box[rows], true_box[by_true[first:last]])
+        enough = np.max(overlap, axis=1) >= _IOU
+        _, firsts = np.unique(np.argmax(overlap, axis=1)[enough], return_index=True)
+        hit[rows[enough][firsts]] = True
+    return hit
