@@ -43,7 +43,8 @@ def choose(video: VideoConfig, compute: ComputeConfig, platform: str) -> Kind:
     if length > _LONG and platform == "gpu" and compute.dtype == "bfloat16":
         return "cudnn"
     block = video.attention_block
-    return "plain" if block is None or block >= length else "blocked"
+    # Two blocks would save little memory, and computing each again costs a quarter of a step.
+    return "plain" if block is None or 2 * block >= length else "blocked"
 
 
 def attention(
@@ -97,10 +98,10 @@ def attend_by_blocks(
     value: Float[Array, "b n h k"],
     block: int,
 ) -> Float[Array, "b n h k"]:
-    """Attention for `block` queries at a time, computed again in the backward pass.
+    """Attention for `block` queries at a time or fewer, computed again in the backward pass.
 
     So the largest array is [b, h, block, n]: at the paper's 3168 tokens all probabilities are
-    0.5 GB a clip and layer, kept for the backward pass.
+    0.5 GB a clip and layer, kept for the backward pass. Blocks are as even as can be, to pad least.
 
     >>> x = jax.random.normal(jax.random.key(0), (1, 5, 2, 4))
     >>> whole = attend(x, x, x)
@@ -108,6 +109,7 @@ def attend_by_blocks(
     True
     """
     b, n, heads, width = query.shape
+    block = -(-n // -(-n // block))
     padded = jnp.pad(query, ((0, 0), (0, -n % block), (0, 0), (0, 0)))
     blocks = padded.reshape(b, -1, block, heads, width).swapaxes(0, 1)
     attended = jax.lax.map(jax.checkpoint(lambda queries: attend(queries, key, value)), blocks)

@@ -1,0 +1,55 @@
+"""What a layer keeps for its backward pass, and that what is computed again is the same."""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import random
+
+from trainer.configs.config import VideoConfig
+from trainer.models.transformer import Remat, rematerialised
+from trainer.models.video import Block
+
+SIZES = VideoConfig(width=32, heads=2, mlp_width=128, layers=1, grouping_after=(1,))
+CLIPS, TOKENS = 3, 7
+
+
+def layer(remat: Remat) -> tuple[Any, Any, jax.Array]:
+    """A layer's function of parameters and tokens, and both."""
+    block = rematerialised(Block, remat)(SIZES)
+    tokens = random.normal(random.key(0), (CLIPS, TOKENS, SIZES.width))
+    params = block.init(random.key(1), tokens)
+    return block.apply, params, tokens
+
+
+@pytest.mark.parametrize(
+    ("remat", "widths"), [("block", 1), ("attention", 2), ("matmuls", 10)], ids=str
+)
+def test_a_layer_keeps_no_more_than_its_configuration_says(remat: Remat, widths: int) -> None:
+    """Counted in widths a token; parameters are there anyway."""
+    apply, params, tokens = layer(remat)
+    backward = jax.eval_shape(lambda *inputs: jax.vjp(apply, *inputs)[1], params, tokens)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(backward)]
+    kept = sum(math.prod(shape) for shape in shapes if shape[:2] == (CLIPS, TOKENS))
+    assert kept == widths * CLIPS * TOKENS * SIZES.width
+    assert len(shapes) <= len(jax.tree.leaves(params)) + widths
+
+
+def test_gradients_are_the_same_if_a_layer_keeps_what_attention_gives() -> None:
+    def gradients(remat: Remat) -> Any:
+        apply, params, tokens = layer(remat)
+
+        def score(*inputs: Any) -> jax.Array:
+            return jnp.sum(jnp.sin(apply(*inputs)))
+
+        return jax.jit(jax.grad(score, (0, 1)))(params, tokens)
+
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+        gradients("attention"),
+        gradients("none"),
+    )
