@@ -57,6 +57,25 @@ def test_the_papers_preset_makes_a_step_at_full_size():
     assert {"temporal", "grounding", "contrast", "loss"} < metrics.keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "image_vit"), [("paper-large", 303_301_632), ("paper-huge", 630_764_800)]
+)
+def test_larger_presets_have_the_published_encoders(name, image_vit):
+    """ViT-L/16's and ViT-H/14's parameters without their head, and BERT-large's without pooler."""
+    config = PRESETS[name]
+    shapes = state_shapes(config, 10, one_device()).params
+
+    def count(*parts):
+        return sum(leaf.size for leaf in jax.tree.leaves(parts))
+
+    assert count(shapes["text"]) == 334_092_288
+    video, width, patch = shapes["video"], config.video.width, config.video.patch
+    layers = [video[f"layer_{layer}"] for layer in range(1, config.video.layers + 1)]
+    # Of one image, not of tubelets: its projection, its positions and class token.
+    embedded = (3 * patch**2 + 1) * width + (config.video.patches + 2) * width
+    assert count(*layers, video["norm"]) + embedded == image_vit
+
+
 def shapes_and_types(tree):
     return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
