@@ -223,9 +223,10 @@ def add_pretrain(commands: Any) -> None:
     parser.add_argument(
         "--video-weights",
         type=pathlib.Path,
-        metavar="DIR",
+        metavar="PATH",
         help="start the video encoder from a ViViT or VideoMAE checkpoint in the Hugging Face "
-        "layout (config.json, model.safetensors), and take its sizes",
+        "layout (a folder of config.json and model.safetensors), or from the file that scenic "
+        "saves a ViViT in, and take its sizes",
     )
     parser.add_argument(
         "--text-weights",

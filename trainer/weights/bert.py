@@ -1,13 +1,12 @@
 """BERT (Devlin et al. 2019): a checkpoint's text encoder is ours, tensor for tensor."""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from jaxtyping import PyTree
 
 from trainer.configs.config import TextConfig
-from trainer.weights.folder import Checkpoint, WeightsError
+from trainer.weights.folder import Checkpoint, WeightsError, sized
 from trainer.weights.places import SAME, Place, dense, heads_first, heads_last, norm, to_params
 
 PREFIX = "bert."
@@ -30,21 +29,17 @@ def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
         found = checkpoint.setting(name, type(wanted), default)
         if found != wanted:
             raise WeightsError(f"{checkpoint.folder}: {name} is {found!r}, only {wanted!r} is read")
-    try:
-        return dataclasses.replace(
-            config,
-            vocabulary=checkpoint.setting("vocab_size", int),
-            positions=checkpoint.setting("max_position_embeddings", int),
-            width=checkpoint.setting("hidden_size", int),
-            layers=checkpoint.setting("num_hidden_layers", int),
-            heads=checkpoint.setting("num_attention_heads", int),
-            mlp_width=checkpoint.setting("intermediate_size", int),
-            norm_eps=checkpoint.setting("layer_norm_eps", float, 1e-12),
-        )
-    except ValueError as error:
-        raise WeightsError(
-            f"{checkpoint.folder} does not fit the rest of the configuration: {error}; --set it"
-        ) from None
+    return sized(
+        checkpoint,
+        config,
+        vocabulary=checkpoint.setting("vocab_size", int),
+        positions=checkpoint.setting("max_position_embeddings", int),
+        width=checkpoint.setting("hidden_size", int),
+        layers=checkpoint.setting("num_hidden_layers", int),
+        heads=checkpoint.setting("num_attention_heads", int),
+        mlp_width=checkpoint.setting("intermediate_size", int),
+        norm_eps=checkpoint.setting("layer_norm_eps", float, 1e-12),
+    )
 
 
 def places(config: TextConfig) -> Iterator[Place]:

@@ -1,5 +1,6 @@
 """A checkpoint folder in the Hugging Face layout: config.json beside model.safetensors."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any, NamedTuple, TypeVar
@@ -8,22 +9,25 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from trainer.configs.config import TextConfig, VideoConfig
+
 CONFIG, TENSORS = "config.json", "model.safetensors"
 PREPROCESSOR = "preprocessor_config.json"
 """How pixels are scaled; of video checkpoints only, and not always there."""
 
 
 T = TypeVar("T")
+C = TypeVar("C", VideoConfig, TextConfig)
 
 
 class WeightsError(ValueError):
-    """A checkpoint folder that cannot be read, or does not fit the model."""
+    """A checkpoint that cannot be read, or does not fit the model."""
 
 
 class Checkpoint(NamedTuple):
-    """What a folder holds."""
+    """What a folder holds, or a file of scenic's."""
 
-    folder: pathlib.Path
+    folder: pathlib.Path  # or the file
     config: dict[str, Any]
     preprocessor: dict[str, Any]  # empty if there is none
     tensors: dict[str, np.ndarray]
@@ -62,8 +66,8 @@ def read(folder: pathlib.Path) -> Checkpoint:
         missing = TENSORS if (folder / CONFIG).exists() else CONFIG
         raise WeightsError(
             f"{folder} has no {missing}: give the folder of a checkpoint in the Hugging Face "
-            "layout; PyTorch's .bin files are pickles, which can run code, so convert them to "
-            "safetensors first"
+            "layout, or of ViViT the file that scenic saves; PyTorch's .bin files are pickles, "
+            "which can run code, so convert them to safetensors first"
         ) from None
     except (ValueError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{folder} is damaged: {error}") from None
@@ -72,11 +76,33 @@ def read(folder: pathlib.Path) -> Checkpoint:
     for name, found in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
         if not isinstance(found, dict):
             raise WeightsError(f"{folder / name} is damaged: it is no JSON object")
-    widened = {
+    return Checkpoint(folder, config, preprocessor, widened(tensors))
+
+
+def widened(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Floating-point tensors as float32.
+
+    >>> widened({"w": np.ones(2, np.float16)})["w"].dtype
+    dtype('float32')
+    """
+    return {
         name: tensor if tensor.dtype.kind in "iub" else tensor.astype(np.float32)
         for name, tensor in tensors.items()
     }
-    return Checkpoint(folder, config, preprocessor, widened)
+
+
+def sized(checkpoint: Checkpoint, config: C, **sizes: Any) -> C:
+    """A configuration with the sizes of a checkpoint.
+
+    Raises:
+      WeightsError: they do not go with the rest of it.
+    """
+    try:
+        return dataclasses.replace(config, **sizes)
+    except ValueError as error:
+        raise WeightsError(
+            f"{checkpoint.folder} does not fit the rest of the configuration: {error}; --set it"
+        ) from None
 
 
 def write(

@@ -104,7 +104,7 @@ def to_params(
             _put(params, place.path, place.layout.ours(tensor))
     faults += [f"{name} has no place in the model" for name in sorted(tensors)]
     if faults:
-        raise WeightsError(f"{checkpoint.folder} does not fit its config.json: {'; '.join(faults)}")
+        raise WeightsError(f"{checkpoint.folder} does not fit its own sizes: {'; '.join(faults)}")
     return params
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,14 +11,14 @@ from jaxtyping import PyTree
 
 from trainer import checkpoint, run_folder
 from trainer.configs.config import Config
-from trainer.weights import bert, folder, video
+from trainer.weights import bert, folder, scenic, video
 from trainer.weights.folder import WeightsError
 
 
 class Start(NamedTuple):
-    """Folders to start from; a parameter that none of them gives starts at random."""
+    """What to start from; a parameter that none of these gives starts at random."""
 
-    video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout
+    video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout, or scenic's file
     text: pathlib.Path | None = None  # BERT, with its vocab.txt
     run: pathlib.Path | None = None  # of `svilm-train pretrain`, for its last checkpoint
 
@@ -38,7 +38,8 @@ class Start(NamedTuple):
             text = dataclasses.replace(config.text, vocabulary=pieces)
             config = dataclasses.replace(config, text=text)
         if self.video:
-            sizes = video.video_config(folder.read(self.video), config.video)
+            layout, known = _video(self.video)
+            sizes = layout.video_config(known, config.video)
             config = dataclasses.replace(config, video=sizes)
         if self.text:
             sizes = bert.text_config(folder.read(self.text), config.text)
@@ -46,7 +47,7 @@ class Start(NamedTuple):
         return config
 
     def fill(self, params: PyTree, config: Config) -> PyTree:
-        """Replaces fresh parameters by those that the folders give.
+        """Replaces fresh parameters by those that these give.
 
         Raises:
           WeightsError: a parameter of theirs is not one of ours, or of another shape.
@@ -56,7 +57,8 @@ class Start(NamedTuple):
             run = checkpoint.load(self.run)
             params = _replaced(params, _resampled(run.params, run.config, config), self.run)
         if self.video:
-            known = {"video": video.params(folder.read(self.video), config.video)}
+            layout, read = _video(self.video)
+            known = {"video": layout.params(read, config.video)}
             params = _replaced(params, known, self.video)
         if self.text:
             known = {"text": bert.params(folder.read(self.text), config.text)}
@@ -68,7 +70,7 @@ class Start(NamedTuple):
         found = {}
         for name, path in (("video", self.video), ("text", self.text)):
             if path:
-                with open(path / folder.TENSORS, "rb") as file:
+                with open(path if path.is_file() else path / folder.TENSORS, "rb") as file:
                     found[f"start.{name}"] = hashlib.file_digest(file, "sha256").hexdigest()
         if self.run:
             digest = hashlib.sha256()
@@ -76,6 +78,11 @@ class Start(NamedTuple):
                 digest.update(np.asarray(leaf).tobytes())
             found["start.run"] = digest.hexdigest()
         return found
+
+
+def _video(path: pathlib.Path) -> tuple[Any, folder.Checkpoint]:
+    """The module of its layout, and what is read."""
+    return (scenic, scenic.read(path)) if path.is_file() else (video, folder.read(path))
 
 
 def _resampled(params: PyTree, theirs: Config, ours: Config) -> PyTree:

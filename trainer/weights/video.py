@@ -10,7 +10,6 @@ Both are plain pre-norm ViTs over tubelets. What they differ in:
     pixels      in [-1, 1]                               by ImageNet's mean and deviation
 """
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from trainer.configs.config import VideoConfig
-from trainer.weights.folder import PREPROCESSOR, Checkpoint, WeightsError
+from trainer.weights.folder import PREPROCESSOR, Checkpoint, WeightsError, sized
 from trainer.weights.places import (
     SAME,
     Layout,
@@ -61,24 +60,20 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
     if gelu not in _GELUS:
         raise WeightsError(f"{checkpoint.folder}: hidden_act {gelu!r} is none of {list(_GELUS)}")
     _, _, length, patch = _geometry(checkpoint)
-    try:
-        return dataclasses.replace(
-            config,
-            tubelet=length,
-            patch=patch,
-            width=checkpoint.setting("hidden_size", int),
-            layers=checkpoint.setting("num_hidden_layers", int),
-            heads=checkpoint.setting("num_attention_heads", int),
-            mlp_width=checkpoint.setting("intermediate_size", int),
-            norm_eps=checkpoint.setting("layer_norm_eps", float, _NORM_EPS[kind]),
-            gelu=_GELUS[gelu],
-            pixel_mean=_pixels(checkpoint, "image_mean", _PIXEL_MEAN[kind]),
-            pixel_std=_pixels(checkpoint, "image_std", _PIXEL_STD[kind]),
-        )
-    except ValueError as error:
-        raise WeightsError(
-            f"{checkpoint.folder} does not fit the rest of the configuration: {error}; --set it"
-        ) from None
+    return sized(
+        checkpoint,
+        config,
+        tubelet=length,
+        patch=patch,
+        width=checkpoint.setting("hidden_size", int),
+        layers=checkpoint.setting("num_hidden_layers", int),
+        heads=checkpoint.setting("num_attention_heads", int),
+        mlp_width=checkpoint.setting("intermediate_size", int),
+        norm_eps=checkpoint.setting("layer_norm_eps", float, _NORM_EPS[kind]),
+        gelu=_GELUS[gelu],
+        pixel_mean=_pixels(checkpoint, "image_mean", _PIXEL_MEAN[kind]),
+        pixel_std=_pixels(checkpoint, "image_std", _PIXEL_STD[kind]),
+    )
 
 
 def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:

@@ -1,0 +1,169 @@
+"""ViViT as scenic publishes it: a training state in one file of Flax's msgpack, without scenic.
+
+The parameters are under `optimizer.target`, in newer files under `params`; what else a state has is
+not looked at. Names and shapes are those of scenic's projects/vivit/model.py with joint attention
+("spacetime") over 3-D tubelets, the model of vivit_base_k400.py; they are Flax's, as ours are.
+Sizes and heads follow from shapes. What the file does not say is the same for all of scenic's
+ViViTs: tanh GELU, Flax's epsilon of 1e-6, pixels in [-1, 1]. Nor does it say of how many frames and
+pixels its positions are: a run must have as many tokens, and is told so.
+
+Tested on files written in this layout, not on a published one, which cannot be had in CI.
+"""
+
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from flax import serialization
+from jaxtyping import PyTree
+
+from trainer.configs.config import VideoConfig
+from trainer.weights.folder import Checkpoint, WeightsError, sized, widened
+from trainer.weights.places import SAME, Layout, Place, to_params
+
+_POSITIONS, _CLASS_TOKEN = "Transformer.posembed_input.pos_embedding", "cls"
+_UNUSED = rf"{_CLASS_TOKEN}|output_projection\..*|pre_logits\..*"
+_ATTENTION, _MLP = "MultiHeadDotProductAttention_0", "MlpBlock_0"
+_FLAT = Layout(lambda x: x.reshape(-1, x.shape[-1]), lambda x: x)  # [t, h, w, I, O] to ours
+_WITHOUT = Layout(lambda x: x[0], lambda x: x[None])
+_WITHOUT_CLASS_TOKEN = Layout(lambda x: x[0, 1:], lambda x: x[None])
+
+
+def read(path: pathlib.Path) -> Checkpoint:
+    """Reads a file; tensors are named by their path, joined by dots.
+
+    Raises:
+      WeightsError: it cannot be read, is damaged, or no training state with parameters.
+    """
+    try:
+        state = serialization.msgpack_restore(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path} is damaged, or no file of Flax's: {error}") from None
+    params = None
+    if isinstance(state, dict):
+        optimiser = state.get("optimizer")
+        params = optimiser.get("target") if isinstance(optimiser, dict) else state.get("params")
+    if not isinstance(params, dict):
+        raise WeightsError(
+            f"{path} has neither optimizer.target nor params: it should be scenic's file "
+            "`checkpoint` of a training state"
+        )
+    tensors = dict(_leaves(params, ""))
+    if wrong := [name for name, leaf in tensors.items() if not isinstance(leaf, np.ndarray)]:
+        raise WeightsError(f"{path}: {', '.join(wrong)} should be arrays")
+    return Checkpoint(path, {}, {}, widened(tensors))
+
+
+def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
+    """A video encoder of the checkpoint's sizes, on `config`'s frames and resolution.
+
+    Raises:
+      WeightsError: it is another model, or the sizes do not go together.
+    """
+    layers = {
+        found[0]
+        for name in checkpoint.tensors
+        if (found := re.match(r"Transformer\.encoderblock_\d+(?=\.)", name))
+    }
+    if not layers:
+        tops = sorted({name.split(".")[0] for name in checkpoint.tensors})
+        raise WeightsError(
+            f"{checkpoint.folder} has no Transformer.encoderblock_0 but {', '.join(tops)}: only "
+            "ViViT with joint attention is read, no factorised one"
+        )
+    length, patch, across, _, width = _shape(checkpoint, "embedding.kernel", 5)
+    if patch != across:
+        raise WeightsError(f"{checkpoint.folder}: tubelets of {patch}×{across} are not square")
+    _, heads, _ = _shape(checkpoint, f"Transformer.encoderblock_0.{_ATTENTION}.query.kernel", 3)
+    _, hidden = _shape(checkpoint, f"Transformer.encoderblock_0.{_MLP}.Dense_0.kernel", 2)
+    return sized(
+        checkpoint,
+        config,
+        tubelet=length,
+        patch=patch,
+        width=width,
+        layers=len(layers),
+        heads=heads,
+        mlp_width=hidden,
+        norm_eps=1e-6,
+        gelu="tanh",
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.5, 0.5, 0.5),
+    )
+
+
+def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
+    """What the checkpoint knows of the video encoder's parameters: all but what groups.
+
+    Raises:
+      WeightsError: a tensor is missing, misshapen or left over, or positions are of other clips.
+    """
+    classified = _CLASS_TOKEN in checkpoint.tensors
+    count = _shape(checkpoint, _POSITIONS, 3)[1] - classified
+    if count != config.windows * config.patches:
+        raise WeightsError(
+            f"{checkpoint.folder} has positions of {count} tokens, and {config.frames} frames of "
+            f"{config.resolution}² are {config.windows * config.patches}: it does not say of what "
+            "clips they are, so begin with video.frames and video.resolution as it was trained "
+            "(32 and 224 if published), then --start-from that run with others"
+        )
+    layout = _WITHOUT_CLASS_TOKEN if classified else _WITHOUT
+    shape = (1, count + classified, config.width)
+    expected = [*places(config), Place("positions", _POSITIONS, shape, layout)]
+    return to_params(checkpoint, "", expected, _UNUSED)
+
+
+def places(config: VideoConfig) -> Iterator[Place]:
+    """Every parameter that both encoders have, positions apart."""
+    width, heads, hidden = config.width, config.heads, config.mlp_width
+    each = width // heads
+    tubelet = (config.tubelet, config.patch, config.patch, 3, width)
+    yield Place("embed.kernel", "embedding.kernel", tubelet, _FLAT)
+    yield Place("embed.bias", "embedding.bias", (width,), SAME)
+    for layer in range(1, config.layers + 1):
+        ours, theirs = f"layer_{layer}", f"Transformer.encoderblock_{layer - 1}"
+        yield from _norm(f"{ours}.norm_attention", f"{theirs}.LayerNorm_0", width)
+        for part in ("query", "key", "value"):
+            path, name = f"{ours}.attention.{part}", f"{theirs}.{_ATTENTION}.{part}"
+            yield from _dense(path, name, (width, heads, each), (heads, each))
+        path, name = f"{ours}.attention.out", f"{theirs}.{_ATTENTION}.out"
+        yield from _dense(path, name, (heads, each, width), (width,))
+        yield from _norm(f"{ours}.norm_mlp", f"{theirs}.LayerNorm_1", width)
+        yield from _dense(f"{ours}.mlp.in", f"{theirs}.{_MLP}.Dense_0", (width, hidden), (hidden,))
+        yield from _dense(f"{ours}.mlp.out", f"{theirs}.{_MLP}.Dense_1", (hidden, width), (width,))
+    yield from _norm("norm", "Transformer.encoder_norm", width)
+
+
+def _dense(path: str, name: str, kernel: tuple[int, ...], bias: tuple[int, ...]) -> Iterator[Place]:
+    yield Place(f"{path}.kernel", f"{name}.kernel", kernel, SAME)
+    yield Place(f"{path}.bias", f"{name}.bias", bias, SAME)
+
+
+def _norm(path: str, name: str, width: int) -> Iterator[Place]:
+    yield Place(f"{path}.scale", f"{name}.scale", (width,), SAME)
+    yield Place(f"{path}.bias", f"{name}.bias", (width,), SAME)
+
+
+def _leaves(tree: dict[Any, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        path = f"{above}{name}"
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _shape(checkpoint: Checkpoint, name: str, rank: int) -> tuple[int, ...]:
+    """A tensor's shape, which sizes follow from."""
+    tensor = checkpoint.tensors.get(name)
+    if tensor is None:
+        raise WeightsError(f"{checkpoint.folder}: {name} is missing")
+    if tensor.ndim != rank:
+        raise WeightsError(
+            f"{checkpoint.folder}: {name} is {tensor.shape}, it should have {rank} axes"
+        )
+    return tensor.shape
