@@ -10,6 +10,7 @@ import json
 import operator
 import os
 import pathlib
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -61,6 +62,8 @@ class Snapshot:
         self._starts = np.cumsum([0, *(shard.records for shard in manifest.shards)])
         # By shard, where in it each record ends: 8 bytes a record, of the shards read so far.
         self._ends: dict[int, Int64[np.ndarray, " records"]] = {}
+        # One batch's at a time, so that the first is not held up by those to come after it.
+        self._learning = threading.Lock()
         self._threads = concurrent.futures.ThreadPoolExecutor(_CHECK_THREADS, "check")
 
     @classmethod
@@ -118,7 +121,7 @@ class Snapshot:
           SnapshotError: a file is missing or cannot be read.
         """
         places = self._places(records)
-        self._learn_ends({shard for shard, _ in places} - self._ends.keys())
+        self._learn_ends({shard for shard, _ in places})
         parts = []
         for shard, place in places:
             ends = self._ends[shard]
@@ -157,12 +160,15 @@ class Snapshot:
             ) from error
 
     def _learn_ends(self, shards: set[int]) -> None:
-        """Reads indices; two threads may read one at once, and learn the same."""
-        wanted = sorted(shards)
-        for first in range(0, len(wanted), _INDICES_AT_ONCE):
-            some = wanted[first : first + _INDICES_AT_ONCE]
-            ends = self._threads.map(self._ends_of, some, self._read_indices(some))
-            self._ends.update(zip(some, ends, strict=True))
+        """Reads the indices of those shards that are not known yet."""
+        if shards <= self._ends.keys():
+            return
+        with self._learning:
+            wanted = sorted(shards - self._ends.keys())
+            for first in range(0, len(wanted), _INDICES_AT_ONCE):
+                some = wanted[first : first + _INDICES_AT_ONCE]
+                ends = self._threads.map(self._ends_of, some, self._read_indices(some))
+                self._ends.update(zip(some, ends, strict=True))
 
     def _ends_of(self, shard: int, index: bytes) -> Int64[np.ndarray, " records"]:
         # Frames lie one behind another, so their lengths say it all. Going through a million

@@ -1,6 +1,8 @@
+import concurrent.futures
 import hashlib
 import json
 import pathlib
+import time
 
 import pytest
 
@@ -42,6 +44,22 @@ def test_indices_are_read_on_demand(write_snapshot):
     snapshot.read([1, 5])
     with pytest.raises(SnapshotError, match=r"shard-00002-of-00003\.index cannot be read"):
         snapshot.read([8])
+
+
+def test_an_index_is_read_once_though_several_threads_want_it(write_snapshot, monkeypatch):
+    snapshot = Snapshot.open(write_snapshot(clips=9, shards=3).folder)
+    read, asked = Snapshot._read_indices, []
+
+    def slow(self, shards):
+        asked.extend(shards)
+        time.sleep(0.1)  # so that the other threads come meanwhile
+        return read(self, shards)
+
+    monkeypatch.setattr(Snapshot, "_read_indices", slow)
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        same = list(threads.map(snapshot.read, [[0, 5], [5, 0], [0, 1, 5], [8, 0]]))
+    assert same[1] == same[0][::-1] and same[2][::2] == same[0]
+    assert sorted(asked) == [0, 1, 2]
 
 
 def test_a_snapshot_of_many_shards_keeps_only_what_it_read(write_snapshot):
