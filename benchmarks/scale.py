@@ -154,7 +154,7 @@ def _read_howto100m(path: str) -> dict[str, float]:
     from protos.v1.manifest_pb2 import SourceOptions
 
     began = time.monotonic()
-    rows = plan.read_rows(path, "howto100m", SourceOptions())
+    rows = plan.read_rows([path], "howto100m", SourceOptions())
     read = sum(isinstance(row, ClipRequest) for row in rows)
     return {"read": read, "seconds": time.monotonic() - began}
 

@@ -15,11 +15,11 @@ sources (the form of an annotation row):
 {forms}
 
 --videos is a folder of <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi: the first of these that
-is there), or a template of paths with {{video_id}} and, for these extensions, {{ext}} in it, or the
-root of the paths in --video-map. What leads out of that folder is rejected. Each annotation row
-becomes one record or one reject with a reason code; both are counted in OUT/manifest.json, which
-is written last: a folder without it is not a complete snapshot. After an interruption, the same
-command goes on with the shards that are missing.
+is there), or a template of paths with {{video_id}} in it and, perhaps, {{ext}} for these extensions
+and {{label}} for a clip's class, or the root of the paths in --video-map. What leads out of that
+folder is rejected. Each annotation row becomes one record or one reject with a reason code; both
+are counted in OUT/manifest.json, which is written last: a folder without it is not a complete
+snapshot. After an interruption, the same command goes on with the shards that are missing.
 
 Annotations, videos and OUT may be in buckets of Google Cloud Storage, gs://bucket/folder.
 
@@ -37,6 +37,19 @@ examples:
       --out snapshots/howto100m
   svilm-pipelines build generic --annotations clips.tsv --columns video=clip end=length \\
       --time-unit ms --videos videos/ --out snapshots/mine
+  svilm-pipelines build msrvtt --annotations MSRVTT_data.json MSRVTT_train.9k.csv \\
+      --videos MSRVTT/videos/all --out snapshots/msrvtt-train
+  svilm-pipelines build msrvtt-qa --annotations test_qa.json --videos MSRVTT/videos/all \\
+      --out snapshots/msrvtt-qa-test
+  svilm-pipelines build ucf101 --annotations testlist01.txt classInd.txt \\
+      --videos 'UCF-101/{{label}}/{{video_id}}.{{ext}}' --out snapshots/ucf101-test-1
+  svilm-pipelines build hmdb51 --annotations hmdb51.csv --subset test --fold 2 \\
+      --videos 'hmdb51_org/{{label}}/{{video_id}}.{{ext}}' --out snapshots/hmdb51-test-2
+  svilm-pipelines build activitynet-tal --annotations activity_net.v1-3.min.json \\
+      --subset validation --window 2 --stride 1 --videos 'videos/v_{{video_id}}.{{ext}}' \\
+      --out snapshots/activitynet-validation
+  svilm-pipelines build ava --annotations ava_val_v2.2.csv ava_val_excluded_timestamps_v2.2.csv \\
+      --cut-at 900 --videos ava/videos_15min --out snapshots/ava-val
   svilm-pipelines build webvid --annotations gs://mine/results_2M_train.csv \
       --videos gs://mine/videos --out gs://mine/snapshots/webvid
 """
@@ -55,6 +68,12 @@ _CORPUS_EPILOG = """\
 Writes, for each of the splits train and test, OUT/<split>/videos/*.mp4, the annotations in
 VideoCC's form (video_cc_public.csv) and the ground truth (truth.jsonl). The same options give
 the same bytes.
+
+With --tasks, OUT/tasks has what `svilm-pipelines build` reads of each benchmark:
+  msrvtt, msvd            --videos OUT/tasks/videos, also for msrvtt-qa and msvd-qa
+  ucf101, hmdb51          --videos 'OUT/tasks/actions/{label}/{video_id}.{ext}'
+  activitynet-tal         --videos 'OUT/tasks/untrimmed/v_{video_id}.{ext}' --window 1 --stride 0.5
+  ava                     --videos OUT/train/videos or OUT/test/videos, --window 2
 
 example:
   svilm-pipelines corpus shapes/ && svilm-pipelines build videocc \\
@@ -102,6 +121,12 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--seed", type=count(0), default=0, help="of all that is random (default: 0)"
     )
     corpus.add_argument("--workers", type=count(1), default=2, help="processes (default: 2)")
+    corpus.add_argument(
+        "--tasks",
+        action="store_true",
+        help="write OUT/tasks, too: further videos, and annotations in the forms of the downstream "
+        "benchmarks; takes about five times as long",
+    )
 
     build = commands.add_parser(
         "build",

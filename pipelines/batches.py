@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipelines import storage
-from pipelines.clip_request import ClipRequest, row_order
+from pipelines.clip_request import ClipRequest, from_json, row_order, to_json
 from pipelines.plan import shard_of
 from protos.v1.manifest_pb2 import PlanSummary, Reject
 
@@ -88,9 +88,7 @@ def write_videos(
 
 def requests(folder: str, places: Iterable[Place]) -> Iterator[ClipRequest]:
     """The rows at some places; those of video files are passed over."""
-    for line in _lines(folder, places, _OF_ROWS):
-        request = ClipRequest(*json.loads(line))
-        yield request._replace(labels=tuple(request.labels))
+    return map(from_json, _lines(folder, places, _OF_ROWS))
 
 
 def videos(folder: str, places: Iterable[Place]) -> dict[str, int]:
@@ -124,7 +122,7 @@ class _Batch:
         self.rows += 1
         if isinstance(row, ClipRequest):
             shard = shard_of(row.video_id, self._num_shards)
-            self._requests.setdefault(shard, []).append(json.dumps(row))
+            self._requests.setdefault(shard, []).append(to_json(row))
             return
         self._rejects.append(row)
         if len(self._rejects) == _REJECTS:

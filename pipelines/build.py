@@ -25,7 +25,7 @@ from pipelines import (
 )
 from pipelines.clip_request import ClipRequest
 from pipelines.nouns import NounParser
-from pipelines.plan import Plan, read_rows
+from pipelines.plan import Plan, read_rows, units
 from pipelines.shard import ShardOutcome, build_shard
 from pipelines.video_lookup import VideoLookup
 from protos import contract
@@ -128,7 +128,7 @@ class _PlanRows(beam.DoFn):
     def process(
         self, element: tuple[str, ...]
     ) -> Iterator[tuple[int, batches.Place] | _Rejects | _Count]:
-        files = map(self._rows, element)
+        files = map(self._rows, units(self._plan.source, element))
         for batch in batches.write(files, self._plan.config.num_shards, self._plan.out):
             match batch:
                 case batches.Requests(shard, place):
@@ -138,14 +138,16 @@ class _PlanRows(beam.DoFn):
                 case batches.Count(count):
                     yield _Count("counts", count)
 
-    def _rows(self, path: str) -> Iterator[ClipRequest | Reject]:
+    def _rows(self, paths: tuple[str, ...]) -> Iterator[ClipRequest | Reject]:
         config = self._plan.config
-        for row in read_rows(path, self._plan.source, config.source):
+        for row in read_rows(paths, self._plan.source, config.source):
             yield counters.row(filters.keep(row, config.filters, self._plan.excluded))
 
 
 def _together(plan: Plan) -> list[tuple[str, ...]]:
     """The annotation files, small ones together: HowTo100M may have a million."""
+    if len(units(plan.source, plan.annotations)) == 1:
+        return [plan.annotations]
     groups: list[list[str]] = []
     room = 0
     for path, file in zip(plan.annotations, plan.annotation_files, strict=True):

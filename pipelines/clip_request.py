@@ -1,7 +1,9 @@
 """One clip that an annotation row asks for, and the ways in which a row fails to become one."""
 
 import hashlib
+import json
 from typing import NamedTuple
+from urllib.parse import quote
 
 from protos.v1.manifest_pb2 import Reject
 
@@ -22,7 +24,13 @@ REASONS = {
     "span_empty": "the end is not after the start",
     "caption_empty": "no caption",
     "caption_invalid": "a caption that is no text, or with NUL characters",
-    "labels_invalid": "labels that are no list of texts",
+    "labels_invalid": "labels that are no list of texts, or not the data set's",
+    "question_invalid": "a question without text, or an answer that is no text",
+    "segment_invalid": "a labelled span that is not from a start to an end, or has no label",
+    "box_invalid": "a box that is not within its picture, or a label or score that is none",
+    "not_annotated": "listed, and nothing is told of it",
+    "other_split": "of a part of the data set that was not asked for",
+    "excluded_time": "an instant that the data set itself excludes",
     "excluded": "dropped by --exclude",
     "clip_too_short": "dropped by --min-clip",
     "clip_too_long": "dropped by --max-clip",
@@ -55,17 +63,55 @@ REMOVED = "video_removed"  # never tried again
 ROW_CHARACTERS = 500  # of a rejected row that are kept
 
 
+TO_THE_END = 0  # as a clip's end: that of its video, which decoding will tell
+
+
+class Question(NamedTuple):
+    """A question about a clip, by the fields of the record's."""
+
+    question_id: str
+    text: str
+    answer: str
+    type: str
+
+
+class Segment(NamedTuple):
+    """A labelled span of a video, by the fields of the record's."""
+
+    start_us: int
+    end_us: int
+    label: str
+
+
+class Box(NamedTuple):
+    """A labelled box at an instant, by the fields of the record's."""
+
+    time_us: int
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    labels: tuple[str, ...]
+    person_id: str
+    score: float = 0.0
+
+
 class ClipRequest(NamedTuple):
-    """A captioned span [start_us, end_us) of a video, microseconds."""
+    """A span [start_us, end_us) of a video, microseconds, and what is told of it."""
 
     clip_id: str
     video_id: str
     start_us: int
-    end_us: int
+    end_us: int  # or TO_THE_END
     caption: str
     labels: tuple[str, ...]
     source_row: str  # "<annotation file name>:<row>", 1-based
     caption_cut_from: int = 0  # characters as annotated, if the caption was cut
+    captions: tuple[str, ...] = ()  # `caption` first, if there are several
+    questions: tuple[Question, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    video_duration_us: int = 0  # as annotated, if it is
 
 
 class RowError(ValueError):
@@ -77,13 +123,45 @@ class RowError(ValueError):
         self.reason = reason
 
 
+def to_json(request: ClipRequest) -> str:
+    """A clip as a line of JSON, which `from_json` reads."""
+    return json.dumps(request)
+
+
+def from_json(line: bytes) -> ClipRequest:
+    """The clip that `to_json` wrote.
+
+    >>> asked = ClipRequest("a_0_0_", "a", 0, TO_THE_END, "", ("run",), "a.csv:1")
+    >>> from_json(to_json(asked).encode()) == asked
+    True
+    """
+    request = ClipRequest(*json.loads(line))
+    return request._replace(
+        labels=tuple(request.labels),
+        captions=tuple(request.captions),
+        questions=tuple(Question(*question) for question in request.questions),
+        segments=tuple(Segment(*segment) for segment in request.segments),
+        boxes=tuple(Box(*box)._replace(labels=tuple(box[5])) for box in request.boxes),
+    )
+
+
 def clip_id(video_id: str, start_us: int, end_us: int, caption: str) -> str:
-    """An id of URL-safe characters (given such a video id), equal for equal clips only.
+    """An id of URL-safe characters, equal for equal clips only.
 
     >>> clip_id("dQw4w9WgXcQ", 0, 10_000_000, "a man sings")
     'dQw4w9WgXcQ_0_10000000_5b41c1ab'
     """
-    return f"{video_id}_{start_us}_{end_us}_{hashlib.sha256(caption.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(caption.encode()).hexdigest()
+    return f"{first_of_clip_id(video_id)}{start_us}_{end_us}_{digest[:8]}"
+
+
+def first_of_clip_id(video_id: str) -> str:
+    """What all clip_ids of a video begin with.
+
+    >>> first_of_clip_id("(HQ)_climb_1")
+    '%28HQ%29_climb_1_'
+    """
+    return f"{quote(video_id, safe='')}_"
 
 
 def reject(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pipelines import filters, shard
 from pipelines.clip_request import ClipRequest
 from pipelines.nouns import NounParser
-from pipelines.plan import Plan, read_rows
+from pipelines.plan import Plan, read_rows, units
 from pipelines.video_lookup import VideoLookup
 from pipelines.wording import in_bytes
 from protos.v1.manifest_pb2 import Reject
@@ -84,8 +84,8 @@ def read(plan: Plan, videos: int) -> Rows:
     """`draw` from a plan's annotations, after its filters."""
     rows = (
         filters.keep(row, plan.config.filters, plan.excluded)
-        for path in plan.annotations
-        for row in read_rows(path, plan.source, plan.config.source)
+        for paths in units(plan.source, plan.annotations)
+        for row in read_rows(paths, plan.source, plan.config.source)
     )
     return draw(rows, videos)
 

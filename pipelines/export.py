@@ -164,6 +164,17 @@ def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
         "labels": [*clip.labels],
         "source_row": clip.source_row,
     }
+    told = {
+        "captions": [*clip.captions],
+        "questions": [[q.question_id, q.text, q.answer, q.type] for q in clip.questions],
+        "segments": [[one.start_us, one.end_us, one.label] for one in clip.segments],
+        "boxes": [
+            [box.time_us, [box.x1, box.y1, box.x2, box.y2], [*box.labels], box.person_id, box.score]
+            for box in clip.boxes
+        ],
+        "video_duration_us": clip.video_duration_us,
+    }
+    fields |= {name: value for name, value in told.items() if value}
     yield f"{key}.json", json.dumps(fields, ensure_ascii=False).encode()
     for number, frame in enumerate(clip.frames):
         if clip.frame_encoding == FRAME_ENCODING_RAW:  # WebDataset's own reader knows .npy

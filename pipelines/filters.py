@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines import storage
-from pipelines.clip_request import ClipRequest, reject
+from pipelines.clip_request import TO_THE_END, ClipRequest, reject
 from pipelines.sources import lines
 from protos.v1.manifest_pb2 import Filters, Reject
 
@@ -78,17 +78,29 @@ def motion(frames: np.ndarray) -> float:
     return sum(differences) / frames[1:].size
 
 
+def dropped_by_length(length_us: int, filters: Filters) -> tuple[str, str] | None:
+    """The reason code and message of the filter that drops a clip of this length, if one does.
+
+    >>> dropped_by_length(900_000, Filters(min_clip_us=1_000_000))
+    ('clip_too_short', '900000 µs where 1000000 are wanted')
+    """
+    if length_us < filters.min_clip_us:
+        return "clip_too_short", f"{length_us} µs where {filters.min_clip_us} are wanted"
+    if 0 < filters.max_clip_us < length_us:
+        return "clip_too_long", f"{length_us} µs where {filters.max_clip_us} are allowed"
+    return None
+
+
 def _dropped(
     row: ClipRequest, filters: Filters, excluded: frozenset[str]
 ) -> tuple[str, str] | None:
     """The reason code and message of the first filter that drops a row."""
     if row.video_id in excluded:
         return "excluded", "the video is on the exclusion list"
-    length_us = row.end_us - row.start_us
-    if length_us < filters.min_clip_us:
-        return "clip_too_short", f"{length_us} µs where {filters.min_clip_us} are wanted"
-    if 0 < filters.max_clip_us < length_us:
-        return "clip_too_long", f"{length_us} µs where {filters.max_clip_us} are allowed"
+    if row.end_us != TO_THE_END:
+        dropped = dropped_by_length(row.end_us - row.start_us, filters)
+        if dropped:
+            return dropped
     words = len(row.caption.split())
     if words < filters.min_caption_words:
         return "caption_too_short", f"{words} words where {filters.min_caption_words} are wanted"

@@ -63,6 +63,7 @@ def _corpus(arguments: argparse.Namespace) -> int:
             test_clips=arguments.test_clips,
             seed=arguments.seed,
             workers=arguments.workers,
+            tasks=arguments.tasks,
             progress=progress.update,
         )
     except (ShapesError, ffmpeg.FfmpegError) as error:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines import filters, snapshot, storage, video_lookup
 from pipelines.clip_request import ClipRequest, RowError
@@ -36,6 +36,7 @@ SHARD_BYTES = 256 << 20  # aimed at
 FEWEST_SHARDS = 16  # so that several workers have work
 
 _ROWS_TRIED = 1000
+_WHOLE_BYTES = 1 << 30  # of a file that is read whole
 _FORM_REASONS = {
     "row_not_utf8",
     "row_too_long",
@@ -115,25 +116,79 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
             f"two annotation files are named {min(twice)!r}: "
             "rows are known by file name and number, so rename one"
         )
-    found, captions, rows = [], [], 0
-    for name, path in zip(names, paths, strict=True):
-        first, read_bytes = _first_rows(source, path, options)
-        digest, size = hashlib.sha256(), 0
+    found = [_annotation_file(path) for path in paths]
+    captions, rows = [], 0
+    if _together(source):
+        _check_sizes(source, found)
+        first, rows = _first_of_all(source, paths, options)
+        captions += [row.caption for row in first if isinstance(row, ClipRequest)]
+    else:
+        for path, file in zip(paths, found, strict=True):
+            first, read_bytes = _first_rows(source, path, options)
+            rows += _rows(path, len(first), read_bytes, file.bytes)
+            if len(captions) < _ROWS_TRIED:
+                captions += [row.caption for row in first if isinstance(row, ClipRequest)]
+    return Survey(paths, tuple(found), rows, tuple(cautions(source, names, captions)))
+
+
+def _annotation_file(path: str) -> AnnotationFile:
+    digest, size = hashlib.sha256(), 0
+    try:
         with storage.open_to_read(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
                 size += len(block)
-        found.append(AnnotationFile(name=name, bytes=size, sha256=digest.hexdigest()))
-        rows += _rows(path, len(first), read_bytes, size)
-        if len(captions) < _ROWS_TRIED:
-            captions += [row.caption for row in first if isinstance(row, ClipRequest)]
-    return Survey(paths, tuple(found), rows, tuple(cautions(source, names, captions)))
+    except OSError as error:
+        raise PlanError(_unreadable("--annotations", path, error)) from None
+    return AnnotationFile(name=storage.name(path), bytes=size, sha256=digest.hexdigest())
 
 
-def read_rows(path: str, source: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """The rows of an annotation file, in order."""
+def units(source: str, paths: Sequence[str]) -> list[tuple[str, ...]]:
+    """Annotation files, in order: those whose rows several of them tell are together.
+
+    >>> units("videocc", ["a.csv", "b.csv"]), units("msrvtt", ["a.json", "a.csv"])
+    ([('a.csv',), ('b.csv',)], [('a.json', 'a.csv')])
+    """
+    return [tuple(paths)] if _together(source) else [(path,) for path in paths]
+
+
+def read_rows(
+    paths: Sequence[str], source: str, options: SourceOptions
+) -> Iterator[ClipRequest | Reject]:
+    """The rows of one of the `units`, in order."""
+    if _together(source):
+        files = {}
+        for path in paths:
+            with storage.open_to_read(path) as file:
+                files[storage.name(path)] = file.read()
+        yield from SOURCES[source].read_all(files, options)
+        return
+    (path,) = paths
     with storage.open_to_read(path) as file:
         yield from SOURCES[source].read(file, storage.name(path), options)
+
+
+def _together(source: str) -> bool:
+    return hasattr(SOURCES[source], "read_all")
+
+
+def _check_sizes(source: str, files: Sequence[AnnotationFile]) -> None:
+    for file in files:
+        if file.bytes > _WHOLE_BYTES:
+            raise PlanError(
+                f"--annotations {file.name!r} has {file.bytes:,} bytes, and {source} reads files "
+                f"whole, of up to {_WHOLE_BYTES:,}: see that it is the right file"
+            )
+
+
+def _first_of_all(
+    source: str, paths: Sequence[str], options: SourceOptions
+) -> tuple[list[ClipRequest | Reject], int]:
+    """The first rows of files that are read together, and how many rows there are in all."""
+    rows = read_rows(paths, source, options)
+    first = list(itertools.islice(rows, _ROWS_TRIED))
+    _check_form(source, ", ".join(repr(path) for path in paths), first)
+    return first, len(first) + sum(1 for _ in rows)
 
 
 def _expand(path: str) -> list[str]:
@@ -154,23 +209,25 @@ def _first_rows(
     source: str, path: str, options: SourceOptions
 ) -> tuple[list[ClipRequest | Reject], int]:
     """A file's first rows, and how many of its bytes were read for them."""
+    with storage.open_to_read(path) as file:
+        rows = SOURCES[source].read(file, storage.name(path), options)
+        first = list(itertools.islice(rows, _ROWS_TRIED))
+        read_bytes = file.tell()
+    _check_form(source, repr(path), first)
+    return first, read_bytes
+
+
+def _check_form(source: str, told: str, first: Sequence[ClipRequest | Reject]) -> None:
+    """Refuses annotations without rows, and those of which none has the source's form."""
     form = SOURCES[source].FORM
-    try:
-        with storage.open_to_read(path) as file:
-            rows = SOURCES[source].read(file, storage.name(path), options)
-            first = list(itertools.islice(rows, _ROWS_TRIED))
-            read_bytes = file.tell()
-    except OSError as error:
-        raise PlanError(_unreadable("--annotations", path, error)) from None
     if not first:
-        raise PlanError(f"--annotations {path!r} has no rows: {source} wants {form}")
+        raise PlanError(f"--annotations {told} has no rows: {source} wants {form}")
     bad = [row for row in first if isinstance(row, Reject) and row.reason in _FORM_REASONS]
     if len(bad) == len(first):
         raise PlanError(
-            f"--annotations {path!r} is no {source} file ({bad[0].source_row}: "
+            f"--annotations {told} is no {source} file ({bad[0].source_row}: "
             f"{bad[0].message}): it should be {form}"
         )
-    return first, read_bytes
 
 
 def _rows(path: str, first: int, read_bytes: int, size: int) -> int:

@@ -14,12 +14,19 @@ import time
 from collections.abc import Callable, Iterable, MutableSequence
 
 from pipelines import earlier, filters, record_frames, snapshot, video, video_file
-from pipelines.clip_request import ClipRequest, reject, row_order
+from pipelines.clip_request import (
+    TO_THE_END,
+    ClipRequest,
+    first_of_clip_id,
+    reject,
+    row_order,
+    to_json,
+)
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan
 from pipelines.video_lookup import VideoLookup
 from protos import contract
-from protos.v1.clip_pb2 import Clip, NounChunk
+from protos.v1.clip_pb2 import Box, Clip, NounChunk, Question, Segment
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
 
 _ENOUGH_ROWS = 100  # of a shard, for its share of failures to be that of the whole: it is random
@@ -53,14 +60,19 @@ def build_shard(
 
     `decoded` is told, a video each, how many clips were wanted of it and how long that took.
     """
+    # So a video's clips are one after another, except where what begins its clip_ids begins
+    # another's, too, as with the ids "s1" and "s1_e2".
     requests = sorted(
-        requests, key=lambda r: (_first_of(r.video_id), r.clip_id, row_order(r.source_row))
+        requests, key=lambda r: (first_of_clip_id(r.video_id), r.clip_id, row_order(r.source_row))
     )
     by_video = {
         video_id: list(group)
         for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
     }
-    videos = {video_id: lookup.find(video_id) for video_id in by_video}
+    videos = {
+        video_id: lookup.find(video_id, *wanted[0].labels[:1])
+        for video_id, wanted in by_video.items()
+    }
     fingerprint = _fingerprint(requests, videos, plan)
     stem = contract.shard_name(shard, plan.config.num_shards)
     previous = earlier.read(plan.previous, shard) if plan.previous else None
@@ -76,9 +88,11 @@ def build_shard(
     with snapshot.ShardWriter(plan.out, stem) as writer:
         mixed: list[Clip] = []
         for video_id, wanted in by_video.items():
-            if mixed and not _first_of(video_id).startswith(_first_of(mixed[0].video_id)):
-                writer.append_all(mixed)
-                mixed = []
+            if mixed:
+                first = first_of_clip_id(mixed[0].video_id)
+                if not first_of_clip_id(video_id).startswith(first):
+                    writer.append_all(mixed)
+                    mixed = []
             distinct = _without_duplicates(wanted, summary.rejects)
             if previous and previous.keeps(video_id, videos[video_id]):
                 clips = previous.keep(video_id, distinct, summary)
@@ -100,15 +114,6 @@ def build_shard(
     return _outcome(shard, summary, plan, reused=False)
 
 
-def _first_of(video_id: str) -> str:
-    """What all clip_ids of a video begin with.
-
-    Videos sorted by it have their clips one after another, except where one's is the beginning of
-    another's, as with the ids "s1" and "s1_e2".
-    """
-    return f"{video_id}_"
-
-
 def _fingerprint(
     requests: list[ClipRequest],
     videos: dict[str, video_file.Video | video_file.Failure],
@@ -116,7 +121,7 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.sha256(plan.config_sha256.encode())
     for request in requests:
-        digest.update(json.dumps(request).encode() + b"\n")
+        digest.update(to_json(request).encode() + b"\n")
     for video_id, found in videos.items():
         what = video_file.identity(found) if isinstance(found, video_file.Video) else found.reason
         digest.update(json.dumps([video_id, what]).encode() + b"\n")
@@ -212,6 +217,11 @@ def _decoded(
         if isinstance(frames, video_file.Failure):
             summary.rejects.extend(_reject("decode", *frames, request) for request in same)
             continue
+        if spans[i][1] == TO_THE_END and (
+            dropped := filters.dropped_by_length(frames.end_us - spans[i][0], config.filters)
+        ):
+            summary.rejects.extend(_reject("filter", *dropped, request) for request in same)
+            continue
         if config.square:
             frames = frames._replace(pixels=record_frames.square(frames.pixels))
         if least and (moved := filters.motion(frames.pixels)) < least:
@@ -227,6 +237,8 @@ def _decoded(
 
 def _least_us(start_us: int, end_us: int, plan: Plan) -> int:
     """How much of a span must be left where the video ends within it."""
+    if end_us == TO_THE_END:
+        return 1
     left = 1 - plan.config.max_past_end_share
     left_us = math.ceil(left * (end_us - start_us))
     return max(1, left_us, plan.config.filters.min_clip_us)
@@ -256,6 +268,11 @@ def _clip(
         labels=request.labels,
         source_row=request.source_row,
         caption_cut_from=request.caption_cut_from,
+        captions=request.captions,
+        questions=[Question(**question._asdict()) for question in request.questions],
+        segments=[Segment(**segment._asdict()) for segment in request.segments],
+        boxes=[Box(**box._asdict()) for box in request.boxes],
+        video_duration_us=request.video_duration_us,
     )
 
 

@@ -50,7 +50,8 @@ _EXPORT_EPILOG = """\
 Writes a file for each shard.
 
 webdataset        a tar file. A sample is <clip_id>.txt (the caption), .json (ids, times in
-                  microseconds, noun chunks, labels) and .0000.jpg, .0001.jpg, … (the frames; of
+                  microseconds, noun chunks, labels, and captions, questions, segments and boxes
+                  where the source has them) and .0000.jpg, .0001.jpg, … (the frames; of
                   snapshots with --encoding png .png, with raw .npy, uint8 [height, width, 3])
 sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's keys, as DMVR reads
                   them: lists image/encoded and image/timestamp (microseconds); context

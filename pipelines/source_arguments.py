@@ -4,7 +4,7 @@ import argparse
 import textwrap
 from typing import Any
 
-from pipelines.argument_types import seconds_as_us
+from pipelines.argument_types import count, seconds_as_us
 from pipelines.sources import SOURCES
 from pipelines.sources.generic import COLUMNS
 from pipelines.sources.row import UNITS
@@ -42,6 +42,38 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "choices": UNITS,
         "help": "of start and end (default: s)",
     },
+    "--subset": {
+        "dest": "subset",
+        "metavar": "NAME",
+        "help": "take only this part of the data set, as the annotations name it; rows of others "
+        "are rejects (default: all)",
+    },
+    "--fold": {
+        "dest": "fold",
+        "type": count(1, 3),
+        "metavar": "1…3",
+        "help": "which of the data set's splits says what is train and what is test (default: 1)",
+    },
+    "--window": {
+        "dest": "window_us",
+        "type": seconds_as_us,
+        "metavar": "SECONDS",
+        "help": "length of the windows of an untrimmed video (default: 4), or of what is about a "
+        "keyframe (default: 64/30)",
+    },
+    "--stride": {
+        "dest": "stride_us",
+        "type": seconds_as_us,
+        "metavar": "SECONDS",
+        "help": "distance of the windows' middles (default: --window)",
+    },
+    "--cut-at": {
+        "dest": "cut_at_us",
+        "type": seconds_as_us,
+        "metavar": "SECONDS",
+        "help": "time of the annotations at which the video files begin: 900 for the usual cuts of "
+        "15 minutes (default: 0)",
+    },
     "--keep-empty-captions": {
         "dest": "keep_empty_captions",
         "action": "store_true",
@@ -67,6 +99,10 @@ def refusal(arguments: argparse.Namespace) -> str | None:
         if hasattr(arguments, field) and field not in SOURCES[arguments.source].OPTIONS:
             others = [other for other in SOURCES if field in SOURCES[other].OPTIONS]
             return f"{name} is for {' and '.join(others)}; {arguments.source} has no use for it"
+    if hasattr(arguments, "subset"):
+        subsets = SOURCES[arguments.source].SUBSETS
+        if arguments.subset not in subsets:
+            return f"--subset {arguments.subset}: {arguments.source} has {', '.join(subsets)}"
     return None
 
 
@@ -80,6 +116,6 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
 def forms() -> str:
     """A paragraph a source: what its annotation rows are."""
     return "\n".join(
-        textwrap.fill(source.FORM, 98, initial_indent=f"  {name:<13}", subsequent_indent=" " * 15)
+        textwrap.fill(source.FORM, 98, initial_indent=f"  {name:<17}", subsequent_indent=" " * 19)
         for name, source in SOURCES.items()
     )

@@ -6,6 +6,7 @@ playlist named .mp4 would open others), and has limits on time, memory, pixels a
 
 from collections.abc import Iterator, Sequence
 
+from pipelines.clip_request import TO_THE_END
 from pipelines.decoding import with_ffmpeg, with_pyav
 from pipelines.decoding.spans import LIMITS, Frames, Limits
 from pipelines.video_file import Failure
@@ -31,7 +32,8 @@ def decode(
 
     Args:
       path: a regular file, absolute.
-      spans: [start, end) each, microseconds from the beginning of the file.
+      spans: [start, end) each, microseconds from the beginning of the file; the end may be
+        TO_THE_END, and the file must then be as long as it states, also for the other spans.
       least_us: what must be left of each span, microseconds above 0; empty: the whole.
       frames: T, frames a span.
       short_side: pixels, after rotation and pixel aspect were applied.
@@ -42,6 +44,13 @@ def decode(
       Every index into `spans` once, with its frames or the reason why there are none.
     """
     by = DECODERS[decoder]
+    if any(end_us == TO_THE_END for _, end_us in spans):
+        video_us = by.end_us(path, 0, limits)
+        if not video_us:
+            failure = _no_end(path, short_side, decoder, limits)
+            yield from ((i, failure) for i in range(len(spans)))
+            return
+        spans = [(start, video_us if end == TO_THE_END else end) for start, end in spans]
     late: dict[int, Failure] = {}
     for i, found in by.decode(path, spans, frames, short_side, limits):
         may_be_cut = bool(least_us) and least_us[i] < spans[i][1] - spans[i][0]
@@ -61,3 +70,11 @@ def decode(
             known = 0 < end_us < spans[i][1]
             told = f"the video ends at {end_us / 1e6:g} s"
             yield i, Failure("span_past_end", told) if known else failure
+
+
+def _no_end(path: str, short_side: int, decoder: str, limits: Limits) -> Failure:
+    """Why a file's end cannot be told: why its first frame is not there, or that it breaks off."""
+    for _, found in DECODERS[decoder].decode(path, [(0, 1)], 1, short_side, limits):
+        if isinstance(found, Failure):
+            return found
+    return Failure("video_truncated", "the file is not as long as it states")

@@ -14,6 +14,7 @@ from pipelines.sources import lines
 from pipelines.video_file import Failure, Video
 
 EXTENSIONS = ("mp4", "mkv", "webm", "m4v", "mov", "avi")  # the first that is there is taken
+FIELDS = {"video_id", "label", "ext"}  # that a template may have, in braces
 IN_A_FOLDER = "{video_id}.{ext}"  # the template where none is given
 
 
@@ -21,7 +22,7 @@ def split(videos: str) -> tuple[str, str]:
     """The root folder, and the template of paths in it, of a folder or a template.
 
     Raises:
-      ValueError: the template has no {video_id}, or a field that is neither it nor {ext}.
+      ValueError: the template has no {video_id}, or a field that is not one of FIELDS.
 
     >>> split("activitynet/v_{video_id}.{ext}")
     ('activitynet/', 'v_{video_id}.{ext}')
@@ -31,8 +32,10 @@ def split(videos: str) -> tuple[str, str]:
     fields = set(re.findall(r"{(.*?)}", videos))
     if not fields:
         return videos, IN_A_FOLDER
-    if "video_id" not in fields or fields - {"video_id", "ext"}:
-        raise ValueError("a template has {video_id}, perhaps {ext}, and no other braces")
+    if "video_id" not in fields or fields - FIELDS:
+        raise ValueError(
+            "a template has {video_id}, perhaps {ext} and {label}, and no other braces"
+        )
     start = videos.rfind("/", 0, videos.index("{")) + 1
     return videos[:start] or ".", videos[start:]
 
@@ -76,7 +79,11 @@ def _form(template: str) -> re.Pattern[str]:
     >>> _form("v_{video_id}.{ext}").fullmatch("v_dQw4w9WgXcQ.webm")["video_id"]
     'dQw4w9WgXcQ'
     """
-    fields = {"{video_id}": "(?P<video_id>.*)", "{ext}": f"(?P<ext>{'|'.join(EXTENSIONS)})"}
+    fields = {
+        "{video_id}": "(?P<video_id>.*)",
+        "{label}": "(?P<label>[^/]*)",
+        "{ext}": f"(?P<ext>{'|'.join(EXTENSIONS)})",
+    }
     pattern, seen = "", set()
     for part in re.split(r"({.*?})", template):
         name = part[1:-1]
@@ -100,10 +107,10 @@ class VideoLookup:
         other._listed = listed
         return other
 
-    def find(self, video_id: str) -> Video | Failure:
-        """The video's file, or why there is none."""
+    def find(self, video_id: str, label: str = "") -> Video | Failure:
+        """The video's file, or why there is none; `label` is a class of its, if it has one."""
         if self._mapped is None:
-            return self._by_template(video_id)
+            return self._by_template(video_id, label)
         paths = sorted(self._mapped.get(video_id, ()))
         if not paths:
             return Failure("video_missing", f"no {video_id} in the video map")
@@ -112,14 +119,17 @@ class VideoLookup:
             return Failure("video_ambiguous", f"{len(paths)} files in the video map: {told}")
         return video_file.at(self._root, paths[0])
 
-    def _by_template(self, video_id: str) -> Video | Failure:
+    def _by_template(self, video_id: str, label: str) -> Video | Failure:
+        if "\0" in label:  # which no path can have
+            return Failure("video_missing", f"no folder {label[:100]!r}")
         for extension in EXTENSIONS:
-            path = self._path(video_id, extension)
+            path = self._path(video_id, label, extension)
             found = video_file.at(self._root, path, self._listed)
             if isinstance(found, Video) or found.reason != "video_missing":
                 return found
-        tried = self._path(video_id, f"{{{','.join(EXTENSIONS)}}}")
+        tried = self._path(video_id, label, f"{{{','.join(EXTENSIONS)}}}")
         return Failure("video_missing", f"no {tried}")
 
-    def _path(self, video_id: str, extension: str) -> str:
-        return self._template.replace("{ext}", extension).replace("{video_id}", video_id)
+    def _path(self, video_id: str, label: str, extension: str) -> str:
+        values = {"ext": extension, "label": label, "video_id": video_id}
+        return re.sub(r"{(.*?)}", lambda field: values[field[1]], self._template)

@@ -1,7 +1,7 @@
 """A record as lines of text."""
 
 from pipelines.card.strips import Entry, clock
-from protos.v1.clip_pb2 import FrameEncoding
+from protos.v1.clip_pb2 import Box, FrameEncoding
 
 
 def lines(entry: Entry) -> list[str]:
@@ -24,4 +24,26 @@ def lines(entry: Entry) -> list[str]:
         "shown at": f"{times[0]} … {times[-1]}" if times else "never",
         "source row": clip.source_row,
     }
-    return [clip.clip_id, *(f"  {name:<12} {value}" for name, value in fields.items())]
+    if clip.video_duration_us:
+        fields["video's end"] = f"{clock(clip.video_duration_us)} as annotated"
+    told = [
+        *(f"  caption      {caption!r}" for caption in clip.captions[1:]),
+        *(f"  question     {asked.text!r} → {asked.answer!r}" for asked in clip.questions),
+        *(
+            f"  segment      {clock(one.start_us)} – {clock(one.end_us)} {one.label!r}"
+            for one in clip.segments
+        ),
+        *(f"  box          {_box(box)}" for box in clip.boxes),
+    ]
+    return [clip.clip_id, *(f"  {name:<12} {value}" for name, value in fields.items()), *told]
+
+
+def _box(box: Box) -> str:
+    """A box's instant, corners and labels or score.
+
+    >>> _box(Box(time_us=1_000_000, x1=0.25, x2=0.5, y2=1, labels=["12", "80"]))
+    "0:01.000 [0.25, 0, 0.5, 1] '12', '80'"
+    """
+    corners = ", ".join(f"{value:.4g}" for value in (box.x1, box.y1, box.x2, box.y2))
+    told = [*map(repr, box.labels), *([f"score {box.score:.4g}"] if box.score else [])]
+    return f"{clock(box.time_us)} [{corners}] {', '.join(told)}"

@@ -405,8 +405,9 @@ class _Video:
         self.seek(from_us)
         ends_us: dict[int, int] = collections.defaultdict(int)
         for packet in self._container.demux(self._stream, *self._container.streams.audio):
-            if packet.size and packet.pts is not None:
-                seconds = (packet.pts + (packet.duration or 0)) * packet.time_base
+            ticks = packet.dts if packet.pts is None else packet.pts  # AVI may have no other
+            if packet.size and ticks is not None:
+                seconds = (ticks + (packet.duration or 0)) * packet.time_base
                 end_us = math.floor(seconds * 1_000_000) - (self._container.start_time or 0)
                 ends_us[packet.stream_index] = max(ends_us[packet.stream_index], end_us)
         # Matroska's length counts from 0, though its first frame may come later.

@@ -38,6 +38,7 @@ _SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than ano
 _SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixels, 16:9
 _LOG_BYTES = 1 << 16  # of its beginning, and of its end
 _PACKETS_BYTES = 1 << 24  # of a list of packets: at 60 B each, most of an hour
+_NO_TIME = str(-(1 << 63))  # of a packet of AVI, which has times of decoding only
 _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
 _SETTINGS = ("-y", "-nostdin", "-hide_banner", "-nostats", "-filter_complex_threads", "1")
 
@@ -183,9 +184,10 @@ def end_us(path: str, from_us: int, limits: Limits) -> int:
     units = dict(re.findall(r"^#tb (\d+): (\d+/\d+)$", text, re.MULTILINE))
     ticks = dict.fromkeys(units, 0)
     # The stream's number, then the packet's decoding time, presentation time and duration.
-    packet = r"^(\d+), +-?\d+, +(-?\d+), +(\d+),"
-    for stream, shown, duration in re.findall(packet, text, re.MULTILINE):
-        ticks[stream] = max(ticks[stream], int(shown) + int(duration))
+    packet = r"^(\d+), +(-?\d+), +(-?\d+), +(\d+),"
+    for stream, decoded, shown, duration in re.findall(packet, text, re.MULTILINE):
+        begins = decoded if shown == _NO_TIME else shown
+        ticks[stream] = max(ticks[stream], int(begins) + int(duration))
     ends_us = {i: math.floor(ticks[i] * Fraction(unit) * 1_000_000) for i, unit in units.items()}
     # Matroska's length counts from 0, though its first frame may come later.
     start = re.search(r"Duration: [^,]*, start: (\d+\.\d+)", log)

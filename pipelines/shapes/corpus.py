@@ -3,6 +3,7 @@
     OUT/{train,test}/videos/<video_id>.mp4       H.264, several clips back to back
     OUT/{train,test}/truth.jsonl                 what each clip shows; see truth.py
     OUT/{train,test}/video_cc_public.csv         video id, start µs, end µs, caption; no header
+    OUT/tasks/                                   the benchmarks' forms, if wanted; see tasks/
 
 Same arguments and same ffmpeg give the same bytes, whatever the number of workers. Every file
 appears under its name only when it is whole, and a split's annotations after all the rest.
@@ -19,7 +20,15 @@ from pathlib import Path
 
 from pipelines import ffmpeg, processes
 from pipelines.shapes import encode, truth
-from pipelines.shapes.scene import Clip, ShapesError, Split, sample_clips
+from pipelines.shapes.scene import (
+    Clip,
+    ShapesError,
+    Split,
+    sample_actions,
+    sample_clips,
+    sample_untrimmed,
+)
+from pipelines.shapes.tasks import actions, keyframes, questions, retrieval, segments
 
 Progress = Callable[[int, int], None]
 """Called with the clips written so far and the clips in all."""
@@ -37,10 +46,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Video:
-    """One file to write and the clips that it shows."""
+    """One file to write, the clips that it shows, and whether their ground truth is wanted."""
 
     path: Path
     clips: tuple[Clip, ...]
+    truths: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,9 +68,10 @@ def write(
     test_clips: int = 600,
     seed: int = 0,
     workers: int = 2,
+    tasks: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Renders both splits under `out` in `workers` processes.
+    """Renders both splits under `out` in `workers` processes; and what `tasks` need, if wanted.
 
     Raises:
       ShapesError: counts that cannot be had, a folder that cannot be written, an encoder that
@@ -80,16 +91,21 @@ def write(
         "test": sample_clips("test", test_clips, seed),
     }
     videos = {split: _videos(out / split / "videos", clips) for split, clips in splits.items()}
+    of_tasks, texts = _tasks(out / "tasks", splits, seed) if tasks else ([], {})
     with _told_as_shapes_error(out):
         for split in splits:
             (out / split / "videos").mkdir(parents=True, exist_ok=True)
+        for path in {*texts, *(video.path for video in of_tasks)}:
+            path.parent.mkdir(parents=True, exist_ok=True)
         written = _render_all(
-            [video for split in splits for video in videos[split]], workers, progress
+            [*(video for split in splits for video in videos[split]), *of_tasks], workers, progress
         )
         for split, clips in splits.items():
             truths = (line for video in videos[split] for line in written[video.path].truths)
             _write_whole(out / split / "truth.jsonl", "".join(f"{line}\n" for line in truths))
             _write_whole(out / split / "video_cc_public.csv", _annotations(clips))
+        for path, text in texts.items():
+            _write_whole(path, text)
     return Summary(
         train_clips=train_clips,
         test_clips=test_clips,
@@ -100,9 +116,42 @@ def write(
 
 def _videos(folder: Path, clips: list[Clip]) -> list[_Video]:
     return [
-        _Video(folder / f"{video_id}.mp4", tuple(of_video))
+        _Video(folder / f"{video_id}.mp4", tuple(of_video), truths=True)
         for video_id, of_video in groupby(clips, key=lambda clip: clip.video_id)
     ]
+
+
+def _tasks(
+    out: Path, splits: dict[Split, list[Clip]], seed: int
+) -> tuple[list[_Video], dict[Path, str]]:
+    """The further videos and the annotation files of all tasks."""
+    train, test = splits["train"], splits["test"]
+    alone = [_Video(out / f"videos/video{n}.mp4", (clip,)) for n, clip in enumerate(train + test)]
+    acted = sample_actions((len(train) + len(test)) // 4, seed)
+    untrimmed = [
+        video
+        for split, clips in splits.items()
+        for video in sample_untrimmed(split, -(-len(clips) // 6), seed)
+    ]
+    videos = [
+        *alone,
+        *(_Video(out / "actions" / actions.path(clip), (clip,)) for clip in acted),
+        *(
+            _Video(
+                out / f"untrimmed/v_{video.video_id}.mp4",
+                tuple(piece.clip for piece in video.pieces),
+            )
+            for video in untrimmed
+        ),
+    ]
+    texts = {
+        **retrieval.files(train, test, seed),
+        **questions.files(train, test, seed),
+        **actions.files(acted),
+        **segments.files(untrimmed),
+        **keyframes.files(train, test, seed),
+    }
+    return videos, {out / path: text for path, text in texts.items()}
 
 
 def _render_all(
@@ -126,7 +175,8 @@ def _render_all(
 def _render(video: _Video) -> _Written:
     with _whole_file(video.path) as unfinished:
         encode.encode(video.clips, unfinished)
-    return _Written(video.path.stat().st_size, tuple(truth.line(clip) for clip in video.clips))
+    truths = tuple(truth.line(clip) for clip in video.clips) if video.truths else ()
+    return _Written(video.path.stat().st_size, truths)
 
 
 def _annotations(clips: list[Clip]) -> str:

@@ -38,6 +38,7 @@ MOTIONS: dict[str, tuple[str, ...]] = {
     "circling": ("circling", "orbiting", "looping"),
     "blinking": ("blinking", "flashing"),
 }
+STILL = "still"  # what objects do where nothing happens; no caption tells it
 WORDS: dict[Slot, dict[str, tuple[str, ...]]] = {
     "colour": COLOURS,
     "kind": KINDS,

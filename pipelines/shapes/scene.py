@@ -9,7 +9,7 @@ import hashlib
 import math
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeVar
 
@@ -24,10 +24,16 @@ FAMILY = 6
 """Test clips whose captions differ from each other in one word only."""
 RESERVED_TEST_CLIPS = 2_400
 """Train never uses the scenes of the first so many test clips, whatever number is rendered."""
+_PIECE_FRAMES = (9, 22)  # of an untrimmed video's pieces: from the first up to before the second
 
 _SPLIT_KEYS: dict[Split, int] = {"train": 1, "test": 2}
 _FAMILIES_KEY = 3
 _ORDER_KEY = 4
+_ACTIONS_KEY = 5
+_UNTRIMMED_KEY = 6
+SENTENCES_KEY = 7
+QUESTIONS_KEY = 8
+DETECTIONS_KEY = 9
 
 
 class ShapesError(Exception):
@@ -108,6 +114,43 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A part of an untrimmed video: the clip, and the motion of both its objects, if they move."""
+
+    clip: Clip
+    motion: str
+
+    @property
+    def start_us(self) -> int:
+        """Where it begins in its video."""
+        return self.clip.start_us
+
+    @property
+    def end_us(self) -> int:
+        """Where it ends in its video."""
+        return self.clip.end_us
+
+
+@dataclass(frozen=True)
+class Untrimmed:
+    """A video in which things happen at times only."""
+
+    split: Split
+    video_id: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def frames(self) -> int:
+        """Of the whole video."""
+        return sum(piece.clip.format.frames for piece in self.pieces)
+
+    @property
+    def end_us(self) -> int:
+        """The video's length, microseconds."""
+        return self.pieces[-1].end_us
+
+
+@dataclass(frozen=True)
 class _Line:
     """A caption before it is filmed: its sentence form, and concepts and words of each object."""
 
@@ -138,6 +181,68 @@ def sample_clips(split: Split, count: int, seed: int, format: Format | None = No
     format = format or Format()
     lines = _test_lines(count, seed) if split == "test" else _train_lines(count, seed)
     return [_film(line, split, index, seed, format) for index, line in enumerate(lines)]
+
+
+def sample_actions(count: int, seed: int, format: Format | None = None) -> list[Clip]:
+    """Draws clips whose two objects make the same motion: all motions in turn.
+
+    >>> [clip.things[1].concepts.motion for clip in sample_actions(8, seed=0)][-2:]
+    ['blinking', 'rising']
+    """
+    format = format or Format()
+    motions = [*grammar.MOTIONS]
+    clips = []
+    for index in range(count):
+        line = _of_motion(_generator(seed, _ACTIONS_KEY, index, 0), motions[index % len(motions)])
+        rng = _generator(seed, _ACTIONS_KEY, index, 1)
+        clips.append(_drawn(line, rng, "train", index, "", 0, format))
+    return clips
+
+
+def sample_untrimmed(split: Split, count: int, seed: int) -> list[Untrimmed]:
+    """Draws videos of six pieces of 1.5 to 3.5 s; in about half of them both objects move alike.
+
+    Of the others, in which nothing happens, half show objects that stand still and half show none.
+    No two pieces with the same motion follow one another, so that a piece is what can be told.
+
+    >>> [piece.motion for piece in sample_untrimmed("train", 1, seed=0)[0].pieces]
+    ['', '', 'growing', '', 'swaying', 'shrinking']
+    """
+    return [_untrimmed(split, index, seed) for index in range(count)]
+
+
+def _untrimmed(split: Split, index: int, seed: int) -> Untrimmed:
+    rng = _generator(seed, _UNTRIMMED_KEY, _SPLIT_KEYS[split], index)
+    video_id = _video_id(seed, f"untrimmed/{split}", index)
+    happens = rng.permutation([True] * 3 + [False] * 3)
+    pieces: list[Piece] = []
+    start_frame, before = 0, ""
+    for something in happens:
+        motion = ""
+        if something:
+            motion = choice(rng, [one for one in grammar.MOTIONS if one != before])
+        format = Format(frames=int(rng.integers(*_PIECE_FRAMES)))
+        line = _of_motion(rng, motion or grammar.STILL)
+        start_us = start_frame * 1_000_000 // format.fps
+        clip = _drawn(line, rng, split, index, video_id, start_us, format)
+        if not something and rng.integers(2):
+            clip = replace(clip, things=(_hidden(clip.things[0]), _hidden(clip.things[1])))
+        start_frame += format.frames
+        clip = replace(clip, end_us=start_frame * 1_000_000 // format.fps)
+        pieces.append(Piece(clip, motion))
+        before = motion
+    return Untrimmed(split, video_id, tuple(pieces))
+
+
+def _hidden(thing: Thing) -> Thing:
+    return replace(thing, poses=tuple(replace(pose, visible=False) for pose in thing.poses))
+
+
+def _of_motion(rng: np.random.Generator, motion: str) -> _Line:
+    """Any two objects that both make a motion."""
+    line = _any_line(rng)
+    first, second = (concepts._replace(motion=motion) for concepts in line.concepts)
+    return _Line(line.form, (first, second), (first, second))
 
 
 # Captions
@@ -193,7 +298,7 @@ def _family(rng: np.random.Generator, thing: int, slot: Slot) -> list[_Line]:
     for i in rng.permutation(len(choices))[:FAMILY]:
         concepts, words = list(base.concepts), list(base.words)
         concepts[thing] = concepts[thing]._replace(**{slot: choices[i]})
-        word = _choice(rng, grammar.WORDS[slot][choices[i]])
+        word = choice(rng, grammar.WORDS[slot][choices[i]])
         words[thing] = words[thing]._replace(**{slot: word})
         family.append(_Line(base.form, (concepts[0], concepts[1]), (words[0], words[1])))
     return family
@@ -204,15 +309,16 @@ def _any_line(rng: np.random.Generator) -> _Line:
     kinds = rng.choice(list(grammar.KINDS), 2, replace=False)
     motions = rng.choice(list(grammar.MOTIONS), 2)
     first, second = (Named(str(colours[i]), str(kinds[i]), str(motions[i])) for i in (0, 1))
-    form = _choice(rng, grammar.FORMS)
-    return _Line(form, (first, second), (_synonyms(rng, first), _synonyms(rng, second)))
+    form = choice(rng, grammar.FORMS)
+    return _Line(form, (first, second), (synonyms(rng, first), synonyms(rng, second)))
 
 
-def _synonyms(rng: np.random.Generator, concepts: Named) -> Named:
+def synonyms(rng: np.random.Generator, concepts: Named) -> Named:
+    """Words for an object's concepts, as a caption may have them."""
     return Named(
-        _choice(rng, grammar.COLOURS[concepts.colour]),
-        _choice(rng, grammar.KINDS[concepts.kind]),
-        _choice(rng, grammar.MOTIONS[concepts.motion]),
+        choice(rng, grammar.COLOURS[concepts.colour]),
+        choice(rng, grammar.KINDS[concepts.kind]),
+        choice(rng, grammar.MOTIONS[concepts.motion]),
     )
 
 
@@ -221,6 +327,20 @@ def _synonyms(rng: np.random.Generator, concepts: Named) -> Named:
 
 def _film(line: _Line, split: Split, index: int, seed: int, format: Format) -> Clip:
     rng = _generator(seed, _SPLIT_KEYS[split], index, 1)
+    video, place = divmod(index, format.clips_per_video)
+    video_id, start_us = _video_id(seed, split, video), place * format.clip_us
+    return _drawn(line, rng, split, index, video_id, start_us, format)
+
+
+def _drawn(
+    line: _Line,
+    rng: np.random.Generator,
+    split: Split,
+    index: int,
+    video_id: str,
+    start_us: int,
+    format: Format,
+) -> Clip:
     first_side = int(rng.integers(2))
     things = tuple(
         Thing(concepts, words, _poses(rng, concepts.motion, side, format))
@@ -228,13 +348,12 @@ def _film(line: _Line, split: Split, index: int, seed: int, format: Format) -> C
             line.concepts, line.words, (first_side, 1 - first_side), strict=True
         )
     )
-    video, place = divmod(index, format.clips_per_video)
     return Clip(
         split=split,
         index=index,
-        video_id=_video_id(seed, split, video),
-        start_us=place * format.clip_us,
-        end_us=(place + 1) * format.clip_us,
+        video_id=video_id,
+        start_us=start_us,
+        end_us=start_us + format.clip_us,
         caption=grammar.caption(line.form, *line.words),
         things=(things[0], things[1]),
         background=_background(rng, format),
@@ -250,7 +369,7 @@ def _poses(rng: np.random.Generator, motion: str, side: int, format: Format) -> 
     margin = radius + 0.02
     y = rng.uniform(0.3, 0.7)
     phase = rng.uniform()
-    turn = _choice(rng, (-1, 1))
+    turn = choice(rng, (-1, 1))
     turns = rng.uniform(1.2, 1.6)
     largest = rng.uniform(0.2, 0.215)
     reach = {"growing": largest, "shrinking": largest}.get(motion, radius)
@@ -276,6 +395,8 @@ def _poses(rng: np.random.Generator, motion: str, side: int, format: Format) -> 
                 pose["radius"] = 0.075 + (largest - 0.075) * t
             case "shrinking":
                 pose["radius"] = largest + (0.075 - largest) * t
+            case grammar.STILL:
+                pass
             case "blinking":
                 period = 0.75 * format.fps
                 pose["visible"] = (frame / period + phase) % 1 < 0.5
@@ -300,7 +421,7 @@ def _background(rng: np.random.Generator, format: Format) -> Background:
     """
     textures = (_texture(rng, format), _texture(rng, format))
     brightness, brightness_phase = rng.uniform(15, 30), rng.uniform()
-    tint, tint_phase, tint_turn = rng.uniform(10, 24), rng.uniform(), _choice(rng, (-1, 1))
+    tint, tint_phase, tint_turn = rng.uniform(10, 24), rng.uniform(), choice(rng, (-1, 1))
     colours = []
     for frame in range(format.frames):
         t = frame / format.frames
@@ -318,7 +439,7 @@ def _texture(rng: np.random.Generator, format: Format) -> Texture:
     speed = rng.uniform(0.01, 0.03) * format.side
     heading = rng.uniform(0, 2 * math.pi)
     return Texture(
-        pattern=_choice(rng, ("noise", "stripes", "checks")),
+        pattern=choice(rng, ("noise", "stripes", "checks")),
         cell=_exact(rng.uniform(0.1, 0.3) * format.side),
         direction=(_exact(math.cos(angle)), _exact(math.sin(angle))),
         drift=(_exact(speed * math.cos(heading)), _exact(speed * math.sin(heading))),
@@ -329,11 +450,18 @@ def _texture(rng: np.random.Generator, format: Format) -> Texture:
 # Numbers
 
 
+def generator_of(clip: Clip, seed: int, purpose: int, number: int = 0) -> np.random.Generator:
+    """A source of numbers for one purpose and clip."""
+    return _generator(seed, purpose, _SPLIT_KEYS[clip.split], clip.index, number)
+
+
 def _generator(*key: int) -> np.random.Generator:
+    """A source of numbers that are those of the key alone."""
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
-def _choice(rng: np.random.Generator, options: Sequence[T]) -> T:
+def choice(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of some options, each as likely as another."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -346,7 +474,7 @@ def _exact(value: float) -> float:
     return round(value * 256) / 256
 
 
-def _video_id(seed: int, split: Split, video: int) -> str:
+def _video_id(seed: int, split: str, video: int) -> str:
     """Eleven letters and digits, as on YouTube."""
     letters = string.ascii_letters + string.digits
     digest = hashlib.sha256(f"shapes/{seed}/{split}/{video}".encode()).digest()

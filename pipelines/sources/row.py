@@ -1,9 +1,16 @@
 """What every source shares: the fields of a row to a clip, or the reason why they make none."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from pipelines.clip_request import ClipRequest, RowError, clip_id, reject
+from pipelines.clip_request import (
+    TO_THE_END,
+    ClipRequest,
+    Question,
+    RowError,
+    clip_id,
+    reject,
+)
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 CAPTION_CHARACTERS = 10_000  # a longer caption is cut there, and its record says so
@@ -12,6 +19,7 @@ ID_CHARACTERS = 200  # of a video id
 
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_FILE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 UNITS = tuple(_MICROSECONDS)
 
@@ -23,14 +31,19 @@ def clip_or_reject(
     try:
         return make()
     except RowError as error:
-        return reject(
-            error.stage,
-            error.reason,
-            str(error),
-            source_row=source_row,
-            video_id=video_id,
-            row=row,
-        )
+        return rejected(error, source_row=source_row, video_id=video_id, row=row)
+
+
+def rejected(error: RowError, *, source_row: str, video_id: str = "", row: str = "") -> Reject:
+    """The reject of a row that cannot become a clip."""
+    return reject(
+        error.stage,
+        error.reason,
+        str(error),
+        source_row=source_row,
+        video_id=video_id[:ID_CHARACTERS],
+        row=row,
+    )
 
 
 def clip(
@@ -56,19 +69,7 @@ def clip(
     if end_us <= start_us:
         raise RowError("plan", "span_empty", f"start {start_us} µs, end {end_us} µs")
     start_us, end_us = widened(start_us, end_us, options.widen_to_us)
-    if not isinstance(caption, str):
-        raise RowError("plan", "caption_invalid", f"a caption of {caption!r:.100}, not a text")
-    caption = caption.strip()
-    if not caption and not options.keep_empty_captions:
-        raise RowError("plan", "caption_empty", "the caption is empty")
-    if "\0" in caption:
-        raise RowError("plan", "caption_invalid", "the caption holds NUL characters")
-    try:
-        caption.encode()
-    except UnicodeEncodeError:  # half of a pair of surrogates, from JSON's \uD83D
-        raise RowError("plan", "caption_invalid", "the caption is not whole Unicode") from None
-    cut_from = len(caption) if len(caption) > CAPTION_CHARACTERS else 0
-    caption = caption[:CAPTION_CHARACTERS].rstrip()
+    caption, cut_from = described(caption, options.keep_empty_captions)
     return ClipRequest(
         clip_id=clip_id(video_id, start_us, end_us, caption),
         video_id=video_id,
@@ -79,6 +80,57 @@ def clip(
         labels=labels,
         source_row=source_row,
     )
+
+
+def whole_video(
+    video_id: str,
+    *,
+    source_row: str,
+    captions: Sequence[str] = (),
+    labels: tuple[str, ...] = (),
+    questions: tuple[Question, ...] = (),
+) -> ClipRequest:
+    """A video as one clip, with all that is told of it; captions as `described` returns them.
+
+    >>> whole_video("video7", source_row="a.json:1", captions=["a", "b"]).clip_id
+    'video7_0_0_ca978112'
+    """
+    caption = captions[0] if captions else ""
+    return ClipRequest(
+        clip_id=clip_id(video_id, 0, TO_THE_END, caption),
+        video_id=video_id,
+        start_us=0,
+        end_us=TO_THE_END,
+        caption=caption,
+        labels=labels,
+        source_row=source_row,
+        captions=tuple(captions) if len(captions) > 1 else (),
+        questions=questions,
+    )
+
+
+def described(caption: object, may_be_empty: bool = False) -> tuple[str, int]:
+    """A caption as a record has it; and its characters as annotated, if it was cut, else 0.
+
+    Raises:
+      RowError: it is no text, or is empty and may not be.
+
+    >>> described(" a man sings")
+    ('a man sings', 0)
+    """
+    if not isinstance(caption, str):
+        raise RowError("plan", "caption_invalid", f"a caption of {caption!r:.100}, not a text")
+    caption = caption.strip()
+    if not caption and not may_be_empty:
+        raise RowError("plan", "caption_empty", "the caption is empty")
+    if "\0" in caption:
+        raise RowError("plan", "caption_invalid", "the caption holds NUL characters")
+    try:
+        caption.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates, from JSON's \uD83D
+        raise RowError("plan", "caption_invalid", "the caption is not whole Unicode") from None
+    cut_from = len(caption) if len(caption) > CAPTION_CHARACTERS else 0
+    return caption[:CAPTION_CHARACTERS].rstrip(), cut_from
 
 
 def widened(start_us: int, end_us: int, least_us: int) -> tuple[int, int]:
@@ -157,3 +209,18 @@ def plain_id(field: object) -> str:
             f"{str(field)[:100]!r} is no video id of 1 to 200 letters, digits, '_', '-' and '.'",
         )
     return text
+
+
+def file_name(field: str) -> str:
+    """A video file's name without its extension: anything that a folder can hold, unlike others.
+
+    Raises:
+      RowError: it is none, or is a hidden file's.
+
+    >>> file_name("(HQ)_Rock_Climbing_#1.avi")
+    '(HQ)_Rock_Climbing_#1'
+    """
+    name = field.rpartition(".")[0] or field
+    if not _FILE_NAME.fullmatch(name) or len(name) > ID_CHARACTERS:
+        raise RowError("plan", "video_id_invalid", f"{field[:100]!r} is no name of a file")
+    return name

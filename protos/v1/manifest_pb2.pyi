@@ -83,7 +83,7 @@ class Filters(_message.Message):
     def __init__(self, min_clip_us: _Optional[int] = ..., max_clip_us: _Optional[int] = ..., min_caption_words: _Optional[int] = ..., max_caption_words: _Optional[int] = ..., min_ascii_share: _Optional[float] = ..., excluded_sha256: _Optional[str] = ..., min_motion: _Optional[float] = ...) -> None: ...
 
 class SourceOptions(_message.Message):
-    __slots__ = ("paragraphs", "widen_to_us", "columns", "time_unit", "keep_empty_captions")
+    __slots__ = ("paragraphs", "widen_to_us", "columns", "time_unit", "keep_empty_captions", "subset", "fold", "window_us", "stride_us", "cut_at_us")
     class ColumnsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -96,12 +96,22 @@ class SourceOptions(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIT_FIELD_NUMBER: _ClassVar[int]
     KEEP_EMPTY_CAPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SUBSET_FIELD_NUMBER: _ClassVar[int]
+    FOLD_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_US_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_US_FIELD_NUMBER: _ClassVar[int]
+    CUT_AT_US_FIELD_NUMBER: _ClassVar[int]
     paragraphs: bool
     widen_to_us: int
     columns: _containers.ScalarMap[str, str]
     time_unit: str
     keep_empty_captions: bool
-    def __init__(self, paragraphs: bool = ..., widen_to_us: _Optional[int] = ..., columns: _Optional[_Mapping[str, str]] = ..., time_unit: _Optional[str] = ..., keep_empty_captions: bool = ...) -> None: ...
+    subset: str
+    fold: int
+    window_us: int
+    stride_us: int
+    cut_at_us: int
+    def __init__(self, paragraphs: bool = ..., widen_to_us: _Optional[int] = ..., columns: _Optional[_Mapping[str, str]] = ..., time_unit: _Optional[str] = ..., keep_empty_captions: bool = ..., subset: _Optional[str] = ..., fold: _Optional[int] = ..., window_us: _Optional[int] = ..., stride_us: _Optional[int] = ..., cut_at_us: _Optional[int] = ...) -> None: ...
 
 class AnnotationFile(_message.Message):
     __slots__ = ("name", "bytes", "sha256")

@@ -1,0 +1,86 @@
+"""Sentences about clips of *Shapes*, as MSR-VTT and MSVD have them: several a clip.
+
+MSRVTT_data.json            all clips: {"videos": […], "sentences": […]}
+MSRVTT_train.csv            the clips of train, a list with the column video_id
+MSRVTT_JSFUSION_test.csv    the clips of test, one sentence each, after the form of 1k-A
+MSR_VTT.json, train_list_jsfusion.txt, val_list_jsfusion.txt    the same for Frozen in Time
+AllVideoDescriptions.txt, train_list.txt, test_list.txt         the same after MSVD
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.shapes import grammar, scene
+from pipelines.shapes.scene import Clip
+
+SENTENCES = 4  # a clip
+
+
+def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, str]:
+    """The annotation files by their paths in the folder of the tasks."""
+    clips = [*train, *test]
+    names = [f"video{number}" for number in range(len(clips))]
+    said = [sentences(clip, seed) for clip in clips]
+    pairs = [(name, one) for name, each in zip(names, said, strict=True) for one in each]
+    trained, tested = names[: len(train)], names[len(train) :]
+    videos = [
+        {
+            "id": number,
+            "video_id": name,
+            "category": 0,
+            "url": "",
+            "start time": 0.0,
+            "end time": clip.format.clip_us / 1e6,
+            "split": "train" if number < len(train) else "test",
+        }
+        for number, (name, clip) in enumerate(zip(names, clips, strict=True))
+    ]
+    ours = [
+        {"sen_id": number, "video_id": name, "caption": one}
+        for number, (name, one) in enumerate(pairs)
+    ]
+    theirs = [
+        {"id": number, "image_id": name, "caption": one} for number, (name, one) in enumerate(pairs)
+    ]
+    rows = [
+        f'ret{number},msr{name.removeprefix("video")},{name},"{each[0]}"\n'
+        for number, (name, each) in enumerate(zip(tested, said[len(train) :], strict=True))
+    ]
+    return {
+        "msrvtt/MSRVTT_data.json": json.dumps({"videos": videos, "sentences": ours}),
+        "msrvtt/MSRVTT_train.csv": _lines(["video_id", *trained]),
+        "msrvtt/MSRVTT_JSFUSION_test.csv": "key,vid_key,video_id,sentence\n" + "".join(rows),
+        "msrvtt/MSR_VTT.json": json.dumps({"annotations": theirs}),
+        "msrvtt/train_list_jsfusion.txt": _lines(trained),
+        "msrvtt/val_list_jsfusion.txt": _lines(tested),
+        "msvd/AllVideoDescriptions.txt": _lines([f"{name} {one}" for name, one in pairs]),
+        "msvd/train_list.txt": _lines(trained),
+        "msvd/test_list.txt": _lines(tested),
+    }
+
+
+def sentences(clip: Clip, seed: int) -> list[str]:
+    """The clip's caption, and others of the same scene: other words, forms and orders.
+
+    >>> for one in sentences(scene.sample_clips("train", 1, seed=0)[0], seed=0)[:2]: print(one)
+    While a yellow cross is falling, a white pyramid is blinking.
+    A white triangle is blinking while a yellow crucifix is sinking.
+    """
+    said = [clip.caption]
+    for number in range(1, SENTENCES):
+        rng = scene.generator_of(clip, seed, scene.SENTENCES_KEY, number)
+        said.append(_sentence(clip, rng))
+    return said
+
+
+def _sentence(clip: Clip, rng: np.random.Generator) -> str:
+    form = scene.choice(rng, grammar.FORMS)
+    words = [scene.synonyms(rng, thing.concepts) for thing in clip.things]
+    first = int(rng.integers(2))
+    return grammar.caption(form, words[first], words[1 - first])
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,150 @@
+"""ActivityNet 1.3's temporal localisation: untrimmed videos as windows, with labelled segments.
+
+    {"database": {"sJFgo9H6zNo": {"subset": "training", "duration": 140.29,
+      "annotations": [{"label": "Fixing bicycle", "segment": [0.01, 70.15]}]}}}
+
+G-TAD's anet_anno_action.json has {"v_sJFgo9H6zNo": {"duration_second": 140.29, "annotations": …}}
+instead; of its video_info_new.csv beside either, the columns video and subset say which videos
+there are (4,728 for validation, where the official file has 4,926) and whose they are.
+
+Segments may overlap, repeat each other, have no length, or end after the video: they stay as they
+are, in each of the video's windows.
+"""
+
+import io
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+from pipelines.clip_request import ClipRequest, RowError, Segment
+from pipelines.sources import json_file, lines, row
+from protos.v1.manifest_pb2 import Reject, SourceOptions
+
+FORM = (
+    'a JSON object whose "database" is of "<YouTube id>": {"subset", "duration", "annotations"}, '
+    'or of "v_<YouTube id>": {"duration_second", "annotations"}, in seconds; beside it perhaps a '
+    "CSV with the columns video and subset"
+)
+OPTIONS = ("subset", "window_us", "stride_us")
+SUBSETS = ("training", "validation", "testing")
+
+WINDOW_US = 4_000_000  # where none is asked for
+_DAY_US = 86_400_000_000
+
+
+def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
+    """A row a window; also a row a segment that is none, or a video that is of another subset."""
+    subsets: dict[str, str] | None = None
+    annotated = {name: data for name, data in files.items() if json_file.is_json(data)}
+    for name, data in files.items():
+        if name not in annotated:
+            try:
+                subsets = (subsets or {}) | _subsets(data)
+            except RowError as error:
+                yield row.rejected(error, source_row=f"{name}:1")
+    for name, data in annotated.items():
+        numbers = itertools.count(1)
+        try:
+            videos = json_file.load(data)
+            if isinstance(videos, dict):
+                videos = videos.get("database", videos)
+            if not isinstance(videos, dict):
+                raise RowError("read", "row_columns", "no object with an entry a video")
+        except RowError as error:
+            yield row.rejected(error, source_row=f"{name}:1")
+            continue
+        for key, entry in videos.items():
+            video = key.removeprefix("v_")
+            for window in _windows_of(video, entry, subsets, options):
+                source_row = f"{name}:{next(numbers)}"
+                if isinstance(window, RowError):
+                    yield row.rejected(window, source_row=source_row, video_id=video)
+                else:
+                    yield window._replace(source_row=source_row)
+
+
+def _subsets(data: bytes) -> dict[str, str]:
+    subsets: dict[str, str] = {}
+    for _, fields in lines.table(io.BytesIO(data)):
+        video, subset = lines.column(fields, "video"), lines.column(fields, "subset")
+        subsets[video.strip().removeprefix("v_")] = subset.strip()
+    return subsets
+
+
+def _windows_of(
+    video: str, entry: object, subsets: Mapping[str, str] | None, options: SourceOptions
+) -> Iterator[ClipRequest | RowError]:
+    """A video's windows, and what is wrong with its segments or with all of it."""
+    try:
+        if not isinstance(entry, dict):
+            raise RowError("read", "row_columns", f"{video[:100]!r} has no object")
+        subset = (
+            str(entry.get("subset", "")) if subsets is None else subsets.get(video, "no subset")
+        )
+        if (options.subset or subset) != subset or subset == "no subset":
+            raise RowError("plan", "other_split", f"of {subset}, not {options.subset or 'listed'}")
+        duration = entry.get("duration", entry.get("duration_second"))
+        duration_us = row.microseconds(duration, "duration", "s")
+        if not 0 < duration_us <= _DAY_US:
+            raise RowError("plan", "time_invalid", f"a duration of {duration_us} µs, or over a day")
+        video_id = row.youtube_id(video)
+        annotations = json_file.objects(entry, "annotations")
+    except RowError as error:
+        yield error
+        return
+    segments: list[Segment] = []
+    errors: list[RowError] = []
+    for annotation in annotations:
+        try:
+            segments.append(_segment(annotation))
+        except RowError as error:
+            errors.append(error)
+    window_us = options.window_us or WINDOW_US
+    for start_us, end_us in windows(duration_us, window_us, options.stride_us or window_us):
+        clip = row.clip(
+            video_id,
+            start_us,
+            end_us,
+            "",
+            source_row="",
+            options=SourceOptions(keep_empty_captions=True),
+        )
+        yield clip._replace(segments=tuple(segments), video_duration_us=duration_us)
+    yield from errors
+
+
+def _segment(annotation: Mapping[str, object]) -> Segment:
+    times, label = annotation.get("segment"), annotation.get("label")
+    told = f"segment {times!r:.100} of label {label!r:.100}"
+    if not isinstance(times, list) or len(times) != 2:
+        raise RowError("plan", "segment_invalid", f"{told}: not [start, end]")
+    if not isinstance(label, str) or not label.strip() or "\0" in label:
+        raise RowError("plan", "segment_invalid", f"{told}: the label is no text")
+    start_us, end_us = (
+        row.microseconds(time, which, "s")
+        for time, which in zip(times, ("start", "end"), strict=True)
+    )
+    if not 0 <= start_us <= end_us:  # of no length is one: the ground truth has three
+        raise RowError("plan", "segment_invalid", f"{told}: not from a start to an end")
+    return Segment(start_us, end_us, label)
+
+
+def windows(duration_us: int, window_us: int, stride_us: int) -> list[tuple[int, int]]:
+    """Windows [start, end) whose middles are `stride_us` apart, the first half of that from 0.
+
+    So each stands for a part of the video of that length, and what is left over or wanting at the
+    end is less than half a part. A window is cut where the video begins and ends.
+
+    >>> windows(9_000_000, 4_000_000, 4_000_000)
+    [(0, 4000000), (4000000, 8000000)]
+    >>> windows(4_500_000, 4_000_000, 2_000_000)
+    [(0, 3000000), (1000000, 4500000)]
+    >>> windows(1_000_000, 4_000_000, 4_000_000)
+    [(0, 1000000)]
+    """
+    count = max(1, math.floor(duration_us / stride_us + 0.5))
+    middles = [(2 * i + 1) * stride_us // 2 for i in range(count)]
+    if count == 1:
+        middles = [min(middles[0], duration_us // 2)]
+    spans = [(middle - window_us // 2, middle + window_us - window_us // 2) for middle in middles]
+    return [(max(0, start), min(duration_us, end)) for start, end in spans]

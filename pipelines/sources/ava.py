@@ -1,0 +1,153 @@
+"""AVA's actions: a CSV without header, a row a box and an action; a clip is about a keyframe.
+
+    -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1
+
+That is: video, second, left, top, right and bottom as shares of the picture, action, person. Files
+beside it: excluded timestamps (video, second), and boxes that a detector found, whose eighth field
+is a score, with a point in it, and whose seventh is empty.
+
+The videos are usually cuts from 15:00 on: --cut-at 900.
+"""
+
+import functools
+import io
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pipelines.clip_request import Box, ClipRequest, RowError
+from pipelines.sources import lines, row
+from protos.v1.manifest_pb2 import Reject, SourceOptions
+
+FORM = (
+    "a CSV file, its rows: video, second, x1, y1, x2, y2, action, person; beside it perhaps one of "
+    "video, second (excluded), and one of detections, with a score in the person's place"
+)
+OPTIONS = ("window_us", "cut_at_us")
+
+WINDOW_US = 2_133_333  # where none is asked for: 32 frames, every second one of 30 a second
+
+Keyframe = tuple[str, int]  # video, second
+
+_SECOND = re.compile(r"\d{1,6}")
+_NUMBER = re.compile(r"\d{1,3}(\.\d{1,20})?([eE]-\d{1,2})?")
+
+
+class _Line(NamedTuple):
+    keyframe: Keyframe
+    corners: tuple[float, float, float, float]
+    action: str
+    person: str
+    score: float  # 0: annotated
+
+
+def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
+    """A row a keyframe, with its boxes, annotated ones first; and a row a line that is none."""
+    excluded: set[Keyframe] = set()
+    boxes: dict[str, bytes] = {}
+    errors: list[tuple[str, bytes, RowError]] = []
+    for name, data in files.items():
+        if len(_first(data)) != 2:
+            boxes[name] = data
+            continue
+        for line in lines.lines(io.BytesIO(data)):
+            try:
+                excluded.add(_keyframe(line))
+            except RowError as error:
+                errors.append((name, line, error))
+    by_keyframe: dict[Keyframe, tuple[str, list[_Line]]] = {}
+    for name in sorted(boxes, key=lambda name: _detected(_first(boxes[name]))):
+        detected = _detected(_first(boxes[name]))
+        for line in lines.lines(io.BytesIO(boxes[name])):
+            try:
+                found = _line(line, detected)
+                by_keyframe.setdefault(found.keyframe, (name, []))[1].append(found)
+            except RowError as error:
+                errors.append((name, line, error))
+    numbers = {name: itertools.count(1) for name in files}
+    for keyframe, (name, found) in by_keyframe.items():
+        source_row = f"{name}:{next(numbers[name])}"
+        yield row.clip_or_reject(
+            functools.partial(_clip, keyframe, found, excluded, source_row, options),
+            source_row=source_row,
+            video_id=keyframe[0],
+            row=",".join(map(str, keyframe)),
+        )
+    for name, line, error in errors:
+        source_row = f"{name}:{next(numbers[name])}"
+        yield row.rejected(error, source_row=source_row, row=lines.excerpt(line))
+
+
+def _first(data: bytes) -> list[str]:
+    for line in lines.lines(io.BytesIO(data)):
+        return line.decode(errors="replace").strip().split(",")
+    return []
+
+
+def _detected(fields: list[str]) -> bool:
+    return len(fields) == 8 and (not fields[6] or "." in fields[7])
+
+
+def _keyframe(line: bytes) -> Keyframe:
+    video, _, second = lines.text(line).strip().partition(",")
+    if not _SECOND.fullmatch(second):
+        raise RowError("plan", "time_invalid", f"second {second[:50]!r} is no whole number")
+    return video, int(second)
+
+
+def _line(line: bytes, detected: bool) -> _Line:
+    fields = [field.strip() for field in lines.text(line).split(",")]
+    if len(fields) != 8:
+        raise RowError("read", "row_columns", f"{len(fields)} columns where there should be 8")
+    video, second, *corners, action, last = fields
+    if not _SECOND.fullmatch(second):
+        raise RowError("plan", "time_invalid", f"second {second[:50]!r} is no whole number")
+    if not all(map(_NUMBER.fullmatch, corners)):
+        raise RowError("plan", "box_invalid", f"a box of {', '.join(corners):.100}")
+    x1, y1, x2, y2 = map(float, corners)
+    if not (x1 < x2 <= 1 and y1 < y2 <= 1):
+        raise RowError("plan", "box_invalid", f"box {x1}, {y1}, {x2}, {y2} is not within 0 to 1")
+    if not (action.isdecimal() or (detected and not action)):
+        raise RowError("plan", "box_invalid", f"action {action[:50]!r} is no number")
+    if not detected:
+        return _Line((video, int(second)), (x1, y1, x2, y2), action, last, 0.0)
+    if not _NUMBER.fullmatch(last) or not 0 < float(last) <= 1:
+        raise RowError("plan", "box_invalid", f"score {last[:50]!r} is not above 0 and up to 1")
+    return _Line((video, int(second)), (x1, y1, x2, y2), action, "", float(last))
+
+
+def _clip(
+    keyframe: Keyframe,
+    found: list[_Line],
+    excluded: set[Keyframe],
+    source_row: str,
+    options: SourceOptions,
+) -> ClipRequest:
+    video, second = keyframe
+    if keyframe in excluded:
+        raise RowError("plan", "excluded_time", f"{video} at {second} s")
+    time_us = second * 1_000_000 - options.cut_at_us
+    if time_us < 0:
+        raise RowError("plan", "time_negative", f"second {second}, before the video is cut")
+    window_us = options.window_us or WINDOW_US
+    clip = row.clip(
+        row.plain_id(video),
+        max(0, time_us - window_us // 2),
+        time_us + window_us - window_us // 2,
+        "",
+        source_row=source_row,
+        options=SourceOptions(keep_empty_captions=True),
+    )
+    return clip._replace(boxes=tuple(_boxes(time_us, found)))
+
+
+def _boxes(time_us: int, found: list[_Line]) -> Iterator[Box]:
+    """A person's lines as one box, with all actions, in order of first lines."""
+    labels: dict[tuple, list[str]] = {}
+    for line in found:
+        actions = labels.setdefault((line.corners, line.person, line.score), [])
+        if line.action:
+            actions.append(line.action)
+    for ((x1, y1, x2, y2), person, score), actions in labels.items():
+        yield Box(time_us, x1, y1, x2, y2, tuple(actions), person, score)

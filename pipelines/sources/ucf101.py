@@ -1,0 +1,67 @@
+"""UCF101's splits: trainlist0N.txt or testlist0N.txt, perhaps with classInd.txt.
+
+    ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1
+
+A line is a path and, of training lists, the class's number, from 1; the class is the path's
+folder. Lines end with CR and LF. classInd.txt ("1 ApplyEyeMakeup") tells the numbers.
+"""
+
+import functools
+import io
+import re
+from collections.abc import Iterator, Mapping
+
+from pipelines.clip_request import ClipRequest, RowError
+from pipelines.sources import lines, row
+from protos.v1.manifest_pb2 import Reject, SourceOptions
+
+FORM = (
+    "a text file of <class>/<video>.avi and perhaps the class's number; beside it perhaps "
+    "classInd.txt"
+)
+OPTIONS = ()
+
+_CLASS = re.compile(r"(\d+) +(\S+)")
+_VIDEO = re.compile(r"([^/]+)/([^/]+?)(?: +(\d+))?")
+
+
+def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
+    """A row a video, labelled with its class."""
+    del options
+    classes: dict[str, str] = {}
+    listed = []
+    for name, data in files.items():
+        if found := _classes(data):
+            classes |= found
+        else:
+            listed.append(name)
+    for name in listed:
+        for number, line in enumerate(lines.lines(io.BytesIO(files[name])), 1):
+            source_row = f"{name}:{number}"
+            yield row.clip_or_reject(
+                functools.partial(_video, line, classes, source_row),
+                source_row=source_row,
+                row=lines.excerpt(line),
+            )
+
+
+def _classes(data: bytes) -> dict[str, str]:
+    """Each class's number, of a file that tells nothing else."""
+    classes: dict[str, str] = {}
+    for line in lines.lines(io.BytesIO(data)):
+        match = _CLASS.fullmatch(line.decode(errors="replace").strip())
+        if not match:
+            return {}
+        classes[match[2]] = match[1]
+    return classes
+
+
+def _video(line: bytes, classes: Mapping[str, str], source_row: str) -> ClipRequest:
+    match = _VIDEO.fullmatch(lines.text(line).strip())
+    if not match:
+        raise RowError("read", "row_columns", "the line is not <class>/<video>.avi")
+    label, file, number = match.groups()
+    if classes and (label not in classes or number not in (None, classes[label])):
+        told = f"class {label!r:.100} of number {number or 'none'}"
+        raise RowError("plan", "labels_invalid", f"{told} is not in the file of classes")
+    return row.whole_video(row.file_name(file), labels=(label,), source_row=source_row)

@@ -1,0 +1,141 @@
+"""The examples are made up, in the forms of ActivityNet 1.3 (Caba Heilbron et al.) and of G-TAD."""
+
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from pipelines.clip_request import ClipRequest, Segment
+from pipelines.sources import activitynet_tal
+from protos.v1.manifest_pb2 import SourceOptions
+
+VIDEO = "kitchen-001"
+ANNOTATIONS = [
+    {"label": "Fixing bicycle", "segment": [0.01, 7.15]},
+    {"label": "Fixing bicycle", "segment": [0.01, 7.15]},
+    {"label": "Ballet", "segment": [3, 3]},
+    {"label": "Ballet", "segment": [5, 90.5]},
+]
+
+
+def official(annotations=ANNOTATIONS, **changes):
+    entry = {"subset": "training", "duration": 9.5, "url": "", "annotations": annotations}
+    return {"version": "VERSION 1.3", "taxonomy": [], "database": {VIDEO: {**entry, **changes}}}
+
+
+def read(value, subsets=None, **options):
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    files = {"a.json": data, **({"b.csv": subsets} if subsets else {})}
+    return list(activitynet_tal.read_all(files, SourceOptions(**options)))
+
+
+def test_windows_of_the_video_with_all_its_segments():
+    rows = read(official(), window_us=4_000_000, stride_us=2_000_000)
+    assert [(row.start_us, row.end_us) for row in rows] == [
+        (0, 3_000_000),
+        (1_000_000, 5_000_000),
+        (3_000_000, 7_000_000),
+        (5_000_000, 9_000_000),
+        (7_000_000, 9_500_000),
+    ]
+    assert {row.video_id for row in rows} == {VIDEO}
+    assert {row.video_duration_us for row in rows} == {9_500_000}
+    assert [row.source_row for row in rows] == [f"a.json:{i}" for i in range(1, 6)]
+    # Repeated ones, one of no length and one that ends after the video: as they are.
+    assert {row.segments for row in rows} == {
+        (
+            Segment(10_000, 7_150_000, "Fixing bicycle"),
+            Segment(10_000, 7_150_000, "Fixing bicycle"),
+            Segment(3_000_000, 3_000_000, "Ballet"),
+            Segment(5_000_000, 90_500_000, "Ballet"),
+        )
+    }
+
+
+def test_only_the_subset_that_is_asked_for():
+    assert all(isinstance(row, ClipRequest) for row in read(official(), subset="training"))
+    (row,) = read(official(), subset="validation")
+    assert (row.reason, row.video_id) == ("other_split", VIDEO)
+
+
+def test_videos_without_annotations_have_windows():
+    rows = read(official([], subset="testing"), subset="testing")
+    assert len(rows) == 2
+    assert all(row.segments == () for row in rows)
+
+
+def test_gtads_files():
+    gtad = {
+        f"v_{VIDEO}": {
+            "duration_second": 9.5,
+            "duration_frame": 237,
+            "annotations": ANNOTATIONS,
+            "feature_frame": 224,
+        },
+        "v_other---001": {"duration_second": 9.5, "annotations": []},
+    }
+    table = "video,numFrame,seconds,fps,rfps,subset,featureFrame\r\n"
+    table += f"v_{VIDEO},237,9.5,25,25,validation,224\r\n"
+    _, second, other = read(gtad, table.encode(), subset="validation")
+    (_, official_second) = read(official())
+    assert second == official_second
+    assert other.reason == "other_split"
+    # The table leaves videos out of the official file, too.
+    assert [row.reason for row in read(official(), table.encode(), subset="training")] == [
+        "other_split"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        ({"label": "a", "segment": [3, 2]}, "segment_invalid"),
+        ({"label": "a", "segment": [-1, 2]}, "segment_invalid"),
+        ({"label": "a", "segment": [1]}, "segment_invalid"),
+        ({"label": "", "segment": [1, 2]}, "segment_invalid"),
+        ({"label": 7, "segment": [1, 2]}, "segment_invalid"),
+        ({"segment": [1, 2]}, "segment_invalid"),
+        ({"label": "a", "segment": [None, 2]}, "time_invalid"),
+    ],
+)
+def test_segments_that_are_none_are_rows_of_their_own(annotation, reason):
+    *windows, row = read(official([ANNOTATIONS[0], annotation]))
+    assert [len(window.segments) for window in windows] == [1, 1]
+    assert (row.reason, row.video_id, row.source_row) == (reason, VIDEO, "a.json:3")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (official(duration=None), "time_invalid"),
+        (official(duration=0), "time_invalid"),
+        (official(duration=1e9), "time_invalid"),
+        (official(annotations=None), "row_columns"),
+        ({"database": {VIDEO: 7}}, "row_columns"),
+        ({"database": {"../../etc/x": official()["database"][VIDEO]}}, "video_id_invalid"),
+        ({"database": 7}, "row_columns"),
+        (b"[1, 2", "file_damaged"),
+    ],
+)
+def test_bad_entries_have_reasons(value, reason):
+    (row,) = read(value)
+    assert row.reason == reason
+
+
+@hypothesis.given(st.integers(1, 10**9), st.integers(1, 10**7), st.integers(10**5, 10**7))
+def test_windows_lie_in_the_video_and_stand_for_all_of_it(duration_us, window_us, stride_us):
+    spans = activitynet_tal.windows(duration_us, window_us, stride_us)
+    assert all(0 <= start < end <= duration_us for start, end in spans)
+    assert all(end - start <= window_us for start, end in spans)
+    assert spans == sorted(spans)
+    assert abs(len(spans) * stride_us - duration_us) <= max(stride_us / 2, stride_us - duration_us)
+
+
+def test_real_durations_are_covered(real_data):
+    path = real_data / "activitynet_captions" / "val_1_first600.json"
+    durations = [video["duration"] for video in json.loads(path.read_bytes()).values()]
+    assert len(durations) == 600
+    for duration in durations:
+        spans = activitynet_tal.windows(round(duration * 1e6), 4_000_000, 2_000_000)
+        assert spans[0][0] == 0 and spans[-1][1] >= duration * 1e6 - 1_000_000

@@ -1,0 +1,130 @@
+"""The examples are made up, in the forms of MSR-VTT (Xu et al., 2016) and its readers."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pipelines.clip_request import TO_THE_END, ClipRequest
+from pipelines.sources import msrvtt
+from protos.v1.manifest_pb2 import SourceOptions
+
+ALL = {
+    "videos": [
+        {"video_id": "video0", "id": 0, "url": "u", "split": "train", "start time": 7.0},
+        {"video_id": "video1", "id": 1, "url": "u", "split": "test"},
+        {"video_id": "video2", "id": 2, "url": "u", "split": "test"},
+    ],
+    "sentences": [
+        {"video_id": "video1", "sen_id": 4, "caption": "a man cooks"},
+        {"video_id": "video0", "sen_id": 1, "caption": "a car is shown"},
+        {"video_id": "video1", "sen_id": 3, "caption": " a man cooks "},
+        {"video_id": "video1", "sen_id": 9, "caption": "somebody cooks"},
+        {"video_id": "video2", "sen_id": 5, "caption": "a dog"},
+    ],
+}
+ONE_LIST = (
+    b"key,vid_key,video_id,sentence\r\nret0,msr1,video1,a man cooks\r\nret1,msr2,video2,x\r\n"
+)
+
+
+def read(*values, **options) -> list[Any]:
+    files = {}
+    for number, value in enumerate(values):
+        is_text = isinstance(value, bytes)
+        name = f"{number}.{'csv' if is_text else 'json'}"
+        files[name] = value if is_text else json.dumps(value).encode()
+    return list(msrvtt.read_all(files, SourceOptions(**options)))
+
+
+def told(rows):
+    return [
+        (row.video_id, row.caption if isinstance(row, ClipRequest) else row.reason, row.source_row)
+        for row in rows
+    ]
+
+
+def test_a_clip_is_a_whole_file_with_all_its_sentences():
+    first, second, third = read(ALL)
+    assert (first.start_us, first.end_us, first.captions) == (0, TO_THE_END, ())
+    assert second.caption == "a man cooks"
+    assert second.captions == ("a man cooks", "a man cooks", "somebody cooks")
+    assert [row.source_row for row in (first, second, third)] == [
+        "0.json:1",
+        "0.json:2",
+        "0.json:3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [b"video_id\nvideo0\nvideo2\n", b"video0\r\nvideo2\r\n", b"\xef\xbb\xbfvideo0\nvideo2"],
+)
+def test_a_list_picks_the_split(listing):
+    assert told(read(ALL, listing)) == [
+        ("video0", "a car is shown", "0.json:1"),
+        ("video1", "other_split", "0.json:2"),
+        ("video2", "a dog", "0.json:3"),
+    ]
+
+
+def test_the_files_own_split_picks_too():
+    assert [row.video_id for row in read(ALL, subset="test") if isinstance(row, ClipRequest)] == [
+        "video1",
+        "video2",
+    ]
+
+
+def test_frozen_in_times_file():
+    annotations = [
+        {"image_id": sentence["video_id"], "caption": sentence["caption"]}
+        for sentence in ALL["sentences"]
+    ]
+    rows = read({"annotations": annotations}, b"video1\n")
+    assert told(rows) == [
+        ("video1", "a man cooks", "0.json:1"),
+        ("video0", "other_split", "0.json:2"),
+        ("video2", "other_split", "0.json:3"),
+    ]
+
+
+def test_the_test_list_alone_has_a_sentence_a_video():
+    rows = read(ONE_LIST)
+    assert told(rows) == [("video1", "a man cooks", "0.csv:1"), ("video2", "x", "0.csv:2")]
+    assert all(row.captions == () and row.end_us == TO_THE_END for row in rows)
+
+
+def test_no_row_and_no_sentence_is_lost():
+    bad = json.loads(json.dumps(ALL))
+    bad["sentences"][0]["caption"] = " "
+    bad["sentences"][1]["caption"] = 7
+    bad["videos"].append({"video_id": "../etc"})
+    bad["sentences"].append({"video_id": "../etc", "caption": "a"})
+    assert told(read(bad, b"video0\nvideo1\nvideo9\n../etc\n")) == [
+        ("video0", "caption_empty", "0.json:1"),
+        ("video0", "caption_invalid", "0.json:2"),
+        ("video1", "a man cooks", "0.json:3"),
+        ("video1", "caption_empty", "0.json:4"),
+        ("video2", "other_split", "0.json:5"),
+        ("../etc", "video_id_invalid", "0.json:6"),
+        ("video9", "not_annotated", "1.csv:3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [{"videos": []}, {"videos": 1, "sentences": 2}, [1], b"{", b"[" * 9999]
+)
+def test_other_files_are_one_reject(value):
+    (row,) = read(value)
+    assert row.reason in ("row_columns", "file_damaged")
+
+
+def test_the_data_sets_own_test_list(real_data):
+    path = real_data / "msrvtt" / "msrvtt_test.csv"
+    rows = list(msrvtt.read_all({path.name: path.read_bytes()}, SourceOptions()))
+    assert len(rows) == 1000
+    assert all(isinstance(row, ClipRequest) for row in rows)
+    assert len({row.video_id for row in rows}) == 1000
+    assert len({row.caption for row in rows}) == 995  # duplicates are queries of their own
+    assert len({row.clip_id for row in rows}) == 1000
+    assert rows[0].caption == "a person is connecting something to system"

@@ -1,0 +1,88 @@
+"""The examples are made up, in the forms of MSRVTT-QA and MSVD-QA (Xu et al., 2017) and ALPRO."""
+
+import io
+import json
+
+import pytest
+
+from pipelines.clip_request import TO_THE_END, ClipRequest, Question
+from pipelines.sources import msrvtt_qa, msvd_qa
+from protos.v1.manifest_pb2 import SourceOptions
+
+ASKED = [
+    {"answer": "nut", "category_id": 3, "id": 8, "question": "what is eaten?", "video_id": 1},
+    {"answer": "man", "category_id": 3, "id": 9, "question": "Who runs? ", "video_id": 7010},
+    {"answer": "two", "category_id": 3, "id": 10, "question": "how many eat?", "video_id": 1},
+]
+
+
+def read(data):
+    data = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return list(msrvtt_qa.read(io.BytesIO(data), "test_qa.json", SourceOptions()))
+
+
+def read_msvd(**files):
+    return list(msvd_qa.read_all(files, SourceOptions()))
+
+
+def test_a_clip_is_a_whole_file_with_all_its_questions():
+    first, second = read(ASKED)
+    assert isinstance(first, ClipRequest) and isinstance(second, ClipRequest)
+    assert (first.video_id, first.start_us, first.end_us) == ("video1", 0, TO_THE_END)
+    assert first.caption == ""
+    assert first.questions == (
+        Question("8", "what is eaten?", "nut", "what"),
+        Question("10", "how many eat?", "two", "how"),
+    )
+    assert second.video_id == "video7010"
+    assert second.questions == (Question("9", "Who runs?", "man", "who"),)
+
+
+def test_json_lines_name_their_videos():
+    lines = (
+        b'{"answer": "couch", "question": "what?", "video_id": "video6", "answer_type": "what"}\r\n'
+    )
+    (row,) = read(b"\xef\xbb\xbf" + lines)
+    assert isinstance(row, ClipRequest)
+    assert (row.video_id, row.questions) == ("video6", (Question("", "what?", "couch", "what"),))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (dict(question=""), "question_invalid"),
+        (dict(question=None), "question_invalid"),
+        (dict(answer=2), "question_invalid"),
+        (dict(question="a" * 1001), "question_invalid"),
+        (dict(video_id="../1"), "video_id_invalid"),
+        (dict(video_id=None), "video_id_invalid"),
+        (dict(video_id=True), "video_id_invalid"),
+    ],
+)
+def test_questions_that_are_none_are_rows_of_their_own(changes, reason):
+    rows = read([ASKED[0], {**ASKED[1], **changes}])
+    assert [getattr(row, "reason", row.video_id) for row in rows] == ["video1", reason]
+    assert rows[1].source_row == "test_qa.json:2"
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"[", b"7\n", {"questions": []}])
+def test_other_files_have_no_rows(data):
+    assert all(
+        getattr(row, "reason", "") in ("row_columns", "file_damaged", "question_invalid")
+        for row in read(data)
+    )
+
+
+def test_msvd_finds_its_videos_names():
+    mapping = b"-4wsuPCjDBc_5_15 vid1\r\nb4-FoJzN5vk_0_9 vid7010\r\n"
+    data = json.dumps(ASKED).encode()
+    rows = read_msvd(**{"test_qa.json": data, "youtube_mapping.txt": mapping})
+    assert [row.video_id for row in rows] == ["-4wsuPCjDBc_5_15", "b4-FoJzN5vk_0_9"]
+    assert [len(row.questions) for row in rows] == [2, 1]
+
+
+def test_msvd_without_its_mapping_rejects_each_question():
+    rows = read_msvd(**{"test_qa.json": json.dumps(ASKED).encode()})
+    assert [row.reason for row in rows] == ["video_id_invalid"] * 3
+    rows = read_msvd(**{"test_qa.json": b"[]", "youtube_mapping.txt": b"a b c\n"})
+    assert [row.reason for row in rows] == ["row_columns"]
