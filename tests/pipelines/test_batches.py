@@ -6,11 +6,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines import batches
-from pipelines.clip_request import ClipRequest, reject
+from pipelines.clip_request import Box, ClipRequest, Question, Segment, reject
 from pipelines.plan import shard_of
 from protos.v1.manifest_pb2 import Reject
 
 SHARDS = 3
+
+share = st.floats(0, 1)
+
+
+def some(strategy):
+    return st.lists(strategy, max_size=1).map(tuple)
+
 
 requests = st.builds(
     ClipRequest,
@@ -22,6 +29,11 @@ requests = st.builds(
     labels=st.lists(st.text()).map(tuple),
     source_row=st.just("rows.csv:1"),
     caption_cut_from=st.integers(),
+    captions=some(st.text()),
+    questions=some(st.builds(Question)),
+    segments=some(st.builds(Segment)),
+    boxes=some(st.builds(Box, *[st.integers(), *[share] * 4], labels=some(st.text()), score=share)),
+    video_duration_us=st.integers(),
 )
 refused = st.builds(
     lambda text: reject("read", "row_columns", text, source_row="rows.csv:1"), st.text()

@@ -93,6 +93,7 @@ TEMPLATES = st.sampled_from(
         "{video_id}{ext}",
         "a+b/{video_id}_{video_id}.mp4",
         "{ext}.{video_id}.{ext}",
+        "{label}/{video_id}.{ext}",
     ]
 )
 
@@ -101,7 +102,8 @@ TEMPLATES = st.sampled_from(
 def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, data):
     extension = data.draw(st.sampled_from(video_lookup.EXTENSIONS))
     videos = f"gs://lab/videos/{template}"
-    path = VideoLookup(videos)._path(video_id, extension)
+    label = data.draw(st.text().filter(lambda text: not set(text) & set("/{")))
+    path = VideoLookup(videos)._path(video_id, label, extension)
     match = video_lookup._form(video_lookup.split(videos)[1]).fullmatch(path)
     assert match and match["video_id"] == video_id
 
@@ -192,3 +194,18 @@ def test_a_map_of_another_form_is_refused(tmp_path, data, told):
     (tmp_path / "map.csv").write_bytes(data)
     with pytest.raises(RowError, match=told):
         video_lookup.read_map(str(tmp_path / "map.csv"))
+
+
+def test_a_class_may_be_a_folder(tmp_path):
+    (tmp_path / "Jump").mkdir()
+    (tmp_path / "Jump" / "(a)_#1.avi").write_bytes(b"a")
+    (tmp_path / "b.avi").write_bytes(b"b")
+    lookup = VideoLookup(f"{tmp_path}/{{label}}/{{video_id}}.{{ext}}")
+    assert lookup.find("(a)_#1", "Jump") == Video(str(tmp_path / "Jump" / "(a)_#1.avi"), 1)
+    for label in ("Run", "", "a\0b"):
+        found = lookup.find("(a)_#1", label)
+        assert isinstance(found, Failure) and found.reason == "video_missing"
+    (tmp_path / "inner").mkdir()
+    lookup = VideoLookup(f"{tmp_path}/inner/{{label}}/{{video_id}}.{{ext}}")
+    found = lookup.find("b", "..")
+    assert isinstance(found, Failure) and found.reason == "video_outside_root"

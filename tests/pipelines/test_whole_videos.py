@@ -1,5 +1,7 @@
 """Clips that end with their videos, whose lengths only decoding tells."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from pipelines.video_file import Failure
 WHOLE = (0, TO_THE_END)
 
 
-def decode(path, *spans, decoder, frames=8):
+def decode(path, *spans, decoder, frames=8) -> list[Any]:
     found = dict(
         video.decode(
             str(path),

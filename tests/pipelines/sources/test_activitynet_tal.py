@@ -1,6 +1,7 @@
 """The examples are made up, in the forms of ActivityNet 1.3 (Caba Heilbron et al.) and of G-TAD."""
 
 import json
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -24,7 +25,7 @@ def official(annotations=ANNOTATIONS, **changes):
     return {"version": "VERSION 1.3", "taxonomy": [], "database": {VIDEO: {**entry, **changes}}}
 
 
-def read(value, subsets=None, **options):
+def read(value, subsets=None, **options) -> list[Any]:
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
     files = {"a.json": data, **({"b.csv": subsets} if subsets else {})}
     return list(activitynet_tal.read_all(files, SourceOptions(**options)))

@@ -1,5 +1,7 @@
 """The examples are made up, in the form of AVA v2.2 (Gu et al., 2018)."""
 
+from typing import Any
+
 import pytest
 
 from pipelines.clip_request import Box, ClipRequest
@@ -17,7 +19,7 @@ FOUND = b"""-5KQ66BBWC4,0904,0.1,0.2,0.3,0.4,,0.912345
 """
 
 
-def read(options=None, **files):
+def read(options=None, **files) -> list[Any]:
     named = {f"{name}.csv": data for name, data in files.items()}
     return list(ava.read_all(named, options or SourceOptions()))
 

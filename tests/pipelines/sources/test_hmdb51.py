@@ -2,6 +2,7 @@
 
 import collections
 import io
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,11 @@ c.avi,brush_hair_test,0,1,1
 """
 
 
-def read(data=TABLE, name="hmdb51.csv", **options):
+def read(data=TABLE, name="hmdb51.csv", **options) -> list[Any]:
     return list(hmdb51.read(io.BytesIO(data), name, SourceOptions(**options)))
 
 
-def kept(rows):
+def kept(rows) -> list[Any]:
     return [(row.video_id, *row.labels) for row in rows if isinstance(row, ClipRequest)]
 
 

@@ -121,7 +121,7 @@ def test_other_files_are_one_reject(value):
 
 def test_the_data_sets_own_test_list(real_data):
     path = real_data / "msrvtt" / "msrvtt_test.csv"
-    rows = list(msrvtt.read_all({path.name: path.read_bytes()}, SourceOptions()))
+    rows = read(path.read_bytes())
     assert len(rows) == 1000
     assert all(isinstance(row, ClipRequest) for row in rows)
     assert len({row.video_id for row in rows}) == 1000

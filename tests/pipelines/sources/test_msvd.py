@@ -1,5 +1,7 @@
 """The examples are made up, in the form of MSVD's AllVideoDescriptions.txt (Chen & Dolan, 2011)."""
 
+from typing import Any
+
 from pipelines.clip_request import TO_THE_END, ClipRequest
 from pipelines.sources import msvd
 from protos.v1.manifest_pb2 import SourceOptions
@@ -12,7 +14,7 @@ SAID = (
 )
 
 
-def read(**files):
+def read(**files) -> list[Any]:
     named = {f"{name}.txt": data for name, data in files.items()}
     return list(msvd.read_all(named, SourceOptions()))
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,12 @@ ASKED = [
 ]
 
 
-def read(data):
+def read(data) -> list[Any]:
     data = data if isinstance(data, bytes) else json.dumps(data).encode()
     return list(msrvtt_qa.read(io.BytesIO(data), "test_qa.json", SourceOptions()))
 
 
-def read_msvd(**files):
+def read_msvd(**files) -> list[Any]:
     return list(msvd_qa.read_all(files, SourceOptions()))
 
 

@@ -1,5 +1,7 @@
 """The examples are in the form of UCF101's lists (Soomro et al., 2012): CR LF, numbers from 1."""
 
+from typing import Any
+
 from pipelines.clip_request import TO_THE_END, ClipRequest
 from pipelines.sources import ucf101
 from protos.v1.manifest_pb2 import SourceOptions
@@ -11,7 +13,7 @@ TRAIN = (
 )
 
 
-def read(**files):
+def read(**files) -> list[Any]:
     named = {f"{name}.txt": data for name, data in files.items()}
     return list(ucf101.read_all(named, SourceOptions()))
 
