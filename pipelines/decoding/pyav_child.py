@@ -287,6 +287,9 @@ class _Video:
         rate = self._stream.average_rate
         self._usual_us = round(1_000_000 / rate) if rate else 1
         self._planar, self._packed = VideoReformatter(), VideoReformatter()
+        # AVI has no times of presentation. Those that its reader makes up are wrong where B-frames
+        # are packed with the frames before them, as XviD and DivX did.
+        self._is_avi = container.format.name == "avi"
         self.stated_us: int | None = container.duration
         self.complaint = ""
         self.matrix = [1, 0, 0, 1]  # from a place in the file's frames to one on screen: a b c d
@@ -300,11 +303,13 @@ class _Video:
 
         None: to the beginning.
         """
-        ticks = -(1 << 62)
+        places = [-(1 << 62), 0]  # AVI's reader refuses what is before its first time
         if time_us is not None:
-            ticks = _rounded(time_us * self._ticks, self._us) + self._origin
-        with contextlib.suppress(FFmpegError):
-            self._container.seek(ticks, stream=self._stream)
+            places = [_rounded(time_us * self._ticks, self._us) + self._origin]
+        for ticks in places:
+            with contextlib.suppress(FFmpegError):
+                self._container.seek(ticks, stream=self._stream)
+                break
         self.forget()
 
     def forget(self) -> None:
@@ -320,12 +325,12 @@ class _Video:
         """Packets from here on.
 
         Raises:
-          IrregularError: one has no times.
+          IrregularError: one has no times, or none that could be relied on.
         """
         for packet in self._demuxed():
             if packet.is_discard:
                 continue
-            if packet.pts is None or packet.dts is None:
+            if packet.pts is None or packet.dts is None or self._is_avi:
                 raise IrregularError
             start_us = self.us(packet.pts)
             yield Coded(
@@ -339,12 +344,18 @@ class _Video:
     def frames(self) -> Iterator[tuple[int, int, Any]]:
         """Every frame from here on, with when it comes on and when it leaves if no other comes."""
         self.skip_others(False)
+        end_us = None
         for packet in itertools.chain(self._demuxed(), [None]):
             for frame in self.decode(packet):
-                ticks = frame.dts if frame.pts is None else frame.pts
+                ticks = frame.dts if frame.pts is None or self._is_avi else frame.pts
                 if ticks is not None:
                     start_us = self.us(ticks)
-                    yield start_us, self._end_us(frame, start_us), frame
+                elif end_us is not None and self._is_avi:  # the last ones, when packets have ended
+                    start_us = end_us
+                else:
+                    continue
+                end_us = self._end_us(frame, start_us)
+                yield start_us, end_us, frame
 
     def _demuxed(self) -> Iterator[Any]:
         """Packets that are not empty; a file that cannot be read on ends there."""

@@ -150,6 +150,8 @@ def _argv(
 
 def _input(path: str, seek_us: int, limits: Limits):
     """The file as ffmpeg may open it, from about `seek_us` on."""
+    # To the beginning there is no seek: AVI's reader goes elsewhere instead.
+    seek = {"ss": f"{seek_us}us"} if seek_us else {}
     return ffmpeg.input(
         f"file:{path}",
         protocol_whitelist="file",
@@ -161,7 +163,7 @@ def _input(path: str, seek_us: int, limits: Limits):
         copyts=None,
         start_at_zero=None,
         noaccurate_seek=None,
-        ss=f"{seek_us}us",
+        **seek,
         # A change of size within the stream must not restart the graph, and its counting.
         reinit_filter=0,
     )
