@@ -84,7 +84,9 @@ def _entries(data: bytes) -> Iterator[dict | RowError]:
 
 
 def _question(entry: Mapping[str, object]) -> Question:
-    text, answer = entry.get("question"), entry.get("answer", "")
+    if "question" not in entry:
+        raise RowError("read", "row_columns", "no 'question'")
+    text, answer = entry["question"], entry.get("answer", "")
     for what, value in (("question", text), ("answer", answer)):
         if not isinstance(value, str) or "\0" in value or len(value) > _TEXT_CHARACTERS:
             raise RowError("plan", "question_invalid", f"a {what} of {value!r:.100}")

@@ -117,6 +117,23 @@ def test_pieces_make_up_the_caption(caption):
     assert "".join(piece for piece, _ in strips.pieces(Clip(caption=caption))) == caption
 
 
+def test_a_record_in_words_has_what_benchmarks_tell(make_clip):
+    clip = make_clip("a")
+    clip.captions.extend([clip.caption, "somebody"])
+    clip.questions.add(text="who is there?", answer="man")
+    clip.segments.add(start_us=1_000_000, end_us=61_500_000, label="Ballet")
+    clip.boxes.add(time_us=1_000_000, x1=0.25, x2=0.5, y2=1, score=0.9)
+    clip.video_duration_us = 70_000_000
+    shown = text.lines(Entry(Place(0, 0), clip))
+    assert shown[-5:] == [
+        "  video's end  1:10.000 as annotated",
+        "  caption      'somebody'",
+        "  question     'who is there?' → 'man'",
+        "  segment      0:01.000 – 1:01.500 'Ballet'",
+        "  box          0:01.000 [0.25, 0, 0.5, 1] score 0.9",
+    ]
+
+
 def test_a_record_as_text(make_clip):
     shown = "\n".join(text.lines(Entry(Place(2, 7), make_clip("a", 61_000_000))))
     for told in ("a_61000000", "2:7", "1:01.000 – 1:02.000 (1 s)", "'man' [2, 5)", "4 of 12×8"):

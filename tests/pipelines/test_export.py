@@ -50,6 +50,24 @@ def test_every_record_is_a_sample(written, tmp_path, workers):
         assert len(sample) == 6
 
 
+def test_what_benchmarks_tell_of_a_clip_goes_along(tmp_path, make_clip, write_snapshot):
+    clip = make_clip("video")
+    clip.captions.extend([clip.caption, "somebody"])
+    clip.questions.add(question_id="7", text="who is there?", answer="man", type="who")
+    clip.segments.add(start_us=5, end_us=5, label="Ballet")
+    clip.boxes.add(time_us=9, x1=0.25, x2=0.5, y2=1, labels=["12", "80"], person_id="1")
+    clip.video_duration_us = 70
+    manifest = write_snapshot(tmp_path / "snapshot", [clip])
+    export.webdataset(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
+    (sample,) = samples(tmp_path / "out").values()
+    fields = json.loads(sample["json"])
+    assert fields["captions"] == ["a man", "somebody"]
+    assert fields["questions"] == [["7", "who is there?", "man", "who"]]
+    assert fields["segments"] == [[5, 5, "Ballet"]]
+    assert fields["boxes"] == [[9, [0.25, 0, 0.5, 1], ["12", "80"], "1", 0]]
+    assert fields["video_duration_us"] == 70
+
+
 def test_png_and_raw_frames(tmp_path, make_clip, write_snapshot):
     for encoding, suffix in ((FRAME_ENCODING_PNG, "png"), (FRAME_ENCODING_RAW, "npy")):
         clip = make_clip("video", grey=77, encoding=encoding)

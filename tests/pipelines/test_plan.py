@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from pipelines import plan
+from pipelines.sources import SOURCES
 from protos.v1.manifest_pb2 import SourceOptions
 
 ROW = "dQw4w9WgXcQ,0,1,a man\n"
@@ -76,3 +77,36 @@ def test_every_shard_gets_its_share_of_videos():
         counts[plan.shard_of(f"video{i}", 16)] += 1
     assert sum(counts) == 16_000
     assert all(850 < count < 1150 for count in counts), counts
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["msrvtt", "msvd", "msrvtt-qa", "msvd-qa", "ucf101", "hmdb51", "activitynet-tal", "ava"],
+)
+@pytest.mark.parametrize(
+    "data", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, b'{"a": [1]}', b""]
+)
+def test_a_file_that_is_no_benchmarks(tmp_path, source, data):
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(plan.PlanError) as error:
+        plan.survey(source, (str(tmp_path / "a"),), SourceOptions())
+    assert "\n" not in str(error.value) and SOURCES[source].FORM in str(error.value)
+
+
+def test_files_that_are_read_together(tmp_path, monkeypatch):
+    (tmp_path / "all.json").write_text(
+        '{"videos": [], "sentences": [{"video_id": "video1", "caption": "a"}, '
+        '{"video_id": "video2", "caption": "b"}]}'
+    )
+    (tmp_path / "list.csv").write_text("video_id\nvideo2\nvideo3\n")
+    paths = (str(tmp_path / "all.json"), str(tmp_path / "list.csv"))
+    found = plan.survey("msrvtt", paths, SourceOptions())
+    assert [file.name for file in found.files] == ["all.json", "list.csv"]
+    assert found.rows == 3
+    monkeypatch.setattr(plan, "_WHOLE_BYTES", 30)
+    with pytest.raises(
+        plan.PlanError, match=r"'all.json' has \d+ bytes, and msrvtt reads files wh"
+    ):
+        plan.survey("msrvtt", paths, SourceOptions())
+    with pytest.raises(plan.PlanError, match=r"no\.json.*see that it is there"):
+        plan.survey("msrvtt", (str(tmp_path / "no.json"),), SourceOptions())
