@@ -15,3 +15,13 @@ class Batch(NamedTuple):
     noun_mask: Bool[Any, "B K L"]
     noun_valid: Bool[Any, "B K"]  # False where the caption has no k-th noun
     index: Int32[Any, " B"]  # place in the global batch
+
+
+class ExampleBatch(NamedTuple):
+    """B examples of a downstream task, as `Batch`; what a task does not have is None."""
+
+    frames: UInt8[Any, "B T H W 3"]
+    text_ids: Int32[Any, "B L"] | None  # of a caption or a question
+    text_mask: Bool[Any, "B L"] | None
+    label: Int32[Any, " B"] | None
+    index: Int32[Any, " B"]

@@ -9,6 +9,7 @@ optimiser   Optax's state
 watch       what bad_steps.py remembers of the losses
 config      JSON: the configuration, as config.json of the run's folder has it
 vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids}
+task        JSON: of a run of `svilm-train finetune` its task.json; else absent
 
 The arrays' parts are OCDBT stores of zarr arrays, each array whole whatever number of devices saved
 it: TensorStore reads them in other languages.
@@ -27,14 +28,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
 from trainer import run_folder
 from trainer.configs.config import Config
 from trainer.data.tokenise import Tokeniser
-from trainer.mesh import REPLICATED, one_device
+from trainer.mesh import one_device, placed_shapes
 from trainer.step import TrainState, state_shapes
 
 # The parts with arrays.
@@ -53,6 +53,7 @@ class Loaded(NamedTuple):
     params: PyTree
     step: int  # updates made
     averaged: bool  # whether the parameters are the run's moving average
+    task: dict[str, Any] | None = None  # of a fine-tuned one its task.json; then it has a `head`
 
 
 class Checkpoints:
@@ -79,8 +80,10 @@ class Checkpoints:
             pieces = Tokeniser.from_vocabulary(self._folder.parent / "vocab.txt").pieces
             self._described["config"] = ocp.args.JsonSave(dataclasses.asdict(config))
             self._described["vocabulary"] = ocp.args.JsonSave({"pieces": list(pieces)})
+            if task := run_folder.read_task(self._folder.parent):
+                self._described["task"] = ocp.args.JsonSave(task)
         arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
-        described = {name: ocp.JsonCheckpointHandler() for name in ("config", "vocabulary")}
+        described = {name: ocp.JsonCheckpointHandler() for name in ("config", "vocabulary", "task")}
         self._manager = ocp.CheckpointManager(
             self._folder,
             # By name, or a process that has not saved cannot read shapes.
@@ -146,32 +149,29 @@ class Checkpoints:
                 "keep fewer with --set checkpoint_keep=1, and repeat the command"
             ) from error
 
-    def restore(self, step: int, config: Config, steps: int, mesh: Mesh) -> TrainState:
+    def restore(self, step: int, like: TrainState) -> TrainState:
         """Restores a state to train on, whatever devices it was saved from.
 
-        An average that the configuration wants and the checkpoint lacks begins with the parameters.
+        An average that is wanted and the checkpoint lacks begins with the parameters.
 
         Args:
           step: of the checkpoint.
-          config: the run's.
-          steps: of the whole run.
-          mesh: the devices.
+          like: the state's shapes, types and placement.
 
         Raises:
           CheckpointError: the checkpoint is of a model of another size.
         """
-        like = state_shapes(config, steps, mesh)
         self._check(step, like.params)
         wanted = {name: getattr(like, name) for name in _ITEMS}
         averages = bool(wanted["average"])
-        if not (averages and self._has_average(step)):
+        if not (averages and self._has(step, "average")):
             del wanted["average"]
         restored = self._restore(step, wanted)
         average = restored.get("average", {})
         if averages and not average:
             average = jax.tree.map(jnp.copy, restored["params"])
         return TrainState(
-            step=jax.device_put(jnp.int32(step), NamedSharding(mesh, REPLICATED)),
+            step=jax.device_put(jnp.int32(step), like.step.sharding),
             params=restored["params"],
             optimiser=restored["optimiser"],
             watch=restored["watch"],
@@ -187,25 +187,34 @@ class Checkpoints:
         Raises:
           CheckpointError: as `restore` does.
         """
-        like = state_shapes(config, 1, one_device()).params
+        like = state_shapes(config, 1, one_device()).params | self._head(step)
         self._check(step, like)
-        name = "average" if self._has_average(step) else "params"
+        name = "average" if self._has(step, "average") else "params"
         return self._restore(step, {name: like})[name], name == "average"
 
-    def describe(self, step: int) -> tuple[Config, Tokeniser]:
-        """The configuration and the vocabulary that a checkpoint has in it.
+    def describe(self, step: int) -> tuple[Config, Tokeniser, dict[str, Any] | None]:
+        """The configuration, the vocabulary and, if any, the task that a checkpoint has in it.
 
         Raises:
           CheckpointError: they are damaged, or of another release of svilm.
         """
-        args = {name: ocp.args.JsonRestore() for name in ("config", "vocabulary")}
+        names = ["config", "vocabulary", *(["task"] if self._has(step, "task") else [])]
+        args = {name: ocp.args.JsonRestore() for name in names}
         with self._readable(step):
             found = self._manager.restore(step, args=ocp.args.Composite(**args))
             config = Config.from_json(json.dumps(found["config"]))
-            return config, Tokeniser(found["vocabulary"]["pieces"])
+            return config, Tokeniser(found["vocabulary"]["pieces"]), found.get("task")
 
-    def _has_average(self, step: int) -> bool:
-        return (self._folder / str(step) / "average").exists()
+    def _has(self, step: int, item: str) -> bool:
+        return (self._folder / str(step) / item).exists()
+
+    def _head(self, step: int) -> dict[str, Any]:
+        """The shapes of a task's head, which the configuration does not tell; {} if it has none."""
+        with self._readable(step):
+            saved = self._manager.item_metadata(step).params.tree
+        head = {name: part for name, part in saved.items() if name == "head"}
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), head)
+        return placed_shapes(shapes, one_device())
 
     def _check(self, step: int, like: PyTree) -> None:
         with self._readable(step):
@@ -262,9 +271,9 @@ def load(run: str | os.PathLike[str]) -> Loaded:
     if folder.name.isdecimal() and (folder / "config").is_dir():
         with Checkpoints(folder.parent) as checkpoints:
             step = int(folder.name)
-            config, tokeniser = checkpoints.describe(step)
+            config, tokeniser, task = checkpoints.describe(step)
             params, averaged = checkpoints.restore_params(step, config)
-            return Loaded(config, tokeniser, params, step, averaged)
+            return Loaded(config, tokeniser, params, step, averaged, task)
     config, tokeniser = run_folder.read(folder)
     if not (folder / "checkpoints").is_dir():
         raise CheckpointError(_no_checkpoint(folder))
@@ -272,7 +281,7 @@ def load(run: str | os.PathLike[str]) -> Loaded:
         if (last := checkpoints.latest()) is None:
             raise CheckpointError(_no_checkpoint(folder))
         params, averaged = checkpoints.restore_params(last, config)
-        return Loaded(config, tokeniser, params, last, averaged)
+        return Loaded(config, tokeniser, params, last, averaged, run_folder.read_task(folder))
 
 
 def _no_checkpoint(folder: pathlib.Path) -> str:

@@ -25,8 +25,9 @@ Prints, and with --out writes as JSON:
               what position alone, an untrained model, and the --control run reach
   controls    text-to-video R@1 of grey frames and of the middle frame alone
 
-With --task, a downstream task is measured instead, by its benchmark's rules; with --predictions a
-file alone is scored, no model needed:
+With --task, a downstream task is measured instead, by its benchmark's rules: a run of `svilm-train
+finetune` (retrieval: any run) on a test snapshot, or with --predictions a file alone, no model
+needed:
   retrieval  similarities, .npy or .csv; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json
              (full): ties averaged, and beside, all won
   qa         answers, JSON {"question_id", "answer"}; truth test_qa.json: exact match over all of
@@ -43,6 +44,8 @@ file alone is scored, no model needed:
 examples:
   svilm-train evaluate --run runs/first --snapshot snapshots/test \\
       --truth shapes/test/truth.jsonl --out metrics.json
+  svilm-train evaluate --task action --run runs/ucf1 --snapshot snapshots/ucf1-test \\
+      --clips 4 --crops 3 --write-predictions split1.csv
   svilm-train evaluate --task qa --predictions answers.json --truth test_qa.json
   svilm-train evaluate --task action --predictions split1.csv split2.csv split3.csv \\
       --truth ucfTrainTestlist/

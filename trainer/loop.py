@@ -1,4 +1,4 @@
-"""Pre-training: batches in, updates made, metrics written, checkpoints kept."""
+"""Training: batches in, updates made, metrics written, checkpoints kept."""
 
 import collections
 import contextlib
@@ -21,18 +21,18 @@ from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
 from trainer.data import order
 from trainer.data.ahead import ahead
-from trainer.data.batches import clip_ids, train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
 from trainer.interruption import stop_requests
 from trainer.mesh import PER_CLIP, make_mesh, shardings
 from trainer.metrics import Metrics
+from trainer.objective import Objective, Pretraining
 from trainer.optimiser import learning_rate
 from trainer.pace import Pace
 from trainer.probe import Probe
 from trainer.profiling import Profile
-from trainer.step import TrainState, init_state, train_step
+from trainer.step import TrainState
 from trainer.weights.start import Start
 
 # Steps that the device may be behind: enough that it never waits for Python, and few enough that
@@ -60,15 +60,45 @@ def pretrain(
     start: Start | None = None,
     monitoring: Monitoring | None = None,
 ) -> bool:
+    """Pre-trains a model, or continues to (`train`).
+
+    Args:
+      config: the run's.
+      snapshot: folder of the clips to train on, or several (`config.input.weights`); on a disk or
+        gs://bucket/folder.
+      run: folder of the run.
+      vocabulary: as `train`.
+      start: as `train`.
+      monitoring: as `train`.
+
+    Raises:
+      As `train`.
+    """
+    folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
+    snapshots = [Snapshot.open(folder) for folder in folders]
+    try:
+        clips = Mixture(snapshots, config.input.weights)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    return train(Pretraining(clips), config, run, vocabulary, start, monitoring)
+
+
+def train(
+    objective: Objective,
+    config: Config,
+    run: str | os.PathLike[str],
+    vocabulary: str | os.PathLike[str] | None = None,
+    start: Start | None = None,
+    monitoring: Monitoring | None = None,
+) -> bool:
     """Trains a model, or continues to; saves its last state as a checkpoint.
 
     The losses of a run that was interrupted at any point and continued are those of one that was
     not, to the last bit on a CPU: batches and noise follow from (seed, step).
 
     Args:
+      objective: what for.
       config: the run's.
-      snapshot: folder of the clips to train on, or several (`config.input.weights`); on a disk or
-        gs://bucket/folder.
       run: folder of the run, made if it is not there, continued if it is (see run_folder.py).
       vocabulary: BERT vocab.txt; None for the one that `start` knows, or one trained on the
         captions.
@@ -86,19 +116,18 @@ def pretrain(
       RunError: the folder's run was started with something else.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
-    folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
-    snapshots = [Snapshot.open(folder) for folder in folders]
     run, start = pathlib.Path(run), start or Start()
     monitoring = monitoring or Monitoring()
     config = start.configure(config)
     known = start.vocabulary() if vocabulary is None else vocabulary
     try:
-        clips = Mixture(snapshots, config.input.weights)
         mesh = make_mesh(config)
-        steps = order.total_steps(clips.visits, config.batch, config.epochs, config.max_steps)
+        steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
         identity = start.identity()  # by all: to read a run's checkpoint they wait for each other
         if processes.is_first():
-            run_folder.start_or_continue(run, config, clips, known, identity)
+            run_folder.start_or_continue(
+                run, config, objective.clips, known, identity, objective.task
+            )
         processes.wait_for_all("the run's folder is there")
         config, tokeniser = run_folder.read(run)
         probe = None
@@ -113,30 +142,30 @@ def pretrain(
         if last == steps:
             return True
         if last is None:
-            state = init_state(config, steps, mesh)
+            state = objective.init_state(config, steps, mesh)
             filled = start.fill(state.params, config)
             params = jax.device_put(filled, shardings(filled, mesh))
             average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
-            state = state.replace(params=params, average=average)
+            state = dataclasses.replace(state, params=params, average=average)
         else:
-            state = checkpoints.restore(last, config, steps, mesh)
+            state = checkpoints.restore(last, objective.state_shapes(config, steps, mesh))
         start_step, first = last or 0, processes.is_first()
         record = None
         if monitoring.wandb_project and first:
             settings = dataclasses.asdict(config)
             record = weights_and_biases.begin(run, monitoring.wandb_project, settings)
-        writes = Metrics(run, start_step, steps, record) if first else None
+        writes = Metrics(run, start_step, steps, record, objective.job) if first else None
         with writes or contextlib.nullcontext() as metrics:
             job = _Job(
+                objective=objective,
                 config=config,
-                mixture=clips,
                 tokeniser=tokeniser,
                 mesh=mesh,
                 start=start_step,
                 steps=steps,
                 checkpoints=checkpoints,
                 bad_steps=BadSteps(
-                    run, config, partial(clip_ids, clips, config), start=start_step, writes=first
+                    run, config, partial(objective.clip_ids, config), start=start_step, writes=first
                 ),
                 metrics=metrics,
                 probe=probe,
@@ -156,8 +185,8 @@ def pretrain(
 class _Job(NamedTuple):
     """What a run is trained with, besides its state."""
 
+    objective: Objective
     config: Config
-    mixture: Mixture
     tokeniser: Tokeniser
     mesh: Mesh
     start: int  # steps made
@@ -179,8 +208,7 @@ def _train(state: TrainState, job: _Job) -> bool:
         corrupt.append(message)
         print(f"svilm-train: left out a clip: {message}", file=sys.stderr)
 
-    host_batches = train_batches(
-        job.mixture,
+    host_batches = job.objective.batches(
         job.tokeniser,
         config,
         start_step=job.start,
@@ -195,14 +223,14 @@ def _train(state: TrainState, job: _Job) -> bool:
         ),
     )
     in_flight: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
-    pace = Pace(config, mesh, start=job.start)
+    pace = Pace(config, mesh, job.objective.step_flops(config), start=job.start)
 
     with contextlib.closing(batches), stop_requests() as stops_at:
         for done in range(job.start + 1, steps + 1):
             job.profile.before(done)
             with pace.waiting():
                 batch = next(batches)
-            state, measured = train_step(state, batch, config=config, steps=steps, mesh=mesh)
+            state, measured = job.objective.train_step(state, batch, config, steps, mesh)
             measured["bad_in_a_row"].copy_to_host_async()
             in_flight.append((done, measured))
             stops = stops_at(done)
@@ -218,7 +246,7 @@ def _train(state: TrainState, job: _Job) -> bool:
             if logs:
                 job.checkpoints.check()
                 values = _logged(measured, done, config, schedule) | pace.read(done)
-                epoch = (done - 1) // order.steps_per_epoch(job.mixture.visits, config.batch)
+                epoch = (done - 1) // order.steps_per_epoch(job.objective.visits, config.batch)
                 values = {"epoch": epoch, "loss": values["loss"]} | values
                 values["corrupt_records"] = processes.total(len(corrupt))
                 corrupt.clear()

@@ -15,6 +15,7 @@ from trainer.configs.overrides import OverrideError, override, overruled
 from trainer.figures.command import add_figures
 from trainer.plan.command import add_plan
 from trainer.study.command import add_study
+from trainer.tasks.command import add_finetune
 
 PROGRAM = "svilm-train"
 
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_pretrain(commands)
+    add_finetune(commands)
     add_evaluate(commands)
     add_search(commands)
     add_report(commands)
@@ -147,6 +149,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.run_folder import RunError
     from trainer.study.variants import StudyError
     from trainer.tasks.files import TaskFileError
+    from trainer.tasks.task import TaskError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
     from trainer.topologies import TopologyError
@@ -165,6 +168,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         RunError,
         SnapshotError,
         StudyError,
+        TaskError,
         TaskFileError,
         TemporalError,
         TopologyError,

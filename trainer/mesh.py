@@ -19,6 +19,7 @@ REPLICATED = PartitionSpec()
 
 # The first rule whose expression ends a parameter's path says which of its axes is cut up.
 _RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"head\..*", REPLICATED),  # of a downstream task: small
     (r"(query|key|value|in|embed)\.kernel", PartitionSpec("fsdp")),
     (r"out\.kernel", PartitionSpec("fsdp")),
     (r"project_(video|text)\.kernel", PartitionSpec("fsdp")),

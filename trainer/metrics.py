@@ -25,7 +25,14 @@ class Metrics:
     metrics.jsonl is cut back to the checkpoint, and TensorBoard is told to forget the rest.
     """
 
-    def __init__(self, run: pathlib.Path, start: int, steps: int, record: Any = None) -> None:
+    def __init__(
+        self,
+        run: pathlib.Path,
+        start: int,
+        steps: int,
+        record: Any = None,
+        job: str = "pretrain",
+    ) -> None:
         """Goes on with a run's record, or begins it.
 
         Args:
@@ -33,6 +40,7 @@ class Metrics:
           start: updates made so far.
           steps: of the whole run.
           record: of Weights & Biases (weights_and_biases.py), or None.
+          job: the command's name, beside the bar.
         """
         # The events' writer imports TensorFlow by itself, but not with these settings.
         import trainer.data.cpu_tensorflow  # noqa: F401
@@ -47,7 +55,7 @@ class Metrics:
         self._events.add_event(
             event_pb2.Event(step=start + 1, wall_time=time.time(), session_log=restarted)
         )
-        self._bar = Bar("pretrain", "steps", done=start, in_logs=False)
+        self._bar = Bar(job, "steps", done=start, in_logs=False)
         self._began = time.monotonic()
 
     def __enter__(self) -> "Metrics":

@@ -31,7 +31,8 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
     """Global-norm clipping, then SGD with momentum, AdamW or Muon.
 
     Of the weights, the kernels of dense layers decay. Muon (Jordan et al. 2024) updates those
-    kernels; what is looked up or added (embeddings, positions, norms, biases) is AdamW's.
+    kernels; what is looked up or added (embeddings, positions, norms, biases) is AdamW's, and so is
+    a task's head.
     """
     schedule = learning_rate(config, steps)
     if config.name == "sgd":
@@ -58,8 +59,8 @@ def _muon_axes(params: optax.Params) -> Any:
 
 def _kernel_axes(path: tuple[Any, ...], leaf: Any) -> MuonDimensionNumbers | None:
     """Which axes of a kernel are its inputs and which its outputs; None: not Muon's."""
-    *_, layer, name = (key.key for key in path)
-    if name != "kernel" or layer == "embed":
+    *_, layer, name = names = [key.key for key in path]
+    if name != "kernel" or layer == "embed" or names[0] == "head":
         return None
     axes = range(leaf.ndim)
     inputs = leaf.ndim - 1 if layer == "out" else 1  # heads come before "out", after the others

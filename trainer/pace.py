@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 from jax.sharding import Mesh
 
-from trainer import flops, topologies
+from trainer import topologies
 from trainer.configs.config import Config
 
 _GIB = 2**30
@@ -16,13 +16,21 @@ _GIB = 2**30
 class Pace:
     """A clock of training: starts when it is made, and again with each reading."""
 
-    def __init__(self, config: Config, mesh: Mesh, *, start: int) -> None:
-        """Args: config, mesh: the run's. start: steps made so far."""
+    def __init__(self, config: Config, mesh: Mesh, step_flops: int | None, *, start: int) -> None:
+        """Starts the clock.
+
+        Args:
+          config: the run's.
+          mesh: of it.
+          step_flops: what a step takes (trainer/flops.py); None: utilisation is not told.
+          start: steps made so far.
+        """
         self._batch = config.batch
         chips = [topologies.chip(device.device_kind) for device in mesh.devices.flat]
         peaks = [chip.flops for chip in chips if chip]
         # Seconds that the step's products would take at the chips' peak; None of chips unknown.
-        self._ideal_s = flops.step_flops(config) / sum(peaks) if len(peaks) == len(chips) else None
+        known = len(peaks) == len(chips)
+        self._ideal_s = step_flops / sum(peaks) if step_flops is not None and known else None
         self._restart(start)
 
     def _restart(self, step: int) -> None:

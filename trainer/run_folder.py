@@ -3,12 +3,14 @@
 config.json      the configuration; written last, so a folder with it has all three
 vocab.txt        the WordPieces
 data.json        which snapshot, and where vocabulary and first parameters came from
+task.json        of a run of `svilm-train finetune`: {"name", "config", "classes"}
 metrics.jsonl, tensorboard/      trainer/metrics.py
 bad_steps.jsonl  trainer/bad_steps.py
 checkpoints/     trainer/checkpoint.py
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -30,6 +32,9 @@ _VOCABULARY_RECORDS = 100_000
 _MAY_CHANGE = re.compile(
     r"input\.on_corrupt|(log|checkpoint|skip|average|evaluate)_\w+|on_bad_step|spike\.\w+"
 )
+
+
+_TASK = "task.json"
 
 
 class RunError(RuntimeError):
@@ -57,12 +62,27 @@ def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
     return config, Tokeniser.from_vocabulary(folder / "vocab.txt")
 
 
+def read_task(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What a fine-tuned run is for, its task.json; None: it was pre-trained.
+
+    Raises:
+      RunError: the file is damaged.
+    """
+    try:
+        return json.loads((folder / _TASK).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{folder / _TASK} is damaged: {error}") from None
+
+
 def start_or_continue(
     folder: pathlib.Path,
     config: Config,
     mixture: Mixture,
     vocabulary: str | os.PathLike[str] | None,
     start: dict[str, str],
+    task: dict[str, Any] | None = None,
 ) -> tuple[Config, Tokeniser]:
     """Makes the run's folder, or checks that it was started with the same.
 
@@ -72,6 +92,7 @@ def start_or_continue(
       mixture: the clips to train on.
       vocabulary: a BERT vocab.txt, or None to train one on the clips' captions.
       start: what tells the first parameters from others (`Start.identity`).
+      task: of a downstream task its name, configuration and classes; None: pre-training.
 
     Returns:
       The configuration with `text.vocabulary` the pieces there are, and the tokeniser.
@@ -81,7 +102,7 @@ def start_or_continue(
       SnapshotError: a record is damaged, or there are too few frames for the model.
       ValueError: vocabulary or crop do not fit.
     """
-    data = _data(config, mixture, given=vocabulary is not None) | start
+    data = _data(config, mixture, given=vocabulary is not None) | start | _task(task)
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
     if any(path.name.isdecimal() for path in folder.glob("checkpoints/*")):
         return _continue(folder, config, data, vocabulary)
@@ -96,6 +117,8 @@ def start_or_continue(
     folder.mkdir(parents=True, exist_ok=True)
     tokeniser.save(folder / "vocab.txt")
     (folder / "data.json").write_text(json.dumps(data, indent=2) + "\n")
+    if task:
+        (folder / _TASK).write_text(json.dumps(task, indent=2) + "\n")
     _write_config(folder, config)
     return config, tokeniser
 
@@ -151,6 +174,15 @@ def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
             f"{name}.records": len(snapshot),
         }
     return data
+
+
+def _task(task: dict[str, Any] | None) -> dict[str, Any]:
+    """What tells a task's run from others; as data.json has it."""
+    if task is None:
+        return {}
+    classes = hashlib.sha256(json.dumps(task["classes"]).encode()).hexdigest()
+    named = {"task": task["name"], "task.classes": f"{len(task['classes'])}, sha256 {classes}"}
+    return named | _flat(task["config"], "task.")
 
 
 def _with_vocabulary(config: Config, tokeniser: Tokeniser, data: dict[str, Any]) -> Config:

@@ -32,7 +32,7 @@ from trainer.models.svilm import SViLM, standardise
 from trainer.optimiser import make_optimiser
 
 # What a key is for; folded in, so that draws for different purposes are independent.
-_INIT, _COLOUR, _SPLICE, _GUMBEL = 0, 1, 2, 3
+_INIT, COLOUR, _SPLICE, GUMBEL, HEAD, DROPOUT = range(6)
 
 
 @struct.dataclass
@@ -49,6 +49,11 @@ class TrainState:
 @partial(jax.jit, static_argnums=(0, 1, 2))  # leaves out the forward pass that shapes come from
 def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
     """Fresh parameters from the run's seed, at step 0, each on its devices."""
+    return keep_placed(begin(init_params(config), config, steps), mesh)
+
+
+def init_params(config: Config) -> dict[str, Any]:
+    """Fresh parameters of both encoders, and the temperatures if they are learned."""
     video, text = config.video, config.text
     pixels = jnp.zeros((1, video.frames, video.resolution, video.resolution, 3))
     ids = jnp.zeros((1, text.tokens), jnp.int32)
@@ -59,14 +64,42 @@ def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
         params["log_temperatures"] = {
             name: jnp.log(jnp.float32(value)) for name, value in fixed_temperatures(config).items()
         }
-    state = TrainState(
+    return params
+
+
+def begin(
+    params: dict[str, Any], config: Config, steps: int, trained: tuple[str, ...] | None = None
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      params: the first parameters.
+      config: the run's.
+      steps: of the whole run.
+      trained: the parts of the parameters that are trained; None: all.
+    """
+    return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        optimiser=make_optimiser(config.optimiser, steps).init(params),
+        optimiser=make_optimiser(config.optimiser, steps).init(divide(params, trained)[0]),
         watch=Watch.begin(),
         average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
     )
-    return keep_placed(state, mesh)
+
+
+def divide(
+    params: dict[str, Any], trained: tuple[str, ...] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parts of the parameters that are trained, and those that stay as they are.
+
+    >>> divide({"video": 1, "head": 2}, ("head",))
+    ({'head': 2}, {'video': 1})
+    """
+    moves = {name for name in params if trained is None or name in trained}
+    return (
+        {name: part for name, part in params.items() if name in moves},
+        {name: part for name, part in params.items() if name not in moves},
+    )
 
 
 def state_shapes(config: Config, steps: int, mesh: Mesh) -> TrainState:
@@ -142,10 +175,8 @@ def total_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = ω1 L_t + ω2 L_g + ω3 L_contrast over a batch (section 3.4), and its parts."""
     loss = config.loss
-    attention = choose(config.video, config.compute, mesh.devices.flat[0].platform)
-    compute = dataclasses.replace(config.compute, attention=attention)
-    encode = partial(encode_clips, config=dataclasses.replace(config, compute=compute))
-    encode = in_parts(encode, compute.microbatches)
+    encode = partial(encode_clips, config=with_attention(config, mesh))
+    encode = in_parts(encode, config.compute.microbatches)
     encoded = on_each_device(encode, mesh, replicated=1, reduces=False)(params, batch, splice, keys)
 
     per_clip = on_each_device(partial(clip_losses, config=config), mesh, replicated=1)(
@@ -160,6 +191,14 @@ def total_loss(
     return total, parts | {"loss": total} | group_usage(jax.lax.stop_gradient(encoded.usage))
 
 
+def with_attention(config: Config, mesh: Mesh) -> Config:
+    """The configuration with the attention that the mesh's devices compute."""
+    attention = choose(config.video, config.compute, mesh.devices.flat[0].platform)
+    return dataclasses.replace(
+        config, compute=dataclasses.replace(config.compute, attention=attention)
+    )
+
+
 def encode_clips(
     params: PyTree, batch: Batch, splice: Splice, keys: Key[Array, " b"], *, config: Config
 ) -> Encoded:
@@ -167,7 +206,7 @@ def encode_clips(
 
     Neither pixels nor video tokens are needed outside.
     """
-    pixels = augment_colour(batch.frames, for_purpose(keys, _COLOUR), config.input)
+    pixels = augment_colour(batch.frames, for_purpose(keys, COLOUR), config.input)
     pixels = paste(pixels, splice._replace(partner=splice.partner - batch.index[0]))
     # A caption and its nouns side by side, so that a clip's texts are encoded where it is.
     ids = jnp.concatenate([batch.caption_ids[:, None], batch.noun_ids], axis=1)
@@ -177,7 +216,7 @@ def encode_clips(
         standardise(pixels, config.video),
         ids.reshape(-1, ids.shape[-1]),
         mask.reshape(-1, mask.shape[-1]),
-        for_purpose(keys, _GUMBEL),
+        for_purpose(keys, GUMBEL),
     )
     video, text = encoded
     text = text.reshape(*ids.shape[:2], -1)
@@ -200,8 +239,8 @@ def encode_clips(
     )
 
 
-def in_parts(encode: Callable[..., Encoded], parts: int) -> Callable[..., Encoded]:
-    """`encode_clips`, a part of a device's clips after another.
+def in_parts(encode: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """`encode_clips`, or what a task has in its place, a part of a device's clips after another.
 
     Of each part only what it returns is kept. So the losses and their gradient by embeddings are
     those of the whole batch; then each part is encoded again, with the same noise, and its share of
@@ -210,8 +249,8 @@ def in_parts(encode: Callable[..., Encoded], parts: int) -> Callable[..., Encode
     if parts == 1:
         return encode
 
-    def encode_all(params: PyTree, *clips: PyTree) -> Encoded:
-        def encode_part(part: tuple[PyTree, ...]) -> Encoded:
+    def encode_all(params: PyTree, *clips: PyTree) -> Any:
+        def encode_part(part: tuple[PyTree, ...]) -> Any:
             return encode(params, *part)
 
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), clips)
@@ -239,7 +278,7 @@ def clip_losses(
         parts["temporal"] = encoded.temporal
     with exact_products():
         if loss.grounding_weight:
-            every_noun, every_valid = _of_all_devices(encoded.nouns), _of_all_devices(noun_valid)
+            every_noun, every_valid = of_all_devices(encoded.nouns), of_all_devices(noun_valid)
             similarity = losses.grounding_similarity(
                 encoded.groups, every_noun, every_valid, tau["group"], loss.grounding_block
             )
@@ -248,7 +287,7 @@ def clip_losses(
                 similarity, weights, tau["grounding"], with_nouns, AXES
             )
         if loss.contrast_weight:
-            similarity = encoded.clip @ _of_all_devices(encoded.caption).T
+            similarity = encoded.clip @ of_all_devices(encoded.caption).T
             every = jnp.ones(similarity.shape[1], bool)
             parts["contrast"] = losses.alignment(similarity, weights, tau["contrast"], every, AXES)
     return parts
@@ -259,7 +298,8 @@ def exact_products() -> Any:
     return jax.default_matmul_precision("highest")
 
 
-def _of_all_devices(x: Any) -> Any:
+def of_all_devices(x: Any) -> Any:
+    """What every device has of an array, one behind another; within `on_each_device`."""
     return jax.lax.all_gather(x, AXES, tiled=True)
 
 
@@ -320,14 +360,40 @@ def train_step(
     def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         return total_loss(gather_params(params, mesh), batch, splice, keys, config, mesh)
 
-    gradient, metrics = jax.grad(loss, has_aux=True)(state.params)
+    return updated(state, loss, config, steps, mesh)
+
+
+def updated(
+    state: TrainState,
+    loss: Callable[[PyTree], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]],
+    config: Config,
+    steps: int,
+    mesh: Mesh,
+    trained: tuple[str, ...] | None = None,
+) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
+    """One update by a loss's gradient: what is left of a step once its loss is known.
+
+    Args:
+      state: before.
+      loss: of the parameters; with its figures, of which "loss" is itself.
+      config: the run's.
+      steps: of the whole run, for the schedule.
+      mesh: the devices.
+      trained: the parts of the parameters that are trained; None: all.
+
+    Returns:
+      As `train_step`.
+    """
+    moving, fixed = divide(state.params, trained)
+    gradient, metrics = jax.grad(lambda some: loss(some | fixed), has_aux=True)(moving)
     gradient = keep_placed(gradient, mesh)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
         update, optimiser = make_optimiser(config.optimiser, steps).update(
-            gradient, state.optimiser, state.params
+            gradient, state.optimiser, moving
         )
-    params: Any = optax.apply_updates(state.params, update)
+    changed: Any = optax.apply_updates(moving, update)
+    params: Any = changed | fixed
     if config.loss.learn_temperatures:  # kept in [0.01, 1]; in the loss a clamp has no way back
         params["log_temperatures"] = {
             name: jnp.clip(value, jnp.log(0.01), 0.0)

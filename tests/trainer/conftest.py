@@ -132,11 +132,17 @@ def _write(folder, clips, frames, short_side, shards):
 
 @pytest.fixture(scope="session")
 def write_snapshot_at():
-    """Writes a snapshot: (folder, clips, frames, height, width, shards) -> Written."""
+    """Writes a snapshot: (folder, clips, frames, height, width, shards, annotate) -> Written.
 
-    def write(folder, *, clips=11, frames=4, height=32, width=32, shards=3):
+    `annotate` is given each clip and its number, to add to it.
+    """
+
+    def write(folder, *, clips=11, frames=4, height=32, width=32, shards=3, annotate=None):
         rng = np.random.default_rng(clips)
         made = [make_clip(rng, number, frames, height, width) for number in range(clips)]
+        for number, clip in enumerate(made):
+            if annotate:
+                annotate(clip, number)
         return _write(folder, made, frames, min(height, width), shards)
 
     return write

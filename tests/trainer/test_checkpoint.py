@@ -14,7 +14,7 @@ from trainer.checkpoint import CheckpointError, Checkpoints
 from trainer.configs.overrides import OverrideError, override
 from trainer.mesh import one_device
 from trainer.run_folder import RunError
-from trainer.step import init_state
+from trainer.step import init_state, state_shapes
 
 STEPS = 10
 
@@ -63,7 +63,7 @@ def test_a_state_comes_back_to_the_bit(run, state):
     config = checkpoint.run_folder.read(run)[0]
     with Checkpoints(run / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 4
-        restored = checkpoints.restore(4, config, STEPS, one_device())
+        restored = checkpoints.restore(4, state_shapes(config, STEPS, one_device()))
     assert_equal(restored, state)
     assert restored.step.dtype == state.step.dtype
 
@@ -72,7 +72,7 @@ def test_an_average_may_begin_late(run, state):
     save(run, state)
     config = override(checkpoint.run_folder.read(run)[0], ["average_decay=0.9"])
     with Checkpoints(run / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(4, config, STEPS, one_device())
+        restored = checkpoints.restore(4, state_shapes(config, STEPS, one_device()))
     assert_equal(restored.average, state.params)
     assert not checkpoint.load(run).averaged
 

@@ -22,7 +22,7 @@ from trainer.embed import Encoder, embed_clips
 from trainer.loop import Monitoring, TrainingError
 from trainer.mesh import one_device
 from trainer.run_folder import RunError
-from trainer.step import init_state
+from trainer.step import init_state, state_shapes
 from trainer.tasks.retrieval import metrics as retrieval
 
 # A run in a process of its own, as the command line makes it.
@@ -239,7 +239,7 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(noisy_config, snaps
     assert loop.pretrain(all_bad, snapshot, run)
     config, mesh = run_folder.read(run)[0], one_device()
     with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
-        state = checkpoints.restore(18, config, 18, mesh)
+        state = checkpoints.restore(18, state_shapes(config, 18, mesh))
     fresh = init_state(config, 18, mesh)
     for kept, first in zip(
         jax.tree.leaves((state.params, state.optimiser)),
@@ -319,7 +319,9 @@ def test_retrieval_is_measured_on_the_way_and_at_the_end(watched, snapshot):
 def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config):
     config, mesh = run_folder.read(watched)[0], one_device()
     with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
-        before, after = (checkpoints.restore(step, config, 18, mesh) for step in (12, 13))
+        before, after = (
+            checkpoints.restore(step, state_shapes(config, 18, mesh)) for step in (12, 13)
+        )
     loaded = checkpoint.load(watched)
     assert loaded.averaged
     rest = 1 - min(0.6, 13 / 22)
@@ -329,7 +331,7 @@ def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config)
     ):
         np.testing.assert_allclose(b, a + rest * (p - a), rtol=1e-5, atol=1e-7)
     with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
-        last = checkpoints.restore(18, config, 18, mesh)
+        last = checkpoints.restore(18, state_shapes(config, 18, mesh))
     used, averages = jax.tree.leaves(loaded.params), jax.tree.leaves(last.average)
     assert all((x == y).all() for x, y in zip(used, averages, strict=True))
     assert any((x != y).any() for x, y in zip(used, jax.tree.leaves(last.params), strict=True))

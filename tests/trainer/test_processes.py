@@ -23,18 +23,18 @@ SETTINGS = ["average_decay=0.9", "evaluate_every=1", "evaluate_clips=4"]
 
 TRAIN = """
 import pathlib, sys, time
-from trainer import loop, processes
+from trainer import loop, objective, processes
 from trainer.configs.config import Config
 from trainer.weights.start import Start
 settings, snapshot, run, video, earlier, coordinator, count, number, pause, tests = sys.argv[1:]
 if int(count) > 1:
     processes.join(coordinator, int(count), int(number))
-stream = loop.train_batches
+stream = objective.train_batches
 def slow_stream(*arguments, **more):  # so that there is time for a signal
     for one in stream(*arguments, **more):
         time.sleep(float(pause))
         yield one
-loop.train_batches = slow_stream
+objective.train_batches = slow_stream
 start = Start(video=pathlib.Path(video), run=pathlib.Path(earlier))
 monitoring = loop.Monitoring(eval_snapshot=tests or None)
 ends = loop.pretrain(

@@ -322,10 +322,15 @@ class Config:
         >>> Config.from_json(Config(batch=64).to_json()).batch
         64
         """
-        return _build(cls, json.loads(text))
+        return build(cls, json.loads(text))
 
 
-def _build(cls: type, values: dict[str, Any]) -> Any:
+def build(cls: type, values: dict[str, Any]) -> Any:
+    """A configuration, or a section of one, from the values that JSON gives.
+
+    Raises:
+      ValueError: a field is unknown, or values do not go together.
+    """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(values.keys() - fields.keys())
     if unknown:
@@ -336,7 +341,7 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     for name, value in values.items():
         kind = fields[name].type
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            value = _build(kind, value)
+            value = build(kind, value)
         elif isinstance(value, list):
             value = tuple(value)
         built[name] = value

@@ -6,20 +6,22 @@ import math
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from trainer.configs.config import Config
+from trainer.configs.config import Config, build
+
+C = TypeVar("C", bound=Any)
 
 
 class OverrideError(ValueError):
     """A setting that names no field, or whose value does not suit it."""
 
 
-def override(config: Config, settings: Iterable[str]) -> Config:
+def override(config: C, settings: Iterable[str]) -> C:
     """Sets fields of a configuration, each typed as the field is.
 
     Args:
-      config: what to start from.
+      config: what to start from: a run's, or a task's.
       settings: each "field=value" or "section.field=value". Lists are written "6,9,12", switches
         "true" or "false", an absent value "none". All are set at once, then checked together.
 
@@ -37,7 +39,7 @@ def override(config: Config, settings: Iterable[str]) -> Config:
         if not equals:
             raise OverrideError(f"setting {setting!r} is not of the form field=value")
         *sections, name = path.strip().split(".")
-        kind, inside = Config, values
+        kind, inside = type(config), values
         for place, section in enumerate(sections):
             kind = _field_type(kind, section, sections[:place])
             if not dataclasses.is_dataclass(kind):
@@ -49,7 +51,7 @@ def override(config: Config, settings: Iterable[str]) -> Config:
             raise OverrideError(f"{path} is a section: set one of {fields}")
         inside[name] = _value(kind, text.strip(), path.strip())
     try:
-        return Config.from_json(json.dumps(values))
+        return build(type(config), json.loads(json.dumps(values)))
     except ValueError as error:
         raise OverrideError(str(error)) from None
 

@@ -7,13 +7,13 @@ step, place in the global batch) alone; evaluation draws nothing.
 import dataclasses
 import functools
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from protos.v1 import clip_pb2
-from trainer.batch import Batch
+from trainer.batch import Batch, ExampleBatch
 from trainer.configs.config import Config
 from trainer.data import order
 from trainer.data.mixture import Mixture
@@ -22,7 +22,7 @@ from trainer.data.stream import Request, stream
 from trainer.data.tokenise import Tokeniser
 
 # What a clip's seed is for, so that draws for different purposes are independent.
-_CROP, _NOUNS = 0, 1
+_CROP, _NOUNS, _TEXT = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,78 @@ def train_batches(
             prompts.append(draw_prompts(chunks, config.input.nouns, np.random.default_rng(seed)))
         batch = _batch(clips, prompts, np.array(positions), tokeniser, config)
         yield step, batch, _strings(clips["clip_id"])
+
+
+class Examples(NamedTuple):
+    """What a downstream task trains on: n examples, each a record and what is said of it."""
+
+    records: Int64[np.ndarray, " n"]
+    texts: Sequence[Sequence[str]] | None  # of each example; one of them, drawn, is seen
+    labels: Int32[np.ndarray, " n"] | None
+
+
+def example_batches(
+    mixture: Mixture,
+    examples: Examples,
+    tokeniser: Tokeniser,
+    config: Config,
+    *,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+) -> Generator[tuple[int, ExampleBatch, list[str]], None, None]:
+    """Yields (step, batch, clip ids) of a downstream task, as `train_batches` does.
+
+    An epoch sees each example once, with the crop, flip and text that (seed, step, place in the
+    global batch) draw.
+
+    Raises:
+      SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
+      ValueError: batch, hosts or vocabulary do not fit.
+    """
+    from trainer.data.decode import training_clip
+
+    for snapshot in mixture.snapshots:
+        check_suits(snapshot, tokeniser, config)
+    count = len(examples.records)
+    steps = order.total_steps(count, config.batch, config.epochs, config.max_steps)
+    rows = order.host_rows(config.batch, host, hosts)
+    positions = range(rows.start, rows.stop)
+
+    def requests() -> Iterator[Request]:
+        for step in range(start_step, steps):
+            seeds = [
+                _clip_seed(config.seed, step, position, _CROP).generate_state(2)
+                for position in positions
+            ]
+            chosen = example_numbers(examples, config, step)[rows]
+            yield Request(step, examples.records[chosen], np.array(seeds, np.int64))
+
+    decode = functools.partial(training_clip, config=config)
+    for step, clips, _ in stream(mixture, requests(), decode):
+        chosen = example_numbers(examples, config, step)[rows]
+        ids = mask = None
+        if examples.texts is not None:
+            texts = []
+            for position, example in zip(positions, chosen.tolist(), strict=True):
+                rng = np.random.default_rng(_clip_seed(config.seed, step, position, _TEXT))
+                of_example = examples.texts[example]
+                texts.append(of_example[int(rng.integers(len(of_example)))])
+            ids, mask = tokeniser.encode(texts, config.text.tokens)
+        batch = ExampleBatch(
+            frames=clips["frames"],
+            text_ids=ids,
+            text_mask=mask,
+            label=None if examples.labels is None else examples.labels[chosen],
+            index=np.array(positions, np.int32),
+        )
+        yield step, batch, _strings(clips["clip_id"])
+
+
+def example_numbers(examples: Examples, config: Config, step: int) -> Int64[np.ndarray, " B"]:
+    """The examples that make up the global batch of a step, in its order."""
+    count = len(examples.records)
+    return order.batch_records(config.seed, step, config.batch, [order.Source(count, count)])[1]
 
 
 def clip_ids(mixture: Mixture, config: Config, step: int) -> list[str]:

@@ -81,6 +81,38 @@ def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.T
     return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
+def view_clip(
+    record: tf.Tensor, view: tf.Tensor, config: configs.Config, *, clips: int, crops: int
+) -> dict[str, tf.Tensor]:
+    """Decodes one of several views of a record, at `short_side`; returns as `training_clip`.
+
+    Args:
+      record: string [], a serialised Clip.
+      view: int64 [2], which of the clips, and which of the crops, from 0.
+      config: the run's configuration.
+      clips: equal stretches of the record's frames, a clip each.
+      crops: along the longer side, from edge to edge; one is in the middle.
+    """
+    clip, which = _parse(record), tf.cast(view, tf.int32)
+    frames = clip["frames"]
+    count = tf.size(frames)
+    first, end = which[0] * count // clips, (which[0] + 1) * count // clips
+    clip["frames"] = frames[first:end]
+    height, width = clip["height"], clip["width"]
+    side = _side(height, width, 1.0, config)
+
+    def place(length: tf.Tensor, along: tf.Tensor) -> tf.Tensor:
+        """Where a crop begins: in the middle, or its share of the way along the longer side."""
+        room = length - side
+        if crops == 1:
+            return room // 2
+        return tf.where(along, which[1] * room // (crops - 1), room // 2)
+
+    top, left = place(height, height > width), place(width, height <= width)
+    frames = _frames(clip, top, left, side, tf.constant(False), config.video)
+    return {name: clip[name] for name in _KEPT} | {"frames": frames}
+
+
 def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
     counts, values = tf.io.decode_proto(
         record,

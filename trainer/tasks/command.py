@@ -2,10 +2,128 @@
 
 import argparse
 import json
+import os
+import pathlib
+import sys
 from typing import Any
+
+from trainer.arguments import count
 
 # Their modules are loaded once a command wants them; tests compare.
 TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
+TRAINED = ("action", "qa", "retrieval")
+
+_FINETUNE_EPILOG = """\
+Presets, of the paper's tables 8 to 10 unless they are for Shapes:
+  retrieval  msrvtt, shapes
+  qa         msrvtt-qa, msvd-qa, shapes
+  action     ucf101, hmdb51 and, with a frozen encoder, ucf101-linear, hmdb51-linear;
+             shapes, shapes-linear
+The model and its input are the pre-trained run's; --set changes any field of the configuration, and
+task.FIELD one of the task's own (trainer/tasks/TASK/task.py has them, with their reasons):
+  --set task.frozen=true      trains the head alone, on the encoders as they are
+  --set task.fusion=linear    (qa) the product of two projections instead of BUTD's attention
+  --set task.feature=tokens   (action) classifies the mean video token instead of the group tokens'
+
+RUN2 is then a run as `svilm-train pretrain --out` makes them, with task.json beside: the same
+command continues it, Ctrl-C or SIGTERM saves it and ends with status 75, and `evaluate --task`,
+`embed`, `search` take it.
+
+examples:
+  svilm-train finetune --task retrieval --preset msrvtt --run runs/paper \\
+      --snapshot snapshots/msrvtt-9k --out runs/retrieval
+  svilm-train finetune --task qa --preset msvd-qa --run runs/paper --snapshot snapshots/msvd-qa \\
+      --answers train_qa.json val_qa.json test_qa.json --out runs/qa
+  svilm-train evaluate --task qa --run runs/qa --snapshot snapshots/msvd-qa-test \\
+      --write-predictions answers.json
+"""
+
+
+def add_finetune(commands: Any) -> None:
+    """Adds `svilm-train finetune`."""
+    parser = commands.add_parser(
+        "finetune",
+        help="train a downstream task from a pre-trained run",
+        description="Trains retrieval, question answering or action recognition, end to end or on "
+        "frozen encoders, or continues a run that was interrupted.",
+        epilog=_FINETUNE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_finetune)
+    parser.add_argument("--task", required=True, choices=TRAINED, help="what to train")
+    parser.add_argument(
+        "--preset", required=True, metavar="NAME", help="recipe to start from: see below"
+    )
+    parser.add_argument(
+        "--run",
+        required=True,
+        type=pathlib.Path,
+        metavar="RUN",
+        help="what `svilm-train pretrain --out` wrote; its last checkpoint is started from",
+    )
+    parser.add_argument(
+        "--snapshot",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="the task's training videos, as `svilm-pipelines build` wrote them; may be repeated",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="RUN2", help="folder of the run, new or to be continued"
+    )
+    parser.add_argument(
+        "--answers",
+        nargs="+",
+        metavar="FILE",
+        help="(qa) take the classes from the answers of these files, as published, and not of the "
+        "snapshot: with train, val and test of MSVD-QA they are the paper's 2,423",
+    )
+    parser.add_argument(
+        "--random-encoder",
+        action="store_true",
+        help="start with fresh parameters of the run's sizes: what the task learns by itself",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=count(1),
+        metavar="N",
+        help="stop after N steps, the learning rate's schedule ending there",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="FIELD=VALUE",
+        help="set a field of the configuration or, as task.FIELD, of the task; may be repeated",
+    )
+
+
+def _finetune(arguments: argparse.Namespace) -> int:
+    from trainer.tasks import finetuning
+    from trainer.tasks.qa import files, metrics
+
+    answers, settings = None, list(arguments.settings)
+    if arguments.answers:
+        questions = [one for path in arguments.answers for one in files.read_truth(path)]
+        answers = metrics.vocabulary([question.answer for question in questions])
+    if arguments.max_steps is not None:
+        settings.append(f"max_steps={arguments.max_steps}")
+    if not finetuning.finetune(
+        finetuning.TASKS[arguments.task],
+        arguments.preset,
+        arguments.run,
+        arguments.snapshot,
+        arguments.out,
+        settings,
+        answers,
+        random_encoder=arguments.random_encoder,
+    ):
+        print(f"finetune: saved; the same command continues {arguments.out}", file=sys.stderr)
+        return os.EX_TEMPFAIL
+    print(f"finetune: {arguments.out} is trained to its end")
+    return 0
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +137,20 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --task and --truth: score these files alone; of action recognition one a split",
     )
+    parser.add_argument(
+        "--write-predictions",
+        metavar="FILE",
+        help="with --task, --run and --snapshot: write what the run says, as --predictions reads "
+        "it (retrieval: .csv, qa: .json, action: .csv)",
+    )
+    for name, what in (("--clips", "that follow one another"), ("--crops", "along the long side")):
+        parser.add_argument(
+            name,
+            type=count(1),
+            default=1,
+            metavar="N",
+            help=f"with --task action: look at N {name[2:]} of a video, {what} (default: 1)",
+        )
 
 
 def evaluate_task(arguments: argparse.Namespace) -> int:
@@ -26,14 +158,40 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
     from trainer.commands import written
     from trainer.tasks import scoring
 
-    if not arguments.predictions or not arguments.truth:
-        arguments.misused("--task wants --predictions FILE and --truth FILE")
+    alone, with_run = (arguments.predictions, arguments.truth), (arguments.run, arguments.snapshot)
+    if not ((all(alone) and not any(with_run)) or (all(with_run) and not any(alone))):
+        arguments.misused(
+            "--task wants --run and --snapshot, or --predictions and --truth to score files alone"
+        )
+    if all(with_run) and arguments.task not in TRAINED:
+        arguments.misused(f"--task {arguments.task} scores files: give --predictions and --truth")
     with written(arguments.out) as unfinished:
-        figures = scoring.score(arguments.task, arguments.predictions, arguments.truth)
+        if all(alone):
+            figures = scoring.score(arguments.task, arguments.predictions, arguments.truth)
+        else:
+            figures = _measured(arguments)
         if unfinished:
             unfinished.write_text(as_json(figures), encoding="utf-8")
     print(scoring.SCORERS[arguments.task].table(figures))
     return 0
+
+
+def _measured(arguments: argparse.Namespace) -> Any:
+    """The figures of a run on a snapshot; writes its predictions if they are wanted."""
+    from trainer import progress
+    from trainer.commands import loaded, written
+    from trainer.data.snapshot import Snapshot
+    from trainer.tasks.finetuning import TASKS
+    from trainer.tasks.task import Views
+
+    views = Views(arguments.clips, arguments.crops)
+    with written(arguments.write_predictions) as unfinished:
+        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        with progress.shown("evaluate") as show:
+            predictions = TASKS[arguments.task].predict(run, snapshot, show, views)
+        if unfinished:
+            predictions.write(unfinished)
+    return predictions.figures()
 
 
 def as_json(figures: Any) -> str:

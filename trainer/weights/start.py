@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from trainer import checkpoint, run_folder
 from trainer.configs.config import Config
+from trainer.step import divide
 from trainer.weights import bert, folder, scenic, video
 from trainer.weights.folder import WeightsError
 
@@ -55,7 +56,8 @@ class Start(NamedTuple):
         """
         if self.run:
             run = checkpoint.load(self.run)
-            params = _replaced(params, _resampled(run.params, run.config, config), self.run)
+            known, _ = divide(run.params, tuple(params))  # without the head of another task
+            params = _replaced(params, _resampled(known, run.config, config), self.run)
         if self.video:
             layout, read = _video(self.video)
             known = {"video": layout.params(read, config.video)}

@@ -27,7 +27,7 @@ def test_a_file_of_predictions_is_scored_alone(tmp_path, capsys):
     ("argv", "status", "message"),
     [
         ([], 2, "--run and --snapshot are required, unless there is a --task"),
-        (["--task=qa"], 2, "--task wants --predictions FILE and --truth FILE"),
+        (["--task=qa"], 2, "--task wants --run and --snapshot, or --predictions and --truth"),
         (["--task=qa", "--predictions", "a", "b", "--truth=c"], 1, "one file of predictions"),
     ],
 )

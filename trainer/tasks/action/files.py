@@ -13,7 +13,7 @@ FILE.csv   `video_id,label`, a line a video; or `video_id,CLASS,CLASS,…` with 
 FILE.json  ActivityNet's and Kinetics' form, {"results": {video_id: [{"label", "score"}, …]}}, of
            which the label with the highest score counts
 
-Videos go by their file's name, with or without folder and `.avi`.
+Videos go by their file's name, with or without folder and extension.
 """
 
 import collections
@@ -44,6 +44,7 @@ Split = tuple[int, dict[str, str]]
 
 _UCF = re.compile(r"testlist0?(\d+)\.txt")
 _HMDB = re.compile(r"(.+)_test_split(\d+)\.txt")
+_EXTENSION = re.compile(r"\.(avi|mp4|mkv|webm)$")
 _TESTED = "2"  # in HMDB51's files: 0 is a video that a split leaves out, 1 one that it trains on
 
 
@@ -85,7 +86,7 @@ def video_of(name: str) -> str:
     >>> video_of("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi")
     'v_ApplyEyeMakeup_g01_c01'
     """
-    return name.replace("\\", "/").rpartition("/")[2].removesuffix(".avi")
+    return _EXTENSION.sub("", name.replace("\\", "/").rpartition("/")[2])
 
 
 def read_splits(path: Path) -> list[Split]:

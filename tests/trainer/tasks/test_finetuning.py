@@ -1,0 +1,269 @@
+import json
+import pathlib
+import shutil
+
+import jax
+import pytest
+
+from trainer import checkpoint
+from trainer.configs.overrides import override
+from trainer.data.annotations import read_annotations
+from trainer.data.mixture import Mixture
+from trainer.data.snapshot import Snapshot
+from trainer.main import main
+from trainer.tasks import command, finetuning
+from trainer.tasks.task import TaskError, Views
+from trainer.weights.start import Start
+
+ANSWERS = ("ring", "disc", "two")
+
+
+def annotate(clip, number):
+    """A video a record, of one class in three, with two captions and two questions."""
+    clip.video_id = f"video{number}"
+    clip.labels.append(f"Class{number % 3}")
+    clip.captions.extend([clip.caption, f"Look: a {ANSWERS[number % 3]}"])
+    for k in range(2):
+        clip.questions.add(
+            question_id=str(2 * number + k),
+            text=f"{('what', 'who')[k]} is a red ring?",
+            answer=ANSWERS[(number + k) % 3] if number else "never",  # one answer is rare
+            type=("what", "who")[k],
+        )
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory, write_snapshot_at):
+    folder = tmp_path_factory.mktemp("data") / "snapshot"
+    return write_snapshot_at(
+        folder, clips=12, frames=4, height=18, width=24, annotate=annotate
+    ).folder
+
+
+def arguments(task, preset, run, snapshot, out, *settings):
+    """A few steps at sizes that compile soon, two of them before a checkpoint."""
+    argv = ["finetune", f"--task={task}", f"--preset={preset}", f"--run={run}", f"--out={out}"]
+    more = ["batch=4", "epochs=2", "checkpoint_every=2", "checkpoint_keep=9", "log_every=1"]
+    settings = [f"--set={setting}" for setting in (*more, "optimiser.name=adamw", *settings)]
+    return [*argv, f"--snapshot={snapshot}", "--max-steps=4", *settings]
+
+
+def same(a, b):
+    return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+
+
+def figures(task, run, snapshot, tmp_path, *more):
+    out = tmp_path / "figures.json"
+    argv = ["evaluate", f"--task={task}", f"--run={run}", f"--snapshot={snapshot}", f"--out={out}"]
+    assert main([*argv, *more]) == 0
+    return json.loads(out.read_text())
+
+
+def alone(task, predictions, truth, tmp_path):
+    out = tmp_path / "alone.json"
+    argv = ["evaluate", f"--task={task}", f"--predictions={predictions}", f"--truth={truth}"]
+    assert main([*argv, f"--out={out}"]) == 0
+    return json.loads(out.read_text())
+
+
+def test_the_command_trains_each_task():
+    assert tuple(sorted(finetuning.TASKS)) == command.TRAINED
+    for name, task in finetuning.TASKS.items():
+        assert name == task.NAME
+        assert task.RECIPES
+
+
+@pytest.fixture(scope="module")
+def answering(untrained_run, snapshot, tmp_path_factory):
+    """A run of question answering, on frozen encoders."""
+    out = tmp_path_factory.mktemp("runs") / "qa"
+    argv = arguments(
+        "qa", "shapes", untrained_run, snapshot, out, "task.frozen=true", "task.width=8",
+        "task.answers=3", "task.attention_dropout=0.2",
+    )  # fmt: skip
+    assert main(argv) == 0
+    return out, argv
+
+
+def test_question_answering_trains_its_head_and_leaves_frozen_encoders(
+    answering, untrained_run, snapshot, tmp_path
+):
+    run, before = checkpoint.load(answering[0]), checkpoint.load(untrained_run)
+    # "disc" and "ring" are as frequent; the first is in question 2, the other in 5.
+    assert run.task is not None
+    assert run.task["classes"] == ["two", "disc", "ring"]
+    encoders = {name: part for name, part in run.params.items() if name != "head"}
+    assert same(encoders, before.params)
+    assert run.params["head"]["answer"]["bias"].shape == (3,)
+    # What was asked of a class that is not one is wrong.
+    found = figures("qa", answering[0], snapshot, tmp_path)
+    assert found["questions"] == 24
+    assert found["accuracy"] <= 100 * 22 / 24
+
+    truth = [
+        {
+            "id": 2 * n + k,
+            "question": f"{w} is it?",
+            "answer": ANSWERS[(n + k) % 3] if n else "never",
+        }
+        for n in range(12)
+        for k, w in enumerate(("what", "who"))
+    ]
+    (tmp_path / "test_qa.json").write_text(json.dumps(truth))
+    more = f"--write-predictions={tmp_path / 'answers.json'}"
+    found = figures("qa", answering[0], snapshot, tmp_path, more)
+    assert alone("qa", tmp_path / "answers.json", tmp_path / "test_qa.json", tmp_path) == found
+
+
+def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(answering, tmp_path, capsys):
+    whole, argv = answering
+    run = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "4")
+    again = [one.replace(str(whole), str(run)) for one in argv]
+    assert main(again) == 0
+    assert same(checkpoint.load(run).params, checkpoint.load(whole).params)
+    copied = shutil.copytree(whole / "checkpoints" / "4", tmp_path / "4")
+    assert checkpoint.load(copied).task == checkpoint.load(whole).task
+    # With other settings of the task it is another run.
+    capsys.readouterr()
+    assert main([*again, "--set=task.dropout=0.25"]) == 1
+    assert "task.dropout was 0.1, now 0.25" in capsys.readouterr().err
+
+
+def test_a_pretrained_model_starts_from_a_fine_tuned_one(answering, untrained_run):
+    run = checkpoint.load(answering[0])
+    plain = checkpoint.load(untrained_run)
+    filled = Start(run=answering[0]).fill(plain.params, plain.config)
+    assert same(filled, {name: run.params[name] for name in plain.params})
+
+
+def test_retrieval_trains_both_encoders(untrained_run, snapshot, tmp_path):
+    before = figures("retrieval", untrained_run, snapshot, tmp_path)  # zero-shot
+    assert (before["captions"], before["videos"]) == (24, 12)
+    out = tmp_path / "run"
+    assert main(arguments("retrieval", "msrvtt", untrained_run, snapshot, out)) == 0
+    run, earlier = checkpoint.load(out), checkpoint.load(untrained_run)
+    assert "head" not in run.params
+    for part in ("video", "text", "project_video", "project_text"):
+        assert not same(run.params[part], earlier.params[part])
+    more = f"--write-predictions={tmp_path / 's.csv'}"
+    found = figures("retrieval", out, snapshot, tmp_path, more)
+    assert found["split"] == "24 captions of 12 videos"
+    lines = ["video_id,sentence"]
+    for clip in sorted(_clips(snapshot), key=lambda clip: clip.video_id):
+        lines += [f"{clip.video_id},{caption}" for caption in clip.captions]
+    (tmp_path / "truth.csv").write_text("\n".join(lines))
+    assert alone("retrieval", tmp_path / "s.csv", tmp_path / "truth.csv", tmp_path) == found
+
+
+def _clips(snapshot):
+    return read_annotations(Snapshot.open(snapshot))
+
+
+def test_action_recognition_trains_end_to_end_and_averages_views(
+    untrained_run, snapshot, write_snapshot, tmp_path, capsys
+):
+    out = tmp_path / "run"
+    assert main(arguments("action", "ucf101", untrained_run, snapshot, out)) == 0
+    run, earlier = checkpoint.load(out), checkpoint.load(untrained_run)
+    assert run.task is not None
+    assert run.task["classes"] == ["Class0", "Class1", "Class2"]
+    assert not same(run.params["video"], earlier.params["video"])
+    assert same(run.params["text"], earlier.params["text"])  # nothing is asked of it
+
+    longer = write_snapshot("longer", clips=5, frames=8, height=18, width=30, annotate=annotate)
+    more = [f"--write-predictions={tmp_path / 'p.csv'}", "--clips=2", "--crops=3"]
+    found = figures("action", out, longer.folder, tmp_path, *more)
+    rows = (tmp_path / "p.csv").read_text().splitlines()
+    assert rows[0] == "video_id,Class0,Class1,Class2"
+    assert len(rows) == 1 + 5 * 2 * 3
+    lines = [f"Class{number % 3}/video{number}.avi" for number in range(5)]
+    (tmp_path / "testlist01.txt").write_text("\n".join(lines))
+    assert alone("action", tmp_path / "p.csv", tmp_path / "testlist01.txt", tmp_path) == found
+
+    argv = ["evaluate", "--task=action", f"--run={out}", f"--snapshot={longer.folder}"]
+    assert main([*argv, "--clips=3"]) == 1
+    assert "3 clips of 4 want 12: build the snapshot with --frames 12" in capsys.readouterr().err
+    # Of another task it is no run.
+    assert main(["evaluate", "--task=qa", f"--run={out}", f"--snapshot={longer.folder}"]) == 1
+    assert "the run is fine-tuned for action: train it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "preset", "settings", "message"),
+    [
+        ("qa", "msrvtt", [], "qa has no preset 'msrvtt': it has msrvtt-qa, msvd-qa, shapes"),
+        ("qa", "shapes", ["task.size=8"], "has no field 'size'"),
+        ("qa", "shapes", ["input.on_corrupt=skip"], "input.on_corrupt=skip and input.weights are"),
+        ("qa", "shapes", [], "the snapshot's clips have no question"),
+        ("action", "shapes", [], "has 0 labels: action recognition wants"),
+    ],
+)
+def test_what_does_not_go_together_is_told(
+    untrained_run, write_snapshot, tmp_path, capsys, task, preset, settings, message
+):
+    plain = write_snapshot(clips=4, frames=4, height=18, width=18).folder
+    argv = arguments(task, preset, untrained_run, plain, tmp_path / "run", *settings)
+    assert main(argv) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_random_encoder_has_the_runs_sizes_and_vocabulary_alone(
+    untrained_run, snapshot, tmp_path, monkeypatch
+):
+    starts = []
+    monkeypatch.setattr(
+        finetuning.loop, "train", lambda *arguments: starts.append(arguments) or True
+    )
+    argv = arguments("action", "shapes", untrained_run, snapshot, tmp_path / "run")
+    assert main([*argv, "--random-encoder"]) == 0
+    ((_, config, _, vocabulary, start),) = starts
+    assert start == Start()
+    assert vocabulary == pathlib.Path(untrained_run) / "vocab.txt"
+    assert config.video == checkpoint.load(untrained_run).config.video
+
+
+def test_the_papers_recipes_are_its_tables(noisy_config):
+    def rates(task, preset):
+        config, own = finetuning.configure(finetuning.TASKS[task], preset, noisy_config, [])
+        optimiser = config.optimiser
+        assert (optimiser.name, optimiser.momentum, optimiser.warmup_share) == ("sgd", 0.9, 0.1)
+        assert not config.cut_and_paste.enabled
+        return optimiser.learning_rate, config.batch, config.epochs, own
+
+    assert rates("retrieval", "msrvtt")[:3] == (0.25, 512, 20)
+    assert rates("qa", "msrvtt-qa")[:3] == (0.1, 64, 30)
+    assert rates("qa", "msrvtt-qa")[3].answers == 1500
+    assert rates("qa", "msvd-qa")[:3] == (5e-5, 64, 30)
+    assert rates("action", "ucf101")[:3] == (0.1, 64, 30)
+    assert rates("action", "hmdb51")[:3] == (0.1, 64, 60)
+    assert rates("action", "hmdb51-linear")[3].frozen
+
+
+def test_views_are_refused_where_there_are_none(untrained_run, snapshot):
+    run = checkpoint.load(untrained_run)
+    for name in ("retrieval", "qa"):
+        with pytest.raises(TaskError, match="one clip and one crop"):
+            task = finetuning.TASKS[name]
+            task.predict(run, Snapshot.open(snapshot), lambda *_: None, Views(clips=2))
+
+
+def test_settings_of_a_task_are_typed():
+    settings = override(finetuning.qa.Config(), ["width=16", "answers=none", "fusion=linear"])
+    assert (settings.width, settings.answers, settings.fusion) == (16, None, "linear")
+    with pytest.raises(ValueError, match="width takes a whole number"):
+        override(finetuning.qa.Config(), ["width=wide"])
+
+
+def test_numbers_of_steps_follow_from_examples(snapshot):
+    clips = Mixture([Snapshot.open(snapshot)])
+    task = finetuning.TASKS["qa"]
+    objective = finetuning.FineTuning(task, finetuning.qa.Config(answers=3), clips)
+    assert objective.visits == 22  # questions, not videos, and those with an answer to learn
+    assert finetuning.FineTuning(task, finetuning.qa.Config(), clips).visits == 24
+    named = finetuning.FineTuning(task, finetuning.qa.Config(), clips, ["ring", "unseen"])
+    assert named.task is not None
+    assert named.task["classes"] == ["ring", "unseen"]
+    assert named.visits == sum(
+        question.answer == "ring" for clip in _clips(snapshot) for question in clip.questions
+    )

@@ -1,0 +1,201 @@
+"""Action recognition: a linear classifier on the video encoder, frozen or trained with it.
+
+Source: section 4.3.3 and table 10. A model a split of UCF101 or HMDB51; clips and crops of a test
+video are averaged in their probabilities.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key, PyTree, UInt8
+
+from protos.v1 import clip_pb2
+from trainer.batch import ExampleBatch
+from trainer.checkpoint import Loaded
+from trainer.configs.config import Config as RunConfig
+from trainer.data.annotations import read_annotations
+from trainer.data.batches import Examples
+from trainer.data.snapshot import Snapshot
+from trainer.data.views import view_batches
+from trainer.embed import Progress
+from trainer.models.svilm import VideoEmbedding
+from trainer.models.transformer import at_least_float32, normal_init
+from trainer.tasks.action import files, metrics
+from trainer.tasks.encoders import drop, video_in_training, video_in_use
+from trainer.tasks.task import Recipe, TaskError, Views, task_of
+
+NAME: str = "action"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Action recognition's own settings; the paper leaves them open."""
+
+    frozen: bool = False  # linear probing: the classifier alone is trained
+    # What is classified: "groups", the mean of the group tokens after their last norm, D wide, from
+    # which the joint space is projected; "tokens", that of the video tokens; "joint", f^v, E wide.
+    feature: Literal["groups", "tokens", "joint"] = "groups"
+    dropout: float = 0.0  # of the feature; VATT's probe has 0.9 after a bottleneck, others none
+
+
+_UCF = ("optimiser.learning_rate=0.1", "batch=64", "epochs=30")
+_HMDB = ("optimiser.learning_rate=0.1", "batch=64", "epochs=60")
+RECIPES: dict[str, Recipe] = {
+    "ucf101": Recipe(Config(), _UCF),
+    "hmdb51": Recipe(Config(), _HMDB),
+    # The probe's optimiser is not told: it is fine-tuning's.
+    "ucf101-linear": Recipe(Config(frozen=True), _UCF),
+    "hmdb51-linear": Recipe(Config(frozen=True), _HMDB),
+    "shapes": Recipe(
+        Config(),
+        ("optimiser.name=muon", "optimiser.learning_rate=1e-3", "batch=64", "epochs=20"),
+    ),
+    "shapes-linear": Recipe(
+        Config(frozen=True),
+        ("optimiser.name=adamw", "optimiser.learning_rate=1e-2", "batch=64", "epochs=30"),
+    ),
+}
+
+
+class Head(nn.Module):
+    """One linear layer; no normalisation over the batch."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, feature: Float[Array, "b d"]) -> Float[Array, "b c"]:
+        """Logits."""
+        return nn.Dense(self.classes, kernel_init=normal_init, name="classifier")(feature)
+
+
+def feature_of(video: VideoEmbedding, settings: Config) -> Float[Array, "b d"]:
+    """What is classified; float32."""
+    if settings.feature == "joint":
+        return video.clip
+    if settings.feature == "groups":
+        return jnp.mean(at_least_float32(video.features.groups), axis=1)
+    return jnp.mean(at_least_float32(video.features.tokens), axis=(1, 2))
+
+
+def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
+    """The classes that occur, by the alphabet."""
+    return sorted({_label_of(clip) for clip in clips})
+
+
+def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str]) -> Examples:
+    """A clip each, with its class's number."""
+    number = {name: place for place, name in enumerate(classes)}
+    labels = np.array([number[_label_of(clip)] for clip in clips], np.int32)
+    return Examples(np.arange(len(clips)), None, labels)
+
+
+def _label_of(clip: clip_pb2.Clip) -> str:
+    if len(clip.labels) != 1:
+        raise TaskError(
+            f"clip {clip.clip_id!r} has {len(clip.labels)} labels: action recognition wants a "
+            "snapshot of UCF101 or HMDB51, whose videos are of one class each"
+        )
+    return clip.labels[0]
+
+
+def init_head(key: Key[Array, ""], config: RunConfig, settings: Config, classes: int) -> PyTree:
+    """A classifier near zero."""
+    width = config.joint_width if settings.feature == "joint" else config.video.width
+    return Head(classes).init(key, jnp.zeros((1, width)))["params"]
+
+
+def trained(settings: Config) -> tuple[str, ...] | None:
+    """The head alone, if the encoder is frozen."""
+    return ("head",) if settings.frozen else None
+
+
+def encode(
+    params: PyTree,
+    batch: ExampleBatch,
+    keys: Key[Array, " b"],
+    *,
+    config: RunConfig,
+    settings: Config,
+) -> Float[Array, "b d"]:
+    """The feature of each clip."""
+    video = video_in_training(params, batch.frames, keys, config, frozen=settings.frozen)
+    return feature_of(video, settings)
+
+
+def losses(
+    params: PyTree,
+    encoded: Float[Array, "b d"],
+    batch: ExampleBatch,
+    keys: Key[Array, " b"],
+    *,
+    config: RunConfig,
+    settings: Config,
+) -> dict[str, Float[Array, " b"]]:
+    """Cross-entropy."""
+    kernel = params["head"]["classifier"]["kernel"]
+    logits: Any = Head(kernel.shape[1]).apply(
+        {"params": params["head"]}, drop(encoded, keys, settings.dropout)
+    )
+    assert batch.label is not None  # `examples` gives labels
+    cost = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
+    right = jnp.argmax(logits, axis=-1) == batch.label
+    return {"loss": cost, "accuracy": right.astype(jnp.float32)}
+
+
+class Probabilities(NamedTuple):
+    """Of each test video's views, a row each."""
+
+    classes: list[str]
+    views: dict[str, Float[np.ndarray, "views classes"]]  # by video
+    labels: dict[str, str]  # the true ones
+
+    def figures(self) -> Mapping[str, Any]:
+        """Of one split, the one that the snapshot is of."""
+        predicted = {
+            video: metrics.best_class(rows, self.classes) for video, rows in self.views.items()
+        }
+        return metrics.mean_of([files.figures(predicted, self.labels, 1)])
+
+    def write(self, path: pathlib.Path) -> None:
+        """The CSV file of probabilities."""
+        files.write(path, self.classes, self.views)
+
+
+def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Probabilities:
+    """Classifies each view of each test video.
+
+    Raises:
+      TaskError: the run is not of this task, or videos are not of one class each.
+      SnapshotError: a record is damaged, or has too few frames for so many clips.
+    """
+    task = task_of(run, NAME)
+    settings = Config(**task["config"])
+    clips = read_annotations(snapshot)
+    labels = {files.video_of(clip.video_id): _label_of(clip) for clip in clips}
+    if len(labels) < len(clips):
+        raise TaskError(f"{snapshot.folder} has two records of one video: a class is a video's")
+    rows: list[Float[np.ndarray, "b classes"]] = []
+    for frames, count in view_batches(
+        snapshot, run.config, clips=views.clips, crops=views.crops, progress=progress
+    ):
+        rows.append(np.asarray(_classify(run.params, frames, run.config, settings))[:count])
+    of_video = np.concatenate(rows).reshape(len(clips), views.clips * views.crops, -1)
+    return Probabilities(task["classes"], dict(zip(labels, of_video, strict=True)), labels)
+
+
+@partial(jax.jit, static_argnames=("config", "settings"))
+def _classify(
+    params: PyTree, frames: UInt8[Array, "b t h w 3"], config: RunConfig, settings: Config
+) -> Float[Array, "b classes"]:
+    feature = feature_of(video_in_use(params, frames, config), settings)
+    kernel = params["head"]["classifier"]["kernel"]
+    logits: Any = Head(kernel.shape[1]).apply({"params": params["head"]}, feature)
+    return jax.nn.softmax(logits)

@@ -1,0 +1,234 @@
+"""Trains a downstream task from a pre-trained run, in the loop of pre-training (loop.py)."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import random
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree, Shaped
+
+from trainer import loop, run_folder
+from trainer.batch import ExampleBatch
+from trainer.configs.config import Config
+from trainer.configs.overrides import override
+from trainer.data.annotations import read_annotations
+from trainer.data.batches import Examples, example_batches, example_numbers
+from trainer.data.mixture import Mixture
+from trainer.data.snapshot import Snapshot
+from trainer.data.tokenise import Tokeniser
+from trainer.mesh import gather_params, keep_placed, on_each_device, placed_shapes
+from trainer.step import (
+    HEAD,
+    TrainState,
+    begin,
+    clip_keys,
+    in_parts,
+    init_params,
+    updated,
+    with_attention,
+)
+from trainer.tasks.action import task as action
+from trainer.tasks.qa import task as qa
+from trainer.tasks.retrieval import task as retrieval
+from trainer.tasks.task import COMMON, Task, TaskError
+from trainer.weights.start import Start
+
+TASKS: dict[str, Task] = {"action": action, "qa": qa, "retrieval": retrieval}
+
+
+def finetune(
+    task: Task,
+    preset: str,
+    pretrained: pathlib.Path,
+    snapshots: Sequence[str],
+    out: str,
+    settings: Sequence[str] = (),
+    answers: Sequence[str] | None = None,
+    *,
+    random_encoder: bool = False,
+) -> bool:
+    """Trains a task, or continues to.
+
+    Args:
+      task: one of `TASKS`.
+      preset: one of its recipes.
+      pretrained: a run's folder, whose parameters it starts from.
+      snapshots: folders of the videos to train on, together.
+      out: folder of the run, made if it is not there, continued if it is.
+      settings: on top of the recipe: "field=value" of the run's configuration, "task.field=value"
+        of the task's.
+      answers: the classes, where not the training set's are wanted (question answering's 2,423).
+      random_encoder: starts from the pre-trained run's sizes and vocabulary, with fresh parameters:
+        what the head learns by itself.
+
+    Returns:
+      Whether it is trained to its end, as `loop.train` does.
+
+    Raises:
+      TaskError: snapshots and task do not go together.
+      OverrideError: a setting is none.
+      As `loop.train`.
+    """
+    own, of_task = configure(task, preset, run_folder.read(pretrained)[0], settings)
+    clips = Mixture([Snapshot.open(folder) for folder in snapshots])
+    objective = FineTuning(task, of_task, clips, answers)
+    start = Start() if random_encoder else Start(run=pretrained)
+    return loop.train(objective, own, out, pretrained / "vocab.txt", start)
+
+
+def configure(
+    task: Task, preset: str, pretrained: Config, settings: Sequence[str]
+) -> tuple[Config, Any]:
+    """The run's configuration, and the task's.
+
+    The model, its input and how it computes are the pre-trained run's; all about training is the
+    recipe's, or a default.
+
+    Raises:
+      OverrideError: there is no such field, or the settings do not go together.
+      TaskError: the task has no such recipe, or cannot be trained so.
+    """
+    if preset not in task.RECIPES:
+        raise TaskError(f"{task.NAME} has no preset {preset!r}: it has {', '.join(task.RECIPES)}")
+    recipe = task.RECIPES[preset]
+    kept = ("video", "text", "joint_width", "input", "loss", "compute")
+    base = Config(**{name: getattr(pretrained, name) for name in kept})
+    mine = [one.removeprefix("task.") for one in settings if one.startswith("task.")]
+    others = [one for one in settings if not one.startswith("task.")]
+    own = override(base, [*COMMON, *recipe.settings, *others])
+    if own.input.on_corrupt != "stop" or own.input.weights:
+        raise TaskError(
+            "a task is trained on each of its examples: input.on_corrupt=skip and input.weights "
+            "are pre-training's"
+        )
+    if own.cut_and_paste.enabled:
+        raise TaskError("cut_and_paste is the pre-training's: leave it disabled")
+    return own, override(recipe.config, mine)
+
+
+class FineTuning:
+    """A task as the loop sees it (trainer/objective.py)."""
+
+    job = "finetune"
+
+    def __init__(
+        self, task: Task, settings: Any, clips: Mixture, answers: Sequence[str] | None = None
+    ) -> None:
+        """Reads what is known of the clips.
+
+        Args:
+          task: what to train.
+          settings: the task's configuration.
+          clips: to train on.
+          answers: the classes; None: those of the clips.
+
+        Raises:
+          TaskError: the clips are not of this task.
+          SnapshotError: a record is damaged.
+        """
+        annotations = read_annotations(clips)
+        classes = list(answers) if answers else task.classes(annotations, settings)
+        self.clips = clips
+        self.task: dict[str, Any] | None = {
+            "name": task.NAME,
+            "config": dataclasses.asdict(settings),
+            "classes": classes,
+        }
+        self._task, self._settings, self._classes = task, settings, len(classes)
+        self._examples: Examples = task.examples(annotations, classes)
+        self.visits = len(self._examples.records)
+
+    def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
+        """Fresh parameters of encoders and head."""
+        return _init_state(self._task, self._settings, self._classes, config, steps, mesh)
+
+    def state_shapes(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
+        """Of these."""
+        fresh = partial(self.init_state, config, steps, mesh)
+        return placed_shapes(jax.eval_shape(fresh), mesh)
+
+    def batches(
+        self,
+        tokeniser: Tokeniser,
+        config: Config,
+        *,
+        start_step: int,
+        host: int,
+        hosts: int,
+        on_skip: Callable[[str], None],
+    ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
+        """Examples; a corrupt record stops the run, since its label would go to another."""
+        return example_batches(
+            self.clips,
+            self._examples,
+            tokeniser,
+            config,
+            start_step=start_step,
+            host=host,
+            hosts=hosts,
+        )
+
+    def train_step(
+        self, state: TrainState, batch: PyTree, config: Config, steps: int, mesh: Mesh
+    ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
+        """Encoders, head and loss of the task, one update."""
+        return _train_step(
+            state,
+            batch,
+            task=self._task,
+            settings=self._settings,
+            config=config,
+            steps=steps,
+            mesh=mesh,
+        )
+
+    def clip_ids(self, config: Config, step: int) -> list[str]:
+        """By arithmetic, from the indices."""
+        chosen = example_numbers(self._examples, config, step)
+        return self.clips.clip_ids(self._examples.records[chosen])
+
+    def step_flops(self, config: Config) -> None:
+        """Not counted."""
+        return None
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+def _init_state(
+    task: Task, settings: Any, classes: int, config: Config, steps: int, mesh: Mesh
+) -> TrainState:
+    params = init_params(config)
+    key = random.fold_in(random.key(config.seed), HEAD)
+    if head := task.init_head(key, config, settings, classes):
+        params["head"] = head
+    return keep_placed(begin(params, config, steps, task.trained(settings)), mesh)
+
+
+@partial(jax.jit, static_argnames=("task", "settings", "config", "steps", "mesh"), donate_argnums=0)
+def _train_step(
+    state: TrainState,
+    batch: ExampleBatch,
+    *,
+    task: Task,
+    settings: Any,
+    config: Config,
+    steps: int,
+    mesh: Mesh,
+) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
+    keys = clip_keys(config.seed, state.step, batch.index)
+    encode = partial(task.encode, config=with_attention(config, mesh), settings=settings)
+    encode = in_parts(encode, config.compute.microbatches)
+    losses = partial(task.losses, config=config, settings=settings)
+
+    def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        params = gather_params(params, mesh)
+        encoded = on_each_device(encode, mesh, replicated=1, reduces=False)(params, batch, keys)
+        costs = on_each_device(losses, mesh, replicated=1)(params, encoded, batch, keys)
+        parts = {name: jnp.mean(of_examples) for name, of_examples in costs.items()}
+        return parts["loss"], parts
+
+    return updated(state, loss, config, steps, mesh, task.trained(settings))

@@ -1,0 +1,168 @@
+"""Retrieval fine-tuned: the pre-training's contrast of clips and captions, without splices.
+
+No head: clips and captions are compared in the joint space, and both encoders are trained by the
+symmetric InfoNCE over the batch (eq. 7 with W the identity). Source: section 4.1, table 8.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int32, Key, PyTree
+
+from protos.v1 import clip_pb2
+from trainer import losses as equations
+from trainer.batch import ExampleBatch
+from trainer.checkpoint import Loaded
+from trainer.configs.config import Config as RunConfig
+from trainer.data.annotations import captions_of, read_annotations
+from trainer.data.batches import Examples
+from trainer.data.snapshot import Snapshot
+from trainer.embed import Encoder, Progress, embed_clips
+from trainer.mesh import AXES
+from trainer.models.svilm import SViLM
+from trainer.step import exact_products, of_all_devices, temperatures
+from trainer.tasks.encoders import video_in_training
+from trainer.tasks.retrieval import files
+from trainer.tasks.task import Recipe, TaskError, Views
+
+NAME: str = "retrieval"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Retrieval's own settings.
+
+    An epoch sees each clip once, with one of its captions at random: the paper does not say, and
+    so do Frozen-in-Time and MCQ, whose split it takes (CLIP4Clip sees all 20 of each).
+    The temperature is the pre-training's, `loss.contrast_temperature`.
+    """
+
+    frozen: bool = False  # trains the two projections into the joint space alone
+
+
+RECIPES: dict[str, Recipe] = {
+    "msrvtt": Recipe(Config(), ("optimiser.learning_rate=0.25", "batch=512", "epochs=20")),
+    "shapes": Recipe(
+        Config(),
+        ("optimiser.name=muon", "optimiser.learning_rate=1e-3", "batch=64", "epochs=4"),
+    ),
+}
+
+
+class Encoded(NamedTuple):
+    """What the loss wants, L2-normalised."""
+
+    clip: Float[Array, "b e"]
+    caption: Float[Array, "b e"]
+
+
+def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
+    """None: captions are compared."""
+    return []
+
+
+def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str]) -> Examples:
+    """A clip each, with all of its captions to draw from."""
+    captions = [captions_of(clip) for clip in clips]
+    for clip, of_clip in zip(clips, captions, strict=True):
+        if not all(of_clip):
+            raise TaskError(f"clip {clip.clip_id!r} has no caption: retrieval is trained on these")
+    return Examples(np.arange(len(clips)), captions, None)
+
+
+def init_head(
+    key: Key[Array, ""], config: RunConfig, settings: Config, classes: int
+) -> dict[str, Any]:
+    """None."""
+    return {}
+
+
+def trained(settings: Config) -> tuple[str, ...] | None:
+    """The projections, if the encoders are frozen."""
+    return ("project_text", "project_video") if settings.frozen else None
+
+
+def encode(
+    params: PyTree,
+    batch: ExampleBatch,
+    keys: Key[Array, " b"],
+    *,
+    config: RunConfig,
+    settings: Config,
+) -> Encoded:
+    """Clips and captions in the joint space."""
+    video = video_in_training(params, batch.frames, keys, config, frozen=settings.frozen)
+    caption: Any = SViLM(config).apply(
+        {"params": params}, batch.text_ids, batch.text_mask, method="encode_text"
+    )
+    return Encoded(video.clip, caption)
+
+
+def losses(
+    params: PyTree,
+    encoded: Encoded,
+    batch: ExampleBatch,
+    keys: Key[Array, " b"],
+    *,
+    config: RunConfig,
+    settings: Config,
+) -> dict[str, Float[Array, " b"]]:
+    """Both directions of InfoNCE, among the captions and the clips of all devices."""
+    with exact_products():
+        similarity = encoded.clip @ of_all_devices(encoded.caption).T
+        own: Int32[Array, " b"] = batch.index
+        columns = similarity.shape[1]
+        cost = equations.alignment(
+            similarity,
+            jax.nn.one_hot(own, columns, dtype=similarity.dtype),
+            temperatures(config, params)["contrast"],
+            jax.numpy.ones(columns, bool),
+            AXES,
+        )
+    return {"loss": cost}
+
+
+class Similarities(NamedTuple):
+    """Of each caption of a test set to each of its videos."""
+
+    similarity: Float[np.ndarray, "q n"]
+    captions: list[files.Caption]
+    videos: list[str]
+
+    def figures(self) -> Mapping[str, Any]:
+        """Ranks of the captions' own videos, and back."""
+        return files.figures(self.similarity, self.captions, self.videos)
+
+    def write(self, path: pathlib.Path) -> None:
+        """The CSV file with names."""
+        files.write(path, self.similarity, self.captions, self.videos)
+
+
+def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Similarities:
+    """Cosines in the joint space; the run may be a pre-trained one: zero-shot retrieval.
+
+    Raises:
+      TaskError: two records are of one video, or the run was fine-tuned for another task.
+      SnapshotError: as `embed_clips`.
+    """
+    if run.task is not None and run.task["name"] != NAME:
+        raise TaskError(f"the run is fine-tuned for {run.task['name']}: its joint space is not")
+    if views != Views():
+        raise TaskError("retrieval looks at one clip and one crop of a video")
+    clips = read_annotations(snapshot)
+    videos = [clip.video_id for clip in clips]
+    if len(set(videos)) < len(videos):  # then their spans tell clips apart
+        videos = [clip.clip_id for clip in clips]
+    captions = [
+        files.Caption(video, text)
+        for video, clip in zip(videos, clips, strict=True)
+        for text in captions_of(clip)
+    ]
+    encoder = Encoder(run.config, run.tokeniser, run.params)
+    _, embedded = embed_clips(snapshot, encoder, progress)
+    similarity = encoder.similarity([caption.text for caption in captions], embedded.clip)
+    return Similarities(similarity, captions, videos)
