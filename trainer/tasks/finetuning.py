@@ -70,10 +70,15 @@ def finetune(
       Whether it is trained to its end, as `loop.train` does.
 
     Raises:
-      TaskError: snapshots and task do not go together.
+      TaskError: snapshots and task do not go together, or `pretrained` is fine-tuned already.
       OverrideError: a setting is none.
       As `loop.train`.
     """
+    if chained := run_folder.read_task(pretrained):
+        raise TaskError(
+            f"{pretrained} is fine-tuned for {chained['name']} already: benchmarks share videos "
+            "(MSR-VTT's 9,000 have 1,990 that MSRVTT-QA tests), so start from the pre-trained run"
+        )
     own, of_task = configure(task, preset, run_folder.read(pretrained)[0], settings)
     clips = Mixture([Snapshot.open(folder) for folder in snapshots])
     objective = FineTuning(task, of_task, clips, answers)

@@ -112,7 +112,8 @@ def test_question_answering_trains_its_head_and_leaves_frozen_encoders(
     (tmp_path / "test_qa.json").write_text(json.dumps(truth))
     more = f"--write-predictions={tmp_path / 'answers.json'}"
     found = figures("qa", answering[0], snapshot, tmp_path, more)
-    assert alone("qa", tmp_path / "answers.json", tmp_path / "test_qa.json", tmp_path) == found
+    scored = alone("qa", tmp_path / "answers.json", tmp_path / "test_qa.json", tmp_path)
+    assert {**scored, "vocabulary": 3, "ceiling": pytest.approx(100 * 22 / 24)} == found
 
 
 def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(answering, tmp_path, capsys):
@@ -128,6 +129,12 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(answering, tmp_path, c
     capsys.readouterr()
     assert main([*again, "--set=task.dropout=0.25"]) == 1
     assert "task.dropout was 0.1, now 0.25" in capsys.readouterr().err
+
+
+def test_tasks_are_not_chained(answering, snapshot, tmp_path, capsys):
+    argv = arguments("action", "shapes", answering[0], snapshot, tmp_path / "run")
+    assert main(argv) == 1
+    assert "is fine-tuned for qa already: benchmarks share videos" in capsys.readouterr().err
 
 
 def test_a_pretrained_model_starts_from_a_fine_tuned_one(answering, untrained_run):

@@ -89,6 +89,16 @@ def video_of(name: str) -> str:
     return _EXTENSION.sub("", name.replace("\\", "/").rpartition("/")[2])
 
 
+def split_of(name: str) -> int | None:
+    """The split of UCF101 that a list of test videos is of, by its name; None: it is no such list.
+
+    >>> split_of("testlist02.txt")
+    2
+    """
+    found = _UCF.fullmatch(name)
+    return int(found[1]) if found else None
+
+
 def read_splits(path: Path) -> list[Split]:
     """The splits that a file or folder has, in the order of their numbers.
 
@@ -97,13 +107,12 @@ def read_splits(path: Path) -> list[Split]:
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        lists = sorted((int(found[1]), one) for one in path.iterdir() if (found := _ucf(one)))
+        lists = sorted((number, one) for one in path.iterdir() if (number := split_of(one.name)))
         splits = [(name, _read_testlist(one)) for name, one in lists] or _read_hmdb_folder(path)
     elif path.suffix == ".csv":
         splits = _read_hmdb_csv(path)
     else:
-        found = _ucf(path)
-        splits = [(int(found[1]) if found else 1, _read_testlist(path))]
+        splits = [(split_of(path.name) or 1, _read_testlist(path))]
     for name, labels in splits:
         if not labels:
             raise TaskFileError(f"{path}: split {name} has no test video")
@@ -113,10 +122,6 @@ def read_splits(path: Path) -> list[Split]:
             "of <class>_test_splitN.txt, or hmdb51.csv"
         )
     return splits
-
-
-def _ucf(path: pathlib.Path) -> re.Match[str] | None:
-    return _UCF.fullmatch(path.name)
 
 
 def _read_testlist(path: pathlib.Path) -> dict[str, str]:

@@ -156,13 +156,14 @@ class Probabilities(NamedTuple):
     classes: list[str]
     views: dict[str, Float[np.ndarray, "views classes"]]  # by video
     labels: dict[str, str]  # the true ones
+    split: int
 
     def figures(self) -> Mapping[str, Any]:
-        """Of one split, the one that the snapshot is of."""
+        """Of the one split that the snapshot is of."""
         predicted = {
             video: metrics.best_class(rows, self.classes) for video, rows in self.views.items()
         }
-        return metrics.mean_of([files.figures(predicted, self.labels, 1)])
+        return metrics.mean_of([files.figures(predicted, self.labels, self.split)])
 
     def write(self, path: pathlib.Path) -> None:
         """The CSV file of probabilities."""
@@ -188,7 +189,19 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     ):
         rows.append(np.asarray(_classify(run.params, frames, run.config, settings))[:count])
     of_video = np.concatenate(rows).reshape(len(clips), views.clips * views.crops, -1)
-    return Probabilities(task["classes"], dict(zip(labels, of_video, strict=True)), labels)
+    by_video = dict(zip(labels, of_video, strict=True))
+    return Probabilities(task["classes"], by_video, labels, _split_of(snapshot))
+
+
+def _split_of(snapshot: Snapshot) -> int:
+    """The split that a snapshot is of: UCF101's by the name of its list, HMDB51's as it was built.
+
+    Of another snapshot it is 1.
+    """
+    for annotations in snapshot.manifest.annotations:
+        if (number := files.split_of(annotations.name)) is not None:
+            return number
+    return snapshot.manifest.config.source.fold or 1
 
 
 @partial(jax.jit, static_argnames=("config", "settings"))

@@ -11,7 +11,7 @@ Answers are a JSON array, or JSON Lines, of {"question_id", "answer"}, the form 
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.tasks.files import Path, TaskFileError, read_objects, short, text_of
 from trainer.tasks.qa import metrics
@@ -99,13 +99,16 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdecimal() and str(int(name)) == name
 
 
-def table(found: metrics.Accuracy) -> str:
+def table(found: Mapping[str, Any]) -> str:
     """The figures for a person to read on a terminal; of the types the eight most frequent."""
     lines = [f"question answering, {found['questions']:,} questions    accuracy"]
     lines.append(f"  {'all':<33}{found['accuracy']:7.2f}")
     for kind, part in list(found["types"].items())[:8]:
         name = f"{kind} ({part['questions']:,})"
         lines.append(f"  {name:<33}{part['accuracy']:7.2f}")
+    if "vocabulary" in found:  # of a run, not of a file alone
+        name = f"at most, with {found['vocabulary']:,} answers"
+        lines.append(f"  {name:<33}{found['ceiling']:7.2f}")
     if found["unanswered"]:
         lines.append(f"  {found['unanswered']:,} without an answer count as wrong")
     return "\n".join(lines)

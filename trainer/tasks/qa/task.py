@@ -7,7 +7,7 @@ answer is not in the vocabulary are not trained on, and answered wrong in the te
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -166,15 +166,29 @@ def losses(
     return {"loss": cost, "accuracy": right.astype(jnp.float32)}
 
 
+class OfVocabulary(metrics.Accuracy):
+    """With what the run can say at all, which tells MSVD-QA's 1,852 answers from its 2,423."""
+
+    vocabulary: int  # answers
+    ceiling: float  # percent of the questions whose true answer is one of these
+
+
 class Answers(NamedTuple):
     """To the questions of a test set."""
 
     answers: dict[str, str]  # by question id
     questions: list[files.Question]
+    vocabulary: list[str]
 
-    def figures(self) -> Mapping[str, Any]:
+    def figures(self) -> OfVocabulary:
         """Exact match over all questions."""
-        return files.figures(self.answers, self.questions)
+        known = set(self.vocabulary)
+        within = sum(question.answer in known for question in self.questions)
+        return {
+            **files.figures(self.answers, self.questions),
+            "vocabulary": len(known),
+            "ceiling": 100.0 * within / len(self.questions),
+        }
 
     def write(self, path: pathlib.Path) -> None:
         """The JSON file of answers."""
@@ -219,7 +233,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         raise TaskError(f"{snapshot.folder} has no question")
     if len(answers) < len(questions):
         raise TaskError(f"{snapshot.folder} has two questions of one id")
-    return Answers(answers, questions)
+    return Answers(answers, questions, vocabulary)
 
 
 @partial(jax.jit, static_argnames=("config", "settings"))
