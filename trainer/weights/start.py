@@ -6,6 +6,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -57,7 +58,8 @@ class Start(NamedTuple):
         if self.run:
             run = checkpoint.load(self.run)
             known, _ = divide(run.params, tuple(params))  # without the head of another task
-            params = _replaced(params, _resampled(known, run.config, config), self.run)
+            known = _lengthened(_resampled(known, run.config, config), params)
+            params = _replaced(params, known, self.run)
         if self.video:
             layout, read = _video(self.video)
             known = {"video": layout.params(read, config.video)}
@@ -92,6 +94,15 @@ def _resampled(params: PyTree, theirs: Config, ours: Config) -> PyTree:
     windows, side = theirs.video.windows, theirs.video.resolution // theirs.video.patch
     positions = video.resampled(params["video"]["positions"], windows, side, ours.video)
     return params | {"video": params["video"] | {"positions": positions}}
+
+
+def _lengthened(known: PyTree, ours: PyTree) -> PyTree:
+    """A run's parameters with our fresh positions of texts behind theirs, if we have more."""
+    theirs, fresh = known["text"]["positions"], ours["text"]["positions"]
+    if len(theirs) >= fresh.shape[0]:
+        return known
+    positions = jnp.asarray(fresh).at[: len(theirs)].set(theirs)
+    return known | {"text": known["text"] | {"positions": positions}}
 
 
 def _replaced(params: PyTree, known: PyTree, source: pathlib.Path) -> PyTree:

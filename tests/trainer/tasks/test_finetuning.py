@@ -11,6 +11,8 @@ from trainer.data.annotations import read_annotations
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.main import main
+from trainer.mesh import one_device
+from trainer.step import init_state
 from trainer.tasks import command, finetuning
 from trainer.tasks.task import TaskError, Views
 from trainer.weights.start import Start
@@ -142,6 +144,15 @@ def test_a_pretrained_model_starts_from_a_fine_tuned_one(answering, untrained_ru
     plain = checkpoint.load(untrained_run)
     filled = Start(run=answering[0]).fill(plain.params, plain.config)
     assert same(filled, {name: run.params[name] for name in plain.params})
+
+
+def test_texts_may_become_longer(untrained_run):
+    plain = checkpoint.load(untrained_run)
+    longer = override(plain.config, ["text.positions=15", "text.tokens=15", "seed=9"])
+    fresh = init_state(longer, 1, one_device()).params
+    found = Start(run=untrained_run).fill(fresh, longer)["text"]["positions"]
+    assert (found[:12] == plain.params["text"]["positions"]).all()
+    assert (found[12:] == fresh["text"]["positions"][12:]).all()
 
 
 def test_retrieval_trains_both_encoders(untrained_run, snapshot, tmp_path):

@@ -67,7 +67,15 @@ RECIPES: dict[str, Recipe] = {
     "msvd-qa": Recipe(Config(), (*_RECIPE, "optimiser.learning_rate=5e-5")),
     "shapes": Recipe(
         Config(width=128, attention_dropout=0.0, dropout=0.1),
-        ("optimiser.name=muon", "optimiser.learning_rate=2e-3", "batch=64", "epochs=1"),
+        (
+            "optimiser.name=muon",
+            "optimiser.learning_rate=2e-3",
+            "batch=64",
+            "epochs=2",
+            # Captions' words are pieces of their own, those of questions many: they are longer.
+            "text.tokens=24",
+            "text.positions=24",
+        ),
     ),
 }
 
