@@ -223,7 +223,7 @@ class ComputeConfig:
     # The video encoder's attention (trainer/models/attention.py): "plain" keeps all probabilities,
     # 0.5 GB a clip and layer at the paper's size; "blocked" does `video.attention_block` queries at
     # a time; "pallas" and "cudnn" are the fused kernels of TPUs and NVIDIA GPUs. "auto" takes the
-    # devices' kernel for long sequences, else "blocked" for more than two blocks, else "plain".
+    # devices' kernel for long sequences, else "blocked".
     attention: Literal["auto", "plain", "blocked", "pallas", "cudnn"] = "auto"
     # What a layer keeps for the backward pass, which computes the rest again: "none" computes
     # nothing again; "matmuls" keeps what its matrix products and attention give (10 D a token),

@@ -43,8 +43,7 @@ def choose(video: VideoConfig, compute: ComputeConfig, platform: str) -> Kind:
     if length > _LONG and platform == "gpu" and compute.dtype == "bfloat16":
         return "cudnn"
     block = video.attention_block
-    # Two blocks would save little memory, and computing each again costs a quarter of a step.
-    return "plain" if block is None or 2 * block >= length else "blocked"
+    return "plain" if block is None or block >= length else "blocked"
 
 
 def attention(
