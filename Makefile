@@ -28,10 +28,15 @@ demo: setup  ## corpus, snapshot, training, evaluation and report, into runs/dem
 	$(BIN)/python benchmarks/demo.py --out runs/demo \
 	$(if $(DEMO_STEPS),--train-steps $(DEMO_STEPS) --control-steps $(DEMO_STEPS))
 
+# PyTorch's packages are 3 GB: an environment of its own.
 benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into benchmarks/results
 	$(BIN)/python benchmarks/build.py --out runs/benchmark
 	$(BIN)/python benchmarks/input.py
 	$(BIN)/python benchmarks/scale.py
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	$(UV) pip install --quiet --python .venv-bench/bin/python --constraints constraints.txt \
+	--build-constraints constraints.txt --editable '.[trainer,bench]'
+	.venv-bench/bin/python benchmarks/step.py
 
 test: setup system  ## the tests and the examples in docstrings
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile

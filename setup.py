@@ -67,8 +67,8 @@ EXTRAS = {
         "types-protobuf>=6",
         "wandb>=0.31",
     ],
-    # Implementations that the benchmarks compare with.
-    "bench": ["torch"],
+    # With [trainer]: what `make benchmark` compares a training step with.
+    "bench": ["torch>=2.13"],
 }
 
 setuptools.setup(

@@ -32,7 +32,7 @@ from trainer.models.svilm import SViLM, standardise
 from trainer.optimiser import make_optimiser
 
 # What a key is for; folded in, so that draws for different purposes are independent.
-_INIT, COLOUR, _SPLICE, GUMBEL, HEAD, DROPOUT = range(6)
+_INIT, COLOUR, SPLICE, GUMBEL, HEAD, DROPOUT = range(6)
 
 
 @struct.dataclass
@@ -354,7 +354,7 @@ def train_step(
     """
     keys = clip_keys(config.seed, state.step, batch.index)
     splice = splice_at_step(
-        for_purpose(keys, _SPLICE), state.step, config.video.windows, config.cut_and_paste
+        for_purpose(keys, SPLICE), state.step, config.video.windows, config.cut_and_paste
     )
 
     def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:

@@ -1,0 +1,204 @@
+"""How fast a training step is, beside matrix products and beside PyTorch, in one run.
+
+step_vs_matmul   analytic FLOPs of a step without what is computed again (trainer/flops.py), a
+                 second, over those of the fastest square float32 product, JAX's or PyTorch's
+step_vs_pytorch  seconds of the same step in PyTorch (step_pytorch.py) over those of ours, once
+                 both have given the same loss and gradient
+
+All are measured in turn, on as many threads, and the fastest of each counts: what else a machine
+does makes them slower, never faster. The model is 384 wide, with 6 layers and 816 tokens.
+
+Writes into benchmarks/results/trainer.json, where keys of other benchmarks stay. It takes PyTorch,
+whose packages are 3 GB: `make benchmark` has an environment for it.
+
+    .venv-bench/bin/python benchmarks/step.py
+"""
+
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import step_pytorch
+import torch  # pyright: ignore[reportMissingImports]  # of the extra [bench], in .venv-bench
+from jax import random
+from jax.sharding import NamedSharding
+
+from trainer.batch import Batch
+from trainer.configs.config import (
+    Config,
+    CutAndPasteConfig,
+    InputConfig,
+    TextConfig,
+    VideoConfig,
+)
+from trainer.cut_and_paste import splice_at_step
+from trainer.flops import step_flops
+from trainer.main import start_with_huge_pages
+from trainer.mesh import PER_CLIP, make_mesh
+from trainer.models.video import gumbel_noise
+from trainer.step import GUMBEL, SPLICE, clip_keys, for_purpose, init_state, train_step
+
+_RESULTS = pathlib.Path(__file__).parent / "results" / "trainer.json"
+_THREADS = len(os.sched_getaffinity(0))
+_STEPS = 1000  # of the run that the step is of
+_ROUNDS = 3
+_N = 2048  # rows of the square products; larger ones were no faster
+
+CONFIG = Config(
+    video=VideoConfig(
+        frames=8, width=384, heads=6, layers=6, mlp_width=1536, grouping_after=(2, 4, 6)
+    ),
+    text=TextConfig(vocabulary=400, width=384, heads=6, layers=6, mlp_width=1536),
+    # PyTorch's program does not augment colours, which are no FLOPs.
+    input=InputConfig(jitter_probability=0.0, grey_probability=0.0),
+    cut_and_paste=CutAndPasteConfig(pair_group=2),
+    batch=4,
+)
+
+
+def measure() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compares the two steps, then measures all in turn.
+
+    Returns:
+      What is known under `step_vs_matmul` and under `step_vs_pytorch`.
+    """
+    torch.set_num_threads(_THREADS)
+    mesh, batch = make_mesh(CONFIG), random_batch()
+    on_device = jax.device_put(batch, NamedSharding(mesh, PER_CLIP))
+    state = init_state(CONFIG, _STEPS, mesh)
+    state = state.replace(params=_moved(state.params))
+    theirs = step_pytorch.Step(CONFIG, jax.tree.map(np.asarray, state.params))
+    same_batch = Batch(*(torch.tensor(array) for array in batch))
+    splice, noise = _draws(state.step, on_device.index)
+
+    def step() -> tuple[float, float]:
+        nonlocal state
+        state, figures = train_step(state, on_device, config=CONFIG, steps=_STEPS, mesh=mesh)
+        return float(figures["loss"]), float(figures["gradient_norm"])
+
+    ours, same = step(), theirs(same_batch, splice, noise)
+    differences = [abs(a - b) / abs(b) for a, b in zip(ours, same, strict=True)]
+    if differences[0] > 1e-4 or differences[1] > 1e-3:
+        raise SystemExit(f"step: error: loss and gradient norm are {ours}, PyTorch's {same}")
+
+    by_each = (_jax_product(), _torch_product())
+    for product in by_each:
+        product()
+    flops = step_flops(CONFIG)
+    runs = (*by_each, step, lambda: theirs(same_batch, splice, {}))
+    # Of two runs each: the first also waits for memory that the other's step gave back.
+    times = [[min(_seconds(run), _seconds(run)) for run in runs] for _ in range(_ROUNDS)]
+    *products, seconds, their_seconds = map(min, zip(*times, strict=True))
+    rates = [2 * _N**3 / product for product in products]
+    vs_matmul = {
+        "ratio": flops / seconds / max(rates),
+        "step_seconds": seconds,
+        "step_gflops": flops / 1e9,
+        "matmul_gflops_per_second": {"jax": rates[0] / 1e9, "pytorch": rates[1] / 1e9},
+        "seconds": [of_ours for *_, of_ours, _ in times],
+        "batch": CONFIG.batch,
+    }
+    vs_pytorch = {
+        "ratio": their_seconds / seconds,
+        "step_seconds": their_seconds,
+        "pytorch_vs_its_matmul": flops / their_seconds / rates[1],
+        "pytorch_vs_matmul": flops / their_seconds / max(rates),
+        "seconds": [of_theirs for *_, of_theirs in times],
+        "loss": {"ours": ours[0], "pytorch": same[0]},
+        "gradient_norm": {"ours": ours[1], "pytorch": same[1]},
+        "batch": CONFIG.batch,
+        "versions": {"jax": jax.__version__, "torch": torch.__version__},
+    }
+    return vs_matmul, vs_pytorch
+
+
+def random_batch() -> Batch:
+    """Noise for frames, and texts of all lengths; every caption has its nouns."""
+    rng = np.random.default_rng(0)
+    b, k, c = CONFIG.batch, CONFIG.input.nouns, CONFIG.text
+    size = CONFIG.video.resolution
+
+    def texts(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+        ids = rng.integers(0, c.vocabulary, (*shape, c.tokens), np.int32)
+        return ids, np.arange(c.tokens) < rng.integers(3, c.tokens + 1, (*shape, 1))
+
+    caption_ids, caption_mask = texts(b)
+    noun_ids, noun_mask = texts(b, k)
+    return Batch(
+        frames=rng.integers(0, 256, (b, CONFIG.video.frames, size, size, 3), np.uint8),
+        caption_ids=caption_ids,
+        caption_mask=caption_mask,
+        noun_ids=noun_ids,
+        noun_mask=noun_mask,
+        noun_valid=np.ones((b, k), bool),
+        index=np.arange(b, dtype=np.int32),
+    )
+
+
+def _moved(params: Any) -> Any:
+    """Parameters away from where they start, where many are 0 or 1 and no part of the answer."""
+    rng = np.random.default_rng(1)
+
+    def moved(leaf: jax.Array) -> jax.Array:
+        by = 0.02 * rng.standard_normal(leaf.shape, np.float32)
+        return jax.device_put(np.asarray(leaf) + by, leaf.sharding)
+
+    return jax.tree.map(moved, params)
+
+
+def _draws(step: Any, index: Any) -> tuple[Any, dict[int, Any]]:
+    """The splice and the noise that our step draws, as tensors."""
+    keys, video = clip_keys(CONFIG.seed, step, index), CONFIG.video
+    splice = splice_at_step(for_purpose(keys, SPLICE), step, video.windows, CONFIG.cut_and_paste)
+    noise = {
+        layer: gumbel_noise(
+            for_purpose(keys, GUMBEL), layer, video.group_tokens, video.windows * video.patches
+        )
+        for layer in video.grouping_after
+    }
+    as_tensors = [torch.tensor(np.asarray(part)) for part in splice]
+    as_tensors[0] = as_tensors[0].long()
+    return tuple(as_tensors), {layer: torch.tensor(np.asarray(x)) for layer, x in noise.items()}
+
+
+def _jax_product() -> Callable[[], Any]:
+    a, b = random.normal(random.key(0), (2, _N, _N))
+    product = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(product(a, b))
+
+
+def _torch_product() -> Callable[[], Any]:
+    a, b = torch.randn(2, _N, _N)
+    return lambda: a @ b
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    began = time.monotonic()
+    run()
+    return time.monotonic() - began
+
+
+def main() -> int:
+    """Measures, and writes the figures beside those of other benchmarks."""
+    start_with_huge_pages()  # as svilm-train does
+    results = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+    for key, measured in zip(("step_vs_matmul", "step_vs_pytorch"), measure(), strict=True):
+        measured |= {"cores": _THREADS, "machine": platform.machine()}
+        results[key] = json.loads(
+            json.dumps(measured), parse_float=lambda text: round(float(text), 4)
+        )
+        print(f"{key}: {json.dumps(results[key])}")
+    _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
