@@ -79,6 +79,7 @@ _EMBED_EPILOG = """\
 OUT then has features-00000-of-….safetensors, each with a tensor a feature and a row a clip, which
 clip that is in the file's metadata, and features.json (trainer/features.py has all of the format):
   clip     E numbers: the clip in the joint space, beside captions, L2-normalised
+  groups   D numbers: the group tokens, averaged; temporal localisation is trained on these
   windows  Nt × D numbers: for other tasks, what the encoder says of each window of frames
 
 The same command goes on with the shards that are missing. To share the work start it N times with
@@ -252,8 +253,13 @@ def add_embed(commands: Any) -> None:
     parser.add_argument(
         "--feature",
         action="append",
-        choices=("clip", "windows"),
-        help="which to write; may be repeated (default: both)",
+        choices=("clip", "groups", "windows"),
+        help="which to write; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--random-encoder",
+        action="store_true",
+        help="of an encoder of the run's sizes with fresh parameters: what a task learns without",
     )
     parser.add_argument(
         "--shard-clips", type=count(1), default=1024, metavar="N", help="a file's (default: 1024)"
@@ -269,6 +275,7 @@ def add_embed(commands: Any) -> None:
 def _embed(arguments: argparse.Namespace) -> int:
     from trainer import features, progress, video_files
     from trainer.data.snapshot import Snapshot
+    from trainer.evaluate import fresh_encoder
 
     if arguments.process >= arguments.processes:
         raise OutputError(
@@ -278,6 +285,8 @@ def _embed(arguments: argparse.Namespace) -> int:
     if arguments.videos and arguments.processes > 1:
         raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
     run = loaded(arguments.run)
+    if arguments.random_encoder:
+        run = run._replace(params=fresh_encoder(run).params)
     snapshot = arguments.snapshot
     if arguments.videos:
         videos = {path.name: path for path in video_files.in_folder(arguments.videos)}

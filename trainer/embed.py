@@ -35,6 +35,7 @@ class EncodedClips(NamedTuple):
     group_of: Int[np.ndarray, "n tokens"]  # the group that each video token is assigned to
     share: Float[np.ndarray, "n tokens"]  # the token's soft assignment to that group
     windows: Float[np.ndarray, "n nt d"]  # video tokens, averaged over space
+    pooled: Float[np.ndarray, "n d"]  # group tokens after their last norm, averaged
 
 
 class Encoder:
@@ -106,6 +107,7 @@ def _encode_clips(
         jnp.argmax(hard, axis=1),
         jnp.max(soft, axis=1),
         jnp.mean(at_least_float32(embedding.features.tokens), axis=2),
+        jnp.mean(at_least_float32(embedding.features.groups), axis=1),
     )
 
 

@@ -4,6 +4,7 @@ OUT/features-00000-of-00004.safetensors and so on, each with the next SHARD_CLIP
 snapshot, in its order; a tensor a kind of feature, float32, a row a clip:
 
   clip     [n, E]      f^v, the clip in the joint space, L2-normalised
+  groups   [n, D]      group tokens after their last norm, averaged
   windows  [n, Nt, D]  video tokens after the last norm, averaged over each window's patches
 
 and in the file's metadata two texts in JSON: `clips`, a list of {"clip_id", "video_id",
@@ -30,8 +31,8 @@ from trainer.checkpoint import Loaded
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, Progress, embed_clips
 
-Feature = Literal["clip", "windows"]
-FEATURES: tuple[Feature, ...] = ("clip", "windows")
+Feature = Literal["clip", "groups", "windows"]
+FEATURES: tuple[Feature, ...] = ("clip", "groups", "windows")
 MANIFEST = "features.json"
 
 _FORMAT = "svilm-features/1"
@@ -102,7 +103,8 @@ def write(
             }
             for text in texts
         ]
-        tensors = {name: getattr(clips, name).astype(np.float32) for name in features}
+        of_clips = {"clip": clips.clip, "groups": clips.pooled, "windows": clips.windows}
+        tensors = {name: of_clips[name].astype(np.float32) for name in features}
         metadata = {"made_from": json.dumps(made_from), "clips": json.dumps(rows)}
         unfinished = out / f".{names[shard]}.{os.getpid()}.unfinished"
         try:
@@ -115,7 +117,11 @@ def write(
     if not all((out / name).exists() for name in names):
         return False
     video = run.config.video
-    rows_of = {"clip": [run.config.joint_width], "windows": [video.windows, video.width]}
+    rows_of = {
+        "clip": [run.config.joint_width],
+        "groups": [video.width],
+        "windows": [video.windows, video.width],
+    }
     manifest = {
         "format": _FORMAT,
         "made_from": made_from,

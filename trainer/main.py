@@ -16,6 +16,7 @@ from trainer.figures.command import add_figures
 from trainer.plan.command import add_plan
 from trainer.study.command import add_study
 from trainer.tasks.command import add_finetune
+from trainer.tasks.localisation.command import add_localise
 
 PROGRAM = "svilm-train"
 
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands)
     add_embed(commands)
     add_plan(commands)
+    add_localise(commands)
     add_study(commands)
     return parser
 
@@ -149,6 +151,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.run_folder import RunError
     from trainer.study.variants import StudyError
     from trainer.tasks.files import TaskFileError
+    from trainer.tasks.localisation.training import LocalisationError
     from trainer.tasks.task import TaskError
     from trainer.tasks.temporal import TemporalError
     from trainer.tasks.truth import TruthError
@@ -161,6 +164,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         CheckpointError,
         EvaluationError,
         FeaturesError,
+        LocalisationError,
         MeshError,
         OSError,
         OutputError,

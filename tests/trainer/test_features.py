@@ -38,7 +38,7 @@ def test_shards_have_the_features_and_say_of_which_clips(
     folder = tmp_path / "features"
     manifest = json.loads((folder / "features.json").read_text())
     assert manifest["format"] == "svilm-features/1"
-    assert manifest["features"] == {"clip": [16], "windows": [2, 16]}
+    assert manifest["features"] == {"clip": [16], "groups": [16], "windows": [2, 16]}
     assert [shard["clips"] for shard in manifest["shards"]] == [4, 4, 2]
     assert {path.name for path in folder.iterdir()} == {
         "features.json", *(shard["name"] for shard in manifest["shards"])
@@ -49,7 +49,9 @@ def test_shards_have_the_features_and_say_of_which_clips(
     _, expected = embed_clips(Snapshot.open(written.folder), encoder, lambda *_: None)
     shards = [folder / shard["name"] for shard in manifest["shards"]]
     tensors = [safetensors.numpy.load_file(shard) for shard in shards]
-    for name, values in (("clip", expected.clip), ("windows", expected.windows)):
+    for name, values in (
+        ("clip", expected.clip), ("groups", expected.pooled), ("windows", expected.windows)
+    ):  # fmt: skip
         np.testing.assert_allclose(
             np.concatenate([shard[name] for shard in tensors]), values, atol=1e-6
         )
@@ -62,6 +64,14 @@ def test_shards_have_the_features_and_say_of_which_clips(
         {"clip_id": c.clip_id, "video_id": c.video_id, "start_us": c.start_us, "end_us": c.end_us}
         for c in written.clips
     ]
+
+
+def test_a_random_encoder_has_other_features(embed, tmp_path, capsys):
+    assert embed("--feature=groups", "--random-encoder") == 0
+    made_from = json.loads((tmp_path / "features" / "features.json").read_text())["made_from"]
+    assert embed("--feature=groups") == 1
+    assert "was made with another parameters_sha256" in capsys.readouterr().err
+    assert made_from["features"] == ["groups"]
 
 
 def test_processes_share_the_shards_and_what_is_there_stays(embed, tmp_path, capsys):

@@ -1,0 +1,114 @@
+"""A classifier of our own, where no class scores are given: linear, on features averaged over time.
+
+It tells what a stretch of a video shows: the whole video, as ActivityNet's videos mostly show one
+class, or each proposal by itself.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+_STEPS = 300
+_LEARNING_RATE = 0.01
+_L2 = 1e-3
+
+
+def averaged(
+    features: Float[np.ndarray, "t c"], segments: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "n c"]:
+    """The mean of a video's features over each segment; each has the time at its middle at least.
+
+    Args:
+      features: at t times, evenly spread.
+      segments: starts and ends in shares of the video.
+
+    >>> averaged(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([[0.25, 0.75], [0.9, 0.9]]))
+    array([[3.],
+           [6.]])
+    """
+    length = len(features)
+    middle = (np.arange(length) + 0.5) / length
+    inside = (middle >= segments[:, :1]) & (middle < segments[:, 1:])
+    at = np.clip((segments.mean(axis=1) * length).astype(int), 0, length - 1)
+    inside[np.arange(len(segments)), at] = True
+    return inside @ features / inside.sum(axis=1, keepdims=True)
+
+
+def train(
+    rows: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], classes: int
+) -> dict[str, np.ndarray]:
+    """Multinomial logistic regression with a little L2, by 300 steps of Adam on all rows at once.
+
+    Args:
+      rows: averaged features.
+      labels: their classes; a row that has two stands here twice.
+      classes: how many there are.
+
+    Returns:
+      `mean` and `scale`, with which features are standardised, `weight` [C, classes] and `bias`.
+    """
+    mean, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-6
+    x = jnp.asarray((rows - mean) / scale, jnp.float32)
+    start = {
+        "weight": jnp.zeros((rows.shape[1], classes), jnp.float32),
+        "bias": jnp.zeros(classes, jnp.float32),
+    }
+    found = jax.tree.map(np.asarray, _fit(start, x, jnp.asarray(labels)))
+    return {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32)} | found
+
+
+@jax.jit
+def _fit(start: PyTree, x: Float[Array, "n c"], labels: Int[Array, " n"]) -> PyTree:
+    optimiser = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, _STEPS))
+
+    def cost(weights: Any) -> Float[Array, ""]:
+        logits = x @ weights["weight"] + weights["bias"][None]
+        misfit = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.mean(misfit) + _L2 * jnp.sum(jnp.square(weights["weight"]))
+
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+        weights, state = carry
+        updates, state = optimiser.update(jax.grad(cost)(weights), state)
+        return (optax.apply_updates(weights, updates), state), None
+
+    (weights, _), _ = jax.lax.scan(step, (start, optimiser.init(start)), None, length=_STEPS)
+    return weights
+
+
+def probabilities(
+    weights: dict[str, np.ndarray], rows: Float[np.ndarray, "n c"]
+) -> Float[np.ndarray, "n classes"]:
+    """How likely each class is for averaged features.
+
+    >>> weights = {"mean": np.zeros(1), "scale": np.ones(1), "bias": np.zeros(2)}
+    >>> probabilities(weights | {"weight": np.array([[5.0, -5.0]])}, np.array([[1.0]])).round(3)
+    array([[1., 0.]])
+    """
+    logits = (rows - weights["mean"]) / weights["scale"] @ weights["weight"] + weights["bias"]
+    exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def examples(
+    videos: Sequence[tuple[Float[np.ndarray, "t c"], Float[np.ndarray, "n 2"], Sequence[int]]],
+    *,
+    whole: bool,
+) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
+    """What to learn from: of whole videos their classes, each once, or each action by itself.
+
+    Args:
+      videos: of each, its features, its actions in shares of the video, and their classes.
+      whole: whether videos are classified, not actions.
+    """
+    rows, labels = [], []
+    for features, segments, classes in videos:
+        of_video = sorted(set(classes)) if whole else list(classes)
+        at = np.tile([[0.0, 1.0]], (len(of_video), 1)) if whole else segments
+        rows.append(averaged(features, at))
+        labels.extend(of_video)
+    return np.concatenate(rows), np.array(labels, int)

@@ -1,0 +1,160 @@
+"""`svilm-train localise`: its arguments, and what it prints and writes."""
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+_EPILOG = """\
+The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
+the videos, of snapshots that `svilm-pipelines build activitynet-tal` made of them. G-TAD is trained
+on these; of the videos to test, each proposal is then predicted of the two classes that are likely.
+
+Class scores are of whole videos and from elsewhere with --class-scores (CUHK's for 2017 are what
+published figures have: supervision that is not the encoder's), else of a linear classifier on the
+same features; predictions.json says which. OUT is then localisation.json and model.safetensors
+(trainer/tasks/localisation/saved.py), metrics.jsonl, the losses of each epoch, and with
+--test-features predictions.json, in the official form, and figures.json: mAP on ActivityNet's
+videos and, with video_info_new.csv or anet_anno_action.json, on those of G-TAD, beside `chance`,
+what as many predictions reach that know nothing. A video without features counts as not found.
+
+Any field of the configuration can be set: --set epochs=20 --set network.width=128
+
+examples:
+  svilm-train embed --run runs/paper --snapshot snapshots/anet-train --feature groups \\
+      --out features/train
+  svilm-train localise --features features/train --test-features features/val --best-epoch \\
+      --truth activity_net.v1-3.min.json video_info_new.csv \\
+      --class-scores cuhk_val_simp_share.json --out runs/localisation
+"""
+
+
+def add_localise(commands: Any) -> None:
+    """Adds `svilm-train localise`."""
+    parser = commands.add_parser(
+        "localise",
+        help="train and test temporal action localisation on frozen features",
+        description="Trains G-TAD on features of untrimmed videos, and tests it as ActivityNet "
+        "does.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_localise, misused=parser.error)
+    parser.add_argument(
+        "--preset",
+        default="activitynet",
+        choices=("activitynet", "shapes"),
+        help="sizes and recipe to start from. activitynet: those of G-TAD's authors; shapes: "
+        "small, minutes on two cores (default: activitynet)",
+    )
+    parser.add_argument(
+        "--features",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="of the videos to train on, as `svilm-train embed` wrote them (default: the model "
+        "that OUT has is tested)",
+    )
+    parser.add_argument(
+        "--test-features", type=pathlib.Path, metavar="DIR", help="of the videos to test on"
+    )
+    parser.add_argument(
+        "--truth",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="ActivityNet's JSON file, or G-TAD's anet_anno_action.json with video_info_new.csv",
+    )
+    parser.add_argument(
+        "--class-scores", metavar="JSON", help="of whole videos, as CUHK's are published"
+    )
+    parser.add_argument(
+        "--best-epoch",
+        action="store_true",
+        help="keep the epoch with the lowest loss on the test videos, as G-TAD's authors do, and "
+        "not the last: the figure is then chosen on what it is measured on",
+    )
+    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="OUT", help="folder")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="FIELD=VALUE",
+        help="set a field of the configuration; may be repeated",
+    )
+
+
+def _localise(arguments: argparse.Namespace) -> int:
+    if not arguments.features and not arguments.test_features:
+        arguments.misused("give --features to train on, --test-features to test on, or both")
+    if arguments.best_epoch and not (arguments.features and arguments.test_features):
+        arguments.misused("--best-epoch wants --features and --test-features")
+
+    from trainer.configs.overrides import override
+    from trainer.tasks.localisation import files, saved, training
+    from trainer.tasks.localisation.features import read_features
+
+    config = override(training.PRESETS[arguments.preset], arguments.settings)
+    truths = files.read_truths(arguments.truth)
+    scores = files.read_class_scores(arguments.class_scores) if arguments.class_scores else None
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    if arguments.features:
+        videos = read_features(arguments.features, config.feature)
+        tested = {name for truth in truths for name in truth.videos}
+        if both := sorted(videos.keys() & tested):
+            raise training.LocalisationError(
+                f"{len(both)} of the videos to train on are validation videos, such as {both[0]}"
+            )
+        annotated: dict[str, files.Video] = {}
+        for path in arguments.truth:
+            if not path.endswith(".csv"):
+                annotated |= files.read_annotations(path)
+        held_out = None
+        if arguments.best_epoch:
+            held_out = read_features(arguments.test_features, config.feature)
+        with (arguments.out / "metrics.jsonl").open("w", encoding="utf-8") as lines:
+
+            def told(epoch: int, means: dict[str, float]) -> None:
+                lines.write(json.dumps({"epoch": epoch} | means) + "\n")
+                shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+                print(f"epoch {epoch}/{config.epochs}  {shown}", file=sys.stderr, flush=True)
+
+            model = training.train(config, videos, annotated, held_out, told)
+        saved.save(arguments.out, model)
+    else:
+        model = saved.load(arguments.out)
+    if arguments.test_features:
+        test = read_features(arguments.test_features, model.config.feature)
+        _test(arguments.out, model, test, truths, scores, arguments.class_scores)
+    return 0
+
+
+def _test(
+    out: pathlib.Path, model: Any, videos: Any, truths: Any, scores: Any, scores_of: str | None
+) -> None:
+    """Predicts, and scores what was predicted."""
+    from trainer.tasks.localisation import files, training
+
+    if scores_of:
+        external = {"used": True, "details": f"class scores of {pathlib.Path(scores_of).name}"}
+    else:
+        of = f"each {model.config.classify}"
+        external = {"used": False, "details": f"class scores: own linear classifier of {of}"}
+    results = training.predict(model, videos, scores)
+    files.write_predictions(out / "predictions.json", results, external)
+    chance = training.by_chance(model, videos)
+    found = {
+        "sets": [files.figures(results, truth) for truth in truths],
+        "external_data": external,
+        "chance": [files.figures(chance, truth)["average_mAP"] for truth in truths],
+    }
+    (out / "figures.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(files.table(files.Localisation(sets=found["sets"], external_data=external)))
+    for truth, by_chance in zip(truths, found["chance"], strict=True):
+        lost = len(truth.videos.keys() - videos.keys())
+        print(
+            f"  {truth.name}: {by_chance:.2f} by chance; {lost:,} videos without features",
+        )

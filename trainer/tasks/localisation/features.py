@@ -1,0 +1,92 @@
+"""Features of whole videos, put together from those of their windows (`svilm-train embed`)."""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+from jaxtyping import Float, Int
+
+from trainer.features import MANIFEST, FeaturesError
+
+
+class VideoFeatures(NamedTuple):
+    """Of one video, from its first window to its last."""
+
+    features: Float[np.ndarray, "t c"]
+    seconds: float  # what they stand for, from the video's beginning
+
+
+def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
+    """The features of each video, its windows in the order of time.
+
+    Args:
+      folder: what `svilm-train embed` wrote.
+      name: of the feature: `groups`, `clip`, …; one with a row a window.
+
+    Raises:
+      FeaturesError: the folder is not finished, damaged, or has no such feature.
+    """
+    manifest = folder / MANIFEST
+    windows: dict[str, list[tuple[int, int, np.ndarray]]] = {}
+    try:
+        listed = json.loads(manifest.read_text(encoding="utf-8"))
+        if len(listed["features"].get(name, ())) != 1:
+            raise FeaturesError(
+                f"{folder} has no feature {name!r} of one row a window, only "
+                f"{', '.join(listed['features'])}: svilm-train embed --features {name}"
+            )
+        for shard in listed["shards"]:
+            path = folder / pathlib.PurePath(shard["name"]).name
+            with safetensors.safe_open(path, "numpy") as file:
+                clips = json.loads(file.metadata()["clips"])
+                rows = file.get_tensor(name)
+            for clip, row in zip(clips, rows, strict=True):
+                windows.setdefault(clip["video_id"], []).append(
+                    (clip["start_us"], clip["end_us"], row)
+                )
+    except FileNotFoundError as error:
+        raise FeaturesError(
+            f"{error.filename} is not there: see that svilm-train embed has written {folder}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise FeaturesError(f"{folder} is damaged ({error}): write it again") from None
+    videos = {}
+    for video, of_video in windows.items():
+        of_video.sort(key=lambda window: window[:2])
+        spans = np.array([window[:2] for window in of_video])
+        videos[video] = VideoFeatures(np.stack([row for *_, row in of_video]), covered(spans))
+    return videos
+
+
+def covered(spans: Int[np.ndarray, "n 2"]) -> float:
+    """The seconds that a video's windows stand for, each for as much as their middles are apart.
+
+    Windows may overlap, and the first and last ones may be cut where the video begins and ends.
+
+    Args:
+      spans: starts and ends in microseconds, in order.
+
+    >>> covered(np.array([[0, 4_000_000], [4_000_000, 8_000_000], [8_000_000, 10_500_000]]))
+    12.0
+    >>> covered(np.array([[0, 3_000_000], [1_000_000, 5_000_000], [3_000_000, 6_500_000]]))
+    6.0
+    """
+    apart = int(np.max(np.diff(spans, axis=0))) if len(spans) > 1 else int(spans[0, 1])
+    return len(spans) * apart / 1e6
+
+
+def interpolated(features: Float[np.ndarray, "t c"], length: int) -> Float[np.ndarray, "u c"]:
+    """Linear interpolation to another number of times, as half pixels: no corner is kept.
+
+    Time i of the new ones is at (i + ½) · t / length − ½ of the old, not before 0.
+
+    >>> interpolated(np.array([[0.0], [1.0]]), 4).ravel().tolist()
+    [0.0, 0.25, 0.75, 1.0]
+    """
+    old = len(features)
+    at = np.clip((np.arange(length) + 0.5) * old / length - 0.5, 0, old - 1)
+    low = at.astype(int)
+    share = (at - low)[:, None].astype(features.dtype)
+    return features[low] * (1 - share) + features[np.minimum(low + 1, old - 1)] * share

@@ -1,0 +1,235 @@
+"""G-TAD as its authors' PyTorch code has it: their weights in, outputs, losses and gradients out.
+
+To be compared with that code, or to use weights that it trained:
+
+  answer(state, features, true_map, true_start, true_end, uniform) -> Answer
+
+`state` is a state_dict of theirs as NumPy arrays, by its names, with or without `module.`:
+backbone1.0 (stem), backbone1.2 and backbone2.0 (graph blocks), regu_s.0/1 and regu_e.0/1 (start
+and end), localization.0/2/4/6/8 (map), each with .weight [out, in / groups, kernel…] and .bias; in
+a block tconvs.0/2/4 and sconvs.0/2/4. Sizes are taken from it. Arrays are [B, C, T], maps
+[B, 2, D, S], gradients as the weights. float64 features are computed in float64.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from trainer.tasks.localisation import losses
+from trainer.tasks.localisation.gtad import GTAD, GtadConfig, sampling_of
+
+_CONVOLUTIONS = {
+    "stem": "backbone1.0",
+    "start": "regu_s.1",
+    "end": "regu_e.1",
+    "map_2": "localization.2",
+    "map_3": "localization.4",
+    "map_4": "localization.6",
+    "map_5": "localization.8",
+}
+_BLOCKS = {
+    "base": "backbone1.2",
+    "second": "backbone2.0",
+    "start_graph": "regu_s.0",
+    "end_graph": "regu_e.0",
+}
+_OF_BLOCK = {
+    "temporal_in": "tconvs.0",
+    "temporal": "tconvs.2",
+    "temporal_out": "tconvs.4",
+    "semantic_in": "sconvs.0",
+    "semantic": "sconvs.2",
+    "semantic_out": "sconvs.4",
+}
+_FIRST_OF_MAP = "localization.0"
+
+State = Mapping[str, Float[np.ndarray, "..."]]
+
+
+class LayoutError(ValueError):
+    """Weights that are not G-TAD's, or do not fit the features."""
+
+
+class Answer(NamedTuple):
+    """What the network says, what that costs, and the gradient of `total`."""
+
+    map: Float[np.ndarray, "b 2 d s"]
+    start: Float[np.ndarray, "b t"]
+    end: Float[np.ndarray, "b t"]
+    losses: dict[str, float]  # total, boundary, regression, classification
+    gradients: dict[str, Float[np.ndarray, "..."]]  # by the state's names, and "features"
+
+
+def answer(
+    state: State,
+    features: Float[np.ndarray, "b c t"],
+    true_map: Float[np.ndarray, "b d s"],
+    true_start: Float[np.ndarray, "b t"],
+    true_end: Float[np.ndarray, "b t"],
+    uniform: Float[np.ndarray, "2 b d s"],
+) -> Answer:
+    """A forward and a backward pass.
+
+    Args:
+      state: the weights.
+      features: of b videos at T times each.
+      true_map: target IoU of each proposal, by duration and start.
+      true_start: target of each time.
+      true_end: target of each time.
+      uniform: in [0, 1): the numbers by which the regression loss chooses proposals, for those of
+        IoU in (0.3, 0.7] and for those in (0, 0.3]. Ones choose them all, zeros none.
+
+    Raises:
+      LayoutError: a weight is missing, left over, or of a shape that does not fit.
+    """
+    config = config_of(state, features.shape[1], features.shape[2])
+    with jax.enable_x64(features.dtype == np.float64):
+        arrays = (features.transpose(0, 2, 1), true_map, true_start, true_end, uniform)
+        weights, sampling, *placed = jax.tree.map(
+            lambda array: jnp.asarray(array, features.dtype),
+            (params(state), sampling_of(config), *arrays),
+        )
+        (_, (outputs, parts)), (of_weights, of_features) = _forward_and_back(
+            weights, *placed, sampling=sampling, config=config
+        )
+        gradients = state_of(jax.tree.map(np.asarray, of_weights))
+        gradients["features"] = np.asarray(of_features).transpose(0, 2, 1)
+        return Answer(
+            map=np.asarray(outputs.map).transpose(0, 3, 1, 2),
+            start=np.asarray(outputs.start),
+            end=np.asarray(outputs.end),
+            losses={name: float(value) for name, value in parts._asdict().items()},
+            gradients=gradients,
+        )
+
+
+@partial(jax.jit, static_argnames="config")
+def _forward_and_back(
+    weights: Any, features: Any, *true: Any, sampling: Any, config: GtadConfig
+) -> tuple[Any, Any]:
+    def loss(weights: Any, features: Any) -> tuple[Any, Any]:
+        outputs: Any = GTAD(config).apply({"params": weights}, features, sampling)
+        parts = losses.losses(outputs, *true)
+        return parts.total, (outputs, parts)
+
+    return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(weights, features)
+
+
+def config_of(state: State, channels: int, length: int) -> GtadConfig:
+    """The sizes of a network, from its weights.
+
+    Args:
+      state: the weights.
+      channels: of the features.
+      length: T.
+
+    Raises:
+      LayoutError: a weight is missing, or they do not fit the features.
+    """
+    state = _without_prefix(state)
+    stem, grouped = _weight(state, "backbone1.0"), _weight(state, "backbone1.2.tconvs.2")
+    first, second = _weight(state, _FIRST_OF_MAP), _weight(state, "localization.2")
+    if channels % stem.shape[1]:
+        raise LayoutError(
+            f"features have {channels} channels, no multiple of the {stem.shape[1]} that a group "
+            "of backbone1.0 takes"
+        )
+    sizes = GtadConfig()
+    config = GtadConfig(
+        length=length,
+        width=stem.shape[0],
+        stem_groups=channels // stem.shape[1],
+        groups=grouped.shape[0] // grouped.shape[1],
+        group_width=grouped.shape[1],
+        map_width=first.shape[0],
+        map_hidden=second.shape[0],
+    )
+    wanted = config.width * (sizes.inner_bins + sizes.context_bins)
+    if first.shape[1] != wanted:
+        raise LayoutError(
+            f"{_FIRST_OF_MAP}.weight takes {first.shape[1]} features a proposal, not {wanted}: "
+            f"{config.width} in {sizes.inner_bins} and {sizes.context_bins} bins"
+        )
+    return config
+
+
+def params(state: State) -> dict[str, Any]:
+    """The weights as our network has them.
+
+    Raises:
+      LayoutError: a weight is missing or left over.
+    """
+    state = _without_prefix(state)
+    ours: dict[str, Any] = {}
+    used = {f"{_FIRST_OF_MAP}.weight", f"{_FIRST_OF_MAP}.bias"}
+    for path, theirs in _places():
+        *block, layer = path
+        inside = ours.setdefault(block[0], {}) if block else ours
+        kernel = _weight(state, theirs)
+        kernel = np.moveaxis(kernel, (0, 1), (-1, -2))  # [out, in, k…] -> [k…, in, out]
+        if layer.startswith("map"):
+            kernel = kernel[0, 0]  # a dense layer, theirs a 1×1 convolution
+        inside[layer] = {"kernel": kernel, "bias": _bias(state, theirs)}
+        used |= {f"{theirs}.weight", f"{theirs}.bias"}
+    if left := sorted(state.keys() - used):
+        raise LayoutError(f"{len(left)} weights have no place in G-TAD, such as {left[0]}")
+    first, width = _weight(state, _FIRST_OF_MAP), _weight(state, "backbone1.0").shape[0]
+    # Theirs go by channel, then by bin.
+    by_channel = first[:, :, 0, 0].reshape(first.shape[0], width, -1)
+    ours["map_1_kernel"] = by_channel.transpose(2, 1, 0)
+    ours["map_1_bias"] = _bias(state, _FIRST_OF_MAP)
+    return ours
+
+
+def state_of(params: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "..."]]:
+    """Our weights, or their gradients, as a state_dict has them."""
+    state = {}
+    for path, theirs in _places():
+        *block, layer = path
+        inside = (params[block[0]] if block else params)[layer]
+        kernel = inside["kernel"]
+        if layer.startswith("map"):
+            kernel = kernel[None, None]
+        state[f"{theirs}.weight"] = np.moveaxis(kernel, (-1, -2), (0, 1))
+        state[f"{theirs}.bias"] = inside["bias"]
+    first = params["map_1_kernel"].transpose(2, 1, 0)
+    state[f"{_FIRST_OF_MAP}.weight"] = first.reshape(first.shape[0], -1, 1, 1)
+    state[f"{_FIRST_OF_MAP}.bias"] = params["map_1_bias"]
+    return state
+
+
+def _places() -> list[tuple[tuple[str, ...], str]]:
+    """Where each of our convolutions is, and its name in a state_dict."""
+    inside = [
+        ((block, layer), f"{theirs}.{of_block}")
+        for block, theirs in _BLOCKS.items()
+        for layer, of_block in _OF_BLOCK.items()
+    ]
+    return [((ours,), theirs) for ours, theirs in _CONVOLUTIONS.items()] + inside
+
+
+def _without_prefix(state: State) -> dict[str, np.ndarray]:
+    return {name.removeprefix("module."): np.asarray(array) for name, array in state.items()}
+
+
+def _weight(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    kernel = _named(state, f"{name}.weight")
+    wanted = 4 if "sconvs" in name or "localization" in name else 3
+    if kernel.ndim != wanted:
+        raise LayoutError(f"{name}.weight has {kernel.ndim} axes, not {wanted}")
+    return kernel
+
+
+def _bias(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    return _named(state, f"{name}.bias")
+
+
+def _named(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in state:
+        raise LayoutError(f"there is no {name} among the {len(state)} weights")
+    return state[name]

@@ -1,0 +1,61 @@
+"""A trained localisation model as files.
+
+localisation.json   its configuration, its classes, and which epoch it is of
+model.safetensors   G-TAD's weights by its authors' names and in their layout (pytorch_layout.py),
+                    and those of the classifier, classifier.weight and so on
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from trainer.configs.config import build
+from trainer.tasks.localisation import pytorch_layout
+from trainer.tasks.localisation.training import LocalisationConfig, LocalisationError, Model
+
+_SETTINGS, _WEIGHTS = "localisation.json", "model.safetensors"
+_OF_CLASSIFIER = "classifier."
+
+
+def save(folder: pathlib.Path, model: Model) -> None:
+    """Writes a model into a folder."""
+    state = pytorch_layout.state_of(model.params)
+    state |= {_OF_CLASSIFIER + name: array for name, array in model.classifier.items()}
+    tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in state.items()}
+    safetensors.numpy.save_file(tensors, folder / _WEIGHTS)
+    settings = {
+        "config": dataclasses.asdict(model.config),
+        "classes": model.classes,
+        "epoch": model.epoch,
+    }
+    (folder / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: pathlib.Path) -> Model:
+    """Reads a model.
+
+    Raises:
+      LocalisationError: the folder has none, or it is damaged.
+    """
+    try:
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        state = safetensors.numpy.load_file(folder / _WEIGHTS)
+        of_classifier = {name for name in state if name.startswith(_OF_CLASSIFIER)}
+        return Model(
+            build(LocalisationConfig, settings["config"]),
+            settings["classes"],
+            pytorch_layout.params({k: v for k, v in state.items() if k not in of_classifier}),
+            {name.removeprefix(_OF_CLASSIFIER): state[name] for name in of_classifier},
+            settings["epoch"],
+        )
+    except FileNotFoundError as error:
+        raise LocalisationError(
+            f"{error.filename} is not there: give the folder of a trained model, or --features to "
+            "train one"
+        ) from None
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise LocalisationError(f"{folder} holds a damaged model ({error}): train again") from None

@@ -1,0 +1,61 @@
+"""What G-TAD is to answer for a video whose actions are known; times are shares of the axis."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from trainer.tasks.localisation.metrics import temporal_iou
+
+# Around each boundary, in steps of the axis: 0.015 at 100.
+_REACH = 1.5
+
+
+class Targets(NamedTuple):
+    """Of one video, or stacked of several."""
+
+    map: Float[np.ndarray, "*b d s"]  # the best IoU of a proposal with an action
+    start: Float[np.ndarray, "*b t"]  # how much of a time's window is near a start
+    end: Float[np.ndarray, "*b t"]
+
+
+def on_axis(segments: Sequence[tuple[float, float]], seconds: float) -> Float[np.ndarray, "n 2"]:
+    """Starts and ends in shares of the axis, cut to it.
+
+    Args:
+      segments: in seconds.
+      seconds: what the features cover: duration · feature_frame / duration_frame.
+
+    >>> on_axis([(2.0, 12.0)], 10.0).tolist()
+    [[0.2, 1.0]]
+    """
+    return np.clip(np.reshape(segments, (-1, 2)) / seconds, 0.0, 1.0).astype(np.float64)
+
+
+def targets(actions: Float[np.ndarray, "n 2"], length: int) -> Targets:
+    """The targets of a video.
+
+    Args:
+      actions: starts and ends in shares of the axis; without any, all targets are 0.
+      length: T.
+
+    >>> made = targets(np.array([[0.25, 0.75]]), 4)
+    >>> made.map[1].tolist()  # of two steps, from each start
+    [0.3333333333333333, 1.0, 0.3333333333333333, 0.0]
+    >>> made.start.round(3).tolist(), made.end.round(3).tolist()
+    ([1.0, 1.0, 0.5, 0.0], [0.0, 0.5, 1.0, 1.0])
+    """
+    if not len(actions):
+        return Targets(np.zeros((length, length)), np.zeros(length), np.zeros(length))
+    durations, starts = np.indices((length, length))
+    proposals = np.stack([starts, starts + durations + 1], axis=-1).reshape(-1, 2) / length
+    best = np.max(temporal_iou(proposals, actions), axis=1)
+    windows = np.stack([np.arange(length) - 0.5, np.arange(length) + 1.5], axis=1) / length
+
+    def near(boundary: Float[np.ndarray, " n"]) -> Float[np.ndarray, " t"]:
+        low = np.maximum(windows[:, None, 0], boundary[None] - _REACH / length)
+        high = np.minimum(windows[:, None, 1], boundary[None] + _REACH / length)
+        return np.max(np.maximum(high - low, 0.0), axis=1) * length / 2
+
+    return Targets(best.reshape(length, length), near(actions[:, 0]), near(actions[:, 1]))

@@ -1,0 +1,325 @@
+"""Trains G-TAD on the features of a frozen encoder, and says what videos show when.
+
+The recipe is the authors': Adam with L2 in its gradient, the learning rate cut to a tenth half
+way. Where videos to validate on are given, the epoch with their lowest loss is kept, as the authors
+do with the very videos that they report on; else the last one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from trainer.tasks.localisation import classifier, losses, proposals
+from trainer.tasks.localisation.features import VideoFeatures, interpolated
+from trainer.tasks.localisation.files import ClassScores, Found, Video
+from trainer.tasks.localisation.gtad import GTAD, GtadConfig, Outputs, sampling_of
+from trainer.tasks.localisation.targets import Targets, on_axis, targets
+
+_AT_ONCE = 16  # videos
+
+
+class LocalisationError(RuntimeError):
+    """Features and annotations that do not go together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalisationConfig:
+    """How localisation is trained; the defaults are G-TAD's on ActivityNet."""
+
+    network: GtadConfig = dataclasses.field(default_factory=GtadConfig)
+    # Of `svilm-train embed`. The paper does not say which: the group tokens' mean, before the
+    # projection into the joint space, is what its action recognition is probed on.
+    feature: Literal["groups", "clip"] = "groups"
+    batch: int = 16
+    epochs: int = 10
+    learning_rate: float = 4e-3
+    decay_after: int = 5  # epochs, after which the learning rate is a tenth
+    l2: float = 1e-4  # coupled: added to the gradient, before Adam's moments
+    # What our own classifier classifies, where no class scores are given: whole videos, as
+    # ActivityNet's show one class mostly, or each proposal.
+    classify: Literal["video", "proposal"] = "video"
+    seed: int = 0
+
+
+PRESETS: dict[str, LocalisationConfig] = {
+    "activitynet": LocalisationConfig(),
+    # Videos of a quarter of a minute, in which several things happen; minutes on two cores.
+    "shapes": LocalisationConfig(
+        network=GtadConfig(length=32, width=64, groups=8, map_width=64, map_hidden=32),
+        epochs=40,
+        decay_after=30,
+        learning_rate=2e-3,
+        classify="proposal",
+    ),
+}
+
+
+class Example(NamedTuple):
+    """A video to train on."""
+
+    features: Float[np.ndarray, "t c"]  # at the network's times
+    targets: Targets
+    actions: Float[np.ndarray, "n 2"]  # in shares of the axis
+    labels: list[int]
+
+
+class Model(NamedTuple):
+    """What was trained."""
+
+    config: LocalisationConfig
+    classes: list[str]
+    params: PyTree
+    classifier: dict[str, np.ndarray]
+    epoch: int  # the one that was kept, from 1
+
+
+def examples(
+    videos: Mapping[str, VideoFeatures],
+    annotated: Mapping[str, Video],
+    classes: Sequence[str],
+    config: LocalisationConfig,
+) -> list[Example]:
+    """The videos that have features and annotations, in the order of their ids.
+
+    Raises:
+      LocalisationError: there is none.
+    """
+    number = {name: place for place, name in enumerate(classes)}
+    found = []
+    for name in sorted(videos.keys() & annotated.keys()):
+        video, length = videos[name], config.network.length
+        known = [one for one in annotated[name].actions if one.label in number]
+        actions = on_axis([(one.start, one.end) for one in known], video.seconds)
+        found.append(
+            Example(
+                interpolated(video.features, length),
+                targets(actions, length),
+                actions,
+                [number[one.label] for one in known],
+            )
+        )
+    if not found:
+        raise LocalisationError(
+            f"none of the {len(videos)} videos with features is among the {len(annotated)} "
+            "annotated ones: see that they go by the same ids"
+        )
+    return found
+
+
+def train(
+    config: LocalisationConfig,
+    videos: Mapping[str, VideoFeatures],
+    annotated: Mapping[str, Video],
+    validated: Mapping[str, VideoFeatures] | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda *_: None,
+) -> Model:
+    """Trains the network and the classifier.
+
+    Args:
+      config: how.
+      videos: to train on.
+      annotated: what is true of these and of `validated`.
+      validated: videos whose loss says which epoch is kept.
+      on_epoch: told of each epoch, from 1, and its mean losses.
+
+    Raises:
+      LocalisationError: features and annotations have no video in common.
+    """
+    classes = sorted(
+        {one.label for name in videos if name in annotated for one in annotated[name].actions}
+    )
+    known = examples(videos, annotated, classes, config)
+    held_out = examples(validated, annotated, classes, config) if validated else []
+    batch = min(config.batch, len(known))
+    steps = len(known) // batch  # the remainder is left out of an epoch
+    optimiser = optax.chain(
+        optax.add_decayed_weights(config.l2),
+        optax.adam(
+            optax.piecewise_constant_schedule(
+                config.learning_rate, {config.decay_after * steps: 0.1}
+            )
+        ),
+    )
+    sampling = sampling_of(config.network)
+    key = jax.random.key(config.seed)
+    params: Any = jax.jit(GTAD(config.network).init)(key, known[0].features[None], sampling)[
+        "params"
+    ]
+    state: Any = optimiser.init(params)
+    kept, lowest, epoch_kept = params, np.inf, 0
+    for epoch in range(1, config.epochs + 1):
+        order = np.random.default_rng([config.seed, epoch]).permutation(len(known))
+        told = []
+        for step in range(steps):
+            arrays = _stacked([known[k] for k in order[step * batch : (step + 1) * batch]])
+            of_step = jax.random.fold_in(key, (epoch - 1) * steps + step)
+            params, state, parts = _step(
+                params, state, arrays, sampling, of_step, config=config, optimiser=optimiser
+            )
+            told.append([float(part) for part in parts])
+        means = dict(zip(losses.Losses._fields, np.mean(told, axis=0).tolist(), strict=True))
+        if held_out:
+            means["validation"] = _validation(config, params, held_out, sampling, key)
+        if means.get("validation", -epoch) < lowest:
+            kept, lowest, epoch_kept = params, means.get("validation", -epoch), epoch
+        on_epoch(epoch, means)
+    rows, labels = classifier.examples(
+        [(one.features, one.actions, one.labels) for one in known],
+        whole=config.classify == "video",
+    )
+    return Model(
+        config,
+        classes,
+        jax.tree.map(np.asarray, kept),
+        classifier.train(rows, labels, len(classes)),
+        epoch_kept,
+    )
+
+
+def predict(
+    model: Model,
+    videos: Mapping[str, VideoFeatures],
+    class_scores: ClassScores | None = None,
+) -> dict[str, list[Found]]:
+    """What videos show when.
+
+    Args:
+      model: trained.
+      videos: features of any videos.
+      class_scores: of whole videos, from elsewhere; None: our own classifier's.
+
+    Raises:
+      LocalisationError: a video has no class scores.
+    """
+    config = model.config
+    if class_scores and (lost := sorted(videos.keys() - class_scores.scores.keys())):
+        raise LocalisationError(f"{len(lost)} videos have no class scores, such as {lost[0]}")
+    found = {}
+    names = sorted(videos)
+    for name, judged in zip(names, _judged(model, [videos[name] for name in names]), strict=True):
+        video = videos[name]
+        kept = proposals.soft_nms(proposals.proposals(*judged))
+        if class_scores:
+            scores = np.tile(class_scores.scores[name], (len(kept.score), 1))
+        else:
+            whole = np.tile([[0.0, 1.0]], (len(kept.score), 1))
+            at = kept.segment if config.classify == "proposal" else whole
+            rows = classifier.averaged(interpolated(video.features, config.network.length), at)
+            scores = classifier.probabilities(model.classifier, rows)
+        classes = class_scores.classes if class_scores else model.classes
+        found[name] = proposals.predictions(kept, video.seconds, scores, classes)
+    return found
+
+
+def by_chance(
+    model: Model, videos: Mapping[str, VideoFeatures], seed: int = 0
+) -> dict[str, list[Found]]:
+    """As many predictions that know nothing: any proposals, any classes, any scores."""
+    rng = np.random.default_rng(seed)
+    length = model.config.network.length
+    starts, ends = np.triu_indices(length, k=1)
+    found = {}
+    for name in sorted(videos):
+        chosen = rng.permutation(len(starts))[: proposals.KEPT]
+        drawn = proposals.Proposals(
+            np.stack([starts[chosen], ends[chosen]], axis=1) / length, rng.uniform(size=len(chosen))
+        )
+        scores = rng.uniform(size=(len(chosen), len(model.classes)))
+        found[name] = proposals.predictions(drawn, videos[name].seconds, scores, model.classes)
+    return found
+
+
+class _Arrays(NamedTuple):
+    features: Float[Array, "b t c"]
+    map: Float[Array, "b d s"]
+    start: Float[Array, "b t"]
+    end: Float[Array, "b t"]
+
+
+def _stacked(some: Sequence[Example]) -> _Arrays:
+    rows = [(one.features, *one.targets) for one in some]
+    return _Arrays(*(jnp.asarray(np.stack(part), jnp.float32) for part in zip(*rows, strict=True)))
+
+
+@partial(jax.jit, static_argnames=("config", "optimiser"))
+def _step(
+    params: PyTree,
+    state: PyTree,
+    arrays: _Arrays,
+    sampling: Float[Array, "a p t"],
+    key: Array,
+    *,
+    config: LocalisationConfig,
+    optimiser: optax.GradientTransformation,
+) -> tuple[PyTree, PyTree, losses.Losses]:
+    def cost(params: PyTree) -> tuple[Array, losses.Losses]:
+        parts = _losses(params, arrays, sampling, key, config)
+        return parts.total, parts
+
+    gradients, parts = jax.grad(cost, has_aux=True)(params)
+    updates, state = optimiser.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state, parts
+
+
+def _losses(
+    params: PyTree,
+    arrays: _Arrays,
+    sampling: Float[Array, "a p t"],
+    key: Array,
+    config: LocalisationConfig,
+) -> losses.Losses:
+    outputs: Any = GTAD(config.network).apply({"params": params}, arrays.features, sampling)
+    uniform = losses.draw(key, len(arrays.features), config.network.length)
+    return losses.losses(outputs, arrays.map, arrays.start, arrays.end, uniform)
+
+
+def _validation(
+    config: LocalisationConfig,
+    params: PyTree,
+    held_out: Sequence[Example],
+    sampling: Float[Array, "a p t"],
+    key: Array,
+) -> float:
+    """The mean loss, of batches as in training; each epoch draws the same proposals."""
+    batch = min(config.batch, len(held_out))
+    costs = [
+        float(
+            _held_out_loss(params, _stacked(held_out[first : first + batch]), sampling, key, config)
+        )
+        for first in range(0, len(held_out) - batch + 1, batch)
+    ]
+    return float(np.mean(costs))
+
+
+@partial(jax.jit, static_argnames="config")
+def _held_out_loss(
+    params: PyTree, arrays: _Arrays, sampling: Array, key: Array, config: LocalisationConfig
+) -> Array:
+    return _losses(params, arrays, sampling, key, config).total
+
+
+def _judged(model: Model, videos: Sequence[VideoFeatures]) -> Iterable[Any]:
+    """The network's probabilities of each video."""
+    sampling = sampling_of(model.config.network)
+    for first in range(0, len(videos), _AT_ONCE):
+        some = videos[first : first + _AT_ONCE]
+        rows = [interpolated(one.features, model.config.network.length) for one in some]
+        rows += rows[-1:] * (_AT_ONCE - len(rows))  # so that one shape is compiled
+        outputs = _apply(model.params, np.stack(rows), sampling, model.config.network)
+        judged = jax.tree.map(np.asarray, outputs)
+        yield from ((judged.map[k], judged.start[k], judged.end[k]) for k in range(len(some)))
+
+
+@partial(jax.jit, static_argnames="config")
+def _apply(
+    params: PyTree, features: Float[Array, "b t c"], sampling: Array, config: GtadConfig
+) -> Outputs:
+    outputs: Any = GTAD(config).apply({"params": params}, features, sampling)
+    return outputs
