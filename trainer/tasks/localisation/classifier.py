@@ -73,7 +73,9 @@ def _fit(start: PyTree, x: Float[Array, "n c"], labels: Int[Array, " n"]) -> PyT
 
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
         weights, state = carry
-        updates, state = optimiser.update(jax.grad(cost)(weights), state)
+        gradients = jax.grad(cost)(weights)
+        with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
+            updates, state = optimiser.update(gradients, state)
         return (optax.apply_updates(weights, updates), state), None
 
     (weights, _), _ = jax.lax.scan(step, (start, optimiser.init(start)), None, length=_STEPS)
@@ -95,7 +97,7 @@ def probabilities(
 
 
 def examples(
-    videos: Sequence[tuple[Float[np.ndarray, "t c"], Float[np.ndarray, "n 2"], Sequence[int]]],
+    videos: Sequence[tuple[Float[np.ndarray, "_ c"], Float[np.ndarray, "_ 2"], Sequence[int]]],
     *,
     whole: bool,
 ) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:

@@ -53,8 +53,8 @@ PRESETS: dict[str, LocalisationConfig] = {
     # Videos of a quarter of a minute, in which several things happen; minutes on two cores.
     "shapes": LocalisationConfig(
         network=GtadConfig(length=32, width=64, groups=8, map_width=64, map_hidden=32),
-        epochs=40,
-        decay_after=30,
+        epochs=16,
+        decay_after=12,
         learning_rate=2e-3,
         classify="proposal",
     ),
@@ -264,7 +264,8 @@ def _step(
         return parts.total, parts
 
     gradients, parts = jax.grad(cost, has_aux=True)(params)
-    updates, state = optimiser.update(gradients, state, params)
+    with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
+        updates, state = optimiser.update(gradients, state, params)
     return optax.apply_updates(params, updates), state, parts
 
 
