@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.tasks.localisation import align, losses, pytorch_layout
+from trainer.tasks.bins import bin_weights
+from trainer.tasks.localisation import losses, pytorch_layout
 from trainer.tasks.localisation.gtad import GTAD, GtadConfig, sampling_of
 from trainer.tasks.localisation.targets import targets
 
@@ -225,7 +226,7 @@ def test_the_authors_network_has_so_many_parameters():
 def test_bins_are_means_of_interpolated_samples(start, extent, bins):
     length = 100
     x = np.random.default_rng(0).normal(size=(3, length))
-    weights = align.bin_weights(np.array([[start, start + extent]]), bins, length)[0]
+    weights = bin_weights(np.array([[start, start + extent]]), bins, length, least=1.0)[0]
     np.testing.assert_allclose(x @ weights.T, region(x, start, start + extent, bins), atol=1e-9)
 
 
