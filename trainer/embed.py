@@ -178,9 +178,9 @@ def frames_of(
     Raises:
       SnapshotError: a record is damaged.
     """
-    from trainer.data.decode import evaluation_clip
+    from trainer.data.decode import evaluation
 
     request = Request(0, np.asarray(records, np.int64), np.zeros((len(records), 2), np.int64))
-    for answer in stream(snapshot, [request], lambda record, _: evaluation_clip(record, config)):
+    for answer in stream(snapshot, [request], evaluation(config)):
         return answer.clips["frames"]
     raise AssertionError("a request was not answered")

@@ -66,7 +66,7 @@ def train_batches(
       SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
       ValueError: batch, hosts or vocabulary do not fit.
     """
-    from trainer.data.decode import training_clip
+    from trainer.data.decode import training
 
     for snapshot in mixture.snapshots:
         check_suits(snapshot, tokeniser, config)
@@ -89,8 +89,7 @@ def train_batches(
             config.seed, step, config.batch, positions[row], attempt, mixture.sources
         )
 
-    decode = functools.partial(training_clip, config=config)
-    for step, clips, skipped in stream(mixture, requests(), decode):
+    for step, clips, skipped in stream(mixture, requests(), training(config)):
         if on_skip:
             for message in skipped:
                 on_skip(message)
@@ -129,7 +128,7 @@ def example_batches(
       SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
       ValueError: batch, hosts or vocabulary do not fit.
     """
-    from trainer.data.decode import training_clip
+    from trainer.data.decode import training
 
     for snapshot in mixture.snapshots:
         check_suits(snapshot, tokeniser, config)
@@ -147,8 +146,7 @@ def example_batches(
             chosen = example_numbers(examples, config, step)[rows]
             yield Request(step, examples.records[chosen], np.array(seeds, np.int64))
 
-    decode = functools.partial(training_clip, config=config)
-    for step, clips, _ in stream(mixture, requests(), decode):
+    for step, clips, _ in stream(mixture, requests(), training(config)):
         chosen = example_numbers(examples, config, step)[rows]
         ids = mask = None
         if examples.texts is not None:
@@ -199,7 +197,7 @@ def eval_batches(
       SnapshotError: a record is damaged, or the snapshot does not suit the configuration.
       ValueError: the vocabulary does not fit.
     """
-    from trainer.data.decode import evaluation_clip
+    from trainer.data.decode import evaluation
 
     check_suits(snapshot, tokeniser, config)
 
@@ -210,10 +208,7 @@ def eval_batches(
             rows = np.minimum(np.arange(first, first + batch), len(wanted) - 1)
             yield Request(step, wanted[rows], np.zeros((batch, 2), np.int64))
 
-    def decode(record: Any, _: Any) -> dict[str, Any]:
-        return evaluation_clip(record, config)
-
-    for step, clips, _ in stream(snapshot, requests(), decode):
+    for step, clips, _ in stream(snapshot, requests(), evaluation(config)):
         chunks = [clip_chunks[: config.input.nouns] for clip_chunks in _noun_chunks(clips)]
         prompts = [[chunk.prompts[0] for chunk in clip_chunks] for clip_chunks in chunks]
         columns = zip(

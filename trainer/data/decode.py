@@ -41,6 +41,18 @@ _ANTIALIAS_ABOVE = 1.5
 _MARGIN = 4
 
 
+@functools.lru_cache(maxsize=4)
+def training(config: configs.Config) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """`training_clip` of a configuration: of the same one the same function, for `stream`."""
+    return functools.partial(training_clip, config=config)
+
+
+@functools.lru_cache(maxsize=4)
+def evaluation(config: configs.Config) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """`evaluation_clip` of a configuration, likewise."""
+    return lambda record, _: evaluation_clip(record, config)
+
+
 def training_clip(
     record: tf.Tensor, seed: tf.Tensor, config: configs.Config
 ) -> dict[str, tf.Tensor]:

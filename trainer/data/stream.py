@@ -6,6 +6,7 @@ Python generator would hang at the interpreter's end when stopped half way, and 
 
 import collections
 import concurrent.futures
+import functools
 import os
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, NamedTuple
@@ -54,7 +55,8 @@ def stream(
     Args:
       records: where they are.
       requests: what to read; drawn some batches ahead of use.
-      decode: graph function of (record: string [], seed: int64 [2]) to one clip's tensors by name.
+      decode: graph function of (record: string [], seed: int64 [2]) to one clip's tensors by name;
+        the same object again is not traced again.
 
     Yields:
       An answer a request; its clips are NumPy arrays, or nested lists where the length varies from
@@ -103,8 +105,9 @@ def stream(
         threads.shutdown(cancel_futures=True)
 
 
+@functools.lru_cache(maxsize=4)
 def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A tf.data pipeline over the records of one batch, traced once."""
+    """A tf.data pipeline over the records of one batch, traced once, which takes a second."""
     from trainer.data.cpu_tensorflow import tf
 
     options = tf.data.Options()

@@ -47,9 +47,9 @@ def test_the_block_can_start_with_grouping() -> None:
     groups = random.normal(random.key(1), (B, M, D))
     one, other = random.normal(random.key(2), (2, B, N, D))
     block = GroupingBlock(1e-6, gelu("tanh"), out="xavier")
-    params = block.init(random.key(3), groups, one, None)
-    from_one, _ = block.apply(params, groups, one, None)
-    from_other, _ = block.apply(params, groups, other, None)
+    params = jax.jit(block.init)(random.key(3), groups, one, None)
+    from_one, _ = jax.jit(block.apply)(params, groups, one, None)
+    from_other, _ = jax.jit(block.apply)(params, groups, other, None)
     assert np.abs(np.asarray(from_one) - np.asarray(from_other)).max() > 0.01
 
 
@@ -58,9 +58,9 @@ def test_the_block_starts_without_grouping() -> None:
     groups = random.normal(random.key(1), (B, M, D))
     one, other = random.normal(random.key(2), (2, B, N, D))
     block = GroupingBlock(1e-6, gelu("tanh"))
-    params = block.init(random.key(3), groups, one, None)
-    from_one, _ = block.apply(params, groups, one, None)
-    from_other, _ = block.apply(params, groups, other, None)
+    params = jax.jit(block.init)(random.key(3), groups, one, None)
+    from_one, _ = jax.jit(block.apply)(params, groups, one, None)
+    from_other, _ = jax.jit(block.apply)(params, groups, other, None)
     np.testing.assert_array_equal(from_one, from_other)
 
 
@@ -68,12 +68,12 @@ def test_the_block_equals_scalar_loops() -> None:
     groups = random.normal(random.key(1), (1, M, D))
     tokens = random.normal(random.key(2), (1, N, D))
     block = GroupingBlock(1e-6, gelu("tanh"))
-    params = block.init(random.key(3), groups, tokens, None)["params"]
+    params = jax.jit(block.init)(random.key(3), groups, tokens, None)["params"]
     leaves, tree = jax.tree.flatten(params)
     keys = random.split(random.key(4), len(leaves))
     filled = [random.normal(key, leaf.shape) * 0.3 for key, leaf in zip(keys, leaves, strict=True)]
     params = jax.tree.unflatten(tree, filled)
-    applied: Any = block.apply({"params": params}, groups, tokens, None)
+    applied: Any = jax.jit(block.apply)({"params": params}, groups, tokens, None)
     updated, assignment = applied
 
     def norm(x: jax.Array, name: str) -> np.ndarray:
@@ -130,6 +130,6 @@ def test_groupvits_groups_depend_on_the_video_before_the_assignment() -> None:
     one, other = random.normal(random.key(2), (2, B, N, D))
     block = GroupingBlock(1e-6, gelu("erf"), kind="groupvit", heads=2)
     params = jax.jit(block.init)(random.key(3), groups, one, None)
-    from_one, _ = block.apply(params, groups, one, None)
-    from_other, _ = block.apply(params, groups, other, None)
+    from_one, _ = jax.jit(block.apply)(params, groups, one, None)
+    from_other, _ = jax.jit(block.apply)(params, groups, other, None)
     assert np.abs(np.asarray(from_one) - np.asarray(from_other)).max() > 0.01

@@ -1,5 +1,6 @@
 """The whole model on toy sizes: shapes, invariances, and gradients by finite differences."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -35,8 +36,16 @@ CONFIG = Config(
 B = 4
 
 
+# Compiled whole: operation by operation, each of some hundred is compiled alone.
+@partial(jax.jit, static_argnames="method")
 def apply(params: Any, *inputs: Any, **method: Any) -> Any:
     return SViLM(CONFIG).apply({"params": params}, *inputs, **method)
+
+
+def drawn(seed: int, like: Any) -> Any:
+    """Normal numbers of the shapes and types of `like`."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), like)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +58,10 @@ def inputs() -> tuple[jax.Array, jax.Array, jax.Array]:
 
 @pytest.fixture(scope="module")
 def params(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> dict:
-    params = SViLM(CONFIG).init(random.key(2), *inputs)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = random.split(random.key(3), len(leaves))
+    variables: Any = jax.jit(SViLM(CONFIG).init)(random.key(2), *inputs)
+    params = jax.tree.map(np.asarray, variables["params"])
     # Away from the zeros that some start at, so that every path carries something.
-    moved = [
-        leaf + 0.2 * random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(tree, moved)
+    return jax.tree.map(lambda leaf, by: leaf + np.float32(0.2) * by, params, drawn(3, params))
 
 
 def test_shapes(params: dict, inputs: tuple[jax.Array, jax.Array, jax.Array]) -> None:
@@ -112,7 +117,7 @@ def test_gradient_equals_finite_differences_with_assignments_held_fixed(
     """
     # Flax promotes its norms' float64 to "at least float32", which strict promotion refuses.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
         pixels, ids, mask = inputs
         keys = random.split(random.key(6), B)
         splice = draw_splice(keys, 4, CutAndPasteConfig(pair_group=4))
@@ -133,21 +138,13 @@ def test_gradient_equals_finite_differences_with_assignments_held_fixed(
 
         gradient = jax.jit(jax.grad(loss))(wide)
         for number in range(3):
-            leaves, tree = jax.tree.flatten(wide)
-            keys = random.split(random.key(7 + number), len(leaves))
-            direction = jax.tree.unflatten(
-                tree,
-                [
-                    random.normal(key, leaf.shape, jnp.float64)
-                    for key, leaf in zip(keys, leaves, strict=True)
-                ],
-            )
+            direction = drawn(7 + number, wide)
 
             def at(step: float, direction: dict = direction) -> float:
                 moved = jax.tree.map(lambda p, d: p + step * d, wide, direction)
                 return float(loss(moved))
 
             numeric = (at(1e-6) - at(-1e-6)) / 2e-6
-            products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
+            products = jax.tree.map(np.vdot, gradient, direction)
             analytic = float(sum(jax.tree.leaves(products)))
             assert abs(numeric - analytic) < 1e-6 * max(1.0, abs(numeric))
