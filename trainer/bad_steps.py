@@ -1,21 +1,20 @@
 """Steps that would spoil a run: a loss or gradient that is not finite, or a spike.
 
 The step itself tells, on the device, and can leave its update out; the host learns of it when it
-reads that step's figures, some steps later, and finds the step's clips again by arithmetic.
+reads that step's figures, some steps later.
 """
 
 import json
 import math
 import pathlib
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from trainer import step_lines
+from trainer import processes, step_lines
 from trainer.configs.config import Config, SpikeConfig
 
 
@@ -79,35 +78,29 @@ class BadSteps:
     the global batch; "step" counts updates as metrics.jsonl does, this one included.
     """
 
-    def __init__(
-        self,
-        run: pathlib.Path,
-        config: Config,
-        clips_of: Callable[[int], list[str]],
-        *,
-        start: int,
-        writes: bool,
-    ) -> None:
+    def __init__(self, run: pathlib.Path, config: Config, *, start: int, writes: bool) -> None:
         """Forgets what was reported of steps after `start`.
 
         Args:
           run: its folder.
           config: the run's.
-          clips_of: ids of the clips of the global batch of a step, counted from 0.
           start: steps made so far.
           writes: whether this process writes what is written once for all.
         """
-        self._config, self._clips_of, self._writes = config, clips_of, writes
+        self._config, self._writes = config, writes
         self._path = run / "bad_steps.jsonl"
         if writes and self._path.exists():
             step_lines.cut(self._path, start)
 
-    def check(self, step: int, measured: dict[str, Any], checkpoint: int | None) -> None:
-        """Looks at one step's figures, in order, once they are there.
+    def check(
+        self, step: int, measured: dict[str, Any], clips: list[str], checkpoint: int | None
+    ) -> None:
+        """Looks at one step's figures, in order, once they are there; all processes do.
 
         Args:
           step: updates made, this one included.
           measured: what `train_step` returned of it.
+          clips: ids of those that this process read for it, stand-ins of corrupt ones included.
           checkpoint: the step of the last checkpoint, for the message.
 
         Raises:
@@ -119,7 +112,7 @@ class BadSteps:
             return
         loss, norm = float(measured["loss"]), float(measured["gradient_norm"])
         reason = self._reason(loss, norm, float(measured["mean_loss"]))
-        clips = self._clips_of(step - 1)
+        clips = processes.all_of(clips)
         if self._writes:
             record = {
                 "step": step,

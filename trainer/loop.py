@@ -7,7 +7,6 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -164,9 +163,7 @@ def train(
                 start=start_step,
                 steps=steps,
                 checkpoints=checkpoints,
-                bad_steps=BadSteps(
-                    run, config, partial(objective.clip_ids, config), start=start_step, writes=first
-                ),
+                bad_steps=BadSteps(run, config, start=start_step, writes=first),
                 metrics=metrics,
                 probe=probe,
                 profile=Profile(run, monitoring.profile),
@@ -218,21 +215,24 @@ def _train(state: TrainState, job: _Job) -> bool:
     )
     batches = ahead(
         host_batches,
-        lambda made: jax.tree.map(
-            lambda ours: jax.make_array_from_process_local_data(per_clip, ours), made[1]
+        lambda made: (
+            jax.tree.map(
+                lambda ours: jax.make_array_from_process_local_data(per_clip, ours), made[1]
+            ),
+            made[2],
         ),
     )
-    in_flight: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+    in_flight: collections.deque[tuple[int, dict[str, jax.Array], list[str]]] = collections.deque()
     pace = Pace(config, mesh, job.objective.step_flops(config), start=job.start)
 
     with contextlib.closing(batches), stop_requests() as stops_at:
         for done in range(job.start + 1, steps + 1):
             job.profile.before(done)
             with pace.waiting():
-                batch = next(batches)
+                batch, clips = next(batches)
             state, measured = job.objective.train_step(state, batch, config, steps, mesh)
             measured["bad_in_a_row"].copy_to_host_async()
-            in_flight.append((done, measured))
+            in_flight.append((done, measured, clips))
             stops = stops_at(done)
             ends = done == steps or stops
             job.profile.after(done, measured, ends=ends)

@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree, Shaped
 
 from trainer import flops, step
 from trainer.configs.config import Config
-from trainer.data.batches import clip_ids, train_batches
+from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.tokenise import Tokeniser
 from trainer.step import TrainState
@@ -52,10 +52,6 @@ class Objective(Protocol):
         self, state: TrainState, batch: PyTree, config: Config, steps: int, mesh: Mesh
     ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
         """As `step.train_step`."""
-        ...
-
-    def clip_ids(self, config: Config, step: int) -> list[str]:
-        """The ids of the clips of a step's global batch, in its order."""
         ...
 
     def step_flops(self, config: Config) -> int | None:
@@ -107,10 +103,6 @@ class Pretraining:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Cut-and-paste, both encoders, three losses."""
         return step.train_step(state, batch, config=config, steps=steps, mesh=mesh)
-
-    def clip_ids(self, config: Config, step: int) -> list[str]:
-        """By arithmetic, from the indices."""
-        return clip_ids(self.clips, config, step)
 
     def step_flops(self, config: Config) -> int:
         """By hand, of the matrix products."""

@@ -1,5 +1,7 @@
 """Several processes as one run, each with its own devices: and who writes."""
 
+import json
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -33,3 +35,13 @@ def total(count: int) -> int:
     if jax.process_count() == 1:
         return count
     return int(multihost_utils.process_allgather(np.array(count)).sum())
+
+
+def all_of(ours: list[str]) -> list[str]:
+    """What each process has, one process's after another's; all get it."""
+    if jax.process_count() == 1:
+        return ours
+    text = json.dumps(ours).encode()
+    longest = int(multihost_utils.process_allgather(np.array(len(text))).max())
+    texts = multihost_utils.process_allgather(np.frombuffer(text.ljust(longest), np.uint8))
+    return [one for text in texts for one in json.loads(text.tobytes())]

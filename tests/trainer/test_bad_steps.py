@@ -49,24 +49,24 @@ def test_a_bound_on_the_gradient():
 
 def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
     config = override(Config(), ["on_bad_step=skip", "skip_in_a_row=1", "spike.loss_factor=2"])
-    bad_steps = BadSteps(tmp_path, config, lambda step: [f"clip-{step}"], start=0, writes=True)
+    bad_steps = BadSteps(tmp_path, config, start=0, writes=True)
     for step, in_a_row in ((1, 0), (2, 1), (3, 0), (4, 1)):
         figures = {"bad_in_a_row": in_a_row, "loss": 9.0, "gradient_norm": 1.0, "mean_loss": 3.0}
-        bad_steps.check(step, figures, checkpoint=None)
+        bad_steps.check(step, figures, [f"clip-{step}"], checkpoint=None)
     figures |= {"bad_in_a_row": 2, "loss": NAN}
     with pytest.raises(
         BadStepError, match=r"loss is nan at step 5 \(step 4 is kept\).*there were 2 in a row"
     ):
-        bad_steps.check(5, figures, checkpoint=4)
+        bad_steps.check(5, figures, ["clip-5"], checkpoint=4)
     records = step_lines.read(tmp_path / "bad_steps.jsonl")
     assert [(record["step"], record["clip_ids"]) for record in records] == [
-        (2, ["clip-1"]),
-        (4, ["clip-3"]),
-        (5, ["clip-4"]),
+        (2, ["clip-2"]),
+        (4, ["clip-4"]),
+        (5, ["clip-5"]),
     ]
     assert records[0]["reason"] == "the loss is 9, above spike.loss_factor × its mean 3"
     assert records[2]["loss"] is None
 
     # A run that goes on from step 3 has not seen the later ones.
-    BadSteps(tmp_path, config, lambda step: [], start=3, writes=True)
+    BadSteps(tmp_path, config, start=3, writes=True)
     assert [record["step"] for record in step_lines.read(tmp_path / "bad_steps.jsonl")] == [2]

@@ -230,13 +230,25 @@ def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
     assert step_lines.read(run / "bad_steps.jsonl") == []
 
 
-def test_skipped_steps_change_nothing_but_the_count_of_steps(noisy_config, snapshot, tmp_path):
+def test_skipped_steps_change_nothing_but_the_count_of_steps(
+    noisy_config, snapshot, undisturbed, tmp_path
+):
+    # A corrupt record besides: what stood in for it is what is reported.
+    damaged = shutil.copytree(snapshot, tmp_path / "damaged")
+    corrupt = Snapshot.open(damaged).locate(7)
+    with open(corrupt.shard, "r+b") as shard:
+        shard.seek(corrupt.offset + 20)
+        shard.write(b"\xff\xff")
     all_bad = override(
         noisy_config,
-        ["on_bad_step=skip", "spike.gradient_norm=1e-6", "skip_in_a_row=18"],
+        [
+            *("on_bad_step=skip", "spike.gradient_norm=1e-6", "skip_in_a_row=18"),
+            "input.on_corrupt=skip",
+        ],
     )
     run = tmp_path / "run"
-    assert loop.pretrain(all_bad, snapshot, run)
+    # To make a vocabulary all are read.
+    assert loop.pretrain(all_bad, damaged, run, undisturbed / "vocab.txt")
     config, mesh = run_folder.read(run)[0], one_device()
     with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
         state = checkpoints.restore(18, state_shapes(config, 18, mesh))
@@ -256,6 +268,9 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(noisy_config, snaps
     bad = step_lines.read(run / "bad_steps.jsonl")
     assert [record["step"] for record in bad] == list(range(1, 19))
     assert all("above spike.gradient_norm" in record["reason"] for record in bad)
+    batches = train_batches(Mixture([Snapshot.open(damaged)]), run_folder.read(run)[1], config)
+    assert [record["clip_ids"] for record in bad] == [ids for _, _, ids in batches]
+    assert not any(corrupt.clip_id in record["clip_ids"] for record in bad)
 
 
 @pytest.mark.parametrize(

@@ -172,15 +172,6 @@ def example_numbers(examples: Examples, config: Config, step: int) -> Int64[np.n
     return order.batch_records(config.seed, step, config.batch, [order.Source(count, count)])[1]
 
 
-def clip_ids(mixture: Mixture, config: Config, step: int) -> list[str]:
-    """The ids of the clips of a step's global batch, in its order, from the indices alone.
-
-    Of a corrupt record that was left out it is that record's, not its stand-in's.
-    """
-    _, records = order.batch_records(config.seed, step, config.batch, mixture.sources)
-    return mixture.clip_ids(records)
-
-
 def eval_batches(
     snapshot: Snapshot,
     tokeniser: Tokeniser,

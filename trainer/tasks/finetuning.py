@@ -17,7 +17,7 @@ from trainer.batch import ExampleBatch
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
-from trainer.data.batches import Examples, example_batches, example_numbers
+from trainer.data.batches import Examples, example_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
@@ -191,11 +191,6 @@ class FineTuning:
             steps=steps,
             mesh=mesh,
         )
-
-    def clip_ids(self, config: Config, step: int) -> list[str]:
-        """By arithmetic, from the indices."""
-        chosen = example_numbers(self._examples, config, step)
-        return self.clips.clip_ids(self._examples.records[chosen])
 
     def step_flops(self, config: Config) -> None:
         """Not counted."""
