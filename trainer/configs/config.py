@@ -231,7 +231,10 @@ class ComputeConfig:
     remat: Literal["none", "matmuls", "attention", "block"] = "none"
     # Parts of each device's clips that are encoded one after another, for batches larger than
     # memory. Each still sees the whole batch's negatives: gradient caching (Gao et al. 2021), which
-    # encodes every clip a second time for the backward pass.
+    # encodes every clip a second time for the backward pass. This is the way to accumulate
+    # gradients. The usual one, a mean over smaller batches' gradients, is not offered: it spares
+    # the second pass, but each batch would be told from its own negatives only, which is another
+    # and easier loss.
     microbatches: int = 1
 
     def __post_init__(self) -> None:
