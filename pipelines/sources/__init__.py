@@ -31,7 +31,6 @@ SOURCES: dict[str, ModuleType] = {
     "activitynet": activitynet,
     "howto100m": howto100m,
     "webvid": webvid,
-    "generic": generic,
     "msrvtt": msrvtt,
     "msvd": msvd,
     "msrvtt-qa": msrvtt_qa,
@@ -40,4 +39,5 @@ SOURCES: dict[str, ModuleType] = {
     "hmdb51": hmdb51,
     "activitynet-tal": activitynet_tal,
     "ava": ava,
+    "generic": generic,
 }
