@@ -27,10 +27,12 @@ from trainer.data.tokenise import Tokeniser
 _VOCABULARY_RECORDS = 100_000
 
 
-# Fields that do not shape the parameters of a run whose records and steps are good: a command that
-# continues it may give others.
+# A command that continues a run may give others of these fields. Some do not shape the parameters
+# of a run whose records and steps are good; the others, such as for fewer devices or less memory,
+# only by rounding.
 _MAY_CHANGE = re.compile(
     r"input\.on_corrupt|(log|checkpoint|skip|average|evaluate)_\w+|on_bad_step|spike\.\w+"
+    r"|mesh\.\w+|compute\.(attention|remat|microbatches)"
 )
 
 

@@ -208,6 +208,29 @@ def test_settings_that_shape_no_parameters_may_change_when_a_run_goes_on(
     )
 
 
+def test_a_run_goes_on_with_less_memory_or_other_devices(
+    noisy_config, snapshot, undisturbed, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run, ignore=shutil.ignore_patterns("16", "18"))
+    shutil.copytree(undisturbed / "checkpoints" / "16", run / "checkpoints" / "16")
+    assert loop.pretrain(override(noisy_config, ["compute.microbatches=2"]), snapshot, run)
+    expected = measured(undisturbed)
+    for record, other in zip(measured(run)[16:], expected[16:], strict=True):
+        assert record["step"] == other["step"]
+        assert record["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    run_folder.start_or_continue(
+        run,
+        override(noisy_config, ["mesh.fsdp=4", "compute.remat=block", "compute.attention=plain"]),
+        Mixture([Snapshot.open(snapshot)]),
+        vocabulary=None,
+        start={},
+    )
+    assert run_folder.read(run)[0].mesh.fsdp == 4
+    with pytest.raises(RunError, match=r"compute\.dtype was float32, now bfloat16"):
+        loop.pretrain(override(noisy_config, ["compute.dtype=bfloat16"]), snapshot, run)
+
+
 def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
     noisy_config, snapshot, undisturbed, tmp_path
 ):
