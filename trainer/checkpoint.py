@@ -17,10 +17,12 @@ it: TensorStore reads them in other languages.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -39,6 +41,14 @@ from trainer.step import TrainState, state_shapes
 
 # The parts with arrays.
 _ITEMS = ("params", "optimiser", "watch", "average")
+
+# TensorStore raises ValueError for all that goes wrong, beginning with a status: these say that the
+# store does not answer, or does not let us, and nothing of what it holds.
+_UNREACHABLE = re.compile(
+    "(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED"
+    "|RESOURCE_EXHAUSTED)"
+)
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 class CheckpointError(RuntimeError):
@@ -93,6 +103,9 @@ class Checkpoints:
                 cleanup_tmp_directories=config is not None,
                 read_only=config is None,
                 create=False,
+                # Else a thread waits for folders that could not be made until its time is up, and
+                # the program's end for that thread.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
         )
 
@@ -142,11 +155,13 @@ class Checkpoints:
         except (ValueError, OSError) as error:
             steps = [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
             kept = f"step {max(steps)} is the last one kept" if steps else "there is none before it"
-            said = " ".join(str(error).split())
-            why = "the disk is full" if "No space left on device" in said else said
+            why, advice = _one_line(error), f"see that {self._folder} can be written"
+            if any(said in str(error) for said in _FULL):
+                why = "the disk is full"
+                advice = "make room, or keep fewer with --set checkpoint_keep=1"
             raise CheckpointError(
-                f"a checkpoint in {self._folder} could not be saved ({why}); {kept}: make room, or "
-                "keep fewer with --set checkpoint_keep=1, and repeat the command"
+                f"a checkpoint in {self._folder} could not be saved ({why}); {kept}: {advice}, and "
+                "repeat the command"
             ) from error
 
     def restore(self, step: int, like: TrainState) -> TrainState:
@@ -159,7 +174,8 @@ class Checkpoints:
           like: the state's shapes, types and placement.
 
         Raises:
-          CheckpointError: the checkpoint is of a model of another size.
+          CheckpointError: the checkpoint is of a model of another size, is damaged, or cannot be
+            read.
         """
         self._check(step, like.params)
         wanted = {name: getattr(like, name) for name in _ITEMS}
@@ -196,14 +212,21 @@ class Checkpoints:
         """The configuration, the vocabulary and, if any, the task that a checkpoint has in it.
 
         Raises:
-          CheckpointError: they are damaged, or of another release of svilm.
+          CheckpointError: they are damaged, of another release of svilm, or cannot be read.
         """
         names = ["config", "vocabulary", *(["task"] if self._has(step, "task") else [])]
         args = {name: ocp.args.JsonRestore() for name in names}
         with self._readable(step):
             found = self._manager.restore(step, args=ocp.args.Composite(**args))
+            tokeniser = Tokeniser(found["vocabulary"]["pieces"])
+        try:
             config = Config.from_json(json.dumps(found["config"]))
-            return config, Tokeniser(found["vocabulary"]["pieces"]), found.get("task")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self._folder / str(step)} is of another release of svilm, or its config is "
+                f"damaged: {error}"
+            ) from error
+        return config, tokeniser, found.get("task")
 
     def _has(self, step: int, item: str) -> bool:
         return (self._folder / str(step) / item).exists()
@@ -242,11 +265,20 @@ class Checkpoints:
     def _readable(self, step: int) -> Iterator[None]:
         try:
             yield
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            if isinstance(error, OSError) or _UNREACHABLE.match(str(error)):
+                raise CheckpointError(
+                    f"{self._folder / str(step)} cannot be read ({_one_line(error)}): see that it "
+                    "is whole and may be read, and repeat the command"
+                ) from error
             raise CheckpointError(
                 f"{self._folder / str(step)} is damaged ({type(error).__name__}): remove that "
                 "folder, and the checkpoint before it is used"
             ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _kept(config: Config) -> AnyPreservationPolicy:

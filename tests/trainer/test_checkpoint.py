@@ -2,6 +2,7 @@ import gc
 import json
 import shutil
 import subprocess
+import threading
 from functools import partial
 
 import jax
@@ -129,6 +130,57 @@ def test_some_are_kept_for_good(run, state, config):
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"4", "8", "10"}
     with pytest.raises(OverrideError, match="checkpoint_keep_every 5 must divide by"):
         override(config, ["checkpoint_keep_every=5"])
+
+
+def test_only_a_damaged_checkpoint_is_to_be_removed(run, state):
+    save(run, state)
+    config = run / "checkpoints" / "4" / "config" / "metadata"
+    for other in ({"batch": 4, "no_such_field": 1}, {"video": 3}, [1]):
+        config.write_text(json.dumps(other))
+        with pytest.raises(CheckpointError, match=r"checkpoints/4 is of another release") as raised:
+            checkpoint.load(run / "checkpoints" / "4")
+        assert "remove" not in str(raised.value)
+    vocabulary = run / "checkpoints" / "4" / "vocabulary" / "metadata"
+    for damaged in ('{"pieces": 3}', "[]", "{"):
+        vocabulary.write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"checkpoints/4 is damaged .*: remove that"):
+            checkpoint.load(run / "checkpoints" / "4")
+    metadata = run / "checkpoints" / "4" / "params" / "_METADATA"
+    metadata.unlink()
+    metadata.mkdir()  # what root, too, may not read as a file
+    with pytest.raises(
+        CheckpointError, match=r"checkpoints/4 cannot be read \(.*Is a dir"
+    ) as raised:
+        checkpoint.load(run)
+    assert "remove" not in str(raised.value)
+
+
+@leaves_some_unfinished
+def test_what_cannot_be_written_needs_no_room(run, state, config):
+    disk = run / "checkpoints"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no disk to make read-only: {mounted.stderr.strip()}")
+    try:
+        save(run, state)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        before = set(threading.enumerate())
+        with (
+            pytest.raises(CheckpointError, match=r"Read-only file system.*; step 4 is") as raised,
+            Checkpoints(run / "checkpoints", config) as checkpoints,
+        ):
+            checkpoints.save(state.replace(step=jnp.int32(5)))
+        assert "can be written, and repeat" in str(raised.value)
+        assert "room" not in str(raised.value)
+        for thread in set(threading.enumerate()) - before:  # the program would wait for it
+            thread.join(timeout=10)
+            assert thread.daemon or not thread.is_alive(), thread
+        gc.collect()
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 @leaves_some_unfinished
