@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -101,7 +101,8 @@ def train(
       run: folder of the run, made if it is not there, continued if it is (see run_folder.py).
       vocabulary: BERT vocab.txt; None for the one that `start` knows, or one trained on the
         captions.
-      start: where the first parameters come from; None: all at random.
+      start: where the first parameters come from; None: all at random. A run that is continued
+        needs them no more.
       monitoring: what else to look at; None: nothing.
 
     Returns:
@@ -109,23 +110,28 @@ def train(
       then its state is saved.
 
     Raises:
-      TrainingError: batch, crop or vocabulary do not fit the snapshot, or the device's memory does
-        not hold the step.
+      TrainingError: batch, crop or vocabulary do not fit the snapshot, or the devices' memory does
+        not hold the state or a step.
       BadStepError: a step would have spoilt the run; nothing was saved after it.
       RunError: the folder's run was started with something else.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
     run, start = pathlib.Path(run), start or Start()
     monitoring = monitoring or Monitoring()
-    config = start.configure(config)
-    known = start.vocabulary() if vocabulary is None else vocabulary
+    # By all: to read another run's checkpoint they wait for each other.
+    origin = run_folder.read_origin(run, start.options())
+    if origin is None:
+        origin, known = start.origin(config), start.vocabulary()
+    else:
+        known = start.vocabulary() and run / "vocab.txt"
+    config = origin.configure(config)
+    known = known if vocabulary is None else vocabulary
     try:
         mesh = make_mesh(config)
         steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
-        identity = start.identity()  # by all: to read a run's checkpoint they wait for each other
         if processes.is_first():
             run_folder.start_or_continue(
-                run, config, objective.clips, known, identity, objective.task
+                run, config, objective.clips, known, origin, objective.task
             )
         processes.wait_for_all("the run's folder is there")
         config, tokeniser = run_folder.read(run)
@@ -140,14 +146,19 @@ def train(
         last = checkpoints.latest()
         if last == steps:
             return True
-        if last is None:
-            state = objective.init_state(config, steps, mesh)
-            filled = start.fill(state.params, config)
-            params = jax.device_put(filled, shardings(filled, mesh))
-            average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
-            state = dataclasses.replace(state, params=params, average=average)
-        else:
-            state = checkpoints.restore(last, objective.state_shapes(config, steps, mesh))
+        with _in_memory(
+            "the parameters and the optimiser's state do not fit the devices' memory: let more "
+            "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
+        ):
+            if last is None:
+                state = objective.init_state(config, steps, mesh)
+                filled = start.fill(state.params, config)
+                params = jax.device_put(filled, shardings(filled, mesh))
+                average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
+                state = dataclasses.replace(state, params=params, average=average)
+                jax.block_until_ready(state)
+            else:
+                state = checkpoints.restore(last, objective.state_shapes(config, steps, mesh))
         start_step, first = last or 0, processes.is_first()
         record = None
         if monitoring.wandb_project and first:
@@ -168,15 +179,22 @@ def train(
                 probe=probe,
                 profile=Profile(run, monitoring.profile),
             )
-            try:
+            with _in_memory(
+                f"a step with batch {config.batch} does not fit the device's memory: use --set "
+                "compute.microbatches=2 or more, or compute.remat=block, or a smaller batch"
+            ):
                 return _train(state, job)
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                raise TrainingError(
-                    f"a step with batch {config.batch} does not fit the device's memory: use "
-                    "--set compute.microbatches=2 or more, compute.remat=block, or a smaller batch"
-                ) from error
+
+
+@contextlib.contextmanager
+def _in_memory(advice: str) -> Iterator[None]:
+    """Raises TrainingError with the advice if the devices' memory runs out."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(advice) from error
 
 
 class _Job(NamedTuple):

@@ -309,7 +309,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if arguments.wandb and importlib.util.find_spec("wandb") is None:
         raise CommandError("--wandb needs Weights & Biases: pip install '.[wandb]'")
 
-    from trainer import loop, processes
+    from trainer import loop, processes, run_folder
     from trainer.weights.start import Start
 
     if arguments.coordinator == "auto":
@@ -318,7 +318,9 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         processes.join(arguments.coordinator, arguments.processes, arguments.process)
 
     start = Start(arguments.video_weights, arguments.text_weights, arguments.start_from)
-    if lost := overruled(settings, config, start.configure(config)):
+    origin = run_folder.read_origin(pathlib.Path(arguments.out), start.options())
+    configured = origin.configure(config) if origin else start.configure(config)
+    if lost := overruled(settings, config, configured):
         raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)
     monitoring = loop.Monitoring(arguments.eval_snapshot, arguments.profile, arguments.wandb)
     if not loop.pretrain(

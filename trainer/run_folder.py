@@ -2,7 +2,8 @@
 
 config.json      the configuration; written last, so a folder with it has all three
 vocab.txt        the WordPieces
-data.json        which snapshot, and where vocabulary and first parameters came from
+data.json        which snapshot, and where vocabulary and first parameters came from; its `start` is
+                 what a run needs to go on when the weights that it started from are gone
 task.json        of a run of `svilm-train finetune`: {"name", "config", "classes"}
 metrics.jsonl, tensorboard/      trainer/metrics.py
 bad_steps.jsonl  trainer/bad_steps.py
@@ -15,9 +16,9 @@ import json
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
-from trainer.configs.config import Config
+from trainer.configs.config import Config, build
 from trainer.data.batches import check_suits
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import read_texts
@@ -41,6 +42,29 @@ _TASK = "task.json"
 
 class RunError(RuntimeError):
     """A run folder that is not one, or that was started with something else."""
+
+
+class Origin(NamedTuple):
+    """What a run's first parameters came from."""
+
+    options: dict[str, str]  # the folders or files, as they were given
+    fields: dict[str, Any]  # of the configuration: those that they decided, "text.width"
+    identity: dict[str, str]  # what tells their tensors from others
+
+    def configure(self, config: Config) -> Config:
+        """Sets the fields that they decided.
+
+        >>> Origin({"text": "bert"}, {"text.width": 312}, {}).configure(Config()).text.width
+        312
+        """
+        values = dataclasses.asdict(config)
+        for name, value in self.fields.items():
+            *sections, field = name.split(".")
+            inside = values
+            for section in sections:
+                inside = inside[section]
+            inside[field] = value
+        return build(Config, values)
 
 
 def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
@@ -78,12 +102,47 @@ def read_task(folder: pathlib.Path) -> dict[str, Any] | None:
         raise RunError(f"{folder / _TASK} is damaged: {error}") from None
 
 
+def read_origin(folder: pathlib.Path, options: dict[str, str]) -> Origin | None:
+    """What a run that is to be continued started from, if the options still name it.
+
+    Its checkpoints have it in them: the weights themselves may be gone, or trained further.
+
+    Args:
+      folder: the run's, whether it is there or not.
+      options: of this command, as `Origin` has them.
+
+    Returns:
+      None: nothing is to be continued, or the options name something else.
+
+    Raises:
+      RunError: data.json is damaged.
+    """
+    if not _has_checkpoint(folder):
+        return None
+    data = _read_data(folder)
+    started = data.get("start")
+    if started is None or started["options"] != options:
+        return None
+    identity = {name: value for name, value in data.items() if name.startswith("start.")}
+    return Origin(options, started["fields"], identity)
+
+
+def differing_fields(before: Config, after: Config) -> dict[str, Any]:
+    """The fields that differ, by name, as the second has them.
+
+    >>> differing_fields(Config(batch=8), Config(batch=16))
+    {'batch': 16}
+    """
+    old, new = (_flat(dataclasses.asdict(config)) for config in (before, after))
+    return {name: value for name, value in new.items() if old[name] != value}
+
+
 def start_or_continue(
     folder: pathlib.Path,
     config: Config,
     mixture: Mixture,
     vocabulary: str | os.PathLike[str] | None,
-    start: dict[str, str],
+    origin: Origin,
     task: dict[str, Any] | None = None,
 ) -> tuple[Config, Tokeniser]:
     """Makes the run's folder, or checks that it was started with the same.
@@ -93,7 +152,7 @@ def start_or_continue(
       config: as asked for, with `text.vocabulary` the most pieces wanted.
       mixture: the clips to train on.
       vocabulary: a BERT vocab.txt, or None to train one on the clips' captions.
-      start: what tells the first parameters from others (`Start.identity`).
+      origin: of the first parameters.
       task: of a downstream task its name, configuration and classes; None: pre-training.
 
     Returns:
@@ -104,9 +163,9 @@ def start_or_continue(
       SnapshotError: a record is damaged, or there are too few frames for the model.
       ValueError: vocabulary or crop do not fit.
     """
-    data = _data(config, mixture, given=vocabulary is not None) | start | _task(task)
+    data = _data(config, mixture, given=vocabulary is not None) | origin.identity | _task(task)
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
-    if any(path.name.isdecimal() for path in folder.glob("checkpoints/*")):
+    if _has_checkpoint(folder):
         return _continue(folder, config, data, vocabulary)
     if vocabulary is None:
         texts = read_texts(mixture, _VOCABULARY_RECORDS)
@@ -118,6 +177,7 @@ def start_or_continue(
         check_suits(snapshot, tokeniser, config)
     folder.mkdir(parents=True, exist_ok=True)
     tokeniser.save(folder / "vocab.txt")
+    data["start"] = {"options": origin.options, "fields": origin.fields}
     (folder / "data.json").write_text(json.dumps(data, indent=2) + "\n")
     if task:
         (folder / _TASK).write_text(json.dumps(task, indent=2) + "\n")
@@ -134,10 +194,8 @@ def _continue(
     started, tokeniser = read(folder)
     if vocabulary and Tokeniser.from_vocabulary(vocabulary).pieces != tokeniser.pieces:
         raise RunError(f"{folder} was started with another vocabulary than {vocabulary}")
-    try:
-        started_data = json.loads((folder / "data.json").read_text())
-    except ValueError as error:
-        raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
+    started_data = _read_data(folder)
+    started_data.pop("start", None)
     config = _with_vocabulary(config, tokeniser, data)
     wanted = _flat(dataclasses.asdict(config)) | data
     had = _flat(dataclasses.asdict(started)) | started_data
@@ -154,6 +212,17 @@ def _continue(
     if config != started:
         _write_config(folder, config)
     return config, tokeniser
+
+
+def _has_checkpoint(folder: pathlib.Path) -> bool:
+    return any(path.name.isdecimal() for path in folder.glob("checkpoints/*"))
+
+
+def _read_data(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "data.json").read_text())
+    except ValueError as error:
+        raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
 
 
 def _write_config(folder: pathlib.Path, config: Config) -> None:

@@ -24,6 +24,7 @@ from trainer.mesh import one_device
 from trainer.run_folder import RunError
 from trainer.step import init_state, state_shapes
 from trainer.tasks.retrieval import metrics as retrieval
+from trainer.weights.start import Start
 
 # A run in a process of its own, as the command line makes it.
 TRAIN = """
@@ -224,11 +225,17 @@ def test_a_run_goes_on_with_less_memory_or_other_devices(
         override(noisy_config, ["mesh.fsdp=4", "compute.remat=block", "compute.attention=plain"]),
         Mixture([Snapshot.open(snapshot)]),
         vocabulary=None,
-        start={},
+        origin=Start().origin(noisy_config),
     )
     assert run_folder.read(run)[0].mesh.fsdp == 4
     with pytest.raises(RunError, match=r"compute\.dtype was float32, now bfloat16"):
         loop.pretrain(override(noisy_config, ["compute.dtype=bfloat16"]), snapshot, run)
+
+
+def test_a_model_larger_than_memory_is_told(noisy_config, snapshot, tmp_path):
+    large = override(noisy_config, ["joint_width=2000000000"])  # 128 GB for each projection
+    with pytest.raises(TrainingError, match=r"optimiser's state do not fit .* mesh\.fsdp=2"):
+        loop.pretrain(large, snapshot, tmp_path / "run")
 
 
 def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(

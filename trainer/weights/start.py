@@ -24,6 +24,10 @@ class Start(NamedTuple):
     text: pathlib.Path | None = None  # BERT, with its vocab.txt
     run: pathlib.Path | None = None  # of `svilm-train pretrain`, for its last checkpoint
 
+    def options(self) -> dict[str, str]:
+        """The folders and files, by kind."""
+        return {name: str(path) for name, path in self._asdict().items() if path}
+
     def vocabulary(self) -> pathlib.Path | None:
         """The vocabulary that the text encoder knows; None if any will do."""
         known = self.text or self.run
@@ -34,6 +38,7 @@ class Start(NamedTuple):
 
         Raises:
           WeightsError: a checkpoint cannot be read or does not go with the rest.
+          RunError: `run` is no run.
         """
         if self.run:
             pieces = run_folder.read(self.run)[0].text.vocabulary
@@ -69,8 +74,16 @@ class Start(NamedTuple):
             params = _replaced(params, known, self.text)
         return params
 
+    def origin(self, config: Config) -> run_folder.Origin:
+        """What is kept of it with the run that it starts, configured from `config`.
+
+        Reads all the tensors. Raises as `configure` and `fill` do.
+        """
+        fields = run_folder.differing_fields(config, self.configure(config))
+        return run_folder.Origin(self.options(), fields, self.identity())
+
     def identity(self) -> dict[str, str]:
-        """What tells one start from another, by folder: kept with the run."""
+        """What tells one start from another, by kind."""
         found = {}
         for name, path in (("video", self.video), ("text", self.text)):
             if path:

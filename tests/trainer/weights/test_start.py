@@ -1,6 +1,7 @@
 """A run that begins with known weights: what it is filled with, and what continues it."""
 
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -102,3 +103,28 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     second = checkpoint.load(tmp_path / "second")
     assert_same(second.params, first.params)
     assert second.tokeniser.pieces == first.tokeniser.pieces
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(config, write_snapshot, tmp_path):
+    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
+    weights, earlier = tmp_path / "videomae", tmp_path / "earlier"
+    shutil.copytree(DATA / "videomae", weights)
+    loop.pretrain(config, snapshot, earlier, start=Start(video=weights))
+    start = Start(video=weights, run=earlier)
+    steps = override(config, ["max_steps=2", "checkpoint_every=1"])
+    assert loop.pretrain(steps, snapshot, tmp_path / "run", start=start)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")
+    shutil.rmtree(weights)
+    shutil.rmtree(earlier)
+    assert loop.pretrain(steps, snapshot, tmp_path / "run", start=start)
+    assert checkpoint.load(tmp_path / "run").step == 2
+    # What they decided is still theirs, and others are still refused.
+    wider = override(steps, ["video.width=64"])
+    assert loop.pretrain(wider, snapshot, tmp_path / "run", start=start)
+    with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now [0-9a-f]"):
+        loop.pretrain(
+            steps,
+            snapshot,
+            tmp_path / "run",
+            start=Start(video=DATA / "vivit", run=tmp_path / "run"),
+        )
