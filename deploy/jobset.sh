@@ -15,6 +15,9 @@ commands:
 TEMPLATE is deploy/tpu/jobset.yaml or deploy/gpu/jobset.yaml; each says at its head which NAMEs it
 wants. The cluster has JobSet installed (https://jobset.sigs.k8s.io).
 
+Snapshot and run are in a bucket (gs://…) that the pods' service account may use: with
+roles/storage.objectUser, and with storage.buckets.get (roles/storage.legacyBucketReader).
+
 A worker that was stopped and has saved (status 75), was killed, or lost its node restarts the run,
 which goes on from its last checkpoint; one that failed (1) or was misused (2) ends it.
 

@@ -92,6 +92,8 @@ def lab(storage_server, request):
     urllib.request.urlopen(created, timeout=10).close()
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("STORAGE_EMULATOR_HOST", storage_server)
+        patched.setenv("TENSORSTORE_GCS_HTTP_URL", storage_server)
+        patched.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "any")  # TensorStore's: it wants one
         yield f"gs://{bucket}"
 
 

@@ -38,7 +38,8 @@ def load(run_or_checkpoint: str | os.PathLike[str]) -> "Model":
     """Loads a trained model: the average of its parameters, if the run kept one.
 
     Args:
-      run_or_checkpoint: a run's folder, for its last checkpoint, or RUN/checkpoints/STEP.
+      run_or_checkpoint: a run's folder, on a disk or gs://bucket/folder, for its last checkpoint,
+        or RUN/checkpoints/STEP.
 
     Raises:
       RunError: it is no run.

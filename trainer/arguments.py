@@ -1,6 +1,7 @@
 """Types of command-line arguments that several commands share."""
 
 import argparse
+import pathlib
 import re
 from collections.abc import Callable
 
@@ -30,3 +31,16 @@ def span(text: str) -> tuple[int, int]:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not N:M with 1 ≤ N ≤ M, such as 10:12")
     return int(found[1]), int(found[2])
+
+
+def on_disk(text: str) -> pathlib.Path:
+    """An argparse type: a path that is not in a bucket, where only runs and snapshots may be.
+
+    >>> on_disk("features/test")
+    PosixPath('features/test')
+    """
+    if text.startswith("gs://"):
+        raise argparse.ArgumentTypeError(
+            f"{text} is in a bucket: only runs and snapshots may be there, name a path on a disk"
+        )
+    return pathlib.Path(text)

@@ -4,9 +4,7 @@ The step itself tells, on the device, and can leave its update out; the host lea
 reads that step's figures, some steps later.
 """
 
-import json
 import math
-import pathlib
 import sys
 from typing import Any
 
@@ -14,8 +12,10 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from trainer import processes, step_lines
+from trainer import processes
 from trainer.configs.config import Config, SpikeConfig
+from trainer.run_path import RunPath
+from trainer.step_lines import Lines
 
 
 @struct.dataclass
@@ -78,7 +78,7 @@ class BadSteps:
     the global batch; "step" counts updates as metrics.jsonl does, this one included.
     """
 
-    def __init__(self, run: pathlib.Path, config: Config, *, start: int, writes: bool) -> None:
+    def __init__(self, run: RunPath, config: Config, *, start: int, writes: bool) -> None:
         """Forgets what was reported of steps after `start`.
 
         Args:
@@ -87,10 +87,9 @@ class BadSteps:
           start: steps made so far.
           writes: whether this process writes what is written once for all.
         """
-        self._config, self._writes = config, writes
+        self._config = config
         self._path = run / "bad_steps.jsonl"
-        if writes and self._path.exists():
-            step_lines.cut(self._path, start)
+        self._lines = Lines(self._path, start) if writes else None
 
     def check(
         self, step: int, measured: dict[str, Any], clips: list[str], checkpoint: int | None
@@ -113,7 +112,7 @@ class BadSteps:
         loss, norm = float(measured["loss"]), float(measured["gradient_norm"])
         reason = self._reason(loss, norm, float(measured["mean_loss"]))
         clips = processes.all_of(clips)
-        if self._writes:
+        if self._lines:
             record = {
                 "step": step,
                 "reason": reason,
@@ -121,10 +120,10 @@ class BadSteps:
                 "gradient_norm": norm if math.isfinite(norm) else None,
                 "clip_ids": clips,
             }
-            with self._path.open("a") as lines:
-                lines.write(json.dumps(record) + "\n")
+            self._lines.append(record)
+            self._lines.flush()
         if self._config.on_bad_step == "skip" and in_a_row <= self._config.skip_in_a_row:
-            if self._writes:
+            if self._lines:
                 print(f"svilm-train: no update at step {step}: {reason}", file=sys.stderr)
             return
         kept = "no checkpoint was saved" if checkpoint is None else f"step {checkpoint} is kept"

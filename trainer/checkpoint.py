@@ -21,7 +21,6 @@ import errno
 import json
 import logging
 import os
-import pathlib
 import re
 from collections.abc import Iterator
 from types import TracebackType
@@ -35,8 +34,10 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSt
 
 from trainer import run_folder
 from trainer.configs.config import Config
+from trainer.data.folder import bucket_errors, in_bucket, told
 from trainer.data.tokenise import Tokeniser
 from trainer.mesh import one_device, placed_shapes
+from trainer.run_path import RunPath, run_path
 from trainer.step import TrainState, state_shapes
 
 # The parts with arrays.
@@ -69,12 +70,13 @@ class Loaded(NamedTuple):
 class Checkpoints:
     """The checkpoints of a run, `checkpoints/<step>`; a context manager.
 
-    A checkpoint is complete when its folder has that name: a process killed while saving leaves
-    the earlier ones usable, and a temporary folder that the next one removes. An earlier one is
+    A checkpoint is complete when its folder has that name, in a bucket when it has Orbax's
+    commit_success.txt: a process killed while saving leaves the earlier ones usable, and a
+    temporary folder that the next one removes. An earlier one is
     removed once a later one is complete, so a save that fails costs none.
     """
 
-    def __init__(self, folder: pathlib.Path, config: Config | None = None) -> None:
+    def __init__(self, folder: RunPath, config: Config | None = None) -> None:
         """Opens a folder of checkpoints.
 
         Args:
@@ -83,10 +85,12 @@ class Checkpoints:
         """
         # It reports each save and restore, in many lines, and what it raises too.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._folder = folder.absolute()
+        self._folder = folder if in_bucket(folder) else folder.absolute()
+        self._bucket_errors = bucket_errors() if in_bucket(folder) else ()
         self._described: dict[str, Any] = {}
         if config:
-            self._folder.mkdir(exist_ok=True)
+            if not in_bucket(folder):
+                self._folder.mkdir(exist_ok=True)
             pieces = Tokeniser.from_vocabulary(self._folder.parent / "vocab.txt").pieces
             self._described["config"] = ocp.args.JsonSave(dataclasses.asdict(config))
             self._described["vocabulary"] = ocp.args.JsonSave({"pieces": list(pieces)})
@@ -94,20 +98,21 @@ class Checkpoints:
                 self._described["task"] = ocp.args.JsonSave(task)
         arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
         described = {name: ocp.JsonCheckpointHandler() for name in ("config", "vocabulary", "task")}
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            # By name, or a process that has not saved cannot read shapes.
-            item_handlers=arrays | described,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_kept(config) if config else None,
-                cleanup_tmp_directories=config is not None,
-                read_only=config is None,
-                create=False,
-                # Else a thread waits for folders that could not be made until its time is up, and
-                # the program's end for that thread.
-                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-            ),
-        )
+        with self._answering():
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                # By name, or a process that has not saved cannot read shapes.
+                item_handlers=arrays | described,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=_kept(config) if config else None,
+                    cleanup_tmp_directories=config is not None,
+                    read_only=config is None,
+                    create=False,
+                    # Else a thread waits for folders that could not be made until its time is up,
+                    # and the program's end for that thread.
+                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+                ),
+            )
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -124,7 +129,18 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The step of the last complete checkpoint, or None."""
-        return self._manager.latest_step()
+        with self._answering():
+            return self._manager.latest_step()
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except self._bucket_errors as error:
+            raise CheckpointError(
+                f"{self._folder} cannot be read ({_one_line(error)}): see that the bucket is "
+                "there, and that you may list it and get its metadata (storage.buckets.get)"
+            ) from error
 
     def save(self, state: TrainState) -> None:
         """Saves a state; returns when it is copied, while it is still being written.
@@ -152,15 +168,22 @@ class Checkpoints:
     def _saving(self) -> Iterator[None]:
         try:
             yield
-        except (ValueError, OSError) as error:
-            steps = [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
-            kept = f"step {max(steps)} is the last one kept" if steps else "there is none before it"
+        except (ValueError, OSError, *self._bucket_errors) as error:
+            try:
+                steps = run_folder.checkpoint_steps(self._folder)
+                last = (
+                    f"step {max(steps)} is the last one kept"
+                    if steps
+                    else "there is none before it"
+                )
+            except OSError:
+                last = "the earlier ones are as they were"
             why, advice = _one_line(error), f"see that {self._folder} can be written"
             if any(said in str(error) for said in _FULL):
                 why = "the disk is full"
                 advice = "make room, or keep fewer with --set checkpoint_keep=1"
             raise CheckpointError(
-                f"a checkpoint in {self._folder} could not be saved ({why}); {kept}: {advice}, and "
+                f"a checkpoint in {self._folder} could not be saved ({why}); {last}: {advice}, and "
                 "repeat the command"
             ) from error
 
@@ -229,7 +252,8 @@ class Checkpoints:
         return config, tokeniser, found.get("task")
 
     def _has(self, step: int, item: str) -> bool:
-        return (self._folder / str(step) / item).exists()
+        with self._readable(step):
+            return (self._folder / str(step) / item).exists()
 
     def _head(self, step: int) -> dict[str, Any]:
         """The shapes of a task's head, which the configuration does not tell; {} if it has none."""
@@ -265,8 +289,12 @@ class Checkpoints:
     def _readable(self, step: int) -> Iterator[None]:
         try:
             yield
-        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-            if isinstance(error, OSError) or _UNREACHABLE.match(str(error)):
+        except (
+            *(ValueError, LookupError, TypeError, AttributeError, OSError),
+            *self._bucket_errors,
+        ) as error:
+            unreachable = isinstance(error, (OSError, *self._bucket_errors))
+            if unreachable or _UNREACHABLE.match(str(error)):
                 raise CheckpointError(
                     f"{self._folder / str(step)} cannot be read ({_one_line(error)}): see that it "
                     "is whole and may be read, and repeat the command"
@@ -292,22 +320,23 @@ def load(run: str | os.PathLike[str]) -> Loaded:
     """Loads a run's model, to use it: the average of its parameters, if the run kept one.
 
     Args:
-      run: the folder that `svilm-train pretrain --out` wrote, for its last checkpoint; or a
-        checkpoint, RUN/checkpoints/STEP or a copy of it, which keeps its name.
+      run: the folder that `svilm-train pretrain --out` wrote, on a disk or gs://bucket/folder, for
+        its last checkpoint; or a checkpoint, RUN/checkpoints/STEP or a copy of it, which keeps its
+        name.
 
     Raises:
       RunError: it is neither.
       CheckpointError: it has no checkpoint yet, or one that does not fit its configuration.
     """
-    folder = pathlib.Path(run)
-    if folder.name.isdecimal() and (folder / "config").is_dir():
+    folder = run_path(run)
+    if folder.name.isdecimal() and _is_dir(folder / "config"):
         with Checkpoints(folder.parent) as checkpoints:
             step = int(folder.name)
             config, tokeniser, task = checkpoints.describe(step)
             params, averaged = checkpoints.restore_params(step, config)
             return Loaded(config, tokeniser, params, step, averaged, task)
     config, tokeniser = run_folder.read(folder)
-    if not (folder / "checkpoints").is_dir():
+    if not _is_dir(folder / "checkpoints"):
         raise CheckpointError(_no_checkpoint(folder))
     with Checkpoints(folder / "checkpoints") as checkpoints:
         if (last := checkpoints.latest()) is None:
@@ -316,7 +345,12 @@ def load(run: str | os.PathLike[str]) -> Loaded:
         return Loaded(config, tokeniser, params, last, averaged, run_folder.read_task(folder))
 
 
-def _no_checkpoint(folder: pathlib.Path) -> str:
+def _is_dir(path: RunPath) -> bool:
+    with told(os.fspath(path)) if in_bucket(path) else contextlib.nullcontext():
+        return path.is_dir()
+
+
+def _no_checkpoint(folder: RunPath) -> str:
     return (
         f"run {folder} has no checkpoint yet: wait for the first (every checkpoint_every steps), "
         "or run its `svilm-train pretrain` command to the end"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from trainer.arguments import count
+from trainer.arguments import count, on_disk
 from trainer.tasks.command import add_task, evaluate_task
 
 if TYPE_CHECKING:
@@ -244,12 +244,12 @@ def add_embed(commands: Any) -> None:
     subject.add_argument("--snapshot", metavar="DIR", help="what `svilm-pipelines build` wrote")
     subject.add_argument(
         "--videos",
-        type=pathlib.Path,
+        type=on_disk,
         metavar="DIR",
         help="folder of video files, each of which is one clip, with its file name as video id; "
         "svilm-pipelines decodes them into OUT/videos",
     )
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder")
+    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
     parser.add_argument(
         "--feature",
         action="append",
@@ -331,7 +331,7 @@ def add_export(commands: Any) -> None:
     for name, kind in (("--video", "video"), ("--text", "text")):
         parser.add_argument(
             name,
-            type=pathlib.Path,
+            type=on_disk,
             metavar="DIR",
             help=f"folder for the {kind} encoder (default: not written)",
         )
@@ -373,7 +373,10 @@ def _parser(
 
 def _add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--run", required=required, metavar="RUN", help="what `svilm-train pretrain --out` wrote"
+        "--run",
+        required=required,
+        metavar="RUN",
+        help="what `svilm-train pretrain --out` wrote, on a disk or gs://BUCKET/FOLDER",
     )
 
 
@@ -439,6 +442,8 @@ def written(out: str | None) -> Iterator[pathlib.Path | None]:
     if out is None:
         yield None
         return
+    if out.startswith("gs://"):
+        raise OutputError(f"{out} cannot be written: name a file on a disk, and copy it there")
     path = pathlib.Path(out)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import os
-import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from trainer.optimiser import learning_rate
 from trainer.pace import Pace
 from trainer.probe import Probe
 from trainer.profiling import Profile
+from trainer.run_path import run_path
 from trainer.step import TrainState
 from trainer.weights.start import Start
 
@@ -98,7 +98,8 @@ def train(
     Args:
       objective: what for.
       config: the run's.
-      run: folder of the run, made if it is not there, continued if it is (see run_folder.py).
+      run: folder of the run, on a disk or gs://bucket/folder, made if it is not there, continued if
+        it is (see run_folder.py).
       vocabulary: BERT vocab.txt; None for the one that `start` knows, or one trained on the
         captions.
       start: where the first parameters come from; None: all at random. A run that is continued
@@ -116,7 +117,7 @@ def train(
       RunError: the folder's run was started with something else.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
-    run, start = pathlib.Path(run), start or Start()
+    run, start = run_path(run), start or Start()
     monitoring = monitoring or Monitoring()
     # By all: to read another run's checkpoint they wait for each other.
     origin = run_folder.read_origin(run, start.options())
@@ -274,6 +275,9 @@ def _train(state: TrainState, job: _Job) -> bool:
                 if job.metrics:
                     job.metrics.write(done, values)
             if saves:
+                # What was measured up to a checkpoint is never measured again.
+                if job.metrics:
+                    job.metrics.flush()
                 job.checkpoints.save(state)
             if ends:
                 return done == steps

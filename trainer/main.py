@@ -3,12 +3,11 @@
 import argparse
 import importlib.util
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from trainer.arguments import count, span
+from trainer.arguments import count, on_disk, span
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
 from trainer.configs.overrides import OverrideError, override, overruled
@@ -23,8 +22,10 @@ PROGRAM = "svilm-train"
 _PRETRAIN_EPILOG = """\
 RUN is then the run: config.json, vocab.txt, metrics.jsonl (a JSON object a logged step),
 tensorboard/ and checkpoints/. With average_decay (say 0.999) a moving average of the parameters
-is kept too, and all commands use that. The same command again continues it from its last
-checkpoint, as if it had never stopped; with settings that would train it otherwise it is refused.
+is kept too, and all commands use that. In a bucket, whose objects cannot be appended to, metrics
+and events are written anew each half a minute and with each checkpoint. The same command again
+continues it from its last checkpoint, as if it had never stopped; with settings that would train it
+otherwise it is refused.
 
 Ctrl-C or SIGTERM, which is also how a pod announces preemption, ends the step under way, saves a
 checkpoint and stops; a second one stops at once. Of several processes all stop at the same step,
@@ -220,7 +221,11 @@ def add_pretrain(commands: Any) -> None:
         "train on several together, each clip once an epoch or as often as input.weights says",
     )
     parser.add_argument(
-        "--out", required=True, metavar="RUN", help="folder of the run, new or to be continued"
+        "--out",
+        required=True,
+        metavar="RUN",
+        help="folder of the run, new or to be continued, on a disk or gs://BUCKET/FOLDER; several "
+        "processes must all reach it",
     )
     parser.add_argument(
         "--vocabulary",
@@ -230,7 +235,7 @@ def add_pretrain(commands: Any) -> None:
     )
     parser.add_argument(
         "--video-weights",
-        type=pathlib.Path,
+        type=on_disk,
         metavar="PATH",
         help="start the video encoder from a ViViT or VideoMAE checkpoint in the Hugging Face "
         "layout (a folder of config.json and model.safetensors), or from the file that scenic "
@@ -238,15 +243,15 @@ def add_pretrain(commands: Any) -> None:
     )
     parser.add_argument(
         "--text-weights",
-        type=pathlib.Path,
+        type=on_disk,
         metavar="DIR",
         help="start the text encoder from a BERT checkpoint (with vocab.txt), and take its sizes",
     )
     parser.add_argument(
         "--start-from",
-        type=pathlib.Path,
         metavar="RUN",
-        help="start from the last checkpoint of another run of the same sizes",
+        help="start from the last checkpoint of another run of the same sizes, on a disk or "
+        "gs://BUCKET/FOLDER",
     )
     parser.add_argument(
         "--max-steps",
@@ -259,8 +264,9 @@ def add_pretrain(commands: Any) -> None:
         "--processes",
         type=count(1),
         metavar="N",
-        help="processes of this run, each started with the same command but for --process; they "
-        "share a file system (default: what --coordinator auto finds, else 1)",
+        help="processes of this run, each started with the same command but for --process; RUN is "
+        "in a bucket, or on a file system that they share (default: what --coordinator auto finds, "
+        "else 1)",
     )
     parser.add_argument(
         "--process", type=count(0), metavar="I", help="this process's number, 0 … N − 1"
@@ -310,6 +316,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         raise CommandError("--wandb needs Weights & Biases: pip install '.[wandb]'")
 
     from trainer import loop, processes, run_folder
+    from trainer.run_path import run_path
     from trainer.weights.start import Start
 
     if arguments.coordinator == "auto":
@@ -317,8 +324,9 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     elif arguments.coordinator:
         processes.join(arguments.coordinator, arguments.processes, arguments.process)
 
-    start = Start(arguments.video_weights, arguments.text_weights, arguments.start_from)
-    origin = run_folder.read_origin(pathlib.Path(arguments.out), start.options())
+    earlier = run_path(arguments.start_from) if arguments.start_from else None
+    start = Start(arguments.video_weights, arguments.text_weights, earlier)
+    origin = run_folder.read_origin(run_path(arguments.out), start.options())
     configured = origin.configure(config) if origin else start.configure(config)
     if lost := overruled(settings, config, configured):
         raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)

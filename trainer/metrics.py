@@ -2,11 +2,12 @@
 # pyright: reportAttributeAccessIssue=false
 # TensorBoard's generated messages come without types.
 
-import json
+import contextlib
 import math
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,12 @@ from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from trainer import step_lines
+from trainer.data.folder import in_bucket
 from trainer.progress import Bar
+from trainer.run_path import RunPath, run_path, upload
+
+# Between writes to a bucket, which are of whole files.
+_SECONDS_BETWEEN_UPLOADS = 30.0
 
 
 class Metrics:
@@ -23,11 +29,14 @@ class Metrics:
 
     After a restart both records go on as if the steps that were lost had never been measured:
     metrics.jsonl is cut back to the checkpoint, and TensorBoard is told to forget the rest.
+
+    In a bucket, whose objects cannot be appended to, both files are written anew at most every half
+    a minute, before each checkpoint and at the end.
     """
 
     def __init__(
         self,
-        run: pathlib.Path,
+        run: RunPath,
         start: int,
         steps: int,
         record: Any = None,
@@ -46,11 +55,14 @@ class Metrics:
         import trainer.data.cpu_tensorflow  # noqa: F401
 
         self._steps, self._record = steps, record
-        path = run / "metrics.jsonl"
-        kept = step_lines.cut(path, start)
+        self._lines = step_lines.Lines(run / "metrics.jsonl", start)
+        kept = self._lines.kept
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
-        self._lines = path.open("a")
-        self._events = EventFileWriter(str(run / "tensorboard"))
+        self._tensorboard = run / "tensorboard"
+        self._local = tempfile.TemporaryDirectory(prefix="svilm-") if in_bucket(run) else None
+        events = self._local.name if self._local else str(self._tensorboard)
+        self._events = EventFileWriter(events)
+        self._flushed = time.monotonic()
         restarted = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._events.add_event(
             event_pb2.Event(step=start + 1, wall_time=time.time(), session_log=restarted)
@@ -68,14 +80,31 @@ class Metrics:
         trace: TracebackType | None,
     ) -> None:
         self._bar.clear()
-        self._lines.close()
-        self._events.close()
+        with contextlib.ExitStack() as cleanup:
+            if self._local:
+                cleanup.enter_context(self._local)
+            cleanup.callback(self._events.close)
+            # An error that came first is not to be hidden.
+            with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+                self.flush()
         if self._record is not None:
             self._record.finish(exit_code=0 if error is None else 1)
 
     def progress(self, step: int) -> None:
         """Moves the bar, if there is a terminal."""
         self._bar.show(step, self._steps)
+
+    def flush(self) -> None:
+        """Writes to a bucket what is not there yet.
+
+        Raises:
+          OSError: the bucket does not take it.
+        """
+        if self._local:
+            self._lines.flush()
+            self._events.flush()
+            upload(pathlib.Path(self._local.name), self._tensorboard)
+        self._flushed = time.monotonic()
 
     def write(self, step: int, values: dict[str, int | float]) -> None:
         """Records the metrics of one step.
@@ -86,8 +115,7 @@ class Metrics:
         """
         seconds = self._seconds_before + time.monotonic() - self._began
         record = {"step": step} | values | {"seconds": round(seconds, 3)}
-        self._lines.write(json.dumps({key: _json(value) for key, value in record.items()}) + "\n")
-        self._lines.flush()
+        self._lines.append({key: _json(value) for key, value in record.items()})
         self._events.add_event(
             event_pb2.Event(
                 step=step,
@@ -105,6 +133,12 @@ class Metrics:
         self._bar.clear()
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"step {step:,}/{self._steps:,}  {shown}", file=sys.stderr, flush=True)
+        if time.monotonic() - self._flushed > _SECONDS_BETWEEN_UPLOADS:
+            try:
+                self.flush()
+            except OSError as error:  # there is a next time; before a checkpoint it is an error
+                self._flushed = time.monotonic()
+                print(f"svilm-train: {error.filename}: {error.strerror}", file=sys.stderr)
 
 
 def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -112,7 +146,7 @@ def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     A line that a killed process left unfinished is left out. Numbers that were not finite are None.
     """
-    return step_lines.read(pathlib.Path(run) / "metrics.jsonl")
+    return step_lines.read(run_path(run) / "metrics.jsonl")
 
 
 def _json(value: int | float) -> int | float | None:

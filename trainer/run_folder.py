@@ -14,15 +14,16 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 import re
 from typing import Any, NamedTuple
 
 from trainer.configs.config import Config, build
 from trainer.data.batches import check_suits
+from trainer.data.folder import in_bucket, read_file, told, write_file
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import read_texts
 from trainer.data.tokenise import Tokeniser
+from trainer.run_path import RunPath
 
 # Captions that a vocabulary is trained on: plenty for its size, and read in a minute.
 _VOCABULARY_RECORDS = 100_000
@@ -67,7 +68,7 @@ class Origin(NamedTuple):
         return build(Config, values)
 
 
-def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
+def read(folder: RunPath) -> tuple[Config, Tokeniser]:
     """What a run was started with.
 
     Raises:
@@ -75,7 +76,7 @@ def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
       VocabularyError: its vocabulary is.
     """
     try:
-        config = Config.from_json((folder / "config.json").read_text())
+        config = Config.from_json(read_file(folder / "config.json").decode())
     except FileNotFoundError:
         raise RunError(
             f"{folder} is not a training run, it has no config.json: give the folder that "
@@ -88,21 +89,21 @@ def read(folder: pathlib.Path) -> tuple[Config, Tokeniser]:
     return config, Tokeniser.from_vocabulary(folder / "vocab.txt")
 
 
-def read_task(folder: pathlib.Path) -> dict[str, Any] | None:
+def read_task(folder: RunPath) -> dict[str, Any] | None:
     """What a fine-tuned run is for, its task.json; None: it was pre-trained.
 
     Raises:
       RunError: the file is damaged.
     """
     try:
-        return json.loads((folder / _TASK).read_text())
+        return json.loads(read_file(folder / _TASK))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise RunError(f"{folder / _TASK} is damaged: {error}") from None
 
 
-def read_origin(folder: pathlib.Path, options: dict[str, str]) -> Origin | None:
+def read_origin(folder: RunPath, options: dict[str, str]) -> Origin | None:
     """What a run that is to be continued started from, if the options still name it.
 
     Its checkpoints have it in them: the weights themselves may be gone, or trained further.
@@ -117,7 +118,7 @@ def read_origin(folder: pathlib.Path, options: dict[str, str]) -> Origin | None:
     Raises:
       RunError: data.json is damaged.
     """
-    if not _has_checkpoint(folder):
+    if not checkpoint_steps(folder / "checkpoints"):
         return None
     data = _read_data(folder)
     started = data.get("start")
@@ -138,7 +139,7 @@ def differing_fields(before: Config, after: Config) -> dict[str, Any]:
 
 
 def start_or_continue(
-    folder: pathlib.Path,
+    folder: RunPath,
     config: Config,
     mixture: Mixture,
     vocabulary: str | os.PathLike[str] | None,
@@ -165,7 +166,7 @@ def start_or_continue(
     """
     data = _data(config, mixture, given=vocabulary is not None) | origin.identity | _task(task)
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
-    if _has_checkpoint(folder):
+    if checkpoint_steps(folder / "checkpoints"):
         return _continue(folder, config, data, vocabulary)
     if vocabulary is None:
         texts = read_texts(mixture, _VOCABULARY_RECORDS)
@@ -175,18 +176,19 @@ def start_or_continue(
     config = _with_vocabulary(config, tokeniser, data)
     for snapshot in mixture.snapshots:
         check_suits(snapshot, tokeniser, config)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not in_bucket(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tokeniser.save(folder / "vocab.txt")
     data["start"] = {"options": origin.options, "fields": origin.fields}
-    (folder / "data.json").write_text(json.dumps(data, indent=2) + "\n")
+    _write_json(folder / "data.json", data)
     if task:
-        (folder / _TASK).write_text(json.dumps(task, indent=2) + "\n")
-    _write_config(folder, config)
+        _write_json(folder / _TASK, task)
+    _write_json(folder / "config.json", dataclasses.asdict(config))
     return config, tokeniser
 
 
 def _continue(
-    folder: pathlib.Path,
+    folder: RunPath,
     config: Config,
     data: dict[str, Any],
     vocabulary: str | os.PathLike[str] | None,
@@ -210,25 +212,33 @@ def _continue(
             "To continue it repeat its command, for a new run give another --out"
         )
     if config != started:
-        _write_config(folder, config)
+        _write_json(folder / "config.json", dataclasses.asdict(config))
     return config, tokeniser
 
 
-def _has_checkpoint(folder: pathlib.Path) -> bool:
-    return any(path.name.isdecimal() for path in folder.glob("checkpoints/*"))
+def checkpoint_steps(checkpoints: RunPath) -> list[int]:
+    """The steps of the complete checkpoints of a folder, which need not be there.
+
+    Raises:
+      OSError: it cannot be listed.
+    """
+    if not in_bucket(checkpoints):
+        return [int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal()]
+    # Folders are not renamed there: a checkpoint is complete once it has this file.
+    with told(os.fspath(checkpoints)):
+        complete = [path.parent.name for path in checkpoints.glob("*/commit_success.txt")]
+    return [int(name) for name in complete if name.isdecimal()]
 
 
-def _read_data(folder: pathlib.Path) -> dict[str, Any]:
+def _read_data(folder: RunPath) -> dict[str, Any]:
     try:
-        return json.loads((folder / "data.json").read_text())
+        return json.loads(read_file(folder / "data.json"))
     except ValueError as error:
         raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
 
 
-def _write_config(folder: pathlib.Path, config: Config) -> None:
-    unfinished = folder / "config.json.tmp"
-    unfinished.write_text(config.to_json() + "\n")
-    os.replace(unfinished, folder / "config.json")
+def _write_json(path: RunPath, values: dict[str, Any]) -> None:
+    write_file(path, json.dumps(values, indent=2).encode() + b"\n")
 
 
 def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:

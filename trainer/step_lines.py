@@ -1,26 +1,58 @@
 """JSON Lines of a run, an object with its "step" a line, cut back when the run goes on earlier."""
 
 import json
-import os
-import pathlib
 from typing import Any
 
+from trainer.data.folder import in_bucket, read_file, write_file
+from trainer.run_path import RunPath
 
-def read(path: pathlib.Path) -> list[dict[str, Any]]:
+
+def read(path: RunPath) -> list[dict[str, Any]]:
     """The objects of a file; none if it is not there.
 
     A line that a killed process left unfinished is left out.
     """
-    if not path.exists():
-        return []
-    whole_lines = path.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in whole_lines]
+    return [json.loads(line) for line in _written(path).split("\n")[:-1]]
 
 
-def cut(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
-    """Removes what was written of later steps than `step`; returns what is left."""
-    kept = [record for record in read(path) if record["step"] <= step]
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    os.replace(unfinished, path)
-    return kept
+def _written(path: RunPath) -> str:
+    try:
+        return read_file(path).decode()
+    except FileNotFoundError:
+        return ""
+
+
+class Lines:
+    """A file that objects are appended to.
+
+    What a bucket holds cannot be appended to: there the file is written whole, by `flush` alone.
+    """
+
+    def __init__(self, path: RunPath, step: int) -> None:
+        """Removes what was written of later steps than `step`; makes no file."""
+        self._path = path
+        self.kept = [record for record in read(path) if record["step"] <= step]
+        """What is left."""
+        self._text = "".join(json.dumps(record) + "\n" for record in self.kept)
+        self._flushed = self._text
+        if _written(path) != self._text:
+            write_file(path, self._text.encode())
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds an object, and on a disk writes it."""
+        line = json.dumps(record) + "\n"
+        if in_bucket(self._path):
+            self._text += line
+        else:
+            with open(self._path, "a") as file:
+                file.write(line)
+
+    def flush(self) -> None:
+        """Writes what is not written yet.
+
+        Raises:
+          OSError: the bucket does not take it.
+        """
+        if self._text != self._flushed:
+            write_file(self._path, self._text.encode())
+            self._flushed = self._text

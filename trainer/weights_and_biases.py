@@ -1,15 +1,20 @@
 """Weights & Biases as one more place that a run's metrics go to."""
 
 import json
-import pathlib
 import secrets
+import tempfile
 from typing import Any
+
+from trainer.data.folder import in_bucket, read_file, write_file
+from trainer.run_path import RunPath
 
 _FILE = "wandb.json"  # in the run's folder: the run's id there, so that it is continued too
 
 
-def begin(run: pathlib.Path, project: str, config: dict[str, Any]) -> Any:
-    """Starts the run's record, or continues it; WANDB_MODE=offline keeps it in the run's folder.
+def begin(run: RunPath, project: str, config: dict[str, Any]) -> Any:
+    """Starts the run's record, or continues it.
+
+    WANDB_MODE=offline keeps it in the run's folder; of a run in a bucket, in a temporary one.
 
     Args:
       run: its folder, whose name it gets.
@@ -19,14 +24,17 @@ def begin(run: pathlib.Path, project: str, config: dict[str, Any]) -> Any:
     import wandb
 
     path = run / _FILE
-    if not path.exists():
-        path.write_text(json.dumps({"id": secrets.token_hex(8)}) + "\n")
+    try:
+        known = json.loads(read_file(path))["id"]
+    except FileNotFoundError:
+        known = secrets.token_hex(8)
+        write_file(path, json.dumps({"id": known}).encode() + b"\n")
     record = wandb.init(
         project=project,
         name=run.absolute().name,
-        dir=run,
+        dir=tempfile.mkdtemp(prefix="svilm-") if in_bucket(run) else str(run),
         config=config,
-        id=json.loads(path.read_text())["id"],
+        id=known,
         resume="allow",
         settings=wandb.Settings(console="off"),
     )

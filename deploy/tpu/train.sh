@@ -27,7 +27,8 @@ options:
   --keep                do not give the slice back at the end
   --dry-run             print the commands instead of running them
 
-Snapshot and run must be in a bucket (gs://…) that the slice's service account may use. Exit
+Snapshot and run must be in a bucket (gs://…) that the slice's service account may use: with
+roles/storage.objectUser, and with storage.buckets.get (roles/storage.legacyBucketReader). Exit
 status: that of the first worker that failed; 0 if the run is trained to its end.
 
 example:

@@ -1,6 +1,6 @@
-"""A folder of files to read, on a disk or in a bucket (gs://…): the one place that knows which.
+"""Files to read or write, on a disk or in a bucket (gs://…): the one place that knows which.
 
-Every method raises OSError with the file's name and a reason that can be told.
+All here raise OSError with the file's name and a reason that can be told.
 """
 
 import abc
@@ -56,13 +56,34 @@ def open_folder(path: str | os.PathLike[str]) -> Folder:
     """
     text = os.fspath(path)
     text = text.rstrip("/") or text
-    return _Bucket(text) if text.startswith(_BUCKETS) else _Disk(text)
+    return _Bucket(text) if in_bucket(text) else _Disk(text)
+
+
+def in_bucket(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is of a bucket.
+
+    >>> in_bucket("gs://clips/train"), in_bucket("snapshots/train")
+    (True, False)
+    """
+    return os.fspath(path).startswith(_BUCKETS)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """A whole file by its path."""
     folder, _, name = os.fspath(path).rpartition("/")
     return open_folder(folder or ("/" if os.path.isabs(path) else ".")).read(name)
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a whole file; who reads it meanwhile finds the one before, or this one."""
+    path = os.fspath(path)
+    if in_bucket(path):
+        with told(path):
+            _store().pipe_file(path, data)
+        return
+    with open(f"{path}.tmp", "wb") as file:
+        file.write(data)
+    os.replace(f"{path}.tmp", path)
 
 
 class _Disk(Folder):
@@ -97,7 +118,7 @@ class _Bucket(Folder):
         prefix = f"{folder}/" if folder else ""
         found: dict[str, int] = {}
         token = None
-        with _told(self.path):
+        with told(self.path):
             while True:
                 page = _store().call(
                     "GET",
@@ -117,11 +138,11 @@ class _Bucket(Folder):
                     return found
 
     def read(self, name: str) -> bytes:
-        with _told(f"{self.path}/{name}"):
+        with told(f"{self.path}/{name}"):
             return _store().cat_file(f"{self.path}/{name}")
 
     def read_parts(self, parts: Sequence[Part]) -> list[bytes]:
-        with _told(self.path):
+        with told(self.path):
             answers = _store().cat_ranges(
                 [f"{self.path}/{part.name}" for part in parts],
                 [part.offset for part in parts],
@@ -131,24 +152,45 @@ class _Bucket(Folder):
             )
         for part, answer in zip(parts, answers, strict=True):
             if isinstance(answer, BaseException):
-                with _told(f"{self.path}/{part.name}"):
+                with told(f"{self.path}/{part.name}"):
                     raise answer
         return answers
 
 
 @functools.lru_cache(maxsize=1)
 def _store() -> Any:
+    return import_gcsfs().GCSFileSystem(use_listings_cache=False)
+
+
+def import_gcsfs() -> Any:
+    """The library, set up as all here use it."""
     # Else each bucket is asked first, for a minute where the answer is unknown to an emulator,
     # whether it is of a kind that speaks another protocol.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import gcsfs
 
     logging.getLogger("gcsfs").disabled = True  # its errors are told by who asked
-    return gcsfs.GCSFileSystem(use_listings_cache=False)
+    return gcsfs
+
+
+def bucket_errors() -> tuple[type[Exception], ...]:
+    """What the libraries that use buckets raise, besides OSError."""
+    import aiohttp
+    import google.api_core.exceptions
+    import google.auth.exceptions
+    import requests
+
+    return (
+        import_gcsfs().retry.HttpError,
+        aiohttp.ClientError,
+        google.api_core.exceptions.GoogleAPIError,
+        google.auth.exceptions.GoogleAuthError,
+        requests.RequestException,
+    )
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def told(path: str) -> Iterator[None]:
     """Gives what gcsfs raises the form that the operating system's errors have."""
     try:
         yield
@@ -157,5 +199,5 @@ def _told(path: str) -> Iterator[None]:
     except Exception as error:  # gcsfs, aiohttp and google-auth have no common base
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # Of gcsfs's lines the first is an address, the last what the server said.
-        why = f"the bucket cannot be read ({lines[-1][:200]})"
+        why = f"the bucket refuses or does not answer ({lines[-1][:200]})"
         raise OSError(errno.EIO, why, path) from error

@@ -1,7 +1,6 @@
 """WordPiece tokenisation as BERT's uncased models have it: text in, ids and mask out."""
 
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,7 +8,7 @@ import tokenizers
 from jaxtyping import Bool, Int32
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from trainer.data.folder import read_file
+from trainer.data.folder import read_file, write_file
 
 # In BERT's order, so that [PAD] is 0 in a trained vocabulary as in a published one.
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -88,7 +87,7 @@ class Tokeniser:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a vocab.txt."""
-        pathlib.Path(path).write_bytes("".join(piece + "\n" for piece in self.pieces).encode())
+        write_file(path, "".join(piece + "\n" for piece in self.pieces).encode())
 
     def encode(
         self, texts: Sequence[str], tokens: int

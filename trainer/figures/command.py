@@ -1,10 +1,9 @@
 """`svilm-train figures`: its arguments, and what it prints."""
 
 import argparse
-import pathlib
 from typing import Any
 
-from trainer.arguments import count
+from trainer.arguments import count, on_disk
 from trainer.commands import add_subject, loaded
 
 _EPILOG = """\
@@ -35,7 +34,7 @@ def add_figures(commands: Any) -> None:
     parser.add_argument(
         "--beside", metavar="RUN", help="another run, whose windows are compared with the first's"
     )
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder")
+    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--clips", type=count(1), default=8, metavar="N", help="drawn at random (default: 8)"

@@ -2,12 +2,11 @@
 
 import argparse
 import os
-import pathlib
 import sys
 from functools import partial
 from typing import Any
 
-from trainer.arguments import count
+from trainer.arguments import count, on_disk
 from trainer.configs import PRESETS
 
 _EPILOG = """\
@@ -77,7 +76,7 @@ def add_study(commands: Any) -> None:
         metavar="FIELD=VALUE",
         help="a field of every run's configuration; may be repeated",
     )
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder")
+    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
 
 
 def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import pathlib
 import sys
 from typing import Any
 
@@ -58,9 +57,9 @@ def add_finetune(commands: Any) -> None:
     parser.add_argument(
         "--run",
         required=True,
-        type=pathlib.Path,
         metavar="RUN",
-        help="what `svilm-train pretrain --out` wrote; its last checkpoint is started from",
+        help="what `svilm-train pretrain --out` wrote, on a disk or gs://BUCKET/FOLDER; its last "
+        "checkpoint is started from",
     )
     parser.add_argument(
         "--snapshot",
@@ -70,7 +69,10 @@ def add_finetune(commands: Any) -> None:
         help="the task's training videos, as `svilm-pipelines build` wrote them; may be repeated",
     )
     parser.add_argument(
-        "--out", required=True, metavar="RUN2", help="folder of the run, new or to be continued"
+        "--out",
+        required=True,
+        metavar="RUN2",
+        help="folder of the run, new or to be continued, on a disk or gs://BUCKET/FOLDER",
     )
     parser.add_argument(
         "--answers",

@@ -1,7 +1,7 @@
 """Trains a downstream task from a pre-trained run, in the loop of pre-training (loop.py)."""
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
 from trainer.mesh import gather_params, keep_placed, on_each_device, placed_shapes
+from trainer.run_path import run_path
 from trainer.step import (
     HEAD,
     TrainState,
@@ -44,7 +45,7 @@ TASKS: dict[str, Task] = {"action": action, "qa": qa, "retrieval": retrieval}
 def finetune(
     task: Task,
     preset: str,
-    pretrained: pathlib.Path,
+    pretrained: str | os.PathLike[str],
     snapshots: Sequence[str],
     out: str,
     settings: Sequence[str] = (),
@@ -74,6 +75,7 @@ def finetune(
       OverrideError: a setting is none.
       As `loop.train`.
     """
+    pretrained = run_path(pretrained)
     if chained := run_folder.read_task(pretrained):
         raise TaskError(
             f"{pretrained} is fine-tuned for {chained['name']} already: benchmarks share videos "

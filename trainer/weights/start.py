@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from trainer import checkpoint, run_folder
 from trainer.configs.config import Config
+from trainer.run_path import RunPath
 from trainer.step import divide
 from trainer.weights import bert, folder, scenic, video
 from trainer.weights.folder import WeightsError
@@ -22,13 +23,13 @@ class Start(NamedTuple):
 
     video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout, or scenic's file
     text: pathlib.Path | None = None  # BERT, with its vocab.txt
-    run: pathlib.Path | None = None  # of `svilm-train pretrain`, for its last checkpoint
+    run: RunPath | None = None  # of `svilm-train pretrain`, for its last checkpoint
 
     def options(self) -> dict[str, str]:
         """The folders and files, by kind."""
         return {name: str(path) for name, path in self._asdict().items() if path}
 
-    def vocabulary(self) -> pathlib.Path | None:
+    def vocabulary(self) -> RunPath | None:
         """The vocabulary that the text encoder knows; None if any will do."""
         known = self.text or self.run
         return known and known / "vocab.txt"
@@ -118,7 +119,7 @@ def _lengthened(known: PyTree, ours: PyTree) -> PyTree:
     return known | {"text": known["text"] | {"positions": positions}}
 
 
-def _replaced(params: PyTree, known: PyTree, source: pathlib.Path) -> PyTree:
+def _replaced(params: PyTree, known: PyTree, source: RunPath) -> PyTree:
     ours, theirs = checkpoint.by_name(params), checkpoint.by_name(known)
     faults = [
         f"{name} is {tuple(leaf.shape)} there and "

@@ -6,6 +6,8 @@ import pathlib
 import sys
 from typing import Any
 
+from trainer.arguments import on_disk
+
 _EPILOG = """\
 The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
 the videos, of snapshots that `svilm-pipelines build activitynet-tal` made of them. G-TAD is trained
@@ -51,13 +53,13 @@ def add_localise(commands: Any) -> None:
     )
     parser.add_argument(
         "--features",
-        type=pathlib.Path,
+        type=on_disk,
         metavar="DIR",
         help="of the videos to train on, as `svilm-train embed` wrote them (default: the model "
         "that OUT has is tested)",
     )
     parser.add_argument(
-        "--test-features", type=pathlib.Path, metavar="DIR", help="of the videos to test on"
+        "--test-features", type=on_disk, metavar="DIR", help="of the videos to test on"
     )
     parser.add_argument(
         "--truth",
@@ -75,7 +77,7 @@ def add_localise(commands: Any) -> None:
         help="keep the epoch with the lowest loss on the test videos, as G-TAD's authors do, and "
         "not the last: the figure is then chosen on what it is measured on",
     )
-    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="OUT", help="folder")
+    parser.add_argument("--out", required=True, type=on_disk, metavar="OUT", help="folder")
     parser.add_argument(
         "--set",
         action="append",
