@@ -6,6 +6,7 @@ names of our parameters. Every caption has all its nouns; colours are not augmen
 """
 
 import collections
+import math
 from typing import Any
 
 import numpy as np
@@ -259,7 +260,8 @@ class Step:
     def __init__(self, config: Config, params: Any) -> None:
         self.model = Model(config)
         fill(self.model, params)
-        self._clip_norm = config.optimiser.clip_norm
+        clip_norm = config.optimiser.clip_norm
+        self._clip_norm = math.inf if clip_norm is None else clip_norm
         self._optimiser = torch.optim.SGD(
             self.model.parameters(), lr=1e-4, momentum=config.optimiser.momentum, fused=True
         )

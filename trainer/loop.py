@@ -73,6 +73,12 @@ def pretrain(
     Raises:
       As `train`.
     """
+    # Fine-tuning, whose loss is its own, switches cut-and-paste off alone.
+    if config.loss.temporal_weight and not config.cut_and_paste.enabled:
+        raise TrainingError(
+            "without cut-and-paste every window is of one clip, and the temporal loss 0: set "
+            "loss.temporal_weight=0, or cut_and_paste.enabled=true"
+        )
     folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
     snapshots = [Snapshot.open(folder) for folder in folders]
     try:

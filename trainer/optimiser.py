@@ -22,7 +22,7 @@ def learning_rate(config: OptimiserConfig, steps: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,
-        warmup_steps=round(config.warmup_share * steps),
+        warmup_steps=min(round(config.warmup_share * steps), steps - 1),
         decay_steps=steps,
     )
 
@@ -46,7 +46,10 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
             muon_weight_dimension_numbers=_muon_axes,
             consistent_rms=_ADAMW_RMS,
         )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    clip = optax.identity()
+    if config.clip_norm is not None:
+        clip = optax.clip_by_global_norm(config.clip_norm)
+    return optax.chain(clip, update)
 
 
 def _is_kernel(params: optax.Params) -> Any:

@@ -308,6 +308,11 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
     [
         (["batch=32"], TrainingError, "a batch of 32 clips cannot be drawn from 24 records"),
         (["video.frames=8"], SnapshotError, "has 4 frames a clip, the model wants 8"),
+        (
+            ["cut_and_paste.enabled=false"],
+            TrainingError,
+            "set loss.temporal_weight=0, or cut_and_pa",
+        ),
         (["text.vocabulary=20"], TrainingError, "a vocabulary of 20 pieces cannot hold"),
         (["input.short_side=8"], TrainingError, "nothing is left to crop"),
     ],

@@ -2,11 +2,12 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from trainer.configs.config import OptimiserConfig
 from trainer.mesh import one_device
-from trainer.optimiser import make_optimiser
+from trainer.optimiser import learning_rate, make_optimiser
 from trainer.step import init_state
 
 RATE = 0.01
@@ -81,3 +82,25 @@ def test_only_kernels_decay(params, name):
         np.testing.assert_allclose(without - decayed, shrunk, atol=1e-6, err_msg=str(path))
 
     jax.tree_util.tree_map_with_path(check, without, decayed, params)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_few_steps_have_a_schedule_whatever_share_warms_up(steps):
+    config = OptimiserConfig(learning_rate=RATE, warmup_share=0.9)
+    schedule = learning_rate(config, steps)
+    rates = [np.asarray(schedule(step)).item() for step in range(steps + 1)]
+    assert max(rates) == pytest.approx(RATE)
+    assert rates[-1] == 0
+
+
+def test_without_a_norm_to_clip_to_gradients_stay_as_they_are():
+    params = {"kernel": np.zeros(4, np.float32)}
+    gradient = {"kernel": np.full(4, 100, np.float32)}
+    for clip_norm, norm in ((None, 200.0), (1.0, 1.0)):
+        config = OptimiserConfig(
+            learning_rate=1.0, momentum=0.0, warmup_share=0.0, clip_norm=clip_norm
+        )
+        optimiser = make_optimiser(config, 10)
+        with jax.numpy_dtype_promotion("standard"):
+            update, _ = optimiser.update(gradient, optimiser.init(params), params)
+        assert float(optax.tree.norm(update)) == pytest.approx(norm, rel=1e-6)

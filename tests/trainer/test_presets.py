@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from functools import partial
 
 import jax
@@ -193,7 +194,18 @@ def flat_defaults():
         ("cut_and_paste.from_step=-3", "from_step must be 0 or more, got -3"),
         ("loss.group_temperature=0", "group_temperature must be 0.01 or more"),
         ("loss.contrast_weight=-1", "contrast_weight must be 0 or more, got -1"),
-        ("optimiser.warmup_share=2", "warmup_share must be 0 or more and 1 or less"),
+        ("optimiser.warmup_share=1", "warmup_share must be 0 or more and below 1, got 1"),
+        ("optimiser.momentum=1", "momentum must be 0 or more and below 1, got 1"),
+        ("optimiser.clip_norm=0", "clip_norm must be above 0, got 0: none clips nothing"),
+        ("video.norm_eps=0", "video: norm_eps must be above 0, got 0"),
+        ("text.norm_eps=-1", "text: norm_eps must be above 0, got -1"),
+        ("video.pixel_std=0.5,0,0.5", "pixel_std must be above 0, got 0"),
+        ("input.brightness=-0.1", "brightness must be 0 or more, got -0.1"),
+        ("input.contrast=-1", "contrast must be 0 or more"),
+        ("input.saturation=-1", "saturation must be 0 or more"),
+        ("input.hue=-1", "hue must be 0 or more"),
+        ("seed=-1", "seed must be 0 or more and 4294967295 or less, got -1"),
+        ("seed=4294967296", "seed must be 0 or more and 4294967295 or less, got 4294967296"),
         ("compute.attention=cudnn", "cudnn does not take float32: set compute.dtype=bfloat16"),
         ("compute.remat=all", "remat takes none or matmuls or attention or block, got 'all'"),
         ("optimiser.learning_rate=-1", "learning_rate must be 0 or more, got -1"),
@@ -202,6 +214,21 @@ def flat_defaults():
 def test_a_wrong_setting_is_refused(setting, message):
     with pytest.raises(OverrideError, match=message):
         override(Config(), [setting])
+
+
+def test_a_run_without_any_loss_is_refused():
+    weights = [f"loss.{name}_weight=0" for name in ("temporal", "grounding", "contrast")]
+    with pytest.raises(OverrideError, match="all three weights are 0"):
+        override(Config(), weights)
+    assert override(Config(), weights[:2]).loss.contrast_weight == 1
+
+
+def test_a_number_that_is_none_is_refused_in_a_file_too():
+    values = json.loads(Config().to_json())
+    for number in (float("nan"), float("inf")):
+        values["optimiser"]["learning_rate"] = number
+        with pytest.raises(ValueError, match="learning_rate must be 0 or more"):
+            Config.from_json(json.dumps(values))
 
 
 def test_settings_that_go_together_may_come_in_any_order():

@@ -11,6 +11,11 @@ import math
 from typing import Any, Literal
 
 
+def _check_above(part: str, name: str, value: float | int) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{part}: {name} must be above 0, got {value:g}")
+
+
 def _check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -19,10 +24,16 @@ def _check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
 
 
 def _check_range(
-    part: str, name: str, value: float | int, least: float, most: float = math.inf
+    part: str,
+    name: str,
+    value: float | int,
+    least: float,
+    most: float = math.inf,
+    below: float = math.inf,
 ) -> None:
-    if not least <= value <= most:
+    if not (least <= value <= most and value < below):
         to = "" if most == math.inf else f" and {most:g} or less"
+        to = to if below == math.inf else f" and below {below:g}"
         raise ValueError(f"{part}: {name} must be {least:g} or more{to}, got {value:g}")
 
 
@@ -66,6 +77,9 @@ class VideoConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "video")
+        _check_above("video", "norm_eps", self.norm_eps)
+        for deviation in self.pixel_std:
+            _check_above("video", "pixel_std", deviation)
         for name, whole, part in (
             ("frames by tubelet", self.frames, self.tubelet),
             ("resolution by patch", self.resolution, self.patch),
@@ -96,6 +110,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "text")
+        _check_above("text", "norm_eps", self.norm_eps)
         if self.width % self.heads:
             raise ValueError(f"text: width {self.width} must divide by heads {self.heads}")
         if self.tokens > self.positions:
@@ -137,6 +152,8 @@ class InputConfig:
             _check_range("input", "weights", weight, 0.0)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"input: scale must be low, high, both above 0, got {self.scale}")
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            _check_range("input", name, getattr(self, name), 0.0)
         for name in ("jitter_probability", "grey_probability"):
             _check_range("input", name, getattr(self, name), 0.0, 1.0)
 
@@ -180,6 +197,8 @@ class LossConfig:
         _check_counts(self, "loss")
         for name in ("temporal", "grounding", "contrast"):
             _check_range("loss", f"{name}_weight", getattr(self, f"{name}_weight"), 0.0)
+        if not self.temporal_weight + self.grounding_weight + self.contrast_weight:
+            raise ValueError("loss: all three weights are 0, which trains nothing: leave one on")
         for name in ("temporal", "group", "grounding", "contrast"):
             value = getattr(self, f"{name}_temperature")
             _check_range("loss", f"{name}_temperature", value, 0.01, 1.0)
@@ -194,12 +213,17 @@ class OptimiserConfig:
     momentum: float = 0.9  # SGD
     weight_decay: float = 0.0  # AdamW and Muon, on dense layers' kernels
     warmup_share: float = 0.05  # of all steps
-    clip_norm: float = 1.0  # global
+    clip_norm: float | None = 1.0  # global; None: gradients stay as they are
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "momentum", "weight_decay", "clip_norm"):
+        for name in ("learning_rate", "weight_decay"):
             _check_range("optimiser", name, getattr(self, name), 0.0)
-        _check_range("optimiser", "warmup_share", self.warmup_share, 0.0, 1.0)
+        for name in ("momentum", "warmup_share"):
+            _check_range("optimiser", name, getattr(self, name), 0.0, below=1.0)
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(
+                f"optimiser: clip_norm must be above 0, got {self.clip_norm:g}: none clips nothing"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,6 +319,10 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_counts(self, "run", but=("seed",))
+        if not 0 <= self.seed < 2**32:  # of more, JAX looks at the last 32 bits only
+            raise ValueError(
+                f"run: seed must be 0 or more and {2**32 - 1} or less, got {self.seed}"
+            )
         _check_range("run", "average_decay", self.average_decay, 0.0, 0.999999)
         if (self.checkpoint_keep_every or 0) % self.checkpoint_every:
             raise ValueError(

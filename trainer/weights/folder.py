@@ -1,4 +1,8 @@
-"""A checkpoint folder in the Hugging Face layout: config.json beside model.safetensors."""
+"""A checkpoint folder in the Hugging Face layout: config.json beside model.safetensors.
+
+Of large models there are several files instead, the shards, and model.safetensors.index.json, whose
+`weight_map` says which of them has which tensor.
+"""
 
 import dataclasses
 import json
@@ -12,6 +16,7 @@ import safetensors.numpy
 from trainer.configs.config import TextConfig, VideoConfig
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
+INDEX = f"{TENSORS}.index.json"
 PREPROCESSOR = "preprocessor_config.json"
 """How pixels are scaled; of video checkpoints only, and not always there."""
 
@@ -36,9 +41,10 @@ class Checkpoint(NamedTuple):
         """A value of config.json.
 
         Raises:
-          WeightsError: it is not of that kind, or not there and has no default.
+          WeightsError: it is not of that kind, or not there (or null) and has no default.
         """
-        value = self.config.get(name, default)
+        value = self.config.get(name)
+        value = default if value is None else value
         if value is None:
             raise WeightsError(f"{self.folder / CONFIG} has no {name!r}: it must say it")
         if kind is float and type(value) is int:
@@ -61,14 +67,16 @@ def read(folder: pathlib.Path) -> Checkpoint:
         preprocessor = {}
         if (folder / PREPROCESSOR).exists():
             preprocessor = json.loads((folder / PREPROCESSOR).read_text(encoding="utf-8"))
-        tensors = safetensors.numpy.load_file(folder / TENSORS)
+        tensors = _tensors(folder)
     except FileNotFoundError:
-        missing = TENSORS if (folder / CONFIG).exists() else CONFIG
+        missing = f"{TENSORS} nor {INDEX}" if (folder / CONFIG).exists() else CONFIG
         raise WeightsError(
             f"{folder} has no {missing}: give the folder of a checkpoint in the Hugging Face "
             "layout, or of ViViT the file that scenic saves; PyTorch's .bin files are pickles, "
             "which can run code, so convert them to safetensors first"
         ) from None
+    except WeightsError:
+        raise
     except (ValueError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{folder} is damaged: {error}") from None
     except OSError as error:
@@ -77,6 +85,51 @@ def read(folder: pathlib.Path) -> Checkpoint:
         if not isinstance(found, dict):
             raise WeightsError(f"{folder / name} is damaged: it is no JSON object")
     return Checkpoint(folder, config, preprocessor, widened(tensors))
+
+
+def tensor_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files that hold a folder's tensors: one, or the shards of its index.
+
+    Raises:
+      WeightsError: the index is damaged, or names a file that is not beside it.
+      OSError: the index cannot be read.
+    """
+    return sorted({folder / shard for shard in (_index(folder) or {"": TENSORS}).values()})
+
+
+def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    index, tensors = _index(folder), {}
+    for path in tensor_files(folder):
+        if index and not path.exists():
+            raise WeightsError(
+                f"{folder} has no {path.name}, which its index names: put it there, too"
+            )
+        held = safetensors.numpy.load_file(path)
+        wanted = {name for name, shard in index.items() if shard == path.name}
+        if index and (wrong := sorted(held.keys() ^ wanted)):
+            raise WeightsError(
+                f"{path} does not hold the tensors that the index says: {', '.join(wrong)} "
+                "differ; get the folder's files again, of one version"
+            )
+        tensors |= held
+    return tensors
+
+
+def _index(folder: pathlib.Path) -> dict[str, str]:
+    """Each tensor's shard; empty for a checkpoint in one file."""
+    path = folder / INDEX
+    if (folder / TENSORS).exists() or not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["weight_map"].items()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path} is damaged: it has no weight_map ({error!r})") from None
+    for _, shard in found:
+        if not isinstance(shard, str) or pathlib.PurePath(shard).name != shard:
+            raise WeightsError(f"{path}: {shard!r} is no name of a file beside it")
+        if not shard.endswith(".safetensors"):
+            raise WeightsError(f"{path}: {shard} is not read, shards must be .safetensors")
+    return dict(found)
 
 
 def widened(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -88,14 +88,23 @@ class Start(NamedTuple):
         found = {}
         for name, path in (("video", self.video), ("text", self.text)):
             if path:
-                with open(path if path.is_file() else path / folder.TENSORS, "rb") as file:
-                    found[f"start.{name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+                files = [path] if path.is_file() else folder.tensor_files(path)
+                found[f"start.{name}"] = _sha256(files)
         if self.run:
             digest = hashlib.sha256()
             for leaf in jax.tree.leaves(checkpoint.load(self.run).params):
                 digest.update(np.asarray(leaf).tobytes())
             found["start.run"] = digest.hexdigest()
         return found
+
+
+def _sha256(files: list[pathlib.Path]) -> str:
+    """Of the files' bytes, one after another."""
+    digest = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def _video(path: pathlib.Path) -> tuple[Any, folder.Checkpoint]:

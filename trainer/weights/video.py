@@ -6,8 +6,12 @@ Both are plain pre-norm ViTs over tubelets. What they differ in:
     positions   learned; the class token's are dropped   fixed, sines of the token's number
     q, k, v     a bias each                              q and v only: k's is zero, which is
                                                          the same, for softmax takes it out
-    final norm  yes                                      none: ours starts fresh
+    final norm  yes                                      if `use_mean_pooling` is false, as
+                                                         after self-supervised training; else
+                                                         none, and ours starts fresh
     pixels      in [-1, 1]                               by ImageNet's mean and deviation
+
+With `qkv_bias` false neither has a bias of q, k or v: ours are zero.
 """
 
 from collections.abc import Iterator
@@ -19,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from trainer.configs.config import VideoConfig
-from trainer.weights.folder import PREPROCESSOR, Checkpoint, WeightsError, sized
+from trainer.weights.folder import CONFIG, PREPROCESSOR, Checkpoint, WeightsError, sized
 from trainer.weights.places import (
     SAME,
     Layout,
@@ -80,23 +84,31 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     """What the checkpoint knows of the video encoder's parameters.
 
     Positions are interpolated to `config`'s windows and patches. Group tokens and grouping blocks
-    are not in it, nor is VideoMAE's final norm.
+    are not in it, nor is the final norm that VideoMAE does not have if it pools.
 
     Raises:
       WeightsError: a tensor is missing, misshapen or left over.
     """
     kind = _kind(checkpoint)
     windows, side, _, _ = _geometry(checkpoint)
-    expected = list(places(kind, config))
+    expected = list(
+        places(
+            kind,
+            config,
+            biased=checkpoint.setting("qkv_bias", bool, True),
+            normed=kind == VIVIT or not checkpoint.setting("use_mean_pooling", bool, True),
+        )
+    )
     if kind == VIVIT:
         shape = (1, 1 + windows * side * side, config.width)
         expected.append(Place("positions", _POSITIONS, shape, _WITHOUT_CLASS_TOKEN))
     found = to_params(checkpoint, f"{kind}.", expected, _UNUSED[kind])
     if kind == VIDEOMAE:
         found["positions"] = sines(windows * side * side, config.width)
-        for layer in range(1, config.layers + 1):
-            attention = found[f"layer_{layer}"]["attention"]
-            attention["key"]["bias"] = np.zeros_like(attention["query"]["bias"])
+    for layer in range(1, config.layers + 1):
+        for part in ("query", "key", "value"):
+            projection = found[f"layer_{layer}"]["attention"][part]
+            projection.setdefault("bias", np.zeros(projection["kernel"].shape[1:], np.float32))
     found["positions"] = resampled(found["positions"], windows, side, config)
     return found
 
@@ -109,8 +121,17 @@ def resampled(
     return np.asarray(interpolate(grid, config.windows, config.resolution // config.patch))
 
 
-def places(kind: str, config: VideoConfig) -> Iterator[Place]:
-    """Every parameter that both encoders have, positions apart."""
+def places(
+    kind: str, config: VideoConfig, *, biased: bool = True, normed: bool = True
+) -> Iterator[Place]:
+    """Every parameter that both encoders have, positions apart.
+
+    Args:
+      kind: `VIVIT` or `VIDEOMAE`.
+      config: the sizes.
+      biased: whether queries, keys (of ViViT) and values have biases.
+      normed: whether there is a final norm.
+    """
     width, heads, hidden = config.width, config.heads, config.mlp_width
     embed, shape = "embeddings.patch_embeddings.projection", (config.tubelet, config.patch)
     kernel = (width, 3, config.tubelet, config.patch, config.patch)
@@ -125,7 +146,7 @@ def places(kind: str, config: VideoConfig) -> Iterator[Place]:
             kernel = (width, width)
             yield Place(f"{path}.kernel", f"{name}.{part}.weight", kernel, heads_last(heads))
             bias = f"{part}.bias" if kind == VIVIT else biases.get(part)
-            if bias:
+            if biased and bias:
                 yield Place(f"{path}.bias", f"{name}.{bias}", (width,), heads_last(heads))
         path, name = f"{ours}.attention.out", f"{theirs}.attention.output.dense"
         yield Place(f"{path}.kernel", f"{name}.weight", (width, width), heads_first(heads))
@@ -133,7 +154,7 @@ def places(kind: str, config: VideoConfig) -> Iterator[Place]:
         yield from norm(f"{ours}.norm_mlp", f"{theirs}.layernorm_after", width)
         yield from dense(f"{ours}.mlp.in", f"{theirs}.intermediate.dense", width, hidden)
         yield from dense(f"{ours}.mlp.out", f"{theirs}.output.dense", hidden, width)
-    if kind == VIVIT:
+    if normed:
         yield from norm("norm", "layernorm", width)
 
 
@@ -196,7 +217,8 @@ def as_vivit(
 def _pixels(
     checkpoint: Checkpoint, name: str, default: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    values = checkpoint.preprocessor.get(name, default)
+    values = checkpoint.preprocessor.get(name)
+    values = default if values is None else values
     try:
         red, green, blue = map(float, values)
     except (TypeError, ValueError):
@@ -214,14 +236,28 @@ def _kind(checkpoint: Checkpoint) -> str:
 
 
 def _geometry(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
-    """Windows, patches along a side, tubelet length in frames and patch in pixels."""
+    """Windows, patches along a side, tubelet length in frames and patch in pixels.
+
+    Raises:
+      WeightsError: one of the sizes is not there or not above 0, or they do not divide.
+    """
+    path, patches = checkpoint.folder / CONFIG, "patch_size"
     if _kind(checkpoint) == VIVIT:
-        size = checkpoint.setting("tubelet_size", list)
+        patches, size = "tubelet_size", checkpoint.setting("tubelet_size", list)
         if len(size) != 3 or size[1] != size[2] or not all(type(n) is int for n in size):
-            raise WeightsError(f"{checkpoint.folder}: tubelet_size {size} is not square")
+            raise WeightsError(f"{path}: tubelet_size {size} is not square")
         length, patch, _ = size
     else:
         length = checkpoint.setting("tubelet_size", int)
         patch = checkpoint.setting("patch_size", int)
     frames, side = checkpoint.setting("num_frames", int), checkpoint.setting("image_size", int)
+    for whole, wholes, part, parts in (
+        (frames, "num_frames", length, "tubelet_size"),
+        (side, "image_size", patch, patches),
+    ):
+        for value, name in ((part, parts), (whole, wholes)):
+            if value < 1:
+                raise WeightsError(f"{path}: {name} is {value}: it must be 1 or more")
+        if whole % part:
+            raise WeightsError(f"{path}: {wholes} {whole} must divide by {parts} {part}")
     return frames // length, side // patch, length, patch

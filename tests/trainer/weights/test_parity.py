@@ -6,6 +6,7 @@ non-zero, so that a dropped one shows.
 """
 
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,46 @@ def test_video_encoder(name, states):
     with answers(name) as arrays:
         ours = video_states(DATA / name, jnp.asarray(arrays["pixels"]))
         np.testing.assert_allclose(ours, arrays[states], atol=TOLERANCE)
+
+
+def test_video_encoder_with_the_norm_of_self_supervised_videomae(altered):
+    weight, bias = np.linspace(0.5, 2, 24, dtype=np.float32), np.linspace(-1, 1, 24, dtype="f")
+    norm = {"videomae.layernorm.weight": weight, "videomae.layernorm.bias": bias}
+    pre_trained = altered(
+        "videomae",
+        lambda tensors: (
+            {f"videomae.{name}": value for name, value in tensors.items()}
+            | norm
+            | {"mask_token": np.ones((1, 1, 8), np.float32)}
+        ),
+        use_mean_pooling=False,
+    )
+    with answers("videomae") as arrays:
+        x = arrays["last_hidden_state"].astype(float)
+        centred = x - x.mean(-1, keepdims=True)
+        normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        ours = video_states(pre_trained, jnp.asarray(arrays["pixels"]))
+        np.testing.assert_allclose(ours, normed * weight + bias, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["videomae", "vivit"])
+def test_video_encoder_without_biases_of_queries_keys_and_values(altered, name):
+    ours = r".*attention\.attention\.(q_bias|v_bias|query\.bias|key\.bias|value\.bias)"
+
+    def change(tensors, keep):
+        return {
+            key: tensor * (not re.fullmatch(ours, key))
+            for key, tensor in tensors.items()
+            if keep or not re.fullmatch(ours, key)
+        }
+
+    # Zeros are none, and with biases the test above has the reference's answers.
+    zeros = altered(name, lambda tensors: change(tensors, keep=True), copy="zeros")
+    none = altered(name, lambda tensors: change(tensors, keep=False), qkv_bias=False)
+    with answers(name) as arrays:
+        pixels = jnp.asarray(arrays["pixels"])
+    np.testing.assert_array_equal(video_states(none, pixels), video_states(zeros, pixels))
+    assert not np.allclose(video_states(none, pixels), video_states(DATA / name, pixels))
 
 
 def test_text_encoder():

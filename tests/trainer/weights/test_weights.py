@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import jax
@@ -14,26 +15,11 @@ from trainer.mesh import one_device
 from trainer.step import init_state
 from trainer.weights import bert, folder, places, video
 from trainer.weights.folder import WeightsError
+from trainer.weights.start import Start
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
 # The sizes that the parity checkpoints have, where VideoConfig would not follow from them.
 SIZES = VideoConfig(frames=4, resolution=32, grouping_after=(2,), layers=2, group_tokens=3)
-
-
-@pytest.fixture
-def altered(tmp_path):
-    """Copies a parity checkpoint with other tensors or settings."""
-
-    def alter(name, tensors=lambda tensors: tensors, **settings):
-        copy = tmp_path / name
-        shutil.copytree(DATA / name, copy)
-        config = json.loads((copy / "config.json").read_text())
-        (copy / "config.json").write_text(json.dumps(config | settings))
-        held = safetensors.numpy.load_file(copy / "model.safetensors")
-        safetensors.numpy.save_file(tensors(held), copy / "model.safetensors")
-        return copy
-
-    return alter
 
 
 def video_params(path, sizes=SIZES):
@@ -123,6 +109,14 @@ def test_every_tensor_that_does_not_fit_is_named(altered):
         ("vivit", {"hidden_act": "relu"}, "hidden_act 'relu'"),
         ("vivit", {"num_attention_heads": 5}, "width by heads must divide, got 24 and 5"),
         ("vivit", {"tubelet_size": [2, 16, 8]}, "is not square"),
+        ("vivit", {"tubelet_size": [0, 0, 0]}, "tubelet_size is 0: it must be 1 or more"),
+        ("vivit", {"num_frames": 5}, "num_frames 5 must divide by tubelet_size 2"),
+        ("videomae", {"patch_size": 0}, "patch_size is 0"),
+        ("videomae", {"image_size": -32}, "image_size is -32"),
+        ("videomae", {"image_size": 40}, "image_size 40 must divide by patch_size 16"),
+        ("videomae", {"use_mean_pooling": False}, "layernorm.weight is missing"),
+        ("videomae", {"qkv_bias": 1}, "'qkv_bias' is 1, it should be bool"),
+        ("vivit", {"layer_norm_eps": 0}, "norm_eps must be above 0, got 0"),
         ("vivit", {"hidden_size": None}, "has no 'hidden_size'"),
         ("bert", {"hidden_act": "relu"}, "hidden_act is 'relu', only 'gelu' is read"),
         ("bert", {"model_type": "roberta"}, "model_type is 'roberta'"),
@@ -131,8 +125,61 @@ def test_every_tensor_that_does_not_fit_is_named(altered):
 )
 def test_a_checkpoint_of_another_kind_is_refused(altered, name, settings, told):
     read = text_params if name == "bert" else video_params
-    with pytest.raises(WeightsError, match=told.replace("[", r"\[")):
+    with pytest.raises(WeightsError, match=re.escape(told)):
         read(altered(name, **settings))
+
+
+def test_settings_that_are_null_are_as_if_absent(altered):
+    _, config = video_params(altered("videomae", layer_norm_eps=None, qkv_bias=None))
+    assert config.norm_eps == 1e-12
+
+
+def shards(path, index):
+    """Splits a checkpoint in two, with an index of one's choice."""
+    held = safetensors.numpy.load_file(path / "model.safetensors")
+    (path / "model.safetensors").unlink()
+    names = sorted(held)
+    for shard, some in (("a", names[::2]), ("b", names[1::2])):
+        safetensors.numpy.save_file(
+            {name: held[name] for name in some}, path / f"{shard}.safetensors"
+        )
+    where = {name: f"{'ab'[place % 2]}.safetensors" for place, name in enumerate(names)}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where | index}))
+    return path
+
+
+def test_shards_are_read_as_one(altered):
+    split = shards(altered("bert"), {})
+    assert_same(text_params(split)[0], text_params(DATA / "bert")[0])
+    assert Start(text=split).identity().keys() == {"start.text"}
+    before = Start(text=split).identity()
+    held = safetensors.numpy.load_file(split / "b.safetensors")
+    safetensors.numpy.save_file({name: x + 1 for name, x in held.items()}, split / "b.safetensors")
+    assert Start(text=split).identity() != before
+
+
+@pytest.mark.parametrize(
+    ("index", "told"),
+    [
+        ({"x": "../a.safetensors"}, "'../a.safetensors' is no name of a file beside it"),
+        ({"x": "/a.safetensors"}, "'/a.safetensors' is no name of a file beside it"),
+        ({"x": 3}, "3 is no name of a file beside it"),
+        ({"x": ".."}, ".. is not read, shards must be .safetensors"),
+        ({"x": "c.safetensors"}, "has no c.safetensors, which its index names"),
+        ({"x": "a.safetensors"}, "a.safetensors does not hold the tensors that the index says: x"),
+    ],
+)
+def test_shards_that_their_index_does_not_fit_are_refused(altered, index, told):
+    with pytest.raises(WeightsError, match=re.escape(told)):
+        folder.read(shards(altered("bert"), index))
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"weight_map": []}', "{"])
+def test_an_index_of_shards_that_is_none_is_refused(altered, text):
+    split = shards(altered("bert"), {})
+    (split / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"index\.json is damaged"):
+        folder.read(split)
 
 
 def test_folders_that_are_none_are_refused(tmp_path):
