@@ -1,4 +1,4 @@
-"""Types of command-line arguments that several commands share."""
+"""Command-line arguments that several commands share, and their types."""
 
 import argparse
 import pathlib
@@ -44,3 +44,15 @@ def on_disk(text: str) -> pathlib.Path:
             f"{text} is in a bucket: only runs and snapshots may be there, name a path on a disk"
         )
     return pathlib.Path(text)
+
+
+def add_settings(parser: argparse.ArgumentParser, of: str = "the configuration") -> None:
+    """Adds --set, as `settings`."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="FIELD=VALUE",
+        help=f"set a field of {of}; may be repeated",
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from trainer.arguments import count, on_disk
-from trainer.tasks.command import add_task, evaluate_task
+from trainer.tasks.command import EVALUATE_EPILOG, add_task, evaluate_task
 
 if TYPE_CHECKING:
     from trainer.checkpoint import Loaded
@@ -25,30 +25,9 @@ Prints, and with --out writes as JSON:
               what position alone, an untrained model, and the --control run reach
   controls    text-to-video R@1 of grey frames and of the middle frame alone
 
-With --task, a downstream task is measured instead, by its benchmark's rules: a run of `svilm-train
-finetune` (retrieval: any run) on a test snapshot, or with --predictions a file alone, no model
-needed:
-  retrieval  similarities, .npy or .csv; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json
-             (full): ties averaged, and beside, all won
-  qa         answers, JSON {"question_id", "answer"}; truth test_qa.json: exact match over all of
-             the questions, and by their first word
-  action     .csv of labels or probabilities, or .json as ActivityNet's, one a split; truth
-             UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1 of
-             each split and their mean, and the mean over classes
-  localisation    ActivityNet's JSON; truth its activity_net.v1-3.min.json, and for the 4,728
-             videos of G-TAD anet_anno_action.json or video_info_new.csv: mAP at tIoU 0.5 … 0.95
-  spatiotemporal  AVA's CSV of detections; truth ava_val_v2.2.csv, and if you like the excluded
-             timestamps and the list of classes: mAP as the official script and as SlowFast
-(trainer/tasks/*/files.py have the formats in full.)
-
 examples:
   svilm-train evaluate --run runs/first --snapshot snapshots/test \\
       --truth shapes/test/truth.jsonl --out metrics.json
-  svilm-train evaluate --task action --run runs/ucf1 --snapshot snapshots/ucf1-test \\
-      --clips 4 --crops 3 --write-predictions split1.csv
-  svilm-train evaluate --task qa --predictions answers.json --truth test_qa.json
-  svilm-train evaluate --task action --predictions split1.csv split2.csv split3.csv \\
-      --truth ucfTrainTestlist/
 """
 
 _SEARCH_EPILOG = """\
@@ -102,7 +81,7 @@ def add_evaluate(commands: Any) -> None:
         "evaluate",
         "measure a run on test clips",
         "Measures what a run learned, on clips that it has not seen.",
-        _EVALUATE_EPILOG,
+        _EVALUATE_EPILOG + EVALUATE_EPILOG,
     )
     parser.set_defaults(command=_evaluate, misused=parser.error)
     add_task(parser)

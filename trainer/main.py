@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from trainer.arguments import count, on_disk, span
+from trainer.arguments import add_settings, count, on_disk, span
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
 from trainer.configs.overrides import OverrideError, override, overruled
@@ -294,14 +294,7 @@ def add_pretrain(commands: Any) -> None:
         metavar="N:M",
         help="write a trace of steps N to M into RUN/profile, for TensorBoard or Perfetto",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="FIELD=VALUE",
-        help="set a field of the configuration; may be repeated",
-    )
+    add_settings(parser)
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from trainer.arguments import count
+from trainer.arguments import add_settings, count
 from trainer.commands import written
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
@@ -70,14 +70,7 @@ def add_plan(commands: Any) -> None:
         "--epochs", type=count(1), metavar="N", help="of the run (default: the preset's)"
     )
     parser.add_argument("--out", metavar="JSON", help="file for the plan (default: none)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="FIELD=VALUE",
-        help="set a field of the configuration; may be repeated",
-    )
+    add_settings(parser)
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from trainer.arguments import count, on_disk
+from trainer.arguments import add_settings, count, on_disk
 from trainer.configs import PRESETS
 
 _EPILOG = """\
@@ -68,14 +68,7 @@ def add_study(commands: Any) -> None:
     )
     parser.add_argument("--seeds", type=count(1), default=3, metavar="N", help="default: 3")
     parser.add_argument("--max-steps", type=count(1), metavar="N", help="of each run")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="FIELD=VALUE",
-        help="a field of every run's configuration; may be repeated",
-    )
+    add_settings(parser, "every run's configuration")
     parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
 
 

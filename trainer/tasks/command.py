@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from trainer.arguments import count
+from trainer.arguments import add_settings, count
 
 # Their modules are loaded once a command wants them; tests compare.
 TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
@@ -35,6 +35,30 @@ examples:
       --answers train_qa.json val_qa.json test_qa.json --out runs/qa
   svilm-train evaluate --task qa --run runs/qa --snapshot snapshots/msvd-qa-test \\
       --write-predictions answers.json
+"""
+
+EVALUATE_EPILOG = """
+With --task, a downstream task is measured instead, by its benchmark's rules: a run of `svilm-train
+finetune` (retrieval: any run) on a test snapshot, or with --predictions a file alone, no model
+needed:
+  retrieval  similarities, .npy or .csv; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json
+             (full): ties averaged, and beside, all won
+  qa         answers, JSON {"question_id", "answer"}; truth test_qa.json: exact match over all of
+             the questions, and by their first word
+  action     .csv of labels or probabilities, or .json as ActivityNet's, one a split; truth
+             UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1 of
+             each split and their mean, and the mean over classes
+  localisation    ActivityNet's JSON; truth its activity_net.v1-3.min.json, and for the 4,728
+             videos of G-TAD anet_anno_action.json or video_info_new.csv: mAP at tIoU 0.5 … 0.95
+  spatiotemporal  AVA's CSV of detections; truth ava_val_v2.2.csv, and if you like the excluded
+             timestamps and the list of classes: mAP as the official script and as SlowFast
+(trainer/tasks/*/files.py have the formats in full.)
+
+  svilm-train evaluate --task action --run runs/ucf1 --snapshot snapshots/ucf1-test \\
+      --clips 4 --crops 3 --write-predictions split1.csv
+  svilm-train evaluate --task qa --predictions answers.json --truth test_qa.json
+  svilm-train evaluate --task action --predictions split1.csv split2.csv split3.csv \\
+      --truth ucfTrainTestlist/
 """
 
 
@@ -92,14 +116,7 @@ def add_finetune(commands: Any) -> None:
         metavar="N",
         help="stop after N steps, the learning rate's schedule ending there",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="FIELD=VALUE",
-        help="set a field of the configuration or, as task.FIELD, of the task; may be repeated",
-    )
+    add_settings(parser, "the configuration or, as task.FIELD, of the task")
 
 
 def _finetune(arguments: argparse.Namespace) -> int:

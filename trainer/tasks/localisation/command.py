@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Any
 
-from trainer.arguments import on_disk
+from trainer.arguments import add_settings, on_disk
 
 _EPILOG = """\
 The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
@@ -78,14 +78,7 @@ def add_localise(commands: Any) -> None:
         "not the last: the figure is then chosen on what it is measured on",
     )
     parser.add_argument("--out", required=True, type=on_disk, metavar="OUT", help="folder")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="FIELD=VALUE",
-        help="set a field of the configuration; may be repeated",
-    )
+    add_settings(parser)
 
 
 def _localise(arguments: argparse.Namespace) -> int:
