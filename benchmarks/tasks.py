@@ -1,0 +1,237 @@
+"""What pre-training is worth downstream: each task on Shapes, beside a random encoder and chance.
+
+From the demo's checkpoint, and from the same model with fresh parameters, heads are trained on
+Shapes in the forms of MSR-VTT, MSRVTT-QA, UCF101 (split 1) and ActivityNet, and measured by those
+benchmarks' rules. Test scenes are of the demo's test split, which its checkpoint has not seen.
+Writes benchmarks/results/tasks.json, and prints the README's table. Each command goes on where it
+was stopped, so the same program does, too.
+
+    python benchmarks/demo.py && python benchmarks/tasks.py
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+_SCRIPTS = pathlib.Path(sys.executable).parent
+_RESULTS = pathlib.Path(__file__).parent / "results" / "tasks.json"
+_FRAMES = ("--frames", "12", "--short-side", "64", "--workers", "2")
+_SEEDS = 3  # of localisation's head
+_ENCODERS = {"random": ("--random-encoder",), "pre-trained": ()}
+
+
+class Row(NamedTuple):
+    """A line of the table: how a task is trained, and which of its figures counts."""
+
+    name: str
+    task: str
+    options: tuple[str, ...]  # of `finetune`
+    figure: tuple[str, ...]  # in the JSON of `evaluate`
+
+
+_FROZEN = tuple(
+    f"--set={setting}"
+    for setting in (
+        "task.frozen=true",
+        "optimiser.name=adamw",
+        "optimiser.learning_rate=3e-3",
+        "text.tokens=16",
+        "text.positions=16",
+    )
+)
+ROWS = (
+    Row("retrieval", "retrieval", ("--preset", "shapes"), ("t2v", "R@1")),
+    Row("action-linear", "action", ("--preset", "shapes-linear"), ("top1",)),
+    Row("action", "action", ("--preset", "shapes"), ("top1",)),
+    Row("qa", "qa", ("--preset", "shapes"), ("accuracy",)),
+    Row(
+        "qa-frozen",
+        "qa",
+        ("--preset", "shapes", "--max-steps", "150", *_FROZEN),
+        ("accuracy",),
+    ),
+)
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    arguments = _arguments()
+    run, out = str(pathlib.Path(arguments.demo) / "run"), pathlib.Path(arguments.out)
+    corpus = out / "shapes"
+    if not (corpus / "tasks" / "ava").exists():  # the last that is written
+        _call("svilm-pipelines", "corpus", corpus, "--tasks")
+    snapshots = _build(corpus / "tasks", out)
+
+    figures: dict[str, Any] = {}
+    figures["retrieval-zero-shot"] = {"pre-trained": _zero_shot(run, snapshots["retrieval"], out)}
+    for row in ROWS:
+        figures[row.name] = {
+            encoder: _trained(row, run, options, snapshots[row.task], out / f"{row.name}-{encoder}")
+            for encoder, options in _ENCODERS.items()
+        }
+    figures["localisation"], chance = _localised(run, corpus / "tasks" / "activitynet", out)
+    truth = corpus / "tasks" / "msrvtt_qa"
+    by_chance = {"retrieval": 100 / 600, "action": 100 / 7, "qa": _commonest(truth)}
+    by_chance["localisation"] = chance
+
+    _RESULTS.write_text(
+        json.dumps({"by chance": by_chance, "figures": figures}, indent=2) + "\n", encoding="utf-8"
+    )
+    for name, found in figures.items():
+        shown = "  ".join(f"{encoder} {_text(value)}" for encoder, value in found.items())
+        print(f"{name:<20} by chance {by_chance[name.partition('-')[0]]:.1f}  {shown}")
+    print(f"written to {_RESULTS}")
+    return 0
+
+
+def _build(tasks: pathlib.Path, out: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
+    """Snapshots by task and split."""
+    videos, actions = tasks / "videos", f"{tasks}/actions/{{label}}/{{video_id}}.{{ext}}"
+    untrimmed = f"{tasks}/untrimmed/v_{{video_id}}.{{ext}}"
+    of_activitynet = (tasks / "activitynet" / "activity_net.v1-3.json",)
+    windows = ("--window", "2", "--stride", "0.5", "--subset")
+    msrvtt = tasks / "msrvtt"
+    sources = {
+        ("retrieval", "train"): (
+            "msrvtt",
+            (msrvtt / "MSRVTT_data.json", msrvtt / "MSRVTT_train.csv"),
+            videos,
+            (),
+        ),
+        ("retrieval", "test"): ("msrvtt", (msrvtt / "MSRVTT_JSFUSION_test.csv",), videos, ()),
+        ("localisation", "train"): (
+            "activitynet-tal",
+            of_activitynet,
+            untrimmed,
+            (*windows, "training"),
+        ),
+        ("localisation", "test"): (
+            "activitynet-tal",
+            of_activitynet,
+            untrimmed,
+            (*windows, "validation"),
+        ),
+    }
+    for split in ("train", "test"):
+        files = (tasks / "msrvtt_qa" / f"{split}_qa.json",)
+        sources["qa", split] = ("msrvtt-qa", files, videos, ())
+        files = (tasks / "ucf101" / f"{split}list01.txt",)
+        sources["action", split] = ("ucf101", files, actions, ())
+    snapshots: dict[str, dict[str, pathlib.Path]] = collections.defaultdict(dict)
+    for (task, split), (source, annotations, where, options) in sources.items():
+        snapshot = snapshots[task][split] = out / f"{task}-{split}"
+        if not (snapshot / "manifest.json").exists():
+            _call(
+                *("svilm-pipelines", "build", source, "--annotations", *annotations),
+                *("--videos", where, "--out", snapshot, *options, *_FRAMES),
+            )
+    return snapshots
+
+
+def _zero_shot(run: str, snapshots: dict[str, pathlib.Path], out: pathlib.Path) -> float:
+    found = out / "retrieval-zero-shot.json"
+    _call(
+        *("svilm-train", "evaluate", "--task", "retrieval", "--run", run),
+        *("--snapshot", snapshots["test"], "--out", found),
+    )
+    return json.loads(found.read_text())["t2v"]["R@1"]
+
+
+def _trained(
+    row: Row,
+    run: str,
+    encoder: tuple[str, ...],
+    snapshots: dict[str, pathlib.Path],
+    out: pathlib.Path,
+) -> float:
+    _call(
+        *("svilm-train", "finetune", "--task", row.task, "--run", run, *row.options, *encoder),
+        *("--snapshot", snapshots["train"], "--out", out),
+    )
+    found = out.with_suffix(".json")
+    _call(
+        *("svilm-train", "evaluate", "--task", row.task, "--run", out),
+        *("--snapshot", snapshots["test"], "--out", found),
+    )
+    value = json.loads(found.read_text())
+    for key in row.figure:
+        value = value[key]
+    return value
+
+
+def _localised(
+    run: str, truth: pathlib.Path, out: pathlib.Path
+) -> tuple[dict[str, list[float]], float]:
+    """Average mAP by encoder, a head each; and by chance."""
+    found: dict[str, list[float]] = collections.defaultdict(list)
+    chance = 0.0
+    for encoder, options in _ENCODERS.items():
+        features = {split: out / f"features-{split}-{encoder}" for split in ("train", "test")}
+        for split, folder in features.items():
+            _call(
+                *(
+                    "svilm-train",
+                    "embed",
+                    "--run",
+                    run,
+                    "--snapshot",
+                    out / f"localisation-{split}",
+                ),
+                *("--feature", "groups", "--out", folder, *options),
+            )
+        for seed in range(_SEEDS):
+            head = out / f"localisation-{encoder}-{seed}"
+            _call(
+                *("svilm-train", "localise", "--preset", "shapes", "--set", f"seed={seed}"),
+                *("--features", features["train"], "--test-features", features["test"]),
+                *("--truth", truth / "activity_net.v1-3.json", "--out", head),
+            )
+            figures = json.loads((head / "figures.json").read_text())
+            found[encoder].append(figures["sets"][0]["average_mAP"])
+            chance = figures["chance"][0]
+    return found, chance
+
+
+def _commonest(truth: pathlib.Path) -> float:
+    """Accuracy, in percent, of the commonest answer in training to each first word."""
+    train, test = (
+        json.loads((truth / f"{split}_qa.json").read_text()) for split in ("train", "test")
+    )
+    answers: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for one in train:
+        answers[one["question"].split()[0]][one["answer"]] += 1
+    common = {word: counted.most_common(1)[0][0] for word, counted in answers.items()}
+    right = [common[one["question"].split()[0]] == one["answer"] for one in test]
+    return 100 * sum(right) / len(right)
+
+
+def _text(value: float | list[float]) -> str:
+    if isinstance(value, list):
+        return f"{statistics.mean(value):.1f} ± {statistics.stdev(value):.1f}"
+    return f"{value:.1f}"
+
+
+def _call(script: str, *arguments: object) -> None:
+    command = [str(_SCRIPTS / script), *map(str, arguments)]
+    print(shlex.join([script, *command[1:]]), flush=True)
+    subprocess.run(command, check=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Downstream tasks on Shapes, from the demo's checkpoint and a random encoder.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--demo", default="runs/demo", help="where the demo's checkpoint is")
+    parser.add_argument("--out", default="runs/tasks", help="folder for all that is made")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
