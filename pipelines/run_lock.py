@@ -68,18 +68,21 @@ def _leased(folder: str) -> Iterator[None]:
     renewing = threading.Thread(target=lease.keep, args=(ended,), daemon=True)
     renewing.start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            ended.set()
+            renewing.join()
+            lease.give_back()
     except KeyboardInterrupt:
-        if lease.lost:
-            raise SnapshotError(
-                f"another build took {folder!r} over, as this one could not renew {LOCK_NAME} for "
-                f"{EXPIRE_S:g} s: leave it to that one"
-            ) from None
-        raise
-    finally:
-        ended.set()
-        renewing.join()
-        lease.give_back()
+        ended.set()  # it may have come just before the line above
+        if not lease.lost:
+            raise
+    if lease.lost:
+        raise SnapshotError(
+            f"another build took {folder!r} over, as this one could not renew {LOCK_NAME} for "
+            f"{EXPIRE_S:g} s: leave it to that one"
+        )
 
 
 class _Lease:
@@ -129,10 +132,13 @@ class _Lease:
                 self._generation = bucket.write(self._path, self._text, self._generation)
             except FileExistsError:
                 self.lost = True
-                os.kill(os.getpid(), signal.SIGINT)
-                return
+                break
             except OSError:  # in time it may be reached again
                 continue
+        while self.lost:
+            os.kill(os.getpid(), signal.SIGINT)
+            if ended.wait(RENEW_S):  # one can get lost where Python drops what is raised
+                return
 
     def give_back(self) -> None:
         if not self.lost:

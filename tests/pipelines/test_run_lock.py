@@ -57,3 +57,18 @@ def test_a_run_that_lost_its_lease_ends(lab, quick):
             bucket.write(f"{folder}/{LOCK_NAME}", b"another's")
             time.sleep(1)
     assert bucket.read(f"{folder}/{LOCK_NAME}") == b"another's"
+
+
+def test_a_run_that_lost_its_lease_ends_though_it_misses_the_interrupt(lab, quick):
+    folder = f"{lab}/missed"
+    missed = 0
+    with pytest.raises(SnapshotError, match=r"took .* over"), run_lock.held(folder):
+        for _ in range(30):
+            try:
+                bucket.write(f"{folder}/{LOCK_NAME}", b"another's")
+                time.sleep(1)
+            except KeyboardInterrupt:
+                missed += 1
+                if missed == 2:
+                    break
+    assert missed == 2
