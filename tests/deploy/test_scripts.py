@@ -61,7 +61,8 @@ def words(line):
         ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "NAME=a"], "wants "),
         ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "CHIPS=4"], "has no @CHIPS@"),
         ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "NAME=a: b"], "is not NAME=VALUE"),
-        ("gpu/train_slurm.sh", [], "usage: sbatch"),
+        ("gpu/train_slurm.sh", [], "give the options of pretrain"),
+        ("gpu/train_slurm.sh", ["--restarts", "-1"], "--restarts wants a whole number, not '-1'"),
     ],
 )
 def test_wrong_usage_is_told(script, arguments, told):
@@ -71,7 +72,7 @@ def test_wrong_usage_is_told(script, arguments, told):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("script", ["tpu/train.sh", "jobset.sh"])
+@pytest.mark.parametrize("script", ["tpu/train.sh", "gpu/train_slurm.sh", "jobset.sh"])
 def test_help_says_what_a_script_does(script):
     done = run(script, "--help")
     assert done.returncode == 0
@@ -98,23 +99,93 @@ def test_a_jobset_restarts_on_preemption_and_not_on_failure(kind):
     assert tuple(container["args"][-len(PRETRAIN) - 1 :]) == (*PRETRAIN, 'a"\\b')
 
 
-@pytest.mark.parametrize(
-    ("status", "queued_again", "ends"),
-    [(0, False, 0), (75, True, 0), (137, True, 0), (1, False, 1)],
-)
-def test_slurm_queues_a_run_again_that_was_stopped(tmp_path, status, queued_again, ends):
+# What srun does with the tasks of a step (SchedMD/slurm, src/srun/launch.c): --kill-on-bad-exit has
+# the others killed, of which nothing is said, and a signal goes before any status.
+SRUN = r"""#!/usr/bin/env bash
+printf '%s\n' "$@" >"$HERE/srun.txt"
+echo 'a worker told something'
+echo 'a worker told why: Exited with exit code 2' >&2
+task=0 exited=0 signalled=0
+for status in $STATUSES; do
+  if ((status > 128)); then
+    ((signalled >= status)) || signalled=$status
+  elif ((status)); then
+    echo "srun: error: node$task: task $task: Exited with exit code $status" >&2
+    ((exited >= status)) || exited=$status
+  fi
+  ((++task))
+done
+exit $((signalled ? signalled : exited))
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Runs train_slurm.sh where tasks end with `statuses`: the finished process, what is asked."""
     for name, text in (
-        ("srun", f'printf "%s\\n" "$@" >"{tmp_path}/srun.txt"; exit {status}'),
-        ("scontrol", f'printf "%s " "$@" >"{tmp_path}/scontrol.txt"'),
+        ("srun", SRUN),
+        ("scontrol", '#!/usr/bin/env bash\nprintf "%s " "$@" >"$HERE/scontrol.txt"\n'),
     ):
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
-    done = run("gpu/train_slurm.sh", *PRETRAIN, env=environment)
+
+    def run_job(statuses, *arguments, restarted=None):
+        environment = {
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "HERE": str(tmp_path),
+            "SLURM_JOB_ID": "7",
+            "STATUSES": statuses,
+        }
+        if restarted is not None:
+            environment["SLURM_RESTART_COUNT"] = str(restarted)
+        done = run("gpu/train_slurm.sh", *arguments, *PRETRAIN, env=environment)
+        queued = tmp_path / "scontrol.txt"
+        return done, queued.read_text() if queued.exists() else ""
+
+    return run_job
+
+
+@pytest.mark.parametrize(
+    ("statuses", "queued_again", "ends"),
+    [
+        ("0 0", False, 0),
+        ("75 75", True, 0),
+        ("0 137", True, 0),
+        ("75 143 134", True, 0),
+        ("1 1", False, 1),
+        ("137 1 137", False, 1),  # srun's own status is 137
+        ("75 2 75", False, 2),  # and here 75
+        ("137 127", False, 127),
+    ],
+)
+def test_slurm_queues_a_run_again_that_was_stopped_and_none_that_failed(
+    slurm, tmp_path, statuses, queued_again, ends
+):
+    done, queued = slurm(statuses)
     assert done.returncode == ends
+    assert queued == ("requeue 7 " if queued_again else "")
+    assert done.stdout == "a worker told something\n"
+    assert done.stderr.startswith("a worker told why")
     asked = (tmp_path / "srun.txt").read_text().splitlines()
     assert asked[1:5] == ["svilm-train", "pretrain", "--coordinator", "auto"]
     assert tuple(asked[5:]) == PRETRAIN
-    queued = tmp_path / "scontrol.txt"
-    assert queued.exists() == queued_again
-    assert not queued_again or queued.read_text() == "requeue 7 "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "restarted", "queued_again"),
+    [
+        ([], 49, True),
+        ([], 50, False),
+        (["--restarts", "2"], 1, True),
+        (["--restarts", "2"], 2, False),
+        (["--restarts", "0"], None, False),
+    ],
+)
+def test_slurm_restarts_a_run_no_more_often_than_it_may(
+    slurm, tmp_path, arguments, restarted, queued_again
+):
+    done, queued = slurm("75 137", *arguments, restarted=restarted)
+    assert bool(queued) == queued_again
+    assert done.returncode == (0 if queued_again else 137)
+    assert queued_again or "restarts: not queued again" in done.stderr
+    assert tuple((tmp_path / "srun.txt").read_text().splitlines()[5:]) == PRETRAIN
