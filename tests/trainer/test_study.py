@@ -107,7 +107,9 @@ def test_the_variants_of_table_6_switch_losses_off():
         )
     assert weights == {
         "contrast": (1, 0, 0, False),
+        "contrast, pasted": (1, 0, 0, True),
         "contrast + grounding": (1, 1, 0, False),
+        "contrast + grounding, pasted": (1, 1, 0, True),
         "contrast + temporal": (1, 0, 1, True),
         "all": (1, 1, 1, True),
     }
