@@ -86,12 +86,46 @@ def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, tmp_pa
         (["losses"], "the study of losses wants --snapshot"),
         (["frames", "--snapshot=a"], "the study of frames wants --frames"),
         (["losses", "--snapshot=a", "--frames=8"], "--frames is not for the study of losses"),
-        (["losses", "--snapshot=a", "--task=pointing"], "--task pointing wants --truth"),
+        (["losses", "--snapshot=a"], "give --test, --finetune or --localise"),
+        (["losses", "--snapshot=a", "--task=pointing"], "--task wants --test"),
+        (
+            ["losses", "--snapshot=a", "--test=a", "--task=pointing"],
+            "--task pointing wants --truth",
+        ),
+        (
+            ["losses", "--snapshot=a", *["--finetune=qa=shapes,a,b/c"] * 2],
+            "qa-shapes-c accuracy is asked for twice",
+        ),
     ],
 )
 def test_wrong_usage(options, message, tmp_path, capsys):
-    assert main(["study", *options, "--preset=tiny", "--test=a", f"--out={tmp_path}"]) == 2
+    assert main(["study", *options, "--preset=tiny", f"--out={tmp_path}"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "measurement",
+    [
+        measures.zero_shot("nowhere", "nothing.jsonl", []),
+        measures.finetuned("qa=shapes,nowhere,nowhere"),
+        measures.localised("shapes,nowhere,nowhere,nothing.json"),
+    ],
+)
+def test_a_study_calls_commands_as_they_want_it(measurement, tmp_path, capsys):
+    for step in measurement.steps(tmp_path, 0):
+        assert main(step.arguments) == 1  # wrong usage is 2
+        assert "nothing.json" in (line := capsys.readouterr().err) or str(tmp_path) in line
+
+
+@pytest.mark.parametrize("asked", ["qa", "qa=a,b", "qa=a,b,", "nosuch=a,b,c"])
+def test_tasks_of_another_form(asked):
+    with pytest.raises(variants.StudyError, match="not of the form TASK=PRESET,TRAIN,TEST"):
+        measures.finetuned(asked)
+
+
+def test_localisation_of_another_form():
+    with pytest.raises(variants.StudyError, match="not of the form PRESET,TRAIN,TEST,TRUTH"):
+        measures.localised("shapes,a,b")
 
 
 def test_the_variants_of_table_6_switch_losses_off():
@@ -135,6 +169,6 @@ def test_differences_are_within_a_seed():
 
 def test_a_figure_that_was_not_measured(tmp_path):
     (tmp_path / "evaluation.json").write_text('{"grounding": null}')
-    (pointing,) = measures.MEASURES["pointing"]
+    (pointing,) = measures.ZERO_SHOT["pointing"]
     with pytest.raises(variants.StudyError, match=r"has no grounding\.pointing_accuracy"):
         pointing.read(tmp_path)

@@ -14,12 +14,19 @@ losses  table 6: the contrastive loss alone, with grounding, with temporal group
 data    table 5: one variant a --data NAME=SNAPSHOT[,SNAPSHOT…]
 frames  table 12: one variant a --frames N
 
-Each variant is pre-trained and evaluated with each seed: a folder each in OUT, and there table.md
-(mean ± standard deviation over seeds, and differences to the first variant within a seed),
-study.png and figures.json. The same command goes on where it was stopped (Ctrl-C: exit status 75).
+Each variant is pre-trained with each seed and measured without further training (--test), by
+fine-tuning (--finetune) or on its frozen features (--localise): a folder each in OUT, and there
+table.md (mean ± standard deviation over seeds, and differences to the first variant within a seed),
+study.png and figures.json. The same command goes on where it was stopped (Ctrl-C: exit status 75);
+with more seeds or tasks it adds them.
 
 examples:
   svilm-train study losses --preset tiny --snapshot runs/train --test runs/test --out runs/losses
+  svilm-train study losses --preset paper --snapshot gs://clips/videocc --test snapshots/msrvtt \\
+      --finetune qa=msvd-qa,snapshots/msvd-train,snapshots/msvd-test \\
+      --finetune action=ucf101,snapshots/ucf1-train,snapshots/ucf1-test \\
+      --localise activitynet,snapshots/anet-train,snapshots/anet-val,activity_net.v1-3.min.json \\
+      --seeds 1 --out runs/table6
   svilm-train study data --preset paper --data videocc=gs://clips/videocc --test snapshots/msrvtt \\
       --data both=gs://clips/videocc,gs://clips/activitynet --seeds 1 --out runs/data
   svilm-train study frames --preset tiny --frames 8 --frames 12 --snapshot runs/train \\
@@ -58,13 +65,31 @@ def add_study(commands: Any) -> None:
         metavar="N",
         help="a variant of frames; snapshots must have as many",
     )
-    parser.add_argument("--test", required=True, metavar="DIR", help="clips to be evaluated on")
+    parser.add_argument("--test", metavar="DIR", help="clips to be evaluated on, as pre-trained")
     parser.add_argument("--truth", metavar="JSONL", help="of the test clips, as of evaluate")
     parser.add_argument(
         "--task",
         action="append",
+        default=[],
         choices=("retrieval", "windows", "pointing"),
-        help="which to report; may be repeated; pointing wants --truth (default: all that can be)",
+        help="of --test, which to report; may be repeated; pointing wants --truth (default: all "
+        "that can be)",
+    )
+    parser.add_argument(
+        "--finetune",
+        action="append",
+        default=[],
+        metavar="TASK=PRESET,TRAIN,TEST",
+        help="fine-tune on the snapshot TRAIN, as `svilm-train finetune` does, and report the "
+        "task's figure on TEST; may be repeated",
+    )
+    parser.add_argument(
+        "--localise",
+        action="append",
+        default=[],
+        metavar="PRESET,TRAIN,TEST,TRUTH",
+        help="train and test `svilm-train localise` on features of the snapshots TRAIN and TEST; "
+        "may be repeated",
     )
     parser.add_argument("--seeds", type=count(1), default=3, metavar="N", help="default: 3")
     parser.add_argument("--max-steps", type=count(1), metavar="N", help="of each run")
@@ -75,28 +100,30 @@ def add_study(commands: Any) -> None:
 def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     import json
 
-    from trainer.study import run, summary
-    from trainer.study.measures import MEASURES
+    from trainer.study import measures, run, summary
 
     if wrong := _wrong(arguments):
         parser.error(wrong)
     variants = _variants(arguments)
-    tasks = arguments.task or [name for name in MEASURES if name != "pointing" or arguments.truth]
-    measures = [measure for task in dict.fromkeys(tasks) for measure in MEASURES[task]]
     pretrain = ["--preset", arguments.preset]
     pretrain += [word for setting in arguments.settings for word in ("--set", setting)]
     if arguments.max_steps:
         pretrain += ["--max-steps", str(arguments.max_steps)]
-    evaluate = ["--snapshot", arguments.test]
-    evaluate += ["--truth", arguments.truth] if arguments.truth else []
+    measured = [measures.finetuned(asked) for asked in arguments.finetune]
+    measured += [measures.localised(asked) for asked in arguments.localise]
+    if arguments.test:
+        measured.insert(0, measures.zero_shot(arguments.test, arguments.truth, arguments.task))
+    columns = [measure.name for measurement in measured for measure in measurement.measures]
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        parser.error(f"{twice[0]} is asked for twice")
     seeds = list(range(arguments.seeds))
-    study = run.Study(variants, seeds, tuple(pretrain), tuple(evaluate))
+    study = run.Study(variants, seeds, tuple(pretrain), measured)
     out = arguments.out
     if stopped := run.run(study, out):
         print(f"study: stopped in {stopped}; the same command goes on", file=sys.stderr)
         return os.EX_TEMPFAIL
-    figures = run.figures(study, out, measures)
-    title = f"{arguments.study} on {arguments.test}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    figures = run.figures(study, out)
+    title = f"study of {arguments.study}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     table = summary.table(figures, title)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
@@ -114,7 +141,11 @@ def _wrong(arguments: argparse.Namespace) -> str:
             return f"the study of {arguments.study} wants --{option}"
         if given and not needed:
             return f"--{option} is not for the study of {arguments.study}"
-    if "pointing" in (arguments.task or ()) and not arguments.truth:
+    if arguments.task and not arguments.test:
+        return "--task wants --test"
+    if not (arguments.test or arguments.finetune or arguments.localise):
+        return "nothing is measured: give --test, --finetune or --localise"
+    if "pointing" in arguments.task and not arguments.truth:
         return "--task pointing wants --truth"
     return ""
 

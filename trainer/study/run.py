@@ -1,8 +1,9 @@
 """Runs a study: one process a step, each of which is done once.
 
-OUT/VARIANT-seed0/ has a run and evaluation.json; OUT/study.json says with which command each of its
-steps was done. The same study again goes on where it stopped; a
-step whose command changed is refused, for its results would be of two studies.
+OUT/VARIANT-seed0/ has a run and what was measured of it; OUT/study.json says with which command
+each of its steps was done. The same study again goes on where it stopped, and one of more variants,
+seeds or tasks adds to it; a step whose command changed is refused, for its results would be of two
+studies.
 """
 
 import json
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from trainer.study.measures import Measure
+from trainer.study.measures import Measurement, Step
 from trainer.study.variants import StudyError, Variant
 
 
@@ -26,14 +27,7 @@ class Study(NamedTuple):
     variants: list[Variant]
     seeds: list[int]
     pretrain: tuple[str, ...]  # options that all variants share
-    evaluate: tuple[str, ...]  # options of `svilm-train evaluate`
-
-
-class Step(NamedTuple):
-    """A command that is run once."""
-
-    name: str
-    arguments: list[str]  # of svilm-train
+    measurements: list[Measurement]
 
 
 def folder_name(variant: str, seed: int) -> str:
@@ -50,11 +44,11 @@ def steps(study: Study, out: pathlib.Path) -> Iterator[Step]:
     for seed in study.seeds:
         for variant in study.variants:
             name = folder_name(variant.name, seed)
-            trained, figures = str(out / name / "run"), str(out / name / "evaluation.json")
-            of_run = ["--set", f"seed={seed}", "--out", trained]
+            of_run = ["--set", f"seed={seed}", "--out", str(out / name / "run")]
             yield Step(f"{name}/pretrain", ["pretrain", *study.pretrain, *variant.options, *of_run])
-            asked = ["--run", trained, *study.evaluate, "--out", figures]
-            yield Step(f"{name}/evaluate", ["evaluate", *asked])
+            for measurement in study.measurements:
+                for step in measurement.steps(out / name, seed):
+                    yield Step(f"{name}/{step.name}", step.arguments)
 
 
 def run(study: Study, out: pathlib.Path) -> str | None:
@@ -113,10 +107,9 @@ def _svilm_train(arguments: Sequence[str]) -> int:
             signal.signal(number, handler)
 
 
-def figures(
-    study: Study, out: pathlib.Path, measures: Sequence[Measure]
-) -> dict[str, dict[str, list[float]]]:
+def figures(study: Study, out: pathlib.Path) -> dict[str, dict[str, list[float]]]:
     """By variant and measure, a value a seed."""
+    measures = [measure for measurement in study.measurements for measure in measurement.measures]
     return {
         variant.name: {
             measure.name: [

@@ -14,6 +14,7 @@ from trainer.data.snapshot import Snapshot
 from trainer.main import main
 from trainer.mesh import one_device
 from trainer.step import init_state
+from trainer.study import measures
 from trainer.tasks import command, finetuning
 from trainer.tasks.task import TaskError, Views
 from trainer.weights.start import Start
@@ -59,6 +60,8 @@ def figures(task, run, snapshot, tmp_path, *more):
     out = tmp_path / "figures.json"
     argv = ["evaluate", f"--task={task}", f"--run={run}", f"--snapshot={snapshot}", f"--out={out}"]
     assert main([*argv, *more]) == 0
+    for measure in measures.finetuned(f"{task}=a,b,c").measures:  # a study can read it
+        assert measure._replace(file=out.name).read(tmp_path) >= 0
     return json.loads(out.read_text())
 
 

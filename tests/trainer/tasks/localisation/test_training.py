@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 
 from trainer.main import main
+from trainer.study import measures
 from trainer.tasks.localisation import files
 
 SMALL = (
@@ -72,6 +73,8 @@ def test_actions_that_can_be_seen_are_found(trained):
     found = json.loads((trained / "figures.json").read_text())
     assert found["sets"][0]["mAP"]["0.50"] > 60
     assert found["sets"][0]["average_mAP"] > 3 * found["chance"][0]
+    (of_study,) = measures.localised("shapes,a,b,c").measures
+    assert of_study._replace(file="figures.json").read(trained) == found["sets"][0]["average_mAP"]
     assert "own linear classifier" in found["external_data"]["details"]
     losses = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1]["total"] < losses[0]["total"]
