@@ -4,7 +4,7 @@ config.json      the configuration; written last, so a folder with it has all th
 vocab.txt        the WordPieces
 data.json        which snapshot, and where vocabulary and first parameters came from; its `start` is
                  what a run needs to go on when the weights that it started from are gone
-task.json        of a run of `svilm-train finetune`: {"name", "config", "classes"}
+task.json        of a run of `svilm-train finetune`: {"name", "config", "classes", "trained_on"}
 metrics.jsonl, tensorboard/      trainer/metrics.py
 bad_steps.jsonl  trainer/bad_steps.py
 checkpoints/     trainer/checkpoint.py

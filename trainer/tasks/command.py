@@ -206,6 +206,13 @@ def _measured(arguments: argparse.Namespace) -> Any:
     views = Views(arguments.clips, arguments.crops)
     with written(arguments.write_predictions) as unfinished:
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        known = (run.task or {}).get("trained_on", {}).get("datasets", [])
+        if known and snapshot.manifest.dataset not in known:
+            print(
+                f"evaluate: {arguments.run} was trained on {', '.join(known)}, and "
+                f"{arguments.snapshot} is of {snapshot.manifest.dataset}",
+                file=sys.stderr,
+            )
         with progress.shown("evaluate") as show:
             predictions = TASKS[arguments.task].predict(run, snapshot, show, views)
         if unfinished:

@@ -36,7 +36,7 @@ from trainer.step import (
 from trainer.tasks.action import task as action
 from trainer.tasks.qa import task as qa
 from trainer.tasks.retrieval import task as retrieval
-from trainer.tasks.task import COMMON, Task, TaskError
+from trainer.tasks.task import COMMON, Task, TaskError, trained_on
 from trainer.weights.start import Start
 
 TASKS: dict[str, Task] = {"action": action, "qa": qa, "retrieval": retrieval}
@@ -145,6 +145,7 @@ class FineTuning:
             "name": task.NAME,
             "config": dataclasses.asdict(settings),
             "classes": classes,
+            "trained_on": trained_on(clips.snapshots, annotations),
         }
         self._task, self._settings, self._classes = task, settings, len(classes)
         self._examples: Examples = task.examples(annotations, classes)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from functools import partial
 
 import jax
 import pytest
@@ -22,9 +23,9 @@ from trainer.weights.start import Start
 ANSWERS = ("ring", "disc", "two")
 
 
-def annotate(clip, number):
+def annotate(clip, number, video="video"):
     """A video a record, of one class in three, with two captions and two questions."""
-    clip.video_id = f"video{number}"
+    clip.video_id = f"{video}{number}"
     clip.labels.append(f"Class{number % 3}")
     clip.captions.extend([clip.caption, f"Look: a {ANSWERS[number % 3]}"])
     for k in range(2):
@@ -41,6 +42,15 @@ def snapshot(tmp_path_factory, write_snapshot_at):
     folder = tmp_path_factory.mktemp("data") / "snapshot"
     return write_snapshot_at(
         folder, clips=12, frames=4, height=18, width=24, annotate=annotate
+    ).folder
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory, write_snapshot_at):
+    """Other videos, of which the same is asked."""
+    folder = tmp_path_factory.mktemp("data") / "tested"
+    return write_snapshot_at(
+        folder, clips=12, frames=4, height=18, width=24, annotate=partial(annotate, video="unseen")
     ).folder
 
 
@@ -85,14 +95,14 @@ def answering(untrained_run, snapshot, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "qa"
     argv = arguments(
         "qa", "shapes", untrained_run, snapshot, out, "task.frozen=true", "task.width=8",
-        "task.answers=3", "task.attention_dropout=0.2",
+        "task.answers=3", "task.attention_dropout=0.2", "text.tokens=24", "text.positions=24",
     )  # fmt: skip
     assert main(argv) == 0
     return out, argv
 
 
 def test_question_answering_trains_its_head_and_leaves_frozen_encoders(
-    answering, untrained_run, snapshot, tmp_path
+    answering, untrained_run, tested, tmp_path
 ):
     run, before = checkpoint.load(answering[0]), checkpoint.load(untrained_run)
     # "disc" and "ring" are as frequent; the first is in question 2, the other in 5.
@@ -106,7 +116,7 @@ def test_question_answering_trains_its_head_and_leaves_frozen_encoders(
     assert same(encoders | {"text": shortened}, before.params)
     assert run.params["head"]["answer"]["bias"].shape == (3,)
     # What was asked of a class that is not one is wrong.
-    found = figures("qa", answering[0], snapshot, tmp_path)
+    found = figures("qa", answering[0], tested, tmp_path)
     assert found["questions"] == 24
     assert found["accuracy"] <= 100 * 22 / 24
 
@@ -121,7 +131,7 @@ def test_question_answering_trains_its_head_and_leaves_frozen_encoders(
     ]
     (tmp_path / "test_qa.json").write_text(json.dumps(truth))
     more = f"--write-predictions={tmp_path / 'answers.json'}"
-    found = figures("qa", answering[0], snapshot, tmp_path, more)
+    found = figures("qa", answering[0], tested, tmp_path, more)
     scored = alone("qa", tmp_path / "answers.json", tmp_path / "test_qa.json", tmp_path)
     assert {**scored, "vocabulary": 3, "ceiling": pytest.approx(100 * 22 / 24)} == found
 
@@ -165,7 +175,7 @@ def test_texts_may_become_longer(untrained_run):
     assert (found[12:] == fresh["text"]["positions"][12:]).all()
 
 
-def test_retrieval_trains_both_encoders(untrained_run, snapshot, tmp_path):
+def test_retrieval_trains_both_encoders(untrained_run, snapshot, tested, tmp_path):
     before = figures("retrieval", untrained_run, snapshot, tmp_path)  # zero-shot
     assert (before["captions"], before["videos"]) == (24, 12)
     out = tmp_path / "run"
@@ -175,10 +185,10 @@ def test_retrieval_trains_both_encoders(untrained_run, snapshot, tmp_path):
     for part in ("video", "text", "project_video", "project_text"):
         assert not same(run.params[part], earlier.params[part])
     more = f"--write-predictions={tmp_path / 's.csv'}"
-    found = figures("retrieval", out, snapshot, tmp_path, more)
+    found = figures("retrieval", out, tested, tmp_path, more)
     assert found["split"] == "24 captions of 12 videos"
     lines = ["video_id,sentence"]
-    for clip in sorted(_clips(snapshot), key=lambda clip: clip.video_id):
+    for clip in sorted(_clips(tested), key=lambda clip: clip.video_id):
         lines += [f"{clip.video_id},{caption}" for caption in clip.captions]
     (tmp_path / "truth.csv").write_text("\n".join(lines))
     assert alone("retrieval", tmp_path / "s.csv", tmp_path / "truth.csv", tmp_path) == found
@@ -199,13 +209,14 @@ def test_action_recognition_trains_end_to_end_and_averages_views(
     assert not same(run.params["video"], earlier.params["video"])
     assert same(run.params["text"], earlier.params["text"])  # nothing is asked of it
 
-    longer = write_snapshot("longer", clips=5, frames=8, height=18, width=30, annotate=annotate)
+    others = partial(annotate, video="unseen")
+    longer = write_snapshot("longer", clips=5, frames=8, height=18, width=30, annotate=others)
     more = [f"--write-predictions={tmp_path / 'p.csv'}", "--clips=2", "--crops=3"]
     found = figures("action", out, longer.folder, tmp_path, *more)
     rows = (tmp_path / "p.csv").read_text().splitlines()
     assert rows[0] == "video_id,Class0,Class1,Class2"
     assert len(rows) == 1 + 5 * 2 * 3
-    lines = [f"Class{number % 3}/video{number}.avi" for number in range(5)]
+    lines = [f"Class{number % 3}/unseen{number}.avi" for number in range(5)]
     (tmp_path / "testlist01.txt").write_text("\n".join(lines))
     assert alone("action", tmp_path / "p.csv", tmp_path / "testlist01.txt", tmp_path) == found
 
@@ -215,6 +226,44 @@ def test_action_recognition_trains_end_to_end_and_averages_views(
     # Of another task it is no run.
     assert main(["evaluate", "--task=qa", f"--run={out}", f"--snapshot={longer.folder}"]) == 1
     assert "the run is fine-tuned for action: train it" in capsys.readouterr().err
+
+
+def test_a_run_is_not_tested_on_another_split(answering, write_snapshot, tmp_path, capsys):
+    def annotate_some(clip, number):
+        annotate(clip, number, video="unseen" if number else "video")
+
+    def evaluate(snapshot, run=answering[0]):
+        return main(["evaluate", "--task=qa", f"--run={run}", f"--snapshot={snapshot.folder}"])
+
+    of = {"clips": 3, "frames": 4, "height": 18, "width": 24, "annotate": annotate_some}
+    split = write_snapshot("split", **of)
+    assert evaluate(split) == 1
+    message = "the run was trained on 1 of the 3 videos of"
+    said = capsys.readouterr().err
+    assert message in said
+    assert "such as video0: test it on its own split" in said
+    assert evaluate(split, shutil.copytree(answering[0] / "checkpoints" / "4", tmp_path / "4")) == 1
+    assert message in capsys.readouterr().err
+    # Of another data set, ids say nothing; but which is said.
+    split.edit_manifest(dataset="other")
+    assert evaluate(split) == 0
+    assert "was trained on test, and" in capsys.readouterr().err
+
+
+def test_a_classifier_is_not_tested_on_classes_that_it_does_not_know(untrained_run, write_snapshot):
+    def annotate_other(clip, number):
+        clip.video_id = str(number)
+        clip.labels.append("Archery")
+
+    other = Snapshot.open(
+        write_snapshot(
+            "other", clips=3, frames=4, height=18, width=24, annotate=annotate_other
+        ).folder
+    )
+    task = {"name": "action", "config": {}, "classes": ["Fencing"]}
+    run = checkpoint.load(untrained_run)._replace(task=task)
+    with pytest.raises(TaskError, match="is of a class that the run knows, such as Fencing: test"):
+        finetuning.TASKS["action"].predict(run, other, lambda *_: None, Views())
 
 
 @pytest.mark.parametrize(

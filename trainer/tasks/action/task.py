@@ -30,7 +30,7 @@ from trainer.models.svilm import VideoEmbedding
 from trainer.models.transformer import at_least_float32, normal_init
 from trainer.tasks.action import files, metrics
 from trainer.tasks.encoders import drop, video_in_training, video_in_use
-from trainer.tasks.task import Recipe, TaskError, Views, task_of
+from trainer.tasks.task import Recipe, TaskError, Views, check_unseen, task_of
 
 NAME: str = "action"
 
@@ -174,15 +174,22 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     """Classifies each view of each test video.
 
     Raises:
-      TaskError: the run is not of this task, or videos are not of one class each.
+      TaskError: the run is not of this task, was trained on the snapshot's videos or knows none of
+        their classes, or videos are not of one class each.
       SnapshotError: a record is damaged, or has too few frames for so many clips.
     """
     task = task_of(run, NAME)
     settings = Config(**task["config"])
     clips = read_annotations(snapshot)
+    check_unseen(run, snapshot, clips)
     labels = {files.video_of(clip.video_id): _label_of(clip) for clip in clips}
     if len(labels) < len(clips):
         raise TaskError(f"{snapshot.folder} has two records of one video: a class is a video's")
+    if not set(labels.values()) & set(task["classes"]):
+        raise TaskError(
+            f"no video of {snapshot.folder} is of a class that the run knows, such as "
+            f"{task['classes'][0]}: test it on the benchmark that it was trained on"
+        )
     rows: list[Float[np.ndarray, "b classes"]] = []
     for frames, count in view_batches(
         snapshot, run.config, clips=views.clips, crops=views.crops, progress=progress

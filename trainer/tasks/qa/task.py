@@ -35,7 +35,7 @@ from trainer.tasks.encoders import (
 )
 from trainer.tasks.qa import files, metrics
 from trainer.tasks.qa.head import Head
-from trainer.tasks.task import Recipe, TaskError, Views, task_of
+from trainer.tasks.task import Recipe, TaskError, Views, check_unseen, task_of
 
 NAME: str = "qa"
 
@@ -207,7 +207,8 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     """Answers every question, one without its answer in the vocabulary too.
 
     Raises:
-      TaskError: the run is not of this task, or the snapshot has no question.
+      TaskError: the run is not of this task or was trained on the snapshot's videos, or these have
+        no question.
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
     if views != Views():
@@ -215,6 +216,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     task = task_of(run, NAME)
     settings, vocabulary = Config(**task["config"]), task["classes"]
     clips = read_annotations(snapshot)
+    check_unseen(run, snapshot, clips)
     encoder = Encoder(run.config, run.tokeniser, run.params)
     answers, questions, done = {}, [], 0
     for frames, texts in frames_in_batches(snapshot, encoder, progress):
