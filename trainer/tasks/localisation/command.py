@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -16,7 +17,8 @@ on these; of the videos to test, each proposal is then predicted of the two clas
 Class scores are of whole videos and from elsewhere with --class-scores (CUHK's for 2017 are what
 published figures have: supervision that is not the encoder's), else of a linear classifier on the
 same features; predictions.json says which. OUT is then localisation.json and model.safetensors
-(trainer/tasks/localisation/saved.py), metrics.jsonl, the losses of each epoch, and with
+(trainer/tasks/localisation/saved.py), metrics.jsonl, the losses of each epoch, checkpoints, from
+which the same command continues (Ctrl-C or SIGTERM saves one and ends with status 75), and with
 --test-features predictions.json, in the official form, and figures.json: mAP on ActivityNet's
 videos and, with video_info_new.csv or anet_anno_action.json, on those of G-TAD, beside `chance`,
 what as many predictions reach that know nothing. A video without features counts as not found.
@@ -117,7 +119,10 @@ def _localise(arguments: argparse.Namespace) -> int:
                 shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
                 print(f"epoch {epoch}/{config.epochs}  {shown}", file=sys.stderr, flush=True)
 
-            model = training.train(config, videos, annotated, held_out, told)
+            model = training.train(config, videos, annotated, arguments.out, held_out, told)
+        if model is None:
+            print(f"localise: saved; the same command continues {arguments.out}", file=sys.stderr)
+            return os.EX_TEMPFAIL
         saved.save(arguments.out, model)
     else:
         model = saved.load(arguments.out)

@@ -6,6 +6,7 @@ do with the very videos that they report on; else the last one.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -16,7 +17,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from trainer.tasks.localisation import classifier, losses, proposals
+from trainer.interruption import stop_requests
+from trainer.tasks.localisation import checkpoints, classifier, losses, proposals
 from trainer.tasks.localisation.features import VideoFeatures, interpolated
 from trainer.tasks.localisation.files import ClassScores, Found, Video
 from trainer.tasks.localisation.gtad import GTAD, GtadConfig, Outputs, sampling_of
@@ -117,20 +119,30 @@ def train(
     config: LocalisationConfig,
     videos: Mapping[str, VideoFeatures],
     annotated: Mapping[str, Video],
+    out: pathlib.Path,
     validated: Mapping[str, VideoFeatures] | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda *_: None,
-) -> Model:
-    """Trains the network and the classifier.
+) -> Model | None:
+    """Trains the network and the classifier, or continues to.
+
+    A training that was stopped and continued comes to the same, to the last bit on a CPU.
 
     Args:
       config: how.
       videos: to train on.
       annotated: what is true of these and of `validated`.
+      out: folder of its checkpoints: one an epoch, and one where it is asked to stop.
       validated: videos whose loss says which epoch is kept.
-      on_epoch: told of each epoch, from 1, and its mean losses.
+      on_epoch: told of each epoch, from 1, and its mean losses; of a training that is continued
+        first of those that it has made.
+
+    Returns:
+      What was trained; None: a signal stopped it, and its state is saved.
 
     Raises:
       LocalisationError: features and annotations have no video in common.
+      RunError: `out` was started with something else.
+      CheckpointError: its checkpoint is damaged, or cannot be written.
     """
     classes = sorted(
         {one.label for name in videos if name in annotated for one in annotated[name].actions}
@@ -149,27 +161,49 @@ def train(
     )
     sampling = sampling_of(config.network)
     key = jax.random.key(config.seed)
-    params: Any = jax.jit(GTAD(config.network).init)(key, known[0].features[None], sampling)[
+    fresh: Any = jax.jit(GTAD(config.network).init)(key, known[0].features[None], sampling)[
         "params"
     ]
-    state: Any = optimiser.init(params)
-    kept, lowest, epoch_kept = params, np.inf, 0
-    for epoch in range(1, config.epochs + 1):
-        order = np.random.default_rng([config.seed, epoch]).permutation(len(known))
-        told = []
-        for step in range(steps):
-            arrays = _stacked([known[k] for k in order[step * batch : (step + 1) * batch]])
-            of_step = jax.random.fold_in(key, (epoch - 1) * steps + step)
-            params, state, parts = _step(
-                params, state, arrays, sampling, of_step, config=config, optimiser=optimiser
-            )
-            told.append([float(part) for part in parts])
-        means = dict(zip(losses.Losses._fields, np.mean(told, axis=0).tolist(), strict=True))
-        if held_out:
-            means["validation"] = _validation(config, params, held_out, sampling, key)
-        if means.get("validation", -epoch) < lowest:
-            kept, lowest, epoch_kept = params, means.get("validation", -epoch), epoch
-        on_epoch(epoch, means)
+    settings = dataclasses.asdict(config) | {
+        "features": f"sha256 {_sha256(known)}",
+        "best epoch": f"by features of sha256 {_sha256(held_out)}" if held_out else "none",
+    }
+    with checkpoints.Checkpoints(out, settings) as saved, stop_requests() as stops_at:
+        losses_of = np.zeros((config.epochs * steps, len(losses.Losses._fields)), np.float32)
+        validation = np.full(config.epochs, np.inf, np.float32)
+        first, progress = saved.restore(
+            checkpoints.Progress(fresh, optimiser.init(fresh), fresh, losses_of, validation)
+        )
+        params, state, kept, losses_of, validation = progress
+        for epoch in range(1, config.epochs + 1):
+            order = np.random.default_rng([config.seed, epoch]).permutation(len(known))
+            for step in range(steps):
+                done = (epoch - 1) * steps + step + 1
+                if done <= first:
+                    continue
+                arrays = _stacked([known[k] for k in order[step * batch : (step + 1) * batch]])
+                of_step = jax.random.fold_in(key, done - 1)
+                params, state, parts = _step(
+                    params, state, arrays, sampling, of_step, config=config, optimiser=optimiser
+                )
+                losses_of[done - 1] = [float(part) for part in parts]
+                stops = stops_at(done)
+                if step == steps - 1:
+                    if held_out:
+                        loss = _validation(config, params, held_out, sampling, key)
+                        validation[epoch - 1] = loss if np.isfinite(loss) else np.inf
+                    if not held_out or np.argmin(validation) == epoch - 1:
+                        kept = params
+                elif not stops:
+                    continue
+                saved.save(done, checkpoints.Progress(params, state, kept, losses_of, validation))
+                if stops and done < len(losses_of):
+                    return None
+            means = losses_of[(epoch - 1) * steps : epoch * steps].mean(axis=0)
+            told = dict(zip(losses.Losses._fields, map(float, means), strict=True))
+            if held_out:
+                told["validation"] = float(validation[epoch - 1])
+            on_epoch(epoch, told)
     rows, labels = classifier.examples(
         [(one.features, one.actions, one.labels) for one in known],
         whole=config.classify == "video",
@@ -179,7 +213,13 @@ def train(
         classes,
         jax.tree.map(np.asarray, kept),
         classifier.train(rows, labels, len(classes)),
-        epoch_kept,
+        int(np.argmin(validation)) + 1 if held_out else config.epochs,
+    )
+
+
+def _sha256(known: Sequence[Example]) -> str:
+    return checkpoints.sha256(
+        array for one in known for array in (one.features, one.actions, np.array(one.labels))
     )
 
 

@@ -1,6 +1,10 @@
 """The whole of localisation on features in which actions can be seen: noise, and a class's sign."""
 
+import itertools
 import json
+import os
+import re
+import signal
 
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ import safetensors.numpy
 
 from trainer.main import main
 from trainer.study import measures
-from trainer.tasks.localisation import files
+from trainer.tasks.localisation import files, training
 
 SMALL = (
     "network.length=12", "network.width=16", "network.groups=4", "network.group_width=2",
@@ -80,6 +84,34 @@ def test_actions_that_can_be_seen_are_found(trained):
     assert losses[-1]["total"] < losses[0]["total"]
     kept = json.loads((trained / "localisation.json").read_text())["epoch"]
     assert losses[kept - 1]["validation"] == min(one["validation"] for one in losses)
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
+    corpus, trained, tmp_path, capsys, monkeypatch
+):
+    settings = [f"--set={setting}" for setting in SMALL]
+    arguments = (f"--features={corpus / 'train'}", f"--test-features={corpus / 'test'}")
+    step, steps = training._step, itertools.count(1)
+
+    def step_with_a_signal(*given, **named):
+        if next(steps) == 8:  # of three an epoch
+            signal.raise_signal(signal.SIGTERM)
+        return step(*given, **named)
+
+    monkeypatch.setattr(training, "_step", step_with_a_signal)
+    assert localise(corpus, tmp_path, *arguments, "--best-epoch", *settings) == os.EX_TEMPFAIL
+    assert "the same command continues" in capsys.readouterr().err
+    assert next(steps) == 9
+    assert not (tmp_path / "model.safetensors").exists()
+    assert localise(corpus, tmp_path, *arguments, *settings) == 1
+    assert re.search(
+        r"configuration: best epoch was by features of sha256 \w{64}, now none\. To continue",
+        capsys.readouterr().err,
+    )
+    assert localise(corpus, tmp_path, *arguments, "--best-epoch", *settings) == 0
+    assert next(steps) == 10 + 16 * 3 - 8
+    for name in ("metrics.jsonl", "model.safetensors", "localisation.json", "figures.json"):
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes(), name
 
 
 def test_its_predictions_are_scored_alike_from_their_file(corpus, trained):
