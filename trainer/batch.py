@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 
 class Batch(NamedTuple):
@@ -25,3 +25,5 @@ class ExampleBatch(NamedTuple):
     text_mask: Bool[Any, "B L"] | None
     label: Int32[Any, " B"] | None
     index: Int32[Any, " B"]
+    boxes: Float32[Any, "B N 4"] | None = None  # in what the frames show; without area: none
+    box_labels: Bool[Any, "B N C"] | None = None  # which classes each box is of

@@ -16,6 +16,7 @@ from protos.v1 import clip_pb2
 from trainer.batch import Batch, ExampleBatch
 from trainer.configs.config import Config
 from trainer.data import order
+from trainer.data.boxes import Boxes, in_view
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
@@ -107,6 +108,7 @@ class Examples(NamedTuple):
     records: Int64[np.ndarray, " n"]
     texts: Sequence[Sequence[str]] | None  # of each example; one of them, drawn, is seen
     labels: Int32[np.ndarray, " n"] | None
+    boxes: Boxes | None = None  # in the whole picture
 
 
 def example_batches(
@@ -156,12 +158,18 @@ def example_batches(
                 of_example = examples.texts[example]
                 texts.append(of_example[int(rng.integers(len(of_example)))])
             ids, mask = tokeniser.encode(texts, config.text.tokens)
+        boxes = box_labels = None
+        if examples.boxes is not None:
+            boxes, box_labels = examples.boxes.of(chosen)
+            boxes = in_view(boxes, clips["view"])
         batch = ExampleBatch(
             frames=clips["frames"],
             text_ids=ids,
             text_mask=mask,
             label=None if examples.labels is None else examples.labels[chosen],
             index=np.array(positions, np.int32),
+            boxes=boxes,
+            box_labels=box_labels,
         )
         yield step, batch, _strings(clips["clip_id"])
 

@@ -69,7 +69,9 @@ def training_clip(
 
     Returns:
       clip_id, video_id, caption: string []; start_us, end_us: int64 [];
-      noun_chunks: string [n], serialised NounChunks; frames: uint8 [T, R, R, 3].
+      noun_chunks: string [n], serialised NounChunks; frames: uint8 [T, R, R, 3];
+      view: float32 [4], what part of the picture they are, in shares of its width and height:
+      left, top, right, bottom; of a mirrored one right comes first.
     """
     clip = _parse(record)
     draws = tf.random.stateless_uniform([4], seed)
@@ -79,24 +81,30 @@ def training_clip(
     top = tf.cast(draws[1] * tf.cast(height - side + 1, tf.float32), tf.int32)
     left = tf.cast(draws[2] * tf.cast(width - side + 1, tf.float32), tf.int32)
     flipped = draws[3] < 0.5 if config.input.flip else tf.constant(False)
-    frames = _frames(clip, top, left, side, flipped, config.video)
-    return {name: clip[name] for name in _KEPT} | {"frames": frames}
+    frames = _square(clip, top, left, side, flipped, config.video)
+    edges = tf.stack([left, top, left + side, top + side]) / tf.stack([width, height] * 2)
+    mirrored = tf.gather(edges, [2, 1, 0, 3])
+    view = tf.cast(tf.where(flipped, mirrored, edges), tf.float32)
+    return {name: clip[name] for name in _KEPT} | {"frames": frames, "view": view}
 
 
 def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.Tensor]:
-    """Decodes one record with the central crop at `short_side`; returns as `training_clip`."""
+    """Decodes one record with the central crop at `short_side`.
+
+    Returns as `training_clip`, but for the view.
+    """
     clip = _parse(record)
     height, width = clip["height"], clip["width"]
     side = _side(height, width, 1.0, config)
     top, left = (height - side) // 2, (width - side) // 2
-    frames = _frames(clip, top, left, side, tf.constant(False), config.video)
+    frames = _square(clip, top, left, side, tf.constant(False), config.video)
     return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
 def view_clip(
     record: tf.Tensor, view: tf.Tensor, config: configs.Config, *, clips: int, crops: int
 ) -> dict[str, tf.Tensor]:
-    """Decodes one of several views of a record, at `short_side`; returns as `training_clip`.
+    """Decodes one of several views of a record, at `short_side`; returns as `evaluation_clip`.
 
     Args:
       record: string [], a serialised Clip.
@@ -121,7 +129,24 @@ def view_clip(
         return tf.where(along, which[1] * room // (crops - 1), room // 2)
 
     top, left = place(height, height > width), place(width, height <= width)
-    frames = _frames(clip, top, left, side, tf.constant(False), config.video)
+    frames = _square(clip, top, left, side, tf.constant(False), config.video)
+    return {name: clip[name] for name in _KEPT} | {"frames": frames}
+
+
+def whole_clip(
+    record: tf.Tensor, _: tf.Tensor, config: configs.Config, grid: tuple[int, int]
+) -> dict[str, tf.Tensor]:
+    """Decodes one record, nothing cut off; returns as `evaluation_clip`, but frames of H × W.
+
+    Args:
+      record: string [], a serialised Clip.
+      config: the run's configuration.
+      grid: rows and columns of the model's patches that the picture is scaled to, H × W pixels.
+    """
+    clip, patch = _parse(record), config.video.patch
+    corner, size = tf.zeros([2], tf.int32), tf.stack([clip["height"], clip["width"]])
+    scaled = (grid[0] * patch, grid[1] * patch)
+    frames = _frames(clip, corner, size, scaled, tf.constant(False), config.video)
     return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
@@ -152,7 +177,7 @@ def _side(
     return tf.clip_by_value(tf.cast(tf.round(side), tf.int32), 1, short)
 
 
-def _frames(
+def _square(
     clip: dict[str, tf.Tensor],
     top: tf.Tensor,
     left: tf.Tensor,
@@ -160,7 +185,29 @@ def _frames(
     flipped: tf.Tensor,
     video: configs.VideoConfig,
 ) -> tf.Tensor:
-    """T frames, evenly spread over those there are, cut at one place and scaled: [T, R, R, 3]."""
+    """`_frames` of a square of the source, as the model wants them: [T, R, R, 3]."""
+    corner, size = tf.stack([top, left]), tf.stack([side, side])
+    return _frames(clip, corner, size, (video.resolution, video.resolution), flipped, video)
+
+
+def _frames(
+    clip: dict[str, tf.Tensor],
+    corner: tf.Tensor,
+    cut: tf.Tensor,
+    scaled_to: tuple[int, int],
+    flipped: tf.Tensor,
+    video: configs.VideoConfig,
+) -> tf.Tensor:
+    """T frames, evenly spread over those there are, cut at one place and scaled: [T, H, W, 3].
+
+    Args:
+      clip: its frames.
+      corner: int32 [2], top and left of what is cut out, in pixels of the source.
+      cut: int32 [2], its height and width.
+      scaled_to: H, W.
+      flipped: bool [], whether they are mirrored.
+      video: says how many.
+    """
     count = tf.size(clip["frames"])
     # Without this the same frame would be taken twice, silently.
     tf.debugging.assert_greater_equal(count, video.frames, "the record has too few frames")
@@ -169,11 +216,11 @@ def _frames(
 
     size = tf.stack([clip["height"], clip["width"]])
 
-    # The square of one frame that is cut out, by encoding.
+    # What is cut out of one frame, by encoding.
 
     def jpeg(frame: tf.Tensor) -> tf.Tensor:
-        first = tf.maximum([top - _MARGIN, left - _MARGIN], 0)
-        last = tf.minimum([top + side + _MARGIN, left + side + _MARGIN], size)
+        first = tf.maximum(corner - _MARGIN, 0)
+        last = tf.minimum(corner + cut + _MARGIN, size)
         # The accurate DCT is the one other decoders use.
         image = tf.image.decode_and_crop_jpeg(
             frame,
@@ -181,22 +228,22 @@ def _frames(
             channels=3,
             dct_method="INTEGER_ACCURATE",
         )
-        return square(image, [top, left] - first)
+        return part(image, corner - first)
 
     def png(frame: tf.Tensor) -> tf.Tensor:
-        return square(tf.io.decode_png(frame, channels=3), tf.stack([top, left]))
+        return part(tf.io.decode_png(frame, channels=3), corner)
 
     def raw(frame: tf.Tensor) -> tf.Tensor:
         image = tf.reshape(tf.io.decode_raw(frame, tf.uint8), tf.concat([size, [3]], 0))
-        return square(image, tf.stack([top, left]))
+        return part(image, corner)
 
-    def square(image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
-        return tf.slice(image, tf.concat([corner, [0]], 0), tf.stack([side, side, 3]))
+    def part(image: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+        return tf.slice(image, tf.concat([at, [0]], 0), tf.concat([cut, [3]], 0))
 
-    # The square at the model's size.
+    # It at the model's size.
 
     def scaled(pixels: tf.Tensor, antialias: bool) -> tf.Tensor:
-        pixels = tf.image.resize(pixels, [video.resolution] * 2, antialias=antialias)
+        pixels = tf.image.resize(pixels, scaled_to, antialias=antialias)
         return tf.cast(tf.round(pixels), tf.uint8)
 
     decoders = {
@@ -221,7 +268,7 @@ def _frames(
             frame = tf.gather(clip["frames"], place)
             for step in steps:
                 frame = step(frame)
-            return tf.ensure_shape(frame, [video.resolution, video.resolution, 3])
+            return tf.ensure_shape(frame, [*scaled_to, 3])
 
         return tf.map_fn(through, places, fn_output_signature=tf.uint8)
 
@@ -233,9 +280,9 @@ def _frames(
     which = [
         tf.argmax(known == encoding, output_type=tf.int32),
         tf.where(
-            side == video.resolution,
+            tf.reduce_all(cut == scaled_to),
             0,
-            tf.where(side <= int(_ANTIALIAS_ABOVE * video.resolution), 1, 2),
+            tf.where(tf.reduce_all(cut <= [int(_ANTIALIAS_ABOVE * to) for to in scaled_to]), 1, 2),
         ),
         tf.cast(flipped, tf.int32),
     ]

@@ -48,22 +48,22 @@ def tubelets(
     return x.reshape(b, t // length, (h // patch) * (w // patch), length * patch * patch * c)
 
 
-def sincos_positions(windows: int, side: int, width: int) -> Float[Array, "n d"]:
+def sincos_positions(windows: int, rows: int, columns: int, width: int) -> Float[Array, "n d"]:
     """Where learned positions start without a checkpoint: sines and cosines of (j, y, x).
 
     A third of the width each, in wavelengths from 2π to 200π tokens, so that neighbours start
     alike.
 
-    >>> sincos_positions(2, 3, 16).shape
+    >>> sincos_positions(2, 3, 3, 16).shape
     (18, 16)
     """
     share = 2 * (width // 6)
     tables = []
-    for length, part in ((windows, width - 2 * share), (side, share), (side, share)):
+    for length, part in ((windows, width - 2 * share), (rows, share), (columns, share)):
         frequency = 100.0 ** -jnp.linspace(0.0, 1.0, part // 2)
         angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency[None, :]
         tables.append(jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1))
-    j, y, x = (table.ravel() for table in jnp.indices((windows, side, side)))
+    j, y, x = (table.ravel() for table in jnp.indices((windows, rows, columns)))
     grid = [table[place] for table, place in zip(tables, (j, y, x), strict=True)]
     return 0.5 * jnp.concatenate(grid, axis=1)
 
@@ -110,7 +110,8 @@ class VideoEncoder(nn.Module):
         """Encodes normalised pixels.
 
         Args:
-          pixels: [B, T, H, W, C], normalised as the checkpoint wants (`normalise`).
+          pixels: [B, T, H, W, C], normalised as the checkpoint wants (`normalise`); H and W are
+            the configured resolution, or positions for as many patches must be given.
           keys: one a clip for the Gumbel noise of training; None in evaluation.
         """
         c, dtype = self.config, computed_in(self.compute)
@@ -123,7 +124,10 @@ class VideoEncoder(nn.Module):
         x = x.reshape(b, windows * patches, width)
         count = x.shape[1]
         positions = self.param(
-            "positions", lambda _: sincos_positions(windows, c.resolution // c.patch, width)
+            "positions",
+            lambda _: sincos_positions(
+                windows, pixels.shape[2] // c.patch, pixels.shape[3] // c.patch, width
+            ),
         )
         x = x + positions[None].astype(x.dtype)
         g = self.param("group_tokens", normal_init, (c.group_tokens, width))

@@ -10,14 +10,16 @@ from trainer.arguments import add_settings, count
 
 # Their modules are loaded once a command wants them; tests compare.
 TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
-TRAINED = ("action", "qa", "retrieval")
+TRAINED = ("action", "qa", "retrieval", "spatiotemporal")
 
 _FINETUNE_EPILOG = """\
-Presets, of the paper's tables 8 to 10 unless they are for Shapes:
-  retrieval  msrvtt, shapes
-  qa         msrvtt-qa, msvd-qa, shapes
-  action     ucf101, hmdb51 and, with a frozen encoder, ucf101-linear, hmdb51-linear;
-             shapes, shapes-linear
+Presets, of the paper's tables 8 to 10 unless they are for Shapes; of AVA it has none, those are
+SlowFast's settings:
+  retrieval       msrvtt, shapes
+  qa              msrvtt-qa, msvd-qa, shapes
+  action          ucf101, hmdb51 and, with a frozen encoder, ucf101-linear, hmdb51-linear;
+                  shapes, shapes-linear
+  spatiotemporal  ava, shapes
 The model and its input are the pre-trained run's; --set changes any field of the configuration, and
 task.FIELD one of the task's own (trainer/tasks/TASK/task.py has them, with their reasons):
   --set task.frozen=true      trains the head alone, on the encoders as they are
@@ -33,6 +35,8 @@ examples:
       --snapshot snapshots/msrvtt-9k --out runs/retrieval
   svilm-train finetune --task qa --preset msvd-qa --run runs/paper --snapshot snapshots/msvd-qa \\
       --answers train_qa.json val_qa.json test_qa.json --out runs/qa
+  svilm-train finetune --task spatiotemporal --preset ava --run runs/paper \\
+      --snapshot snapshots/ava-train --out runs/ava
   svilm-train evaluate --task qa --run runs/qa --snapshot snapshots/msvd-qa-test \\
       --write-predictions answers.json
 """
@@ -51,11 +55,17 @@ needed:
   localisation    ActivityNet's JSON; truth its activity_net.v1-3.min.json, and for the 4,728
              videos of G-TAD anet_anno_action.json or video_info_new.csv: mAP at tIoU 0.5 … 0.95
   spatiotemporal  AVA's CSV of detections; truth ava_val_v2.2.csv, and if you like the excluded
-             timestamps and the list of classes: mAP as the official script and as SlowFast
+             timestamps and the list of classes: mAP as the official script and as SlowFast. A run
+             classifies the snapshot's annotated boxes, which bounds the figure from above, or with
+             --boxes a detector's: CSV of video,second,x1,y1,x2,y2,,score, of which those of 0.8 and
+             more count (task.detection_score). Build the snapshot with that file beside the
+             annotations, so that it has the keyframes where only the detector saw somebody
 (trainer/tasks/*/files.py have the formats in full.)
 
   svilm-train evaluate --task action --run runs/ucf1 --snapshot snapshots/ucf1-test \\
       --clips 4 --crops 3 --write-predictions split1.csv
+  svilm-train evaluate --task spatiotemporal --run runs/ava --snapshot snapshots/ava-val \\
+      --boxes ava_val_predicted_boxes.csv --write-predictions detections.csv
   svilm-train evaluate --task qa --predictions answers.json --truth test_qa.json
   svilm-train evaluate --task action --predictions split1.csv split2.csv split3.csv \\
       --truth ucfTrainTestlist/
@@ -67,8 +77,8 @@ def add_finetune(commands: Any) -> None:
     parser = commands.add_parser(
         "finetune",
         help="train a downstream task from a pre-trained run",
-        description="Trains retrieval, question answering or action recognition, end to end or on "
-        "frozen encoders, or continues a run that was interrupted.",
+        description="Trains retrieval, question answering, action recognition or spatiotemporal "
+        "localisation, end to end or on frozen encoders, or continues a run that was interrupted.",
         epilog=_FINETUNE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -160,7 +170,13 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         "--write-predictions",
         metavar="FILE",
         help="with --task, --run and --snapshot: write what the run says, as --predictions reads "
-        "it (retrieval: .csv, qa: .json, action: .csv)",
+        "it (qa: .json, others: .csv)",
+    )
+    parser.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="with --task spatiotemporal and --run: classify the boxes that a detector found, CSV "
+        "of video,second,x1,y1,x2,y2,,score (default: those that are annotated)",
     )
     for name, what in (("--clips", "that follow one another"), ("--crops", "along the long side")):
         parser.add_argument(
@@ -182,6 +198,8 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
         arguments.misused(
             "--task wants --run and --snapshot, or --predictions and --truth to score files alone"
         )
+    if arguments.boxes and (arguments.task != "spatiotemporal" or all(alone)):
+        arguments.misused("--boxes is for a run of --task spatiotemporal")
     if all(with_run) and arguments.task not in TRAINED:
         arguments.misused(f"--task {arguments.task} scores files: give --predictions and --truth")
     with written(arguments.out) as unfinished:
@@ -203,7 +221,7 @@ def _measured(arguments: argparse.Namespace) -> Any:
     from trainer.tasks.finetuning import TASKS
     from trainer.tasks.task import Views
 
-    views = Views(arguments.clips, arguments.crops)
+    views = Views(arguments.clips, arguments.crops, arguments.boxes)
     with written(arguments.write_predictions) as unfinished:
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
         known = (run.task or {}).get("trained_on", {}).get("datasets", [])

@@ -36,10 +36,16 @@ from trainer.step import (
 from trainer.tasks.action import task as action
 from trainer.tasks.qa import task as qa
 from trainer.tasks.retrieval import task as retrieval
+from trainer.tasks.spatiotemporal import task as spatiotemporal
 from trainer.tasks.task import COMMON, Task, TaskError, trained_on
 from trainer.weights.start import Start
 
-TASKS: dict[str, Task] = {"action": action, "qa": qa, "retrieval": retrieval}
+TASKS: dict[str, Task] = {
+    "action": action,
+    "qa": qa,
+    "retrieval": retrieval,
+    "spatiotemporal": spatiotemporal,
+}
 
 
 def finetune(
@@ -148,7 +154,7 @@ class FineTuning:
             "trained_on": trained_on(clips.snapshots, annotations),
         }
         self._task, self._settings, self._classes = task, settings, len(classes)
-        self._examples: Examples = task.examples(annotations, classes)
+        self._examples: Examples = task.examples(annotations, classes, settings)
         self.visits = len(self._examples.records)
 
     def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:

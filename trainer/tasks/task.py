@@ -48,6 +48,7 @@ class Views(NamedTuple):
 
     clips: int = 1  # that follow one another, T frames each
     crops: int = 1  # along its longer side
+    boxes: str | None = None  # a detector's file of the boxes to look at, where a task wants boxes
 
 
 @runtime_checkable
@@ -80,7 +81,7 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str]) -> Examples:
+    def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Any) -> Examples:
         """What an epoch consists of.
 
         Raises:

@@ -118,7 +118,8 @@ def resampled(
 ) -> Float[np.ndarray, "m d"]:
     """Positions of `windows` × `side`² tokens, for `config`'s frames and resolution."""
     grid = jnp.asarray(positions).reshape(windows, side, side, -1)
-    return np.asarray(interpolate(grid, config.windows, config.resolution // config.patch))
+    ours = config.resolution // config.patch
+    return np.asarray(interpolate(grid, config.windows, ours, ours))
 
 
 def places(
@@ -170,14 +171,14 @@ def sines(count: int, width: int) -> Float[np.ndarray, "n d"]:
 
 
 def interpolate(
-    positions: Float[Array, "nt0 y0 x0 d"], windows: int, side: int
+    positions: Float[Array, "nt0 y0 x0 d"], windows: int, rows: int, columns: int
 ) -> Float[Array, "n d"]:
     """Resamples positions linearly in time and space.
 
-    >>> interpolate(jnp.arange(2.0).reshape(2, 1, 1, 1), 4, 1).ravel().tolist()
+    >>> interpolate(jnp.arange(2.0).reshape(2, 1, 1, 1), 4, 1, 1).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
-    shape = (windows, side, side, positions.shape[-1])
+    shape = (windows, rows, columns, positions.shape[-1])
     if positions.shape == shape:
         return positions.reshape(-1, shape[-1])
     return jax.image.resize(positions, shape, "linear", antialias=False).reshape(-1, shape[-1])

@@ -97,7 +97,7 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     longer = override(first.config, ["video.frames=8", "video.resolution=64"])
     filled = again.fill(state_shapes(longer, 1, one_device()).params, longer)["video"]["positions"]
     grid = jnp.asarray(first.params["video"]["positions"]).reshape(2, 2, 2, -1)
-    np.testing.assert_array_equal(filled, video.interpolate(grid, windows=4, side=4))
+    np.testing.assert_array_equal(filled, video.interpolate(grid, windows=4, rows=4, columns=4))
 
     loop.pretrain(override(first.config, ["seed=8"]), snapshot, tmp_path / "second", start=again)
     second = checkpoint.load(tmp_path / "second")

@@ -90,7 +90,7 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
     return sorted({_label_of(clip) for clip in clips})
 
 
-def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str]) -> Examples:
+def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
     """A clip each, with its class's number."""
     number = {name: place for place, name in enumerate(classes)}
     labels = np.array([number[_label_of(clip)] for clip in clips], np.int32)

@@ -95,7 +95,7 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
     return metrics.vocabulary([question.answer for question in questions], settings.answers)
 
 
-def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str]) -> Examples:
+def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
     """A question each, of those whose answer is in the vocabulary."""
     number = {answer: place for place, answer in enumerate(classes)}
     known = [

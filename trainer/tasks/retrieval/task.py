@@ -65,7 +65,7 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
     return []
 
 
-def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str]) -> Examples:
+def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
     """A clip each, with all of its captions to draw from."""
     captions = [captions_of(clip) for clip in clips]
     for clip, of_clip in zip(clips, captions, strict=True):

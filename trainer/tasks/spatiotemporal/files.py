@@ -4,6 +4,8 @@ annotations  video,second,x1,y1,x2,y2,action,person: a row a label; boxes in sha
              height, actions 1 … 80. The person may be missing, and so may box and action: then
              the keyframe is known to show nobody.
 detections   the same with a score instead of the person
+boxes        of people that a detector found: the same without an action, whose column may be empty
+             or missing
 exclusions   video,second: keyframes that the benchmark excludes
 classes      …pbtxt, of which the `id` or `label_id` lines count: the 60 classes that are judged
 """
@@ -12,7 +14,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -32,12 +34,19 @@ JUDGED = (
 _CLASS_ID = re.compile(r"^\s*(?:label_)?id:\s*(\d+)\s*$", re.MULTILINE)
 
 
+Keyframe = tuple[str, int]
+"""A video and a second."""
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in shares of width and height."""
+
+
 class Labelled(NamedTuple):
     """A row of annotations or detections."""
 
     video: str
     second: int
-    box: tuple[float, float, float, float]  # x1, y1, x2, y2, shares of width and height
+    box: Box
     action: int  # 1 … 80
     score: float = 1.0  # of a detection
 
@@ -52,6 +61,9 @@ class Figures(TypedDict):
     official: float
     slowfast: float
     unlabelled: int  # detections on keyframes without true boxes: SlowFast calls them wrong
+    # Of a run that made the detections:
+    boxes_from: NotRequired[str]  # a detector's file, or "ground truth", which bounds its figures
+    missing: NotRequired[int]  # the detector's keyframes that the snapshot does not have
 
 
 def read_labelled(path: Path, scored: bool) -> list[Labelled]:
@@ -72,16 +84,14 @@ def read_labelled(path: Path, scored: bool) -> list[Labelled]:
             wanted = "8 columns" if scored else "7 or 8 columns"
             raise TaskFileError(f"{where}: {len(fields)} columns, wanted {wanted}")
         video, second, *box, action, score = (*fields, "")[:8]
-        x1, y1, x2, y2 = (number(where, value) for value in box)
-        if not scored and (x1 > x2 or y1 > y2):
-            raise TaskFileError(f"{where}: the box ends before it starts: {','.join(box)}")
+        corners = _box(where, box, ordered=not scored)
         if not action.strip().isdecimal() or not 1 <= int(action) <= ACTIONS:
             raise TaskFileError(f"{where}: {short(action)} is none of the actions 1 … {ACTIONS}")
         found.append(
             Labelled(
                 video,
                 _second(where, second),
-                (x1, y1, x2, y2),
+                corners,
                 int(action),
                 number(where, score) if scored else 1.0,
             )
@@ -89,7 +99,36 @@ def read_labelled(path: Path, scored: bool) -> list[Labelled]:
     return found
 
 
-def read_exclusions(path: Path) -> set[tuple[str, int]]:
+def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
+    """The boxes that a detector found and is sure of, each once, by keyframe.
+
+    Args:
+      path: the file.
+      least_score: of the boxes that are taken.
+
+    Raises:
+      TaskFileError: a row is not of the form; names it.
+    """
+    found: dict[Keyframe, dict[Box, None]] = {}
+    for where, fields in _rows(path):
+        if len(fields) not in (7, 8):
+            raise TaskFileError(
+                f"{where}: {len(fields)} columns, wanted video,second,x1,y1,x2,y2,,score, with or "
+                "without the empty one"
+            )
+        video, second, *corners = fields[:6]
+        keyframe, box = (video, _second(where, second)), _box(where, corners)
+        if not 0 <= min(box) <= max(box) <= 1:
+            raise TaskFileError(f"{where}: the box is not within 0 … 1: {','.join(corners)}")
+        score = number(where, fields[-1])
+        if not 0 <= score <= 1:
+            raise TaskFileError(f"{where}: {short(fields[-1])} is no score from 0 to 1")
+        if score >= least_score:
+            found.setdefault(keyframe, {})[box] = None
+    return {keyframe: list(boxes) for keyframe, boxes in found.items()}
+
+
+def read_exclusions(path: Path) -> set[Keyframe]:
     """Videos and seconds that the benchmark excludes.
 
     Raises:
@@ -137,7 +176,7 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
     """
     if len(predictions) != 1:
         raise TaskFileError(f"spatiotemporal is scored with one file, got {len(predictions)}")
-    excluded: set[tuple[str, int]] = set()
+    excluded: set[Keyframe] = set()
     classes: tuple[int, ...] = JUDGED
     annotations = []
     for path in truth:
@@ -159,7 +198,7 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
 def figures(
     detections: Sequence[Labelled],
     true: Sequence[Labelled],
-    excluded: Iterable[tuple[str, int]] = (),
+    excluded: Iterable[Keyframe] = (),
     classes: Sequence[int] = JUDGED,
 ) -> Figures:
     """The figures of detections.
@@ -175,7 +214,7 @@ def figures(
         raise TaskFileError(
             f"the annotations have no box of the {len(judged)} judged classes that is not excluded"
         )
-    images: dict[tuple[str, int], int] = {}
+    images: dict[Keyframe, int] = {}
     for one in (*true, *detections):
         images.setdefault((one.video, one.second), len(images))
 
@@ -207,12 +246,21 @@ def figures(
 
 def table(found: Figures) -> str:
     """The figures for a person to read on a terminal."""
+    of_boxes = []
+    if "boxes_from" in found:
+        of_boxes.append(f"  on boxes of {found['boxes_from']}")
+        if missing := found.get("missing"):
+            of_boxes.append(
+                f"  {missing:,} more keyframes with such boxes are not in the snapshot: build it "
+                "with that file among --annotations, or SlowFast's figure is too high"
+            )
     return "\n".join(
         [
             f"spatiotemporal, {found['images']:,} keyframes, {found['classes']} classes"
             f"{'mAP@0.5':>16}",
             f"  official (50 detections a keyframe){found['official']:22.2f}",
             f"  as SlowFast (all of them){found['slowfast']:32.2f}",
+            *of_boxes,
         ]
     )
 
@@ -231,6 +279,13 @@ def _rows(path: Path) -> Iterator[Row]:
             fields.pop()
         if fields:
             yield Row(where, fields)
+
+
+def _box(where: str, corners: Sequence[str], *, ordered: bool = True) -> Box:
+    x1, y1, x2, y2 = (number(where, value) for value in corners)
+    if ordered and (x1 > x2 or y1 > y2):
+        raise TaskFileError(f"{where}: the box ends before it starts: {','.join(corners)}")
+    return x1, y1, x2, y2
 
 
 def _second(where: str, text: str) -> int:
