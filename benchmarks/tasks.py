@@ -1,18 +1,20 @@
 """What pre-training is worth downstream: each task on Shapes, beside a random encoder and chance.
 
 From the demo's checkpoint, and from the same model with fresh parameters, heads are trained on
-Shapes in the forms of MSR-VTT, MSRVTT-QA, UCF101 (split 1) and ActivityNet, and measured by those
-benchmarks' rules. Test scenes are of the demo's test split, which its checkpoint has not seen.
-Writes benchmarks/results/tasks.json, and prints the README's table. Each command goes on where it
-was stopped, so the same program does, too.
+Shapes in the forms of MSR-VTT, MSRVTT-QA, UCF101 (split 1), ActivityNet and AVA, and measured by
+those benchmarks' rules. Test scenes are of the demo's test split, which its checkpoint has not
+seen. Writes benchmarks/results/tasks.json, and prints the README's table. Each command goes on
+where it was stopped, so the same program does, too.
 
     python benchmarks/demo.py && python benchmarks/tasks.py
+    python benchmarks/tasks.py --only qa qa-frozen    # other figures stay as they are
 """
 
 import argparse
 import collections
 import json
 import pathlib
+import random
 import shlex
 import statistics
 import subprocess
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 _SCRIPTS = pathlib.Path(sys.executable).parent
 _RESULTS = pathlib.Path(__file__).parent / "results" / "tasks.json"
 _FRAMES = ("--frames", "12", "--short-side", "64", "--workers", "2")
-_SEEDS = 3  # of localisation's head
+_SEEDS = 3  # of localisation's head, and of scores by chance
 _ENCODERS = {"random": ("--random-encoder",), "pre-trained": ()}
 
 
@@ -33,6 +35,8 @@ class Row(NamedTuple):
     task: str
     options: tuple[str, ...]  # of `finetune`
     figure: tuple[str, ...]  # in the JSON of `evaluate`
+    boxes: str | None = None  # of AVA's files, the one that `evaluate` is given
+    run: str | None = None  # the row whose run it measures; None: one of its own
 
 
 _FROZEN = tuple(
@@ -56,7 +60,22 @@ ROWS = (
         ("--preset", "shapes", "--max-steps", "150", *_FROZEN),
         ("accuracy",),
     ),
+    Row(
+        "spatiotemporal",
+        "spatiotemporal",
+        ("--preset", "shapes"),
+        ("official",),
+        boxes="ava_val_predicted_boxes.csv",
+    ),
+    Row(
+        "spatiotemporal-true-boxes",
+        "spatiotemporal",
+        ("--preset", "shapes"),
+        ("official",),
+        run="spatiotemporal",
+    ),
 )
+NAMES = ("retrieval-zero-shot", *(row.name for row in ROWS), "localisation")
 
 
 def main() -> int:
@@ -66,32 +85,49 @@ def main() -> int:
     corpus = out / "shapes"
     if not (corpus / "tasks" / "ava").exists():  # the last that is written
         _call("svilm-pipelines", "corpus", corpus, "--tasks")
-    snapshots = _build(corpus / "tasks", out)
+    wanted: tuple[str, ...] = tuple(arguments.only) or NAMES
+    tasks = {name.partition("-")[0] for name in wanted}
+    snapshots = _build(corpus, out, tasks)
 
+    by_chance: dict[str, float] = {"retrieval": 100 / 600, "action": 100 / 7}
+    by_chance["qa"] = _commonest(corpus / "tasks" / "msrvtt_qa")
     figures: dict[str, Any] = {}
-    figures["retrieval-zero-shot"] = {"pre-trained": _zero_shot(run, snapshots["retrieval"], out)}
-    for row in ROWS:
-        figures[row.name] = {
-            encoder: _trained(row, run, options, snapshots[row.task], out / f"{row.name}-{encoder}")
-            for encoder, options in _ENCODERS.items()
+    if arguments.only:
+        earlier = json.loads(_RESULTS.read_text())
+        by_chance, figures = earlier["by chance"] | by_chance, earlier["figures"]
+    ava = corpus / "tasks" / "ava"
+    if "retrieval-zero-shot" in wanted:
+        figures["retrieval-zero-shot"] = {
+            "pre-trained": _zero_shot(run, snapshots["retrieval"], out)
         }
-    figures["localisation"], chance = _localised(run, corpus / "tasks" / "activitynet", out)
-    truth = corpus / "tasks" / "msrvtt_qa"
-    by_chance = {"retrieval": 100 / 600, "action": 100 / 7, "qa": _commonest(truth)}
-    by_chance["localisation"] = chance
+    for row in ROWS:
+        if row.name in wanted:
+            figures[row.name] = {
+                encoder: _trained(row, run, encoder, snapshots[row.task], ava, out)
+                for encoder in _ENCODERS
+            }
+        if row.name in wanted and row.task == "spatiotemporal":
+            by_chance[row.name] = _of_random_scores(ava, row.boxes, out)
+    if "localisation" in wanted:
+        truth = corpus / "tasks" / "activitynet"
+        figures["localisation"], by_chance["localisation"] = _localised(run, truth, out)
 
     _RESULTS.write_text(
         json.dumps({"by chance": by_chance, "figures": figures}, indent=2) + "\n", encoding="utf-8"
     )
     for name, found in figures.items():
         shown = "  ".join(f"{encoder} {_text(value)}" for encoder, value in found.items())
-        print(f"{name:<20} by chance {by_chance[name.partition('-')[0]]:.1f}  {shown}")
+        chance = by_chance.get(name, by_chance[name.partition("-")[0]])
+        print(f"{name:<26} by chance {chance:.1f}  {shown}")
     print(f"written to {_RESULTS}")
     return 0
 
 
-def _build(tasks: pathlib.Path, out: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
-    """Snapshots by task and split."""
+def _build(
+    corpus: pathlib.Path, out: pathlib.Path, wanted: set[str]
+) -> dict[str, dict[str, pathlib.Path]]:
+    """Snapshots of the wanted tasks, by task and split."""
+    tasks, ava = corpus / "tasks", corpus / "tasks" / "ava"
     videos, actions = tasks / "videos", f"{tasks}/actions/{{label}}/{{video_id}}.{{ext}}"
     untrimmed = f"{tasks}/untrimmed/v_{{video_id}}.{{ext}}"
     of_activitynet = (tasks / "activitynet" / "activity_net.v1-3.json",)
@@ -105,6 +141,19 @@ def _build(tasks: pathlib.Path, out: pathlib.Path) -> dict[str, dict[str, pathli
             (),
         ),
         ("retrieval", "test"): ("msrvtt", (msrvtt / "MSRVTT_JSFUSION_test.csv",), videos, ()),
+        ("spatiotemporal", "train"): (
+            "ava",
+            (ava / "ava_train_v2.2.csv",),
+            corpus / "train" / "videos",
+            ("--window", "2"),
+        ),
+        # With the detector's boxes, so that there are the keyframes where it alone sees anything.
+        ("spatiotemporal", "test"): (
+            "ava",
+            (ava / "ava_val_v2.2.csv", ava / "ava_val_predicted_boxes.csv"),
+            corpus / "test" / "videos",
+            ("--window", "2"),
+        ),
         ("localisation", "train"): (
             "activitynet-tal",
             of_activitynet,
@@ -126,7 +175,7 @@ def _build(tasks: pathlib.Path, out: pathlib.Path) -> dict[str, dict[str, pathli
     snapshots: dict[str, dict[str, pathlib.Path]] = collections.defaultdict(dict)
     for (task, split), (source, annotations, where, options) in sources.items():
         snapshot = snapshots[task][split] = out / f"{task}-{split}"
-        if not (snapshot / "manifest.json").exists():
+        if task in wanted and not (snapshot / "manifest.json").exists():
             _call(
                 *("svilm-pipelines", "build", source, "--annotations", *annotations),
                 *("--videos", where, "--out", snapshot, *options, *_FRAMES),
@@ -146,23 +195,49 @@ def _zero_shot(run: str, snapshots: dict[str, pathlib.Path], out: pathlib.Path) 
 def _trained(
     row: Row,
     run: str,
-    encoder: tuple[str, ...],
+    encoder: str,
     snapshots: dict[str, pathlib.Path],
+    ava: pathlib.Path,
     out: pathlib.Path,
 ) -> float:
+    tuned = out / f"{row.run or row.name}-{encoder}"
     _call(
-        *("svilm-train", "finetune", "--task", row.task, "--run", run, *row.options, *encoder),
-        *("--snapshot", snapshots["train"], "--out", out),
+        *("svilm-train", "finetune", "--task", row.task, "--run", run, *row.options),
+        *(*_ENCODERS[encoder], "--snapshot", snapshots["train"], "--out", tuned),
     )
-    found = out.with_suffix(".json")
+    found = out / f"{row.name}-{encoder}.json"
     _call(
-        *("svilm-train", "evaluate", "--task", row.task, "--run", out),
+        *("svilm-train", "evaluate", "--task", row.task, "--run", tuned),
         *("--snapshot", snapshots["test"], "--out", found),
+        *(("--boxes", ava / row.boxes) if row.boxes else ()),
     )
     value = json.loads(found.read_text())
     for key in row.figure:
         value = value[key]
     return value
+
+
+def _of_random_scores(ava: pathlib.Path, boxes: str | None, out: pathlib.Path) -> float:
+    """The official mAP of the same boxes, each of any class with a score that is drawn."""
+    truth, classes = ava / "ava_val_v2.2.csv", ava / "ava_action_list_v2.2.pbtxt"
+    rows = [line.split(",") for line in (ava / boxes if boxes else truth).read_text().split()]
+    kept = [row for row in rows if not boxes or float(row[7]) >= 0.8]  # as `evaluate` takes them
+    found = []
+    for seed in range(_SEEDS):
+        drawn, detections = random.Random(seed), out / "by-chance.csv"
+        lines = [
+            ",".join([*row[:6], str(action), str(drawn.random())])
+            for row in kept
+            for action in range(1, 8)
+        ]
+        detections.write_text("\n".join(lines) + "\n")
+        figures = out / "by-chance.json"
+        _call(
+            *("svilm-train", "evaluate", "--task", "spatiotemporal", "--predictions", detections),
+            *("--truth", truth, classes, "--out", figures),
+        )
+        found.append(json.loads(figures.read_text())["official"])
+    return statistics.mean(found)
 
 
 def _localised(
@@ -230,6 +305,14 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--demo", default="runs/demo", help="where the demo's checkpoint is")
     parser.add_argument("--out", default="runs/tasks", help="folder for all that is made")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        choices=NAMES,
+        metavar="ROW",
+        help=f"measure these rows alone, of {', '.join(NAMES)}; the rest of the results stay",
+    )
     return parser.parse_args()
 
 
