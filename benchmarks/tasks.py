@@ -49,6 +49,11 @@ _FROZEN = tuple(
         "text.positions=16",
     )
 )
+_FROZEN_BOXES = (
+    "--set=task.frozen=true",
+    "--set=optimiser.name=adamw",
+    "--set=optimiser.learning_rate=1e-2",
+)
 ROWS = (
     Row("retrieval", "retrieval", ("--preset", "shapes"), ("t2v", "R@1")),
     Row("action-linear", "action", ("--preset", "shapes-linear"), ("top1",)),
@@ -73,6 +78,20 @@ ROWS = (
         ("--preset", "shapes"),
         ("official",),
         run="spatiotemporal",
+    ),
+    Row(
+        "spatiotemporal-frozen",
+        "spatiotemporal",
+        ("--preset", "shapes", "--max-steps", "150", *_FROZEN_BOXES),
+        ("official",),
+        boxes="ava_val_predicted_boxes.csv",
+    ),
+    Row(
+        "spatiotemporal-frozen-true-boxes",
+        "spatiotemporal",
+        ("--preset", "shapes", "--max-steps", "150", *_FROZEN_BOXES),
+        ("official",),
+        run="spatiotemporal-frozen",
     ),
 )
 NAMES = ("retrieval-zero-shot", *(row.name for row in ROWS), "localisation")

@@ -74,7 +74,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "shapes": Recipe(
         Config(dropout=0.1, judged="trained"),
-        ("optimiser.name=muon", "optimiser.learning_rate=1e-3", "batch=64", "epochs=6"),
+        ("optimiser.name=muon", "optimiser.learning_rate=3e-3", "batch=64", "epochs=4"),
     ),
 }
 
