@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -69,11 +70,16 @@ case $1 in
     shift
     mkdir "$here"
     (
+      trap '' INT # a container has no terminal
       status=0
       if [[ -e $STATE/first-status ]]; then
         status=$(<"$STATE/first-status")
         sleep 1
         rm -f "$STATE/first-status"
+      elif [[ -e $STATE/until-stopped ]]; then
+        echo 'trains until it is stopped'
+        until [[ -e $here/stopped ]]; do sleep 0.1; done
+        status=75
       else
         OMPI_MCA_orte_hnp_uri="$JOB.0;tcp://127.0.0.1:1" OMPI_COMM_WORLD_SIZE=2 \\
           OMPI_COMM_WORLD_RANK=$WORKER OMPI_COMM_WORLD_LOCAL_RANK=0 \\
@@ -82,10 +88,13 @@ case $1 in
       printf '%d' "$status" >"$here/status.part"
       mv "$here/status.part" "$here/status"
     ) >"$here/log" 2>&1 </dev/null &
+    printf '%d' $! >"$here/pid"
     ;;
-  logs | wait)
+  logs) tail --follow --lines +1 --sleep-interval 0.1 --pid "$(<"$here/pid")" "$here/log" ;;
+  stop) touch "$here/stopped" ;;&
+  wait | stop)
     until [[ -e $here/status ]]; do sleep 0.1; done
-    if [[ $1 == logs ]]; then cat "$here/log"; else cat "$here/status"; fi
+    cat "$here/status"
     ;;
 esac
 """
@@ -96,14 +105,18 @@ class Slice(http.server.BaseHTTPRequestHandler):
 
     asked: ClassVar[list[str]]
     there: ClassVar[bool]
+    state: ClassVar[dict]  # of the queued resource that is there
+    refused: ClassVar[dict | None]  # the error to every question
 
     def do_GET(self):
         if "/operations/" in self.path:
             self._answer(OPERATION)
         elif "/nodes/" in self.path:
             self._answer(NODE)
+        elif "/queuedResources/" in self.path and Slice.refused:
+            self._answer({"error": Slice.refused}, Slice.refused["code"])
         elif "/queuedResources/" in self.path and Slice.there:
-            self._answer({"name": NAME, "state": {"state": "ACTIVE"}})
+            self._answer({"name": NAME, "state": Slice.state})
         elif "/queuedResources/" in self.path:
             self._answer({"error": {"code": 404, "status": "NOT_FOUND", "message": "none"}}, 404)
         else:  # the project's ssh keys
@@ -167,6 +180,7 @@ def cloud(tmp_path):
     (home / ".ssh" / "google_compute_engine.pub").write_text("ssh-rsa bm9uZQ== me@here\n")
 
     Slice.asked, Slice.there = [], False
+    Slice.state, Slice.refused = {"state": "ACTIVE"}, None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slice)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     api = f"http://127.0.0.1:{server.server_port}"
@@ -185,20 +199,34 @@ def cloud(tmp_path):
         "XLA_FLAGS": "",  # a device a process
     }
 
-    def run(*pretrain, first_status=None):
+    def run(*pretrain, options=(), first_status=None, interrupt_at=None):
         if first_status is not None:
             (state / "first-status").write_text(str(first_status))
-        done = subprocess.run(
+        if interrupt_at is not None:
+            (state / "until-stopped").touch()
+        script = subprocess.Popen(
             [
                 *(SCRIPT, "train", "toy", "--zone", "z", "--accelerator", "v5litepod-16"),
-                *("--image", "some/image:1", "--spot", "--poll", "0", "--", *pretrain),
+                *("--image", "some/image:1", "--spot", "--poll", "0", *options, "--", *pretrain),
             ],
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=280,
+            start_new_session=True,
         )
-        return done, Slice
+        printed = ""
+        if interrupt_at is not None:
+            assert script.stdout is not None
+            while printed.count(interrupt_at) < 2 and (line := script.stdout.readline()):
+                printed += line
+            os.killpg(script.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
+        try:
+            stdout, stderr = script.communicate(timeout=280)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(script.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess([], script.returncode, printed + stdout, stderr), Slice
 
     with contextlib.closing(server.socket):
         yield run
@@ -236,3 +264,60 @@ def test_a_failing_workers_status_comes_through(cloud):
     assert "the run ended with status 2" in done.stderr
     assert "restart" not in done.stderr
     assert not api.there
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupted_run_saves_and_the_slice_is_given_back_unless_it_is_kept(
+    cloud, tmp_path, kept
+):
+    done, api = cloud(
+        "--preset=tiny", interrupt_at="until it is stopped", options=["--keep"] if kept else []
+    )
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert api.there == kept
+    stopped = [(tmp_path / "state" / worker / "status").exists() for worker in "01"]
+    assert stopped == [not kept] * 2
+    assert ("toy is kept, with what runs there" if kept else "the run saves") in done.stderr
+    for worker in "01":  # of the stand-in: it waits no longer
+        (tmp_path / "state" / worker / "stopped").touch()
+
+
+@pytest.mark.parametrize(
+    ("state", "asked", "told"),
+    [
+        (
+            {"state": "FAILED", "failedData": {"error": {"code": 8, "message": "no capacity"}}},
+            2,
+            "toy is FAILED after it was asked for 2 times: no capacity",
+        ),
+        (
+            {"state": "FAILED", "failedData": {"error": {"code": 3, "message": "no v5litepod-16"}}},
+            1,
+            "toy was refused: no v5litepod-16",
+        ),
+    ],
+)
+def test_a_slice_that_never_comes_is_not_asked_for_without_end(cloud, state, asked, told):
+    Slice.state = state
+    done, api = cloud("--preset=tiny", options=["--tries", "2"])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.count(f"toy is {state['state']}") >= asked
+    assert f"train.sh: error: {told}" in done.stderr
+    assert len(api.asked) == asked
+    assert not api.there
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ({"code": 403, "status": "PERMISSION_DENIED", "message": "not yours"}, 1),
+        ({"code": 409, "status": "ABORTED", "message": "try again"}, 2),
+    ],
+)
+def test_an_error_of_gcloud_is_told_and_not_taken_for_an_absent_slice(cloud, refused, told):
+    Slice.refused = refused
+    done, api = cloud("--preset=tiny", options=["--tries", "2"])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "train.sh: error: gcloud does not tell of toy: ERROR:" in done.stderr
+    assert done.stderr.count(refused["message"]) == told
+    assert api.asked == []
