@@ -1,17 +1,17 @@
 """svilm-train: the command line. Thin: what the commands do is in the modules they call."""
 
 import argparse
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from trainer.arguments import add_settings, count, on_disk, span
+from trainer.arguments import add_settings, count, on_disk
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
 from trainer.configs.overrides import OverrideError, override, overruled
 from trainer.figures.command import add_figures
+from trainer.loop_arguments import add_loop, begin_loop, check_loop
 from trainer.plan.command import add_plan
 from trainer.study.command import add_study
 from trainer.tasks.command import add_finetune
@@ -204,7 +204,7 @@ def add_pretrain(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=_pretrain)
+    parser.set_defaults(command=_pretrain, misused=parser.error)
     parser.add_argument(
         "--preset",
         required=True,
@@ -260,70 +260,28 @@ def add_pretrain(commands: Any) -> None:
         help="stop after N steps, the learning rate's schedule ending there (default: as many as "
         "the preset's epochs have)",
     )
-    parser.add_argument(
-        "--processes",
-        type=count(1),
-        metavar="N",
-        help="processes of this run, each started with the same command but for --process; RUN is "
-        "in a bucket, or on a file system that they share (default: what --coordinator auto finds, "
-        "else 1)",
-    )
-    parser.add_argument(
-        "--process", type=count(0), metavar="I", help="this process's number, 0 … N − 1"
-    )
-    parser.add_argument(
-        "--coordinator",
-        metavar="HOST:PORT",
-        help="where process 0 listens; auto: the cluster tells all three (TPU pods, Slurm, "
-        "Open MPI, Kubernetes)",
-    )
-    parser.add_argument(
-        "--eval-snapshot",
-        metavar="DIR",
-        help="clips to measure zero-shot retrieval on while training, evaluate_clips of them every "
-        "evaluate_every steps and at the end: t2v_R@1 … v2t_MedR, beside the other metrics",
-    )
-    parser.add_argument(
-        "--wandb",
-        metavar="PROJECT",
-        help="send the metrics to Weights & Biases as well (pip install '.[wandb]')",
-    )
-    parser.add_argument(
-        "--profile",
-        type=span,
-        metavar="N:M",
-        help="write a trace of steps N to M into RUN/profile, for TensorBoard or Perfetto",
-    )
+    add_loop(parser)
     add_settings(parser)
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
-    if wrong := _wrong_processes(arguments.coordinator, arguments.processes, arguments.process):
-        raise CommandError(wrong, 2)
+    check_loop(arguments)
     settings = list(arguments.settings)
     if arguments.max_steps is not None:
         settings.append(f"max_steps={arguments.max_steps}")
     config = override(PRESETS[arguments.preset], settings)
 
-    if arguments.wandb and importlib.util.find_spec("wandb") is None:
-        raise CommandError("--wandb needs Weights & Biases: pip install '.[wandb]'")
-
-    from trainer import loop, processes, run_folder
+    from trainer import loop, run_folder
     from trainer.run_path import run_path
     from trainer.weights.start import Start
 
-    if arguments.coordinator == "auto":
-        processes.join(None, None, None)
-    elif arguments.coordinator:
-        processes.join(arguments.coordinator, arguments.processes, arguments.process)
-
+    monitoring = begin_loop(arguments)
     earlier = run_path(arguments.start_from) if arguments.start_from else None
     start = Start(arguments.video_weights, arguments.text_weights, earlier)
     origin = run_folder.read_origin(run_path(arguments.out), start.options())
     configured = origin.configure(config) if origin else start.configure(config)
     if lost := overruled(settings, config, configured):
         raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)
-    monitoring = loop.Monitoring(arguments.eval_snapshot, arguments.profile, arguments.wandb)
     if not loop.pretrain(
         config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
     ):
@@ -331,18 +289,3 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         return os.EX_TEMPFAIL
     print(f"pretrain: {arguments.out} is trained to its end")
     return 0
-
-
-def _wrong_processes(coordinator: str | None, count: int | None, number: int | None) -> str:
-    """What is wrong with the options of several processes; empty if nothing is."""
-    if coordinator in (None, "auto"):
-        if count is None and number is None:
-            return ""
-        if coordinator is None:  # each would train alone, into one folder
-            return "--processes and --process want --coordinator HOST:PORT, where they meet"
-        return "--coordinator auto finds --processes and --process by itself: leave them out"
-    if count is None or number is None:
-        return "--coordinator HOST:PORT wants --processes and --process"
-    if number >= count:
-        return f"--process {number} of --processes {count}: they are numbered 0 … {count - 1}"
-    return ""

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from trainer.arguments import add_settings, count
+from trainer.loop_arguments import add_loop, begin_loop, check_loop
 
 # Their modules are loaded once a command wants them; tests compare.
 TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
@@ -83,7 +84,7 @@ def add_finetune(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=_finetune)
+    parser.set_defaults(command=_finetune, misused=parser.error)
     parser.add_argument("--task", required=True, choices=TRAINED, help="what to train")
     parser.add_argument(
         "--preset", required=True, metavar="NAME", help="recipe to start from: see below"
@@ -126,10 +127,13 @@ def add_finetune(commands: Any) -> None:
         metavar="N",
         help="stop after N steps, the learning rate's schedule ending there",
     )
+    add_loop(parser)
     add_settings(parser, "the configuration or, as task.FIELD, of the task")
 
 
 def _finetune(arguments: argparse.Namespace) -> int:
+    check_loop(arguments)
+
     from trainer.tasks import finetuning
     from trainer.tasks.qa import files, metrics
 
@@ -139,6 +143,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
         answers = metrics.vocabulary([question.answer for question in questions])
     if arguments.max_steps is not None:
         settings.append(f"max_steps={arguments.max_steps}")
+    monitoring = begin_loop(arguments)
     if not finetuning.finetune(
         finetuning.TASKS[arguments.task],
         arguments.preset,
@@ -148,6 +153,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
         settings,
         answers,
         random_encoder=arguments.random_encoder,
+        monitoring=monitoring,
     ):
         print(f"finetune: saved; the same command continues {arguments.out}", file=sys.stderr)
         return os.EX_TEMPFAIL

@@ -58,6 +58,7 @@ def finetune(
     answers: Sequence[str] | None = None,
     *,
     random_encoder: bool = False,
+    monitoring: loop.Monitoring | None = None,
 ) -> bool:
     """Trains a task, or continues to.
 
@@ -72,6 +73,7 @@ def finetune(
       answers: the classes, where not the training set's are wanted (question answering's 2,423).
       random_encoder: starts from the pre-trained run's sizes and vocabulary, with fresh parameters:
         what the head learns by itself.
+      monitoring: as `loop.train`.
 
     Returns:
       Whether it is trained to its end, as `loop.train` does.
@@ -91,7 +93,7 @@ def finetune(
     clips = Mixture([Snapshot.open(folder) for folder in snapshots])
     objective = FineTuning(task, of_task, clips, answers)
     start = Start() if random_encoder else Start(run=pretrained)
-    return loop.train(objective, own, out, pretrained / "vocab.txt", start)
+    return loop.train(objective, own, out, pretrained / "vocab.txt", start, monitoring)
 
 
 def configure(

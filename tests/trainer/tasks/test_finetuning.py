@@ -293,8 +293,9 @@ def test_a_random_encoder_has_the_runs_sizes_and_vocabulary_alone(
         finetuning.loop, "train", lambda *arguments: starts.append(arguments) or True
     )
     argv = arguments("action", "shapes", untrained_run, snapshot, tmp_path / "run")
-    assert main([*argv, "--random-encoder"]) == 0
-    ((_, config, _, vocabulary, start),) = starts
+    assert main([*argv, "--random-encoder", f"--eval-snapshot={snapshot}", "--profile=2:3"]) == 0
+    ((_, config, _, vocabulary, start, monitoring),) = starts
+    assert monitoring == finetuning.loop.Monitoring(str(snapshot), (2, 3))
     assert start == Start()
     assert vocabulary == pathlib.Path(untrained_run) / "vocab.txt"
     assert config.video == checkpoint.load(untrained_run).config.video
