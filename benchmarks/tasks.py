@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 _SCRIPTS = pathlib.Path(sys.executable).parent
 _RESULTS = pathlib.Path(__file__).parent / "results" / "tasks.json"
 _FRAMES = ("--frames", "12", "--short-side", "64", "--workers", "2")
-_SEEDS = 3  # of localisation's head, and of scores by chance
+_SEEDS = 3  # of questions' and localisation's heads, and of scores by chance
 _ENCODERS = {"random": ("--random-encoder",), "pre-trained": ()}
 
 
@@ -37,16 +37,19 @@ class Row(NamedTuple):
     figure: tuple[str, ...]  # in the JSON of `evaluate`
     boxes: str | None = None  # of AVA's files, the one that `evaluate` is given
     run: str | None = None  # the row whose run it measures; None: one of its own
+    seeds: int = 1  # runs
 
 
-_FROZEN = tuple(
+_QUESTIONS_END_TO_END = tuple(
     f"--set={setting}"
     for setting in (
-        "task.frozen=true",
-        "optimiser.name=adamw",
-        "optimiser.learning_rate=3e-3",
-        "text.tokens=16",
-        "text.positions=16",
+        "task.frozen=false",
+        "optimiser.name=muon",
+        "optimiser.learning_rate=2e-3",
+        "epochs=2",
+        # Captions' words are pieces of their own, those of questions many: they are longer.
+        "text.tokens=24",
+        "text.positions=24",
     )
 )
 _FROZEN_BOXES = (
@@ -58,13 +61,19 @@ ROWS = (
     Row("retrieval", "retrieval", ("--preset", "shapes"), ("t2v", "R@1")),
     Row("action-linear", "action", ("--preset", "shapes-linear"), ("top1",)),
     Row("action", "action", ("--preset", "shapes"), ("top1",)),
-    Row("qa", "qa", ("--preset", "shapes"), ("accuracy",)),
-    Row(
-        "qa-frozen",
-        "qa",
-        ("--preset", "shapes", "--max-steps", "150", *_FROZEN),
-        ("accuracy",),
+    Row("qa", "qa", ("--preset", "shapes"), ("accuracy",), seeds=_SEEDS),
+    *(
+        Row(
+            f"qa-{word}",
+            "qa",
+            ("--preset", "shapes"),
+            ("types", word, "accuracy"),
+            run="qa",
+            seeds=_SEEDS,
+        )
+        for word in ("what", "which", "how", "where")
     ),
+    Row("qa-end-to-end", "qa", ("--preset", "shapes", *_QUESTIONS_END_TO_END), ("accuracy",)),
     Row(
         "spatiotemporal",
         "spatiotemporal",
@@ -109,7 +118,7 @@ def main() -> int:
     snapshots = _build(corpus, out, tasks)
 
     by_chance: dict[str, float] = {"retrieval": 100 / 600, "action": 100 / 7}
-    by_chance["qa"] = _commonest(corpus / "tasks" / "msrvtt_qa")
+    by_chance |= _commonest(corpus / "tasks" / "msrvtt_qa")
     figures: dict[str, Any] = {}
     if arguments.only:
         earlier = json.loads(_RESULTS.read_text())
@@ -121,10 +130,13 @@ def main() -> int:
         }
     for row in ROWS:
         if row.name in wanted:
-            figures[row.name] = {
-                encoder: _trained(row, run, encoder, snapshots[row.task], ava, out)
-                for encoder in _ENCODERS
-            }
+            figures[row.name] = {}
+            for encoder in _ENCODERS:
+                found = [
+                    _trained(row, run, encoder, seed, snapshots[row.task], ava, out)
+                    for seed in range(row.seeds)
+                ]
+                figures[row.name][encoder] = found if row.seeds > 1 else found[0]
         if row.name in wanted and row.task == "spatiotemporal":
             by_chance[row.name] = _of_random_scores(ava, row.boxes, out)
     if "localisation" in wanted:
@@ -215,16 +227,18 @@ def _trained(
     row: Row,
     run: str,
     encoder: str,
+    seed: int,
     snapshots: dict[str, pathlib.Path],
     ava: pathlib.Path,
     out: pathlib.Path,
 ) -> float:
-    tuned = out / f"{row.run or row.name}-{encoder}"
+    tuned = out / f"{row.run or row.name}-{encoder}-{seed}"
     _call(
         *("svilm-train", "finetune", "--task", row.task, "--run", run, *row.options),
-        *(*_ENCODERS[encoder], "--snapshot", snapshots["train"], "--out", tuned),
+        *(*_ENCODERS[encoder], "--set", f"seed={seed}"),
+        *("--snapshot", snapshots["train"], "--out", tuned),
     )
-    found = out / f"{row.name}-{encoder}.json"
+    found = out / f"{row.name}-{encoder}-{seed}.json"
     _call(
         *("svilm-train", "evaluate", "--task", row.task, "--run", tuned),
         *("--snapshot", snapshots["test"], "--out", found),
@@ -292,17 +306,21 @@ def _localised(
     return found, chance
 
 
-def _commonest(truth: pathlib.Path) -> float:
-    """Accuracy, in percent, of the commonest answer in training to each first word."""
+def _commonest(truth: pathlib.Path) -> dict[str, float]:
+    """Accuracy, in percent, of the commonest answer in training to each first word, by row."""
     train, test = (
         json.loads((truth / f"{split}_qa.json").read_text()) for split in ("train", "test")
     )
     answers: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for one in train:
         answers[one["question"].split()[0]][one["answer"]] += 1
-    common = {word: counted.most_common(1)[0][0] for word, counted in answers.items()}
-    right = [common[one["question"].split()[0]] == one["answer"] for one in test]
-    return 100 * sum(right) / len(right)
+    right = collections.defaultdict[str, list[bool]](list)
+    for one in test:
+        word = one["question"].split()[0]
+        is_right = answers[word].most_common(1)[0][0] == one["answer"]
+        right["qa"].append(is_right)
+        right[f"qa-{word}"].append(is_right)
+    return {row: 100 * statistics.mean(of_row) for row, of_row in right.items()}
 
 
 def _text(value: float | list[float]) -> str:
