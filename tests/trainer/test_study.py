@@ -13,6 +13,7 @@ from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.main import main
 from trainer.study import measures, summary, variants
+from trainer.tasks.command import TRAINED
 
 TOY = [
     f"--set={setting}"
@@ -121,6 +122,11 @@ def test_a_study_calls_commands_as_they_want_it(measurement, tmp_path, capsys):
 def test_tasks_of_another_form(asked):
     with pytest.raises(variants.StudyError, match="not of the form TASK=PRESET,TRAIN,TEST"):
         measures.finetuned(asked)
+
+
+def test_every_task_that_is_trained_can_be_studied():
+    for task in TRAINED:
+        assert measures.finetuned(f"{task}=shapes,a,b").measures
 
 
 def test_localisation_of_another_form():

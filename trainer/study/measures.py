@@ -65,6 +65,7 @@ _FINETUNED = {
     "retrieval": {"t2v R@1": ("t2v", "R@1")},
     "qa": {"accuracy": ("accuracy",)},
     "action": {"top-1": ("top1",)},
+    "spatiotemporal": {"mAP": ("official",)},
 }
 
 
