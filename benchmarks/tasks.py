@@ -1,13 +1,13 @@
 """What pre-training is worth downstream: each task on Shapes, beside a random encoder and chance.
 
 From the demo's checkpoint, and from the same model with fresh parameters, heads are trained on
-Shapes in the forms of MSR-VTT, MSRVTT-QA, UCF101 (split 1), ActivityNet and AVA, and measured by
+Shapes in the forms of MSR-VTT, MSRVTT-QA, UCF101, ActivityNet and AVA, and measured by
 those benchmarks' rules. Test scenes are of the demo's test split, which its checkpoint has not
 seen. Writes benchmarks/results/tasks.json, and prints the README's table. Each command goes on
 where it was stopped, so the same program does, too.
 
     python benchmarks/demo.py && python benchmarks/tasks.py
-    python benchmarks/tasks.py --only qa qa-frozen    # other figures stay as they are
+    python benchmarks/tasks.py --only qa qa-end-to-end    # other figures stay as they are
 """
 
 import argparse
@@ -25,6 +25,7 @@ _SCRIPTS = pathlib.Path(sys.executable).parent
 _RESULTS = pathlib.Path(__file__).parent / "results" / "tasks.json"
 _FRAMES = ("--frames", "12", "--short-side", "64", "--workers", "2")
 _SEEDS = 3  # of questions' and localisation's heads, and of scores by chance
+_SPLITS = ("1", "2", "3")
 _ENCODERS = {"random": ("--random-encoder",), "pre-trained": ()}
 
 
@@ -38,6 +39,7 @@ class Row(NamedTuple):
     boxes: str | None = None  # of AVA's files, the one that `evaluate` is given
     run: str | None = None  # the row whose run it measures; None: one of its own
     seeds: int = 1  # runs
+    splits: tuple[str, ...] = ("",)  # each trained on and tested
 
 
 _QUESTIONS_END_TO_END = tuple(
@@ -59,8 +61,8 @@ _FROZEN_BOXES = (
 )
 ROWS = (
     Row("retrieval", "retrieval", ("--preset", "shapes"), ("t2v", "R@1")),
-    Row("action-linear", "action", ("--preset", "shapes-linear"), ("top1",)),
-    Row("action", "action", ("--preset", "shapes"), ("top1",)),
+    Row("action-linear", "action", ("--preset", "shapes-linear"), ("top1",), splits=_SPLITS),
+    Row("action", "action", ("--preset", "shapes"), ("top1",), splits=_SPLITS),
     Row("qa", "qa", ("--preset", "shapes"), ("accuracy",), seeds=_SEEDS),
     *(
         Row(
@@ -133,10 +135,11 @@ def main() -> int:
             figures[row.name] = {}
             for encoder in _ENCODERS:
                 found = [
-                    _trained(row, run, encoder, seed, snapshots[row.task], ava, out)
+                    _trained(row, run, encoder, seed, split, snapshots[row.task], ava, out)
+                    for split in row.splits
                     for seed in range(row.seeds)
                 ]
-                figures[row.name][encoder] = found if row.seeds > 1 else found[0]
+                figures[row.name][encoder] = found if len(found) > 1 else found[0]
         if row.name in wanted and row.task == "spatiotemporal":
             by_chance[row.name] = _of_random_scores(ava, row.boxes, out)
     if "localisation" in wanted:
@@ -201,8 +204,9 @@ def _build(
     for split in ("train", "test"):
         files = (tasks / "msrvtt_qa" / f"{split}_qa.json",)
         sources["qa", split] = ("msrvtt-qa", files, videos, ())
-        files = (tasks / "ucf101" / f"{split}list01.txt",)
-        sources["action", split] = ("ucf101", files, actions, ())
+        for number in _SPLITS:
+            files = (tasks / "ucf101" / f"{split}list0{number}.txt",)
+            sources["action", split + number] = ("ucf101", files, actions, ())
     snapshots: dict[str, dict[str, pathlib.Path]] = collections.defaultdict(dict)
     for (task, split), (source, annotations, where, options) in sources.items():
         snapshot = snapshots[task][split] = out / f"{task}-{split}"
@@ -228,20 +232,21 @@ def _trained(
     run: str,
     encoder: str,
     seed: int,
+    split: str,
     snapshots: dict[str, pathlib.Path],
     ava: pathlib.Path,
     out: pathlib.Path,
 ) -> float:
-    tuned = out / f"{row.run or row.name}-{encoder}-{seed}"
+    tuned = out / f"{row.run or row.name}{split}-{encoder}-{seed}"
     _call(
         *("svilm-train", "finetune", "--task", row.task, "--run", run, *row.options),
         *(*_ENCODERS[encoder], "--set", f"seed={seed}"),
-        *("--snapshot", snapshots["train"], "--out", tuned),
+        *("--snapshot", snapshots["train" + split], "--out", tuned),
     )
-    found = out / f"{row.name}-{encoder}-{seed}.json"
+    found = out / f"{row.name}{split}-{encoder}-{seed}.json"
     _call(
         *("svilm-train", "evaluate", "--task", row.task, "--run", tuned),
-        *("--snapshot", snapshots["test"], "--out", found),
+        *("--snapshot", snapshots["test" + split], "--out", found),
         *(("--boxes", ava / row.boxes) if row.boxes else ()),
     )
     value = json.loads(found.read_text())
