@@ -9,12 +9,13 @@ import sys
 
 import jax
 import pytest
+from jax.sharding import AbstractMesh
 
 from trainer.configs import PRESETS
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
 from trainer.main import main
-from trainer.mesh import one_device
+from trainer.mesh import AXES, one_device
 from trainer.plan import plan, search
 from trainer.plan.crossings import FIGURES, PARAMETERS, TEXTS, UNEXPLAINED, crossings
 from trainer.plan.plan import DoesNotFit, PlanError, make_plan
@@ -101,8 +102,13 @@ def params_of(config):
 @pytest.mark.parametrize(
     ("shape", "content"),
     [
-        (Shape("f32", (768, 12, 64)), PARAMETERS),
-        (Shape("f32", (768, 768)), PARAMETERS),  # the same, as the compiler may write it
+        (Shape("f32", (768, 6, 64)), PARAMETERS),
+        (Shape("f32", (384, 768)), PARAMETERS),  # the same, as the compiler may write it
+        (Shape("f32", (3136, 384)), PARAMETERS),
+        (Shape("bf16", (1, 3136, 768)), UNEXPLAINED),  # one clip's tokens, and not their positions
+        (Shape("bf16", (3136, 768)), UNEXPLAINED),
+        (Shape("bf16", (32, 768)), UNEXPLAINED),  # group tokens
+        (Shape("f32", (768, 12, 64)), UNEXPLAINED),  # who has all of it needs to send nothing
         (Shape("bf16", (1024, 2, 256)), TEXTS),
         (Shape("f32", (1024,)), FIGURES),
         (Shape("u32", (2, 16384)), FIGURES),  # 2048 flags, as they lie in a TPU's tiles
@@ -116,10 +122,25 @@ def params_of(config):
     ],
 )
 def test_only_shapes_that_cannot_be_video_are_explained(shape, content):
+    assert explained("all-gather", shape, fsdp=2) == content
+
+
+def explained(kind, shape, fsdp):
     config = PRESETS["paper"]
-    one = Collective("all-gather", (Shape("f32", ()), shape), devices=64, times=1)
-    (explained,) = crossings([one], config, params_of(config), one_device())
-    assert explained.content == content
+    one = Collective(kind, (Shape("f32", ()), shape), devices=64, times=1)
+    mesh = AbstractMesh((64 // fsdp, fsdp), AXES)
+    (crossing,) = crossings([one], config, params_of(config), mesh)
+    return crossing.content
+
+
+@pytest.mark.parametrize("sizes", [(3136, 768), (768, 12, 64), (768, 6, 64)])
+def test_a_sum_over_devices_may_be_a_gradient_and_a_copy_only_a_part(sizes):
+    assert explained("all-reduce", Shape("f32", sizes), fsdp=2) == PARAMETERS
+    part = sizes == (768, 6, 64)
+    for kind in ("all-gather", "all-to-all", "collective-permute"):
+        content = explained(kind, Shape("f32", sizes), fsdp=2)
+        assert content == (PARAMETERS if part else UNEXPLAINED), kind
+        assert explained(kind, Shape("f32", sizes), fsdp=1) == UNEXPLAINED, kind
 
 
 def test_the_search_takes_the_first_policy_that_leaves_room(planned, monkeypatch):
