@@ -39,7 +39,7 @@ class MeshError(ValueError):
 
 
 def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
-    """All devices, in the order of the processes that own them.
+    """All devices, each process's side by side, in the order of the processes.
 
     Args:
       config: of batch, pairs, and devices that share parameters.
@@ -49,7 +49,14 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
       MeshError: the devices do not divide by `mesh.fsdp`, the batch does not divide by them, or
         they have no such attention.
     """
-    devices = jax.devices() if devices is None else devices
+    # A process brings rows of its own to a global batch, behind those of the processes before it
+    # (trainer/loop.py): so must be the devices that get them. But JAX may list a slice's devices
+    # by their coordinates, so that two processes take turns, and so may its mesh_utils, which
+    # looks for the fastest rings: for copies of parameters, a small part of a step here.
+    devices = sorted(
+        jax.devices() if devices is None else devices,
+        key=lambda device: (device.process_index, device.id),
+    )
     fsdp, group = config.mesh.fsdp, config.cut_and_paste.pair_group
     kernel, platform = config.compute.attention, devices[0].platform
     if _PLATFORMS.get(kernel, platform) != platform:
