@@ -16,7 +16,8 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -29,7 +30,7 @@ from trainer.embed import CLIPS_AT_ONCE, EncodedClips, Encoder, concatenate, emb
 from trainer.tasks.grounding import heat_map
 from trainer.video_files import VideoError
 
-Videos = Sequence[str | os.PathLike[str]] | np.ndarray
+Videos = Iterable[str | os.PathLike[str]] | np.ndarray
 """Video files, of each of which T frames spread over its whole length are taken; or n clips of
 frames as the model sees them, uint8 [n, T, R, R, 3], RGB."""
 
@@ -66,19 +67,17 @@ class Model:
 
         Raises:
           VideoError: a file cannot be decoded, or `svilm-pipelines` is not installed.
-          ValueError: an array is of another shape or type.
+          ValueError: an array is of another shape or type, or it is no list of paths.
         """
         return self._encode(videos).clip
 
-    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n E"]:
+    def embed_texts(self, texts: Iterable[str] | np.ndarray) -> Float[np.ndarray, "n E"]:
         """Embeds captions, f^c, L2-normalised; longer ones are cut to the model's tokens.
 
         Raises:
-          ValueError: there is no text.
+          ValueError: it is no list of texts, or an empty one.
         """
-        if isinstance(texts, str) or not texts:
-            raise ValueError(f"texts must be a list of one text or more, got {texts!r}")
-        return self._encoder.texts(texts)
+        return self._encoder.texts(_listed(texts, str, "texts must be a list of one text or more"))
 
     def ground(
         self, video: str | os.PathLike[str] | np.ndarray, noun: str
@@ -106,9 +105,8 @@ class Model:
     def _encode(self, videos: Videos) -> EncodedClips:
         if isinstance(videos, np.ndarray):
             return self._encode_frames(videos)
-        if isinstance(videos, str) or not len(videos):
-            raise ValueError(f"videos must be a list of one path or more, got {videos!r}")
-        paths = {str(number): pathlib.Path(video) for number, video in enumerate(videos)}
+        listed = _listed(videos, (str, os.PathLike), "videos must be a list of one path or more")
+        paths = {str(number): pathlib.Path(video) for number, video in enumerate(listed)}
         with _snapshot(paths, self.config) as snapshot:
             ids = snapshot.clip_ids(np.arange(len(snapshot)))
             row = {clip_id.partition("_")[0]: record for record, clip_id in enumerate(ids)}
@@ -136,6 +134,17 @@ class Model:
             encoded = self._encoder.clips(padded)
             parts.append(EncodedClips(*(array[: len(some)] for array in encoded)))
         return concatenate(parts)
+
+
+def _listed(given: Any, kind: type | tuple[type, ...], wanted: str) -> list[Any]:
+    """What a caller gave several of, in a list, tuple, array or what else can be gone through."""
+    several = given.tolist() if isinstance(given, np.ndarray) else given
+    # One path or text can be gone through, too, or is of the wanted kind.
+    if isinstance(several, Iterable) and not isinstance(several, str | bytes | os.PathLike):
+        several = list(several)
+        if several and all(isinstance(one, kind) for one in several):
+            return several
+    raise ValueError(f"{wanted}, got {given!r}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, Int64, PyTree, UInt8
 
 from trainer.configs.config import Config
@@ -16,6 +16,7 @@ from trainer.data.batches import ClipText, eval_batches
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
 from trainer.data.tokenise import Tokeniser
+from trainer.mesh import PER_CLIP, REPLICATED, on_each_device, own_devices
 from trainer.models.svilm import SViLM, normalise
 from trainer.models.transformer import at_least_float32
 
@@ -39,37 +40,28 @@ class EncodedClips(NamedTuple):
 
 
 class Encoder:
-    """A model's two encoders, compiled, without Gumbel noise."""
+    """A model's two encoders, compiled, without Gumbel noise.
 
-    def __init__(
-        self,
-        config: Config,
-        tokeniser: Tokeniser,
-        params: PyTree,
-        per_clip: NamedSharding | None = None,
-    ) -> None:
-        """Makes an encoder.
+    All of this process's devices share each batch of clips, and each has the parameters.
+    """
 
-        Args:
-          config: of a checkpoint.
-          tokeniser: of it.
-          params: of it.
-          per_clip: devices that share each batch of clips, where its size divides by them; the
-            parameters are on each. None: one device.
-        """
-        self._per_clip = per_clip
+    def __init__(self, config: Config, tokeniser: Tokeniser, params: PyTree) -> None:
+        """Makes an encoder of a checkpoint's configuration, tokeniser and parameters."""
+        self._mesh = own_devices()
         # Whatever the run trained on, its model is used on the devices that are here.
         compute = dataclasses.replace(config.compute, attention="auto")
         self.config = dataclasses.replace(config, compute=compute)
         self.tokeniser = tokeniser
-        self.params = params
+        self.params = jax.device_put(params, NamedSharding(self._mesh, REPLICATED))
 
     def clips(self, frames: UInt8[np.ndarray, "b t h w c"]) -> EncodedClips:
         """Encodes clips; the batch's size is compiled for, so keep to one."""
-        placed: Any = frames
-        if self._per_clip is not None and len(frames) % self._per_clip.num_devices == 0:
-            placed = jax.device_put(frames, self._per_clip)
-        return EncodedClips(*map(np.asarray, _encode_clips(self.params, placed, self.config)))
+        count = len(frames)
+        if missing := -count % self._mesh.size:  # as many for each device
+            frames = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), np.uint8)])
+        placed = jax.device_put(frames, NamedSharding(self._mesh, PER_CLIP))
+        encoded = _encode_clips(self.params, placed, self.config, self._mesh)
+        return EncodedClips(*(np.asarray(array)[:count] for array in encoded))
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
         """Encodes captions (f^c) or prompted nouns (n^k); equal texts get equal embeddings."""
@@ -93,22 +85,26 @@ class Encoder:
         return cosines[[place[caption] for caption in captions]]
 
 
-@partial(jax.jit, static_argnames="config")
+@partial(jax.jit, static_argnames=("config", "mesh"))
 def _encode_clips(
-    params: PyTree, frames: UInt8[Array, "b t h w c"], config: Config
+    params: PyTree, frames: UInt8[Array, "b t h w c"], config: Config, mesh: Mesh
 ) -> tuple[Array, ...]:
-    embedding: Any = SViLM(config).apply(
-        {"params": params}, normalise(frames, config.video), method="encode_video"
-    )
-    hard, soft = embedding.features.assignment
-    return (  # in the order of EncodedClips
-        embedding.clip,
-        embedding.groups,
-        jnp.argmax(hard, axis=1),
-        jnp.max(soft, axis=1),
-        jnp.mean(at_least_float32(embedding.features.tokens), axis=2),
-        jnp.mean(at_least_float32(embedding.features.groups), axis=1),
-    )
+    def encode(params: PyTree, frames: UInt8[Array, "own t h w c"]) -> tuple[Array, ...]:
+        embedding: Any = SViLM(config).apply(
+            {"params": params}, normalise(frames, config.video), method="encode_video"
+        )
+        hard, soft = embedding.features.assignment
+        return (  # in the order of EncodedClips
+            embedding.clip,
+            embedding.groups,
+            jnp.argmax(hard, axis=1),
+            jnp.max(soft, axis=1),
+            jnp.mean(at_least_float32(embedding.features.tokens), axis=2),
+            jnp.mean(at_least_float32(embedding.features.groups), axis=1),
+        )
+
+    # Not left to the compiler, which cannot divide the kernels of attention.
+    return on_each_device(encode, mesh, replicated=1, reduces=False)(params, frames)
 
 
 @partial(jax.jit, static_argnames="config")

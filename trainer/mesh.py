@@ -76,7 +76,7 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def one_device() -> Mesh:
-    """A mesh for using a model rather than training it."""
+    """A mesh of one device, where a checkpoint is loaded."""
     return Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), AXES)
 
 
@@ -152,21 +152,22 @@ def on_each_device(
     return of_all
 
 
-def on_own_devices(params: PyTree, mesh: Mesh) -> tuple[PyTree, NamedSharding]:
-    """The whole parameters on each of this process's devices; all processes must call it together.
+def own_devices() -> Mesh:
+    """This process's devices, to share clips while each has the whole parameters."""
+    return Mesh(np.array(jax.local_devices()).reshape(-1, 1), AXES)
 
-    Returns:
-      The parameters, and how clips are spread over these devices.
-    """
+
+def on_own_devices(params: PyTree, mesh: Mesh) -> PyTree:
+    """The whole parameters on each of `own_devices`; all processes must call it together."""
     gathered = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, REPLICATED))(params)
-    own = Mesh(np.array(jax.local_devices()).reshape(-1, 1), AXES)
+    own = own_devices()
 
     def here(leaf: jax.Array) -> jax.Array:
         copies = [shard.data for shard in leaf.addressable_shards]
         whole = NamedSharding(own, REPLICATED)
         return jax.make_array_from_single_device_arrays(leaf.shape, whole, copies)
 
-    return jax.tree.map(here, gathered), NamedSharding(own, PER_CLIP)
+    return jax.tree.map(here, gathered)
 
 
 def gather_params(params: PyTree, mesh: Mesh) -> PyTree:

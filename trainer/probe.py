@@ -43,8 +43,8 @@ class Probe:
         Raises:
           SnapshotError: a record is damaged.
         """
-        params, per_clip = on_own_devices(state.average or state.params, self._mesh)
-        encoder = Encoder(self._config, self._tokeniser, params, per_clip)
+        params = on_own_devices(state.average or state.params, self._mesh)
+        encoder = Encoder(self._config, self._tokeniser, params)
         texts, clips = embed_clips(self._snapshot, encoder, lambda *_: None, self._records)
         found = retrieval.zero_shot(
             encoder.similarity([text.caption for text in texts], clips.clip)

@@ -6,6 +6,7 @@ limits on what a hostile file may do.
 
 import csv
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -53,11 +54,16 @@ def build(
       The snapshot's folder. A video that could not be decoded is not in it.
 
     Raises:
-      VideoError: `svilm-pipelines` is not installed or fails, or a file is missing.
+      VideoError: `svilm-pipelines` is not installed or fails, or a file is missing or has a name
+        that is not UTF-8, which the lists that the program reads are.
     """
     missing = [path for path in videos.values() if not path.is_file()]
     if missing:
         raise VideoError(f"there is no video file {missing[0]}")
+    for path in videos.values():
+        name = os.fsencode(path.resolve())
+        if name != name.decode(errors="ignore").encode():
+            raise VideoError(f"the path of video file {name!r} is not UTF-8: rename it")
     out.mkdir(parents=True, exist_ok=True)
     snapshot, annotations, places = out / "snapshot", out / "annotations.jsonl", out / "videos.csv"
     with annotations.open("w") as rows, places.open("w", newline="") as paths:

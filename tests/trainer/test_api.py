@@ -1,7 +1,12 @@
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from protos import contract
 from trainer import api, video_files
@@ -90,9 +95,79 @@ def test_what_cannot_be_embedded(model, videos, error, message):
         model.embed_videos(videos)
 
 
-def test_no_texts(model):
-    with pytest.raises(ValueError, match="a list of one text or more, got 'a ring'"):
-        model.embed_texts("a ring")
+@pytest.mark.parametrize("texts", ["a ring", [], np.array("a ring"), np.array([])])
+def test_no_texts(model, texts):
+    with pytest.raises(ValueError, match="a list of one text or more, got "):
+        model.embed_texts(texts)
+
+
+def test_texts_in_an_array_or_anything_that_yields_them(model):
+    texts = ["a red ring", "a blue disc", "a red ring"]
+    expected = model.embed_texts(texts)
+    np.testing.assert_array_equal(model.embed_texts(np.array(texts)), expected)
+    np.testing.assert_array_equal(model.embed_texts(text for text in texts), expected)
+
+
+def test_a_file_whose_name_is_not_utf_8(model, tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
+    with open(path, "w"):
+        pass
+    with pytest.raises(VideoError, match=r"caf\\xe9\.mp4' is not UTF-8: rename it"):
+        model.embed_videos([pathlib.Path(os.fsdecode(path))])
+
+
+# Embeds frames by the Python API and a snapshot by the command, on eight devices. Types are not
+# checked here, as they are in the tests.
+ON_EIGHT_DEVICES = """
+import pathlib, sys
+import jax, numpy as np
+from trainer import api
+from trainer.main import main
+
+run, snapshot, frames, out = sys.argv[1:]
+model = api.load(run)
+(devices,) = {len(leaf.devices()) for leaf in jax.tree.leaves(model._encoder.params)}
+assert devices == model._encoder._mesh.size == len(jax.devices()) == 8
+for call, given in (
+    (model.embed_videos, pathlib.Path("a.mp4")), (model.embed_videos, [b"a.mp4"]),
+    (model.embed_videos, 7), (model.embed_texts, [7]), (model.embed_texts, None),
+):
+    try:
+        call(given)
+    except ValueError as error:
+        assert "must be a list of one" in str(error) and repr(given) in str(error), error
+    else:
+        raise AssertionError(given)
+np.save(f"{out}/clips.npy", model.embed_videos(np.load(frames)))
+assert main(["embed", f"--run={run}", f"--snapshot={snapshot}", f"--out={out}"]) == 0
+"""
+
+
+def test_all_devices_of_the_machine_embed_and_give_the_same(
+    untrained_run, model, snapshot, frames, tmp_path
+):
+    np.save(tmp_path / "frames.npy", frames)  # of three clips, on eight devices
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", ON_EIGHT_DEVICES, untrained_run, snapshot.folder),
+            *(tmp_path / "frames.npy", tmp_path),
+        ],
+        env=os.environ
+        | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    _, expected = embed_clips(snapshot, model._encoder, lambda *_: None)
+    (shard,) = tmp_path.glob("*.safetensors")
+    features = safetensors.numpy.load_file(shard)
+    for found, values in (
+        (np.load(tmp_path / "clips.npy"), expected.clip),
+        (features["clip"], expected.clip),
+        (features["groups"], expected.pooled),
+        (features["windows"], expected.windows),
+    ):
+        np.testing.assert_allclose(found, values, atol=1e-6)
 
 
 def test_a_video_that_the_build_rejected(model, snapshot, monkeypatch):
