@@ -183,7 +183,10 @@ leave() {
   fi
   if [[ $running == yes ]]; then
     printf 'train.sh: the run saves and stops; once more to leave at once\n' >&2
-    on_all_workers 'sudo docker stop --time 300 svilm >/dev/null' || true
+    local _
+    for _ in 1 2 3; do # gcloud may still be ending that was interrupted as well
+      on_all_workers 'sudo docker stop --time 300 svilm >/dev/null' && break
+    done
   fi
   give_back || fail "the slice $name may still be there: see delete"
   exit "$status"

@@ -276,7 +276,7 @@ def test_an_interrupted_run_saves_and_the_slice_is_given_back_unless_it_is_kept(
     assert done.returncode == 130, done.stdout + done.stderr
     assert api.there == kept
     stopped = [(tmp_path / "state" / worker / "status").exists() for worker in "01"]
-    assert stopped == [not kept] * 2
+    assert stopped == [not kept] * 2, done.stdout + done.stderr
     assert ("toy is kept, with what runs there" if kept else "the run saves") in done.stderr
     for worker in "01":  # of the stand-in: it waits no longer
         (tmp_path / "state" / worker / "stopped").touch()
