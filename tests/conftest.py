@@ -49,6 +49,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 
+# Begun first, so that no process is left with one of them when all else is done.
+_LONGEST = ("test_processes.py", "test_readme.py", "test_loop.py", "test_demo.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
 
 @pytest.fixture(scope="session")
 def storage_server():

@@ -183,9 +183,11 @@ leave() {
   fi
   if [[ $running == yes ]]; then
     printf 'train.sh: the run saves and stops; once more to leave at once\n' >&2
-    local _
-    for _ in 1 2 3; do # gcloud may still be ending that was interrupted as well
-      on_all_workers 'sudo docker stop --time 300 svilm >/dev/null' && break
+    # What it has not saved is lost with the slice, so one failure of gcloud is not to decide.
+    local try
+    for try in 1 2 3; do
+      if on_all_workers 'sudo docker stop --time 300 svilm >/dev/null'; then break; fi
+      printf 'train.sh: workers could not be stopped (try %d of 3)\n' "$try" >&2
     done
   fi
   give_back || fail "the slice $name may still be there: see delete"

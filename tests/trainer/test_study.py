@@ -168,7 +168,7 @@ def test_two_mixtures_of_one_name():
 
 def test_differences_are_within_a_seed():
     values = {"base": {"x": [1.0, 5.0, 9.0]}, "more": {"x": [2.0, 6.5, 9.9]}}
-    rows = summary.table(values, "t").splitlines()
+    rows = summary.table(values, {"more": "base"}, "t").splitlines()
     mean = statistics.mean([1.0, 1.5, 0.9])
     assert rows[-1] == f"| more − base | {mean:.3f} ± {statistics.stdev([1.0, 1.5, 0.9]):.3f} |"
 

@@ -16,7 +16,7 @@ frames  table 12: one variant a --frames N
 
 Each variant is pre-trained with each seed and measured without further training (--test), by
 fine-tuning (--finetune) or on its frozen features (--localise): a folder each in OUT, and there
-table.md (mean ± standard deviation over seeds, and differences to the first variant within a seed),
+table.md (mean ± standard deviation over seeds, and differences between variants within a seed),
 study.png and figures.json. The same command goes on where it was stopped (Ctrl-C: exit status 75);
 with more seeds or tasks it adds them.
 
@@ -124,7 +124,8 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         return os.EX_TEMPFAIL
     figures = run.figures(study, out)
     title = f"study of {arguments.study}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
-    table = summary.table(figures, title)
+    bases = {variant.name: variant.base for variant in variants if variant.base}
+    table = summary.table(figures, bases, title)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
     summary.plot(figures, title).savefig(out / "study.png")

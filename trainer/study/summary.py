@@ -1,7 +1,7 @@
 """A study's outcome: a table in Markdown, and a plot, with the spread over seeds."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -19,12 +19,17 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
 
 
-def table(figures: Figures, title: str) -> str:
-    """All figures, and how far each variant is above the first, seed by seed.
+def table(figures: Figures, bases: Mapping[str, str], title: str) -> str:
+    """All figures, and how far variants are above others, seed by seed.
 
     A difference within a seed leaves out what seeds share, so its spread is what to judge by.
 
-    >>> print(table({"a": {"x": [1.0, 2.0]}, "b": {"x": [2.0, 4.0]}}, "2 seeds"))
+    Args:
+      figures: to show.
+      bases: which variants are compared, and each with which.
+      title: of the table.
+
+    >>> print(table({"a": {"x": [1.0, 2.0]}, "b": {"x": [2.0, 4.0]}}, {"b": "a"}, "2 seeds"))
     2 seeds
     <BLANKLINE>
     | | x |
@@ -33,17 +38,16 @@ def table(figures: Figures, title: str) -> str:
     | b | 3.000 ± 1.414 |
     | b − a | 1.500 ± 0.707 |
     """
-    first, *others = figures
-    measures = list(figures[first])
+    measures = list(next(iter(figures.values())))
     lines = [title, "", f"| | {' | '.join(measures)} |", "|---" * (1 + len(measures)) + "|"]
     for variant, values in figures.items():
         lines.append(_line(variant, [values[measure] for measure in measures]))
-    for variant in others:
+    for variant, base in bases.items():
         above = [
-            [ours - base for ours, base in zip(figures[variant][m], figures[first][m], strict=True)]
+            [ours - its for ours, its in zip(figures[variant][m], figures[base][m], strict=True)]
             for m in measures
         ]
-        lines.append(_line(f"{variant} − {first}", above))
+        lines.append(_line(f"{variant} − {base}", above))
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ class Variant(NamedTuple):
 
     name: str
     options: tuple[str, ...]  # of `svilm-train pretrain`
+    base: str | None = None  # the variant that it is compared with
 
 
 def losses(snapshots: Sequence[str]) -> list[Variant]:
@@ -23,25 +24,26 @@ def losses(snapshots: Sequence[str]) -> list[Variant]:
     the rows with it. [reading]
 
     >>> for variant in losses(["train"]):
-    ...     print(variant.name)
-    contrast
-    contrast, pasted
-    contrast + grounding
-    contrast + grounding, pasted
-    contrast + temporal
-    all
+    ...     print(f"{variant.name} − {variant.base}")
+    contrast − None
+    contrast, pasted − contrast
+    contrast + grounding − contrast
+    contrast + grounding, pasted − contrast, pasted
+    contrast + temporal − contrast, pasted
+    all − contrast, pasted
     """
     no_temporal = ("--set", "loss.temporal_weight=0")
     whole = ("--set", "cut_and_paste.enabled=false")
     no_grounding = ("--set", "loss.grounding_weight=0")
     data = _snapshots(snapshots)
+    spliced = "contrast, pasted"
     return [
         Variant("contrast", data + no_temporal + whole + no_grounding),
-        Variant("contrast, pasted", data + no_temporal + no_grounding),
-        Variant("contrast + grounding", data + no_temporal + whole),
-        Variant("contrast + grounding, pasted", data + no_temporal),
-        Variant("contrast + temporal", data + no_grounding),
-        Variant("all", data),
+        Variant(spliced, data + no_temporal + no_grounding, "contrast"),
+        Variant("contrast + grounding", data + no_temporal + whole, "contrast"),
+        Variant("contrast + grounding, pasted", data + no_temporal, spliced),
+        Variant("contrast + temporal", data + no_grounding, spliced),
+        Variant("all", data, spliced),
     ]
 
 
@@ -55,14 +57,15 @@ def data(mixtures: Sequence[str]) -> list[Variant]:
       StudyError: of another form, or two of one name.
 
     >>> data(["both=a,b"])
-    [Variant(name='both', options=('--snapshot', 'a', '--snapshot', 'b'))]
+    [Variant(name='both', options=('--snapshot', 'a', '--snapshot', 'b'), base=None)]
     """
     variants = []
     for mixture in mixtures:
         name, equals, folders = mixture.partition("=")
         if not (name and equals and all(folders.split(","))):
             raise StudyError(f"--data {mixture!r} is not of the form NAME=SNAPSHOT[,SNAPSHOT…]")
-        variants.append(Variant(name, _snapshots(folders.split(","))))
+        first = variants[0].name if variants else None
+        variants.append(Variant(name, _snapshots(folders.split(",")), first))
     names = [variant.name for variant in variants]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise StudyError(f"--data {twice[0]} is there twice: name each mixture otherwise")
@@ -75,10 +78,11 @@ def frames(snapshots: Sequence[str], counts: Sequence[int]) -> list[Variant]:
     >>> frames(["train"], [16])[0].options[2:]
     ('--set', 'video.frames=16')
     """
-    return [
+    first, *others = (
         Variant(f"{count} frames", (*_snapshots(snapshots), "--set", f"video.frames={count}"))
         for count in counts
-    ]
+    )
+    return [first, *(other._replace(base=first.name) for other in others)]
 
 
 def _snapshots(folders: Sequence[str]) -> tuple[str, ...]:
