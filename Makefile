@@ -39,7 +39,7 @@ benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into bench
 	.venv-bench/bin/python benchmarks/step.py
 
 test: setup system  ## the tests and the examples in docstrings
-	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 
 engines: setup $(BIN)/prism  ## the pipeline on Prism, Beam's own portable engine
 	$(BIN)/python -m pytest tests/pipelines/test_portable.py

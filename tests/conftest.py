@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -36,6 +37,10 @@ os.environ.update(
     GCE_METADATA_HOST="127.0.0.1:1",
 )
 
+# A shell starts what it puts in the background with Ctrl-C ignored, and that is inherited by all
+# that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A program that several processes of one run compile is compiled once; of an earlier run nothing is
 # kept. Workers, and what tests start, inherit the folder.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -48,13 +53,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # One that fails here fails everywhere, however slow the machine.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
-
-# Begun first, so that no process is left with one of them when all else is done.
-_LONGEST = ("test_processes.py", "test_readme.py", "test_loop.py", "test_demo.py")
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="session")

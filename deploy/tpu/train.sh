@@ -183,12 +183,8 @@ leave() {
   fi
   if [[ $running == yes ]]; then
     printf 'train.sh: the run saves and stops; once more to leave at once\n' >&2
-    # What it has not saved is lost with the slice, so one failure of gcloud is not to decide.
-    local try
-    for try in 1 2 3; do
-      if on_all_workers 'sudo docker stop --time 300 svilm >/dev/null'; then break; fi
-      printf 'train.sh: workers could not be stopped (try %d of 3)\n' "$try" >&2
-    done
+    on_all_workers 'sudo docker stop --time 300 svilm >/dev/null' \
+      || printf 'train.sh: workers could not be stopped: what they have not saved is lost\n' >&2
   fi
   give_back || fail "the slice $name may still be there: see delete"
   exit "$status"
@@ -216,6 +212,7 @@ exit \"\$(sudo docker wait svilm)\""
     wait_for_slice
     status=0 running=yes
     on_all_workers "$command_of_worker" || status=$?
+    if ((status == 130)); then exit 130; fi # gcloud took Ctrl-C, which this may not see (nohup)
     running=no
     ((status)) || break
     # A slice that is taken away ends its workers with any status.

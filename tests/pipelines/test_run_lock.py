@@ -1,21 +1,12 @@
 """One run at a time, in a folder of a disk and in one of a bucket."""
 
 import os
-import signal
 import time
 
 import pytest
 
 from pipelines import bucket, run_lock, storage
 from pipelines.snapshot import LOCK_NAME, SnapshotError
-
-
-@pytest.fixture(autouse=True)
-def interrupts():
-    """Ctrl-C raises KeyboardInterrupt, whatever tests before left in this process."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -199,13 +199,15 @@ def cloud(tmp_path):
         "XLA_FLAGS": "",  # a device a process
     }
 
-    def run(*pretrain, options=(), first_status=None, interrupt_at=None):
+    def run(*pretrain, options=(), first_status=None, interrupt_at=None, in_background=False):
         if first_status is not None:
             (state / "first-status").write_text(str(first_status))
         if interrupt_at is not None:
             (state / "until-stopped").touch()
         script = subprocess.Popen(
             [
+                # As a shell starts what it puts there.
+                *(("env", "--ignore-signal=INT") if in_background else ()),
                 *(SCRIPT, "train", "toy", "--zone", "z", "--accelerator", "v5litepod-16"),
                 *("--image", "some/image:1", "--spot", "--poll", "0", *options, "--", *pretrain),
             ],
@@ -266,12 +268,15 @@ def test_a_failing_workers_status_comes_through(cloud):
     assert not api.there
 
 
-@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(("kept", "in_background"), [(False, False), (True, False), (False, True)])
 def test_an_interrupted_run_saves_and_the_slice_is_given_back_unless_it_is_kept(
-    cloud, tmp_path, kept
+    cloud, tmp_path, kept, in_background
 ):
     done, api = cloud(
-        "--preset=tiny", interrupt_at="until it is stopped", options=["--keep"] if kept else []
+        "--preset=tiny",
+        interrupt_at="until it is stopped",
+        options=["--keep"] if kept else [],
+        in_background=in_background,  # there gcloud alone answers to the signal
     )
     assert done.returncode == 130, done.stdout + done.stderr
     assert api.there == kept
