@@ -3,7 +3,7 @@
 annotations  video,second,x1,y1,x2,y2,action,person: a row a label; boxes in shares of width and
              height, actions 1 … 80. The person may be missing, and so may box and action: then
              the keyframe is known to show nobody.
-detections   the same with a score instead of the person
+detections   the same with a score instead of the person, which must be there
 boxes        of people that a detector found: the same without an action, whose column may be empty
              or missing
 exclusions   video,second: keyframes that the benchmark excludes
@@ -60,14 +60,14 @@ class Figures(TypedDict):
     classes: int  # that are judged
     official: float
     slowfast: float
-    unlabelled: int  # detections on keyframes without true boxes: SlowFast calls them wrong
+    unlabelled: int  # detections on keyframes that are not annotated: SlowFast calls them wrong
     # Of a run that made the detections:
     boxes_from: NotRequired[str]  # a detector's file, or "ground truth", which bounds its figures
     missing: NotRequired[int]  # the detector's keyframes that the snapshot does not have
 
 
-def read_labelled(path: Path, scored: bool) -> list[Labelled]:
-    """The rows of annotations, or of detections.
+def read_labelled(path: Path, scored: bool) -> tuple[list[Labelled], set[Keyframe]]:
+    """The rows of annotations, or of detections; and the keyframes that show nobody.
 
     Args:
       path: the file.
@@ -76,9 +76,11 @@ def read_labelled(path: Path, scored: bool) -> list[Labelled]:
     Raises:
       TaskFileError: a row is not of the form; names it.
     """
-    found = []
+    found: list[Labelled] = []
+    nobody: set[Keyframe] = set()
     for where, fields in _rows(path):
-        if not scored and len(fields) == 2:  # a keyframe without people
+        if len(fields) == 2:
+            nobody.add((fields[0], _second(where, fields[1])))
             continue
         if len(fields) != 8 and (scored or len(fields) != 7):
             wanted = "8 columns" if scored else "7 or 8 columns"
@@ -96,7 +98,7 @@ def read_labelled(path: Path, scored: bool) -> list[Labelled]:
                 number(where, score) if scored else 1.0,
             )
         )
-    return found
+    return found, nobody
 
 
 def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
@@ -191,22 +193,33 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
             f"--truth wants one file of annotations, got {len(annotations)}; the file of excluded "
             "keyframes is known by `excluded` in its name, the list of classes by .pbtxt"
         )
-    true = read_labelled(annotations[0], scored=False)
-    return figures(read_labelled(predictions[0], scored=True), true, excluded, classes)
+    true, nobody = read_labelled(annotations[0], scored=False)
+    detections, _ = read_labelled(predictions[0], scored=True)
+    return figures(detections, true, nobody, excluded, classes)
 
 
 def figures(
     detections: Sequence[Labelled],
     true: Sequence[Labelled],
+    nobody: Iterable[Keyframe] = (),
     excluded: Iterable[Keyframe] = (),
     classes: Sequence[int] = JUDGED,
 ) -> Figures:
     """The figures of detections.
 
+    Args:
+      detections: of all classes.
+      true: of all classes: boxes of those that are not judged, too, make a keyframe an annotated
+        one.
+      nobody: keyframes that are annotated and have no box.
+      excluded: keyframes that the benchmark excludes.
+      classes: those that are judged.
+
     Raises:
       TaskFileError: no true box is of a class that is judged.
     """
     judged = {action: place for place, action in enumerate(classes)}
+    known = {(one.video, one.second) for one in true}.union(nobody)
     true = [one for one in true if one.action in judged]
     detections = [one for one in detections if one.action in judged]
     excluded = set(excluded)
@@ -227,10 +240,14 @@ def figures(
 
     of_true = Boxes(*columns(true))
     found = Detections(*columns(detections), np.array([one.score for one in detections]))
-    left_out = np.array([images[key] for key in excluded if key in images], int)
+    left_out, annotated = (
+        np.array([images[key] for key in keys if key in images], int) for keys in (excluded, known)
+    )
     means = {
         name: 100.0
-        * float(np.nanmean(average_precisions(of_true, found, len(judged), style, left_out)))
+        * float(
+            np.nanmean(average_precisions(of_true, found, len(judged), style, left_out, annotated))
+        )
         for name, style in STYLES.items()
     }
     return {
@@ -240,7 +257,7 @@ def figures(
         "classes": len(judged),
         "official": means["official"],
         "slowfast": means["slowfast"],
-        "unlabelled": int(np.sum(~np.isin(found.image, of_true.image))),
+        "unlabelled": int(np.sum(~np.isin(found.image, annotated))),
     }
 
 

@@ -10,8 +10,11 @@ The two differ in what is gone through:
 | | official | SlowFast |
 |---|---|---|
 | detections an image | the best 50, over all classes | all |
-| detections on images without true boxes | ignored | wrong |
+| detections on images that are not annotated | ignored | wrong |
 | excluded images | judged | left out |
+
+An image is annotated if the file of annotations has it at all: with a box of a class that is not
+evaluated, or with nobody in it. Detections there are wrong by both.
 
 mmaction2's third way takes all detections, leaves excluded images out, ignores those on images
 without true boxes, and leaves out classes without detections: it scores higher than both, and is
@@ -52,7 +55,7 @@ class Style:
     """What is gone through, as the module says."""
 
     at_most: int | None  # detections an image; None: all
-    unlabelled: bool  # whether images without true boxes count
+    unlabelled: bool  # whether images that are not annotated count
     excluded: bool  # whether excluded images count
 
 
@@ -82,6 +85,7 @@ def average_precisions(
     classes: int,
     style: Style,
     excluded: Int[np.ndarray, " e"],
+    annotated: Int[np.ndarray, " a"],
 ) -> Float[np.ndarray, " classes"]:
     """The average precision of each class; nan for a class without true boxes.
 
@@ -93,21 +97,24 @@ def average_precisions(
       classes: how many there are.
       style: what is gone through.
       excluded: images that the benchmark excludes.
+      annotated: images that the file of annotations has; those of `true` are, and need not be here.
 
     >>> true = Boxes(np.array([0]), np.array([1]), np.array([[0.0, 0.0, 0.5, 0.5]]))
     >>> found = Detections(
     ...     np.array([0, 5]), np.array([1, 1]), np.repeat(true.box, 2, axis=0), np.array([0.5, 0.9])
     ... )
-    >>> average_precisions(true, found, 2, STYLES["official"], np.array([], int)).tolist()
+    >>> none = np.array([], int)
+    >>> average_precisions(true, found, 2, STYLES["official"], none, none).tolist()
     [nan, 1.0]
-    >>> average_precisions(true, found, 2, STYLES["slowfast"], np.array([], int)).tolist()
+    >>> average_precisions(true, found, 2, STYLES["slowfast"], none, none).tolist()
     [nan, 0.5]
     """
     if not style.excluded:
         true = Boxes(*(column[~np.isin(true.image, excluded)] for column in true))
         detected = _those(detected, ~np.isin(detected.image, excluded))
     if not style.unlabelled:
-        detected = _those(detected, np.isin(detected.image, true.image))
+        judged = np.union1d(true.image, annotated)
+        detected = _those(detected, np.isin(detected.image, judged))
     detected = _those(detected, _as_listed(detected, style.at_most))
     # After the best were taken, as in the official script: one without area may be among them.
     detected = _those(detected, np.all(detected.box[:, :2] < detected.box[:, 2:], axis=1))

@@ -31,7 +31,7 @@ def test_detections_survive_a_file(tmp_path):
     found = [Labelled("a", 902, (0.1, 0.2, 1 / 3, 0.4), 12, 1 / 7)]
     files.write_detections(path, found)
     assert path.read_text() == "a,0902,0.1,0.2,0.3333333333333333,0.4,12,0.14285714285714285\n"
-    assert files.read_labelled(path, scored=True) == found
+    assert files.read_labelled(path, scored=True) == (found, set())
 
 
 def test_the_styles_differ_by_keyframes_without_truth_and_exclusions(truth, tmp_path):
@@ -42,15 +42,29 @@ def test_the_styles_differ_by_keyframes_without_truth_and_exclusions(truth, tmp_
         (902, BOX, 80, 0.5),
         (902, BOX, 9, 0.5),
         (902, BOX, 2, 1.0),  # no judged class
-        (904, BOX, 80, 0.9),  # nobody is there
+        (906, BOX, 80, 0.9),  # not annotated
     )
     found = files.score([path], [truth, excluded])
     assert (found["images"], found["boxes"], found["classes"]) == (2, 3, 60)
     assert (found["detections"], found["unlabelled"]) == (3, 1)
     assert found["official"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0903 is not found
-    assert found["slowfast"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0904 stands before 0902
+    assert found["slowfast"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0906 stands before 0902
     assert files.score([path], [truth])["slowfast"] == pytest.approx(100 * (0.25 + 1) / 2)
     assert "official" in files.table(found)
+
+
+@pytest.mark.parametrize("second", [904, 905])  # of nobody, and of a class that is not judged
+def test_detections_on_annotated_keyframes_without_a_judged_box_are_wrong(truth, tmp_path, second):
+    path = detections(tmp_path / "found.csv", (902, BOX, 80, 0.5), (second, BOX, 80, 0.9))
+    found = files.score([path], [truth])
+    assert found["official"] == found["slowfast"] == pytest.approx(100 * (0.5 * 0.5 + 0) / 2)
+    assert found["unlabelled"] == 0
+
+
+def test_detections_may_say_that_a_keyframe_shows_nobody(truth, tmp_path):
+    path = tmp_path / "found.csv"
+    path.write_text("-5KQ66BBWC4,0904\n-5KQ66BBWC4,0905,,,,,,\n")
+    assert files.score([path], [truth])["detections"] == 0
 
 
 def test_only_fifty_labels_a_keyframe_count_officially(truth, tmp_path):

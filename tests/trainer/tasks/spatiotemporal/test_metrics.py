@@ -20,12 +20,13 @@ def plain_iou(a, b):
     return width * height / union if union > 0 else 0.0
 
 
-def plain(true, found, label, at_most, unlabelled, excluded):
+def plain(true, found, label, at_most, unlabelled, excluded, annotated):
     """Lists of (image, label, box) and of (image, label, box, score)."""
     true = [one for one in true if one[0] not in excluded]
     found = [one for one in found if one[0] not in excluded]
     if not unlabelled:
-        found = [one for one in found if one[0] in {image for image, *_ in true}]
+        known = annotated | {image for image, *_ in true}
+        found = [one for one in found if one[0] in known]
     by_image = {}
     for image, of, box, score in found:
         kept = by_image.setdefault(image, [])
@@ -73,10 +74,11 @@ images, labels = st.integers(0, IMAGES - 1), st.integers(0, CLASSES - 1)
     true=st.lists(st.tuples(images, labels, boxes), min_size=1, max_size=8),
     found=st.lists(st.tuples(images, labels, boxes, st.sampled_from([0.1, 0.5, 0.9])), max_size=14),
     excluded=st.sets(images, max_size=2),
+    annotated=st.sets(images, max_size=2),
     at_most=st.sampled_from([3, 50]),
 )
 def test_both_styles_with_ties_empty_classes_and_images_without_truth(
-    true, found, excluded, at_most
+    true, found, excluded, annotated, at_most
 ):
     of_true = [np.array(column) for column in zip(*true, strict=True)]
     columns = list(zip(*found, strict=True)) or [[], [], [], []]
@@ -90,11 +92,18 @@ def test_both_styles_with_ties_empty_classes_and_images_without_truth(
         if style.at_most:
             style = type(style)(at_most, style.unlabelled, style.excluded)
         precisions = average_precisions(
-            Boxes(*of_true), of_found, CLASSES, style, np.array(sorted(excluded), int)
+            Boxes(*of_true),
+            of_found,
+            CLASSES,
+            style,
+            np.array(sorted(excluded), int),
+            np.array(sorted(annotated), int),
         )
         for label in range(CLASSES):
             left_out = set() if style.excluded else excluded
-            expected = plain(true, found, label, style.at_most, style.unlabelled, left_out)
+            expected = plain(
+                true, found, label, style.at_most, style.unlabelled, left_out, annotated
+            )
             assert precisions[label] == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
@@ -102,6 +111,7 @@ def test_a_box_that_is_taken_leaves_no_next_best():
     box = [0.0, 0.0, 1.0, 1.0]
     true = Boxes(np.zeros(2, int), np.zeros(2, int), np.array([box, [0.0, 0.0, 0.9, 1.0]]))
     found = Detections(np.zeros(2, int), np.zeros(2, int), np.array([box] * 2), np.ones(2))
-    precisions = average_precisions(true, found, 1, STYLES["official"], np.array([], int))
+    none = np.array([], int)
+    precisions = average_precisions(true, found, 1, STYLES["official"], none, none)
     # One of two is found; of equal scores the later stands first, and the first one was right.
     assert precisions.tolist() == [0.25]
