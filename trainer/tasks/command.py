@@ -46,17 +46,24 @@ EVALUATE_EPILOG = """
 With --task, a downstream task is measured instead, by its benchmark's rules: a run of `svilm-train
 finetune` (retrieval: any run) on a test snapshot, or with --predictions a file alone, no model
 needed:
-  retrieval  similarities, .npy or .csv; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json
-             (full): ties averaged, and beside, all won
-  qa         answers, JSON {"question_id", "answer"}; truth test_qa.json: exact match over all of
-             the questions, and by their first word
-  action     .csv of labels or probabilities, or .json as ActivityNet's, one a split; truth
-             UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1 of
-             each split and their mean, and the mean over classes
-  localisation    ActivityNet's JSON; truth its activity_net.v1-3.min.json, and for the 4,728
-             videos of G-TAD anet_anno_action.json or video_info_new.csv: mAP at tIoU 0.5 … 0.95
-  spatiotemporal  AVA's CSV of detections; truth ava_val_v2.2.csv, and if you like the excluded
-             timestamps and the list of classes: mAP as the official script and as SlowFast. A run
+  retrieval  similarities: .npy of captions in rows and videos in columns, both in the truth's
+             order, or .csv with a header video_id,sentence,VIDEO,VIDEO,… and a row a caption, in
+             any order; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json (full): ties
+             averaged, and beside, all won
+  qa         answers, a JSON array (or JSON Lines) of {"question_id", "answer"}; truth
+             test_qa.json: exact match over all of the questions, and by their first word
+  action     .csv, video_id,label or video_id,CLASS,CLASS,… with probabilities, a row a clip or
+             crop; or .json, {"results": {video_id: [{"label", "score"}, …]}}; one file a split;
+             truth UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1
+             of each split and their mean, and the mean over classes
+  localisation    ActivityNet's JSON, {"version", "external_data", "results": {video_id: [{"label",
+             "score", "segment": [start, end] in seconds}, …]}}; truth its
+             activity_net.v1-3.min.json, and for the 4,728 videos of G-TAD anet_anno_action.json
+             or video_info_new.csv: mAP at tIoU 0.5 … 0.95
+  spatiotemporal  AVA's CSV of detections, video,second,x1,y1,x2,y2,action,score without a header;
+             truth ava_val_v2.2.csv, and if you like the excluded timestamps (a name with
+             `excluded`) and the list of classes (.pbtxt): mAP as the official script and as
+             SlowFast. A run
              classifies the snapshot's annotated boxes, which bounds the figure from above, or with
              --boxes a detector's: CSV of video,second,x1,y1,x2,y2,,score, of which those of 0.8 and
              more count (task.detection_score). Build the snapshot with that file beside the

@@ -60,69 +60,95 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-      TaskFileError: it cannot be read or is not JSON.
+      TaskFileError: it cannot be read, is not JSON, or has a name twice in one object.
     """
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise TaskFileError(
-            f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})"
-        ) from None
+    return _parsed(path, read_text(path))
 
 
 def read_objects(path: Path) -> list[Row]:
     """The objects of a JSON array, or of JSON Lines.
 
     Raises:
-      TaskFileError: it cannot be read, is neither, or holds something else than objects.
+      TaskFileError: it cannot be read, is neither, or holds something else than objects; or it is
+        empty, and not an empty array.
     """
-    if read_text(path).lstrip()[:1] == "[":
+    first = read_text(path).lstrip()[:1]
+    if not first:
+        raise TaskFileError(f"{path} is empty: it must hold JSON")
+    if first == "[":
         rows = [Row(f"{path}, entry {place}", one) for place, one in enumerate(read_json(path))]
     else:
-        rows = []
-        for where, line in read_lines(path):
-            try:
-                rows.append(Row(where, json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise TaskFileError(
-                    f"{where}: not JSON ({error.msg} at column {error.colno}): the file must be "
-                    "a JSON array of objects, or have one object a line"
-                ) from None
+        wanted = ": the file must be a JSON array of objects, or have one object a line"
+        rows = [
+            Row(where, _parsed(path, line, int(where.rpartition(":")[2]), wanted))
+            for where, line in read_lines(path)
+        ]
     for where, value in rows:
         if not isinstance(value, dict):
             raise TaskFileError(f"{where}: must be a JSON object, got {short(value)}")
     return rows
 
 
+def _parsed(path: Path, text: str, line: int = 1, wanted: str = "") -> Any:
+    """What JSON text says that begins at a line of a file; `wanted` is added to messages."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        where, reason = line + error.lineno - 1, f"{error.msg} at column {error.colno}"
+        raise TaskFileError(f"{path}:{where}: not JSON ({reason}){wanted}") from None
+    except (ValueError, RecursionError) as error:  # a name twice; too many digits, or brackets
+        place = str(path) if line == 1 else f"{path}:{line}"
+        raise TaskFileError(f"{place}: not such JSON as is read here ({error}){wanted}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the name {short(twice)} twice")
+    return found
+
+
 def read_table(path: Path) -> tuple[Row, Iterator[Row]]:
     """The header and the rows of a CSV file; each row has as many fields as the header.
 
     Raises:
-      TaskFileError: it cannot be read or is empty; on the way, a row has another length.
+      TaskFileError: it cannot be read, is no CSV or is empty; on the way, a row has another length.
     """
-    lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    lines = read_csv(path)
     header = next(lines, None)
     if not header:
         raise TaskFileError(f"{path} is empty: its first line must be a header")
 
     def rows() -> Iterator[Row]:
-        while True:
-            where = f"{path}:{lines.line_num + 1}"
-            try:
-                fields = next(lines, None)
-            except csv.Error as error:
-                raise TaskFileError(f"{where}: not CSV ({error})") from None
-            if fields is None:
-                return
-            if not fields:  # an empty line
-                continue
-            if len(fields) != len(header):
+        for where, fields in lines:
+            if len(fields) != len(header.values):
                 raise TaskFileError(
-                    f"{where}: {len(fields)} fields where the header has {len(header)}"
+                    f"{where}: {len(fields)} fields where the header has {len(header.values)}"
                 )
             yield Row(where, fields)
 
-    return Row(f"{path}:1", header), rows()
+    return header, rows()
+
+
+def read_csv(path: Path) -> Iterator[Row]:
+    """The rows of a CSV file that are not empty.
+
+    Raises:
+      TaskFileError: it cannot be read or, on the way, is not CSV.
+    """
+    lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    while True:
+        where = f"{path}:{lines.line_num + 1}"
+        try:
+            fields = next(lines, None)
+        except csv.Error as error:
+            raise TaskFileError(f"{where}: not CSV ({error})") from None
+        if fields is None:
+            return
+        if fields:
+            yield Row(where, fields)
 
 
 def text_of(row: Row, *names: str) -> str:
@@ -155,7 +181,7 @@ def number(where: str, value: Any) -> float:
     """
     try:
         found = float(value) if isinstance(value, str | int | float) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         found = math.nan
     if isinstance(value, bool) or not math.isfinite(found):
         raise TaskFileError(f"{where}: {short(value)} is not a finite number")

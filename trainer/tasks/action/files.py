@@ -192,7 +192,7 @@ def read_predictions(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
         )
     classes = header.values[1:]
     if classes == ["label"]:
-        return _read_labels(rows, labels)
+        return _with_known_classes(path, _read_labels(rows, labels), labels)
     if twice := [name for name, count in collections.Counter(classes).items() if count > 1]:
         raise TaskFileError(f"{header.where}: there are two columns {some(twice)}")
     if lost := sorted(set(labels.values()) - set(classes)):
@@ -220,7 +220,7 @@ def _read_results(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
     results = data.get("results") if isinstance(data, dict) else None
     if not isinstance(results, dict):
         raise TaskFileError(f"{path}: must be an object with 'results', an object by video id")
-    predicted = {}
+    predicted: dict[str, str] = {}
     for name, given in results.items():
         where = f"{path}, results[{name!r}]"
         if not isinstance(given, list) or not given:
@@ -231,7 +231,23 @@ def _read_results(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
             if not isinstance(one, dict) or "score" not in one:
                 raise TaskFileError(f"{row.where}: must be an object with 'label' and 'score'")
             scores.append((number(row.where, one["score"]), text_of(row, "label")))
-        predicted[_tested(where, name, labels)] = max(scores, key=lambda scored: scored[0])[1]
+        video = _tested(where, name, labels)
+        if video in predicted:
+            raise TaskFileError(f"{where}: {video} has labels already, under another name")
+        predicted[video] = max(scores, key=lambda scored: scored[0])[1]
+    return _with_known_classes(path, predicted, labels)
+
+
+def _with_known_classes(
+    path: Path, predicted: dict[str, str], labels: Mapping[str, str]
+) -> dict[str, str]:
+    """Predictions one of which at least is a class that is tested: numbers are none, say."""
+    classes, given = sorted(set(labels.values())), sorted(set(predicted.values()))
+    if given and not set(given) & set(classes):
+        raise TaskFileError(
+            f"{path}: no label is a class of the ground truth, such as {classes[0]}: got "
+            f"{some(given)}"
+        )
     return predicted
 
 

@@ -27,7 +27,6 @@ Times are seconds; ids have no `v_` unless it is said.
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -432,7 +431,8 @@ def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
     if (
         not isinstance(segment, list)
         or len(segment) != 2
-        or not all(type(time) in (int, float) and math.isfinite(time) for time in segment)
+        or not all(type(time) in (int, float) for time in segment)
     ):
         raise TaskFileError(f"{where}: 'segment' must be two times in s, got {short(segment)}")
-    return label, (float(segment[0]), float(segment[1]))
+    start, end = (number(f"{where}, 'segment'", time) for time in segment)
+    return label, (start, end)

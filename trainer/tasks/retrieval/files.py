@@ -189,7 +189,8 @@ def _read_csv(
     first, columns = header.values[:2], header.values[2:]
     if first != ["video_id", "sentence"]:
         raise TaskFileError(
-            f"{header.where}: the header must begin with video_id,sentence, got {','.join(first)}"
+            f"{header.where}: the header must begin with video_id,sentence, got "
+            f"{short(','.join(first))}"
         )
     if twice := [name for name, count in collections.Counter(columns).items() if count > 1]:
         raise TaskFileError(f"{header.where}: there are two columns {some(twice)}")

@@ -11,14 +11,13 @@ classes      …pbtxt, of which the `id` or `label_id` lines count: the 60 class
 """
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
-from trainer.tasks.files import Path, Row, TaskFileError, number, read_text, short
+from trainer.tasks.files import Path, Row, TaskFileError, number, read_csv, read_text, short
 from trainer.tasks.spatiotemporal.metrics import STYLES, Boxes, Detections, average_precisions
 
 ACTIONS = 80
@@ -194,7 +193,9 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
             "keyframes is known by `excluded` in its name, the list of classes by .pbtxt"
         )
     true, nobody = read_labelled(annotations[0], scored=False)
-    detections, _ = read_labelled(predictions[0], scored=True)
+    detections, without = read_labelled(predictions[0], scored=True)
+    if not detections and not without:
+        raise TaskFileError(f"{predictions[0]} has no detection")
     return figures(detections, true, nobody, excluded, classes)
 
 
@@ -283,15 +284,7 @@ def table(found: Figures) -> str:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    while True:
-        where = f"{path}:{lines.line_num + 1}"
-        try:
-            fields = next(lines, None)
-        except csv.Error as error:
-            raise TaskFileError(f"{where}: not CSV ({error})") from None
-        if fields is None:
-            return
+    for where, fields in read_csv(path):
         while fields and not fields[-1]:  # ends in commas where there is nobody
             fields.pop()
         if fields:

@@ -108,6 +108,7 @@ def test_splits_are_averaged_and_missing_videos_are_wrong(testlist, tmp_path):
         ("video_id,Run,Sit\nv_Run_g01_c01,0.5,x\n", r"p\.csv:2: 'x' is not a finite number"),
         ("video_id,label\n\nv_Run_g09_c01,Run\n", r"p\.csv:3: 'v_Run_g09_c01' is not a test video"),
         ("video_id,label\nv_Run_g01_c01,Run\nv_Run_g01_c01.avi,Run\n", r"p\.csv:3: .* has a class"),
+        ("video_id,label\nv_Run_g01_c01,1\n", r"p\.csv: no label is a class .* such as Run: got 1"),
     ],
 )
 def test_faults_name_the_row(testlist, tmp_path, text, message):
@@ -124,6 +125,15 @@ def test_faults_name_the_row(testlist, tmp_path, text, message):
         ({"results": {"v_Run_g01_c01": [{"label": "Run"}]}}, r"\[0\]: must be an object with"),
         ({"results": {"x": [{"label": "Run", "score": 1}]}}, "'x' is not a test video"),
         ({"results": {"x": [{"label": "Run", "score": True}]}}, r"\[0\]: True is not a finite"),
+        (
+            {
+                "results": {
+                    name: [{"label": "Run", "score": 1}]
+                    for name in ("v_Run_g01_c01", "Run/v_Run_g01_c01.avi")
+                }
+            },
+            "v_Run_g01_c01 has labels already, under another name",
+        ),
     ],
 )
 def test_faults_of_results_are_named(testlist, tmp_path, value, message):

@@ -114,6 +114,7 @@ def test_class_scores_survive_a_file(tmp_path):
         ({"a": [{"label": "run", "segment": [3, 1], "score": 1}]}, "prediction 0: ends at 1.0 s"),
         ({"a": [{"label": "run", "segment": [0], "score": 1}]}, "must be two times in s"),
         ({"a": [{"label": "run", "segment": [0, "1"], "score": 1}]}, "must be two times in s"),
+        ({"a": [{"label": "run", "segment": [0, 10**400], "score": 1}]}, "is not a finite number"),
         ({"a": [{"label": "run", "segment": [0, 1]}]}, "prediction 0: None is not a finite"),
         ({"a": [{"label": 3, "segment": [0, 1], "score": 1}]}, "'label' must be a text, got 3"),
         ({"a": {"label": "run"}}, "video 'a': must have a list"),

@@ -94,6 +94,7 @@ def test_the_judged_classes_are_read_from_a_list(truth, tmp_path):
         ("a,0902,0,0,1,x,80,0.5", "'x' is not a finite number"),
         ("a,0902,0,0,1,1,80,nan", "'nan' is not a finite number"),
         ("a,9.5,0,0,1,1,80,0.5", "'9.5' is no second such as 0902"),
+        ("", r"found\.csv has no detection"),
         ('a,"0902,0,0,1,1,80,0.5', r"found\.csv:1: not CSV"),
     ],
 )
