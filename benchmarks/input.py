@@ -1,11 +1,16 @@
 """How fast the trainer gets its input, as ratios of what is measured in turn, in one run.
 
 input_vs_decode             frames/s of the whole input pipeline, shuffled globally, over those of
-                            bare decode_jpeg of the same whole frames on as many threads
+                            bare decode_jpeg of the same whole frames on as many threads: with
+                            crops scaled on the device, which takes no part here (`ratio`), and with
+                            all done on the host (`ratio_all_on_host`). The fastest of each counts:
+                            what else a machine does makes them slower, never faster
 step_with_input_vs_without  seconds a training step with batches from a snapshot, over those with
-                            one batch again and again
+                            one batch again and again. Here the processors that decode are those
+                            that train: if the step keeps them busy, the ratio is no less than
+                            `bound`, 1 + the input's CPU time over the step's
 index                       what it takes to open 136 million clips in 20,000 shards, and to have
-                            the first batch of them
+                            the first batch of them, beside decoding its frames alone
 
 Writes into benchmarks/results/trainer.json, where keys of other benchmarks stay.
 
@@ -20,125 +25,142 @@ import itertools
 import json
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import simplejpeg
 from google.protobuf import json_format
-from jax.sharding import NamedSharding
+from trainer_figures import CONFIG, THREADS, keep
 
 from protos import contract, tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
 from trainer.batch import Batch
-from trainer.configs.config import (
-    Config,
-    CutAndPasteConfig,
-    InputConfig,
-    TextConfig,
-    VideoConfig,
-)
+from trainer.configs.config import Config
 from trainer.configs.tiny import CONFIG as TINY
+from trainer.data import order
 from trainer.data.ahead import ahead
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
 from trainer.main import start_with_huge_pages
-from trainer.mesh import PER_CLIP, make_mesh
+from trainer.mesh import make_mesh
+from trainer.scaling import on_devices
 from trainer.step import init_state, train_step
 
-_RESULTS = pathlib.Path(__file__).parent / "results" / "trainer.json"
-_THREADS = len(os.sched_getaffinity(0))
 _CAPTION = "a long street with many people on bicycles"
+
+
+class _Took(NamedTuple):
+    wall: float  # seconds
+    cpu: float  # of the whole process
+
+
+def _took(run: Callable[[], Any]) -> _Took:
+    wall, cpu = time.monotonic(), time.process_time()
+    run()
+    return _Took(time.monotonic() - wall, time.process_time() - cpu)
 
 
 def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
     """The paper's input: 32 frames of 224² out of 256×455, scaled by U(0.9, 1.33)."""
-    from trainer.data.cpu_tensorflow import tf
-
-    snapshot = write_snapshot(folder / "films", clips=64, frames=32, height=256, width=455)
-    config = dataclasses.replace(Config(), batch=16, epochs=1000)
-    jpegs = tf.constant(
-        [
-            frame
-            for record in snapshot.read(range(32))
-            for frame in clip_pb2.Clip.FromString(record).frames
-        ]
+    snapshot = write_snapshot(
+        folder / "films", clips=64, frames=32, height=256, width=455, distinct=16
     )
+    jpegs = _jpegs(snapshot, range(16))
+    decode = _decoding(jpegs)
+
+    def reading(where: Any) -> Callable[[], None]:
+        config = dataclasses.replace(Config(), batch=16, epochs=1000, max_steps=4)
+        config = dataclasses.replace(
+            config, input=dataclasses.replace(config.input, scale_on=where)
+        )
+
+        def read() -> None:
+            for _ in train_batches(Mixture([snapshot]), _tokeniser(), config):
+                pass
+
+        return read
+
+    runs = (decode, reading("device"), reading("host"))
+    frames = (len(jpegs), *[4 * 16 * 32] * 2)
+    for run in runs:  # graphs are made
+        run()
+    rounds = [[_took(run) for run in runs] for _ in range(6)]
+    # Seconds a frame, the least of all rounds.
+    bare, scaled_later, all_on_host = (
+        _Took(*(min(clock) / count for clock in zip(*times, strict=True)))
+        for times, count in zip(zip(*rounds, strict=True), frames, strict=True)
+    )
+    return {
+        "ratio": bare.wall / scaled_later.wall,
+        "ratio_all_on_host": bare.wall / all_on_host.wall,
+        "ratio_of_cpu_time": bare.cpu / scaled_later.cpu,
+        "ratio_of_cpu_time_all_on_host": bare.cpu / all_on_host.cpu,
+        "frames_per_second": {
+            "decode": 1 / bare.wall,
+            "input": 1 / scaled_later.wall,
+            "input_all_on_host": 1 / all_on_host.wall,
+        },
+        "bytes_per_frame": round(statistics.mean(map(len, jpegs))),
+    }
+
+
+def _jpegs(snapshot: Snapshot, records: Iterable[int]) -> list[bytes]:
+    return [
+        frame
+        for record in snapshot.read(list(records))
+        for frame in clip_pb2.Clip.FromString(record).frames
+    ]
+
+
+def _decoding(jpegs: list[bytes]) -> Callable[[], None]:
+    """Decodes whole frames, and nothing else, as the trainer does, on as many threads."""
+    from trainer.data.cpu_tensorflow import tf
 
     def decoded(jpeg: Any) -> Any:
         image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.shape(image)  # so that decoding is all there is
+        return tf.shape(image)
 
     options = tf.data.Options()
     options.autotune.enabled = False
     bare = (
-        tf.data.Dataset.from_tensor_slices(jpegs)
-        .map(decoded, num_parallel_calls=_THREADS)
+        tf.data.Dataset.from_tensor_slices(tf.constant(jpegs))
+        .map(decoded, num_parallel_calls=THREADS)
         .batch(256)
         .with_options(options)
     )
 
-    def decode() -> float:
-        began = time.monotonic()
+    def decode() -> None:
         for _ in bare:
             pass
-        return len(jpegs) / (time.monotonic() - began)
 
-    def read() -> float:
-        batches = train_batches(Mixture([snapshot]), _tokeniser(), config)
-        # Until what was read ahead while the graph was made is used up.
-        for _ in itertools.islice(batches, 6):
-            pass
-        began = time.monotonic()
-        for _ in itertools.islice(batches, 8):
-            pass
-        rate = 8 * config.batch * config.video.frames / (time.monotonic() - began)
-        batches.close()
-        return rate
-
-    decode()
-    rates = _in_turn(5, decode, read)
-    return {
-        "ratio": statistics.median(read / decode for decode, read in rates),
-        "decode_frames_per_second": statistics.median(decode for decode, _ in rates),
-        "input_frames_per_second": statistics.median(read for _, read in rates),
-        "ratios": [read / decode for decode, read in rates],
-        "bytes_per_frame": int(tf.reduce_mean(tf.strings.length(jpegs))),
-    }
+    return decode
 
 
 def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
     """384 wide, 6 layers, 816 tokens; 8 of a record's 32 frames."""
-    snapshot = write_snapshot(folder / "some", clips=16, frames=32, height=256, width=455)
-    config = Config(
-        video=VideoConfig(
-            frames=8, width=384, heads=6, layers=6, mlp_width=1536, grouping_after=(2, 4, 6)
-        ),
-        text=TextConfig(vocabulary=400, width=384, heads=6, layers=6, mlp_width=1536),
-        input=InputConfig(),
-        cut_and_paste=CutAndPasteConfig(pair_group=2),
-        batch=4,
-        epochs=1000,
+    snapshot = write_snapshot(
+        folder / "some", clips=16, frames=32, height=256, width=455, distinct=4
     )
+    config = dataclasses.replace(CONFIG, epochs=1000)
     mesh, steps = make_mesh(config), 1000
-    per_clip = NamedSharding(mesh, PER_CLIP)
 
-    def put(made: tuple[int, Batch, list[str]]) -> Batch:
-        return jax.tree.map(
-            lambda array: jax.make_array_from_process_local_data(per_clip, array), made[1]
+    def read() -> Generator[Batch, None, None]:
+        return ahead(
+            train_batches(Mixture([snapshot]), _tokeniser(), config),
+            lambda made: on_devices(made[1], mesh, config.video.resolution),
         )
 
-    batches = ahead(train_batches(Mixture([snapshot]), _tokeniser(), config), put)
+    batches = read()
     state = init_state(config, steps, mesh)
     again = next(batches)
 
@@ -147,19 +169,26 @@ def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
         state, figures = train_step(state, batch, config=config, steps=steps, mesh=mesh)
         jax.block_until_ready(figures["loss"])
 
-    def seconds(batches: Iterator[Batch]) -> float:
-        began = time.monotonic()
+    def two(batches: Iterator[Batch]) -> None:
         for batch in itertools.islice(batches, 2):
             step(batch)
-        return (time.monotonic() - began) / 2
 
     step(again)
-    turns = _in_turn(5, lambda: seconds(batches), lambda: seconds(itertools.repeat(again)))
+    turns = [
+        (_took(lambda: two(batches)), _took(lambda: two(itertools.repeat(again)))) for _ in range(5)
+    ]
     batches.close()
+    alone = read()
+    input_alone = _took(lambda: [next(alone) for _ in range(20)]).cpu / 20
+    alone.close()
+    of_step = min(without.cpu for _, without in turns) / 2
     return {
-        "ratio": statistics.median(of_input / without for of_input, without in turns),
-        "step_seconds": statistics.median(without for _, without in turns),
-        "ratios": [of_input / without for of_input, without in turns],
+        "ratio": statistics.median(of_input.wall / without.wall for of_input, without in turns),
+        "bound": 1 + input_alone / of_step,
+        "step_seconds": min(without.wall for _, without in turns) / 2,
+        "step_cpu_seconds": of_step,
+        "input_cpu_seconds": input_alone,
+        "ratios": [of_input.wall / without.wall for of_input, without in turns],
         "batch": config.batch,
     }
 
@@ -178,7 +207,8 @@ def open_index(folder: str) -> dict[str, Any]:
     """Opens a snapshot and reads the first batch of 1,024 clips."""
     from trainer.data.cpu_tensorflow import tf
 
-    tf.constant(0)  # its start is no part of it
+    tf.constant(0)  # its start is no part of it, nor is JAX's
+    jax.devices()
     config = dataclasses.replace(TINY, batch=1024)
     before = _peak_megabytes()
     began = time.monotonic()
@@ -188,24 +218,21 @@ def open_index(folder: str) -> dict[str, Any]:
     _, batch, _ = next(batches)
     read = time.monotonic()
     batches.close()
+    peak = _peak_megabytes()
+    _, records = order.batch_records(config.seed, 0, config.batch, Mixture([snapshot]).sources)
+    decode = _decoding(_jpegs(snapshot, records.tolist()))
     return {
         "open_seconds": opened - began,
         "open_megabytes": after - before,
         "first_batch": len(batch.frames),
         "first_batch_seconds": read - opened,
-        "peak_megabytes": _peak_megabytes(),
+        "decode_seconds": min(_took(decode).wall for _ in range(2)),
+        "peak_megabytes": peak,
     }
 
 
 def _peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # of kilobytes, on Linux
-
-
-def _in_turn(
-    rounds: int, first: Callable[[], float], second: Callable[[], float]
-) -> list[tuple[float, float]]:
-    """Measures both again and again, so that what else the machine does touches both."""
-    return [(first(), second()) for _ in range(rounds)]
 
 
 def _tokeniser() -> Tokeniser:
@@ -353,13 +380,7 @@ def main() -> int:
     for key in [arguments.only] if arguments.only else _BENCHMARKS:
         with tempfile.TemporaryDirectory() as folder:
             measured = _BENCHMARKS[key](pathlib.Path(folder))
-        measured |= {"cores": _THREADS, "machine": platform.machine()}
-        results = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
-        results[key] = json.loads(
-            json.dumps(measured), parse_float=lambda text: round(float(text), 4)
-        )
-        _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-        print(f"{key}: {json.dumps(results[key])}", flush=True)
+        keep(key, measured)
     return 0
 
 

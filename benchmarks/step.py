@@ -14,10 +14,7 @@ whose packages are 3 GB: `make benchmark` has an environment for it.
     .venv-bench/bin/python benchmarks/step.py
 """
 
-import json
-import os
-import pathlib
-import platform
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -30,15 +27,11 @@ import step_pytorch
 import torch  # pyright: ignore[reportMissingImports]  # of the extra [bench], in .venv-bench
 from jax import random
 from jax.sharding import NamedSharding
+from trainer_figures import CONFIG as WITH_COLOURS
+from trainer_figures import THREADS, keep
 
 from trainer.batch import Batch
-from trainer.configs.config import (
-    Config,
-    CutAndPasteConfig,
-    InputConfig,
-    TextConfig,
-    VideoConfig,
-)
+from trainer.configs.config import InputConfig
 from trainer.cut_and_paste import splice_at_step
 from trainer.flops import step_flops
 from trainer.main import start_with_huge_pages
@@ -46,21 +39,13 @@ from trainer.mesh import PER_CLIP, make_mesh
 from trainer.models.video import gumbel_noise
 from trainer.step import GUMBEL, SPLICE, clip_keys, for_purpose, init_state, train_step
 
-_RESULTS = pathlib.Path(__file__).parent / "results" / "trainer.json"
-_THREADS = len(os.sched_getaffinity(0))
 _STEPS = 1000  # of the run that the step is of
 _ROUNDS = 3
 _N = 2048  # rows of the square products; larger ones were no faster
 
-CONFIG = Config(
-    video=VideoConfig(
-        frames=8, width=384, heads=6, layers=6, mlp_width=1536, grouping_after=(2, 4, 6)
-    ),
-    text=TextConfig(vocabulary=400, width=384, heads=6, layers=6, mlp_width=1536),
-    # PyTorch's program does not augment colours, which are no FLOPs.
-    input=InputConfig(jitter_probability=0.0, grey_probability=0.0),
-    cut_and_paste=CutAndPasteConfig(pair_group=2),
-    batch=4,
+# PyTorch's program does not augment colours, which are no FLOPs.
+CONFIG = dataclasses.replace(
+    WITH_COLOURS, input=InputConfig(jitter_probability=0.0, grey_probability=0.0)
 )
 
 
@@ -70,7 +55,7 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
     Returns:
       What is known under `step_vs_matmul` and under `step_vs_pytorch`.
     """
-    torch.set_num_threads(_THREADS)
+    torch.set_num_threads(THREADS)
     mesh, batch = make_mesh(CONFIG), random_batch()
     on_device = jax.device_put(batch, NamedSharding(mesh, PER_CLIP))
     state = init_state(CONFIG, _STEPS, mesh)
@@ -189,14 +174,8 @@ def _seconds(run: Callable[[], Any]) -> float:
 def main() -> int:
     """Measures, and writes the figures beside those of other benchmarks."""
     start_with_huge_pages()  # as svilm-train does
-    results = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
     for key, measured in zip(("step_vs_matmul", "step_vs_pytorch"), measure(), strict=True):
-        measured |= {"cores": _THREADS, "machine": platform.machine()}
-        results[key] = json.loads(
-            json.dumps(measured), parse_float=lambda text: round(float(text), 4)
-        )
-        print(f"{key}: {json.dumps(results[key])}")
-    _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        keep(key, measured)
     return 0
 
 

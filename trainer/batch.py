@@ -5,10 +5,18 @@ from typing import Any, NamedTuple
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 
+class Crops(NamedTuple):
+    """What is cut out of B clips, as decoded: frames before they have the model's size."""
+
+    frames: UInt8[Any, "B T S S 3"]  # the crop in the top left corner of each, then nothing
+    side: Int32[Any, " B"]  # of the crop, pixels
+    flipped: Bool[Any, " B"]  # whether it is to be
+
+
 class Batch(NamedTuple):
     """B clips, a global batch or a host's slice of it: NumPy arrays, on the device JAX's."""
 
-    frames: UInt8[Any, "B T H W 3"]
+    frames: UInt8[Any, "B T H W 3"]  # or Crops, on the way to a device that scales them
     caption_ids: Int32[Any, "B L"]
     caption_mask: Bool[Any, "B L"]  # False at padding
     noun_ids: Int32[Any, "B K L"]  # of prompted nouns
@@ -20,7 +28,7 @@ class Batch(NamedTuple):
 class ExampleBatch(NamedTuple):
     """B examples of a downstream task, as `Batch`; what a task does not have is None."""
 
-    frames: UInt8[Any, "B T H W 3"]
+    frames: UInt8[Any, "B T H W 3"]  # or Crops
     text_ids: Int32[Any, "B L"] | None  # of a caption or a question
     text_mask: Bool[Any, "B L"] | None
     label: Int32[Any, " B"] | None

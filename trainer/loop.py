@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from trainer import processes, run_folder, weights_and_biases
 from trainer.bad_steps import BadSteps
@@ -23,7 +23,7 @@ from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
 from trainer.interruption import stop_requests
-from trainer.mesh import PER_CLIP, make_mesh, shardings
+from trainer.mesh import make_mesh, shardings
 from trainer.metrics import Metrics
 from trainer.objective import Objective, Pretraining
 from trainer.optimiser import learning_rate
@@ -31,6 +31,7 @@ from trainer.pace import Pace
 from trainer.probe import Probe
 from trainer.profiling import Profile
 from trainer.run_path import run_path
+from trainer.scaling import on_devices
 from trainer.step import TrainState
 from trainer.weights.start import Start
 
@@ -223,7 +224,6 @@ class _Job(NamedTuple):
 def _train(state: TrainState, job: _Job) -> bool:
     config, steps, mesh = job.config, job.steps, job.mesh
     schedule = learning_rate(config.optimiser, steps)
-    per_clip = NamedSharding(mesh, PER_CLIP)
     corrupt: list[str] = []
 
     def skip(message: str) -> None:
@@ -240,12 +240,7 @@ def _train(state: TrainState, job: _Job) -> bool:
     )
     batches = ahead(
         host_batches,
-        lambda made: (
-            jax.tree.map(
-                lambda ours: jax.make_array_from_process_local_data(per_clip, ours), made[1]
-            ),
-            made[2],
-        ),
+        lambda made: (on_devices(made[1], mesh, config.video.resolution), made[2]),
     )
     in_flight: collections.deque[tuple[int, dict[str, jax.Array], list[str]]] = collections.deque()
     pace = Pace(config, mesh, job.objective.step_flops(config), start=job.start)

@@ -33,6 +33,7 @@ SETTINGS = [
     "evaluate_clips=4",
     # 24 visits, 3 steps an epoch; no checkpoint but the sixth is between two epochs.
     "input.weights=0.5,1.5",
+    "input.scale_on=device",
     "batch=8",
     "epochs=6",
     "checkpoint_every=2",

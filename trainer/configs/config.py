@@ -139,6 +139,10 @@ class InputConfig:
     short_side: int = 256  # pixels
     scale: tuple[float, float] = (0.9, 1.33)
     flip: bool = True  # falsifies captions that say "left" or "right"
+    # Where crops get the model's size, to the same pixels but for rounding (trainer/scaling.py):
+    # the "device" has time where a host's processors, which decode, have not. "auto": there, unless
+    # it is these processors.
+    scale_on: Literal["auto", "host", "device"] = "auto"
     jitter_probability: float = 0.8
     brightness: float = 0.125  # added, of pixels in [0, 1]
     contrast: float = 0.4

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from protos.v1 import clip_pb2
-from trainer.batch import Batch, ExampleBatch
+from trainer.batch import Batch, Crops, ExampleBatch
 from trainer.configs.config import Config
 from trainer.data import order
 from trainer.data.boxes import Boxes, in_view
@@ -21,6 +21,7 @@ from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
 from trainer.data.tokenise import Tokeniser
+from trainer.scaling import room
 
 # What a clip's seed is for, so that draws for different purposes are independent.
 _CROP, _NOUNS, _TEXT = 0, 1, 2
@@ -90,7 +91,7 @@ def train_batches(
             config.seed, step, config.batch, positions[row], attempt, mixture.sources
         )
 
-    for step, clips, skipped in stream(mixture, requests(), training(config)):
+    for step, clips, skipped in stream(mixture, requests(), training(config, room(config))):
         if on_skip:
             for message in skipped:
                 on_skip(message)
@@ -148,7 +149,7 @@ def example_batches(
             chosen = example_numbers(examples, config, step)[rows]
             yield Request(step, examples.records[chosen], np.array(seeds, np.int64))
 
-    for step, clips, _ in stream(mixture, requests(), training(config)):
+    for step, clips, _ in stream(mixture, requests(), training(config, room(config))):
         chosen = example_numbers(examples, config, step)[rows]
         ids = mask = None
         if examples.texts is not None:
@@ -163,7 +164,7 @@ def example_batches(
             boxes, box_labels = examples.boxes.of(chosen)
             boxes = in_view(boxes, clips["view"])
         batch = ExampleBatch(
-            frames=clips["frames"],
+            frames=_frames(clips),
             text_ids=ids,
             text_mask=mask,
             label=None if examples.labels is None else examples.labels[chosen],
@@ -284,7 +285,7 @@ def _batch(
     noun_ids, noun_mask = tokeniser.encode([noun for clip in filled for noun in clip], tokens)
     shape = (len(prompts), nouns, tokens)
     return Batch(
-        frames=clips["frames"],
+        frames=_frames(clips),
         caption_ids=caption_ids,
         caption_mask=caption_mask,
         noun_ids=noun_ids.reshape(shape),
@@ -292,6 +293,12 @@ def _batch(
         noun_valid=np.arange(nouns) < np.array([[len(clip)] for clip in prompts]),
         index=index.astype(np.int32),
     )
+
+
+def _frames(clips: dict[str, Any]) -> Any:
+    if "side" in clips:
+        return Crops(clips["frames"], clips["side"], clips["flipped"])
+    return clips["frames"]
 
 
 def _noun_chunks(clips: dict[str, Any]) -> list[list[clip_pb2.NounChunk]]:

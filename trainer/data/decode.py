@@ -13,6 +13,7 @@ from protos import contract
 from protos.v1 import clip_pb2
 from trainer.configs import config as configs
 from trainer.data.cpu_tensorflow import tf
+from trainer.scaling import ANTIALIAS_ABOVE
 
 _DESCRIPTOR = b"bytes://" + contract.clip_descriptor()
 
@@ -32,19 +33,17 @@ _FIELDS = {
 _REPEATED = ("noun_chunks", "frames")
 _KEPT = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks")
 
-# Bilinear scaling reads 2×2 pixels, which is enough down to this many source pixels for each
-# pixel made; antialiasing, three times as slow, is for more.
-_ANTIALIAS_ABOVE = 1.5
-
 # Pixels of a JPEG around what is cut out that are decoded as well: along the edge of what is
 # decoded, chroma has no neighbour to be interpolated with, so that pixels would be others there.
 _MARGIN = 4
 
 
 @functools.lru_cache(maxsize=4)
-def training(config: configs.Config) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+def training(
+    config: configs.Config, room: int | None
+) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
     """`training_clip` of a configuration: of the same one the same function, for `stream`."""
-    return functools.partial(training_clip, config=config)
+    return functools.partial(training_clip, config=config, room=room)
 
 
 @functools.lru_cache(maxsize=4)
@@ -54,7 +53,7 @@ def evaluation(config: configs.Config) -> Callable[[tf.Tensor, tf.Tensor], dict[
 
 
 def training_clip(
-    record: tf.Tensor, seed: tf.Tensor, config: configs.Config
+    record: tf.Tensor, seed: tf.Tensor, config: configs.Config, room: int | None = None
 ) -> dict[str, tf.Tensor]:
     """Decodes one record with the random crop and flip of its seed.
 
@@ -66,12 +65,15 @@ def training_clip(
       record: string [], a serialised Clip.
       seed: int64 [2], the clip's own in this step.
       config: the run's configuration.
+      room: if given, crops whose side is at most this are neither scaled nor flipped here.
 
     Returns:
       clip_id, video_id, caption: string []; start_us, end_us: int64 [];
       noun_chunks: string [n], serialised NounChunks; frames: uint8 [T, R, R, 3];
       view: float32 [4], what part of the picture they are, in shares of its width and height:
       left, top, right, bottom; of a mirrored one right comes first.
+      With `room` frames are [T, room, room, 3], the crop in their top left corner; side: int32 []
+      of the crop; flipped: bool [], whether it is to be.
     """
     clip = _parse(record)
     draws = tf.random.stateless_uniform([4], seed)
@@ -81,11 +83,15 @@ def training_clip(
     top = tf.cast(draws[1] * tf.cast(height - side + 1, tf.float32), tf.int32)
     left = tf.cast(draws[2] * tf.cast(width - side + 1, tf.float32), tf.int32)
     flipped = draws[3] < 0.5 if config.input.flip else tf.constant(False)
-    frames = _square(clip, top, left, side, flipped, config.video)
     edges = tf.stack([left, top, left + side, top + side]) / tf.stack([width, height] * 2)
     mirrored = tf.gather(edges, [2, 1, 0, 3])
-    view = tf.cast(tf.where(flipped, mirrored, edges), tf.float32)
-    return {name: clip[name] for name in _KEPT} | {"frames": frames, "view": view}
+    fields = {name: clip[name] for name in _KEPT}
+    fields["frames"] = _square(clip, top, left, side, flipped, config.video, room)
+    fields["view"] = tf.cast(tf.where(flipped, mirrored, edges), tf.float32)
+    if room is not None:
+        fields["side"] = tf.where(side <= room, side, config.video.resolution)
+        fields["flipped"] = flipped
+    return fields
 
 
 def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.Tensor]:
@@ -184,10 +190,11 @@ def _square(
     side: tf.Tensor,
     flipped: tf.Tensor,
     video: configs.VideoConfig,
+    room: int | None = None,
 ) -> tf.Tensor:
     """`_frames` of a square of the source, as the model wants them: [T, R, R, 3]."""
     corner, size = tf.stack([top, left]), tf.stack([side, side])
-    return _frames(clip, corner, size, (video.resolution, video.resolution), flipped, video)
+    return _frames(clip, corner, size, (video.resolution, video.resolution), flipped, video, room)
 
 
 def _frames(
@@ -197,6 +204,7 @@ def _frames(
     scaled_to: tuple[int, int],
     flipped: tf.Tensor,
     video: configs.VideoConfig,
+    room: int | None = None,
 ) -> tf.Tensor:
     """T frames, evenly spread over those there are, cut at one place and scaled: [T, H, W, 3].
 
@@ -207,6 +215,8 @@ def _frames(
       scaled_to: H, W.
       flipped: bool [], whether they are mirrored.
       video: says how many.
+      room: if given, squares that fit are not scaled, none is flipped, and all are padded: [T,
+        room, room, 3].
     """
     count = tf.size(clip["frames"])
     # Without this the same frame would be taken twice, silently.
@@ -260,6 +270,8 @@ def _frames(
         lambda pixels: pixels,
         lambda pixels: tf.reverse(pixels, [1]),
     )
+    finishes = turns if room is None else (functools.partial(_padded, room=room),)
+    made = scaled_to if room is None else (room, room)
 
     # Each frame goes through all of its steps while it is in the processor's cache: a clip's frames
     # step by step took twice as long.
@@ -268,7 +280,7 @@ def _frames(
             frame = tf.gather(clip["frames"], place)
             for step in steps:
                 frame = step(frame)
-            return tf.ensure_shape(frame, [*scaled_to, 3])
+            return tf.ensure_shape(frame, [*made, 3])
 
         return tf.map_fn(through, places, fn_output_signature=tf.uint8)
 
@@ -280,15 +292,23 @@ def _frames(
     which = [
         tf.argmax(known == encoding, output_type=tf.int32),
         tf.where(
-            tf.reduce_all(cut == scaled_to),
+            tf.reduce_all(cut == scaled_to) if room is None else tf.reduce_all(cut <= room),
             0,
-            tf.where(tf.reduce_all(cut <= [int(_ANTIALIAS_ABOVE * to) for to in scaled_to]), 1, 2),
+            tf.where(tf.reduce_all(cut <= [int(ANTIALIAS_ABOVE * to) for to in scaled_to]), 1, 2),
         ),
-        tf.cast(flipped, tf.int32),
+        tf.cast(flipped, tf.int32) if room is None else 0,
     ]
     ways = [
         functools.partial(each, *steps)
-        for steps in itertools.product(decoders.values(), scalers, turns)
+        for steps in itertools.product(decoders.values(), scalers, finishes)
     ]
-    number = (which[0] * len(scalers) + which[1]) * len(turns) + which[2]
+    number = (which[0] * len(scalers) + which[1]) * len(finishes) + which[2]
     return tf.switch_case(number, ways)
+
+
+def _padded(pixels: tf.Tensor, room: int) -> tf.Tensor:
+    side = tf.shape(pixels)[0]
+    # Rows of bytes are padded fast, pixels of three bytes are not.
+    rows = tf.reshape(pixels, [side, 3 * side])
+    rows = tf.pad(rows, tf.stack([[0, room - side], [0, 3 * (room - side)]]))
+    return tf.reshape(rows, [room, room, 3])
