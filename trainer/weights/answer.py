@@ -4,6 +4,7 @@ To be compared with the implementation that the checkpoint comes from: no group 
 projection into the joint space, no final norm that the checkpoint does not have.
 """
 
+import os
 import pathlib
 from typing import Any
 
@@ -19,7 +20,9 @@ from trainer.weights import bert, video
 from trainer.weights.folder import read
 
 
-def video_states(folder: pathlib.Path, pixels: Float[Array, "b t h w c"]) -> Float[Array, "b n d"]:
+def video_states(
+    folder: str | os.PathLike[str], pixels: Float[Array, "b t h w c"]
+) -> Float[Array, "b n d"]:
     """The last hidden state at every video token.
 
     Args:
@@ -29,13 +32,15 @@ def video_states(folder: pathlib.Path, pixels: Float[Array, "b t h w c"]) -> Flo
     Raises:
       WeightsError: the checkpoint cannot be read or does not fit.
     """
-    checkpoint = read(folder)
+    checkpoint = read(pathlib.Path(folder))
     layers = checkpoint.setting("num_hidden_layers", int)
     config = video.video_config(
         checkpoint,
         VideoConfig(
             frames=pixels.shape[1],
             resolution=pixels.shape[2],
+            tubelet=1,  # and the patch: the checkpoint's own follow
+            patch=1,
             layers=layers,
             grouping_after=(layers,),
         ),
@@ -52,14 +57,14 @@ def video_states(folder: pathlib.Path, pixels: Float[Array, "b t h w c"]) -> Flo
 
 
 def text_states(
-    folder: pathlib.Path, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]
+    folder: str | os.PathLike[str], ids: Int[Array, "b l"], mask: Bool[Array, "b l"]
 ) -> Float[Array, "b l d"]:
     """The last hidden state at every WordPiece; at padding it means nothing.
 
     Raises:
       WeightsError: the checkpoint cannot be read or does not fit.
     """
-    checkpoint = read(folder)
+    checkpoint = read(pathlib.Path(folder))
     config = bert.text_config(checkpoint, TextConfig(tokens=ids.shape[1], positions=ids.shape[1]))
     params = jax.tree.map(jnp.asarray, bert.params(checkpoint, config))
     return jnp.asarray(TextEncoder(config).apply({"params": params}, ids, mask))
