@@ -85,8 +85,17 @@ def answer(
         IoU in (0.3, 0.7] and for those in (0, 0.3]. Ones choose them all, zeros none.
 
     Raises:
-      LayoutError: a weight is missing, left over, or of a shape that does not fit.
+      LayoutError: a weight is missing, left over, or of a shape that does not fit; or an array is.
     """
+    check_arrays(
+        features,
+        {
+            "true_map": true_map,
+            "true_start": true_start,
+            "true_end": true_end,
+            "uniform": uniform,
+        },
+    )
     config = config_of(state, features.shape[1], features.shape[2])
     with jax.enable_x64(features.dtype == np.float64):
         arrays = (features.transpose(0, 2, 1), true_map, true_start, true_end, uniform)
@@ -106,6 +115,26 @@ def answer(
             losses={name: float(value) for name, value in parts._asdict().items()},
             gradients=gradients,
         )
+
+
+def check_arrays(features: np.ndarray, others: Mapping[str, np.ndarray]) -> None:
+    """Sees that arrays are as `answer` says; `others` go by the names that they have there.
+
+    Raises:
+      LayoutError: one is of another shape, or features are no floating-point numbers.
+    """
+    if features.ndim != 3 or features.dtype not in (np.float32, np.float64):
+        raise LayoutError(
+            "features must be [videos, channels, times] of float32 or float64, got "
+            f"{features.shape} of {features.dtype}"
+        )
+    b, _, t = features.shape
+    shapes = {"true_map": (b, t, t), "uniform": (2, b, t, t)}
+    for name, array in others.items():
+        if array.shape != (wanted := shapes.get(name, (b, t))):
+            raise LayoutError(
+                f"{name} must be {wanted} for features {features.shape}, got {array.shape}"
+            )
 
 
 @partial(jax.jit, static_argnames="config")
@@ -129,7 +158,7 @@ def config_of(state: State, channels: int, length: int) -> GtadConfig:
       length: T.
 
     Raises:
-      LayoutError: a weight is missing, or they do not fit the features.
+      LayoutError: a weight is missing or misshapen, or they do not fit the features.
     """
     state = _without_prefix(state)
     stem, grouped = _weight(state, "backbone1.0"), _weight(state, "backbone1.2.tconvs.2")
@@ -155,7 +184,30 @@ def config_of(state: State, channels: int, length: int) -> GtadConfig:
             f"{_FIRST_OF_MAP}.weight takes {first.shape[1]} features a proposal, not {wanted}: "
             f"{config.width} in {sizes.inner_bins} and {sizes.context_bins} bins"
         )
+    if config.width % config.stem_groups or length < config.neighbours:
+        raise LayoutError(
+            f"features of {channels} channels at {length} times do not fit: backbone1.0 makes "
+            f"{config.width} channels in {config.stem_groups} groups, and each time has "
+            f"{config.neighbours} neighbours"
+        )
+    for name, wanted in _shapes(config, channels).items():
+        if (found := _named(state, name).shape) != wanted:
+            raise LayoutError(f"{name} must be {wanted} beside the other weights, got {found}")
     return config
+
+
+def _shapes(config: GtadConfig, channels: int) -> dict[str, tuple[int, ...]]:
+    """Of all weights of a network, by their names in a state_dict."""
+    regions = config.length * (config.length + 1) // 2 + 1
+    bins = config.inner_bins + config.context_bins
+    ours: Any = jax.eval_shape(
+        GTAD(config).init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, config.length, channels), jnp.float32),
+        jax.ShapeDtypeStruct((regions, bins, config.length), jnp.float32),
+    )
+    arrays = state_of(jax.tree.map(lambda leaf: np.empty(leaf.shape), ours["params"]))
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def params(state: State) -> dict[str, Any]:

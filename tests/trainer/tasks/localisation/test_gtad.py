@@ -264,6 +264,18 @@ def test_as_many_proposals_of_each_class_count_as_there_are_good_ones():
             lambda state: state.update({"localization.0.weight": np.ones((6, 99, 1, 1))}),
             "takes 99 features a proposal, not 144",
         ),
+        (
+            lambda state: state.update({"localization.4.weight": np.ones((5, 5, 3, 3))}),
+            r"localization\.4\.weight must be \(5, 5, 1, 1\) .* got \(5, 5, 3, 3\)",
+        ),
+        (
+            lambda state: state.update({"regu_s.1.bias": np.ones(3)}),
+            r"regu_s\.1\.bias must be \(1,\) .* got \(3,\)",
+        ),
+        (
+            lambda state: state.update({"backbone1.0.weight": np.ones((4, 4, 1))}),
+            r"backbone1\.0\.weight must be \(4, 4, 3\) .* got \(4, 4, 1\)",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_told(problem, change, message):
@@ -272,3 +284,25 @@ def test_weights_that_do_not_fit_are_told(problem, change, message):
     change(changed)
     with pytest.raises(pytorch_layout.LayoutError, match=message):
         pytorch_layout.answer(changed, *rest)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (0, lambda x: x[0], r"features must be \[videos, channels, times\] .* got \(4, 5\)"),
+        (0, lambda x: x.astype(np.float16), "of float32 or float64, got .* of float16"),
+        (1, lambda x: x[0], r"true_map must be \(2, 5, 5\) .* got \(5, 5\)"),
+        (2, lambda x: x[0], r"true_start must be \(2, 5\) for features \(2, 4, 5\), got \(5,\)"),
+        (4, lambda x: x[0], r"uniform must be \(2, 2, 5, 5\) .* got \(2, 5, 5\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_told(problem, place, change, message):
+    arrays = [change(x) if place == at else x for at, x in enumerate(problem[1:])]
+    names = ("true_map", "true_start", "true_end", "uniform")
+    with pytest.raises(pytorch_layout.LayoutError, match=message):
+        pytorch_layout.check_arrays(arrays[0], dict(zip(names, arrays[1:], strict=True)))
+
+
+def test_fewer_times_than_neighbours_do_not_fit(problem):
+    with pytest.raises(pytorch_layout.LayoutError, match="at 2 times do not fit"):
+        pytorch_layout.config_of(problem[0], CHANNELS, 2)
