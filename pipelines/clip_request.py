@@ -169,6 +169,8 @@ def reject(
 ) -> Reject:
     """A row's reject message.
 
+    Halves of pairs of surrogates, which a JSON text may have and a message may not, are escaped.
+
     Raises:
       KeyError: the reason is not in REASONS.
 
@@ -180,11 +182,15 @@ def reject(
     return Reject(
         stage=stage,
         reason=reason,
-        message=message,
+        message=_escaped(message),
         source_row=source_row,
-        video_id=video_id,
-        row=row[:ROW_CHARACTERS],
+        video_id=_escaped(video_id),
+        row=_escaped(row[:ROW_CHARACTERS]),
     )
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def row_order(source_row: str) -> tuple[str, int]:

@@ -118,7 +118,7 @@ def _segment(annotation: Mapping[str, object]) -> Segment:
     told = f"segment {times!r:.100} of label {label!r:.100}"
     if not isinstance(times, list) or len(times) != 2:
         raise RowError("plan", "segment_invalid", f"{told}: not [start, end]")
-    if not isinstance(label, str) or not label.strip() or "\0" in label:
+    if not row.is_text(label) or not label.strip():
         raise RowError("plan", "segment_invalid", f"{told}: the label is no text")
     start_us, end_us = (
         row.microseconds(time, which, "s")

@@ -109,6 +109,6 @@ def _labels(field: object) -> tuple[str, ...]:
         return ()
     if isinstance(field, str):
         field = field.split(";")
-    if not isinstance(field, list) or not all(isinstance(label, str) for label in field):
+    if not isinstance(field, list) or not all(map(row.is_text, field)):
         raise RowError("plan", "labels_invalid", f"labels {field!r:.100} are no list of texts")
     return tuple(label.strip() for label in field if label.strip())

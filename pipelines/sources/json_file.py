@@ -18,16 +18,25 @@ def load(data: bytes) -> object:
     """The file's value.
 
     Raises:
-      RowError: it is no JSON.
+      RowError: it is no JSON, or an object has a name twice, of which one would get lost.
 
     >>> load(b'{"videos": []}')
     {'videos': []}
     """
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         why = str(error).partition("\n")[0]
-        raise RowError("read", "file_damaged", f"no JSON: {why:.200}") from None
+        raise RowError("read", "file_damaged", f"no such JSON as is read: {why:.200}") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"an object has the name {twice!r:.100} twice")
+    return found
 
 
 def objects(value: object, name: str) -> list[dict]:

@@ -86,16 +86,21 @@ def _entries(data: bytes) -> Iterator[dict | RowError]:
 def _question(entry: Mapping[str, object]) -> Question:
     if "question" not in entry:
         raise RowError("read", "row_columns", "no 'question'")
-    text, answer = entry["question"], entry.get("answer", "")
-    for what, value in (("question", text), ("answer", answer)):
-        if not isinstance(value, str) or "\0" in value or len(value) > _TEXT_CHARACTERS:
-            raise RowError("plan", "question_invalid", f"a {what} of {value!r:.100}")
-    assert isinstance(text, str) and isinstance(answer, str)
-    text, answer = text.strip(), answer.strip()
+    number = entry.get("id", entry.get("question_id", ""))
+    name = str(number) if type(number) is int else number
+    text, answer = (
+        _text(what, value)
+        for what, value in (("question", entry["question"]), ("answer", entry.get("answer", "")))
+    )
     if not text:
         raise RowError("plan", "question_invalid", "a question without text")
-    number = entry.get("id", entry.get("question_id", ""))
-    return Question(str(number), text, answer, type_of(text))
+    return Question(_text("question's id", name), text, answer, type_of(text))
+
+
+def _text(what: str, value: object) -> str:
+    if not row.is_text(value) or len(value) > _TEXT_CHARACTERS:
+        raise RowError("plan", "question_invalid", f"a {what} of {value!r:.100}")
+    return value.strip()
 
 
 def type_of(question: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from pipelines.clip_request import (
     TO_THE_END,
@@ -131,6 +132,21 @@ def described(caption: object, may_be_empty: bool = False) -> tuple[str, int]:
         raise RowError("plan", "caption_invalid", "the caption is not whole Unicode") from None
     cut_from = len(caption) if len(caption) > CAPTION_CHARACTERS else 0
     return caption[:CAPTION_CHARACTERS].rstrip(), cut_from
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    r"""Whether a value is a text that a record can hold.
+
+    >>> is_text("a"), is_text(7), is_text("\0"), is_text("\ud83d")  # NUL; half of a pair
+    (True, False, False, False)
+    """
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def widened(start_us: int, end_us: int, least_us: int) -> tuple[int, int]:

@@ -96,6 +96,7 @@ def test_gtads_files():
         ({"label": "a", "segment": [1]}, "segment_invalid"),
         ({"label": "", "segment": [1, 2]}, "segment_invalid"),
         ({"label": 7, "segment": [1, 2]}, "segment_invalid"),
+        ({"label": "\ud83d", "segment": [1, 2]}, "segment_invalid"),
         ({"segment": [1, 2]}, "segment_invalid"),
         ({"label": "a", "segment": [None, 2]}, "time_invalid"),
     ],

@@ -79,6 +79,7 @@ def test_columns_and_unit():
         ({"caption": "a\0"}, "caption_invalid"),
         ({"labels": 7}, "labels_invalid"),
         ({"labels": [7]}, "labels_invalid"),
+        ({"labels": ["\ud83d"]}, "labels_invalid"),
     ],
 )
 def test_bad_rows_have_reasons(changes, reason):

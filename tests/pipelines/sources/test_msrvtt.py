@@ -112,11 +112,30 @@ def test_no_row_and_no_sentence_is_lost():
 
 
 @pytest.mark.parametrize(
-    "value", [{"videos": []}, {"videos": 1, "sentences": 2}, [1], b"{", b"[" * 9999]
+    "value",
+    [
+        {"videos": []},
+        {"videos": 1, "sentences": 2},
+        [1],
+        b"{",
+        b"[" * 9999,
+        b'{"videos": [], "sentences": [], "videos": []}',
+    ],
 )
 def test_other_files_are_one_reject(value):
     (row,) = read(value)
     assert row.reason in ("row_columns", "file_damaged")
+
+
+def test_half_a_pair_of_surrogates_is_told_in_whole_unicode():
+    first, second = read(
+        {
+            "videos": [{"video_id": "video0"}, {"video_id": "\ud83d"}],
+            "sentences": [{"video_id": "video0", "caption": "a \ud83d"}],
+        }
+    )[1:]
+    assert (first.reason, first.row) == ("caption_invalid", r"a \ud83d")
+    assert (second.reason, second.video_id) == ("caption_empty", r"\ud83d")
 
 
 def test_the_data_sets_own_test_list(real_data):
