@@ -15,6 +15,7 @@ pixels, joint width E.
 import contextlib
 import os
 import pathlib
+import reprlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -30,9 +31,9 @@ from trainer.embed import CLIPS_AT_ONCE, EncodedClips, Encoder, concatenate, emb
 from trainer.tasks.grounding import heat_map
 from trainer.video_files import VideoError
 
-Videos = Iterable[str | os.PathLike[str]] | np.ndarray
-"""Video files, of each of which T frames spread over its whole length are taken; or n clips of
-frames as the model sees them, uint8 [n, T, R, R, 3], RGB."""
+Videos = Iterable[str | os.PathLike[str]] | Iterable[np.ndarray] | np.ndarray
+"""Video files, of each of which T frames spread over its whole length are taken; or frames as the
+model sees them, uint8, RGB: [n, T, R, R, 3] of n clips, or a list of [T, R, R, 3]."""
 
 
 def load(run_or_checkpoint: str | os.PathLike[str]) -> "Model":
@@ -67,7 +68,7 @@ class Model:
 
         Raises:
           VideoError: a file cannot be decoded, or `svilm-pipelines` is not installed.
-          ValueError: an array is of another shape or type, or it is no list of paths.
+          ValueError: an array is of another shape or type, or it is no list of paths or arrays.
         """
         return self._encode(videos).clip
 
@@ -93,8 +94,10 @@ class Model:
           similar to the noun, 0 where it belongs to another group. All 0 if that group is empty.
 
         Raises:
-          VideoError, ValueError: as `embed_videos`.
+          VideoError, ValueError: as `embed_videos`; or the noun is no text, or an empty one.
         """
+        if not isinstance(noun, str) or not noun.strip():
+            raise ValueError(f"the noun must be a text such as 'red ring', got {noun!r}")
         clip = self._encode(video[None] if isinstance(video, np.ndarray) else [video])
         (prompted,) = self._encoder.texts([contract.PROMPT_TEMPLATES[0].format(noun)])
         heat = heat_map(
@@ -105,7 +108,11 @@ class Model:
     def _encode(self, videos: Videos) -> EncodedClips:
         if isinstance(videos, np.ndarray):
             return self._encode_frames(videos)
-        listed = _listed(videos, (str, os.PathLike), "videos must be a list of one path or more")
+        wanted = "videos must be a list of one path or more, or of arrays of frames"
+        listed = _listed(videos, (str, os.PathLike, np.ndarray), wanted)
+        if isinstance(listed[0], np.ndarray):
+            return self._encode_frames(_stacked(_listed(listed, np.ndarray, wanted)))
+        listed = _listed(listed, (str, os.PathLike), wanted)
         paths = {str(number): pathlib.Path(video) for number, video in enumerate(listed)}
         with _snapshot(paths, self.config) as snapshot:
             ids = snapshot.clip_ids(np.arange(len(snapshot)))
@@ -144,7 +151,18 @@ def _listed(given: Any, kind: type | tuple[type, ...], wanted: str) -> list[Any]
         several = list(several)
         if several and all(isinstance(one, kind) for one in several):
             return several
-    raise ValueError(f"{wanted}, got {given!r}")
+    raise ValueError(f"{wanted}, got {reprlib.repr(given)}")
+
+
+def _stacked(clips: list[np.ndarray]) -> np.ndarray:
+    first = clips[0]
+    for place, clip in enumerate(clips):
+        if (clip.shape, clip.dtype) != (first.shape, first.dtype):
+            raise ValueError(
+                f"frames of clip {place} are {clip.dtype} {list(clip.shape)}, those of clip 0 "
+                f"{first.dtype} {list(first.shape)}: they must be alike"
+            )
+    return np.stack(clips)
 
 
 @contextlib.contextmanager

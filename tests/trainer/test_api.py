@@ -86,13 +86,30 @@ def test_a_nouns_heat_is_what_its_group_was_given(model, frames):
         (np.zeros((1, 4, 16, 16, 3)), ValueError, "got float64"),
         (np.zeros((0, 4, 16, 16, 3), np.uint8), ValueError, "no clip in the array"),
         ([], ValueError, "a list of one path or more"),
-        ("a.mp4", ValueError, "a list of one path or more, got 'a.mp4'"),
+        ("a.mp4", ValueError, "or of arrays of frames, got 'a.mp4'"),
         (["none.mp4"], VideoError, "there is no video file none.mp4"),
+        ([np.zeros((8, 8, 3), np.uint8)], ValueError, r"got uint8 \[1, 8, 8, 3\]"),
+        (
+            [np.zeros(2), np.zeros(3)],
+            ValueError,
+            r"clip 1 are float64 \[3\], those of clip 0 float",
+        ),
+        (["a.mp4", np.zeros(2)], ValueError, "or of arrays of frames, got"),
+        ([np.zeros(2), "a.mp4"], ValueError, "or of arrays of frames, got"),
     ],
 )
 def test_what_cannot_be_embedded(model, videos, error, message):
     with pytest.raises(error, match=message):
         model.embed_videos(videos)
+
+
+def test_a_list_of_clips_is_an_array_of_them(model, frames):
+    np.testing.assert_array_equal(model.embed_videos(list(frames)), model.embed_videos(frames))
+
+
+def test_a_noun_is_a_text(model, frames):
+    with pytest.raises(ValueError, match="the noun must be a text such as 'red ring', got ' '"):
+        model.ground(frames[0], " ")
 
 
 @pytest.mark.parametrize("texts", ["a ring", [], np.array("a ring"), np.array([])])
