@@ -94,7 +94,7 @@ class GroupingBlock(nn.Module):
         assignment = assign(logits, None if self.kind == "kmax" else noise)
         gathered = gather(assignment.hard, v)
         out_init = nn.initializers.zeros if self.out == "zeros" else xavier_init
-        groups = groups + nn.Dense(width, kernel_init=out_init, dtype=self.dtype, name="out")(
+        groups = groups + Dense(width, kernel_init=out_init, dtype=self.dtype, name="out")(
             gathered.astype(groups.dtype)
         )
         mlp = Mlp(4 * width, self.activation, self.dtype, name="mlp")

@@ -1,5 +1,12 @@
-"""What both encoders share: self-attention, the perceptron, and in what types they compute."""
+"""What both encoders share: self-attention, the perceptron, and in what types they compute.
 
+Encoders call their layers one after another, and do not scan over parameters stacked by layer: so
+each layer's parameters keep their name, grouping blocks stand between layers where they are wanted,
+and the compiler counts every layer's FLOPs. It costs compiling: 5 to 6 minutes on a CPU for the
+paper's step on a TPU slice (`compile_seconds` in benchmarks/results/fit.json).
+"""
+
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -7,8 +14,9 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from flax.linen.dtypes import promote_dtype
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Key
 
 from trainer.configs.config import ComputeConfig
 from trainer.models.attention import ATTENDED, Kind, attend, attention
@@ -17,7 +25,6 @@ Remat = Literal["none", "matmuls", "attention", "block"]
 
 normal_init = nn.initializers.normal(stddev=0.02)
 xavier_init = nn.initializers.xavier_uniform()
-Dense = partial(nn.Dense, kernel_init=xavier_init)
 
 
 def gelu(kind: Literal["tanh", "erf"]) -> Callable[[Array], Array]:
@@ -38,6 +45,20 @@ def at_least_float32(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
 
 
+def shared(parameter: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
+    """A parameter for every member of a batch, whose axes come first in `shape`.
+
+    It is rounded to `dtype` after it is broadcast, not before: so its gradient, a sum over the
+    batch and over devices, adds up in the parameter's own float32.
+
+    >>> def total(bias: Array) -> Array:
+    ...     return jnp.sum(shared(bias, (1001, 1), jnp.bfloat16), dtype=jnp.float32)
+    >>> jax.grad(total)(jnp.zeros(1)).tolist()  # bfloat16 has no 1001
+    [1001.0]
+    """
+    return jnp.broadcast_to(parameter, shape).astype(dtype)
+
+
 def computed_in(config: ComputeConfig) -> DTypeLike | None:
     """The type for Flax's layers to compute in; None: their parameters' and input's own."""
     return jnp.bfloat16 if config.dtype == "bfloat16" else None
@@ -56,6 +77,32 @@ def rematerialised(layer: type[nn.Module], remat: Remat) -> type[nn.Module]:
         ),
     }
     return nn.remat(layer, policy=keeps[remat])
+
+
+class Dense(nn.Module):
+    """Flax's `DenseGeneral` of the last axes, but with its bias `shared`."""
+
+    features: int | tuple[int, ...]
+    axes: int = 1  # of the input that the kernel takes
+    kernel_init: nn.initializers.Initializer = xavier_init
+    dtype: DTypeLike | None = None
+    precision: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Maps the last `axes` axes to `features`."""
+        taken = x.shape[-self.axes :]
+        features = (self.features,) if isinstance(self.features, int) else self.features
+
+        def init(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+            matrix = self.kernel_init(key, (math.prod(taken), math.prod(features)))
+            return matrix.reshape(shape)
+
+        kernel = self.param("kernel", init, taken + features)
+        bias = self.param("bias", nn.initializers.zeros, features)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
+        y = jnp.tensordot(x, kernel, self.axes, precision=self.precision)
+        return y + shared(bias, y.shape, y.dtype)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -90,12 +137,8 @@ class Attention(nn.Module):
         attended_to = x if context is None else context
 
         def project(name: str, x: Float[Array, "b l d"]) -> Float[Array, "b l h k"]:
-            return nn.DenseGeneral(
-                (self.heads, width // self.heads),
-                kernel_init=xavier_init,
-                dtype=self.dtype,
-                name=name,
-            )(x)
+            heads = (self.heads, width // self.heads)
+            return Dense(heads, dtype=self.dtype, name=name)(x)
 
         query = project("query", x)
         key, value = project("key", attended_to), project("value", attended_to)
@@ -103,9 +146,7 @@ class Attention(nn.Module):
             attended = attention(query, key, value, self.kind, self.block)
         else:
             attended = attend(query, key, value, mask)
-        return nn.DenseGeneral(
-            width, axis=(-2, -1), kernel_init=xavier_init, dtype=self.dtype, name="out"
-        )(attended)
+        return Dense(width, axes=2, dtype=self.dtype, name="out")(attended)
 
 
 class Mlp(nn.Module):

@@ -21,6 +21,7 @@ from trainer.models.transformer import (
     gelu,
     normal_init,
     rematerialised,
+    shared,
 )
 
 
@@ -129,9 +130,9 @@ class VideoEncoder(nn.Module):
                 windows, pixels.shape[2] // c.patch, pixels.shape[3] // c.patch, width
             ),
         )
-        x = x + positions[None].astype(x.dtype)
+        x = x + shared(positions, x.shape, x.dtype)
         g = self.param("group_tokens", normal_init, (c.group_tokens, width))
-        g = jnp.broadcast_to(g[None].astype(x.dtype), (b, c.group_tokens, width))
+        g = shared(g, (b, c.group_tokens, width), x.dtype)
 
         assignment = None
         for layer in range(1, c.layers + 1):
