@@ -16,7 +16,7 @@ _CONTINUES = "##"
 
 
 class VocabularyError(ValueError):
-    """A vocabulary file that is absent or not one of BERT's."""
+    """A vocabulary file that is absent or not one of BERT's; or a text that none has."""
 
 
 class Tokeniser:
@@ -100,7 +100,13 @@ class Tokeniser:
 
         Returns:
           Ids, and a mask that is True at all but the padding.
+
+        Raises:
+          VocabularyError: a text is no whole Unicode: a terminal's bytes that are not UTF-8, say.
         """
+        for text in texts:
+            if text != text.encode(errors="replace").decode():
+                raise VocabularyError(f"text {text!r:.80} is not whole Unicode: give UTF-8")
         ids = np.full((len(texts), tokens), self._pad, np.int32)
         lengths = np.zeros(len(texts), np.int64)
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)

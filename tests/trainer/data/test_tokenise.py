@@ -52,6 +52,12 @@ def test_a_long_text_is_cut_and_still_ends(bert):
     assert mask.sum(axis=1).tolist() == [5, 3]
 
 
+@pytest.mark.parametrize("text", ["a \ud83d", "caf\udce9"])
+def test_a_text_that_is_not_whole_unicode(bert, text):
+    with pytest.raises(VocabularyError, match="is not whole Unicode"):
+        bert.encode(["a ring", text], 8)
+
+
 def test_a_trained_vocabulary_knows_its_texts_and_survives_saving(tmp_path):
     tokeniser = Tokeniser.train(texts(0), size=60)
     assert tokeniser.pieces[:5] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
