@@ -25,7 +25,7 @@ import itertools
 import json
 import os
 import pathlib
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -76,29 +76,33 @@ def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
         folder / "films", clips=64, frames=32, height=256, width=455, distinct=16
     )
     jpegs = _jpegs(snapshot, range(16))
-    decode = _decoding(jpegs)
+    count = 8 * 16 * 32  # frames a measurement, of all alike: longer ones have more disturbances
+    decode = _decoding(jpegs, times=count // len(jpegs))
 
-    def reading(where: Any) -> Callable[[], None]:
-        config = dataclasses.replace(Config(), batch=16, epochs=1000, max_steps=4)
+    def reading(where: Any) -> Callable[[], _Took]:
+        config = dataclasses.replace(Config(), batch=16, epochs=1000)
         config = dataclasses.replace(
             config, input=dataclasses.replace(config.input, scale_on=where)
         )
 
-        def read() -> None:
-            for _ in train_batches(Mixture([snapshot]), _tokeniser(), config):
-                pass
+        def read() -> _Took:
+            batches = train_batches(Mixture([snapshot]), _tokeniser(), config)
+            # Two are under way at once and end almost together: the clock runs from pair to pair.
+            _exhaust(batches, 2)
+            took = _took(lambda: _exhaust(batches, 8))
+            batches.close()
+            return took
 
         return read
 
-    runs = (decode, reading("device"), reading("host"))
-    frames = (len(jpegs), *[4 * 16 * 32] * 2)
+    runs = (lambda: _took(decode), reading("device"), reading("host"))
     for run in runs:  # graphs are made
         run()
-    rounds = [[_took(run) for run in runs] for _ in range(6)]
+    rounds = [[run() for run in runs] for _ in range(6)]
     # Seconds a frame, the least of all rounds.
     bare, scaled_later, all_on_host = (
         _Took(*(min(clock) / count for clock in zip(*times, strict=True)))
-        for times, count in zip(zip(*rounds, strict=True), frames, strict=True)
+        for times in zip(*rounds, strict=True)
     )
     return {
         "ratio": bare.wall / scaled_later.wall,
@@ -114,6 +118,11 @@ def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def _exhaust(batches: Iterator[Any], count: int) -> None:
+    for _ in itertools.islice(batches, count):
+        pass
+
+
 def _jpegs(snapshot: Snapshot, records: Iterable[int]) -> list[bytes]:
     return [
         frame
@@ -122,7 +131,7 @@ def _jpegs(snapshot: Snapshot, records: Iterable[int]) -> list[bytes]:
     ]
 
 
-def _decoding(jpegs: list[bytes]) -> Callable[[], None]:
+def _decoding(jpegs: list[bytes], times: int = 1) -> Callable[[], None]:
     """Decodes whole frames, and nothing else, as the trainer does, on as many threads."""
     from trainer.data.cpu_tensorflow import tf
 
@@ -134,6 +143,7 @@ def _decoding(jpegs: list[bytes]) -> Callable[[], None]:
     options.autotune.enabled = False
     bare = (
         tf.data.Dataset.from_tensor_slices(tf.constant(jpegs))
+        .repeat(times)
         .map(decoded, num_parallel_calls=THREADS)
         .batch(256)
         .with_options(options)
@@ -232,7 +242,9 @@ def open_index(folder: str) -> dict[str, Any]:
 
 
 def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # of kilobytes, on Linux
+    # What getrusage tells is no less than the peak of the process that started this one.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.M)[0]) / 1e3
 
 
 def _tokeniser() -> Tokeniser:
