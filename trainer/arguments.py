@@ -33,6 +33,17 @@ def span(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def phrase(text: str) -> str:
+    """An argparse type: a text that is not blank.
+
+    >>> phrase("a red ring")
+    'a red ring'
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is blank: give words such as 'a red ring'")
+    return text
+
+
 def on_disk(text: str) -> pathlib.Path:
     """An argparse type: a path that is not in a bucket, where only runs and snapshots may be.
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from trainer.arguments import count, on_disk
+from trainer.arguments import count, on_disk, phrase
 from trainer.tasks.command import EVALUATE_EPILOG, add_task, evaluate_task
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def add_search(commands: Any) -> None:
         _SEARCH_EPILOG,
     )
     parser.set_defaults(command=_search)
-    parser.add_argument("text", help="what the clip should show")
+    parser.add_argument("text", type=phrase, help="what the clip should show")
     add_subject(parser)
     parser.add_argument("--top", type=count(1), default=5, metavar="N", help="clips (default: 5)")
     parser.add_argument("--out", metavar="PNG", help="contact sheet to write (default: none)")

@@ -113,6 +113,12 @@ def test_wrong_usage(tmp_path, capsys, arguments, message):
     assert message in fails(capsys, argv, status=2)
 
 
+@pytest.mark.parametrize("argv", [["search", " "], ["figures", "--noun=", "--out=figures"]])
+def test_nothing_to_look_for(capsys, argv):
+    line = fails(capsys, [*argv, "--run=run", "--snapshot=clips"], status=2)
+    assert "is blank: give words such as 'a red ring'" in line
+
+
 def test_weights_and_biases_is_not_installed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     argv = [*TOY, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", "--wandb=project"]

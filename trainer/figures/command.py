@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from trainer.arguments import count, on_disk
+from trainer.arguments import count, on_disk, phrase
 from trainer.commands import add_subject, loaded
 
 _EPILOG = """\
@@ -42,6 +42,7 @@ def add_figures(commands: Any) -> None:
     which.add_argument("--clip", action="append", metavar="ID", help="a clip; may be repeated")
     parser.add_argument(
         "--noun",
+        type=phrase,
         action="append",
         default=[],
         metavar="PHRASE",

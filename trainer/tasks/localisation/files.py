@@ -399,13 +399,6 @@ def read_class_scores(path: Path) -> ClassScores:
     return ClassScores(classes, scores)
 
 
-def write_class_scores(path: Path, scored: ClassScores) -> None:
-    """Writes class scores in the form that `read_class_scores` reads."""
-    listed = {video: row.tolist() for video, row in scored.scores.items()}
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"class": list(scored.classes), "results": listed}, file)
-
-
 # --- parts of JSON ---
 
 

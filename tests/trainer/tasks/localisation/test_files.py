@@ -1,11 +1,10 @@
 import json
 
-import numpy as np
 import pytest
 
 from trainer.tasks.files import TaskFileError
 from trainer.tasks.localisation import files
-from trainer.tasks.localisation.files import Action, ClassScores, Found
+from trainer.tasks.localisation.files import Action, Found
 
 
 def dump(path, data):
@@ -99,12 +98,16 @@ def test_a_prediction_of_an_unknown_video_counts_as_wrong(official, tmp_path):
     assert found["mAP"]["0.50"] == pytest.approx(100 * (0 + 0.25) / 2)
 
 
-def test_class_scores_survive_a_file(tmp_path):
-    scored = ClassScores(["run", "sit"], {"a": np.array([0.25, 1 / 3])})
-    files.write_class_scores(tmp_path / "scores.json", scored)
+def test_class_scores_go_by_ids_without_v(tmp_path):
+    (tmp_path / "scores.json").write_text(
+        '{"class": ["run", "sit"], "results": {"v_a": [0.25, 1], "b": [0, 0.5]}}'
+    )
     read = files.read_class_scores(tmp_path / "scores.json")
-    assert read.classes == scored.classes
-    assert read.scores["a"].tolist() == scored.scores["a"].tolist()
+    assert read.classes == ["run", "sit"]
+    assert {video: row.tolist() for video, row in read.scores.items()} == {
+        "a": [0.25, 1],
+        "b": [0, 0.5],
+    }
 
 
 @pytest.mark.parametrize(

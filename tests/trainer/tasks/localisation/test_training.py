@@ -127,11 +127,11 @@ def test_a_trained_model_is_tested_again_and_with_given_class_scores(corpus, tra
     assert (trained / "predictions.json").read_bytes() == before
     truth = files.read_truths([corpus / "truth.json"])[0]
     sure = {
-        name: np.eye(2)[CLASSES.index(video.actions[0].label)]
+        name: np.eye(2)[CLASSES.index(video.actions[0].label)].tolist()
         for name, video in truth.videos.items()
     }
     scores = trained / "true_classes.json"
-    files.write_class_scores(scores, files.ClassScores(list(CLASSES), sure))
+    scores.write_text(json.dumps({"class": list(CLASSES), "results": sure}))
     assert localise(corpus, trained, test, f"--class-scores={scores}") == 0
     assert "with external data: class scores of true_classes.json" in capsys.readouterr().out
 
