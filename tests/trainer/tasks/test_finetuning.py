@@ -1,13 +1,18 @@
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
+import socket
+import subprocess
+import sys
 from functools import partial
 
 import jax
+import numpy as np
 import pytest
 
-from trainer import checkpoint
+from trainer import checkpoint, metrics
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.mixture import Mixture
@@ -175,11 +180,19 @@ def test_texts_may_become_longer(untrained_run):
     assert (found[12:] == fresh["text"]["positions"][12:]).all()
 
 
-def test_retrieval_trains_both_encoders(untrained_run, snapshot, tested, tmp_path):
+@pytest.fixture(scope="module")
+def retrieving(untrained_run, snapshot, tmp_path_factory):
+    """A run of retrieval."""
+    out = tmp_path_factory.mktemp("runs") / "retrieval"
+    argv = arguments("retrieval", "msrvtt", untrained_run, snapshot, out, "optimiser.name=sgd")
+    assert main(argv) == 0
+    return out, argv
+
+
+def test_retrieval_trains_both_encoders(retrieving, untrained_run, snapshot, tested, tmp_path):
     before = figures("retrieval", untrained_run, snapshot, tmp_path)  # zero-shot
     assert (before["captions"], before["videos"]) == (24, 12)
-    out = tmp_path / "run"
-    assert main(arguments("retrieval", "msrvtt", untrained_run, snapshot, out)) == 0
+    out = retrieving[0]
     run, earlier = checkpoint.load(out), checkpoint.load(untrained_run)
     assert "head" not in run.params
     for part in ("video", "text", "project_video", "project_text"):
@@ -192,6 +205,43 @@ def test_retrieval_trains_both_encoders(untrained_run, snapshot, tested, tmp_pat
         lines += [f"{clip.video_id},{caption}" for caption in clip.captions]
     (tmp_path / "truth.csv").write_text("\n".join(lines))
     assert alone("retrieval", tmp_path / "s.csv", tmp_path / "truth.csv", tmp_path) == found
+
+
+def test_two_processes_train_a_task_as_one_does(retrieving, tmp_path):
+    """On two devices each; every caption is told from those of the other process's videos, too."""
+    alone, argv = retrieving
+    run = tmp_path / "run"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [*(one.replace(str(alone), str(run)) for one in argv), f"--coordinator={coordinator}"]
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "trainer", *command, "--processes=2", f"--process={number}"],
+            env=os.environ | {"XLA_FLAGS": flags},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        for child in children:
+            _, errors = child.communicate(timeout=200)
+            assert child.returncode == 0, errors[-3000:]
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+    losses = [[record["loss"] for record in metrics.read(folder)] for folder in (run, alone)]
+    assert len(losses[1]) == 4
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+        checkpoint.load(run).params,
+        checkpoint.load(alone).params,
+    )
 
 
 def _clips(snapshot):
