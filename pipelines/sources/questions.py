@@ -1,6 +1,8 @@
 """Videos that questions are asked about: a row a video, with all its questions.
 
-A question that cannot be used is a row of its own, which is rejected, so that none is lost.
+A question that cannot be used is a row of its own, which is rejected, so that none is lost. Where
+questions have no ids, as in ALPRO's JSON Lines, these are their places in the file, from 0: by
+those `svilm-train evaluate` knows them in the file, too.
 """
 
 import functools
@@ -29,11 +31,11 @@ def rows(
     numbers = itertools.count(1)
     of_videos: dict[str, list[Question]] = {}
     errors: list[tuple[RowError, str]] = []
-    for entry in _entries(data):
+    for place, entry in enumerate(_entries(data)):
         try:
             if isinstance(entry, RowError):
                 raise entry
-            question = _question(entry)
+            question = _question(entry, place)
             of_videos.setdefault(video_of(entry.get("video_id")), []).append(question)
         except RowError as error:
             text = "" if isinstance(entry, RowError) else json.dumps(entry, ensure_ascii=False)
@@ -83,10 +85,10 @@ def _entries(data: bytes) -> Iterator[dict | RowError]:
             yield error
 
 
-def _question(entry: Mapping[str, object]) -> Question:
+def _question(entry: Mapping[str, object], place: int) -> Question:
     if "question" not in entry:
         raise RowError("read", "row_columns", "no 'question'")
-    number = entry.get("id", entry.get("question_id", ""))
+    number = entry.get("id", entry.get("question_id", place))
     name = str(number) if type(number) is int else number
     text, answer = (
         _text(what, value)

@@ -39,13 +39,16 @@ def test_a_clip_is_a_whole_file_with_all_its_questions():
     assert second.questions == (Question("9", "Who runs?", "man", "who"),)
 
 
-def test_json_lines_name_their_videos():
-    lines = (
-        b'{"answer": "couch", "question": "what?", "video_id": "video6", "answer_type": "what"}\r\n'
-    )
-    (row,) = read(b"\xef\xbb\xbf" + lines)
-    assert isinstance(row, ClipRequest)
-    assert (row.video_id, row.questions) == ("video6", (Question("", "what?", "couch", "what"),))
+def test_json_lines_name_their_videos_and_have_no_ids_but_their_places():
+    line = b'{"answer": "couch", "question": "what?", "video_id": "video%d", "answer_type": "what"}'
+    rows = read(b"\xef\xbb\xbf" + b"\r\n\r\n".join(line % video for video in (6, 7, 6)))
+    assert [(row.video_id, row.questions) for row in rows] == [
+        (
+            "video6",
+            (Question("0", "what?", "couch", "what"), Question("2", "what?", "couch", "what")),
+        ),
+        ("video7", (Question("1", "what?", "couch", "what"),)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -229,13 +229,13 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
             )
             best = _answer(run.params, groups[rows], ids, mask, encoder.config, settings)
             for question, number in zip(chunk, np.asarray(best).tolist(), strict=False):
-                name = question.question_id or str(len(questions))
+                name = question.question_id
                 questions.append(files.Question(name, question.text, question.answer))
                 answers[name] = vocabulary[number]
     if not questions:
         raise TaskError(f"{snapshot.folder} has no question")
     if len(answers) < len(questions):
-        raise TaskError(f"{snapshot.folder} has two questions of one id")
+        raise TaskError(f"{snapshot.folder} has two questions of one id, or without any")
     return Answers(answers, questions, vocabulary)
 
 

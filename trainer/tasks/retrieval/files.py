@@ -3,7 +3,8 @@
 No benchmark has a format of its own for similarities. Two are read:
 
 FILE.npy  what peers keep, a NumPy array [captions, videos], in the order of the ground truth:
-          captions as its rows or sentences, videos where the file first has them
+          captions as its rows or sentences, videos where its rows or its `videos` first have them,
+          those without a caption left out
 FILE.csv  the same with names, in any order: a header `video_id,sentence,VIDEO,VIDEO,…`, then for
           each caption its own video, its text, and its similarity to each of the videos
 
@@ -49,7 +50,7 @@ class Retrieval(metrics.BothWays):
 
 
 class Caption(NamedTuple):
-    """A query and the video that it is of."""
+    """A query and the video that it is of; without white space around it, as records have it."""
 
     video_id: str
     text: str
@@ -97,19 +98,18 @@ def score(predictions: Path, truth: Path) -> Retrieval:
     Raises:
       TaskFileError: a file is not of its form, or they are of different captions or videos.
     """
-    wanted = read_truth(truth)
-    captions, videos, similarity = _read_similarities(predictions, wanted)
+    captions, videos, similarity = _read_similarities(predictions, *read_truth(truth))
     return figures(similarity, captions, videos)
 
 
-def read_truth(path: Path) -> list[Caption]:
-    """The captions of a test set, in the file's order.
+def read_truth(path: Path) -> tuple[list[Caption], list[str]]:
+    """The captions of a test set, and the videos that they are of, in the file's order.
 
     Raises:
       TaskFileError: the file is none of those that the module names.
     """
     if pathlib.Path(path).suffix == ".json":
-        captions = _of_msrvtt_data(path)
+        captions, videos = _of_msrvtt_data(path)
     else:
         header, rows = read_table(path)
         missing = [name for name in ("video_id", "sentence") if name not in header.values]
@@ -119,26 +119,31 @@ def read_truth(path: Path) -> list[Caption]:
                 "such as MSRVTT_JSFUSION_test.csv, or MSRVTT_data.json"
             )
         video, text = header.values.index("video_id"), header.values.index("sentence")
-        captions = [Caption(fields[video], fields[text]) for _, fields in rows]
+        captions = [Caption(fields[video], fields[text].strip()) for _, fields in rows]
+        videos = [caption.video_id for caption in captions]
     if not captions:
         raise TaskFileError(f"{path} has no caption of a test video")
-    return captions
+    described = {caption.video_id for caption in captions}
+    return captions, [video for video in dict.fromkeys(videos) if video in described]
 
 
-def _of_msrvtt_data(path: Path) -> list[Caption]:
+def _of_msrvtt_data(path: Path) -> tuple[list[Caption], list[str]]:
     data = read_json(path)
     if not isinstance(data, dict) or not {"videos", "sentences"} <= data.keys():
         raise TaskFileError(f"{path}: must be an object with 'videos' and 'sentences'")
     videos, sentences = (_rows(path, name, data[name]) for name in ("videos", "sentences"))
-    tests = {
+    tests = [
         text_of(video, "video_id")
         for video in videos
         if video.values.get("split", "test") == "test"
-    }
+    ]
     if not any("split" in video.values for video in videos):
-        tests &= _FULL
-    captions = [Caption(text_of(one, "video_id"), text_of(one, "caption")) for one in sentences]
-    return [caption for caption in captions if caption.video_id in tests]
+        tests = [video for video in tests if video in _FULL]
+    known = set(tests)
+    captions = [
+        Caption(text_of(one, "video_id"), text_of(one, "caption").strip()) for one in sentences
+    ]
+    return [caption for caption in captions if caption.video_id in known], tests
 
 
 def _rows(path: Path, name: str, values: object) -> list[Row]:
@@ -153,9 +158,8 @@ def _rows(path: Path, name: str, values: object) -> list[Row]:
 
 
 def _read_similarities(
-    path: Path, truth: Sequence[Caption]
+    path: Path, truth: Sequence[Caption], videos: list[str]
 ) -> tuple[Sequence[Caption], list[str], Float[np.ndarray, "q n"]]:
-    videos = list(dict.fromkeys(caption.video_id for caption in truth))
     if pathlib.Path(path).suffix == ".npy":
         return truth, videos, _read_npy(path, (len(truth), len(videos)))
     return _read_csv(path, truth, videos)
@@ -201,7 +205,7 @@ def _read_csv(
     left = collections.Counter(truth)
     captions, similarity = [], np.empty((len(truth), len(columns)))
     for where, (video_id, text, *values) in rows:
-        caption = Caption(video_id, text)
+        caption = Caption(video_id, text.strip())
         if not left[caption]:
             times = "as often" if caption in left else "at all"
             raise TaskFileError(

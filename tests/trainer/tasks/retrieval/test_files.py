@@ -68,21 +68,41 @@ def test_the_full_split_is_that_of_its_ids(tmp_path):
         "sentences": [{"video_id": name, "caption": f"{n}"} for name in ids for n in range(2)],
     }
     (tmp_path / "MSRVTT_data.json").write_text(json.dumps(data))
-    captions = files.read_truth(tmp_path / "MSRVTT_data.json")
-    assert len(captions) == 2 * 2990
+    captions, videos = files.read_truth(tmp_path / "MSRVTT_data.json")
+    assert (len(captions), videos) == (2 * 2990, ids[2:])
     assert files.name_of(captions) == "full"
     for video in data["videos"]:
         video["split"] = "test" if video["video_id"] in ("video7008", "video9999") else "train"
     (tmp_path / "MSRVTT_data.json").write_text(json.dumps(data))
-    captions = files.read_truth(tmp_path / "MSRVTT_data.json")
+    captions, _ = files.read_truth(tmp_path / "MSRVTT_data.json")
     assert [caption.video_id for caption in captions[::2]] == ["video7008", "video9999"]
+
+
+def test_columns_are_in_the_order_of_the_list_of_videos(tmp_path):
+    data = {
+        "videos": [{"video_id": name, "split": "test"} for name in ("v1", "v2", "silent", "v3")],
+        "sentences": [
+            {"video_id": name, "caption": f" of {name} "} for name in ("v3", "v1", "v3", "v2")
+        ],
+    }
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    captions, videos = files.read_truth(tmp_path / "data.json")
+    assert videos == ["v1", "v2", "v3"]
+    similarity = np.eye(3)[[2, 0, 2, 1]]
+    np.save(tmp_path / "s.npy", similarity)
+    found = files.score(tmp_path / "s.npy", tmp_path / "data.json")
+    assert found["t2v"]["R@1"] == 100
+    # White space around a caption is no part of it, as in records.
+    assert captions[0].text == "of v3"
+    files.write(tmp_path / "s.csv", similarity, captions, videos)
+    assert files.score(tmp_path / "s.csv", tmp_path / "data.json") == found
 
 
 def test_the_published_list_is_1ka(request):
     path = request.config.rootpath / "../shared/data/msrvtt/msrvtt_test.csv"
     if not path.exists():
         pytest.skip(f"{path} is not here")
-    captions = files.read_truth(path)
+    captions, _ = files.read_truth(path)
     assert len(captions) == 1000
     assert len({caption.text for caption in captions}) == 995
     assert files.name_of(captions) == "1k-A"
@@ -141,7 +161,9 @@ def test_a_broken_array_or_truth_is_named(truth, tmp_path):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["x", 'y "z"', "ü,\n"])), min_size=1)
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["x", 'y "z"', "ü,\n,"])), min_size=1
+    )
 )
 def test_any_text_survives_a_file(tmp_path_factory, captions):
     folder = tmp_path_factory.mktemp("texts")
