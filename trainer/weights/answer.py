@@ -6,6 +6,7 @@ projection into the joint space, no final norm that the checkpoint does not have
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from trainer.configs.config import TextConfig, VideoConfig
+from trainer.models.grouping import assign, gather
 from trainer.models.text import TextEncoder
 from trainer.models.video import Block, tubelets
 from trainer.weights import bert, video
@@ -68,3 +70,34 @@ def text_states(
     config = bert.text_config(checkpoint, TextConfig(tokens=ids.shape[1], positions=ids.shape[1]))
     params = jax.tree.map(jnp.asarray, bert.params(checkpoint, config))
     return jnp.asarray(TextEncoder(config).apply({"params": params}, ids, mask))
+
+
+def group_states(
+    weights: Mapping[str, Float[Array, "..."]],
+    groups: Float[Array, "b m d"],
+    tokens: Float[Array, "b n d"],
+    noise: Float[Array, "b m n"] | None = None,
+) -> Float[Array, "b m d"]:
+    """What groups gather from tokens by GroupViT's assignment, to be differentiated as well.
+
+    That is a grouping block without its norms and its residual (appendix A.2).
+
+    Args:
+      weights: {q_proj, k_proj, v_proj, proj}.{weight, bias}, as PyTorch's Linear has them.
+      groups: normalised.
+      tokens: normalised.
+      noise: Gumbel noise, as in training, where gradients pass through the soft assignment; None:
+        evaluation.
+    """
+
+    def projected(name: str, x: Float[Array, "b k d"]) -> Float[Array, "b k d"]:
+        kernel, bias = (jnp.asarray(weights[f"{name}.{part}"]) for part in ("weight", "bias"))
+        return x @ kernel.T + bias[None, None]
+
+    query, key, value = (
+        projected("q_proj", groups),
+        projected("k_proj", tokens),
+        projected("v_proj", tokens),
+    )
+    logits = jnp.einsum("bmd,bnd->bmn", query, key) * query.shape[-1] ** -0.5
+    return projected("proj", gather(assign(logits, noise).hard, value))

@@ -5,6 +5,7 @@ those of transformers 4.57.6 on PyTorch 2.13, in float32 and evaluation mode. Ev
 non-zero, so that a dropped one shows.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -14,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainer.models.grouping import assign, gather
-from trainer.weights.answer import text_states, video_states
+from trainer.weights.answer import group_states, text_states, video_states
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
 TOLERANCE = 1e-5
@@ -117,26 +117,19 @@ def test_text_encoder():
 def test_assignment_and_its_gradients():
     with answers("assign") as arrays:
         weights = {
-            name: (jnp.asarray(arrays[f"w.{name}.weight"].T), jnp.asarray(arrays[f"w.{name}.bias"]))
-            for name in ("q_proj", "k_proj", "v_proj", "proj")
+            name.removeprefix("w."): jnp.asarray(arrays[name])
+            for name in arrays
+            if name.startswith("w.")
         }
         query, key = jnp.asarray(arrays["query"]), jnp.asarray(arrays["key"])
         gumbel = jnp.asarray(arrays["gumbel"])
-
-        def project(name, x):
-            kernel, bias = weights[name]
-            return x @ kernel + bias[None, None]
-
-        def block(query, key, noise):
-            q, k, v = (project(f"{n}_proj", x) for n, x in (("q", query), ("k", key), ("v", key)))
-            logits = jnp.einsum("bmd,bnd->bmn", q, k) * query.shape[-1] ** -0.5
-            return project("proj", gather(assign(logits, noise).hard, v))
+        block = functools.partial(group_states, weights)
 
         def score(query, key):
             out = block(query, key, gumbel)
             return jnp.sum(out * jnp.cos(jnp.arange(out.size, dtype=out.dtype).reshape(out.shape)))
 
-        np.testing.assert_allclose(block(query, key, None), arrays["eval_out"], atol=TOLERANCE)
+        np.testing.assert_allclose(block(query, key), arrays["eval_out"], atol=TOLERANCE)
         np.testing.assert_allclose(block(query, key, gumbel), arrays["train_out"], atol=TOLERANCE)
         of_query, of_key = jax.grad(score, (0, 1))(query, key)
         np.testing.assert_allclose(of_query, arrays["grad_query"], atol=TOLERANCE)
