@@ -47,13 +47,13 @@ def read_lines(path: Path) -> list[Row]:
     Raises:
       TaskFileError: it cannot be read.
     """
+    return [Row(f"{path}:{number}", line) for number, line in _lines(read_text(path))]
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
     # Not str.splitlines, which also ends lines at characters that occur in texts.
-    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return [
-        Row(f"{path}:{number}", line.strip())
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def read_json(path: Path) -> Any:
@@ -72,16 +72,18 @@ def read_objects(path: Path) -> list[Row]:
       TaskFileError: it cannot be read, is neither, or holds something else than objects; or it is
         empty, and not an empty array.
     """
-    first = read_text(path).lstrip()[:1]
+    text = read_text(path)  # once: it may be a pipe
+    first = text.lstrip()[:1]
     if not first:
         raise TaskFileError(f"{path} is empty: it must hold JSON")
     if first == "[":
-        rows = [Row(f"{path}, entry {place}", one) for place, one in enumerate(read_json(path))]
+        entries = _parsed(path, text)
+        rows = [Row(f"{path}, entry {place}", one) for place, one in enumerate(entries)]
     else:
         wanted = ": the file must be a JSON array of objects, or have one object a line"
         rows = [
-            Row(where, _parsed(path, line, int(where.rpartition(":")[2]), wanted))
-            for where, line in read_lines(path)
+            Row(f"{path}:{number}", _parsed(path, line, number, wanted))
+            for number, line in _lines(text)
         ]
     for where, value in rows:
         if not isinstance(value, dict):

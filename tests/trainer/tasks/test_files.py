@@ -1,5 +1,7 @@
 """What all tasks' files may be wrong in: a message names the place, whatever it is."""
 
+import os
+
 import pytest
 
 from trainer.tasks.files import TaskFileError, number, read_csv, read_json, read_objects, read_table
@@ -42,6 +44,15 @@ def test_json_that_is_not_read(written, text, message):
 def test_objects_that_are_not_read(written, text, message):
     with pytest.raises(TaskFileError, match=message):
         read_objects(written(text))
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}]', '{"a": 1}\n'])
+def test_objects_may_come_through_a_pipe(text):
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as file:
+        file.write(text)
+    assert [row.values for row in read_objects(f"/dev/fd/{reading}")] == [{"a": 1}]
+    os.close(reading)
 
 
 def test_an_array_may_be_empty(written):
