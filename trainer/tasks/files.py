@@ -4,7 +4,6 @@ Nothing here loads JAX or TensorFlow: a file is scored in the time that it takes
 """
 
 import csv
-import io
 import json
 import math
 import os
@@ -140,17 +139,22 @@ def read_csv(path: Path) -> Iterator[Row]:
     Raises:
       TaskFileError: it cannot be read or, on the way, is not CSV.
     """
-    lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    while True:
-        where = f"{path}:{lines.line_num + 1}"
-        try:
-            fields = next(lines, None)
-        except csv.Error as error:
-            raise TaskFileError(f"{where}: not CSV ({error})") from None
-        if fields is None:
-            return
-        if fields:
-            yield Row(where, fields)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            while True:
+                where = f"{path}:{lines.line_num + 1}"
+                try:
+                    fields = next(lines, None)
+                except csv.Error as error:
+                    raise TaskFileError(f"{where}: not CSV ({error})") from None
+                if fields is None:
+                    return
+                if fields:
+                    yield Row(where, fields)
+    except (OSError, UnicodeDecodeError):
+        read_text(path)  # says what is wrong, and in which line
+        raise
 
 
 def text_of(row: Row, *names: str) -> str:

@@ -12,10 +12,12 @@ classes      …pbtxt, of which the `id` or `label_id` lines count: the 60 class
 
 import csv
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from trainer.tasks.files import Path, Row, TaskFileError, number, read_csv, read_text, short
 from trainer.tasks.spatiotemporal.metrics import STYLES, Boxes, Detections, average_precisions
@@ -41,13 +43,13 @@ Box = tuple[float, float, float, float]
 
 
 class Labelled(NamedTuple):
-    """A row of annotations or detections."""
+    """Annotations or detections, n rows as columns: AVA's detections are millions."""
 
-    video: str
-    second: int
-    box: Box
-    action: int  # 1 … 80
-    score: float = 1.0  # of a detection
+    keyframes: list[Keyframe]  # that there are, each once
+    keyframe: Int[np.ndarray, " n"]  # a row's place among them
+    box: Float[np.ndarray, "n 4"]
+    action: Int[np.ndarray, " n"]  # 1 … 80
+    score: Float[np.ndarray, " n"]  # of a detection
 
 
 class Figures(TypedDict):
@@ -65,7 +67,29 @@ class Figures(TypedDict):
     missing: NotRequired[int]  # the detector's keyframes that the snapshot does not have
 
 
-def read_labelled(path: Path, scored: bool) -> tuple[list[Labelled], set[Keyframe]]:
+def as_columns(rows: Iterable[tuple[Keyframe, Box, int, float]]) -> Labelled:
+    """Keyframes, boxes, actions and scores, in their order.
+
+    >>> as_columns([(("a", 902), (0.0, 0.0, 0.5, 1.0), 12, 0.25)]).box.tolist()
+    [[0.0, 0.0, 0.5, 1.0]]
+    """
+    places: dict[Keyframe, int] = {}
+    keyframes, boxes, actions, scores = array("i"), array("d"), array("i"), array("d")
+    for keyframe, box, action, score in rows:
+        keyframes.append(places.setdefault(keyframe, len(places)))
+        boxes.extend(box)
+        actions.append(action)
+        scores.append(score)
+    return Labelled(
+        list(places),
+        np.asarray(keyframes),
+        np.asarray(boxes).reshape(-1, 4),
+        np.asarray(actions),
+        np.asarray(scores),
+    )
+
+
+def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
     """The rows of annotations, or of detections; and the keyframes that show nobody.
 
     Args:
@@ -75,29 +99,26 @@ def read_labelled(path: Path, scored: bool) -> tuple[list[Labelled], set[Keyfram
     Raises:
       TaskFileError: a row is not of the form; names it.
     """
-    found: list[Labelled] = []
     nobody: set[Keyframe] = set()
-    for where, fields in _rows(path):
-        if len(fields) == 2:
-            nobody.add((fields[0], _second(where, fields[1])))
-            continue
-        if len(fields) != 8 and (scored or len(fields) != 7):
-            wanted = "8 columns" if scored else "7 or 8 columns"
-            raise TaskFileError(f"{where}: {len(fields)} columns, wanted {wanted}")
-        video, second, *box, action, score = (*fields, "")[:8]
-        corners = _box(where, box, ordered=not scored)
-        if not action.strip().isdecimal() or not 1 <= int(action) <= ACTIONS:
-            raise TaskFileError(f"{where}: {short(action)} is none of the actions 1 … {ACTIONS}")
-        found.append(
-            Labelled(
-                video,
-                _second(where, second),
-                corners,
-                int(action),
-                number(where, score) if scored else 1.0,
-            )
-        )
-    return found, nobody
+
+    def rows() -> Iterator[tuple[Keyframe, Box, int, float]]:
+        for where, fields in _rows(path):
+            if len(fields) == 2:
+                nobody.add((fields[0], _second(where, fields[1])))
+                continue
+            if len(fields) != 8 and (scored or len(fields) != 7):
+                wanted = "8 columns" if scored else "7 or 8 columns"
+                raise TaskFileError(f"{where}: {len(fields)} columns, wanted {wanted}")
+            video, second, *box, action, score = (*fields, "")[:8]
+            corners = _box(where, box, ordered=not scored)
+            if not action.strip().isdecimal() or not 1 <= int(action) <= ACTIONS:
+                raise TaskFileError(
+                    f"{where}: {short(action)} is none of the actions 1 … {ACTIONS}"
+                )
+            keyframe = (video, _second(where, second))
+            yield keyframe, corners, int(action), number(where, score) if scored else 1.0
+
+    return as_columns(rows()), nobody
 
 
 def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
@@ -155,13 +176,15 @@ def read_classes(path: Path) -> tuple[int, ...]:
     return ids
 
 
-def write_detections(path: Path, detections: Iterable[Labelled]) -> None:
+def write_detections(path: Path, detections: Labelled) -> None:
     """Writes detections in the official form."""
+    keyframes, *columns = detections
     with open(path, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        for one in detections:
-            shown = map(repr, one.box)  # the fewest digits that tell it apart
-            rows.writerow([one.video, f"{one.second:04d}", *shown, one.action, repr(one.score)])
+        for place, box, action, score in zip(*columns, strict=True):
+            video, second = keyframes[place]
+            shown = map(repr, box.tolist())  # the fewest digits that tell it apart
+            rows.writerow([video, f"{second:04d}", *shown, action, repr(float(score))])
 
 
 def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
@@ -194,14 +217,14 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
         )
     true, nobody = read_labelled(annotations[0], scored=False)
     detections, without = read_labelled(predictions[0], scored=True)
-    if not detections and not without:
+    if not len(detections.score) and not without:
         raise TaskFileError(f"{predictions[0]} has no detection")
     return figures(detections, true, nobody, excluded, classes)
 
 
 def figures(
-    detections: Sequence[Labelled],
-    true: Sequence[Labelled],
+    detections: Labelled,
+    true: Labelled,
     nobody: Iterable[Keyframe] = (),
     excluded: Iterable[Keyframe] = (),
     classes: Sequence[int] = JUDGED,
@@ -220,30 +243,27 @@ def figures(
       TaskFileError: no true box is of a class that is judged.
     """
     judged = {action: place for place, action in enumerate(classes)}
-    known = {(one.video, one.second) for one in true}.union(nobody)
-    true = [one for one in true if one.action in judged]
-    detections = [one for one in detections if one.action in judged]
-    excluded = set(excluded)
-    if all((one.video, one.second) in excluded for one in true):
+    images: dict[Keyframe, int] = {}
+    for key in (*true.keyframes, *detections.keyframes):
+        images.setdefault(key, len(images))
+    left_out, annotated = (
+        np.array([images[key] for key in keys if key in images], int)
+        for keys in (set(excluded), {*true.keyframes, *nobody})
+    )
+
+    def those_judged(rows: Labelled) -> Detections:
+        actions, of_row = np.unique(rows.action, return_inverse=True)
+        label = np.array([judged.get(action, -1) for action in actions.tolist()], int)[of_row]
+        image = np.array([images[key] for key in rows.keyframes], int)[rows.keyframe]
+        which = label >= 0
+        return Detections(image[which], label[which], rows.box[which], rows.score[which])
+
+    of_true = Boxes(*those_judged(true)[:3])
+    found = those_judged(detections)
+    if np.all(np.isin(of_true.image, left_out)):
         raise TaskFileError(
             f"the annotations have no box of the {len(judged)} judged classes that is not excluded"
         )
-    images: dict[Keyframe, int] = {}
-    for one in (*true, *detections):
-        images.setdefault((one.video, one.second), len(images))
-
-    def columns(rows: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return (
-            np.array([images[one.video, one.second] for one in rows], int),
-            np.array([judged[one.action] for one in rows], int),
-            np.array([one.box for one in rows], np.float64).reshape(-1, 4),
-        )
-
-    of_true = Boxes(*columns(true))
-    found = Detections(*columns(detections), np.array([one.score for one in detections]))
-    left_out, annotated = (
-        np.array([images[key] for key in keys if key in images], int) for keys in (excluded, known)
-    )
     means = {
         name: 100.0
         * float(
@@ -253,8 +273,8 @@ def figures(
     }
     return {
         "images": len(np.unique(of_true.image)),
-        "boxes": len(true),
-        "detections": len(detections),
+        "boxes": len(of_true.label),
+        "detections": len(found.label),
         "classes": len(judged),
         "official": means["official"],
         "slowfast": means["slowfast"],

@@ -109,15 +109,17 @@ def average_precisions(
     >>> average_precisions(true, found, 2, STYLES["slowfast"], none, none).tolist()
     [nan, 0.5]
     """
+    which = np.ones(len(detected.image), bool)
     if not style.excluded:
         true = Boxes(*(column[~np.isin(true.image, excluded)] for column in true))
-        detected = _those(detected, ~np.isin(detected.image, excluded))
+        which &= ~np.isin(detected.image, excluded)
     if not style.unlabelled:
-        judged = np.union1d(true.image, annotated)
-        detected = _those(detected, np.isin(detected.image, judged))
-    detected = _those(detected, _as_listed(detected, style.at_most))
+        which &= np.isin(detected.image, np.union1d(true.image, annotated))
+    listed = np.flatnonzero(which)
+    listed = listed[_as_listed(_those(detected, listed), style.at_most)]
     # After the best were taken, as in the official script: one without area may be among them.
-    detected = _those(detected, np.all(detected.box[:, :2] < detected.box[:, 2:], axis=1))
+    has_area = np.all(detected.box[:, :2] < detected.box[:, 2:], axis=1)
+    detected = _those(detected, listed[has_area[listed]])
 
     precisions = np.full(classes, np.nan)
     for label in np.unique(true.label):
@@ -128,9 +130,7 @@ def average_precisions(
     return precisions
 
 
-def _those(
-    detected: Detections, which: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]
-) -> Detections:
+def _those(detected: Detections, which: Int[np.ndarray, " m"]) -> Detections:
     return Detections(*(column[which] for column in detected))
 
 
@@ -143,18 +143,21 @@ def _as_listed(detected: Detections, at_most: int | None) -> Int[np.ndarray, " m
     if at_most is None:
         _, first, image = np.unique(detected.image, return_index=True, return_inverse=True)
         return np.lexsort((-detected.score, first[image]))
-    kept: dict[int, list[tuple[float, ...]]] = {}
-    columns = (detected.image.tolist(), detected.label.tolist(), detected.box.tolist())
-    rows = zip(*columns, detected.score.tolist(), strict=True)
-    for row, (image, label, (x1, y1, x2, y2), score) in enumerate(rows):
-        of_image = kept.setdefault(image, [])
-        entry = (score, label, y1, x1, y2, x2, row)
-        if len(of_image) < at_most:
-            heapq.heappush(of_image, entry)
-        elif score > of_image[0][0]:
-            heapq.heapreplace(of_image, entry)
-    listed = (sorted(best, key=lambda entry: -entry[0]) for best in kept.values())
-    return np.array([int(entry[-1]) for best in listed for entry in best], int)
+    by_image = np.argsort(detected.image, kind="stable")
+    starts = np.flatnonzero(np.diff(detected.image[by_image], prepend=-1))
+    of_images = np.split(by_image, starts[1:])
+    listed: list[int] = []
+    for rows in sorted(of_images, key=lambda rows: rows[:1].tolist()):
+        best: list[tuple[float, ...]] = []
+        of_image = zip(*(column.tolist() for column in _those(detected, rows)), strict=True)
+        for row, (_, label, (x1, y1, x2, y2), score) in zip(rows.tolist(), of_image, strict=True):
+            entry = (score, label, y1, x1, y2, x2, row)
+            if len(best) < at_most:
+                heapq.heappush(best, entry)
+            elif score > best[0][0]:
+                heapq.heapreplace(best, entry)
+        listed += (int(entry[-1]) for entry in sorted(best, key=lambda entry: -entry[0]))
+    return np.array(listed, int)
 
 
 def _hits(

@@ -204,8 +204,8 @@ def losses(
 class Detections(NamedTuple):
     """What each box does, as likely as it is."""
 
-    found: list[files.Labelled]
-    true: list[files.Labelled]
+    found: files.Labelled
+    true: files.Labelled
     judged: tuple[int, ...]
     boxes_from: str
     missing: int
@@ -249,12 +249,12 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         raise TaskError(
             f"no box of {boxes_from} is at one of the {len(clips)} keyframes of {snapshot.folder}"
         )
-    true = [
-        files.Labelled(*keyframe, box, action)
+    true = files.as_columns(
+        (keyframe, box, action, 1.0)
         for keyframe, clip in zip(keyframes, clips, strict=True)
         for one, box in zip(_true(clip), _as_tuples(_true(clip)), strict=True)
         for action in _actions(clip, one)
-    ]
+    )
     most = max(map(len, given))
     padded = np.zeros((len(clips), most, 4), np.float32)
     for record in records:
@@ -266,12 +266,12 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         boxes = padded[np.resize(some, len(frames))]
         probabilities = np.asarray(_classify(run.params, frames, boxes, config, settings))
         likely.update(zip(some.tolist(), probabilities, strict=False))
-    found = [
-        files.Labelled(*keyframes[record], box, action, score)
+    found = files.as_columns(
+        (keyframes[record], box, action, score)
         for record in records
         for box, of_box in zip(given[record], likely[record].tolist(), strict=False)
         for action, score in zip(actions, of_box, strict=True)
-    ]
+    )
     judged = files.JUDGED if settings.judged == "ava" else tuple(actions)
     return Detections(found, true, judged, boxes_from, missing)
 
