@@ -79,6 +79,24 @@ def clip_flops(config: Config) -> int:
     return 3 * forward + 2 * embed_flops(config.video)
 
 
+def fine_tuning_flops(config: Config, texts: int, *, frozen: bool) -> int:
+    """Of one clip in a downstream task's step: its encoders, forward, and backward if trained.
+
+    Heads and projections are left out, which take less than a hundredth of the paper's encoders.
+
+    Args:
+      config: of the run.
+      texts: that are encoded with each clip.
+      frozen: whether the encoders stay as they are.
+
+    >>> round(fine_tuning_flops(Config(), 1, frozen=False) / 1e12, 2)
+    2.83
+    """
+    forward = video_flops(config.video) + texts * text_flops(config.text)
+    embed = embed_flops(config.video)
+    return forward + embed if frozen else 3 * forward + 2 * embed
+
+
 def step_flops(config: Config) -> int:
     """Of a training step over the global batch.
 

@@ -54,8 +54,8 @@ class Objective(Protocol):
         """As `step.train_step`."""
         ...
 
-    def step_flops(self, config: Config) -> int | None:
-        """What a step takes (flops.py); None: not counted."""
+    def step_flops(self, config: Config) -> int:
+        """What a step takes (flops.py)."""
         ...
 
 

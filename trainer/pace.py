@@ -16,13 +16,13 @@ _GIB = 2**30
 class Pace:
     """A clock of training: starts when it is made, and again with each reading."""
 
-    def __init__(self, config: Config, mesh: Mesh, step_flops: int | None, *, start: int) -> None:
+    def __init__(self, config: Config, mesh: Mesh, step_flops: int, *, start: int) -> None:
         """Starts the clock.
 
         Args:
           config: the run's.
           mesh: of it.
-          step_flops: what a step takes (trainer/flops.py); None: utilisation is not told.
+          step_flops: what a step takes (trainer/flops.py).
           start: steps made so far.
         """
         self._batch = config.batch
@@ -30,7 +30,7 @@ class Pace:
         peaks = [chip.flops for chip in chips if chip]
         # Seconds that the step's products would take at the chips' peak; None of chips unknown.
         known = len(peaks) == len(chips)
-        self._ideal_s = step_flops / sum(peaks) if step_flops is not None and known else None
+        self._ideal_s = step_flops / sum(peaks) if known else None
         self._restart(start)
 
     def _restart(self, step: int) -> None:

@@ -21,6 +21,7 @@ from trainer.data.batches import Examples, example_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
+from trainer.flops import fine_tuning_flops
 from trainer.mesh import gather_params, keep_placed, on_each_device, placed_shapes
 from trainer.run_path import run_path
 from trainer.step import (
@@ -203,9 +204,10 @@ class FineTuning:
             mesh=mesh,
         )
 
-    def step_flops(self, config: Config) -> None:
-        """Not counted."""
-        return None
+    def step_flops(self, config: Config) -> int:
+        """Of the encoders; the head is small beside them."""
+        frozen = self._task.trained(self._settings) is not None
+        return config.batch * fine_tuning_flops(config, self._task.TEXTS, frozen=frozen)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))

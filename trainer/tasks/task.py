@@ -69,6 +69,7 @@ class Task(Protocol):
     """A downstream task; a module."""
 
     NAME: str
+    TEXTS: int  # that are encoded with each clip
     RECIPES: dict[str, Recipe]  # by the name of --preset
 
     @staticmethod

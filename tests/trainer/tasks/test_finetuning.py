@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from trainer import checkpoint, metrics
+from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.mixture import Mixture
@@ -381,6 +382,39 @@ def test_settings_of_a_task_are_typed():
     assert (settings.width, settings.answers, settings.fusion) == (16, None, "linear")
     with pytest.raises(ValueError, match="width takes a whole number"):
         override(finetuning.qa.Config(), ["width=wide"])
+
+
+@pytest.mark.parametrize(
+    ("task", "settings"),
+    [
+        ("retrieval", finetuning.retrieval.Config()),
+        ("qa", finetuning.qa.Config(answers=3, width=8)),
+        ("action", finetuning.action.Config(frozen=True)),
+    ],
+)
+def test_the_compiler_counts_as_many_flops(snapshot, tokeniser, task, settings):
+    """At sizes at which matrix products of the encoders outweigh all else."""
+    config = override(
+        PRESETS["tiny"],
+        [
+            *("batch=8", "optimiser.name=sgd", "cut_and_paste.enabled=false", "max_steps=1"),
+            *("video.frames=4", "video.resolution=48", "input.short_side=48"),
+            *("video.width=256", "video.mlp_width=1024", "video.grouping_after=1,3"),
+            *("text.width=256", "text.mlp_width=1024", "text.tokens=64", "text.positions=64"),
+            *("text.vocabulary=120", "joint_width=16"),
+        ],
+    )
+    clips, mesh = Mixture([Snapshot.open(snapshot)]), one_device()
+    objective = finetuning.FineTuning(finetuning.TASKS[task], settings, clips)
+    batches = objective.batches(
+        tokeniser, config, start_step=0, host=0, hosts=1, on_skip=pytest.fail
+    )
+    _, batch, _ = next(batches)
+    batches.close()
+    step = jax.jit(objective.train_step, static_argnums=(2, 3, 4))
+    lowered = step.lower(objective.state_shapes(config, 1, mesh), batch, config, 1, mesh)
+    counted = (lowered.cost_analysis() or {})["flops"]
+    assert 1.0 <= counted / objective.step_flops(config) < 1.04
 
 
 def test_numbers_of_steps_follow_from_examples(snapshot):

@@ -48,6 +48,7 @@ class Config:
 
 _UCF = ("optimiser.learning_rate=0.1", "batch=64", "epochs=30")
 _HMDB = ("optimiser.learning_rate=0.1", "batch=64", "epochs=60")
+TEXTS: int = 0
 RECIPES: dict[str, Recipe] = {
     "ucf101": Recipe(Config(), _UCF),
     "hmdb51": Recipe(Config(), _HMDB),

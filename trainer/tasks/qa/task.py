@@ -61,6 +61,7 @@ class Config:
 
 
 _RECIPE = ("batch=64", "epochs=30")
+TEXTS: int = 1
 RECIPES: dict[str, Recipe] = {
     "msrvtt-qa": Recipe(Config(answers=1500), (*_RECIPE, "optimiser.learning_rate=0.1")),
     # As printed; 2,000 times below the other set's with the same optimiser, which is doubtful.

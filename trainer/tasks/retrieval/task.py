@@ -44,6 +44,7 @@ class Config:
     frozen: bool = False  # trains the two projections into the joint space alone
 
 
+TEXTS: int = 1
 RECIPES: dict[str, Recipe] = {
     "msrvtt": Recipe(Config(), ("optimiser.learning_rate=0.25", "batch=512", "epochs=20")),
     "shapes": Recipe(

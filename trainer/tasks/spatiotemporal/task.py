@@ -59,6 +59,7 @@ class Config:
     judged: Literal["ava", "trained"] = "ava"
 
 
+TEXTS: int = 0
 RECIPES: dict[str, Recipe] = {
     # SlowFast's rate, batch, epochs and scales, with the paper's optimiser and schedule of the
     # other tasks. (Peers train ViTs by AdamW at 1.25e-4, with layer decay, which is not here.)
