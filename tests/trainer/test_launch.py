@@ -23,30 +23,6 @@ from trainer import metrics
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "tpu" / "train.sh"
 WORKERS = ("127.0.0.1", "127.0.0.2")
-TOY = [
-    f"--set={setting}"
-    for setting in (
-        "batch=8",
-        "video.frames=4",
-        "video.resolution=16",
-        "video.patch=8",
-        "video.width=16",
-        "video.layers=1",
-        "video.heads=2",
-        "video.mlp_width=32",
-        "video.group_tokens=4",
-        "video.grouping_after=1",
-        "text.width=16",
-        "text.layers=1",
-        "text.heads=2",
-        "text.mlp_width=32",
-        "input.short_side=16",
-        "joint_width=16",
-        "cut_and_paste.pair_group=2",
-        "optimiser.name=sgd",
-    )
-]
-
 # The last arguments are the command, after user@host and "--".
 SSH = """#!/usr/bin/env bash
 set -euo pipefail
@@ -236,7 +212,7 @@ def cloud(tmp_path):
 
 
 def test_a_run_on_two_workers_goes_on_when_it_was_stopped_and_gives_the_slice_back(
-    cloud, write_snapshot, tmp_path
+    cloud, write_snapshot, toy, tmp_path
 ):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
     out = tmp_path / "a run"
@@ -245,7 +221,12 @@ def test_a_run_on_two_workers_goes_on_when_it_was_stopped_and_gives_the_slice_ba
         f"--snapshot={snapshot}",
         f"--out={out}",
         "--max-steps=2",
-        *TOY,
+        *toy,
+        "--set=video.frames=4",
+        "--set=video.resolution=16",
+        "--set=video.patch=8",
+        "--set=input.short_side=16",
+        "--set=cut_and_paste.pair_group=2",
         first_status=75,
     )
     assert done.returncode == 0, done.stdout + done.stderr

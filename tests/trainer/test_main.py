@@ -13,34 +13,13 @@ from trainer.main import main
 
 PARITY = pathlib.Path(__file__).parents[1] / "data" / "parity"
 
-# `tiny`, much smaller.
-TOY = [
-    "pretrain",
-    "--preset=tiny",
-    *(
-        f"--set={setting}"
-        for setting in (
-            "video.frames=4",
-            "video.resolution=16",
-            "video.patch=8",
-            "video.width=16",
-            "video.layers=1",
-            "video.heads=2",
-            "video.mlp_width=32",
-            "video.group_tokens=4",
-            "video.grouping_after=1",
-            "text.width=16",
-            "text.layers=1",
-            "text.heads=2",
-            "text.mlp_width=32",
-            "input.short_side=16",
-            "joint_width=16",
-            "batch=8",
-            "optimiser.name=adamw",  # compiles sooner
-        )
-    ),
-    "--max-steps=3",
-]
+
+@pytest.fixture(scope="module")
+def pretrain(toy):
+    """A command that trains three steps on clips of 4 frames."""
+    sizes = ("video.frames=4", "video.resolution=16", "video.patch=8", "input.short_side=16")
+    settings = [f"--set={size}" for size in sizes]
+    return ["pretrain", "--preset=tiny", *settings, *toy, "--max-steps=3"]
 
 
 def fails(capsys, argv, status=1):
@@ -53,9 +32,9 @@ def fails(capsys, argv, status=1):
     return line
 
 
-def test_pretrain_makes_a_run_and_continues_it(write_snapshot, tmp_path, capsys):
+def test_pretrain_makes_a_run_and_continues_it(pretrain, write_snapshot, tmp_path, capsys):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
-    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'run'}"]
+    argv = [*pretrain, f"--snapshot={snapshot}", f"--out={tmp_path / 'run'}"]
     assert main(argv) == 0
     assert "step 3/3" in capsys.readouterr().err
     assert checkpoint.load(tmp_path / "run").step == 3
@@ -66,7 +45,7 @@ def test_pretrain_makes_a_run_and_continues_it(write_snapshot, tmp_path, capsys)
     assert "joint_width was 16, now 8; seed was 0, now 1" in line
 
 
-def test_ctrl_c_saves_and_has_a_status_of_its_own(write_snapshot, tmp_path, capfd):
+def test_ctrl_c_saves_and_has_a_status_of_its_own(pretrain, write_snapshot, tmp_path, capfd):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
     run = tmp_path / "run"
 
@@ -78,7 +57,7 @@ def test_ctrl_c_saves_and_has_a_status_of_its_own(write_snapshot, tmp_path, capf
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     settings = ["--max-steps=5000", "--set=epochs=5000", "--set=log_every=1"]
-    assert main([*TOY, *settings, f"--snapshot={snapshot}", f"--out={run}"]) == 75
+    assert main([*pretrain, *settings, f"--snapshot={snapshot}", f"--out={run}"]) == 75
     sender.join()
     said = capfd.readouterr().err
     assert "saving a checkpoint; once more to stop without" in said
@@ -108,8 +87,8 @@ def test_ctrl_c_saves_and_has_a_status_of_its_own(write_snapshot, tmp_path, capf
         (["--preset=huge"], "argument --preset: invalid choice: 'huge'"),
     ],
 )
-def test_wrong_usage(tmp_path, capsys, arguments, message):
-    argv = [*TOY, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", *arguments]
+def test_wrong_usage(pretrain, tmp_path, capsys, arguments, message):
+    argv = [*pretrain, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", *arguments]
     assert message in fails(capsys, argv, status=2)
 
 
@@ -119,9 +98,9 @@ def test_nothing_to_look_for(capsys, argv):
     assert "is blank: give words such as 'a red ring'" in line
 
 
-def test_weights_and_biases_is_not_installed(tmp_path, capsys, monkeypatch):
+def test_weights_and_biases_is_not_installed(pretrain, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    argv = [*TOY, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", "--wandb=project"]
+    argv = [*pretrain, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", "--wandb=project"]
     assert "--wandb needs Weights & Biases: pip install '.[wandb]'" in fails(capsys, argv)
 
 
@@ -129,33 +108,42 @@ def test_no_command(capsys):
     assert "required: COMMAND" in fails(capsys, [], status=2)
 
 
-def test_no_snapshot(tmp_path, capsys):
-    line = fails(capsys, [*TOY, f"--snapshot={tmp_path / 'none'}", f"--out={tmp_path / 'run'}"])
+def test_no_snapshot(pretrain, tmp_path, capsys):
+    line = fails(
+        capsys, [*pretrain, f"--snapshot={tmp_path / 'none'}", f"--out={tmp_path / 'run'}"]
+    )
     assert "there is no snapshot folder" in line
     (tmp_path / "half").mkdir()
-    line = fails(capsys, [*TOY, f"--snapshot={tmp_path / 'half'}", f"--out={tmp_path / 'run'}"])
+    line = fails(
+        capsys, [*pretrain, f"--snapshot={tmp_path / 'half'}", f"--out={tmp_path / 'run'}"]
+    )
     assert "half-written" in line
 
 
-def test_a_snapshot_of_a_newer_major_version(write_snapshot, tmp_path, capsys):
+def test_a_snapshot_of_a_newer_major_version(pretrain, write_snapshot, tmp_path, capsys):
     written = write_snapshot(clips=16, frames=4, height=16, width=16)
     written.edit_manifest(schemaVersion="2.0")
-    line = fails(capsys, [*TOY, f"--snapshot={written.folder}", f"--out={tmp_path / 'run'}"])
+    line = fails(capsys, [*pretrain, f"--snapshot={written.folder}", f"--out={tmp_path / 'run'}"])
     assert "schema version 2.0, this reader knows 1.x" in line
 
 
-def test_no_vocabulary(write_snapshot, tmp_path, capsys):
+def test_no_vocabulary(pretrain, write_snapshot, tmp_path, capsys):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
-    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'run'}", "--vocabulary=none.txt"]
+    argv = [
+        *pretrain,
+        f"--snapshot={snapshot}",
+        f"--out={tmp_path / 'run'}",
+        "--vocabulary=none.txt",
+    ]
     assert "vocabulary none.txt cannot be read: No such file or directory" in fails(capsys, argv)
 
 
-def test_an_output_that_cannot_be_written(write_snapshot, tmp_path, capsys):
+def test_an_output_that_cannot_be_written(pretrain, write_snapshot, tmp_path, capsys):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
     (tmp_path / "file").touch()
-    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'file' / 'run'}"]
+    argv = [*pretrain, f"--snapshot={snapshot}", f"--out={tmp_path / 'file' / 'run'}"]
     assert "Not a directory: see that it may be used" in fails(capsys, argv)
-    argv = [*TOY, f"--snapshot={snapshot}", f"--out={tmp_path / 'file'}"]
+    argv = [*pretrain, f"--snapshot={snapshot}", f"--out={tmp_path / 'file'}"]
     assert fails(capsys, argv).count("see that it may be used") == 1
 
 

@@ -15,37 +15,22 @@ from trainer.main import main
 from trainer.study import measures, summary, variants
 from trainer.tasks.command import TRAINED
 
-TOY = [
-    f"--set={setting}"
-    for setting in (
-        "video.frames=8",
-        "video.resolution=24",
-        "video.width=16",
-        "video.layers=1",
-        "video.heads=2",
-        "video.mlp_width=32",
-        "video.group_tokens=4",
-        "video.grouping_after=1",
-        "text.width=16",
-        "text.layers=1",
-        "text.heads=2",
-        "text.mlp_width=32",
-        "input.short_side=24",
-        "joint_width=16",
-        "batch=8",
-        "cut_and_paste.from_step=0",
-        "optimiser.name=adamw",
-        "log_every=1",
-        "epochs=5000",
-    )
-]
+SETTINGS = (
+    "video.frames=8",
+    "video.resolution=24",
+    "input.short_side=24",
+    "cut_and_paste.from_step=0",
+    "log_every=1",
+    "epochs=5000",
+)
 
 
 @pytest.mark.timeout(300)
-def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, tmp_path, capsys):
+def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, toy, tmp_path, capsys):
     snapshot = write_snapshot(clips=16, frames=8, height=24, width=24).folder
     out = tmp_path / "study"
-    argv = ["study", "frames", "--preset=tiny", *TOY, "--frames=8", "--seeds=1"]
+    settings = [f"--set={setting}" for setting in SETTINGS]
+    argv = ["study", "frames", "--preset=tiny", *toy, *settings, "--frames=8", "--seeds=1"]
     argv += [f"--snapshot={snapshot}", f"--test={snapshot}", "--max-steps=300", f"--out={out}"]
     child = subprocess.Popen(
         [sys.executable, "-m", "trainer", *argv], stderr=subprocess.PIPE, text=True
