@@ -51,8 +51,7 @@ def _corpus(arguments: argparse.Namespace) -> int:
 
     from pipelines import ffmpeg
     from pipelines.progress import Progress
-    from pipelines.shapes import corpus
-    from pipelines.shapes.scene import ShapesError
+    from pipelines.shapes import ShapesError, corpus
 
     progress = Progress("corpus", "clips")
     began = time.monotonic()

@@ -19,15 +19,9 @@ from itertools import groupby
 from pathlib import Path
 
 from pipelines import ffmpeg, processes
-from pipelines.shapes import encode, truth
-from pipelines.shapes.scene import (
-    Clip,
-    ShapesError,
-    Split,
-    sample_actions,
-    sample_clips,
-    sample_untrimmed,
-)
+from pipelines.shapes import ShapesError, encode, truth
+from pipelines.shapes.draws import Split
+from pipelines.shapes.scene import Clip, sample_actions, sample_clips, sample_untrimmed
 from pipelines.shapes.tasks import actions, keyframes, questions, retrieval, segments
 
 Progress = Callable[[int, int], None]

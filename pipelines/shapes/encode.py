@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines import ffmpeg
-from pipelines.shapes import render
-from pipelines.shapes.scene import Clip, ShapesError
+from pipelines.shapes import ShapesError, render
+from pipelines.shapes.scene import Clip
 
 ENCODE_SECONDS = 120
 """Longest time for one video's encoding, which takes about a tenth of a second."""

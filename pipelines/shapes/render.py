@@ -6,7 +6,8 @@ functions, no reductions whose order could vary), so a scene gives the same byte
 
 import numpy as np
 
-from pipelines.shapes.scene import Background, Clip, Format, Texture, Thing
+from pipelines.shapes.film import Background, Format, Texture
+from pipelines.shapes.scene import Clip, Thing
 
 RGB: dict[str, tuple[int, int, int]] = {
     "red": (215, 25, 25),

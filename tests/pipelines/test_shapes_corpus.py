@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipelines import ffmpeg
-from pipelines.shapes import corpus, render
-from pipelines.shapes.scene import ShapesError, sample_clips
+from pipelines.shapes import ShapesError, corpus, render
+from pipelines.shapes.scene import sample_clips
 
 TRAIN, TEST = 15, 12
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.shapes import grammar, render, truth
-from pipelines.shapes.scene import Format, sample_clips
+from pipelines.shapes.film import Format
+from pipelines.shapes.scene import sample_clips
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pipelines.nouns import NounParser, default_model
-from pipelines.shapes import grammar, scene
+from pipelines.shapes import ShapesError, grammar
 from pipelines.shapes.grammar import Named
-from pipelines.shapes.scene import FAMILY, ShapesError, sample_clips
+from pipelines.shapes.lines import FAMILY, RESERVED_TEST_CLIPS
+from pipelines.shapes.scene import sample_clips
 
 TEST_CLIPS = 600
 
@@ -63,7 +64,7 @@ def test_every_test_clip_has_five_others_that_differ_in_one_word(test_clips):
 
 
 def test_splits_share_no_scene_whatever_the_counts(train_clips):
-    reserved = sample_clips("test", scene.RESERVED_TEST_CLIPS, seed=0)
+    reserved = sample_clips("test", RESERVED_TEST_CLIPS, seed=0)
     assert not {told(clip) for clip in train_clips} & {told(clip) for clip in reserved}
 
 
@@ -103,7 +104,7 @@ def test_clips_of_a_video_lie_back_to_back():
         assert all(a.end_us == b.start_us for a, b in itertools.pairwise(video))
 
 
-@pytest.mark.parametrize("count", [-6, 7, scene.RESERVED_TEST_CLIPS + FAMILY])
+@pytest.mark.parametrize("count", [-6, 7, RESERVED_TEST_CLIPS + FAMILY])
 def test_impossible_test_counts_are_told(count):
     with pytest.raises(ShapesError, match=f"^{count} test clips: take a multiple of {FAMILY}"):
         sample_clips("test", count, seed=0)

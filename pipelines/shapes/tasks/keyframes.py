@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.shapes import grammar, render, scene
+from pipelines.shapes import draws, grammar, render, scene
 from pipelines.shapes.scene import Clip
 
 _PARTS = {"train": "train", "test": "val"}
@@ -68,7 +68,7 @@ def _boxes(clip: Clip) -> dict[int, np.ndarray]:
 def _detections(
     clip: Clip, boxes: Sequence[np.ndarray], seed: int
 ) -> Iterator[tuple[np.ndarray, float]]:
-    rng = scene.generator_of(clip, seed, scene.DETECTIONS_KEY)
+    rng = scene.generator_of(clip, seed, draws.DETECTIONS_KEY)
     for box in boxes:
         if rng.uniform() >= _MISSED:
             shifted = np.clip(box + rng.normal(0, _SHIFT, 4), 0, 1)

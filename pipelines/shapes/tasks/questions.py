@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.shapes import grammar, scene
+from pipelines.shapes import draws, grammar, scene
 from pipelines.shapes.scene import Clip
 
 RARE = 0.12  # share of answers that are synonyms, where the caption has one
@@ -60,7 +60,7 @@ def questions(clip: Clip, seed: int) -> Iterator[tuple[str, str]]:
     how many objects are growing? zero
     where is the yellow cross? right
     """
-    rng = scene.generator_of(clip, seed, scene.QUESTIONS_KEY)
+    rng = scene.generator_of(clip, seed, draws.QUESTIONS_KEY)
 
     def either() -> int:
         return int(rng.integers(2))
@@ -78,7 +78,7 @@ def questions(clip: Clip, seed: int) -> Iterator[tuple[str, str]]:
     thing = either()
     if motions[0] != motions[1]:
         yield f"which object is {words[thing].motion}?", answer(thing, "kind")
-    motion = scene.choice(rng, (*motions, scene.choice(rng, [*grammar.MOTIONS])))
+    motion = draws.choice(rng, (*motions, draws.choice(rng, [*grammar.MOTIONS])))
     yield f"how many objects are {motion}?", _NUMBERS[motions.count(motion)]
     thing = either()
     yield f"where is the {words[thing].phrase}?", _side(clip, thing)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.shapes import grammar, scene
+from pipelines.shapes import draws, grammar, lines, scene
 from pipelines.shapes.scene import Clip
 
 SENTENCES = 4  # a clip
@@ -70,14 +70,14 @@ def sentences(clip: Clip, seed: int) -> list[str]:
     """
     said = [clip.caption]
     for number in range(1, SENTENCES):
-        rng = scene.generator_of(clip, seed, scene.SENTENCES_KEY, number)
+        rng = scene.generator_of(clip, seed, draws.SENTENCES_KEY, number)
         said.append(_sentence(clip, rng))
     return said
 
 
 def _sentence(clip: Clip, rng: np.random.Generator) -> str:
-    form = scene.choice(rng, grammar.FORMS)
-    words = [scene.synonyms(rng, thing.concepts) for thing in clip.things]
+    form = draws.choice(rng, grammar.FORMS)
+    words = [lines.synonyms(rng, thing.concepts) for thing in clip.things]
     first = int(rng.integers(2))
     return grammar.caption(form, words[first], words[1 - first])
 

@@ -1,0 +1,130 @@
+"""What each clip of *Shapes* tells, before it is filmed: two objects, and the words for them."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pipelines.shapes import ShapesError, grammar
+from pipelines.shapes.draws import (
+    FAMILIES_KEY,
+    ORDER_KEY,
+    SPLIT_KEYS,
+    Split,
+    choice,
+    generator,
+)
+from pipelines.shapes.grammar import Named, Slot
+
+FAMILY = 6
+"""Test clips whose captions differ from each other in one word only."""
+RESERVED_TEST_CLIPS = 2_400
+"""Train never uses the scenes of the first so many test clips, whatever number is rendered."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A caption before it is filmed: its sentence form, and concepts and words of each object."""
+
+    form: str
+    concepts: tuple[Named, Named]
+    words: tuple[Named, Named]
+
+    @property
+    def scene(self) -> frozenset[Named]:
+        """What is told, whichever words tell it and whichever object comes first."""
+        return frozenset(self.concepts)
+
+
+def sample_lines(split: Split, count: int, seed: int) -> list[Line]:
+    """What the first `count` clips of a split tell; `scene.sample_clips` says what holds of them.
+
+    Raises:
+      ShapesError: a test count that is no multiple of `FAMILY` or above `RESERVED_TEST_CLIPS`.
+
+    >>> len({line.scene for line in sample_lines("test", 12, seed=0)})
+    12
+    """
+    return _test_lines(count, seed) if split == "test" else _train_lines(count, seed)
+
+
+def _test_lines(count: int, seed: int) -> list[Line]:
+    if count % FAMILY or not 0 <= count <= RESERVED_TEST_CLIPS:
+        raise ShapesError(
+            f"{count} test clips: take a multiple of {FAMILY} up to {RESERVED_TEST_CLIPS}, "
+            f"because test clips come in families of {FAMILY}"
+        )
+    # Shuffled, so that a video does not hold one family.
+    order = generator(seed, ORDER_KEY).permutation(count)
+    reserved = _reserved_lines(seed)
+    return [reserved[i] for i in order]
+
+
+def _train_lines(count: int, seed: int) -> list[Line]:
+    reserved = {line.scene for line in _reserved_lines(seed)}
+    lines = []
+    for index in range(count):
+        rng = generator(seed, SPLIT_KEYS["train"], index, 0)
+        line = any_line(rng)
+        while line.scene in reserved:
+            line = any_line(rng)
+        lines.append(line)
+    return lines
+
+
+@lru_cache(maxsize=2)
+def _reserved_lines(seed: int) -> tuple[Line, ...]:
+    """All lines that a test split may hold: family after family, no scene twice."""
+    rng = generator(seed, FAMILIES_KEY)
+    slots: list[tuple[int, Slot]] = [(thing, slot) for thing in (0, 1) for slot in grammar.SLOTS]
+    lines: list[Line] = []
+    told: set[frozenset[Named]] = set()
+    while len(lines) < RESERVED_TEST_CLIPS:
+        thing, slot = slots[len(lines) // FAMILY % len(slots)]
+        family = _family(rng, thing, slot)
+        scenes = {line.scene for line in family}
+        if told.isdisjoint(scenes):
+            told |= scenes
+            lines += family
+    return tuple(lines)
+
+
+def _family(rng: np.random.Generator, thing: int, slot: Slot) -> list[Line]:
+    """Lines that differ in one slot of one object, each with another concept there."""
+    base = any_line(rng)
+    taken = getattr(base.concepts[1 - thing], slot) if slot != "motion" else None
+    choices = [concept for concept in grammar.WORDS[slot] if concept != taken]
+    family = []
+    for i in rng.permutation(len(choices))[:FAMILY]:
+        concepts, words = list(base.concepts), list(base.words)
+        concepts[thing] = concepts[thing]._replace(**{slot: choices[i]})
+        word = choice(rng, grammar.WORDS[slot][choices[i]])
+        words[thing] = words[thing]._replace(**{slot: word})
+        family.append(Line(base.form, (concepts[0], concepts[1]), (words[0], words[1])))
+    return family
+
+
+def any_line(rng: np.random.Generator) -> Line:
+    """Any two objects, of different colour and kind."""
+    colours = rng.choice(list(grammar.COLOURS), 2, replace=False)
+    kinds = rng.choice(list(grammar.KINDS), 2, replace=False)
+    motions = rng.choice(list(grammar.MOTIONS), 2)
+    first, second = (Named(str(colours[i]), str(kinds[i]), str(motions[i])) for i in (0, 1))
+    form = choice(rng, grammar.FORMS)
+    return Line(form, (first, second), (synonyms(rng, first), synonyms(rng, second)))
+
+
+def synonyms(rng: np.random.Generator, concepts: Named) -> Named:
+    """Words for an object's concepts, as a caption may have them."""
+    return Named(
+        choice(rng, grammar.COLOURS[concepts.colour]),
+        choice(rng, grammar.KINDS[concepts.kind]),
+        choice(rng, grammar.MOTIONS[concepts.motion]),
+    )
+
+
+def of_motion(rng: np.random.Generator, motion: str) -> Line:
+    """Any two objects that both make a motion."""
+    line = any_line(rng)
+    first, second = (concepts._replace(motion=motion) for concepts in line.concepts)
+    return Line(line.form, (first, second), (first, second))
