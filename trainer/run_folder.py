@@ -77,7 +77,7 @@ def read(folder: RunPath) -> tuple[Config, Tokeniser]:
     """
     try:
         config = Config.from_json(read_file(folder / "config.json").decode())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{folder} is not a training run, it has no config.json: give the folder that "
             "`svilm-train pretrain --out` wrote"

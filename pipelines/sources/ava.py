@@ -80,9 +80,13 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
 
 
 def _first(data: bytes) -> list[str]:
+    """The first row of a box, which tells what a file has; or one without, if no row has one."""
+    fields: list[str] = []
     for line in lines.lines(io.BytesIO(data)):
-        return line.decode(errors="replace").strip().split(",")
-    return []
+        fields = line.decode(errors="replace").strip().split(",")
+        if len(fields) != 2:  # else a keyframe with nobody
+            break
+    return fields
 
 
 def _detected(fields: list[str]) -> bool:

@@ -250,6 +250,8 @@ def test_a_checkpoint_of_another_model_size(run, state):
 def test_a_folder_that_is_no_run(tmp_path, run):
     with pytest.raises(RunError, match=r"is not a training run, it has no config.json"):
         checkpoint.load(tmp_path)
+    with pytest.raises(RunError, match=r"config.json is not a training run"):
+        checkpoint.load(run / "config.json")
     (run / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"config.json is damaged"):
         checkpoint.load(run)

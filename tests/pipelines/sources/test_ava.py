@@ -54,6 +54,12 @@ def test_what_the_data_set_excludes_is_a_reject():
     assert (second.reason, second.source_row) == ("excluded_time", "truth.csv:2")
 
 
+def test_keyframes_with_nobody_do_not_make_annotations_exclusions():
+    rows = read(truth=b"-5KQ66BBWC4,0901\n" + TRUTH)
+    assert [len(row.boxes) for row in rows[:2]] == [2, 1]
+    assert (rows[2].reason, rows[2].source_row) == ("row_columns", "truth.csv:3")
+
+
 @pytest.mark.parametrize("order", [("found", "truth"), ("truth", "found")])
 def test_detections_stand_beside_the_truth_and_alone(order):
     files = {"found": FOUND, "truth": TRUTH}

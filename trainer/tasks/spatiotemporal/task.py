@@ -212,7 +212,11 @@ class Detections(NamedTuple):
     missing: int
 
     def figures(self) -> files.Figures:
-        """Both scripts' means, by the snapshot's annotations."""
+        """Both scripts' means, by the snapshot's annotations.
+
+        Keyframes that its build left out, as AVA's excluded ones, are in neither mean, though the
+        official script judges them: a file of detections has them if the snapshot does.
+        """
         found = files.figures(self.found, self.true, classes=self.judged)
         return {**found, "boxes_from": self.boxes_from, "missing": self.missing}
 
