@@ -115,8 +115,7 @@ def average_precisions(
         which &= ~np.isin(detected.image, excluded)
     if not style.unlabelled:
         which &= np.isin(detected.image, np.union1d(true.image, annotated))
-    listed = np.flatnonzero(which)
-    listed = listed[_as_listed(_those(detected, listed), style.at_most)]
+    listed = _as_listed(detected, np.flatnonzero(which), style.at_most)
     # After the best were taken, as in the official script: one without area may be among them.
     has_area = np.all(detected.box[:, :2] < detected.box[:, 2:], axis=1)
     detected = _those(detected, listed[has_area[listed]])
@@ -134,23 +133,26 @@ def _those(detected: Detections, which: Int[np.ndarray, " m"]) -> Detections:
     return Detections(*(column[which] for column in detected))
 
 
-def _as_listed(detected: Detections, at_most: int | None) -> Int[np.ndarray, " m"]:
-    """The rows as both scripts list them: by image, as the file first has it, the best first.
+def _as_listed(
+    detected: Detections, rows: Int[np.ndarray, " n"], at_most: int | None
+) -> Int[np.ndarray, " m"]:
+    """Some rows as both scripts list them: by image, as the file first has it, the best first.
 
     Equal ones stay as they are in the file; but with a limit they come, and go, as in the
     official script's heap.
     """
+    image = detected.image[rows]
     if at_most is None:
-        _, first, image = np.unique(detected.image, return_index=True, return_inverse=True)
-        return np.lexsort((-detected.score, first[image]))
-    by_image = np.argsort(detected.image, kind="stable")
-    starts = np.flatnonzero(np.diff(detected.image[by_image], prepend=-1))
-    of_images = np.split(by_image, starts[1:])
+        _, first, of_row = np.unique(image, return_index=True, return_inverse=True)
+        return rows[np.lexsort((-detected.score[rows], first[of_row]))]
+    by_image = np.argsort(image, kind="stable")
+    starts = np.flatnonzero(np.diff(image[by_image], prepend=-1))
+    of_images = np.split(rows[by_image], starts[1:])
     listed: list[int] = []
-    for rows in sorted(of_images, key=lambda rows: rows[:1].tolist()):
+    for these in sorted(of_images, key=lambda these: these[:1].tolist()):
         best: list[tuple[float, ...]] = []
-        of_image = zip(*(column.tolist() for column in _those(detected, rows)), strict=True)
-        for row, (_, label, (x1, y1, x2, y2), score) in zip(rows.tolist(), of_image, strict=True):
+        of_image = zip(*(column.tolist() for column in _those(detected, these)), strict=True)
+        for row, (_, label, (x1, y1, x2, y2), score) in zip(these.tolist(), of_image, strict=True):
             entry = (score, label, y1, x1, y2, x2, row)
             if len(best) < at_most:
                 heapq.heappush(best, entry)
