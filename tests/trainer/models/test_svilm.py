@@ -98,13 +98,13 @@ def test_a_clip_does_not_see_the_others(
 
 
 def test_tubelets_are_a_3d_convolution() -> None:
-    pixels = random.normal(random.key(0), (2, 4, 16, 16, 3))
+    pixels = random.normal(random.key(0), (2, 4, 16, 24, 3))
     kernel = random.normal(random.key(1), (2, 8, 8, 3, 5))
     convolved = jax.lax.conv_general_dilated(
         pixels, kernel, (2, 8, 8), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
     )
     ours = tubelets(pixels, 2, 8) @ kernel.reshape(-1, 5)
-    np.testing.assert_allclose(ours, convolved.reshape(2, 2, 4, 5), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours, convolved.reshape(2, 2, 6, 5), rtol=1e-4, atol=1e-4)
 
 
 def test_gradient_equals_finite_differences_with_assignments_held_fixed(
