@@ -2,7 +2,7 @@
 
 Encoders call their layers one after another, and do not scan over parameters stacked by layer: so
 each layer's parameters keep their name, grouping blocks stand between layers where they are wanted,
-and the compiler counts every layer's FLOPs. It costs compiling: 5 to 7 minutes on a CPU for the
+and the compiler counts every layer's FLOPs. It costs compiling: 2 to 7 minutes on a CPU for the
 paper's step on a TPU slice (`compile_seconds` in benchmarks/results/fit.json).
 """
 
