@@ -275,7 +275,7 @@ def test_workers_that_are_killed_three_times(inputs, tmp_path, cli):
             left = begun()
             eventually(lambda build=build: workers_of(build.pid))
             if time_of_death != "as it starts":
-                eventually(lambda left=left: begun() - left)
+                eventually(lambda left=left, build=build: stopped(build.pid) and begun() - left)
             for worker in workers_of(build.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker, signal.SIGKILL)
@@ -300,6 +300,16 @@ def eventually(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def stopped(parent: int) -> bool:
+    """Lets its workers go on for a moment, and stops them: what is seen then is not soon over."""
+    for doing in (signal.SIGCONT, signal.SIGSTOP):
+        for worker in workers_of(parent):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, doing)
+        time.sleep(0.02)
+    return True
 
 
 def workers_of(parent: int) -> list[int]:
