@@ -314,13 +314,15 @@ def stopped(parent: int) -> bool:
 
 def workers_of(parent: int) -> list[int]:
     """The worker processes of a build."""
-    tasks = Path(f"/proc/{parent}/task").iterdir()
-    children = " ".join((task / "children").read_text() for task in tasks).split()
-    return [
-        int(child)
-        for child in children
-        if b"sdk_worker_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    children, workers = list[str](), list[int]()
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may have ended
+            children += (task / "children").read_text().split()
+    for child in children:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # and so may a process
+            if b"sdk_worker_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                workers.append(int(child))
+    return workers
 
 
 def test_no_record_is_a_failure(tmp_path, inputs, cli):
