@@ -105,8 +105,8 @@ def _parsed(path: Path, text: str, line: int = 1, wanted: str = "") -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"an object has the name {short(twice)} twice")
     return found
 
