@@ -45,6 +45,7 @@ case $1 in
     while [[ $1 != *image:1 ]]; do shift; done
     shift
     mkdir "$here"
+    : >"$here/log" # there before the container is, as Docker's is: `logs` may come first
     (
       trap '' INT # a container has no terminal
       status=0
