@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 # Steps that `make demo` trains; empty: as many as its preset says.
 DEMO_STEPS ?=
-# Worker processes of `make test`.
+# Worker processes of `make test` and `make slow`.
 JOBS ?= $(shell nproc)
 
 UV_VERSION = 0.13.9
@@ -16,10 +16,11 @@ EXTRAS = pipelines,dataflow,trainer,dev
 READY = $(VENV)/ready
 SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto protos/v1/sequence_example.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo benchmark test engines check fit setup system protos constraints released clean
+.PHONY: help demo benchmark test slow engines check fit setup system protos constraints released clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,8 +39,11 @@ benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into bench
 	--build-constraints constraints.txt --editable '.[trainer,bench]'
 	.venv-bench/bin/python benchmarks/step.py
 
-test: setup system  ## the tests and the examples in docstrings
-	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
+test: setup system  ## the tests, but the slow ones, and the examples in docstrings
+	$(PYTEST)
+
+slow: setup system  ## the tests that train in processes of their own: several as one run, the tour
+	$(PYTEST) -m slow tests
 
 engines: setup $(BIN)/prism  ## the pipeline on Prism, Beam's own portable engine
 	$(BIN)/python -m pytest tests/pipelines/test_portable.py

@@ -28,6 +28,7 @@ def demo(out, toy):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_from_nothing_to_a_report_and_again(toy, tmp_path, chromium):
     out = tmp_path / "demo"

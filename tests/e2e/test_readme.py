@@ -16,6 +16,7 @@ def commands(section: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", text.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_tour_runs_as_printed(tmp_path: pathlib.Path) -> None:
     tour = commands("A tour in the order of the data")

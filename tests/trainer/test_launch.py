@@ -212,6 +212,7 @@ def cloud(tmp_path):
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_run_on_two_workers_goes_on_when_it_was_stopped_and_gives_the_slice_back(
     cloud, write_snapshot, toy, tmp_path
 ):

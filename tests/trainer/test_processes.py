@@ -199,6 +199,7 @@ def alone(tmp_path_factory, start):
     return losses(run), told(run, "whole", 1)[0].clips
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whatever_is_killed_and_whoever_goes_on_the_run_is_the_same(
     config, snapshots, alone, start, tmp_path

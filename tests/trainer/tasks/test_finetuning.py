@@ -208,6 +208,7 @@ def test_retrieval_trains_both_encoders(retrieving, untrained_run, snapshot, tes
     assert alone("retrieval", tmp_path / "s.csv", tmp_path / "truth.csv", tmp_path) == found
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_task_as_one_does(retrieving, tmp_path):
     """On two devices each; every caption is told from those of the other process's videos, too."""
     alone, argv = retrieving
