@@ -39,10 +39,10 @@ benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into bench
 	--build-constraints constraints.txt --editable '.[trainer,bench]'
 	.venv-bench/bin/python benchmarks/step.py
 
-test: setup system  ## the tests, but the slow ones, and the examples in docstrings
+test: setup system  ## the tests but for the slow ones, and the examples in docstrings
 	$(PYTEST)
 
-slow: setup system  ## the tests that train in processes of their own: several as one run, the tour
+slow: setup system  ## the tests of half a minute and more: several processes as one run, the tour
 	$(PYTEST) -m slow tests
 
 engines: setup $(BIN)/prism  ## the pipeline on Prism, Beam's own portable engine

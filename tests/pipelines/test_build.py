@@ -260,6 +260,7 @@ def test_an_interrupted_build_says_so(inputs, tmp_path, workers):
     assert not (tmp_path / "out" / contract.MANIFEST_NAME).exists()
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_three_times(inputs, tmp_path, cli):
     out, slow = tmp_path / "out", tmp_path / "slow"
     by_ffmpeg = ("--decoder", "ffmpeg")  # as it can be made to wait

@@ -36,8 +36,8 @@ def test_a_restart_reads_as_one_undisturbed_run(tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as lines:
         lines.write('{"step": 50, "lo')  # killed while writing
     seconds = metrics.read(tmp_path)[1]["seconds"]
-    # TensorBoard reads files in the order of their names: the second, the process, and the number
-    # of its writer, of which 10 comes before 9. No run restarts so soon in one process.
+    # TensorBoard reads files in the order of their names: the second, host, process, and number of
+    # the process's writer, where "10" is before "9". Only here does a run restart so soon in one.
     time.sleep(1)
     write(tmp_path, 20, [30, 40, 50])
     records = metrics.read(tmp_path)

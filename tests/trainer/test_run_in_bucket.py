@@ -16,8 +16,11 @@ from trainer.run_folder import RunError
 from trainer.run_path import run_path
 from trainer.weights.start import Start
 
-# gcsfs hands a file over as one string of bytes.
-pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly")
+pytestmark = [
+    pytest.mark.slow,
+    # gcsfs hands a file over as one string of bytes.
+    pytest.mark.filterwarnings("ignore:Sending a large body directly"),
+]
 
 TIMES = ("clips_per_second", "input_wait", "seconds", "step_seconds")
 

@@ -86,6 +86,7 @@ def test_actions_that_can_be_seen_are_found(trained):
     assert losses[kept - 1]["validation"] == min(one["validation"] for one in losses)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     corpus, trained, tmp_path, capsys, monkeypatch
 ):
