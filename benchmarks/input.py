@@ -51,7 +51,7 @@ from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenise import Tokeniser
-from trainer.main import start_with_huge_pages
+from trainer.main import start_with_malloc_tuned
 from trainer.mesh import make_mesh
 from trainer.scaling import on_devices
 from trainer.step import init_state, train_step
@@ -234,7 +234,7 @@ def open_index(folder: str) -> dict[str, Any]:
     return {
         "open_seconds": opened - began,
         "open_megabytes": after - before,
-        "first_batch": len(batch.frames),
+        "first_batch": len(batch.index),
         "first_batch_seconds": read - opened,
         "decode_seconds": min(_took(decode).wall for _ in range(2)),
         "peak_megabytes": peak,
@@ -388,7 +388,7 @@ def main() -> int:
     if arguments.open:
         print(json.dumps(open_index(arguments.open)))
         return 0
-    start_with_huge_pages()  # as svilm-train does
+    start_with_malloc_tuned()  # as svilm-train does
     for key in [arguments.only] if arguments.only else _BENCHMARKS:
         with tempfile.TemporaryDirectory() as folder:
             measured = _BENCHMARKS[key](pathlib.Path(folder))

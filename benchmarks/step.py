@@ -34,7 +34,7 @@ from trainer.batch import Batch
 from trainer.configs.config import InputConfig
 from trainer.cut_and_paste import splice_at_step
 from trainer.flops import step_flops
-from trainer.main import start_with_huge_pages
+from trainer.main import start_with_malloc_tuned
 from trainer.mesh import PER_CLIP, make_mesh
 from trainer.models.video import gumbel_noise
 from trainer.step import GUMBEL, SPLICE, clip_keys, for_purpose, init_state, train_step
@@ -173,7 +173,7 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 def main() -> int:
     """Measures, and writes the figures beside those of other benchmarks."""
-    start_with_huge_pages()  # as svilm-train does
+    start_with_malloc_tuned()  # as svilm-train does
     for key, measured in zip(("step_vs_matmul", "step_vs_pytorch"), measure(), strict=True):
         keep(key, measured)
     return 0

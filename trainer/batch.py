@@ -6,9 +6,12 @@ from jaxtyping import Bool, Float32, Int32, UInt8
 
 
 class Crops(NamedTuple):
-    """What is cut out of B clips, as decoded: frames before they have the model's size."""
+    """What is cut out of B clips, as decoded: frames before they have the model's size.
 
-    frames: UInt8[Any, "B T S S 3"]  # the crop in the top left corner of each, then nothing
+    Each clip's are an array of their own: one array of all would be a copy more.
+    """
+
+    frames: tuple[UInt8[Any, "T S S 3"], ...]  # the crop in the top left corner, then nothing
     side: Int32[Any, " B"]  # of the crop, pixels
     flipped: Bool[Any, " B"]  # whether it is to be
 

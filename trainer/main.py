@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       130 if Ctrl-C ended anything else.
     """
     if argv is None:
-        start_with_huge_pages()
+        start_with_malloc_tuned()
     try:
         arguments = _parser().parse_args(argv)
         return arguments.command(arguments)
@@ -105,13 +105,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def start_with_huge_pages() -> None:
-    """Starts this program again with memory in huge pages, which glibc decides at its start.
+def start_with_malloc_tuned() -> None:
+    """Starts this program again with glibc's memory in huge pages, which it keeps when it is freed.
 
-    A step on a CPU allocates gigabytes anew: page by page that took a third of its time.
+    A step on a CPU allocates gigabytes anew: page by page that took a third of its time. Memory
+    that went back to the system is cleared before it comes again: a tenth of the time of reading.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        values = {
+            "hugetlb": 1,
+            # Bytes. Setting one of these two ends glibc's own adjusting of both.
+            "mmap_threshold": 2**25,  # the most it takes: what is larger does go back
+            "trim_threshold": 2**32,
+        }
+        os.environ["GLIBC_TUNABLES"] = ":".join(
+            f"glibc.malloc.{name}={value}" for name, value in values.items()
+        )
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -45,7 +45,7 @@ class Objective(Protocol):
         hosts: int,
         on_skip: Callable[[str], None],
     ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
-        """As `train_batches`; the batches' leaves have a leading axis of the host's examples."""
+        """As `train_batches`: batches of the host's examples, as `on_devices` takes them."""
         ...
 
     def train_step(

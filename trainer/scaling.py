@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Int32, UInt8
 
 from trainer.batch import Batch, Crops, ExampleBatch
 from trainer.configs.config import Config
@@ -56,9 +56,30 @@ def on_devices(batch: AnyBatch, mesh: Mesh, resolution: int) -> AnyBatch:
     if isinstance(batch.frames, Crops):
         # Each process for itself, since it is ahead of the others' steps by as much as it likes.
         here = Mesh(np.array(mesh.local_devices).reshape(-1, 1), AXES)
-        crops = jax.device_put(batch.frames, NamedSharding(here, PER_CLIP))
-        batch = batch._replace(frames=_scaled_on(here, resolution)(crops))
+        batch = batch._replace(frames=_scaled_on(here, resolution)(*_placed(batch.frames, here)))
     return jax.tree.map(functools.partial(_of_all, mesh=mesh), batch)
+
+
+def _placed(crops: Crops, mesh: Mesh) -> tuple[tuple[jax.Array, ...], jax.Array, jax.Array]:
+    """Puts each device's clips on it, each from where it lies.
+
+    Returns:
+      Frames: uint8 [devices, T, S, S, 3] of the first clip of each device, of the second, …; side
+      and flipped of all.
+    """
+    sharding, devices = NamedSharding(mesh, PER_CLIP), mesh.devices.ravel()
+    each = len(crops.frames) // mesh.size
+
+    def nth(n: int) -> jax.Array:
+        parts = [
+            jax.device_put(crops.frames[place * each + n][None], device)
+            for place, device in enumerate(devices)
+        ]
+        shape = (mesh.size, *parts[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+    frames = tuple(nth(n) for n in range(each))
+    return frames, *jax.device_put((crops.side, crops.flipped), sharding)
 
 
 def _of_all(ours: np.ndarray | jax.Array, mesh: Mesh) -> jax.Array:
@@ -72,39 +93,51 @@ def _of_all(ours: np.ndarray | jax.Array, mesh: Mesh) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=4)
-def _scaled_on(mesh: Mesh, resolution: int) -> Callable[[Crops], jax.Array]:
-    of_device = functools.partial(scaled, resolution=resolution)
+def _scaled_on(mesh: Mesh, resolution: int) -> Callable[..., jax.Array]:
+    def of_device(clips: tuple[jax.Array, ...], side: jax.Array, flipped: jax.Array) -> jax.Array:
+        # A copy that costs a device next to nothing.
+        return scaled(jnp.concatenate(clips), side, flipped, resolution)
+
     return jax.jit(on_each_device(of_device, mesh, reduces=False))
 
 
-def scaled(crops: Crops, resolution: int) -> UInt8[Array, "b t r r c"]:
-    """Crops at R × R pixels, flipped if they are to be.
+def scaled(
+    frames: UInt8[Array, "b t s s c"],
+    side: Int32[Array, " b"],
+    flipped: Bool[Array, " b"],
+    resolution: int,
+) -> UInt8[Array, "b t r r c"]:
+    """Crops at R × R pixels, some of them mirrored.
 
     Pixels are those that trainer/data/decode.py gives: the same where nothing is scaled, otherwise
     but for the rounding of values half way between two.
 
     Args:
-      crops: their sides are at most `ANTIALIAS_ABOVE` × R.
+      frames: the crop in the top left corner of each.
+      side: of the crops, pixels, at most `ANTIALIAS_ABOVE` × R.
+      flipped: whether they are to be mirrored.
       resolution: R, pixels.
 
-    >>> row = np.array([[[0], [100], [255]]], np.uint8)  # the crop is 2 pixels wide
-    >>> frames = np.broadcast_to(row, (1, 1, 3, 3, 1))
-    >>> crops = Crops(frames, side=np.array([2]), flipped=np.array([True]))
-    >>> scaled(crops, resolution=4)[0, 0, 0, :, 0].tolist()
+    >>> row = jnp.array([[[0], [100], [255]]], jnp.uint8)  # the crop is 2 pixels wide
+    >>> frames = jnp.broadcast_to(row, (1, 1, 3, 3, 1))
+    >>> scaled(frames, jnp.array([2]), jnp.array([True]), resolution=4)[0, 0, 0, :, 0].tolist()
     [100, 75, 25, 0]
     """
 
-    def of_clip(clip: Crops) -> UInt8[Array, "t r r c"]:
-        pixels = clip.frames.astype(jnp.float32)
-        rows = _bilinear(clip.side, pixels.shape[1], resolution)
-        columns = jnp.where(clip.flipped, rows[::-1], rows)
+    def of_clip(
+        of_one: tuple[UInt8[Array, "t s s c"], Int32[Array, ""], Bool[Array, ""]],
+    ) -> UInt8[Array, "t r r c"]:
+        clip, length, mirrored = of_one
+        pixels = clip.astype(jnp.float32)
+        rows = _bilinear(length, pixels.shape[1], resolution)
+        columns = jnp.where(mirrored, rows[::-1], rows)
         # Without it accelerators would round weights to eight bits.
         product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
         narrowed = product("rw,thwc->thrc", columns, pixels)
         return jnp.round(product("rh,thqc->trqc", rows, narrowed)).astype(jnp.uint8)
 
     # One after another: all at once would take gigabytes in float32.
-    return jax.lax.map(of_clip, crops)
+    return jax.lax.map(of_clip, (frames, side, flipped))
 
 
 def _bilinear(side: Int32[Array, ""], size: int, resolution: int) -> Float[Array, "r s"]:

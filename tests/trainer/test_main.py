@@ -45,6 +45,7 @@ def test_pretrain_makes_a_run_and_continues_it(pretrain, write_snapshot, tmp_pat
     assert "joint_width was 16, now 8; seed was 0, now 1" in line
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_has_a_status_of_its_own(pretrain, write_snapshot, tmp_path, capfd):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
     run = tmp_path / "run"
@@ -63,6 +64,30 @@ def test_ctrl_c_saves_and_has_a_status_of_its_own(pretrain, write_snapshot, tmp_
     assert "saving a checkpoint; once more to stop without" in said
     assert f"pretrain: saved; the same command continues {run}" in said
     assert checkpoint.load(run).step == max(record["step"] for record in metrics.read(run))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no glibc")
+def test_a_program_starts_again_once_unless_malloc_was_tuned_by_its_user():
+    program = """
+import os
+from trainer.main import start_with_malloc_tuned
+print("here", os.environ.get("GLIBC_TUNABLES"), flush=True)
+start_with_malloc_tuned()
+"""
+    plain = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+
+    def told(environment):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return done.stdout.splitlines()
+
+    first, second = told(plain)
+    assert first == "here None" and "glibc.malloc.hugetlb=1:" in second
+    assert told(plain | {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}) == [
+        "here glibc.malloc.perturb=0"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from trainer.checkpoint import by_name
 from trainer.configs.overrides import override
 from trainer.configs import PRESETS
 from trainer.mesh import PER_CLIP, make_mesh
-from trainer.batch import Batch
+from trainer.batch import Batch, Crops
+from trainer.scaling import on_devices
 
 fsdp, microbatches, coordinator, count, number = sys.argv[1:]
 if int(count) > 1:
@@ -71,7 +72,15 @@ found = re.findall(
 )
 after, measured = compiled(state, batch)
 changed = whole(after.params)
+# Clips that show their row, left to the devices to scale.
+ours = np.arange(b).reshape(int(count), -1)[int(number)]
+crops = Crops(tuple(np.full((1, 4, 4, 3), row, np.uint8) for row in ours),
+              np.full(ours.shape, 4, np.int32), np.zeros(ours.shape, bool))
+scaled = on_devices(Batch(crops, ours, ours, ours, ours, ours, ours), mesh, resolution=4).frames
+rows = multihost_utils.process_allgather(scaled, tiled=True)
+
 told = json.dumps({
+    "rows": rows[:, 0, 0, 0, 0].tolist(),
     "devices": len(jax.devices()),
     "parts": {name: float(value) for name, value in measured.items()},
     # The optimiser subtracts the gradient and does nothing else; so many times it that the
@@ -154,6 +163,11 @@ def test_losses_and_every_gradient_are_those_of_one_device(alone, spread):
             assert scale + difference < 3e-8, (name, difference, scale)
         else:
             assert difference < 5e-6 * scale, (name, difference, scale)
+
+
+def test_clips_that_devices_scale_stay_in_their_rows(spread):
+    _, many = spread
+    assert many["rows"] == list(range(32))
 
 
 def test_no_pixel_and_no_video_token_leaves_its_device(spread):

@@ -3,7 +3,6 @@ import dataclasses
 import jax
 import numpy as np
 
-from trainer.batch import Crops
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
@@ -32,7 +31,7 @@ def test_what_the_device_scales_is_what_the_host_would_have(
             strict=True,
         ):
             assert (step, names) == (same_step, same_names)
-            assert ours.frames.frames.shape == (4, 4, 36, 36, 3)
+            assert [clip.shape for clip in ours.frames.frames] == [(4, 36, 36, 3)] * 4
             sides |= set(ours.frames.side.tolist())
             flips |= set(ours.frames.flipped.tolist())
             placed = on_devices(ours, one_device(), resolution=32)
@@ -52,15 +51,15 @@ def test_what_the_device_scales_is_what_the_host_would_have(
 def test_what_is_beside_a_crop_counts_for_nothing():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 3, 20, 20, 3), np.uint8)
-    crops = Crops(frames, np.array([11, 17], np.int32), np.array([False, True]))
+    side, flipped = np.array([11, 17], np.int32), np.array([False, True])
     other = frames.copy()
-    for clip, side in zip(other, crops.side, strict=True):
-        clip[:, side:], clip[:, :, side:] = 255, 255
+    for clip, length in zip(other, side, strict=True):
+        clip[:, length:], clip[:, :, length:] = 255, 255
     of_each = jax.jit(scaled, static_argnames="resolution")
-    one, two = (of_each(crops._replace(frames=f), resolution=16) for f in (frames, other))
+    one, two = (of_each(f, side, flipped, resolution=16) for f in (frames, other))
     np.testing.assert_array_equal(one, two)
-    twice = crops._replace(flipped=~crops.flipped)
-    np.testing.assert_array_equal(of_each(twice, resolution=16), one[:, :, :, ::-1])
+    twice = of_each(frames, side, ~flipped, resolution=16)
+    np.testing.assert_array_equal(twice, one[:, :, :, ::-1])
 
 
 def test_room_is_for_crops_of_the_short_side_and_none_on_a_host(small_config):

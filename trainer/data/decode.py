@@ -12,6 +12,7 @@ from collections.abc import Callable
 from protos import contract
 from protos.v1 import clip_pb2
 from trainer.configs import config as configs
+from trainer.data.apart import apart
 from trainer.data.cpu_tensorflow import tf
 from trainer.scaling import ANTIALIAS_ABOVE
 
@@ -72,8 +73,8 @@ def training_clip(
       noun_chunks: string [n], serialised NounChunks; frames: uint8 [T, R, R, 3];
       view: float32 [4], what part of the picture they are, in shares of its width and height:
       left, top, right, bottom; of a mirrored one right comes first.
-      With `room` frames are [T, room, room, 3], the crop in their top left corner; side: int32 []
-      of the crop; flipped: bool [], whether it is to be.
+      With `room` frames are `apart`, [T, room, room, 3], the crop in their top left corner; side:
+      int32 [] of the crop; flipped: bool [], whether it is to be.
     """
     clip = _parse(record)
     draws = tf.random.stateless_uniform([4], seed)
@@ -89,6 +90,7 @@ def training_clip(
     fields["frames"] = _square(clip, top, left, side, flipped, config.video, room)
     fields["view"] = tf.cast(tf.where(flipped, mirrored, edges), tf.float32)
     if room is not None:
+        fields["frames"] = apart(fields["frames"])
         fields["side"] = tf.where(side <= room, side, config.video.resolution)
         fields["flipped"] = flipped
     return fields
@@ -282,7 +284,7 @@ def _frames(
                 frame = step(frame)
             return tf.ensure_shape(frame, [*made, 3])
 
-        return tf.map_fn(through, places, fn_output_signature=tf.uint8)
+        return tf.map_fn(through, places, fn_output_signature=tf.uint8, parallel_iterations=1)
 
     encoding = clip["frame_encoding"]
     known = tf.constant(list(decoders))

@@ -59,8 +59,8 @@ def stream(
         the same object again is not traced again.
 
     Yields:
-      An answer a request; its clips are NumPy arrays, or nested lists where the length varies from
-      clip to clip.
+      An answer a request; its clips are NumPy arrays, nested lists where the length varies from
+      clip to clip, or a tuple of arrays of pixels where `decode` handed them on `apart`.
 
     Raises:
       SnapshotError: a record cannot be read or decoded, once all before its batch were yielded.
@@ -130,6 +130,10 @@ def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
 
 
 def _plain(values: Any) -> Any:
+    from trainer.data.apart import held_by
+
+    if values.dtype.name == "variant":
+        return held_by(values)
     if hasattr(values, "to_list"):  # lengths vary
         return values.to_list()
     # Pixels are not copied; strings have no such view.
@@ -147,9 +151,11 @@ def _undecodable(
     """Finds which record of a batch it was that made the graph fail, and says so."""
     from trainer.data.cpu_tensorflow import tf
 
+    # As `_graph` has it; converted code would not say what was wrong.
+    straight = tf.autograph.experimental.do_not_convert(decode)
     for number, clip, seed in zip(numbers.tolist(), data, seeds, strict=True):
         try:
-            decode(tf.constant(clip), tf.constant(seed))
+            straight(tf.constant(clip), tf.constant(seed))
         except (tf.errors.OpError, ValueError) as cause:
             where = records.locate(number)
             return CorruptRecordError(

@@ -235,6 +235,14 @@ def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokeniser, small_confi
     with pytest.raises(SnapshotError, match=f"{clip.clip_id}.* cannot be decoded") as raised:
         next(steps)
     assert f"offset {where.offset}" in str(raised.value) and "\n" not in str(raised.value)
+    assert "JPEG" in str(raised.value)  # what was wrong with it
+    config = dataclasses.replace(
+        small_config,
+        input=dataclasses.replace(small_config.input, scale_on="device"),
+        max_steps=3,
+    )
+    with pytest.raises(SnapshotError, match=f"{clip.clip_id}.* cannot be decoded.*JPEG"):
+        list(train_batches(Mixture([snapshot]), tokeniser, config))
 
 
 def test_what_does_not_suit_is_refused_before_reading(write_snapshot, tokeniser, small_config):

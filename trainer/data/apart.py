@@ -1,0 +1,32 @@
+"""Pixels of a batch's clips that are handed on as they are, not side by side.
+
+tf.data makes a batch by copying. A variant is copied as a reference, and a list of tensors, here of
+one, is a variant.
+"""
+
+import numpy as np
+
+from trainer.data.cpu_tensorflow import tf
+
+
+def apart(pixels: tf.Tensor) -> tf.Tensor:
+    """A variant [] that holds uint8 of any shape, for a batch that is not to copy it."""
+    empty = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=1, element_dtype=tf.uint8)
+    return tf.raw_ops.TensorListPushBack(input_handle=empty, tensor=pixels)
+
+
+def held_by(variants: tf.Tensor) -> tuple[np.ndarray, ...]:
+    """What each of the variants [n] holds, in the memory where it lies.
+
+    >>> one, two = (apart(tf.fill([size], tf.constant(7, tf.uint8))) for size in (1, 2))
+    >>> [pixels.tolist() for pixels in held_by(tf.stack([one, two]))]
+    [[7], [7, 7]]
+    """
+
+    def held(variant: tf.Tensor) -> np.ndarray:
+        pixels = tf.raw_ops.TensorListGetItem(
+            input_handle=variant, index=0, element_shape=-1, element_dtype=tf.uint8
+        )
+        return np.asarray(memoryview(pixels))
+
+    return tuple(map(held, tf.unstack(variants)))
