@@ -275,8 +275,8 @@ def _frames(
     finishes = turns if room is None else (functools.partial(_padded, room=room),)
     made = scaled_to if room is None else (room, room)
 
-    # Each frame goes through all of its steps while it is in the processor's cache: a clip's frames
-    # step by step took twice as long.
+    # Each frame goes through all of its steps, before the next one begins, while it is in the
+    # processor's cache: a clip's frames step by step took twice as long.
     def each(*steps: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         def through(place: tf.Tensor) -> tf.Tensor:
             frame = tf.gather(clip["frames"], place)
