@@ -31,12 +31,13 @@ def film(tmp_path_factory, make_video):
 def child(monkeypatch):
     """child(code): puts code in the place of a function of the child's."""
 
-    def put(code: str, instead_of: str = "_serve(video, request, out)") -> None:
+    def put(code: str, instead_of: str = "child._serve(video, request, out)") -> None:
         with_pyav._end_nurseries()
         program = (
             "import os, signal, time\nfrom pipelines.decoding import pyav_child as child\n"
+            "from pipelines.decoding import pyav_spans, pyav_video\n"
             f"def changed{instead_of[instead_of.index('(') :]}:\n    {code}\n"
-            f"child.{instead_of[: instead_of.index('(')]} = changed\nchild.main()\n"
+            f"{instead_of[: instead_of.index('(')]} = changed\nchild.main()\n"
         )
         monkeypatch.setattr(with_pyav, "PROGRAM", (sys.executable, "-c", program))
 
@@ -93,9 +94,9 @@ def test_a_frame_that_never_comes_is_not_promised_twice(film, child):
     dropped = "return [] if packet and packet.pts == lost(self) else child.decode(self, packet)"
     child(
         "import types; lost = lambda self: round(0.52 * self._stream.time_base.denominator)\n"
-        "    child.decode = child._Video.decode\n"
+        "    child.decode = pyav_video.Video.decode\n"
         f"    def decode(self, packet):\n        {dropped}\n"
-        "    child._Video.decode = decode\n    serve(video, request, out)\n"
+        "    pyav_video.Video.decode = decode\n    serve(video, request, out)\n"
         "serve = child._serve"
     )
     found = decode(film, spans)
@@ -148,7 +149,9 @@ def test_a_reader_that_loses_interest_leaves_no_child(film):
 @pytest.mark.parametrize("looked_at", [False, True])
 def test_frames_of_spans_that_are_done_take_no_memory(looked_at, film, child):
     if looked_at:
-        child("raise child.IrregularError", instead_of="_chosen_frames(video, spans)")
+        child(
+            "raise pyav_spans.IrregularError", instead_of="pyav_spans.chosen_frames(video, spans)"
+        )
     spans = [(i * 40_000, i * 40_000 + 40_000) for i in range(100)]
     limits = video.Limits(memory=1 << 30)
     found = video.decode(str(film), spans, frames=1, short_side=2048, decoder="pyav", limits=limits)
@@ -181,7 +184,7 @@ def test_frames_that_no_other_needs_are_left_out_without_a_trace(
     ffmpeg_run("-f", "lavfi", "-i", moving, *CODECS[codec], "-pix_fmt", "yuv420p", path)
     spans = [(0, 4_000_000), (500_000, 900_000), (2_100_000, 2_200_000), (3_300_000, 3_900_000)]
     chosen = decode(path, spans, frames=6, short_side=64)
-    child("raise child.IrregularError", instead_of="_chosen_frames(video, spans)")
+    child("raise pyav_spans.IrregularError", instead_of="pyav_spans.chosen_frames(video, spans)")
     looked_at = decode(path, spans, frames=6, short_side=64)
     for frames, others in zip(chosen, looked_at, strict=True):
         assert isinstance(frames, video.Frames) and isinstance(others, video.Frames)
