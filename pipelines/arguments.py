@@ -5,10 +5,9 @@ from typing import NoReturn
 
 from pipelines import filter_arguments, snapshot_arguments, source_arguments
 from pipelines.argument_types import count, number, seconds, semantic_version, size
+from pipelines.commands import PROGRAM, UsageError
 from pipelines.sources import SOURCES
 from protos import contract
-
-PROGRAM = "svilm-pipelines"
 
 _BUILD_EPILOG = """\
 sources (the form of an annotation row):
@@ -80,10 +79,6 @@ example:
       --annotations shapes/train/video_cc_public.csv --videos shapes/train/videos \\
       --out snapshots/train --frames 12 --short-side 64
 """
-
-
-class UsageError(Exception):
-    """A command line that cannot be understood: one line that says why."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,6 +6,12 @@ from collections.abc import Iterator
 
 from pipelines.wording import counted
 
+PROGRAM = "svilm-pipelines"
+
+
+class UsageError(Exception):
+    """A command line that cannot be understood: one line that says why."""
+
 
 class CommandError(Exception):
     """A job that failed: one line that says what to do."""

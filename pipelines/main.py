@@ -8,9 +8,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipelines import filter_arguments, source_arguments
-from pipelines.arguments import PROGRAM, UsageError, parsers
-from pipelines.commands import COMMANDS, CommandError, unusable
+from pipelines import streams
+from pipelines.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
 from pipelines.wording import counted, in_bytes
 
 _JPEG_QUALITY = 95  # where none is given
@@ -18,24 +17,42 @@ _JPEG_QUALITY = 95  # where none is given
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. Returns 0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C."""
+    if argv is None:
+        streams.prepare()
     try:
-        parser, build_parser = parsers()
-        arguments, rest = parser.parse_known_args(argv)
-        if arguments.command == "build":
-            return _build(arguments, rest, build_parser)
-        if rest:
-            parser.error(f"unrecognised arguments: {' '.join(rest)}")
-        commands = COMMANDS | {"corpus": _corpus, "estimate": _estimate}
-        return commands[arguments.command](arguments)
+        try:
+            return _command(argv)
+        finally:
+            sys.stdout.flush()  # while its errors can still be reported
     except (UsageError, CommandError) as error:
         _complain(str(error))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         _interrupted()
         return 130
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("pipelines", "protos")):
+            raise
+        _complain(f"{error}: pip install '.[pipelines]' from the sources")
         return 1
+    except OSError as error:
+        if not error.filename:
+            raise
+        _complain(unusable(error))
+        return 1
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    from pipelines.arguments import parsers
+
+    parser, build_parser = parsers()
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command == "build":
+        return _build(arguments, rest, build_parser)
+    if rest:
+        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+    commands = COMMANDS | {"corpus": _corpus, "estimate": _estimate}
+    return commands[arguments.command](arguments)
 
 
 def _complain(message: str) -> None:
@@ -189,6 +206,8 @@ def _estimate(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_contradictions(arguments: argparse.Namespace) -> None:
+    from pipelines import filter_arguments, source_arguments
+
     refused = source_arguments.refusal(arguments) or filter_arguments.refusal(arguments)
     if arguments.jpeg_quality and arguments.encoding != "jpeg":
         refused = f"--jpeg-quality is for --encoding jpeg; {arguments.encoding} loses nothing"
@@ -198,7 +217,16 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace):
     """The plan, and the number of rows that it is about."""
-    from pipelines import filters, nouns, plan, storage, verify, versions
+    from pipelines import (
+        filter_arguments,
+        filters,
+        nouns,
+        plan,
+        source_arguments,
+        storage,
+        verify,
+        versions,
+    )
     from protos import contract
     from protos.v1.manifest_pb2 import Filters, SourceOptions
 

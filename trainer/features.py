@@ -130,7 +130,7 @@ def write(
         "shards": [{"name": names[shard], "clips": len(ranges[shard])} for shard in range(total)],
     }
     unfinished = out / f".{MANIFEST}.{os.getpid()}.unfinished"
-    unfinished.write_text(json.dumps(manifest, indent=2) + "\n")
+    unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, out / MANIFEST)  # of whichever process is last: all write the same
     return True
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from trainer import streams
 from trainer.arguments import add_settings, count, on_disk
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
@@ -75,10 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
       130 if Ctrl-C ended anything else.
     """
     if argv is None:
+        streams.prepare()
         start_with_malloc_tuned()
     try:
-        arguments = _parser().parse_args(argv)
-        return arguments.command(arguments)
+        try:
+            arguments = _parser().parse_args(argv)
+            return arguments.command(arguments)
+        finally:
+            sys.stdout.flush()  # while its errors can still be reported
     except CommandError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return error.status
@@ -88,9 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        return 1
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(("trainer", "protos")):
             raise

@@ -44,7 +44,7 @@ class Lines:
         if in_bucket(self._path):
             self._text += line
         else:
-            with open(self._path, "a") as file:
+            with open(self._path, "a", encoding="utf-8") as file:
                 file.write(line)
 
     def flush(self) -> None:

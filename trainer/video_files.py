@@ -66,7 +66,10 @@ def build(
             raise VideoError(f"the path of video file {name!r} is not UTF-8: rename it")
     out.mkdir(parents=True, exist_ok=True)
     snapshot, annotations, places = out / "snapshot", out / "annotations.jsonl", out / "videos.csv"
-    with annotations.open("w") as rows, places.open("w", newline="") as paths:
+    with (
+        annotations.open("w", encoding="utf-8") as rows,
+        places.open("w", encoding="utf-8", newline="") as paths,
+    ):
         writer = csv.writer(paths)
         writer.writerow(["video_id", "path"])
         for video_id, path in videos.items():

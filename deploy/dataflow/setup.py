@@ -53,5 +53,5 @@ with tempfile.TemporaryDirectory() as folder:
         version="0",  # it is made for one job
         packages=setuptools.find_packages(include=[f"{package}*" for package in PACKAGES]),
         package_data={"protos": ["py.typed"], "pipelines": ["card/page.html"]},
-        install_requires=REQUIREMENTS.read_text().split(),
+        install_requires=REQUIREMENTS.read_text("utf-8").split(),
     )

@@ -182,7 +182,7 @@ def end_us(path: str, from_us: int, limits: Limits) -> int:
         argv = [program.executable(), *_SETTINGS, *told.compile(cmd=[])]
         status, log = _run(argv, _PACKETS_BYTES, limits)
         _check_disk(log)
-        text = Path(packets).read_text() if status == 0 and os.path.exists(packets) else ""
+        text = Path(packets).read_text("utf-8") if status == 0 and os.path.exists(packets) else ""
     units = dict(re.findall(r"^#tb (\d+): (\d+/\d+)$", text, re.MULTILINE))
     ticks = dict.fromkeys(units, 0)
     # The stream's number, then the packet's decoding time, presentation time and duration.

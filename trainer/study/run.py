@@ -62,7 +62,7 @@ def run(study: Study, out: pathlib.Path) -> str | None:
     """
     out.mkdir(parents=True, exist_ok=True)
     record = out / "study.json"
-    done: dict[str, list[str]] = json.loads(record.read_text()) if record.exists() else {}
+    done: dict[str, list[str]] = json.loads(record.read_text("utf-8")) if record.exists() else {}
     planned = list(steps(study, out))
     for step in planned:
         if step.name in done and done[step.name] != step.arguments:
