@@ -13,8 +13,10 @@ REASONS = {
     "row_not_utf8": "the row is not UTF-8",
     "row_too_long": "the row is longer than a row can be",
     "row_columns": "the row lacks a column, or has one too many",
-    "row_quote": "a quoted field is not closed on its line",
+    "row_quote": "a quoted field is not closed, neither on its line nor on the next ones",
     "row_stray_quote": "a quoted field goes on after its closing quote",
+    "row_carriage_return": "a carriage return stands in the line, outside quotes",
+    "row_too_deep": "lists or objects within one another, deeper than any annotation",
     "list_lengths": "a video's lists of times and captions differ in length",
     "file_damaged": "the annotation file cannot be read from this place on",
     # stage "plan": the row as a clip
@@ -105,7 +107,7 @@ class ClipRequest(NamedTuple):
     end_us: int  # or TO_THE_END
     caption: str
     labels: tuple[str, ...]
-    source_row: str  # "<annotation file name>:<row>", 1-based
+    source_row: str  # "<annotation file name>:<line>", 1-based; of JSON and Parquet, the row
     caption_cut_from: int = 0  # characters as annotated, if the caption was cut
     captions: tuple[str, ...] = ()  # `caption` first, if there are several
     questions: tuple[Question, ...] = ()
@@ -121,6 +123,10 @@ class RowError(ValueError):
         super().__init__(message)
         self.stage = stage
         self.reason = reason
+
+
+class AnnotationError(ValueError):
+    """An annotation file that cannot be read to its end: no snapshot may be built from it."""
 
 
 def to_json(request: ClipRequest) -> str:

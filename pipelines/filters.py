@@ -22,7 +22,7 @@ def read_ids(paths: Sequence[str]) -> frozenset[str]:
     ids = set()
     for path in paths:
         with storage.open_to_read(path) as file:
-            ids |= {lines.text(line).strip() for line in lines.lines(file)}
+            ids |= {lines.text(line).strip() for _, line in lines.numbered(file)}
     return frozenset(ids)
 
 

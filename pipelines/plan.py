@@ -9,9 +9,9 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines import filters, snapshot, storage, video_lookup
-from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import SOURCES, generic
+from pipelines import annotation_file, filters, snapshot, storage, video_lookup
+from pipelines.clip_request import AnnotationError, ClipRequest, RowError
+from pipelines.sources import SOURCES, parquet
 from pipelines.sources.cautions import cautions
 from protos import contract
 from protos.v1.clip_pb2 import (
@@ -43,8 +43,9 @@ _FORM_REASONS = {
     "row_columns",
     "row_quote",
     "row_stray_quote",
+    "row_carriage_return",
+    "row_too_deep",
     "list_lengths",
-    "file_damaged",
     "video_id_invalid",
     "time_invalid",
 }
@@ -159,12 +160,11 @@ def read_rows(
     if _together(source):
         files = {}
         for path in paths:
-            with storage.open_to_read(path) as file:
-                files[storage.name(path)] = file.read()
+            files[storage.name(path)] = annotation_file.read(path, _WHOLE_BYTES)
         yield from SOURCES[source].read_all(files, options)
         return
     (path,) = paths
-    with storage.open_to_read(path) as file:
+    with annotation_file.open_to_read(path) as file:
         yield from SOURCES[source].read(file, storage.name(path), options)
 
 
@@ -186,8 +186,7 @@ def _first_of_all(
 ) -> tuple[list[ClipRequest | Reject], int]:
     """The first rows of files that are read together, and how many rows there are in all."""
     rows = read_rows(paths, source, options)
-    first = list(itertools.islice(rows, _ROWS_TRIED))
-    _check_form(source, ", ".join(repr(path) for path in paths), first)
+    first = _first(source, ", ".join(repr(path) for path in paths), rows)
     return first, len(first) + sum(1 for _ in rows)
 
 
@@ -209,12 +208,25 @@ def _first_rows(
     source: str, path: str, options: SourceOptions
 ) -> tuple[list[ClipRequest | Reject], int]:
     """A file's first rows, and how many of its bytes were read for them."""
-    with storage.open_to_read(path) as file:
+    with annotation_file.open_to_read(path) as file:
         rows = SOURCES[source].read(file, storage.name(path), options)
-        first = list(itertools.islice(rows, _ROWS_TRIED))
-        read_bytes = file.tell()
-    _check_form(source, repr(path), first)
+        first = _first(source, repr(path), rows)
+        read_bytes = annotation_file.position(file)
     return first, read_bytes
+
+
+def _first(
+    source: str, told: str, rows: Iterator[ClipRequest | Reject]
+) -> list[ClipRequest | Reject]:
+    """Read the first rows, and refuse annotations of another form."""
+    first: list[ClipRequest | Reject] = []
+    try:
+        first.extend(itertools.islice(rows, _ROWS_TRIED))
+    except AnnotationError as error:
+        form = f": {source} wants {SOURCES[source].FORM}" if not first else ""
+        raise PlanError(f"--annotations {told}: {error}{form}") from None
+    _check_form(source, told, first)
+    return first
 
 
 def _check_form(source: str, told: str, first: Sequence[ClipRequest | Reject]) -> None:
@@ -234,7 +246,7 @@ def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
     """A file's rows: as a Parquet file states them, else as the first ones are to their bytes."""
     if path.endswith(".parquet"):
         with storage.open_to_read(path) as file:
-            return generic.parquet_rows(file)
+            return parquet.count(file)
     if first < _ROWS_TRIED:
         return first
     return round(first * size / read_bytes)

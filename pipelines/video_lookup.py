@@ -49,12 +49,12 @@ def read_map(path: str) -> dict[str, set[str]]:
     """
     paths: dict[str, set[str]] = {}
     with storage.open_to_read(path) as file:
-        for number, (_, row) in enumerate(lines.table(file), 1):
+        for number, _, row in lines.table(file):
             try:
                 video_id = lines.column(row, "video_id").strip()
                 paths.setdefault(video_id, set()).add(lines.column(row, "path").strip())
             except RowError as error:
-                raise RowError(error.stage, error.reason, f"row {number}: {error}") from None
+                raise RowError(error.stage, error.reason, f"line {number}: {error}") from None
     if not paths:
         raise RowError("read", "row_columns", "no rows below a header")
     return paths

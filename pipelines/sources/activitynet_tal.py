@@ -16,8 +16,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import ClipRequest, RowError, Segment
-from pipelines.sources import json_file, lines, row
+from pipelines.clip_request import AnnotationError, ClipRequest, RowError, Segment
+from pipelines.sources import json_file, lines, row, sentences
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -38,21 +38,16 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     annotated = {name: data for name, data in files.items() if json_file.is_json(data)}
     for name, data in files.items():
         if name not in annotated:
-            try:
-                subsets = (subsets or {}) | _subsets(data)
-            except RowError as error:
-                yield row.rejected(error, source_row=f"{name}:1")
+            subsets = (subsets or {}) | _subsets(data, name)
+    if not annotated:
+        raise AnnotationError(f"no JSON object with an entry a video: {', '.join(files)}")
     for name, data in annotated.items():
         numbers = itertools.count(1)
-        try:
-            videos = json_file.load(data)
-            if isinstance(videos, dict):
-                videos = videos.get("database", videos)
-            if not isinstance(videos, dict):
-                raise RowError("read", "row_columns", "no object with an entry a video")
-        except RowError as error:
-            yield row.rejected(error, source_row=f"{name}:1")
-            continue
+        videos = json_file.load(data, name)
+        if isinstance(videos, dict):
+            videos = videos.get("database", videos)
+        if not isinstance(videos, dict):
+            raise AnnotationError(f"{name} has no object with an entry a video")
         for key, entry in videos.items():
             video = key.removeprefix("v_")
             for window in _windows_of(video, entry, subsets, options):
@@ -63,10 +58,15 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
                     yield window._replace(source_row=source_row)
 
 
-def _subsets(data: bytes) -> dict[str, str]:
+def _subsets(data: bytes, name: str) -> dict[str, str]:
+    if not {"video", "subset"} <= set(sentences.header(data)):
+        raise AnnotationError(f"{name} is neither JSON nor a CSV with the columns video and subset")
     subsets: dict[str, str] = {}
-    for _, fields in lines.table(io.BytesIO(data)):
-        video, subset = lines.column(fields, "video"), lines.column(fields, "subset")
+    for number, _, fields in lines.table(io.BytesIO(data)):
+        try:
+            video, subset = lines.column(fields, "video"), lines.column(fields, "subset")
+        except RowError as error:
+            raise AnnotationError(f"{name}:{number}: {error}: mend the list of videos") from None
         subsets[video.strip().removeprefix("v_")] = subset.strip()
     return subsets
 
@@ -88,7 +88,7 @@ def _windows_of(
         if not 0 < duration_us <= _DAY_US:
             raise RowError("plan", "time_invalid", f"a duration of {duration_us} µs, or over a day")
         video_id = row.youtube_id(video)
-        annotations = json_file.objects(entry, "annotations")
+        annotations = _annotations(entry)
     except RowError as error:
         yield error
         return
@@ -113,7 +113,16 @@ def _windows_of(
     yield from errors
 
 
-def _segment(annotation: Mapping[str, object]) -> Segment:
+def _annotations(entry: Mapping[str, object]) -> list[object]:
+    found = entry.get("annotations")
+    if not isinstance(found, list):
+        raise RowError("read", "row_columns", "no list 'annotations'")
+    return found
+
+
+def _segment(annotation: object) -> Segment:
+    if not isinstance(annotation, dict):
+        raise RowError("plan", "segment_invalid", f"{annotation!r:.100} is no object")
     times, label = annotation.get("segment"), annotation.get("label")
     told = f"segment {times!r:.100} of label {label!r:.100}"
     if not isinstance(times, list) or len(times) != 2:

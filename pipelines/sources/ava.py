@@ -11,12 +11,11 @@ The videos are usually cuts from 15:00 on: --cut-at 900.
 
 import functools
 import io
-import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipelines.clip_request import Box, ClipRequest, RowError
+from pipelines.clip_request import Box, ClipRequest, RowError, row_order
 from pipelines.sources import lines, row
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
@@ -43,46 +42,58 @@ class _Line(NamedTuple):
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a keyframe, with its boxes, annotated ones first; and a row a line that is none."""
+    """Yield a row a keyframe, at its first line, and a row a line that is none.
+
+    A keyframe has all its boxes, annotated ones first.
+    """
     excluded: set[Keyframe] = set()
     boxes: dict[str, bytes] = {}
-    errors: list[tuple[str, bytes, RowError]] = []
+    errors: list[tuple[str, int, bytes, RowError]] = []
     for name, data in files.items():
         if len(_first(data)) != 2:
             boxes[name] = data
             continue
-        for line in lines.lines(io.BytesIO(data)):
+        for number, line in lines.numbered(io.BytesIO(data)):
             try:
                 excluded.add(_keyframe(line))
             except RowError as error:
-                errors.append((name, line, error))
+                errors.append((name, number, line, error))
     by_keyframe: dict[Keyframe, tuple[str, list[_Line]]] = {}
     for name in sorted(boxes, key=lambda name: _detected(_first(boxes[name]))):
         detected = _detected(_first(boxes[name]))
-        for line in lines.lines(io.BytesIO(boxes[name])):
+        for number, line in lines.numbered(io.BytesIO(boxes[name])):
             try:
                 found = _line(line, detected)
-                by_keyframe.setdefault(found.keyframe, (name, []))[1].append(found)
+                of_keyframe = by_keyframe.setdefault(found.keyframe, (f"{name}:{number}", []))
+                of_keyframe[1].append(found)
             except RowError as error:
-                errors.append((name, line, error))
-    numbers = {name: itertools.count(1) for name in files}
-    for keyframe, (name, found) in by_keyframe.items():
-        source_row = f"{name}:{next(numbers[name])}"
-        yield row.clip_or_reject(
+                errors.append((name, number, line, error))
+    clips = [
+        row.clip_or_reject(
             functools.partial(_clip, keyframe, found, excluded, source_row, options),
             source_row=source_row,
             video_id=keyframe[0],
             row=",".join(map(str, keyframe)),
         )
-    for name, line, error in errors:
-        source_row = f"{name}:{next(numbers[name])}"
-        yield row.rejected(error, source_row=source_row, row=lines.excerpt(line))
+        for keyframe, (source_row, found) in by_keyframe.items()
+    ]
+    rejects = [
+        row.rejected(error, source_row=f"{name}:{number}", row=lines.excerpt(line))
+        for name, number, line, error in errors
+    ]
+    order = [*files]
+
+    def place(row: ClipRequest | Reject) -> tuple[int, int]:
+        name, number = row_order(row.source_row)
+        return order.index(name), number
+
+    yield from sorted([*clips, *rejects], key=place)
 
 
 def _first(data: bytes) -> list[str]:
     """The first row of a box, which tells what a file has; or one without, if no row has one."""
     fields: list[str] = []
-    for line in lines.lines(io.BytesIO(data)):
+    for _, line in lines.numbered(io.BytesIO(data)):
         fields = line.decode(errors="replace").strip().split(",")
         if len(fields) != 2:  # else a keyframe with nobody
             break

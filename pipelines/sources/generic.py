@@ -1,15 +1,15 @@
-"""Any annotations: CSV, TSV, JSON Lines or Parquet, told by the file's extension.
+"""Any annotations: CSV, TSV, JSON Lines or Parquet, by the file's extension, else by its beginning.
 
 The user names the columns. Labels are a list, or a text with ";" between them.
 """
 
-import functools
-import json
+import io
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeGuard, cast
 
+from pipelines.annotation_file import plain_name
 from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import lines, row
+from pipelines.sources import json_text, lines, parquet, row
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -19,71 +19,72 @@ FORM = (
 OPTIONS = ("keep_empty_captions", "widen_to_us", "columns", "time_unit")
 
 COLUMNS = ("video", "start", "end", "caption", "labels")
-_BATCH_ROWS = 1024
+_EXTENSIONS = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """The rows of one file, in order."""
-    extension = name.rpartition(".")[2].lower()
-    if extension == "parquet":
-        rows = _parquet(file, options)
-    elif extension in ("jsonl", "ndjson"):
+    """Yield the rows of one file, in order.
+
+    Raises:
+      AnnotationError: a Parquet file cannot be read to its end.
+    """
+    file, form = _form(file, name)
+    if form == "parquet":
+        rows = parquet.rows(file, name, [options.columns.get(name, name) for name in COLUMNS])
+    elif form in ("jsonl", "ndjson"):
         rows = _json_lines(file)
     else:
-        delimiter = "\t" if extension == "tsv" else ","
-        rows = ((lines.excerpt(line), f) for line, f in lines.table(file, delimiter))
-    for number, (text, fields) in enumerate(rows, 1):
+        rows = lines.table(file, "\t" if form == "tsv" else ",")
+    for number, line, fields in rows:
         source_row = f"{name}:{number}"
-        yield row.clip_or_reject(
-            functools.partial(_clip, fields, source_row, options), source_row=source_row, row=text
-        )
-
-
-def parquet_rows(file: BinaryIO) -> int:
-    """The number of rows that a Parquet file states, or 0 if it is none."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.ParquetFile(file).metadata.num_rows
-    except (pyarrow.ArrowException, OSError):
-        return 0
-
-
-def _json_lines(file: BinaryIO) -> Iterator[tuple[str, dict[str, object] | RowError]]:
-    for line in lines.lines(file):
         try:
-            fields = json.loads(lines.text(line))
-            if not isinstance(fields, dict):
-                raise ValueError
-            yield lines.excerpt(line), fields
+            yield _clip(fields, source_row, options)
         except RowError as error:
-            yield lines.excerpt(line), error
-        except (ValueError, RecursionError):
-            error = RowError("read", "row_columns", "the line is no JSON object")
-            yield lines.excerpt(line), error
+            video = fields.get(options.columns.get("video", "video")) if _has(fields) else None
+            yield row.rejected(
+                error,
+                source_row=source_row,
+                video_id=video.strip() if isinstance(video, str) else "",
+                row=lines.excerpt(line) if isinstance(line, bytes) else parquet.excerpt(fields),
+            )
 
 
-def _parquet(
-    file: BinaryIO, options: SourceOptions
-) -> Iterator[tuple[str, dict[str, object] | RowError]]:
-    import pyarrow
-    import pyarrow.parquet
+def _has(fields: Mapping[str, object] | RowError) -> TypeGuard[Mapping[str, object]]:
+    return not isinstance(fields, RowError)
 
-    try:
-        table = pyarrow.parquet.ParquetFile(file)
-        wanted = {options.columns.get(name, name) for name in COLUMNS}
-        columns = [name for name in table.schema_arrow.names if name in wanted]
-        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-            for fields in batch.to_pylist():
-                yield json.dumps(fields, ensure_ascii=False, default=str), fields
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        why = str(error).partition("\n")[0]
-        yield "", RowError("read", "file_damaged", f"no Parquet from here on: {why:.200}")
+
+def _form(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
+    """Return the form that a file's extension names, else that of its first line, and the file."""
+    extension = plain_name(name).rpartition(".")[2].lower()
+    if extension in _EXTENSIONS:
+        return file, extension
+    file = file if isinstance(file, io.BufferedReader) else _buffered(file)
+    first = file.peek(1 << 16)
+    if first.startswith(b"PAR1"):
+        return file, "parquet"
+    first = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if first.startswith(b"{"):
+        return file, "jsonl"
+    header = first.partition(b"\n")[0]
+    return file, "tsv" if b"\t" in header and b"," not in header else "csv"
+
+
+def _buffered(file: BinaryIO) -> io.BufferedReader:
+    return io.BufferedReader(cast(io.RawIOBase, file))
+
+
+def _json_lines(
+    file: BinaryIO,
+) -> Iterator[tuple[int, bytes, Mapping[str, object] | RowError]]:
+    for number, line in lines.numbered(file):
+        try:
+            yield number, line, json_text.object_of(lines.text(line, quoted=True))
+        except RowError as error:
+            yield number, line, error
 
 
 def _clip(
-    fields: Mapping[str, object] | RowError, source_row: str, options: SourceOptions
+    fields: Mapping[str, Any] | RowError, source_row: str, options: SourceOptions
 ) -> ClipRequest:
     def field(name: str) -> object:
         return lines.column(fields, options.columns.get(name, name))
@@ -94,7 +95,7 @@ def _clip(
 
     unit = options.time_unit or "s"
     return row.clip(
-        row.plain_id(field("video")),
+        row.any_id(field("video")),
         row.microseconds(field_if_any("start", 0), "start", unit),
         row.microseconds(field("end"), "end", unit),
         field("caption"),

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from pipelines.annotation_file import plain_name
 from pipelines.clip_request import ClipRequest, RowError
 from pipelines.sources import lines, row
 from protos.v1.manifest_pb2 import Reject, SourceOptions
@@ -31,8 +32,10 @@ _NAME = re.compile(r"(.+)_test_split([1-3])\.txt")
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
     """A row a clip, labelled with its class; without a subset, both train and test."""
-    rows = _text(file, name, options) if name.endswith(".txt") else _table(file, options)
-    for number, (line, fields) in enumerate(rows, 1):
+    rows = (
+        _text(file, name, options) if plain_name(name).endswith(".txt") else _table(file, options)
+    )
+    for number, line, fields in rows:
         source_row = f"{name}:{number}"
         yield row.clip_or_reject(
             functools.partial(_clip, fields, options, source_row),
@@ -45,9 +48,11 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
 _Fields = tuple[str, str, str] | RowError
 
 
-def _text(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[tuple[bytes, _Fields]]:
-    named = _NAME.fullmatch(name)
-    for line in lines.lines(file):
+def _text(
+    file: BinaryIO, name: str, options: SourceOptions
+) -> Iterator[tuple[int, bytes, _Fields]]:
+    named = _NAME.fullmatch(plain_name(name))
+    for number, line in lines.numbered(file):
         try:
             video, _, use = lines.text(line).strip().rpartition(" ")
             if not named or not video or use not in ("0", *_USES):
@@ -60,21 +65,21 @@ def _text(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[tuple[b
                 )
             if int(named[2]) != (options.fold or 1):
                 raise RowError("plan", "other_split", f"of split {named[2]}")
-            yield line, (video.strip(), named[1], use)
+            yield number, line, (video.strip(), named[1], use)
         except RowError as error:
-            yield line, error
+            yield number, line, error
 
 
-def _table(file: BinaryIO, options: SourceOptions) -> Iterator[tuple[bytes, _Fields]]:
-    for line, fields in lines.table(file):
+def _table(file: BinaryIO, options: SourceOptions) -> Iterator[tuple[int, bytes, _Fields]]:
+    for number, line, fields in lines.table(file):
         try:
             video, label, use = (
                 lines.column(fields, name).strip()
                 for name in ("video_id", "label", f"split{options.fold or 1}")
             )
-            yield line, (video, label.removesuffix("_test"), use)
+            yield number, line, (video, label.removesuffix("_test"), use)
         except RowError as error:
-            yield line, error
+            yield number, line, error
 
 
 def _clip(fields: _Fields, options: SourceOptions, source_row: str) -> ClipRequest:

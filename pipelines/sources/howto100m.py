@@ -10,7 +10,8 @@ import functools
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.clip_request import ClipRequest, RowError
+from pipelines.annotation_file import plain_name
+from pipelines.clip_request import ClipRequest
 from pipelines.sources import json_object, lines, row
 from pipelines.sources.json_object import Span
 from protos.v1.manifest_pb2 import Reject, SourceOptions
@@ -24,7 +25,7 @@ OPTIONS = ("keep_empty_captions", "widen_to_us")
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
     """A row a line of narration, in the file's order."""
-    if name.endswith(".csv"):
+    if plain_name(name).endswith(".csv"):
         return _read_csv(file, name, options)
     return json_object.read(file, name, options, _lines)
 
@@ -35,8 +36,8 @@ def _lines(key: str, value: object) -> Iterator[Span]:
 
 
 def _read_csv(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    video = name.removesuffix(".csv")
-    for number, (line, fields) in enumerate(lines.table(file), 1):
+    video = plain_name(name).removesuffix(".csv")
+    for number, line, fields in lines.table(file):
         source_row = f"{name}:{number}"
         yield row.clip_or_reject(
             functools.partial(_clip, video, fields, source_row, options),
@@ -46,9 +47,7 @@ def _read_csv(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[Cli
         )
 
 
-def _clip(
-    video: str, fields: dict[str, str] | RowError, source_row: str, options: SourceOptions
-) -> ClipRequest:
+def _clip(video: str, fields: lines.Fields, source_row: str, options: SourceOptions) -> ClipRequest:
     return row.clip(
         row.youtube_id(video),
         row.microseconds(lines.column(fields, "start"), "start", "s"),

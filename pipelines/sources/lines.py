@@ -1,9 +1,12 @@
-"""Text files a row a line: lines, their text, and the fields of delimited ones.
+"""Text files a row a line: lines with their numbers, their text, and the fields of delimited ones.
 
-A row never spans lines, so that one stray quote cannot swallow the rows after it.
+A quoted field may continue on the next lines. Where that is not certain, each line is a row, so
+that one stray quote cannot swallow the rows after it.
 """
 
 import csv
+import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, TypeVar
 
@@ -11,53 +14,94 @@ from pipelines.clip_request import RowError
 
 LINE_BYTES = 4 << 20  # room for a caption of 1 MB in any quoting
 
+_BLOCK_BYTES = 1 << 16
+_LINES_OF_ROW = 50  # that a quoted field may span
+
 T = TypeVar("T")
+
+# A row's fields by column; a RowError stands for a field, or for all, that cannot be used.
+Fields = Mapping[str, str | RowError] | RowError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines that are not white space, each cut where it passes LINE_BYTES.
+def numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    r"""Yield each line that is not white space, with its number in the file, from 1.
 
-    So no file can fill the memory. A byte order mark is left out.
+    A line is cut where it passes LINE_BYTES, so no file can fill the memory. A byte order mark is
+    left out. Lines end with \n or \r\n, or with \r in a file that has no \n.
     """
-    first = True
-    while line := file.readline(LINE_BYTES + 1):
+    return ((number, line) for number, line in _all(file) if line.strip())
+
+
+def _all(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    first = file.readline(LINE_BYTES + 1)
+    old_mac = b"\r" in first and not first.endswith(b"\n")
+    lines = _until_return(file, first) if old_mac else _until_newline(file, first)
+    for number, line in enumerate(lines, 1):
+        yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+
+
+def _until_newline(file: BinaryIO, line: bytes) -> Iterator[bytes]:
+    while line:
         rest = line
         while len(rest) > LINE_BYTES and not rest.endswith(b"\n"):
             rest = file.readline(LINE_BYTES + 1)
-        if first:
-            line, first = line.removeprefix(_BYTE_ORDER_MARK), False
-        if line.strip():
-            yield line
+        yield line
+        line = file.readline(LINE_BYTES + 1)
 
 
-def text(line: bytes) -> str:
-    """A line as text, without its end.
+def _until_return(file: BinaryIO, first: bytes) -> Iterator[bytes]:
+    block = first
+    waiting = b""
+    while block:
+        *lines, waiting = re.split(rb"(?<=\r)(?!\n)|(?<=\n)", waiting[: LINE_BYTES + 1] + block)
+        yield from lines
+        block = file.read(_BLOCK_BYTES)
+    if waiting:
+        yield waiting[: LINE_BYTES + 1]
+
+
+def text(line: bytes, quoted: bool = False) -> str:
+    r"""Return a line as text, without its end.
+
+    Args:
+      line: its bytes.
+      quoted: whether it may hold line ends within quotes, which the caller sees to.
 
     Raises:
-      RowError: it is too long or no UTF-8.
+      RowError: it is too long, no UTF-8, or has a \r in its middle.
     """
     if len(line) > LINE_BYTES:
         raise RowError("read", "row_too_long", f"a line of more than {LINE_BYTES} bytes")
     try:
-        return line.decode().rstrip("\r\n")
+        found = line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise RowError(
             "read", "row_not_utf8", f"byte {error.start} of the line is no UTF-8"
         ) from None
+    if "\r" in found and not quoted:
+        raise _carriage_return()
+    return found
+
+
+def _carriage_return() -> RowError:
+    return RowError(
+        "read", "row_carriage_return", "a carriage return within the line: quote the field"
+    )
 
 
 def excerpt(line: bytes) -> str:
-    """The beginning of a line, good or bad, for a reject."""
+    """Return the beginning of a line, good or bad, for a reject."""
     return line[: 4 * 500].decode(errors="backslashreplace").rstrip("\r\n")
 
 
 def fields(line: str, delimiter: str = ",") -> list[str]:
-    r"""The fields of a delimited line.
+    r"""Return the fields of a delimited line.
 
     Raises:
-      RowError: a quote is not closed on the line, or stands where none may.
+      RowError: a quote is not closed on the line, or stands where none may; or a \r stands
+        outside quotes.
 
     >>> fields('v1,0,"a man, smiling"')
     ['v1', '0', 'a man, smiling']
@@ -68,48 +112,112 @@ def fields(line: str, delimiter: str = ",") -> list[str]:
     except csv.Error as error:
         if "end of data" in str(error):
             raise RowError("read", "row_quote", 'a field opens with " and does not close') from None
+        if "new-line" in str(error):
+            raise _carriage_return() from None
         raise RowError(
             "read", "row_stray_quote", 'a field goes on after its closing "; double the inner ones'
         ) from None
 
 
-def table(
-    file: BinaryIO, delimiter: str = ","
-) -> Iterator[tuple[bytes, dict[str, str] | RowError]]:
-    """The rows below a header line: each line, and its fields by column or what is wrong with it.
+class Rows:
+    """The rows of a delimited file: each is a line, or lines that a quoted field joins.
 
-    A row must have a field for each column; of a header that cannot be read, all rows are wrong.
+    Iterating yields a row's line number and its bytes.
     """
-    rows = lines(file)
+
+    def __init__(self, file: BinaryIO, delimiter: str, columns: int = 0) -> None:
+        """Take a file; `columns` is how many a row must have to be joined from several lines."""
+        self.columns = columns
+        self._delimiter = delimiter
+        self._lines = _all(file)
+        self._again: deque[tuple[int, bytes]] = deque()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        while row := self._take():
+            number, line = row
+            if not line.strip():
+                continue
+            if line.count(b'"') % 2 and len(line) <= LINE_BYTES:
+                line = self._joined(line)
+            yield number, line
+
+    def _take(self) -> tuple[int, bytes] | None:
+        return self._again.popleft() if self._again else next(self._lines, None)
+
+    def _joined(self, line: bytes) -> bytes:
+        """Return the line with those that its last field goes on in, if that is certain.
+
+        It is if the whole is a row of the right columns, and none of the further lines is one.
+        """
+        if _shape(line, self._delimiter) != "open":
+            return line
+        taken: list[tuple[int, bytes]] = []
+        whole = line
+        while len(taken) < _LINES_OF_ROW and len(whole) <= LINE_BYTES and (next_ := self._take()):
+            taken.append(next_)
+            whole += next_[1]
+            if _shape(next_[1], self._delimiter) == self.columns:
+                break
+            if next_[1].count(b'"') % 2:
+                if _shape(whole, self._delimiter) == self.columns:
+                    return whole
+                break
+        self._again.extendleft(reversed(taken))
+        return line
+
+
+def _shape(line: bytes, delimiter: str) -> int | str:
+    """Return a row's number of columns; or "open" for an open quote, "bad" for other faults."""
+    try:
+        return len(fields(text(line, quoted=True), delimiter))
+    except RowError as error:
+        return "open" if error.reason == "row_quote" else "bad"
+
+
+def table(file: BinaryIO, delimiter: str = ",") -> Iterator[tuple[int, bytes, Fields]]:
+    """Yield the rows below a header: line number, bytes, and fields by column or what is wrong.
+
+    A row must have a field for each column. Of a header that cannot be read, all rows are wrong;
+    of a column that is named twice, its fields are.
+    """
+    rows = Rows(file, delimiter)
     header: list[str] | RowError = []
-    for line in rows:
+    twice: dict[str, RowError] = {}
+    for _, line in rows:
         try:
-            header = [column.strip() for column in fields(text(line), delimiter)]
+            header = [column.strip() for column in fields(text(line, quoted=True), delimiter)]
+            rows.columns = len(header)
+            twice = {
+                column: RowError("read", "row_columns", f"two columns are named {column[:100]!r}")
+                for column in header
+                if header.count(column) > 1
+            }
         except RowError as error:
             header = error
         break
-    for line in rows:
+    for number, line in rows:
         if isinstance(header, RowError):
-            yield line, header
+            yield number, line, header
             continue
         try:
-            row = fields(text(line), delimiter)
+            row = fields(text(line, quoted=True), delimiter)
             if len(row) != len(header):
                 raise RowError(
                     "read",
                     "row_columns",
                     f"{len(row)} columns where the header has {len(header)}",
                 )
-            yield line, dict(zip(header, row, strict=True))
+            named: dict[str, str | RowError] = dict(zip(header, row, strict=True))
+            yield number, line, named | twice if twice else named
         except RowError as error:
-            yield line, error
+            yield number, line, error
 
 
-def column(row: Mapping[str, T] | RowError, name: str) -> T:
-    """A row's field by its column.
+def column(row: Mapping[str, T | RowError] | RowError, name: str) -> T:
+    """Return a row's field by its column.
 
     Raises:
-      RowError: there is no such column, or `row` is an error itself.
+      RowError: there is no such column, there are two, or `row` is an error itself.
     """
     if isinstance(row, RowError):
         raise row
@@ -117,4 +225,7 @@ def column(row: Mapping[str, T] | RowError, name: str) -> T:
         raise RowError(
             "read", "row_columns", f"no column {name!r}; there are {', '.join(row):.200}"
         )
-    return row[name]
+    field = row[name]
+    if isinstance(field, RowError):
+        raise field
+    return field

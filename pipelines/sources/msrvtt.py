@@ -14,7 +14,7 @@ import functools
 import io
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import ClipRequest, RowError
+from pipelines.clip_request import AnnotationError, ClipRequest
 from pipelines.sources import json_file, lines, row, sentences
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
@@ -37,33 +37,32 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     lists: dict[str, dict[str, int]] = {}
     for name, data in files.items():
         if name not in annotated:
-            try:
-                lists[name] = sentences.listed(data)
-            except RowError as error:
-                yield row.rejected(error, source_row=f"{name}:1")
+            lists[name] = sentences.listed(data, name)
     known: dict[str, object] = {}
     for name, data in annotated.items():
-        try:
-            said, splits = _annotations(json_file.load(data))
-        except RowError as error:
-            yield row.rejected(error, source_row=f"{name}:1")
-            continue
+        said, splits = _annotations(json_file.load(data, name), name)
         known |= said
         other = functools.partial(_other, lists, splits, options.subset)
         yield from sentences.rows(name, said, other)
     yield from sentences.not_annotated(lists, known)
 
 
-def _annotations(value: object) -> tuple[dict[str, list[object]], dict[str, str]]:
-    """Each video's sentences, and its split where the file tells."""
+def _annotations(
+    value: object, name: str
+) -> tuple[dict[str, list[sentences.Sentence]], dict[str, str]]:
+    """Return each video's sentences, and its split where the file has it."""
     if isinstance(value, dict) and "annotations" in value:
-        videos, said, video_id = [], json_file.objects(value, "annotations"), "image_id"
+        videos, said, video_id = [], json_file.objects(value, "annotations", name), "image_id"
     else:
-        videos, video_id = json_file.objects(value, "videos"), "video_id"
-        said = json_file.objects(value, "sentences")
-    of_videos: dict[str, list[object]] = {_name(video, "video_id"): [] for video in videos}
+        videos, video_id = json_file.objects(value, "videos", name), "video_id"
+        said = json_file.objects(value, "sentences", name)
+    of_videos: dict[str, list[sentences.Sentence]] = {
+        _name(video, "video_id"): [] for video in videos
+    }
     for sentence in said:
-        of_videos.setdefault(_name(sentence, video_id), []).append(sentence.get("caption"))
+        of_videos.setdefault(_name(sentence, video_id), []).append(
+            sentences.Sentence(sentence.get("caption"))
+        )
     return of_videos, {_name(video, "video_id"): str(video.get("split")) for video in videos}
 
 
@@ -83,7 +82,9 @@ def _other(
 
 
 def _test_list(name: str, data: bytes) -> Iterator[ClipRequest | Reject]:
-    for number, (line, fields) in enumerate(lines.table(io.BytesIO(data)), 1):
+    if not {"video_id", "sentence"} <= set(sentences.header(data)):
+        raise AnnotationError(f"{name} is neither JSON nor a CSV with video_id and sentence")
+    for number, line, fields in lines.table(io.BytesIO(data)):
         source_row = f"{name}:{number}"
         yield row.clip_or_reject(
             functools.partial(_tested, fields, source_row),
@@ -92,7 +93,7 @@ def _test_list(name: str, data: bytes) -> Iterator[ClipRequest | Reject]:
         )
 
 
-def _tested(fields: dict[str, str] | RowError, source_row: str) -> ClipRequest:
+def _tested(fields: lines.Fields, source_row: str) -> ClipRequest:
     video, sentence = lines.column(fields, "video_id"), lines.column(fields, "sentence")
     captions = [row.described(sentence)[0]]
     return row.whole_video(row.plain_id(video), captions=captions, source_row=source_row)

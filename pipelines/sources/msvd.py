@@ -12,8 +12,9 @@ import functools
 import io
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import ClipRequest, RowError
+from pipelines.clip_request import ClipRequest, RowError, row_order
 from pipelines.sources import lines, row, sentences
+from pipelines.sources.sentences import Sentence
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -27,15 +28,13 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     """A row a video, with all its sentences."""
     del options
     lists: dict[str, dict[str, int]] = {}
-    said: dict[str, dict[str, list[object]]] = {}
+    said: dict[str, dict[str, list[Sentence]]] = {}
+    unread: dict[str, list[Reject]] = {}
     for name, data in files.items():
-        try:
-            if _describes(data):
-                said[name] = _sentences(data)
-            else:
-                lists[name] = sentences.listed(data)
-        except RowError as error:
-            yield row.rejected(error, source_row=f"{name}:1")
+        if _describes(data):
+            said[name], unread[name] = _sentences(data, name)
+        else:
+            lists[name] = sentences.listed(data, name)
     if not said:
         error = RowError("read", "row_columns", "ids without sentences")
         for name, ids in lists.items():
@@ -44,22 +43,33 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
         return
     for name, of_videos in said.items():
         other = functools.partial(sentences.other_split, lists)
-        yield from sentences.rows(name, of_videos, other)
+        rows = [*sentences.rows(name, of_videos, other), *unread[name]]
+        yield from sorted(rows, key=lambda row: row_order(row.source_row))
     known = {video: None for of_videos in said.values() for video in of_videos}
     yield from sentences.not_annotated(lists, known)
 
 
-def _lines(data: bytes) -> Iterator[bytes]:
-    return (line for line in lines.lines(io.BytesIO(data)) if not line.startswith(b"#"))
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    numbered = lines.numbered(io.BytesIO(data))
+    return ((number, line) for number, line in numbered if not line.startswith(b"#"))
 
 
 def _describes(data: bytes) -> bool:
-    return any(len(line.split()) > 1 for line in _lines(data))
+    return any(len(line.split()) > 1 for _, line in _lines(data))
 
 
-def _sentences(data: bytes) -> dict[str, list[object]]:
-    said: dict[str, list[object]] = {}
-    for line in _lines(data):
-        video, _, sentence = lines.text(line).partition(" ")
-        said.setdefault(video, []).append(sentence)
-    return said
+def _sentences(data: bytes, name: str) -> tuple[dict[str, list[Sentence]], list[Reject]]:
+    """Return each video's sentences, and the lines that have none."""
+    said: dict[str, list[Sentence]] = {}
+    unread: list[Reject] = []
+    for number, line in _lines(data):
+        try:
+            video, blank, sentence = lines.text(line).partition(" ")
+            if not blank:
+                raise RowError("read", "row_columns", "the line is not <video> <sentence>")
+        except RowError as error:
+            source_row = f"{name}:{number}"
+            unread.append(row.rejected(error, source_row=source_row, row=lines.excerpt(line)))
+            continue
+        said.setdefault(video, []).append(Sentence(sentence, number))
+    return said, unread

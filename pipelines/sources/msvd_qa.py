@@ -11,8 +11,8 @@ import functools
 import io
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import json_file, lines, questions, row
+from pipelines.clip_request import AnnotationError, ClipRequest, RowError
+from pipelines.sources import json_file, lines, questions
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -29,21 +29,23 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     asked = {name: data for name, data in files.items() if json_file.is_json(data)}
     for name, data in files.items():
         if name not in asked:
-            try:
-                names |= _mapping(data)
-            except RowError as error:
-                yield row.rejected(error, source_row=f"{name}:1")
+            names |= _mapping(data, name)
+    if not asked:
+        raise AnnotationError(f"no JSON among {', '.join(files)}")
     for name, data in asked.items():
         yield from questions.rows(name, data, functools.partial(_video, names))
 
 
-def _mapping(data: bytes) -> dict[str, str]:
+def _mapping(data: bytes, file: str) -> dict[str, str]:
     names: dict[str, str] = {}
-    for line in lines.lines(io.BytesIO(data)):
-        name, _, number = lines.text(line).strip().rpartition(" ")
-        if not name or not number.startswith("vid"):
-            raise RowError("read", "row_columns", "a line that is not <name> vid<number>")
-        names[number] = name.strip()
+    for number, line in lines.numbered(io.BytesIO(data)):
+        try:
+            name, _, numbered = lines.text(line).strip().rpartition(" ")
+            if not name or not numbered.startswith("vid"):
+                raise RowError("read", "row_columns", "the line is not <name> vid<number>")
+        except RowError as error:
+            raise AnnotationError(f"{file}:{number}: {error}: mend the mapping") from None
+        names[numbered] = name.strip()
     return names
 
 

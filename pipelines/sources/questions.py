@@ -7,12 +7,11 @@ those `svilm-train evaluate` knows them in the file, too.
 
 import functools
 import io
-import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 
-from pipelines.clip_request import ClipRequest, Question, RowError
-from pipelines.sources import json_file, lines, row
+from pipelines.clip_request import AnnotationError, ClipRequest, Question, RowError, row_order
+from pipelines.sources import json_file, json_text, lines, row
 from protos.v1.manifest_pb2 import Reject
 
 _TEXT_CHARACTERS = 1000  # of a question, or of an answer
@@ -21,34 +20,41 @@ _TEXT_CHARACTERS = 1000  # of a question, or of an answer
 def rows(
     name: str, data: bytes, video_of: Callable[[object], str]
 ) -> Iterator[ClipRequest | Reject]:
-    """A file's videos in the order of their first questions; the questions that are none last.
+    """Yield a file's videos and the questions that are none, in order of their first lines.
+
+    Of a JSON list, a question's place in it, from 1, stands for its line.
 
     Args:
-      name: of the file.
+      name: name of the file.
       data: a JSON list of {"question", "answer", "video_id", "id"}, or JSON Lines of such.
-      video_of: a video's id as its file is named, from that of the annotation; may raise RowError.
+      video_of: returns a video's id as its file is named, from that of the annotation; may raise
+        RowError.
+
+    Raises:
+      AnnotationError: a JSON list is none.
     """
-    numbers = itertools.count(1)
-    of_videos: dict[str, list[Question]] = {}
-    errors: list[tuple[RowError, str]] = []
-    for place, entry in enumerate(_entries(data)):
+    of_videos: dict[str, tuple[str, list[Question]]] = {}
+    rejects: list[Reject] = []
+    for place, (number, text, entry) in enumerate(_entries(data, name)):
+        source_row = f"{name}:{number}"
         try:
             if isinstance(entry, RowError):
                 raise entry
             question = _question(entry, place)
-            of_videos.setdefault(video_of(entry.get("video_id")), []).append(question)
+            video = video_of(entry.get("video_id"))
+            of_videos.setdefault(video, (source_row, []))[1].append(question)
         except RowError as error:
-            text = "" if isinstance(entry, RowError) else json.dumps(entry, ensure_ascii=False)
-            errors.append((error, text))
-    for video, questions in of_videos.items():
-        source_row = f"{name}:{next(numbers)}"
-        yield row.clip_or_reject(
+            text = text or json.dumps(entry, ensure_ascii=False)
+            rejects.append(row.rejected(error, source_row=source_row, row=text))
+    videos = [
+        row.clip_or_reject(
             functools.partial(_video, video, questions, source_row),
             source_row=source_row,
             video_id=video,
         )
-    for error, text in errors:
-        yield row.rejected(error, source_row=f"{name}:{next(numbers)}", row=text)
+        for video, (source_row, questions) in of_videos.items()
+    ]
+    yield from sorted([*videos, *rejects], key=lambda row: row_order(row.source_row))
 
 
 def named(field: object) -> str:
@@ -66,23 +72,29 @@ def _video(video: str, questions: list[Question], source_row: str) -> ClipReques
     return row.whole_video(row.plain_id(video), questions=tuple(questions), source_row=source_row)
 
 
-def _entries(data: bytes) -> Iterator[dict | RowError]:
-    if data.lstrip()[:1] == b"[":
-        try:
-            entries = json_file.objects({"": json_file.load(data)}, "")
-        except RowError as error:
-            yield error
-            return
-        yield from entries
+def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError]]:
+    """Yield each entry's line or place, the beginning of the line, and its object."""
+    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
+        entries = json_file.load(data, name)
+        assert isinstance(entries, list)
+        for number, entry in enumerate(entries, 1):
+            if isinstance(entry, dict):
+                yield number, "", entry
+            else:
+                told = f"{entry!r:.100} is no object"
+                yield number, told, RowError("read", "row_columns", told)
         return
-    for line in lines.lines(io.BytesIO(data)):
+    if not json_file.is_json(data):
+        raise AnnotationError(f"{name} is neither a JSON list nor JSON Lines")
+    for number, line in lines.numbered(io.BytesIO(data)):
         try:
-            entry = json_file.load(line)
-            if not isinstance(entry, dict):
-                raise RowError("read", "row_columns", "the line is no JSON object")
-            yield entry
+            yield number, lines.excerpt(line), json_text.object_of(lines.text(line, quoted=True))
+        except json_text.SeveralValuesError:  # a list that lost its bracket, perhaps
+            raise AnnotationError(
+                f"{name}:{number}: several values on a line: mend the file or get it anew"
+            ) from None
         except RowError as error:
-            yield error
+            yield number, lines.excerpt(line), error
 
 
 def _question(entry: Mapping[str, object], place: int) -> Question:

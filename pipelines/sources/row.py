@@ -1,6 +1,8 @@
 """What every source shares: the fields of a row to a clip, or the reason why they make none."""
 
+import datetime
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
@@ -21,6 +23,13 @@ ID_CHARACTERS = 200  # of a video id
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _FILE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
+# Hours may be left out; a comma before the fraction is that of subtitles.
+_CLOCK = re.compile(
+    r"([+-]?)(?:([0-9]{1,4}):)?([0-5]?[0-9]|(?<!:)[0-9]{1,4}):([0-5]?[0-9])(?:[.,]([0-9]{1,12}))?"
+)
+# Unicode categories that no id has: control, format, surrogates, line and paragraph separators.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINERS = "\u200c\u200d"  # of category Cf, and within words and emoji
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 UNITS = tuple(_MICROSECONDS)
 
@@ -165,21 +174,33 @@ def widened(start_us: int, end_us: int, least_us: int) -> tuple[int, int]:
 
 
 def microseconds(field: object, which: str, unit: str) -> int:
-    """A time as annotated, text or number, in `unit` (of UNITS), to whole microseconds.
+    """Return an annotated time in whole microseconds.
+
+    Args:
+      field: a number or its text in `unit`; or hours:minutes:seconds, minutes:seconds or a
+        timedelta, whatever the unit.
+      which: the field's name, for messages.
+      unit: one of UNITS.
 
     Raises:
       RowError: it is no finite number.
 
     >>> microseconds("10.23", "start", "s")
     10230000
+    >>> microseconds("1:02:03.5", "start", "ms")
+    3723500000
     """
     shown = f"{which} {str(field).strip()[:50]!r}"
+    if isinstance(field, datetime.timedelta):
+        return field // datetime.timedelta(microseconds=1)
     if isinstance(field, bool) or not isinstance(field, str | int | float):
         raise RowError("plan", "time_invalid", f"{shown} is no number")
     scale = _MICROSECONDS[unit]
     try:
         if isinstance(field, str):
             field = field.strip()
+            if ":" in field:
+                return _of_clock(field)
             # Only the forms of JSON: Python's own would take "1_0" and other scripts' digits.
             if re.fullmatch(r"[+-]?[0-9]{1,18}", field):
                 field = int(field)
@@ -193,6 +214,17 @@ def microseconds(field: object, which: str, unit: str) -> int:
     if not abs(value) < 1e18:  # nor NaN
         raise RowError("plan", "time_invalid", f"{shown} is no finite time")
     return round(value)
+
+
+def _of_clock(text: str) -> int:
+    """Return the microseconds of hours:minutes:seconds; raise ValueError for other texts."""
+    match = _CLOCK.fullmatch(text)
+    if not match:
+        raise ValueError
+    sign, hours, minutes, seconds, fraction = match.groups()
+    whole = (int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)
+    found = whole * 1_000_000 + round(int(fraction or 0) * 10.0 ** (6 - len(fraction or "")))
+    return -found if sign == "-" else found
 
 
 def youtube_id(field: str) -> str:
@@ -209,7 +241,7 @@ def youtube_id(field: str) -> str:
 
 
 def plain_id(field: object) -> str:
-    """An id that can name a file: letters, digits, "_", "-", and "." within.
+    """Return an id as data sets have them: letters, digits, "_", "-", and "." within.
 
     Raises:
       RowError: it is none.
@@ -227,6 +259,32 @@ def plain_id(field: object) -> str:
     return text
 
 
+def any_id(field: object) -> str:
+    """Return a user's own id, without white space around it: what a file in a folder can be named.
+
+    Raises:
+      RowError: it can name none, or is longer than ID_CHARACTERS.
+
+    >>> any_id(" 5432@N00 cat.mp4 "), any_id(17)
+    ('5432@N00 cat.mp4', '17')
+    """
+    text = str(field) if isinstance(field, str | int) and not isinstance(field, bool) else ""
+    text = text.strip()
+    if not _FILE_NAME.fullmatch(text) or len(text) > ID_CHARACTERS or _has_unseen(text):
+        raise RowError(
+            "plan",
+            "video_id_invalid",
+            f"{str(field)[:100]!r} is no video id of 1 to {ID_CHARACTERS} characters without '/'",
+        )
+    return text
+
+
+def _has_unseen(text: str) -> bool:
+    return not text.isascii() and any(
+        unicodedata.category(one) in _UNSEEN and one not in _JOINERS for one in text
+    )
+
+
 def file_name(field: str) -> str:
     """A video file's name without its extension: anything that a folder can hold, unlike others.
 
@@ -237,6 +295,6 @@ def file_name(field: str) -> str:
     '(HQ)_Rock_Climbing_#1'
     """
     name = field.rpartition(".")[0] or field
-    if not _FILE_NAME.fullmatch(name) or len(name) > ID_CHARACTERS:
+    if not _FILE_NAME.fullmatch(name) or len(name) > ID_CHARACTERS or _has_unseen(name):
         raise RowError("plan", "video_id_invalid", f"{field[:100]!r} is no name of a file")
     return name

@@ -7,72 +7,97 @@ import functools
 import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
-from pipelines.clip_request import ClipRequest, RowError
+from pipelines.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources import lines, row
 from protos.v1.manifest_pb2 import Reject
 
 
+class Sentence(NamedTuple):
+    """A sentence as annotated, and its line where the file has one for each."""
+
+    text: object
+    line: int = 0
+
+
 def rows(
-    name: str, sentences: Mapping[str, list[object]], other: Callable[[str], str]
+    name: str, sentences: Mapping[str, list[Sentence]], other: Callable[[str], str]
 ) -> Iterator[ClipRequest | Reject]:
-    """A file's videos in order, each followed by those of its sentences that cannot be used.
+    """Yield a file's videos in order, each followed by its sentences that cannot be used.
 
     Args:
-      name: of the file.
-      sentences: of each video, as annotated.
-      other: why a video is not of the split that was asked for; empty if it is.
+      name: name of the file.
+      sentences: each video's sentences.
+      other: returns why a video is not of the requested split, or an empty text.
     """
     numbers = itertools.count(1)
     for video, said in sentences.items():
         captions: list[str] = []
-        errors: list[tuple[RowError, object]] = []
+        errors: list[tuple[RowError, Sentence]] = []
+        line = 0
         for sentence in said:
             try:
-                captions.append(row.described(sentence)[0])
+                captions.append(row.described(sentence.text)[0])
+                line = line or sentence.line
             except RowError as error:
                 errors.append((error, sentence))
-        source_row = f"{name}:{next(numbers)}"
-        yield row.clip_or_reject(
-            functools.partial(_video, video, captions, other(video), source_row),
-            source_row=source_row,
-            video_id=video,
-            row=video,
-        )
-        if other(video):
+        reason = other(video)
+        if captions or reason or not errors or not errors[0][1].line:
+            source_row = f"{name}:{line or (said and said[0].line) or next(numbers)}"
+            yield row.clip_or_reject(
+                functools.partial(_video, video, captions, reason, source_row),
+                source_row=source_row,
+                video_id=video,
+                row=video,
+            )
+        if reason:
             continue
         for error, sentence in errors:
-            source_row = f"{name}:{next(numbers)}"
-            yield row.rejected(error, source_row=source_row, video_id=video, row=str(sentence))
+            source_row = f"{name}:{sentence.line or next(numbers)}"
+            yield row.rejected(error, source_row=source_row, video_id=video, row=str(sentence.text))
 
 
 def _video(video: str, captions: list[str], other: str, source_row: str) -> ClipRequest:
     if other:
         raise RowError("plan", "other_split", other)
     if not captions:
-        raise RowError("plan", "caption_empty", "the video has no sentence that can be used")
+        raise RowError("plan", "caption_empty", "the video has no sentence")
     return row.whole_video(row.plain_id(video), captions=captions, source_row=source_row)
 
 
-def listed(data: bytes) -> dict[str, int]:
-    r"""The video ids that a file lists, and where: an id a line, or a CSV with a column video_id.
+def listed(data: bytes, name: str) -> dict[str, int]:
+    r"""Return the video ids that a file lists, and their lines.
+
+    The file has an id a line, or is a CSV with a column video_id.
 
     Raises:
-      RowError: a row is not of that form.
+      AnnotationError: a line is not of that form, so a video could be taken for another split's.
 
-    >>> listed(b"video7010\r\nvideo7011\r\n")
+    >>> listed(b"video7010\r\nvideo7011\r\n", "a.txt")
     {'video7010': 1, 'video7011': 2}
-    >>> listed(b"key,video_id\nret0,video9770\n")
-    {'video9770': 1}
+    >>> listed(b"key,video_id\nret0,video9770\n", "a.csv")
+    {'video9770': 2}
     """
     ids: dict[str, int] = {}
-    if "video_id" in header(data):
-        for number, (_, fields) in enumerate(lines.table(io.BytesIO(data)), 1):
-            ids.setdefault(lines.column(fields, "video_id").strip(), number)
-    else:
-        for number, line in enumerate(lines.lines(io.BytesIO(data)), 1):
-            ids.setdefault(lines.text(line).strip(), number)
+    number = 1
+    try:
+        if "video_id" in header(data):
+            for number, _, fields in lines.table(io.BytesIO(data)):
+                ids.setdefault(_listed_id(lines.column(fields, "video_id")), number)
+        else:
+            for number, line in lines.numbered(io.BytesIO(data)):
+                ids.setdefault(_listed_id(lines.text(line)), number)
+    except RowError as error:
+        raise AnnotationError(f"{name}:{number}: {error}: mend the list of videos") from None
     return ids
+
+
+def _listed_id(text: str) -> str:
+    text = text.strip()
+    if len(text) > row.ID_CHARACTERS or '"' in text:  # a file of another form
+        raise RowError("plan", "video_id_invalid", f"{text[:100]!r} is no video id")
+    return text
 
 
 def header(data: bytes) -> list[str]:
@@ -81,7 +106,7 @@ def header(data: bytes) -> list[str]:
     >>> header(b"key,video_id\nret0,video9770\n")
     ['key', 'video_id']
     """
-    for line in lines.lines(io.BytesIO(data)):
+    for _, line in lines.numbered(io.BytesIO(data)):
         return line.decode(errors="replace").strip().split(",")
     return []
 

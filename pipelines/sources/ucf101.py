@@ -36,7 +36,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
         else:
             listed.append(name)
     for name in listed:
-        for number, line in enumerate(lines.lines(io.BytesIO(files[name])), 1):
+        for number, line in lines.numbered(io.BytesIO(files[name])):
             source_row = f"{name}:{number}"
             yield row.clip_or_reject(
                 functools.partial(_video, line, classes, source_row),
@@ -48,7 +48,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
 def _classes(data: bytes) -> dict[str, str]:
     """Each class's number, of a file that tells nothing else."""
     classes: dict[str, str] = {}
-    for line in lines.lines(io.BytesIO(data)):
+    for _, line in lines.numbered(io.BytesIO(data)):
         match = _CLASS.fullmatch(line.decode(errors="replace").strip())
         if not match:
             return {}

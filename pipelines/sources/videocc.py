@@ -25,8 +25,8 @@ _URL = re.compile(
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
     """The rows of one file, in order."""
-    for number, line in enumerate(lines.lines(file), 1):
-        if number == 1 and _is_header(line):
+    for place, (number, line) in enumerate(lines.Rows(file, ",", columns=4)):
+        if place == 0 and _is_header(line):
             continue
         source_row = f"{name}:{number}"
         yield row.clip_or_reject(
@@ -72,13 +72,15 @@ def _is_header(line: bytes) -> bool:
 
 
 def _columns(line: bytes) -> list[str]:
-    text = lines.text(line)
+    text = lines.text(line, quoted=True)
     try:
         fields = lines.fields(text)
     except RowError as error:
         if error.reason != "row_stray_quote":
             raise
         fields = []  # quotes that are part of the caption: take the line as it stands
+    if len(fields) != 4:
+        text = lines.text(line)
     if len(fields) < 4 and (unquoted := text.split(",", 3)) and len(unquoted) == 4:
         fields = unquoted
     if len(fields) < 4:

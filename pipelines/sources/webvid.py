@@ -20,7 +20,7 @@ _DURATION = re.compile(r"PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?(?:(\d{1,6}(?:\.\d{1,6}
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
     """A row a video, in the file's order."""
-    for number, (line, fields) in enumerate(lines.table(file), 1):
+    for number, line, fields in lines.table(file):
         source_row = f"{name}:{number}"
         yield row.clip_or_reject(
             functools.partial(_clip, fields, source_row, options),
@@ -29,9 +29,7 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
         )
 
 
-def _clip(
-    fields: dict[str, str] | RowError, source_row: str, options: SourceOptions
-) -> ClipRequest:
+def _clip(fields: lines.Fields, source_row: str, options: SourceOptions) -> ClipRequest:
     return row.clip(
         row.plain_id(lines.column(fields, "videoid")),
         0,

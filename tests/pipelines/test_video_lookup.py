@@ -185,9 +185,9 @@ def test_two_files_of_one_id(root, mapped):
     [
         (b"", "no rows"),
         (b"video_id,path\n", "no rows"),
-        (b"id,file\na,a.mp4\n", "row 1: no column 'video_id'; there are id, file"),
-        (b"video_id,path\na,a.mp4\nb\n", "row 2: 1 columns where the header has 2"),
-        (b"video_id,path\na,\xff.mp4\n", "row 1: byte 2 of the line is no UTF-8"),
+        (b"id,file\na,a.mp4\n", "line 2: no column 'video_id'; there are id, file"),
+        (b"video_id,path\na,a.mp4\nb\n", "line 3: 1 columns where the header has 2"),
+        (b"video_id,path\na,\xff.mp4\n", "line 2: byte 2 of the line is no UTF-8"),
     ],
 )
 def test_a_map_of_another_form_is_refused(tmp_path, data, told):

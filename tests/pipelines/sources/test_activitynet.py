@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import ClipRequest
-from pipelines.sources import activitynet
+from pipelines.clip_request import AnnotationError, ClipRequest
+from pipelines.sources import activitynet, json_object
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 TWO = {
@@ -64,8 +64,6 @@ def test_a_clip_a_paragraph():
         (video([[0, 1]], key="v_../../etc/"), "video_id_invalid"),
         (video(None), "row_columns"),
         ({"v_kitchen-001": ["not", "a", "video"]}, "row_columns"),
-        ("[1, 2", "file_damaged"),
-        ("\x00", "file_damaged"),
     ],
 )
 def test_bad_entries_have_reasons(value, reason):
@@ -84,12 +82,64 @@ def test_bad_paragraphs_are_rejects(changes):
     assert isinstance(row, Reject)
 
 
-def test_a_file_that_breaks_off_keeps_what_came_before():
-    text = json.dumps(TWO | {"v_last_______": {}})
-    *whole, last = read(text[: text.index("v_last")])
-    assert [type(row) for row in whole] == [ClipRequest, ClipRequest]
-    assert (last.reason, last.source_row) == ("file_damaged", "val_1.json:3")
-    assert "\n" not in last.message
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("", "line 1 on: it breaks off"),
+        ("[1, 2", r"'\[' where '{' should be"),
+        ("\x00", r"'\\x00' where"),
+        ('{"v_kitchen-001": ', "Expecting value"),
+        ('{"v_kitchen-001": 7', "breaks off"),
+        ('{\n"v_kitchen-001": {}\n,}', "line 3 on: no name of a video in quotes"),
+        ('{"v_kitchen-001": {},\n "v_ki', "line 2 on: Unterminated string"),
+        ('{"v_kitchen-001": {}} {}', "more text after the object's end"),
+        ('{"v_kitchen-001": ' + "[" * 100_000, "too many levels of brackets"),
+    ],
+)
+def test_a_file_that_cannot_be_read_to_its_end_is_refused(data, told):
+    with pytest.raises(AnnotationError, match=told) as error:
+        read(data)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 250
+
+
+def test_a_value_that_never_ends_does_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(json_object, "_ENTRY_CHARACTERS", 100_000)
+    with pytest.raises(AnnotationError, match="a value of over 100,000 characters"):
+        read('{"v_kitchen-001": [' + "0, " * 10_000_000)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "1e1000000000", "9" * 5000])
+def test_numbers_that_are_no_times_cost_their_own_row_alone(number):
+    data = json.dumps(video([[0, 1], [0, 7], [1, 2]], ["a", "b", "c"])).replace("7", number)
+    rows = read(data)
+    assert [getattr(row, "reason", None) for row in rows] == [None, "time_invalid", None]
+    assert "end" in rows[1].message and len(rows[1].message) < 100
+
+
+def test_bytes_that_are_no_utf_8_cost_their_own_row_alone():
+    data = json.dumps(video([[0, 1], [0, 7], [1, 2]], ["a", "b", "c"])).encode()
+    file = io.BytesIO(data.replace(b'"b"', b'"caf\xe9"'))
+    rows: list[Any] = list(activitynet.read(file, "val_1.json", SourceOptions()))
+    assert [getattr(row, "reason", None) for row in rows] == [None, "caption_invalid", None]
+
+
+def test_depth_is_bounded():
+    deep: list = []
+    for _ in range(70):
+        deep = [deep]
+    first, second = read(video(deep) | video([[0, 1]], key="v_kitchen-002"))
+    assert (first.reason, first.video_id) == ("row_too_deep", "kitchen-001")
+    assert isinstance(second, ClipRequest)
+
+
+def test_a_name_twice_in_a_videos_entry():
+    text = '{"v_kitchen-001": {"timestamps": [[0, 1]], "sentences": ["a"], "sentences": ["b"]}}'
+    (row,) = read(text)
+    assert row.reason == "row_columns" and "the name 'sentences' twice" in row.message
+
+
+def test_a_byte_order_mark_is_passed_over():
+    assert len(read("\ufeff" + json.dumps(TWO))) == 3
 
 
 def test_a_video_that_comes_twice_is_read_twice():

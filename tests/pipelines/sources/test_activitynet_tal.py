@@ -7,7 +7,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from pipelines.clip_request import ClipRequest, Segment
+from pipelines.clip_request import AnnotationError, ClipRequest, Segment
 from pipelines.sources import activitynet_tal
 from protos.v1.manifest_pb2 import SourceOptions
 
@@ -116,13 +116,24 @@ def test_segments_that_are_none_are_rows_of_their_own(annotation, reason):
         (official(annotations=None), "row_columns"),
         ({"database": {VIDEO: 7}}, "row_columns"),
         ({"database": {"../../etc/x": official()["database"][VIDEO]}}, "video_id_invalid"),
-        ({"database": 7}, "row_columns"),
-        (b"[1, 2", "file_damaged"),
     ],
 )
 def test_bad_entries_have_reasons(value, reason):
     (row,) = read(value)
     assert row.reason == reason
+
+
+@pytest.mark.parametrize(
+    "value", [{"database": 7}, b"[1, 2", b"{", b'{"a": {}, "a": {}}', b"[" * 9999, b"video\na\n"]
+)
+def test_other_files_are_refused(value):
+    with pytest.raises(AnnotationError, match=r"^a\.(json|csv) |no JSON object"):
+        read(value)
+
+
+def test_a_damaged_list_of_subsets_is_refused():
+    with pytest.raises(AnnotationError, match=r"csv:3: 1 columns where the header has 2"):
+        read(official(), b"video,subset\nv_a,training\nv_b\n")
 
 
 @hypothesis.given(st.integers(1, 10**9), st.integers(1, 10**7), st.integers(10**5, 10**7))

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 from typing import Any
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clip_request import ClipRequest
-from pipelines.sources import generic
+from pipelines.clip_request import AnnotationError, ClipRequest
+from pipelines.sources import generic, lines, parquet
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 ROWS = [
@@ -27,7 +28,7 @@ def delimited(rows, delimiter):
     return ("\n".join(lines) + "\n").encode()
 
 
-def parquet(rows):
+def parquet_file(rows):
     data = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), data)
     return data.getvalue()
@@ -44,7 +45,7 @@ def read(data, name, **options) -> list[Any]:
         ("rows.CSV", b"\xef\xbb\xbf" + delimited(ROWS, ",")),
         ("rows.tsv", delimited(ROWS, "\t")),
         ("rows.jsonl", "\n".join(map(json.dumps, ROWS)).encode()),
-        ("rows.parquet", parquet(ROWS)),
+        ("rows.parquet", parquet_file(ROWS)),
     ],
 )
 def test_every_form_gives_the_same_clips(name, data):
@@ -52,7 +53,11 @@ def test_every_form_gives_the_same_clips(name, data):
     assert (first.video_id, first.start_us, first.end_us) == ("a", 500_000, 2_000_000)
     assert (first.caption, first.labels) == ("a man, singing", ("sing", "m"))
     assert (second.video_id, second.end_us, second.labels) == ("b-2", 3_250_000, ())
-    assert [row.source_row for row in (first, second)] == [f"{name}:1", f"{name}:2"]
+    header = name.lower().endswith((".csv", ".tsv"))
+    assert [row.source_row for row in (first, second)] == [
+        f"{name}:{header + 1}",
+        f"{name}:{header + 2}",
+    ]
 
 
 def test_columns_and_unit():
@@ -70,7 +75,11 @@ def test_columns_and_unit():
         ({"video": None}, "video_id_invalid"),
         ({"video": "a" * 201}, "video_id_invalid"),
         ({"start": None}, "time_invalid"),
-        ({"start": "0:10"}, "time_invalid"),
+        ({"start": "0:10:00:12"}, "time_invalid"),
+        ({"start": "0:60"}, "time_invalid"),
+        ({"start": "0:99:00"}, "time_invalid"),
+        ({"end": ":"}, "time_invalid"),
+        ({"end": "0:0.5"}, "span_empty"),
         ({"end": [2]}, "time_invalid"),
         ({"end": 1e300}, "time_invalid"),
         ({"end": 10**400}, "time_invalid"),
@@ -94,7 +103,7 @@ def test_a_column_that_is_not_there_is_named(name):
         "rows.csv": b"id,end,caption\na,2,a dog\n",
         "rows.tsv": b"id\tend\tcaption\na\t2\ta dog\n",
         "rows.jsonl": json.dumps(rows[0]).encode(),
-        "rows.parquet": parquet(rows),
+        "rows.parquet": parquet_file(rows),
     }[name]
     (row,) = read(data, name)
     assert row.reason == "row_columns" and "no column 'video'" in row.message
@@ -112,14 +121,171 @@ def test_a_line_that_is_no_object_takes_no_other_with_it(line):
 
 
 def test_parquet_tells_its_rows_and_its_faults():
-    data = parquet(ROWS * 1500)
-    assert generic.parquet_rows(io.BytesIO(data)) == len(read(data, "a.parquet")) == 3000
-    (row,) = read(data[:-100], "a.parquet")
-    assert row.reason == "file_damaged"
-    assert generic.parquet_rows(io.BytesIO(data[:-100])) == 0
+    data = parquet_file(ROWS * 1500)
+    assert parquet.count(io.BytesIO(data)) == len(read(data, "a.parquet")) == 3000
+    with pytest.raises(AnnotationError, match=r"a\.parquet is no Parquet file from row 1 on"):
+        read(data[:-100], "a.parquet")
+    assert parquet.count(io.BytesIO(data[:-100])) == 0
+
+
+def test_a_damaged_row_group_stops_the_reading():
+    file = io.BytesIO()
+    table = pyarrow.Table.from_pylist(ROWS * 1500)
+    pyarrow.parquet.write_table(table, file, row_group_size=1000, write_page_checksum=True)
+    data = bytearray(file.getvalue())
+    place = pyarrow.parquet.ParquetFile(file).metadata.row_group(1).column(0).data_page_offset
+    data[place + 40] ^= 1
+    with pytest.raises(AnnotationError, match=r"a\.parquet is no Parquet file from row \d+ on"):
+        read(bytes(data), "a.parquet")
+
+
+def arrow(**columns):
+    names = {"video": "a", "start": 0.0, "end": 1.0, "caption": "a dog"}
+    arrays = [columns.get(name, pyarrow.array([value] * 2)) for name, value in names.items()]
+    data = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, [*names]), data)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pyarrow.timestamp("ns"), [1, 2**62]),
+        (pyarrow.timestamp("ns", "Europe/Berlin"), [1, None]),
+        (pyarrow.timestamp("s"), [2**50, -(2**50)]),
+        (pyarrow.date32(), [2**31 - 1, 0]),
+        (pyarrow.date64(), [86_400_000 * 2**30, 0]),
+        (pyarrow.duration("s"), [2**60, -(2**62)]),
+        (pyarrow.list_(pyarrow.timestamp("ns")), [[1], [2**62]]),
+        (pyarrow.binary(), [b"1", b"\xff"]),
+    ],
+)
+@pytest.mark.parametrize("column", ["video", "end", "caption"])
+def test_parquet_values_of_any_type_are_rejects(kind, values, column):
+    values = pyarrow.array(values, kind)
+    first, second = read(arrow(**{column: values}), "a.parquet")
+    assert {first.stage, second.stage} == {"plan"}
+    assert first.source_row == "a.parquet:1" and second.row
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "us"),
+    [
+        (pyarrow.duration("ns"), [1_500_000_499, 3], [1_500_000, 0]),
+        (pyarrow.duration("ms"), [1500, 3], [1_500_000, 3000]),
+        (pyarrow.time64("ns"), [1_500_000_499, 3_000_001], [1_500_000, 3000]),
+        (pyarrow.time32("s"), [2, 3], [2_000_000, 3_000_000]),
+    ],
+)
+def test_parquet_durations_are_times(kind, values, us):
+    values = pyarrow.array(values, kind)
+    rows = read(arrow(end=values), "a.parquet", time_unit="ms")
+    assert [getattr(row, "end_us", 0) for row in rows] == us
+
+
+def test_parquet_text_that_is_no_utf_8_costs_its_own_row_alone():
+    captions = pyarrow.array([b"a dog", b"caf\xe9"]).view(pyarrow.string())
+    first, second = read(arrow(caption=captions), "a.parquet")
+    assert isinstance(first, ClipRequest)
+    assert (second.reason, second.source_row) == ("row_not_utf8", "a.parquet:2")
+
+
+def test_a_column_that_is_named_twice_is_refused():
+    data = io.BytesIO()
+    names = ["video", "end", "caption", "caption", "note", "note"]
+    arrays = [pyarrow.array([value]) for value in ("a", 1.0, "b", "c", "d", "e")]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, names), data)
+    for name, whole in (
+        ("a.parquet", data.getvalue()),
+        ("a.csv", b"video,end,caption,caption,note,note\na,1,b,c,d,e\n"),
+        ("a.jsonl", b'{"video": "a", "end": 1, "caption": "b", "caption": "c"}'),
+    ):
+        (row,) = read(whole, name)
+        assert row.reason == "row_columns" and "'caption'" in row.message, row
+        if not name.endswith("jsonl"):  # others may be named as they like
+            (row,) = read(whole.replace(b"caption,caption", b"caption,c"), name, columns={})[:1]
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.txt", "pipe1"])
+def test_without_an_extension_the_first_bytes_name_the_form(name):
+    for data in (
+        *(delimited(ROWS, ","), delimited(ROWS, "\t"), parquet_file(ROWS)),
+        b"\xef\xbb\xbf" + "\n".join(map(json.dumps, ROWS)).encode(),
+    ):
+        assert [row.caption for row in read(data, name)] == ["a man, singing", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "us"),
+    [
+        ("0:10", 10_000_000),
+        ("1:02:03.5", 3_723_500_000),
+        ("00:00:05,250", 5_250_000),
+        ("90:00", 5_400_000_000),
+        ("100:00:00.000001", 360_000_000_001),
+    ],
+)
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_times_of_a_clock(text, us, unit):
+    line = json.dumps({**ROWS[0], "start": 0, "end": text}).encode()
+    (row,) = read(line, "rows.jsonl", time_unit=unit)
+    assert row.end_us == us
+
+
+@pytest.mark.parametrize(
+    "video", ["bikes.mp4", "my film 1", "54322086@N00_24085.avi", "Fünf", "(HQ) #1", "a\u200db"]
+)
+def test_ids_of_users(video):
+    (row,) = read(json.dumps({**ROWS[0], "video": f" {video} "}).encode(), "rows.jsonl")
+    assert row.video_id == video
+
+
+@pytest.mark.parametrize(
+    "video", ["", ".", "..", ".a", "a/b", "a\\b", "a\0", "a\nb", "a\u2028b", "a\u202eb", "\ud83d"]
+)
+def test_ids_that_name_no_file_in_a_folder(video):
+    (row,) = read(json.dumps({**ROWS[0], "video": video}).encode(), "rows.jsonl")
+    assert row.reason == "video_id_invalid"
+
+
+def test_a_field_may_go_on_over_lines_if_that_is_certain():
+    data = b"""video,end,caption
+a,1,"a man
+sings, and
+
+dances"
+b,1,"a stray quote
+c,1,a dog
+d,1,a cat"
+e,1,"never closed
+f,1,"a man\rsings"
+g,1,a man\rsings
+h,1,last
+"""
+    rows = read(data, "a.csv")
+    assert [(row.source_row, getattr(row, "reason", None) or row.caption) for row in rows] == [
+        ("a.csv:2", "a man\nsings, and\n\ndances"),
+        ("a.csv:6", "row_quote"),
+        ("a.csv:7", "a dog"),
+        ("a.csv:8", 'a cat"'),
+        ("a.csv:9", "row_quote"),
+        ("a.csv:10", "a man\rsings"),
+        ("a.csv:11", "row_carriage_return"),
+        ("a.csv:12", "last"),
+    ]
+
+
+def test_lines_may_end_with_carriage_returns_alone(monkeypatch):
+    monkeypatch.setattr(lines, "LINE_BYTES", 100)  # far less than the file
+    data = b"video,end,caption\r" + b"".join(b"v%d,1,a dog\r" % i for i in range(1000))
+    rows = read(data + b"x,1," + b"a" * 99 + b"\ry,1,a cat", "a.csv")
+    assert [row.source_row for row in rows] == [f"a.csv:{i}" for i in range(2, 1004)]
+    assert {type(row) for row in rows[:1000]} == {ClipRequest}
+    assert (rows[1000].reason, rows[1001].caption) == ("row_too_long", "a cat")
 
 
 @given(st.binary(max_size=200), st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.parquet"]))
 def test_any_bytes_are_rows_or_rejects(data, name):
-    for row in read(data, name):
-        assert isinstance(row, ClipRequest | Reject)
+    with contextlib.suppress(AnnotationError):
+        for row in read(data, name):
+            assert isinstance(row, ClipRequest | Reject)

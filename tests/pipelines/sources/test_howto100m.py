@@ -54,7 +54,7 @@ def test_short_clips_are_widened():
         ('{"bread_12345": {"start": [1], "end": [2], "text": []}}', "a.json", "list_lengths"),
         ('{"bread_12345": {"start": [1], "end": [2]}}', "a.json", "row_columns"),
         ('{"bread": {"start": [1], "end": [2], "text": ["a"]}}', "a.json", "video_id_invalid"),
-        ('{"bread_12345": {"start": [NaN], "end": [2], "text": ["a"]}}', "a.json", "file_damaged"),
+        ('{"bread_12345": {"start": [NaN], "end": [2], "text": ["a"]}}', "a.json", "time_invalid"),
         ('{"bread_12345": {"start": [2], "end": [2], "text": ["a"]}}', "a.json", "span_empty"),
         ("start,end\n1,2\n", "bread_12345.csv", "row_columns"),
         ("start,end,text\n1,2\n", "bread_12345.csv", "row_columns"),

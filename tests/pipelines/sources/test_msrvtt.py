@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import TO_THE_END, ClipRequest
+from pipelines.clip_request import TO_THE_END, AnnotationError, ClipRequest
 from pipelines.sources import msrvtt
 from protos.v1.manifest_pb2 import SourceOptions
 
@@ -90,7 +90,7 @@ def test_frozen_in_times_file():
 
 def test_the_test_list_alone_has_a_sentence_a_video():
     rows = read(ONE_LIST)
-    assert told(rows) == [("video1", "a man cooks", "0.csv:1"), ("video2", "x", "0.csv:2")]
+    assert told(rows) == [("video1", "a man cooks", "0.csv:2"), ("video2", "x", "0.csv:3")]
     assert all(row.captions == () and row.end_us == TO_THE_END for row in rows)
 
 
@@ -122,9 +122,17 @@ def test_no_row_and_no_sentence_is_lost():
         b'{"videos": [], "sentences": [], "videos": []}',
     ],
 )
-def test_other_files_are_one_reject(value):
-    (row,) = read(value)
-    assert row.reason in ("row_columns", "file_damaged")
+def test_other_files_are_refused(value):
+    with pytest.raises(AnnotationError, match=r"^0\.json |^0\.csv "):
+        read(value)
+    with pytest.raises(AnnotationError):
+        read(ALL, value)
+
+
+@pytest.mark.parametrize("listing", [b"video_id,b\nvideo0\n", b"video0\n\xff\n", b'"video0\n'])
+def test_a_damaged_list_is_refused_as_videos_would_change_their_split(listing):
+    with pytest.raises(AnnotationError, match=r"^1\.csv:[12]: "):
+        read(ALL, listing)
 
 
 def test_half_a_pair_of_surrogates_is_told_in_whole_unicode():

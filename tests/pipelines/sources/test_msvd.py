@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pipelines.clip_request import TO_THE_END, ClipRequest
+import pytest
+
+from pipelines.clip_request import TO_THE_END, AnnotationError, ClipRequest
 from pipelines.sources import msvd
 from protos.v1.manifest_pb2 import SourceOptions
 
@@ -27,7 +29,7 @@ def test_a_clip_is_a_whole_file_with_all_its_sentences():
     assert (second.caption, second.captions, second.source_row) == (
         "a woman sings",
         (),
-        "said.txt:2",
+        "said.txt:4",
     )
 
 
@@ -43,12 +45,26 @@ def test_a_list_picks_the_split_and_what_it_names_in_vain_is_told():
 
 def test_sentences_that_are_none_are_rows_of_their_own():
     rows = read(said=SAID + b"b4-FoJzN5vk_0_9  \nb4-FoJzN5vk_0_9 a\0b\n")
-    assert [getattr(row, "reason", None) for row in rows] == [
-        None,
-        None,
-        "caption_empty",
-        "caption_invalid",
+    assert [(row.source_row, getattr(row, "reason", None)) for row in rows] == [
+        ("said.txt:3", None),
+        ("said.txt:4", None),
+        ("said.txt:6", "caption_empty"),
+        ("said.txt:7", "caption_invalid"),
     ]
+
+
+def test_a_line_that_is_no_text_costs_no_other():
+    rows = read(said=SAID + b"a_0_1 na\xefve\na_0_1 a\rb_0_1 b\nc_0_1 \n")
+    assert [(row.source_row, getattr(row, "reason", None)) for row in rows[2:]] == [
+        ("said.txt:6", "row_not_utf8"),
+        ("said.txt:7", "row_carriage_return"),
+        ("said.txt:8", "caption_empty"),
+    ]
+
+
+def test_a_damaged_list_is_refused_as_videos_would_change_their_split():
+    with pytest.raises(AnnotationError, match=r"train_list\.txt:2: byte 1 of the line is no UTF-8"):
+        read(said=SAID, train_list=b"b4-FoJzN5vk_0_9\nb\xff\n")
 
 
 def test_files_without_sentences_are_refused():

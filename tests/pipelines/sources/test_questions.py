@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import TO_THE_END, ClipRequest, Question
+from pipelines.clip_request import TO_THE_END, AnnotationError, ClipRequest, Question
 from pipelines.sources import msrvtt_qa, msvd_qa
 from protos.v1.manifest_pb2 import SourceOptions
 
@@ -72,12 +72,15 @@ def test_questions_that_are_none_are_rows_of_their_own(changes, reason):
     assert rows[1].source_row == "test_qa.json:2"
 
 
-@pytest.mark.parametrize("data", [b"[1]", b"[", b"7\n", {"questions": []}])
-def test_other_files_have_no_rows(data):
-    assert all(
-        getattr(row, "reason", "") in ("row_columns", "file_damaged", "question_invalid")
-        for row in read(data)
-    )
+@pytest.mark.parametrize("data", [b"[1]", {"questions": []}, b'{"a": 1}\n7\n'])
+def test_entries_that_are_no_questions_are_rows(data):
+    assert {row.reason for row in read(data)} == {"row_columns"}
+
+
+@pytest.mark.parametrize("data", [b"[", b"7\n", b"", b"[{}] {}", b'{"a": 1}, {"a": 1}]'])
+def test_other_files_are_refused(data):
+    with pytest.raises(AnnotationError, match=r"^test_qa\.json"):
+        read(data)
 
 
 def test_msvd_finds_its_videos_names():
@@ -91,5 +94,7 @@ def test_msvd_finds_its_videos_names():
 def test_msvd_without_its_mapping_rejects_each_question():
     rows = read_msvd(**{"test_qa.json": json.dumps(ASKED).encode()})
     assert [row.reason for row in rows] == ["video_id_invalid"] * 3
-    rows = read_msvd(**{"test_qa.json": b"[]", "youtube_mapping.txt": b"a b c\n"})
-    assert [row.reason for row in rows] == ["row_columns"]
+    with pytest.raises(AnnotationError, match=r"mapping\.txt:2: the line is not <name> vid"):
+        read_msvd(**{"test_qa.json": b"[]", "youtube_mapping.txt": b"a vid1\na b c\n"})
+    with pytest.raises(AnnotationError, match="no JSON among youtube_mapping"):
+        read_msvd(**{"youtube_mapping.txt": b"a vid1\n"})

@@ -1,0 +1,210 @@
+"""Annotation files as bytes: plain or compressed, on a disk, in a bucket, or from a pipe."""
+
+import contextlib
+import io
+import os
+import re
+import select
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, cast
+
+from pipelines import storage
+from pipelines.clip_request import AnnotationError
+
+# The first bytes of what is read; no text and no Parquet file begins like that.
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"\xfd7zXZ\0": "an xz file: unpack it",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"Rar!": "a rar archive: unpack it",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+}
+_SUFFIXES = (".gz", ".bz2", ".zst")
+_BUFFER_BYTES = 1 << 16
+_WRITER_SECONDS = 10.0  # a pipe without a writer is refused after this time
+_NOTICE_MS = 10_000  # a silent writer is waited for; the user is told after this time
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name without the suffix of its compression.
+
+    >>> plain_name("rows.csv.gz"), plain_name("rows.csv")
+    ('rows.csv', 'rows.csv')
+    """
+    return name.removesuffix(next((s for s in _SUFFIXES if name.lower().endswith(s)), ""))
+
+
+def open_to_read(path: str) -> BinaryIO:
+    """Open an annotation file; what is compressed is decompressed while it is read.
+
+    Compression is detected by the first bytes, so a file needs no suffix.
+
+    Raises:
+      OSError: the file cannot be opened.
+      AnnotationError: the file is an archive. Reading raises it for damaged compressed data.
+    """
+    file = storage.open_to_read(path)
+    first = file.read(8)
+    file.seek(0)
+    for magic, what in _OTHERS.items():
+        if first.startswith(magic):
+            file.close()
+            raise AnnotationError(f"{storage.name(path)} is {what}")
+    for magic, codec in _COMPRESSIONS.items():
+        if first.startswith(magic):
+            raw = _Decompressed(file, codec, storage.name(path))
+            return cast(BinaryIO, io.BufferedReader(raw, _BUFFER_BYTES))
+    return file
+
+
+def position(file: BinaryIO) -> int:
+    """Return how many bytes of the file itself were read, compressed as it may be."""
+    raw = getattr(file, "raw", None)
+    return raw.position() if isinstance(raw, _Decompressed) else file.tell()
+
+
+def read(path: str, most_bytes: int) -> bytes:
+    """Read a whole annotation file, decompressed.
+
+    Raises:
+      OSError: the file cannot be read.
+      AnnotationError: it is damaged, or holds more than `most_bytes`.
+    """
+    with open_to_read(path) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise AnnotationError(
+            f"{storage.name(path)} holds more than {most_bytes:,} bytes, the maximum of a source "
+            "that reads files whole: check that it is the right file"
+        )
+    return data
+
+
+class _Decompressed(io.RawIOBase):
+    """The decompressed bytes of a file, read as a stream in constant memory."""
+
+    def __init__(self, file: BinaryIO, codec: str, name: str) -> None:
+        import pyarrow
+
+        self._file, self._name = file, name
+        self._stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), codec)
+
+    def readable(self) -> bool:
+        return True
+
+    def position(self) -> int:
+        """Return how many compressed bytes were read."""
+        return self._file.tell()
+
+    def readinto(self, buffer) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except OSError as error:
+            if error.errno:  # of the file itself, not of what it holds
+                raise
+            why = str(error).partition("\n")[0]
+            raise AnnotationError(f"{self._name} is damaged: {why:.200}: get it anew") from None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def spooled(paths: Sequence[str]) -> Iterator[list[str]]:
+    """Yield paths that can be read many times and by other processes.
+
+    A pipe (a FIFO, /dev/stdin, /dev/fd/63) is copied to a temporary file, which is removed at the
+    end. A FIFO keeps its name; others are named pipe1, pipe2, … in order, so that equal commands
+    give equal names.
+
+    Raises:
+      OSError: a pipe cannot be read, or there is no room for its copy.
+      AnnotationError: no program writes to a pipe, or the path is a device or socket.
+    """
+    with contextlib.ExitStack() as stack:
+        found: list[str] = []
+        unnamed = 0
+        for path in paths:
+            kind = _kind(path)
+            if kind == "file":
+                found.append(_lasting(path))
+                continue
+            if kind == "other":
+                raise AnnotationError(f"{path} is a device or socket: name a file or a pipe")
+            name = storage.name(path)
+            if _of_this_process(path):
+                unnamed += 1
+                name = f"pipe{unnamed}"
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="svilm-pipe-"))
+            copy = os.path.join(folder, name)
+            _spool(path, copy)
+            found.append(copy)
+        yield found
+
+
+def _kind(path: str) -> str:
+    """Return "file" (also of what is not there), "pipe" or "other"."""
+    if storage.in_bucket(path):
+        return "file"
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return "file"  # which opening it will report
+    if stat.S_ISFIFO(mode):
+        return "pipe"
+    return "file" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "other"
+
+
+def _of_this_process(path: str) -> bool:
+    return bool(re.match(r"/(dev/(fd/\d+|stdin)|proc/(self|\d+)/fd/\d+)$", os.path.abspath(path)))
+
+
+def _lasting(path: str) -> str:
+    """Return the path of the file behind a descriptor of this process, which others lack."""
+    return os.path.realpath(path) if _of_this_process(path) else path
+
+
+def _spool(path: str, copy: str) -> None:
+    """Copy what a pipe gives to a file.
+
+    Raises:
+      OSError: it cannot be read, or there is no room.
+      AnnotationError: no writer opened the pipe in time.
+    """
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # otherwise it waits for a writer for ever
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    began = time.monotonic()
+    try:
+        with open(copy, "xb") as out:
+            while True:
+                try:
+                    block = os.read(pipe, 1 << 20)
+                except BlockingIOError:  # a writer is there, and has nothing yet
+                    _wait(path, poll)
+                    continue
+                if block:
+                    out.write(block)
+                elif out.tell() or poll.poll(100):  # all writers have closed it
+                    return
+                elif time.monotonic() - began > _WRITER_SECONDS:
+                    raise AnnotationError(
+                        f"no program writes to the pipe {path}: start one first, or name a file"
+                    )
+    finally:
+        os.close(pipe)
+
+
+def _wait(path: str, poll: select.poll) -> None:
+    if not poll.poll(_NOTICE_MS):
+        print(f"waiting for the program that writes to {path}", file=sys.stderr, flush=True)
+        poll.poll()

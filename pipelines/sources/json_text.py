@@ -1,0 +1,134 @@
+"""JSON values from text that nobody has checked: names, integers and depth are bounded."""
+
+import functools
+import json
+import re
+from typing import Any
+
+from pipelines.clip_request import RowError
+
+MOST_DEPTH = 64  # levels of lists and objects; annotations have four
+
+_INT_DIGITS = 400  # a longer integer becomes a float: past 1e308, infinity
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class SeveralValuesError(RowError):
+    """A line on which more follows the value that it should be."""
+
+
+def decode(text: str, start: int = 0) -> tuple[object, int]:
+    """Return the value that begins at `start`, and where it ends.
+
+    Instead of a value with a name twice in one object, of which one would get lost, or with more
+    levels than MOST_DEPTH, return a RowError. NaN and infinities are numbers, as json writes them.
+
+    Raises:
+      json.JSONDecodeError: no whole value begins there.
+      RecursionError: it nests too deeply to find its end.
+
+    >>> decode('[1, NaN] and more')
+    ([1, nan], 8)
+    >>> decode('{"a": 1, "a": 2}')
+    (RowError("an object has the name 'a' twice"), 16)
+    """
+    try:
+        value, end = _ONCE.raw_decode(text, start)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a name twice, or an integer of thousands of digits
+        twice: list[str] = []
+        hook = functools.partial(_noted, twice)
+        careful = json.JSONDecoder(object_pairs_hook=hook, parse_int=_bounded)
+        value, end = careful.raw_decode(text, start)
+        if twice:
+            name = twice[0][:100]
+            return RowError("read", "row_columns", f"an object has the name {name!r} twice"), end
+    brackets = text.count("[", start, end) + text.count("{", start, end)
+    if brackets > MOST_DEPTH and _too_deep(value):
+        return RowError("read", "row_too_deep", f"more than {MOST_DEPTH} levels of brackets"), end
+    return value, end
+
+
+def loads(text: str) -> object:
+    """Return the value that a whole text is.
+
+    Raises:
+      RowError: it has a name twice, too many levels, or more text behind it.
+      ValueError: it is no JSON.
+
+    >>> loads(' {"videos": []} ')
+    {'videos': []}
+    """
+    start = skip_space(text, 0)
+    try:
+        value, end = decode(text, start)
+    except RecursionError:
+        raise RowError("read", "row_too_deep", "too many levels of brackets") from None
+    if (end := skip_space(text, end)) < len(text):
+        told = f"more after the value's end at character {end + 1}"
+        raise SeveralValuesError("read", "row_columns", told)
+    if isinstance(value, RowError):
+        raise value
+    return value
+
+
+def object_of(line: str) -> dict[str, object]:
+    """Return the object that a line is.
+
+    Raises:
+      RowError: it is none, has a name twice, too many levels, or more text behind it.
+
+    >>> object_of('{"end": 7}')
+    {'end': 7}
+    """
+    try:
+        value = loads(line)
+    except RowError:
+        raise
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise RowError("read", "row_columns", "the line is no JSON object")
+    return value
+
+
+def skip_space(text: str, start: int) -> int:
+    """Return the place of the first character from `start` on that is no white space of JSON."""
+    match = _SPACE.match(text, start)
+    assert match
+    return match.end()
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice")
+    return found
+
+
+_ONCE = json.JSONDecoder(object_pairs_hook=_once)
+
+
+def _noted(twice: list[str], pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object, and note the names that it has twice."""
+    seen: set[str] = set()
+    twice += [name for name, _ in pairs if name in seen or seen.add(name)]
+    return dict(pairs)
+
+
+def _bounded(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _INT_DIGITS else float(digits)
+
+
+def _too_deep(value: Any) -> bool:
+    """Return whether lists and objects nest deeper than MOST_DEPTH; level by level."""
+    level = [value]
+    for _ in range(MOST_DEPTH + 1):
+        level = [one for one in level if isinstance(one, list | dict)]
+        if not level:
+            return False
+        level = [
+            child for one in level for child in (one.values() if isinstance(one, dict) else one)
+        ]
+    return True
