@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines import storage
+from pipelines import annotation_file
 from pipelines.clip_request import TO_THE_END, ClipRequest, reject
 from pipelines.sources import lines
 from protos.v1.manifest_pb2 import Filters, Reject
@@ -21,7 +21,7 @@ def read_ids(paths: Sequence[str]) -> frozenset[str]:
     """
     ids = set()
     for path in paths:
-        with storage.open_to_read(path) as file:
+        with annotation_file.open_to_read(path) as file:
             ids |= {lines.text(line).strip() for _, line in lines.numbered(file)}
     return frozenset(ids)
 

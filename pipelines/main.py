@@ -1,12 +1,13 @@
 """svilm-pipelines: the command line. Thin: what the commands do is in the modules they call."""
 
 import argparse
+import contextlib
 import difflib
 import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pipelines import streams
 from pipelines.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
@@ -106,52 +107,46 @@ def _build(
     if rest:  # before anything is read or written
         _refuse_local(arguments, _engine(arguments.workers, rest)[0])
 
-    from pipelines import ffmpeg, nouns, plan, records, run_lock, snapshot
+    with _usable_inputs(arguments):
+        return _build_planned(arguments, rest, began)
+
+
+def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: float) -> int:
+    from pipelines import plan, records, run_lock, snapshot
     from protos import contract
 
-    try:
-        planned, rows = _plan(arguments)
-        if manifest := plan.complete(planned):
+    planned, rows = _plan(arguments)
+    if manifest := plan.complete(planned):
+        print(
+            f"build: {arguments.out} is already complete ({counted(manifest.counts)}); "
+            "to check its files, use `svilm-pipelines verify`"
+        )
+        return 0
+    config = planned.config
+    size = plan.projected_bytes(rows, config)
+    if size > arguments.max_size:
+        raise CommandError(
+            f"about {rows:,} rows make some {in_bytes(size)}, more than --max-size allows "
+            f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
+            "fewer --frames, --square, or --encoding jpeg at --jpeg-quality 85 take less"
+        )
+    with run_lock.held(planned.out):
+        snapshot.clear_unfinished(planned.out, config.num_shards)
+        print(
+            f"build: about {rows:,} rows to {config.num_shards:,} shards, "
+            f"some {in_bytes(size)} if every video is there",
+            file=sys.stderr,
+        )
+        launched = time.time()
+        result = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
+        if result is None:
             print(
-                f"build: {arguments.out} is already complete ({counted(manifest.counts)}); "
-                "to check its files, use `svilm-pipelines verify`"
+                f"build: the job is handed over; {planned.out}/{contract.MANIFEST_NAME} will "
+                "be there when it has ended"
             )
             return 0
-        config = planned.config
-        size = plan.projected_bytes(rows, config)
-        if size > arguments.max_size:
-            raise CommandError(
-                f"about {rows:,} rows make some {in_bytes(size)}, more than --max-size allows "
-                f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
-                "fewer --frames, --square, or --encoding jpeg at --jpeg-quality 85 take less"
-            )
-        with run_lock.held(planned.out):
-            snapshot.clear_unfinished(planned.out, config.num_shards)
-            print(
-                f"build: about {rows:,} rows to {config.num_shards:,} shards, "
-                f"some {in_bytes(size)} if every video is there",
-                file=sys.stderr,
-            )
-            launched = time.time()
-            result = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
-            if result is None:
-                print(
-                    f"build: the job is handed over; {planned.out}/{contract.MANIFEST_NAME} will "
-                    "be there when it has ended"
-                )
-                return 0
-            manifest = plan.complete(planned)
-            counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
-    except (
-        plan.PlanError,
-        snapshot.SnapshotError,
-        ffmpeg.FfmpegError,
-        nouns.NounModelError,
-        contract.ContractError,
-    ) as error:
-        raise CommandError(str(error)) from None
-    except OSError as error:
-        raise CommandError(unusable(error)) from None
+        manifest = plan.complete(planned)
+        counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
     if not counts.records:
         raise CommandError(
             f"no row became a record ({counted(counts)}), so the snapshot is not complete: "
@@ -161,6 +156,38 @@ def _build(
     if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
     return 0
+
+
+@contextlib.contextmanager
+def _usable_inputs(arguments: argparse.Namespace) -> Iterator[None]:
+    """Copy what comes through pipes, and report errors of inputs and outputs in one line."""
+    from pipelines import annotation_file, ffmpeg, nouns, plan, snapshot
+    from pipelines.clip_request import AnnotationError
+    from protos import contract
+
+    given = {
+        "annotations": arguments.annotations,
+        "exclude": arguments.exclude,
+        "video_map": [arguments.video_map] if arguments.video_map else [],
+    }
+    try:
+        with contextlib.ExitStack() as copies:
+            for name, paths in given.items():
+                usable = copies.enter_context(annotation_file.spooled(paths))
+                setattr(arguments, name, usable)
+            arguments.video_map = "".join(arguments.video_map)
+            yield
+    except (
+        AnnotationError,
+        plan.PlanError,
+        snapshot.SnapshotError,
+        ffmpeg.FfmpegError,
+        nouns.NounModelError,
+        contract.ContractError,
+    ) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(unusable(error)) from None
 
 
 def _pace(totals, launched: float) -> str:
@@ -176,11 +203,10 @@ def _pace(totals, launched: float) -> str:
 def _estimate(arguments: argparse.Namespace) -> int:
     _refuse_contradictions(arguments)
 
-    from pipelines import estimate, ffmpeg, nouns, plan, snapshot
+    from pipelines import estimate
     from pipelines.progress import Progress
-    from protos import contract
 
-    try:
+    with _usable_inputs(arguments):
         planned, _ = _plan(arguments)
         rows = estimate.read(planned, arguments.sample)
         if not rows.drawn:
@@ -190,16 +216,6 @@ def _estimate(arguments: argparse.Namespace) -> int:
             tried = estimate.try_out(planned, rows.drawn, progress.update)
         finally:
             progress.close()
-    except (
-        plan.PlanError,
-        snapshot.SnapshotError,
-        ffmpeg.FfmpegError,
-        nouns.NounModelError,
-        contract.ContractError,
-    ) as error:
-        raise CommandError(str(error)) from None
-    except OSError as error:
-        raise CommandError(unusable(error)) from None
     for line in estimate.lines(rows, tried, arguments.workers, arguments.price):
         print(line)
     return 0

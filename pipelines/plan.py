@@ -13,6 +13,7 @@ from pipelines import annotation_file, filters, snapshot, storage, video_lookup
 from pipelines.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources import SOURCES, parquet
 from pipelines.sources.cautions import cautions
+from pipelines.sources.row import is_text
 from protos import contract
 from protos.v1.clip_pb2 import (
     FRAME_ENCODING_JPEG,
@@ -30,7 +31,7 @@ from protos.v1.manifest_pb2 import (
 )
 
 # Part of every fingerprint: raise it when a change of this code changes the bytes it writes.
-PIPELINE_VERSION = "3"
+PIPELINE_VERSION = "4"
 
 SHARD_BYTES = 256 << 20  # aimed at
 FEWEST_SHARDS = 16  # so that several workers have work
@@ -112,6 +113,9 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
     """
     paths = tuple(file for path in paths for file in _expand(path))
     names = [storage.name(path) for path in paths]
+    for name in names:
+        if not is_text(name):
+            raise PlanError(f"--annotations {name!r}: the file's name is not UTF-8: rename it")
     if twice := {name for name, count in collections.Counter(names).items() if count > 1}:
         raise PlanError(
             f"two annotation files are named {min(twice)!r}: "

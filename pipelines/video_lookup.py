@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from pipelines import storage, video_file
+from pipelines import annotation_file, storage, video_file
 from pipelines.clip_request import RowError
 from pipelines.sources import lines
 from pipelines.video_file import Failure, Video
@@ -48,7 +48,7 @@ def read_map(path: str) -> dict[str, set[str]]:
       RowError: a row is not of that form, or there is none.
     """
     paths: dict[str, set[str]] = {}
-    with storage.open_to_read(path) as file:
+    with annotation_file.open_to_read(path) as file:
         for number, _, row in lines.table(file):
             try:
                 video_id = lines.column(row, "video_id").strip()

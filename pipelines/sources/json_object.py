@@ -167,9 +167,10 @@ class _Entries:
 
     def _damaged(self, why: str) -> AnnotationError:
         line = self._lines + self._text.count("\n", 0, self._place)
-        after = self._text[self._place : self._place + 20]
+        if after := self._text[self._place : self._place + 20]:
+            why = f"{why}, before {after!r}"
         return AnnotationError(
-            f"{self._name} is no JSON object from line {line} on: {why}, before {after!r}: "
+            f"{self._name} is no JSON object from line {line} on: {why}: "
             "mend the file or get it anew"
         )
 
