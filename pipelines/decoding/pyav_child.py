@@ -1,8 +1,9 @@
 """The program that decodes with PyAV: it forks a child for each video, and the child opens it.
 
-So PyAV is loaded once, and what a hostile file does to a child ends with that child. A request
-comes on standard input, a socket, and with it the pipe for the answers: messages in JSON, each of
-a span's frames with their pixels behind it. NumPy is not imported, so this starts soon.
+So PyAV is loaded once, and what a hostile file does to a child ends with that child, which is
+confined to the open file. With a request (sandbox/forks.py) come the pipe for the answers and the
+file; answers are messages in JSON, each of a span's frames with their pixels behind it. NumPy is
+not imported, so this starts soon.
 """
 
 import contextlib
@@ -10,16 +11,18 @@ import fcntl
 import json
 import os
 import resource
-import socket
 import struct
 from typing import Any, BinaryIO
 
 import av
 import av.logging
+import av.subtitles.stream  # noqa: F401  (else imported when subtitles are met: too late)
 from av.error import FFmpegError
 
 from pipelines.decoding.pyav_spans import Span, decoded
 from pipelines.decoding.pyav_video import RefusedError, Video
+from pipelines.sandbox import forks
+from pipelines.sandbox.confine import Confinement
 
 _PIPE_BYTES = 1 << 20
 
@@ -27,35 +30,11 @@ _PIPE_BYTES = 1 << 20
 def main() -> None:
     """Forks a child for each request, until the other end of standard input closes."""
     av.logging.set_level(av.logging.PANIC)
-    parent = socket.socket(fileno=0)
-    while received := _receive(parent):
-        request, pipe = received
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                parent.close()
-                _answer(request, pipe)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(pipe)
-        parent.sendall(struct.pack("<i", os.waitpid(child, 0)[1]))
+    forks.serve(_answer)
 
 
-def _receive(parent: socket.socket) -> tuple[dict[str, Any], int] | None:
-    """A request and its pipe, or None at the end."""
-    head, pipes, _, _ = socket.recv_fds(parent, 4, 1)
-    words = bytearray()
-    while len(head) == 4 and len(words) < struct.unpack("<I", head)[0]:
-        part = parent.recv(struct.unpack("<I", head)[0] - len(words))
-        if not part:
-            return None
-        words += part
-    return (json.loads(words), pipes[0]) if words and pipes else None
-
-
-def _answer(request: dict[str, Any], pipe: int) -> None:
+def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confinement) -> None:
+    pipe, video = descriptors
     seconds = request["processor_seconds"]
     for kind, soft, hard in (
         (resource.RLIMIT_AS, request["memory"], request["memory"]),
@@ -70,18 +49,20 @@ def _answer(request: dict[str, Any], pipe: int) -> None:
         resource.setrlimit(kind, (soft, hard))
     with contextlib.suppress(OSError):  # more than an ordinary user may have
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    file: Any = open(video, "rb", buffering=0)  # noqa: SIM115  (the process ends with it)
+    file.name = request["name"]  # whose ending is a hint at what the file is
     with os.fdopen(pipe, "wb") as out:
+        confinement.compute_only()
         try:
-            options = {"protocol_whitelist": "file", "format_whitelist": request["containers"]}
-            path = f"file:{request['path']}"
-            with av.open(path, options=options, metadata_errors="replace") as container:
+            options = {"protocol_whitelist": "", "format_whitelist": request["containers"]}
+            with av.open(file, options=options, metadata_errors="replace") as container:
                 _serve(Video(container, request), request, out)
         except RefusedError as error:
             _tell(out, error.args[0])
         except MemoryError:
             _tell(out, {"refused": "memory"})
-        except FFmpegError as error:
-            _tell(out, {"refused": "undecodable", "told": error.strerror})
+        except (FFmpegError, OSError) as error:
+            _tell(out, {"refused": "undecodable", "told": error.strerror or str(error)})
 
 
 def _serve(video: Video, request: dict[str, Any], out: BinaryIO) -> None:

@@ -36,6 +36,7 @@ class Limits:
     seconds: float = 120.0  # of wall clock
     memory: int = 4 << 30  # bytes of address space
     pixels: int = 8192 * 4320  # a frame of the file
+    confined: bool = False  # where a layer of the sandbox is missing, nothing is decoded
 
 
 LIMITS = Limits()

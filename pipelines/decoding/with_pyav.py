@@ -1,24 +1,16 @@
-"""The default decoder: PyAV, in a child of a process that has it loaded (pyav_child.py)."""
+"""The default decoder: PyAV, in a confined child of a process that has it loaded."""
 
-import atexit
 import contextlib
-import errno
 import importlib.metadata
 import json
 import os
-import select
 import signal
-import socket
-import struct
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from pipelines import own_python
 from pipelines.decoding.spans import (
     CONTAINERS,
     LENGTH_SLACK_US,
@@ -30,9 +22,11 @@ from pipelines.decoding.spans import (
     passes,
     too_large,
 )
+from pipelines.patience import Patience
+from pipelines.sandbox import nursery as sandbox
 from pipelines.video_file import Failure
 
-PROGRAM = (sys.executable, "-P", "-m", "pipelines.decoding.pyav_child")
+PROGRAM = own_python.command("pipelines.decoding.pyav_child")
 
 _MESSAGE_BYTES = 1 << 16
 _PADDING_BYTES = 256  # at most, behind each row of pixels
@@ -48,14 +42,24 @@ def decode(
     path: str, spans: Sequence[tuple[int, int]], frames: int, short_side: int, limits: Limits
 ) -> Iterator[tuple[int, Frames | Failure]]:
     """Yields every index into `spans` once, with its frames or why there are none."""
-    times_us = [frame_times_us(*span, frames) for span in spans]
-    left = dict.fromkeys(range(len(spans)))
     request = {
         "passes": passes(spans),
-        "times_us": times_us,
+        "times_us": [frame_times_us(*span, frames) for span in spans],
         "short_side": short_side,
         "widest": WIDEST,
     }
+    try:
+        yield from _answers(path, request, spans, limits)
+    except _UnreadableError as error:
+        failure = Failure("video_unreadable", str(error))
+        yield from ((i, failure) for i in range(len(spans)))
+
+
+def _answers(
+    path: str, request: dict[str, Any], spans: Sequence[tuple[int, int]], limits: Limits
+) -> Iterator[tuple[int, Frames | Failure]]:
+    times_us, short_side = request["times_us"], request["short_side"]
+    left = dict.fromkeys(range(len(spans)))
     with _child(path, request, limits, len(spans)) as child:
         while left and (answer := child.answer()):
             if answer.get("span") not in left:
@@ -64,7 +68,7 @@ def decode(
             i = answer["span"]
             if "width" not in answer:
                 yield i, _lacking(answer, times_us[i])
-            elif (pixels := child.pixels(answer, frames, short_side)) is not None:
+            elif (pixels := child.pixels(answer, len(times_us[i]), short_side)) is not None:
                 yield i, Frames(pixels, times_us[i], spans[i][1])
             else:
                 break
@@ -78,102 +82,68 @@ def decode(
 def end_us(path: str, from_us: int, limits: Limits) -> int:
     """When the last frame leaves the screen; 0 if that cannot be told."""
     request = {"from_us": from_us, "length_slack_us": LENGTH_SLACK_US}
-    with _child(path, request, limits, 1) as child:
-        answer = child.answer()
-        return answer.get("end_us", 0) if answer else 0
-
-
-class _Nursery:
-    """A process that has PyAV loaded and forks children, one at a time."""
-
-    def __init__(self) -> None:
-        self.socket, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            PROGRAM,
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # so that its children die with it, and not of Ctrl-C
-        )
-        theirs.close()
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can still be asked."""
-        return self._process.poll() is None
-
-    def end(self) -> None:
-        """Ends the process, and its child, at once."""
-        self.socket.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
-# Loading PyAV takes a tenth of a second, a fork a few thousandths: so nurseries are kept.
-_idle: list[_Nursery] = []
-_idle_lock = threading.Lock()
-
-
-@atexit.register
-def _end_nurseries() -> None:
-    with _idle_lock:
-        while _idle:
-            _idle.pop().end()
-
-
-def _take_nursery() -> _Nursery:
-    with _idle_lock:
-        while _idle:
-            nursery = _idle.pop()
-            if nursery.alive:
-                return nursery
-            nursery.end()
-    return _Nursery()
+    try:
+        with _child(path, request, limits, 1) as child:
+            answer = child.answer()
+            return answer.get("end_us", 0) if answer else 0
+    except _UnreadableError:
+        return 0
 
 
 @contextlib.contextmanager
 def _child(path: str, request: dict[str, Any], limits: Limits, spans: int) -> Iterator["_Child"]:
-    """A child at work on a request; it is gone afterwards."""
+    """A child at work on a request; it is gone afterwards.
+
+    Raises:
+      _UnreadableError: the file cannot be opened.
+      OSError: the process that forks children has died.
+    """
     request |= {
-        "path": path,
+        "name": os.path.basename(path),
         "containers": CONTAINERS,
         "pixels": limits.pixels,
         "memory": limits.memory,
         # Should this process, which watches the clock, be gone.
         "processor_seconds": round(limits.seconds) * (spans + 1),
     }
-    nursery = _take_nursery()
-    ours, theirs = os.pipe()
-    child = _Child(nursery.socket, ours, limits)
-    try:
-        words = json.dumps(request).encode()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # then it ended early
-            socket.send_fds(nursery.socket, [struct.pack("<I", len(words))], [theirs])
-            nursery.socket.sendall(words)
-        os.close(theirs)
-        yield child
-        child.wait()
-    finally:
-        os.close(ours)
-        if child.gone:
-            with _idle_lock:
-                _idle.append(nursery)
-        else:
-            nursery.end()
+    with contextlib.ExitStack() as opened:
+        # The child may open nothing. O_NONBLOCK: of a pipe put in the file's place meanwhile.
+        try:
+            video = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise _UnreadableError(f"{os.path.basename(path)}: {error.strerror}") from None
+        opened.callback(os.close, video)
+        nursery = sandbox.take(PROGRAM, limits.confined)
+        ours, theirs = os.pipe()
+        opened.callback(os.close, ours)
+        child = _Child(nursery, ours, limits)
+        try:
+            nursery.begin(request, [theirs, video])
+            os.close(theirs)
+            yield child
+            child.wait()
+        finally:
+            if child.gone:
+                sandbox.give_back(nursery)
+            else:
+                nursery.end()
+
+
+class _UnreadableError(Exception):
+    """A file that cannot be opened: its name, and why."""
 
 
 class _Child:
     """The other end of a child's pipe. What it says is not trusted."""
 
-    def __init__(self, parent: socket.socket, pipe: int, limits: Limits) -> None:
-        self._parent, self._pipe, self._limits = parent, pipe, limits
+    def __init__(self, nursery: sandbox.Nursery, pipe: int, limits: Limits) -> None:
+        self._nursery, self._pipe, self._limits = nursery, pipe, limits
         self._failure: Failure | None = None
         self.gone = False
 
     def answer(self) -> dict[str, Any] | None:
         """The next message; None if there is none, for which `failure` has the reason."""
-        self._deadline = time.monotonic() + self._limits.seconds
+        self._patience = Patience(self._limits.seconds)
         head = self._read(4)
         if head is None:
             return None
@@ -223,18 +193,10 @@ class _Child:
         """Takes the child's exit status, if it ends soon."""
         if self.gone or (self._failure and self._failure.reason == "decode_timeout"):
             return
-        self._parent.settimeout(_ENDING_SECONDS)
-        try:
-            status = self._parent.recv(4, socket.MSG_WAITALL)
-        except TimeoutError:
+        code = self._nursery.status(Patience(_ENDING_SECONDS))
+        if code is None:
             return
-        except ConnectionResetError:
-            status = b""
-        if len(status) < 4:
-            raise OSError(errno.ECHILD, "the process that starts decoders has died", PROGRAM[-1])
-        self._parent.settimeout(None)
         self.gone = True
-        code = os.waitstatus_to_exitcode(struct.unpack("<i", status)[0])
         if code == -signal.SIGXCPU:
             self._failure = Failure("decode_timeout", "more processor time than is allowed")
         elif code < 0:
@@ -247,8 +209,7 @@ class _Child:
         read = np.empty(size, np.uint8)
         rest = read.data
         while rest:
-            left = self._deadline - time.monotonic()
-            if left <= 0 or not select.select([self._pipe], [], [], left)[0]:
+            if not self._patience.readable(self._pipe):
                 self._failure = Failure("decode_timeout", f"more than {self._limits.seconds:g} s")
                 return None
             if not (count := os.readv(self._pipe, [rest])):

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines import video
 from pipelines.decoding import with_pyav
+from pipelines.sandbox import nursery
 from pipelines.video_file import Failure
 
 SPANS = [(0, 1_000_000), (1_000_000, 2_000_000)]
@@ -32,7 +33,7 @@ def child(monkeypatch):
     """child(code): puts code in the place of a function of the child's."""
 
     def put(code: str, instead_of: str = "child._serve(video, request, out)") -> None:
-        with_pyav._end_nurseries()
+        nursery.end_idle()
         program = (
             "import os, signal, time\nfrom pipelines.decoding import pyav_child as child\n"
             "from pipelines.decoding import pyav_spans, pyav_video\n"
@@ -43,7 +44,7 @@ def child(monkeypatch):
 
     yield put
     monkeypatch.undo()
-    with_pyav._end_nurseries()
+    nursery.end_idle()
 
 
 def test_a_hung_child_is_ended(child, film):
@@ -69,7 +70,7 @@ def test_a_hung_child_is_ended(child, film):
         ("child._tell(out, [])", "video_undecodable", "not of its form"),
         ("child._tell(out, {'span': 'a', 'found': []})", "video_undecodable", "not of its form"),
         ("out.write(b'\\4\\0\\0\\0\\xff\\xff\\xff\\xff')", "video_undecodable", "not of its form"),
-        ("os.write(os.memfd_create('x'), b'x')", "video_undecodable", "ended with status 1"),
+        ("os.write(os.memfd_create('x'), b'x')", "video_undecodable", "not permitted"),
     ],
 )
 def test_what_a_child_must_not_do(child, film, code, reason, told):
@@ -109,11 +110,11 @@ def test_a_frame_that_never_comes_is_not_promised_twice(film, child):
 
 
 def test_a_dead_process_that_forks_is_no_fault_of_the_video(film, monkeypatch):
-    with_pyav._end_nurseries()
+    nursery.end_idle()
     monkeypatch.setattr(with_pyav, "PROGRAM", (sys.executable, "-c", "raise SystemExit(1)"))
     with pytest.raises(OSError, match="has died"):
         decode(film)
-    with_pyav._end_nurseries()
+    nursery.end_idle()
 
 
 def test_a_title_that_is_no_utf_8(tmp_path, film, ffmpeg_run):
@@ -127,14 +128,14 @@ def test_after_a_bad_child_the_next_is_good(child, film, monkeypatch):
     child("os.kill(os.getpid(), signal.SIGKILL)")
     assert all(isinstance(failure, Failure) for failure in decode(film))
     monkeypatch.undo()
-    with_pyav._end_nurseries()
+    nursery.end_idle()
     assert all(isinstance(frames, video.Frames) for frames in decode(film))
 
 
 def test_the_process_that_forks_may_have_died_meanwhile(film):
     decode(film)
-    (idle,) = with_pyav._idle
-    os.kill(idle._process.pid, signal.SIGKILL)
+    (idle,) = nursery._idle
+    os.kill(idle.process.pid, signal.SIGKILL)
     time.sleep(0.1)
     assert all(isinstance(frames, video.Frames) for frames in decode(film))
 
@@ -190,3 +191,9 @@ def test_frames_that_no_other_needs_are_left_out_without_a_trace(
         assert isinstance(frames, video.Frames) and isinstance(others, video.Frames)
         assert frames.times_us == others.times_us
         assert (frames.pixels == others.pixels).all()
+
+
+def test_a_file_that_is_gone_or_may_not_be_read(tmp_path):
+    for spans in (SPANS, [(0, video.TO_THE_END)]):
+        for failure in decode(tmp_path / "gone.mp4", spans):
+            assert failure == Failure("video_unreadable", "gone.mp4: No such file or directory")

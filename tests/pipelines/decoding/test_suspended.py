@@ -1,0 +1,61 @@
+"""A build that is stopped for longer than a decoder may take, and goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipelines.patience import Patience
+
+# A decoder that takes some time, as seen from a build that gives it 2 s.
+DECODING = """
+import sys
+from pipelines import video
+from pipelines.decoding import with_pyav
+
+with_pyav.PROGRAM = (sys.executable, "-c", '''
+import time
+from pipelines.decoding import pyav_child as child
+serve = child._serve
+def slowly(video, request, out):
+    time.sleep(1)
+    serve(video, request, out)
+child._serve = slowly
+child.main()
+''')
+spans = [(0, 1_000_000), (1_000_000, 2_000_000)]
+how = {"frames": 8, "short_side": 48, "decoder": sys.argv[2], "limits": video.Limits(seconds=3)}
+print("begun", flush=True)
+for _, found in video.decode(sys.argv[1], spans, **how):
+    print(getattr(found, "reason", "frames"), flush=True)
+"""
+
+
+@pytest.mark.parametrize("decoder", ["pyav"])
+@pytest.mark.parametrize("after_s", [0.0, 0.7, 1.3])
+def test_what_is_in_flight_is_kept(tmp_path, make_video, decoder, after_s):
+    film = make_video(tmp_path / "film.mp4")
+    command = [sys.executable, "-c", DECODING, film, decoder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as build:
+        assert build.stdout and build.stdout.readline() == "begun\n"
+        time.sleep(after_s)
+        build.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        build.send_signal(signal.SIGCONT)
+        told, _ = build.communicate(timeout=60)
+    assert told == "frames\nframes\n"
+
+
+def test_patience_ends():
+    ours, theirs = os.pipe()
+    began = time.monotonic()
+    assert not Patience(1.2).readable(ours)
+    assert 1.1 < time.monotonic() - began < 30
+    os.write(theirs, b"x")
+    assert Patience(1.2).readable(ours)
+    assert not Patience(0).readable(ours)
+    for descriptor in (ours, theirs):
+        os.close(descriptor)
