@@ -8,6 +8,7 @@ not imported, so this starts soon.
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import resource
@@ -55,8 +56,8 @@ def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confin
         confinement.compute_only()
         try:
             options = {"protocol_whitelist": "", "format_whitelist": request["containers"]}
-            with av.open(file, options=options, metadata_errors="replace") as container:
-                _serve(Video(container, request), request, out)
+            opened = functools.partial(av.open, file, options=options, metadata_errors="replace")
+            _serve(Video(file, opened, request), request, out)
         except RefusedError as error:
             _tell(out, error.args[0])
         except MemoryError:
@@ -76,18 +77,21 @@ def _serve(video: Video, request: dict[str, Any], out: BinaryIO) -> None:
 
 def _write(out: BinaryIO, video: Video, span: Span) -> None:
     """Tells what became of a span, and lets go of its frames."""
-    whole, images = span.whole, span.take()
+    whole, damage, images = span.whole, span.damage, span.take()
+    answer: dict[str, Any] = {"span": span.number, "stated_us": video.stated_us}
+    if not whole:
+        _tell(out, answer | {"found": len(images), "told": video.complaint})
+        return
+    if damage is not None:
+        _tell(out, answer | {"found": 0, "told": f"damaged frames: {damage}"})
+        return
     sizes = {(image.width, image.height) for image in images}
-    answer: dict[str, Any] = {"span": span.number}
-    if not whole or len(sizes) > 1:
-        answer["found"] = len(images) if len(sizes) < 2 else 0
-        answer["told"] = video.complaint if len(sizes) < 2 else "frames of several shapes"
-        answer["stated_us"] = video.stated_us
-        _tell(out, answer)
+    if len(sizes) > 1:
+        _tell(out, answer | {"found": 0, "told": "frames of several shapes"})
         return
     ((width, height),) = sizes
     stride = images[0].planes[0].line_size
-    answer |= {"width": width, "height": height, "stride": stride, "matrix": video.matrix}
+    answer |= {"width": width, "height": height, "stride": stride, "matrix": video.pictures.matrix}
     _tell(out, answer)
     for image in images:
         out.write(memoryview(image.planes[0])[: height * stride])

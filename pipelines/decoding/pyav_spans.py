@@ -1,20 +1,23 @@
 """The frames of a video's spans, picked by PyAV out of as few as have to be decoded."""
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from pipelines.decoding.pyav_video import Video
+from pipelines.decoding.pyav_video import Shown, Video
 from pipelines.decoding.schedule import IrregularError, schedule
 
 _FAR_US = 20_000_000  # reading on through a longer gap costs more than a seek
 
 
 def decoded(video: Video, spans: list["Span"]) -> Iterator["Span"]:
-    """Spans in order of start, each as soon as nothing more can be found of it."""
-    for near in _neighbours(spans):
+    """Yields spans in order of start, each as soon as nothing more can be found of it."""
+    for near in _neighbours(spans) if video.can_seek else [spans]:
         left = {span.number: span for span in near}
         try:
+            if not video.can_choose:
+                raise IrregularError
             for span in chosen_frames(video, near):
                 yield left.pop(span.number)
         except IrregularError:
@@ -44,20 +47,22 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
     """Decodes what the packets' times show to be needed; yields the spans that are whole.
 
     Raises:
-      IrregularError: they do not tell.
+      IrregularError: they do not tell, or a frame that is needed is not sound.
     """
     places = _Places(spans)
     coming: dict[int, range] = {}
 
-    def put(frames: Iterable[Any]) -> Iterator[Span]:
-        for frame in frames:
-            if frame.pts is not None and (times := coming.pop(video.us(frame.pts), None)):
-                yield from places.put(times, video.scaled(frame))
+    def put(packet: Any) -> Iterator[Span]:
+        for shown in video.promised(packet):
+            if times := coming.pop(shown.start_us, None):
+                if not shown.sound:
+                    raise IrregularError
+                yield from places.put(times, video.scaled(shown.frame))
 
     video.seek(places.times_us[0])
-    for step in schedule(video.packets(), places.times_us):
+    for step in schedule(video.packets(), places.times_us, video.last_frame()):
         if step.afresh:
-            yield from put(video.decode(None))
+            yield from put(None)
             video.forget()
             if coming:  # frames that do not come: their spans must not wait for them
                 raise IrregularError
@@ -65,8 +70,8 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
             coming[step.coded.start_us] = step.times
             places.promise(step.times)
         video.skip_others(not step.times)
-        yield from put(video.decode(step.coded.packet))
-    yield from put(video.decode(None))
+        yield from put(step.coded.packet)
+    yield from put(None)
 
 
 def _all_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
@@ -74,25 +79,48 @@ def _all_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
     for span in spans:
         span.begin_again()
     places = _Places(spans)
-    times_us, at = places.times_us, 0
-    for start_us in (times_us[0], None):
-        video.seek(start_us)
-        last, end_us = None, 0
-        for begins_us, ends_us, frame in video.frames():
-            if last is None and start_us is not None and begins_us > times_us[0]:
-                break  # too far, as happens without an index: from the beginning, then
-            if first := range(at, bisect.bisect_left(times_us, begins_us)):
-                # What is before the first frame shows the first frame.
-                yield from places.put(first, video.scaled(frame if last is None else last))
-                at = first.stop
-            if at == len(times_us):
-                return
-            last, end_us = frame, max(end_us, ends_us)
-        if last is not None:
-            rest = range(at, bisect.bisect_left(times_us, end_us))
-            yield from places.put(rest, video.scaled(last))
-            break
+    ended = False
+    if video.can_seek:
+        ended = yield from _from(video, places, places.times_us[0])
+    if places.left and not ended:
+        yield from _from(video, places, None)
     yield from (span for span in spans if not span.told)
+
+
+def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["Span", None, bool]:
+    """Fills places from a time on; if that is not the beginning, up to the first one in doubt.
+
+    Returns whether the video has no frame for those that are left.
+    """
+
+    def show(shown: Shown, from_us: float, until_us: float) -> Iterator[Span]:
+        lost_us = video.lost_us(from_us)
+        if shown.sound:
+            sound_us = until_us if lost_us is None else min(lost_us, until_us)
+            yield from places.fill(sound_us, lambda: video.scaled(shown.frame))
+        if start_us is None:
+            yield from places.fill(until_us, lambda: video.complaint or "no key frame before them")
+
+    video.seek(start_us)
+    last = None
+    for shown in video.frames():
+        if last is None:
+            if start_us is not None and shown.start_us > places.left[0]:
+                return False  # too far, as happens without an index
+            # What is before the first frame shows the first frame.
+            yield from show(shown, -math.inf, shown.start_us)
+        else:
+            yield from show(last, last.start_us, shown.start_us)
+        if not places.left:
+            return True
+        if places.left[0] < shown.start_us:
+            return False
+        last = shown
+    if last is not None:
+        end_us = video.until_us(last)
+        yield from show(last, last.start_us, end_us)
+        return not places.left or places.left[0] >= end_us
+    return False
 
 
 class _Places:
@@ -103,10 +131,23 @@ class _Places:
         places.sort(key=lambda place: place[0])
         self.times_us = [time_us for time_us, _, _ in places]
         self._places = [(span, i) for _, span, i in places]
+        self._filled = 0
 
     def promise(self, times: range) -> None:
         for span, _ in self._places[times.start : times.stop]:
             span.promised += 1
+
+    @property
+    def left(self) -> list[int]:
+        """Times that `fill` has not reached."""
+        return self.times_us[self._filled :]
+
+    def fill(self, until_us: float, image: Callable[[], Any]) -> Iterator["Span"]:
+        """Fills all places before a time that are left; yields the spans that this makes whole."""
+        times = range(self._filled, bisect.bisect_left(self.times_us, until_us))
+        if times:
+            yield from self.put(times, image())
+            self._filled = times.stop
 
     def put(self, times: range, image: Any) -> Iterator["Span"]:
         """Yields the spans that this makes whole."""
@@ -129,7 +170,10 @@ class Span:
         self.told = False
 
     def put(self, i: int, image: Any) -> bool:
-        """Takes a frame; whether the span is whole by it. Of two for one time the first counts."""
+        """Takes a frame, or in its place the decoder's complaint about it.
+
+        Returns whether the span is whole by it. Of two for one time the first counts.
+        """
         if self.told or self._images[i] is not None:
             return False
         self._images[i] = image
@@ -137,13 +181,18 @@ class Span:
 
     @property
     def found(self) -> int:
-        """Frames that are there."""
+        """Frames that are there, damaged or not."""
         return sum(image is not None for image in self._images)
 
     @property
     def whole(self) -> bool:
-        """Whether all frames are there."""
+        """Whether all frames are there, damaged or not."""
         return self.found == len(self.times_us)
+
+    @property
+    def damage(self) -> str | None:
+        """The first complaint about a frame."""
+        return next((image for image in self._images if isinstance(image, str)), None)
 
     def take(self) -> list[Any]:
         """Gives away the frames that are there."""

@@ -1,55 +1,123 @@
-"""A video file as PyAV opens it: its packets, its frames, their times and their pixels."""
+"""A video file as PyAV opens it: its packets, its frames, and their times."""
 
 import collections
-import contextlib
 import itertools
 import math
-import struct
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
+import av
 from av.error import FFmpegError
 from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.frame import PictureType
 
+from pipelines.decoding import codecs
+from pipelines.decoding.complaints import Complaints
+from pipelines.decoding.edit_lists import joins_parts
+from pipelines.decoding.frame_times import FrameTimes
+from pipelines.decoding.last_frame import LastFrame
+from pipelines.decoding.pyav_picture import Pictures
 from pipelines.decoding.schedule import Coded, IrregularError
+from pipelines.decoding.soundness import Soundness
 
-_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_ENCRYPTED = {"refused": "undecodable", "told": "the video is encrypted: decrypt it first"}
+_ENCRYPTED_TAGS = ("encv", "drmi")
+_KEY_TYPES = (PictureType.I, PictureType.NONE)  # a key frame of H.264 may be no whole picture
 
 
 class RefusedError(Exception):
     """A video that must not be decoded: the message that says why."""
 
 
+class Shown(NamedTuple):
+    """A decoded frame, and when it is on screen: microseconds."""
+
+    start_us: int
+    end_us: int  # if no other comes
+    frame: Any
+    sound: bool  # whether the decoder reports no error that concerns it
+
+
 class Video:
     """An open file's first video stream."""
 
-    def __init__(self, container: Any, request: dict[str, Any]) -> None:
-        self._container, self._request = container, request
+    def __init__(self, file: BinaryIO, opened: Callable[[], Any], request: dict[str, Any]) -> None:
+        """Opens the file.
+
+        Args:
+          file: it.
+          opened: returns a container that reads it from where it stands.
+          request: what is asked for, and within which limits.
+
+        Raises:
+          RefusedError: it must not be decoded.
+        """
+        self._file, self._opened, self._request = file, opened, request
+        whole = not joins_parts(file)
+        self._complaints = Complaints()
+        self._container: Any = None
+        self._open()
+        container, stream = self._container, self._stream
+        # AVI and ASF have no times of presentation. Those that their readers make up are wrong
+        # where there are B-frames, above all where each is in one packet with the frame before it,
+        # as XviD and DivX wrote them.
+        self._made_up = container.format.name in ("avi", "asf")
+        self.stated_us: int | None = container.duration
+        self.can_seek, self.can_choose = codecs.ways(container.format.name, self._codec.name)
+        if "mov" in container.format.name:
+            self.can_seek, self.can_choose = whole and self.can_seek, whole and self.can_choose
+        self._reordered = False  # whether frames were seen that are not decoded as they are shown
+        self._number = 0  # of the packets read
+        if "short_side" in request:
+            self.pictures = Pictures(
+                container, stream, short_side=request["short_side"], widest=request["widest"]
+            )
+
+    def _open(self) -> None:
+        """Opens the file, anew if it is open."""
+        if self._container is not None:
+            self._container.close()
+        self._file.seek(0)
+        self._container = self._opened()
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
-        streams = [one for one in container.streams.video if not one.disposition & pictures]
+        streams = [one for one in self._container.streams.video if not one.disposition & pictures]
         if not streams:
             raise RefusedError({"refused": "no stream"})
         self._stream = streams[0]
         self._codec = self._stream.codec_context
+        if self._codec is None:
+            raise RefusedError({"refused": "undecodable", "told": "its codec is unknown"})
         self._codec.thread_count = 1
-        self._codec.options = {"max_pixels": str(request["pixels"])}
+        self._codec.options = {"max_pixels": str(self._request["pixels"])}
+        self._codec.copy_opaque = True  # so that frames bear their packets' numbers
         self._check_pixels(self._codec.width, self._codec.height)
+        if self._codec.codec_tag in _ENCRYPTED_TAGS or "enc_key_id" in self._stream.metadata:
+            raise RefusedError(_ENCRYPTED)
         unit = self._stream.time_base
         self._ticks, self._us = unit.denominator, 1_000_000 * unit.numerator
-        self._origin = _rounded((container.start_time or 0) * self._ticks, self._us)
+        self._origin = _rounded((self._container.start_time or 0) * self._ticks, self._us)
         rate = self._stream.average_rate
         self._usual_us = round(1_000_000 / rate) if rate else 1
-        self._planar, self._packed = VideoReformatter(), VideoReformatter()
-        # AVI has no times of presentation. Those that its reader makes up are wrong where B-frames
-        # are packed with the frames before them, as XviD and DivX did.
-        self._is_avi = container.format.name == "avi"
-        self.stated_us: int | None = container.duration
+        # MP4 states when frames are decoded.
+        self._stated = "mov" not in self._container.format.name
+        self._untouched = True
+        self._begin(needs_key=self._codec.name in codecs.KEYED)
+
+    def _begin(self, needs_key: bool) -> None:
+        """Forgets what packets and frames before this place in the file said."""
+        self._soundness, self._times = Soundness(needs_key), FrameTimes(self._origin)
+        self._hidden: set[int] = set()  # numbers of packets that are decoded and not shown
+        self._lost_us: list[int] = []  # when packets would be shown that failed
+        self._last = self.last_frame()  # of the packets
+        self._last_us: int | None = None  # when the last frame comes on
         self.complaint = ""
-        self.matrix = [1, 0, 0, 1]  # from a place in the file's frames to one on screen: a b c d
+
+    def last_frame(self) -> LastFrame:
+        """Returns what finds the end of the last frame."""
+        return LastFrame(self._stated, self._usual_us)
 
     def us(self, ticks: int) -> int:
-        """A time of the stream from the beginning of the file, microseconds."""
+        """Returns a time of the stream from the beginning of the file, microseconds."""
         return _rounded((ticks - self._origin) * self._us, self._ticks)
 
     def seek(self, time_us: int | None) -> None:
@@ -57,109 +125,200 @@ class Video:
 
         None: to the beginning.
         """
-        places = [-(1 << 62), 0]  # AVI's reader refuses what is before its first time
-        if time_us is not None:
-            places = [_rounded(time_us * self._ticks, self._us) + self._origin]
-        for ticks in places:
-            with contextlib.suppress(FFmpegError):
-                self._container.seek(ticks, stream=self._stream)
-                break
+        if time_us is None:
+            if not self._untouched:
+                # Not by a seek: demuxers hand out palettes and the like only once.
+                self._open()
+            return
+        try:
+            self._container.seek(
+                _rounded(time_us * self._ticks, self._us) + self._origin, stream=self._stream
+            )
+        except FFmpegError:  # AVI's reader refuses what is before its first time
+            self._open()
+            return
+        self._untouched = False
         self.forget()
 
     def forget(self) -> None:
         """Makes the decoder ready for a key frame."""
         if self._codec.is_open:
             self._codec.flush_buffers()
+        self._begin(needs_key=True)
 
     def skip_others(self, skip: bool) -> None:
-        """Whether frames that no other frame needs are left out (B-frames, mostly)."""
-        self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
+        """Leaves out frames that no other frame needs (B-frames, mostly), or no longer."""
+        name = self._codec.name
+        if name in codecs.SKIPPING:
+            skip = skip and (self._reordered or name not in codecs.REORDERING)
+            self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
 
     def packets(self) -> Iterator[Coded]:
-        """Packets from here on.
+        """Yields the packets from here on.
 
         Raises:
-          IrregularError: one has no times, or none that could be relied on.
+          IrregularError: one has no times.
         """
+        newest_us = None
         for packet in self._demuxed():
-            if packet.is_discard:
-                continue
-            if packet.pts is None or packet.dts is None or self._is_avi:
+            if packet.pts is None or packet.dts is None:
                 raise IrregularError
             start_us = self.us(packet.pts)
+            # Where times never run backwards there are no B-frames, or the times hide them.
+            self._reordered |= newest_us is not None and start_us < newest_us
+            newest_us = start_us
             yield Coded(
                 packet,
                 start_us,
                 self._end_us(packet, start_us),
                 self.us(packet.dts),
                 packet.is_keyframe,
+                packet.opaque in self._hidden,
             )
 
-    def frames(self) -> Iterator[tuple[int, int, Any]]:
-        """Every frame from here on, with when it comes on and when it leaves if no other comes."""
+    def frames(self) -> Iterator[Shown]:
+        """Yields every frame from here on, in order of presentation."""
         self.skip_others(False)
-        end_us = None
+        end_us = 0
         for packet in itertools.chain(self._demuxed(), [None]):
-            for frame in self.decode(packet):
-                ticks = frame.dts if frame.pts is None or self._is_avi else frame.pts
-                if ticks is not None:
-                    start_us = self.us(ticks)
-                elif end_us is not None and self._is_avi:  # the last ones, when packets have ended
-                    start_us = end_us
-                else:
+            for frame in self._decoded(packet):
+                if self._is_hidden(frame):
+                    self._is_sound(frame, None if frame.pts is None else self.us(frame.pts))
                     continue
+                if not self._made_up:
+                    start_us = self.us(self._times.of(frame.pts, frame.dts, frame.duration or 0))
+                elif frame.dts is not None:
+                    start_us = self.us(frame.dts)
+                else:  # the last ones, when packets have ended
+                    start_us = end_us
                 end_us = self._end_us(frame, start_us)
-                yield start_us, end_us, frame
+                yield Shown(start_us, end_us, frame, self._is_sound(frame, start_us))
+
+    def promised(self, packet: Any) -> Iterator[Shown]:
+        """Yields the frames that a packet brings out; None: all that the decoder still has.
+
+        Raises:
+          IrregularError: one is not at the time of its packet, not in order or not sound.
+        """
+        for frame in self._decoded(packet):
+            if frame.pts is None:
+                raise IrregularError
+            start_us = self.us(frame.pts)
+            sound = self._is_sound(frame, start_us)
+            if self._is_hidden(frame):
+                continue
+            if self._last_us is not None and start_us <= self._last_us:
+                raise IrregularError
+            self._last_us = start_us
+            yield Shown(start_us, self._end_us(frame, start_us), frame, sound)
+
+    def lost_us(self, after_us: float) -> int | None:
+        """Returns when the first packet after a time would be shown that failed, if any did.
+
+        Later calls are for later times.
+        """
+        self._lost_us = [time_us for time_us in self._lost_us if time_us > after_us]
+        return min(self._lost_us, default=None)
+
+    def until_us(self, last: Shown) -> int:
+        """Returns when the last frame leaves the screen, or the last that could not be decoded."""
+        if not self._stated and self._last.us > last.start_us:
+            return self._last.us
+        if not last.sound or self.lost_us(last.start_us) is not None:
+            return max(last.end_us, self._last.us)
+        return last.end_us
+
+    def _is_hidden(self, frame: Any) -> bool:
+        return frame.opaque in self._hidden
+
+    def _is_sound(self, frame: Any, start_us: int | None) -> bool:
+        """Whether a frame can be relied on; takes every frame, in the order in which they come."""
+        return self._soundness.frame(
+            self._number if frame.opaque is None else frame.opaque,
+            start_us,
+            key=frame.key_frame and frame.pict_type in _KEY_TYPES,
+            corrupt=frame.is_corrupt,
+        )
 
     def _demuxed(self) -> Iterator[Any]:
-        """Packets that are not empty; a file that cannot be read on ends there."""
+        """Yields packets that are not empty; a file that cannot be read on ends there."""
+        self._untouched = False
+        settings: Any = None
         try:
             for packet in self._container.demux(self._stream):
-                if packet.size:
-                    yield packet
+                complaint = self._complaints.take()
+                if not packet.size:
+                    continue
+                if packet.has_sidedata("encryption_info"):
+                    raise RefusedError(_ENCRYPTED)
+                # The packet that brings new settings of the decoder may be left out.
+                if packet.has_sidedata("new_extradata"):
+                    settings = packet.get_sidedata("new_extradata")
+                elif settings is not None and packet.is_keyframe:
+                    packet.set_sidedata(settings)
+                self._number += 1
+                time_us = self._time_us(packet)
+                if packet.is_discard:
+                    packet = _unhidden(packet)
+                    self._hidden.add(self._number)
+                elif time_us is not None:
+                    self._last.add(time_us, self._end_us(packet, time_us))
+                packet.opaque = self._number
+                if packet.is_corrupt or packet.size < self._least_bytes():
+                    complaint = complaint or "packets are missing or incomplete"
+                if complaint:
+                    self._fail(packet, complaint)
+                yield packet
         except FFmpegError as error:
             if isinstance(error, MemoryError):
                 raise
             self.complaint = error.strerror
+
+    def _least_bytes(self) -> int:
+        """Returns a packet's least size; frames of shorter ones hold what was in the memory."""
+        form = self._codec.format
+        if self._codec.name != "rawvideo" or form is None:
+            return 0
+        return self._codec.width * self._codec.height * form.bits_per_pixel // 8
+
+    def _time_us(self, packet: Any) -> int | None:
+        ticks = packet.dts if packet.pts is None or self._made_up else packet.pts
+        return None if ticks is None else self.us(ticks)
 
     def _end_us(self, shown: Any, start_us: int) -> int:
         if not shown.duration:
             return start_us + self._usual_us
         return start_us + _rounded(shown.duration * self._us, self._ticks)
 
-    def decode(self, packet: Any) -> list[Any]:
-        """The frames that a packet brings out; None: all that the decoder still has."""
+    def _decoded(self, packet: Any) -> list[Any]:
+        """Returns the frames that a packet brings out; None: all that the decoder still has."""
+        frames, failed = [], ""
         try:
-            return self._codec.decode(packet)
+            frames = self._codec.decode(packet)
+        except EOFError:
+            pass
         except FFmpegError as error:
             if isinstance(error, MemoryError):
                 raise
-            self.complaint = error.strerror
-            return []
+            failed = error.strerror
+        if failed := self._complaints.take() or failed:
+            self._fail(packet, failed)
+        return frames
 
-    def scaled(self, frame: Any) -> Any:
-        """The frame at its final size, RGB, not turned yet."""
-        self._check_pixels(frame.width, frame.height)
-        if matrix := frame.side_data.get("DISPLAYMATRIX"):
-            self.matrix = _signs(bytes(matrix))
-        width, height = self._size(frame.width, frame.height)
-        # By way of planes: the same pixels as packed at once, in half the time.
-        planar = self._planar.reformat(
-            frame, width, height, format="gbrp", interpolation=_SCALING, threads=1
-        )
-        return self._packed.reformat(planar, format="rgb24", interpolation=_SCALING, threads=1)
-
-    def _size(self, width: int, height: int) -> tuple[int, int]:
-        shape = width / height * float(self._stream.sample_aspect_ratio or 1)
-        short_side = self._request["short_side"]
-        if max(shape, 1 / shape) > self._request["widest"]:
-            raise MemoryError
-        long_side = math.floor(short_side * max(shape, 1 / shape) + 0.5)
-        return (short_side, long_side) if shape < 1 else (long_side, short_side)
+    def _fail(self, packet: Any, complaint: str) -> None:
+        self.complaint = complaint
+        time_us = None if packet is None else self._time_us(packet)
+        self._soundness.failed(self._number, time_us)
+        self._lost_us.append(self._last.us if time_us is None else time_us)
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._request["pixels"]:
             raise RefusedError({"refused": "pixels", "width": width, "height": height})
+
+    def scaled(self, frame: Any) -> Any:
+        """Returns the frame at its final size, RGB, not turned yet."""
+        self._check_pixels(frame.width, frame.height)
+        return self.pictures.scaled(frame)
 
     def end_us(self, from_us: int) -> int:
         """When the last frame leaves the screen; 0 where the file is not as long as it states.
@@ -167,28 +326,34 @@ class Video:
         If not even the sound is as long as stated, the file is truncated, and the video would
         have gone on.
         """
-        self.seek(from_us)
-        ends_us: dict[int, int] = collections.defaultdict(int)
+        if from_us and self._container.format.name in codecs.INDEXED:
+            self.seek(from_us)
+        ends_us = collections.defaultdict(self.last_frame)
+        begins_us = self._container.start_time or 0
         for packet in self._container.demux(self._stream, *self._container.streams.audio):
             ticks = packet.dts if packet.pts is None else packet.pts  # AVI may have no other
-            if packet.size and ticks is not None:
-                seconds = (ticks + (packet.duration or 0)) * packet.time_base
-                end_us = math.floor(seconds * 1_000_000) - (self._container.start_time or 0)
-                ends_us[packet.stream_index] = max(ends_us[packet.stream_index], end_us)
+            if packet.size and not packet.is_discard and ticks is not None:
+                start_us, end_us = (
+                    math.floor(at * packet.time_base * 1_000_000) - begins_us
+                    for at in (ticks, ticks + (packet.duration or 0))
+                )
+                ends_us[packet.stream_index].add(start_us, end_us)
         # Matroska's length counts from 0, though its first frame may come later.
-        length_us = (self.stated_us or 0) - (self._container.start_time or 0)
-        least_us = length_us - self._request["length_slack_us"]
-        return ends_us[self._stream.index] if max(ends_us.values(), default=0) >= least_us else 0
+        least_us = (self.stated_us or 0) - begins_us - self._request["length_slack_us"]
+        if max((last.us for last in ends_us.values()), default=0) < least_us:
+            return 0
+        return ends_us[self._stream.index].us
 
 
-def _signs(matrix: bytes) -> list[int]:
-    """A display matrix's quarter turns and flips: the nearest, if it is none of them."""
-    a, b, _, c, d, *_ = struct.unpack("<9i", matrix[:36])
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        b = c = 0
-    else:
-        a = d = 0
-    return [(value > 0) - (value < 0) for value in (a, b, c, d)]
+def _unhidden(packet: Any) -> Any:
+    """Returns the packet as one whose frame the decoder hands out."""
+    copy = av.Packet(bytes(packet))
+    copy.stream, copy.time_base = packet.stream, packet.time_base
+    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+    copy.is_keyframe = packet.is_keyframe
+    for data in packet.iter_sidedata():
+        copy.set_sidedata(data)
+    return copy
 
 
 def _rounded(numerator: int, denominator: int) -> int:

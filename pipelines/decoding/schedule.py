@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from pipelines.decoding.last_frame import LastFrame
+
 _MOST_HELD = 512  # packets that are kept undecoded, in hope of a key frame
 _MOST_KNOWN = 1024  # presentation times that are remembered: a codec reorders some 16
 
@@ -18,6 +20,7 @@ class Coded(NamedTuple):
     end_us: int  # when its frame leaves the screen if no other comes
     decode_us: int  # decoding time: never after a presentation time from here on
     key: bool  # whether decoding can begin here
+    hidden: bool = False  # whether its frame is never shown, as an edit list says: others need it
 
 
 class Step(NamedTuple):
@@ -32,7 +35,7 @@ class IrregularError(Exception):
     """Packets that do not tell which frame is on screen when."""
 
 
-def schedule(packets: Iterable[Coded], times_us: Sequence[int]) -> Iterator[Step]:
+def schedule(packets: Iterable[Coded], times_us: Sequence[int], last: LastFrame) -> Iterator[Step]:
     """The packets to decode, in order; ends with the packets or when each time has its frame.
 
     Nothing is decoded between the last frame that is wanted and the key frame before the next.
@@ -40,19 +43,21 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int]) -> Iterator[Step
     Args:
       packets: from a key frame on.
       times_us: in order.
+      last: takes the packets' frames that are shown.
 
     Raises:
       IrregularError: the first packet is no key frame, or is shown after the first time; or
         packets are decoded after they are shown.
 
     >>> video = [Coded(None, 40 * n, 40 * n + 40, 40 * n, n % 5 == 0) for n in range(20)]
-    >>> [(step.coded.start_us, len(step.times)) for step in schedule(video, [50, 60, 620])]
+    >>> steps = schedule(video, [50, 60, 620], LastFrame(stated=True, usual_us=40))
+    >>> [(step.coded.start_us, len(step.times)) for step in steps]
     [(0, 0), (40, 2), (600, 1)]
     """
     read = iter(packets)
     undecided: collections.deque[Coded] = collections.deque()
     shown_us: list[int] = []  # of the packets read, in order
-    newest_us, end_us, ended = -math.inf, 0, False
+    newest_us, ended = -math.inf, False
     held: list[Coded] = []  # decided: no time is theirs
     found, first = bytearray(len(times_us)), 0  # first: the earliest time without a frame
     begun, behind = False, False
@@ -60,6 +65,8 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int]) -> Iterator[Step
     while first < len(times_us):
         until_us = None
         while until_us is None:  # until it is known which frame comes on after this one
+            if undecided and undecided[0].hidden:
+                break
             if undecided:
                 after = bisect.bisect_right(shown_us, undecided[0].start_us)
                 later_us = shown_us[after] if after < len(shown_us) else None
@@ -67,7 +74,7 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int]) -> Iterator[Step
                     until_us = later_us
                     break
                 if ended:
-                    until_us = end_us
+                    until_us = last.us
                     break
             if (coded := next(read, None)) is None:
                 if not undecided:
@@ -76,9 +83,11 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int]) -> Iterator[Step
                 continue
             if not newest_us <= coded.decode_us <= coded.start_us:
                 raise IrregularError
-            newest_us, end_us = coded.decode_us, max(end_us, coded.end_us)
-            bisect.insort(shown_us, coded.start_us)
-            del shown_us[:-_MOST_KNOWN]
+            newest_us = coded.decode_us
+            if not coded.hidden:
+                last.add(coded.start_us, coded.end_us)
+                bisect.insort(shown_us, coded.start_us)
+                del shown_us[:-_MOST_KNOWN]
             undecided.append(coded)
 
         coded = undecided.popleft()
@@ -87,9 +96,11 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int]) -> Iterator[Step
         begun = True
         if coded.key and held and times_us[first] >= coded.start_us:
             held, behind = [], True  # nothing before this frame is wanted any more
-        times = range(
-            bisect.bisect_left(times_us, coded.start_us), bisect.bisect_left(times_us, until_us)
-        )
+        times = range(0)
+        if until_us is not None:
+            times = range(
+                bisect.bisect_left(times_us, coded.start_us), bisect.bisect_left(times_us, until_us)
+            )
         held.append(coded)
         if not times and len(held) < _MOST_HELD:
             continue

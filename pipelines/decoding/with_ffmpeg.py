@@ -22,6 +22,7 @@ import ffmpeg
 import numpy as np
 
 from pipelines import ffmpeg as program
+from pipelines.decoding.last_frame import LastFrame
 from pipelines.decoding.spans import (
     CONTAINERS,
     LENGTH_SLACK_US,
@@ -39,6 +40,7 @@ _SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixel
 _LOG_BYTES = 1 << 16  # of its beginning, and of its end
 _PACKETS_BYTES = 1 << 24  # of a list of packets: at 60 B each, most of an hour
 _NO_TIME = str(-(1 << 63))  # of a packet of AVI, which has times of decoding only
+_DISCARD = 4  # among a packet's flags: an edit list leaves it out
 _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
 _SETTINGS = ("-y", "-nostdin", "-hide_banner", "-nostats", "-filter_complex_threads", "1")
 
@@ -184,13 +186,20 @@ def end_us(path: str, from_us: int, limits: Limits) -> int:
         _check_disk(log)
         text = Path(packets).read_text("utf-8") if status == 0 and os.path.exists(packets) else ""
     units = dict(re.findall(r"^#tb (\d+): (\d+/\d+)$", text, re.MULTILINE))
-    ticks = dict.fromkeys(units, 0)
-    # The stream's number, then the packet's decoding time, presentation time and duration.
-    packet = r"^(\d+), +(-?\d+), +(-?\d+), +(\d+),"
-    for stream, decoded, shown, duration in re.findall(packet, text, re.MULTILINE):
-        begins = decoded if shown == _NO_TIME else shown
-        ticks[stream] = max(ticks[stream], int(begins) + int(duration))
-    ends_us = {i: math.floor(ticks[i] * Fraction(unit) * 1_000_000) for i, unit in units.items()}
+    stated = "Input #0, mov," not in log
+    rate = re.search(r"Stream #0:\d[^\n]*Video: [^\n]*?([\d.]+) fps", log)
+    usual_us = round(1e6 / float(rate[1])) if rate and float(rate[1]) else 1
+    ends = {stream: LastFrame(stated, usual_us) for stream in units}
+    # The stream's number, then the packet's decoding time, presentation time, duration, size,
+    # checksum, and its flags if it is no key frame: one that is never shown has 0x4.
+    packet = r"^(\d+), +(-?\d+), +(-?\d+), +(\d+), +\d+, 0x[0-9a-f]+(?:, F=0x([0-9A-Fa-f]+))?"
+    for stream, decoded, shown, duration, flags in re.findall(packet, text, re.MULTILINE):
+        if int(flags or "1", 16) & _DISCARD:
+            continue
+        begins = int(decoded if shown == _NO_TIME else shown)
+        unit = Fraction(units[stream]) * 1_000_000
+        ends[stream].add(math.floor(begins * unit), math.floor((begins + int(duration)) * unit))
+    ends_us = {stream: last.us for stream, last in ends.items()}
     # Matroska's length counts from 0, though its first frame may come later.
     start = re.search(r"Duration: [^,]*, start: (\d+\.\d+)", log)
     start_us = float(start[1]) * 1e6 if start else 0

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.decoding.last_frame import LastFrame
 from pipelines.decoding.schedule import Coded, IrregularError, schedule
 
 FRAME_US = 40
@@ -30,7 +31,7 @@ def videos(draw):
 @given(videos(), st.lists(st.integers(0, 80 * FRAME_US), min_size=1, max_size=30).map(sorted))
 def test_each_time_gets_the_frame_on_screen_and_what_it_needs_is_decoded(video, times):
     starts = sorted(coded.start_us for coded in video)
-    steps = [*schedule(video, times)]
+    steps = [*schedule(video, times, LastFrame(True, FRAME_US))]
     for step in steps:
         for i in step.times:
             assert starts[bisect.bisect_right(starts, times[i]) - 1] == step.coded.start_us
@@ -51,7 +52,7 @@ def test_each_time_gets_the_frame_on_screen_and_what_it_needs_is_decoded(video, 
 
 @given(videos(), st.integers(0, 80 * FRAME_US))
 def test_a_single_frame_costs_no_more_than_its_group_of_pictures(video, time):
-    steps = [*schedule(video, [time])]
+    steps = [*schedule(video, [time], LastFrame(True, FRAME_US))]
     if time < max(coded.end_us for coded in video):
         assert sum(step.coded.key for step in steps) == 1
         assert steps[-1].times == range(1)
@@ -68,11 +69,11 @@ def test_a_single_frame_costs_no_more_than_its_group_of_pictures(video, time):
 )
 def test_packets_that_do_not_tell(packets):
     with pytest.raises(IrregularError):
-        list(schedule(packets, [20, 60]))
+        list(schedule(packets, [20, 60], LastFrame(True, FRAME_US)))
 
 
 def test_a_key_frame_that_never_comes_fills_no_memory():
     packets = (Coded(i, i, i + 1, i, i == 0) for i in range(10_000))
-    steps = schedule(packets, [9_000])
+    steps = schedule(packets, [9_000], LastFrame(True, FRAME_US))
     assert next(steps).coded.packet == 0
     assert next(packets).packet < 2_000

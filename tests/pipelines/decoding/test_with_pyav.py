@@ -92,12 +92,12 @@ def test_spans_before_a_crash_are_kept(child, film):
 def test_a_frame_that_never_comes_is_not_promised_twice(film, child):
     spans = [(0, 1_600_000), (40_000, 1_640_000), (2_000_000, 3_600_000)]
     whole = decode(film, spans)
-    dropped = "return [] if packet and packet.pts == lost(self) else child.decode(self, packet)"
+    dropped = "return [] if packet and packet.pts == lost(self) else child._decoded(self, packet)"
     child(
         "import types; lost = lambda self: round(0.52 * self._stream.time_base.denominator)\n"
-        "    child.decode = pyav_video.Video.decode\n"
-        f"    def decode(self, packet):\n        {dropped}\n"
-        "    pyav_video.Video.decode = decode\n    serve(video, request, out)\n"
+        "    child._decoded = pyav_video.Video._decoded\n"
+        f"    def _decoded(self, packet):\n        {dropped}\n"
+        "    pyav_video.Video._decoded = _decoded\n    serve(video, request, out)\n"
         "serve = child._serve"
     )
     found = decode(film, spans)

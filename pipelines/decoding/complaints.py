@@ -1,0 +1,29 @@
+"""Errors that FFmpeg's libraries report to their log, where functions do not return them."""
+
+import av.logging
+
+# Errors of decoders whose frames are whole all the same: prefixes of messages.
+_HARMLESS = (
+    "mmco:",  # H.264: a frame is to be dropped that is not there
+    "number of reference frames",  # H.264: more than the stream states
+    "unable to decode APP fields",  # JPEG: a note of the camera's
+    "co located POCs unavailable",  # H.264: only beside another error
+)
+
+
+class Complaints:
+    """The errors since the last look."""
+
+    def __init__(self) -> None:
+        """Begins to listen; to the end of the process."""
+        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)
+        self._messages = av.logging.Capture(local=False).__enter__()
+
+    def take(self) -> str:
+        """Returns the first error since the last call; "" if there is none."""
+        if not self._messages:
+            return ""
+        messages = [text.strip() for level, _, text in self._messages if level <= av.logging.ERROR]
+        self._messages.clear()
+        return next((text for text in messages if not text.startswith(_HARMLESS)), "")

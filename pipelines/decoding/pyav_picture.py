@@ -1,0 +1,114 @@
+"""A decoded frame to its final size, by PyAV."""
+
+import math
+import re
+import struct
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av.logging
+from av.filter import Graph
+from av.video.reformatter import Interpolation, VideoReformatter
+
+_TURNS = [[1, 0, 0, 1], [0, -1, 1, 0], [-1, 0, 0, -1], [0, 1, -1, 0]]  # by quarters, to the left
+_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+
+class Crop(NamedTuple):
+    """Pixels to cut off."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def container_crop(container: Any) -> Crop | None:
+    """Returns what the container says to cut off its frames, by `clap` or PixelCrop.
+
+    PyAV hands on no side data of streams, so this reads libavformat's own description.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        stated = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", container.dumps_format())
+    finally:
+        av.logging.set_level(level)
+    return Crop(*map(int, stated.groups())) if stated else None
+
+
+class Pictures:
+    """Frames as they are to be shown, but for quarter turns."""
+
+    def __init__(self, container: Any, stream: Any, *, short_side: int, widest: float) -> None:
+        """Prepares for a stream's frames.
+
+        Args:
+          container: that they come from.
+          stream: that they come from.
+          short_side: of what is handed on, pixels.
+          widest: ratio of the longer to the shorter side.
+        """
+        self._short_side, self._widest = short_side, widest
+        self._pixel_shape = float(stream.sample_aspect_ratio or 1)
+        self._crop = container_crop(container)
+        self._cropping: tuple[tuple[int, int, str], Graph] | None = None
+        self._planar, self._packed = VideoReformatter(), VideoReformatter()
+        self.matrix = [1, 0, 0, 1]  # from a place in the file's frames to one on screen: a b c d
+
+    def scaled(self, frame: Any) -> Any:
+        """Returns a frame at its final size, RGB, not turned yet.
+
+        Raises:
+          MemoryError: it is wider or higher than is allowed.
+        """
+        try:
+            if matrix := frame.side_data.get("DISPLAYMATRIX"):
+                self.matrix = _signs(bytes(matrix))
+        except ValueError:  # PyAV knows not all kinds of side data, Exif for instance
+            self.matrix = _TURNS[round(frame.rotation / 90) % 4]
+        if self._crop:
+            frame = self._cropped(frame, self._crop)
+        width, height = self._size(frame.width, frame.height)
+        # By way of planes: the same pixels as packed at once, in half the time.
+        planar = self._planar.reformat(
+            frame, width, height, format="gbrp", interpolation=_SCALING, threads=1
+        )
+        return self._packed.reformat(planar, format="rgb24", interpolation=_SCALING, threads=1)
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        shape = width / height * self._pixel_shape
+        if max(shape, 1 / shape) > self._widest:
+            raise MemoryError
+        long_side = math.floor(self._short_side * max(shape, 1 / shape) + 0.5)
+        return (self._short_side, long_side) if shape < 1 else (long_side, self._short_side)
+
+    def _cropped(self, frame: Any, crop: Crop) -> Any:
+        width, height = frame.width - crop.left - crop.right, frame.height - crop.top - crop.bottom
+        if width < 1 or height < 1:
+            return frame  # ffmpeg ignores such a crop, too
+        form = (frame.width, frame.height, frame.format.name)
+        if self._cropping is None or self._cropping[0] != form:
+            graph = Graph()
+            source = graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=Fraction(1, 1),
+            )
+            cut = graph.add("crop", f"{width}:{height}:{crop.left}:{crop.top}")
+            graph.link_nodes(source, cut, graph.add("buffersink")).configure()
+            self._cropping = form, graph
+        graph = self._cropping[1]
+        graph.push(frame)
+        return graph.pull()
+
+
+def _signs(matrix: bytes) -> list[int]:
+    """A display matrix's quarter turns and flips: the nearest, if it is none of them."""
+    a, b, _, c, d, *_ = struct.unpack("<9i", matrix[:36])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        b = c = 0
+    else:
+        a = d = 0
+    return [(value > 0) - (value < 0) for value in (a, b, c, d)]
