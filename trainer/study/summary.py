@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from trainer.finite import finite
+
 Figures = dict[str, dict[str, list[float]]]
 """By variant and measure, a value a seed."""
 
@@ -15,6 +17,7 @@ def spread(values: Sequence[float]) -> str:
     >>> spread([1.0, 2.0, 3.0]), spread([0.5])
     ('2.000 ± 1.000', '0.500')
     """
+    finite("figures of the seeds", values)
     mean = f"{statistics.mean(values):.3f}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
 

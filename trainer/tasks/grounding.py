@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trainer.configs.config import Config, VideoConfig
+from trainer.finite import finite
 from trainer.tasks.truth import TrueObject
 
 
@@ -85,10 +86,13 @@ class View:
 def nearest_group(groups: Float[np.ndarray, "m e"], noun: Float[np.ndarray, " e"]) -> int:
     """The group most similar to a noun; both are L2-normalised.
 
+    Raises:
+      NonFiniteError: one of them is not finite.
+
     >>> nearest_group(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.0, 1.0]))
     1
     """
-    return int(np.argmax(groups @ noun))
+    return int(np.argmax(finite("groups", groups) @ finite("noun", noun)))
 
 
 def heat_map(
@@ -109,6 +113,7 @@ def heat_map(
     [[[0.0, 1.0], [0.0, 1.0]]]
     """
     side = video.resolution // video.patch
+    finite("soft assignments", share)
     heat = np.where(group_of == nearest_group(groups, noun), share, 0.0)
     return heat.reshape(video.windows, side, side)
 
@@ -128,7 +133,7 @@ def pointed_token(
     >>> pointed_token(2, np.array([0, 1, 1]), np.array([0.9, 0.5, 0.6])) is None
     True
     """
-    of_group = np.where(group_of == group, share, -np.inf)
+    of_group = np.where(group_of == group, finite("soft assignments", share), -np.inf)
     token = int(np.argmax(of_group))
     return token if group_of[token] == group else None
 

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from trainer.finite import finite
+
 
 def best_first(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """The order of predictions by score; of equal ones the later comes first.
@@ -10,10 +12,13 @@ def best_first(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     So do the official scripts, which reverse an ascending sort, wherever that sort is stable:
     theirs is so for few predictions only, and ours always, on every machine alike.
 
+    Raises:
+      NonFiniteError: a score is not finite: no order is right.
+
     >>> best_first(np.array([0.2, 0.7, 0.2])).tolist()
     [1, 2, 0]
     """
-    return np.argsort(score, kind="stable")[::-1]
+    return np.argsort(finite("scores", score), kind="stable")[::-1]
 
 
 def average_precision(hit: Bool[np.ndarray, " n"], positives: int) -> float:

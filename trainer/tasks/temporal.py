@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from trainer.configs.config import VideoConfig
+from trainer.finite import finite
 
 
 class TemporalError(ValueError):
@@ -62,13 +63,16 @@ def own_side(
       features: of each window, spatially averaged video tokens.
       mask: which side each window is of; both sides of every clip have 2 windows or more.
 
+    Raises:
+      NonFiniteError: a feature is not finite.
+
     >>> z = np.array([[[1.0, 0.1], [1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]])
     >>> own_side(z, np.array([[True, True, False, False]])).tolist()
     [[1.0, 1.0, 1.0, 1.0]]
     >>> own_side(z, np.array([[True, False, True, False]])).tolist()
     [[0.0, 0.0, 0.0, 0.0]]
     """
-    features = features.astype(np.float64)
+    features = finite("features of windows", features).astype(np.float64)
     own = mask[:, :, None] == mask[:, None, :]  # [n, j, i]: is window i on window j's side?
     without_itself = own & ~np.eye(mask.shape[1], dtype=bool)[None]
     to_own = _cosine(features, _means(features, without_itself))
@@ -100,7 +104,7 @@ def similarity_matrix(features: Float[np.ndarray, "nt d"]) -> Float[np.ndarray, 
     >>> similarity_matrix(np.array([[3.0, 0.0], [0.0, 2.0]])).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    unit = _unit(features.astype(np.float64))
+    unit = _unit(finite("features of windows", features).astype(np.float64))
     return unit @ unit.T
 
 

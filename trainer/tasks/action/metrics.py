@@ -12,6 +12,8 @@ from typing import TypedDict
 import numpy as np
 from jaxtyping import Float
 
+from trainer.finite import finite
+
 
 class Split(TypedDict):
     """Accuracies of one split, in percent."""
@@ -71,7 +73,11 @@ def best_class(probabilities: Float[np.ndarray, "views classes"], classes: Seque
 
     Of equal ones it is the first.
 
+    Raises:
+      NonFiniteError: a probability is not finite.
+
     >>> best_class(np.array([[0.6, 0.4, 0.0], [0.0, 0.4, 0.6]]), ["run", "sit", "jump"])
     'sit'
     """
+    probabilities = finite("probabilities", probabilities)
     return classes[int(np.argmax(np.mean(probabilities, axis=0)))]

@@ -13,6 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from trainer.finite import finite, finite_tensors
+
 _STEPS = 300
 _LEARNING_RATE = 0.01
 _L2 = 1e-3
@@ -31,6 +33,7 @@ def averaged(
     array([[3.],
            [6.]])
     """
+    features, segments = finite("features", features), finite("segments", segments)
     length = len(features)
     middle = (np.arange(length) + 0.5) / length
     inside = (middle >= segments[:, :1]) & (middle < segments[:, 1:])
@@ -52,6 +55,7 @@ def train(
     Returns:
       `mean` and `scale`, with which features are standardised, `weight` [C, classes] and `bias`.
     """
+    rows = finite("features", rows)
     mean, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-6
     x = jnp.asarray((rows - mean) / scale, jnp.float32)
     start = {
@@ -59,7 +63,9 @@ def train(
         "bias": jnp.zeros(classes, jnp.float32),
     }
     found = jax.tree.map(np.asarray, _fit(start, x, jnp.asarray(labels)))
-    return {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32)} | found
+    made = {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32)} | found
+    finite_tensors("classifier", made)
+    return made
 
 
 @jax.jit
@@ -91,6 +97,8 @@ def probabilities(
     >>> probabilities(weights | {"weight": np.array([[5.0, -5.0]])}, np.array([[1.0]])).round(3)
     array([[1., 0.]])
     """
+    finite_tensors("classifier", weights)
+    rows = finite("features", rows)
     logits = (rows - weights["mean"]) / weights["scale"] @ weights["weight"] + weights["bias"]
     exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponent / exponent.sum(axis=1, keepdims=True)

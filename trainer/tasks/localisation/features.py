@@ -9,6 +9,7 @@ import safetensors
 from jaxtyping import Float, Int
 
 from trainer.features import MANIFEST, FeaturesError
+from trainer.finite import NonFiniteError, finite
 
 
 class VideoFeatures(NamedTuple):
@@ -85,6 +86,7 @@ def interpolated(features: Float[np.ndarray, "t c"], length: int) -> Float[np.nd
     >>> interpolated(np.array([[0.0], [1.0]]), 4).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
+    features = finite("features", features)
     old = len(features)
     at = np.clip((np.arange(length) + 0.5) * old / length - 0.5, 0, old - 1)
     low = at.astype(int)

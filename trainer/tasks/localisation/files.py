@@ -33,6 +33,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from jaxtyping import Float
 
+from trainer.finite import finite
 from trainer.tasks.files import Path, TaskFileError, number, read_json, read_table, short, some
 from trainer.tasks.localisation.metrics import (
     THRESHOLDS,
@@ -320,6 +321,8 @@ def figures(
     Raises:
       TaskFileError: a label is none of all classes, or all videos go by other ids.
     """
+    for name, predicted in results.items():
+        finite(f"{where}, video {short(name)}", [one[1:] for one in predicted])
     videos = {video: place for place, video in enumerate(truth.videos)}
     unknown = [video for video in results if video not in videos]
     if unknown and len(unknown) == len(results) and unknown[0].removeprefix("v_") in videos:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from trainer.finite import finite
 from trainer.tasks.precision import average_precision, best_first
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -44,10 +45,13 @@ def temporal_iou(
 ) -> Float[np.ndarray, "p g"]:
     """Intersection over union of each two segments; nan where both have no length.
 
+    Raises:
+      NonFiniteError: a time is not finite.
+
     >>> temporal_iou(np.array([[0.0, 4.0]]), np.array([[2.0, 6.0], [5.0, 9.0]])).round(3).tolist()
     [[0.333, 0.0]]
     """
-    p, g = predicted[:, None], true[None]
+    p, g = finite("segments", predicted)[:, None], finite("true segments", true)[None]
     shared = np.maximum(np.minimum(p[..., 1], g[..., 1]) - np.maximum(p[..., 0], g[..., 0]), 0.0)
     lengths = (p[..., 1] - p[..., 0]) + (g[..., 1] - g[..., 0])
     with np.errstate(invalid="ignore"):
@@ -62,6 +66,9 @@ def average_precisions(
 ) -> Float[np.ndarray, "t classes"]:
     """The average precision of each class at each threshold; nan for a class without instances.
 
+    Raises:
+      NonFiniteError: a score, a time or a threshold is not finite.
+
     >>> true = Instances(np.array([0, 0]), np.array([0, 0]), np.array([[0.0, 4.0], [5.0, 9.0]]))
     >>> found = Predictions(
     ...     np.array([0, 7]), np.array([0, 0]), np.array([[0.0, 3.0], [5, 9]]), np.array([0.4, 0.9])
@@ -69,6 +76,9 @@ def average_precisions(
     >>> average_precisions(true, found, 2, np.array([0.5, 0.95])).tolist()
     [[0.25, nan], [0.0, nan]]
     """
+    finite("segments", predicted.segment)
+    finite("true segments", true.segment)
+    finite("thresholds", thresholds)
     order = best_first(predicted.score)
     predicted = Predictions(*(column[order] for column in predicted))
     precisions = np.full((len(thresholds), classes), np.nan)

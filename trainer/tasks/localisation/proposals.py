@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from trainer.finite import finite
 from trainer.tasks.localisation.files import Found
 
 SIGMA = 0.8  # of Soft-NMS on ActivityNet
@@ -30,6 +31,7 @@ def boundaries(probability: Float[np.ndarray, " t"]) -> Bool[np.ndarray, " t"]:
     >>> boundaries(np.array([0.1, 0.2, 0.1, 0.3, 0.9])).tolist()
     [False, True, False, False, True]
     """
+    probability = finite("probabilities of boundaries", probability)
     peak = np.zeros(len(probability), bool)
     middle = probability[1:-1]
     peak[1:-1] = (middle > probability[:-2]) & (middle > probability[2:])
@@ -53,6 +55,7 @@ def proposals(
     >>> p.segment.round(2).tolist(), p.score.tolist()
     ([[0.0, 0.67]], [0.25])
     """
+    judged = finite("probabilities of proposals", judged)
     length = len(start)
     starts, ends = boundaries(start), boundaries(end)
     starts[0] = ends[-1] = True
@@ -80,6 +83,8 @@ def soft_nms(found: Proposals, sigma: float = SIGMA, at_most: int = KEPT) -> Pro
     Proposals(segment=array([[0. , 0.5],
            [0.6, 0.9]]), score=array([0.9, 0.7]))
     """
+    finite("proposals", found.segment)
+    finite("scores of proposals", found.score)
     if len(found.score) < 2:
         return found
     order = np.argsort(-found.score, kind="stable")
@@ -121,6 +126,9 @@ def predictions(
     Found(label='run', score=0.3, start=2.0, end=4.0)
     Found(label='sit', score=0.15, start=2.0, end=4.0)
     """
+    finite("proposals", kept.segment)
+    finite("scores of proposals", kept.score)
+    class_scores = finite("class scores", class_scores)
     likely = np.argsort(-class_scores, axis=1, kind="stable")[:, :CLASSES]
     return [
         Found(

@@ -10,6 +10,8 @@ from typing import Literal, TypedDict
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from trainer.finite import finite
+
 Ties = Literal["average", "optimistic"]
 
 _CUTOFFS = (1, 5, 10)
@@ -52,12 +54,16 @@ def ranks(
       ties: whether an equally similar wrong answer counts half or not at all.
       right: which answers are right, one or more a query; None: those on the diagonal.
 
+    Raises:
+      NonFiniteError: a similarity is not finite: nothing would beat it.
+
     >>> s = np.array([[0.9, 0.1, 0.9], [0.5, 0.4, 0.3], [0.0, 0.0, 0.7]])
     >>> ranks(s).tolist(), ranks(s, "optimistic").tolist()
     ([1.5, 2.0, 1.0], [1.0, 2.0, 1.0])
     >>> ranks(s[:1], right=np.array([[True, True, False]])).tolist()
     [1.5]
     """
+    similarity = finite("similarities", similarity)
     if right is None:
         right = np.eye(len(similarity), dtype=bool)
     best = np.max(similarity, axis=1, keepdims=True, initial=-np.inf, where=right)
@@ -70,9 +76,13 @@ def ranks(
 def recalls(rank: Float[np.ndarray, " n"]) -> Recalls:
     """Recall at 1, 5 and 10 in percent, and the median rank (mean of the middle two).
 
+    Raises:
+      NonFiniteError: a rank is not finite.
+
     >>> recalls(np.array([1.0, 2.0, 7.0, 40.0]))
     {'R@1': 25.0, 'R@5': 50.0, 'R@10': 75.0, 'MedR': 4.5}
     """
+    rank = finite("ranks", rank)
     at = [100.0 * float(np.mean(rank <= k)) for k in _CUTOFFS]
     return {"R@1": at[0], "R@5": at[1], "R@10": at[2], "MedR": float(np.median(rank))}
 
@@ -80,9 +90,13 @@ def recalls(rank: Float[np.ndarray, " n"]) -> Recalls:
 def first_by_chance(similarity: Float[np.ndarray, "n n"]) -> float:
     """R@1 in percent if ties are broken by chance: answers that are all alike score 100/n.
 
+    Raises:
+      NonFiniteError: a similarity is not finite.
+
     >>> first_by_chance(np.ones((4, 4))), first_by_chance(np.eye(4))
     (25.0, 100.0)
     """
+    similarity = finite("similarities", similarity)
     right = np.diag(similarity)[:, None]
     beaten = np.any(similarity > right, axis=1)
     return 100.0 * float(np.mean(np.where(beaten, 0.0, 1.0 / np.sum(similarity == right, axis=1))))
@@ -93,6 +107,9 @@ def zero_shot(similarity: Float[np.ndarray, "n n"]) -> ZeroShot:
 
     Args:
       similarity: captions in rows, clips in columns, pairs on the diagonal.
+
+    Raises:
+      NonFiniteError: a similarity is not finite.
     """
     return {"n": len(similarity), **both_ways(similarity, np.arange(len(similarity)))}
 
@@ -106,6 +123,9 @@ def both_ways(similarity: Float[np.ndarray, "q n"], clip_of: Int[np.ndarray, " q
     Args:
       similarity: captions in rows, clips in columns.
       clip_of: the clip that each caption is of.
+
+    Raises:
+      NonFiniteError: a similarity is not finite.
 
     >>> found = both_ways(np.array([[0.9, 0.1], [0.2, 0.4], [0.8, 0.3]]), np.array([0, 1, 1]))
     >>> round(found["t2v"]["R@1"], 1), found["v2t"]["R@1"]

@@ -1,6 +1,6 @@
 """AVA's metric: mean average precision of boxes at IoU 0.5, as the official script or as SlowFast.
 
-Of each class, an image's detections are gone through from the best to the worst. Each looks at
+Of each class, an image's detections are gone through one after another. Each looks at
 the one box of its class that it overlaps most: it is right if their IoU reaches 0.5 and no
 detection took that box before. There is no next best, unlike in ActivityNet's rule. A class that
 has boxes and no detection scores 0, one without boxes is left out of the mean.
@@ -10,6 +10,7 @@ The two differ in what is gone through:
 | | official | SlowFast |
 |---|---|---|
 | detections an image | the best 50, over all classes | all |
+| their order | from the best to the worst | as in the file |
 | detections on images that are not annotated | ignored | wrong |
 | excluded images | judged | left out |
 
@@ -28,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from trainer.finite import finite
 from trainer.tasks.precision import average_precision, best_first
 
 _IOU = 0.5
@@ -68,9 +70,13 @@ STYLES = {
 def box_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
     """Intersection over union of each two boxes; 0 where both have no area.
 
+    Raises:
+      NonFiniteError: a corner is not finite.
+
     >>> box_iou(np.array([[0.0, 0.0, 0.5, 0.5]]), np.array([[0.25, 0.0, 0.75, 0.5]])).round(3)
     array([[0.333]])
     """
+    a, b = finite("boxes", a), finite("boxes", b)
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0.0), axis=2)
@@ -99,6 +105,9 @@ def average_precisions(
       excluded: images that the benchmark excludes.
       annotated: images that the file of annotations has; those of `true` are, and need not be here.
 
+    Raises:
+      NonFiniteError: a score or a corner is not finite.
+
     >>> true = Boxes(np.array([0]), np.array([1]), np.array([[0.0, 0.0, 0.5, 0.5]]))
     >>> found = Detections(
     ...     np.array([0, 5]), np.array([1, 1]), np.repeat(true.box, 2, axis=0), np.array([0.5, 0.9])
@@ -109,6 +118,9 @@ def average_precisions(
     >>> average_precisions(true, found, 2, STYLES["slowfast"], none, none).tolist()
     [nan, 0.5]
     """
+    finite("boxes of detections", detected.box)
+    finite("scores of detections", detected.score)
+    finite("true boxes", true.box)
     which = np.ones(len(detected.image), bool)
     if not style.excluded:
         true = Boxes(*(column[~np.isin(true.image, excluded)] for column in true))
@@ -136,15 +148,15 @@ def _those(detected: Detections, which: Int[np.ndarray, " m"]) -> Detections:
 def _as_listed(
     detected: Detections, rows: Int[np.ndarray, " n"], at_most: int | None
 ) -> Int[np.ndarray, " m"]:
-    """Some rows as both scripts list them: by image, as the file first has it, the best first.
+    """Some rows as each script lists them: by image, as the file first has it.
 
-    Equal ones stay as they are in the file; but with a limit they come, and go, as in the
-    official script's heap.
+    An image's rows are then as in the file, which is SlowFast's order; or, with a limit, the best
+    first, and of equal ones those that the official script's heap keeps, in its order.
     """
     image = detected.image[rows]
     if at_most is None:
         _, first, of_row = np.unique(image, return_index=True, return_inverse=True)
-        return rows[np.lexsort((-detected.score[rows], first[of_row]))]
+        return rows[np.argsort(first[of_row], kind="stable")]
     by_image = np.argsort(image, kind="stable")
     starts = np.flatnonzero(np.diff(image[by_image], prepend=-1))
     of_images = np.split(rows[by_image], starts[1:])
@@ -168,7 +180,7 @@ def _hits(
     image: Int[np.ndarray, " d"],
     box: Float[np.ndarray, "d 4"],
 ) -> Bool[np.ndarray, " d"]:
-    """Which detections of one class, the best of an image first, are right."""
+    """Which detections of one class are right; of an image's the earlier takes a box first."""
     hit = np.zeros(len(image), bool)
     by_image, by_true = np.argsort(image, kind="stable"), np.argsort(true_image, kind="stable")
     for one in np.unique(true_image):
