@@ -27,13 +27,18 @@ from protos import contract
 from trainer import checkpoint, video_files
 from trainer.configs.config import Config
 from trainer.data.snapshot import Snapshot
-from trainer.embed import CLIPS_AT_ONCE, EncodedClips, Encoder, concatenate, embed_clips
+from trainer.embed import EncodedClips, Encoder, concatenate, embed_clips
 from trainer.tasks.grounding import heat_map
 from trainer.video_files import VideoError
 
 Videos = Iterable[str | os.PathLike[str]] | Iterable[np.ndarray] | np.ndarray
-"""Video files, of each of which T frames spread over its whole length are taken; or frames as the
-model sees them, uint8, RGB: [n, T, R, R, 3] of n clips, or a list of [T, R, R, 3]."""
+"""Video files, in a list, an array or what else can be gone through, of each of which T frames
+spread over its whole length are taken; or frames as the model sees them, uint8, RGB:
+[n, T, R, R, 3] of n clips, or a list of [T, R, R, 3]."""
+
+# Clips encoded at once, of however many: one size is compiled for once. More would make a single
+# video slow.
+_AT_ONCE = 8
 
 
 def load(run_or_checkpoint: str | os.PathLike[str]) -> "Model":
@@ -106,7 +111,7 @@ class Model:
         return heat.astype(np.float32)
 
     def _encode(self, videos: Videos) -> EncodedClips:
-        if isinstance(videos, np.ndarray):
+        if isinstance(videos, np.ndarray) and videos.dtype.kind not in "OUS":
             return self._encode_frames(videos)
         wanted = "videos must be a list of one path or more, or of arrays of frames"
         listed = _listed(videos, (str, os.PathLike, np.ndarray), wanted)
@@ -117,9 +122,9 @@ class Model:
         with _snapshot(paths, self.config) as snapshot:
             ids = snapshot.clip_ids(np.arange(len(snapshot)))
             row = {clip_id.partition("_")[0]: record for record, clip_id in enumerate(ids)}
-            if lost := [path for video_id, path in paths.items() if video_id not in row]:
-                raise VideoError(f"video {lost[0]} cannot be decoded: see that it plays")
-            _, clips = embed_clips(snapshot, self._encoder, lambda *_: None)
+            if lost := video_files.undecodable(pathlib.Path(snapshot.folder), paths):
+                raise VideoError(lost)
+            _, clips = embed_clips(snapshot, self._encoder, lambda *_: None, at_once=_AT_ONCE)
         rows = [row[video_id] for video_id in paths]
         return EncodedClips(*(array[rows] for array in clips))
 
@@ -133,11 +138,10 @@ class Model:
             )
         if not len(frames):
             raise ValueError("there is no clip in the array of frames")
-        at_once = min(CLIPS_AT_ONCE, len(frames))
         parts = []
-        for start in range(0, len(frames), at_once):
-            some = frames[start : start + at_once]
-            padded = np.pad(some, [(0, at_once - len(some)), *[(0, 0)] * 4])
+        for start in range(0, len(frames), _AT_ONCE):
+            some = frames[start : start + _AT_ONCE]
+            padded = np.pad(some, [(0, _AT_ONCE - len(some)), *[(0, 0)] * 4])
             encoded = self._encoder.clips(padded)
             parts.append(EncodedClips(*(array[: len(some)] for array in encoded)))
         return concatenate(parts)

@@ -57,6 +57,16 @@ def on_disk(text: str) -> pathlib.Path:
     return pathlib.Path(text)
 
 
+def add_allow_seen(parser: argparse.ArgumentParser, does: str) -> None:
+    """Adds --allow-seen to a command, which says what it does."""
+    parser.add_argument(
+        "--allow-seen",
+        action="store_true",
+        help=f"{does} also where the run was trained on some of the videos, and say so (default: "
+        "refuse)",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, of: str = "the configuration") -> None:
     """Adds --set, as `settings`."""
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Steps that would spoil a run: a loss or gradient that is not finite, or a spike.
+"""Steps that would spoil a run: a loss, gradient or parameter that is not finite, or a spike.
 
 The step itself tells, on the device, and can leave its update out; the host learns of it when it
 reads that step's figures, some steps later.
@@ -8,9 +8,10 @@ import math
 import sys
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from trainer import processes
 from trainer.configs.config import Config, SpikeConfig
@@ -33,9 +34,9 @@ class Watch:
         return cls(jnp.zeros(()), *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
     def mean_loss(self, spike: SpikeConfig) -> Float[Array, ""]:
-        """Σ dⁱ(1 − d)·loss₋ᵢ over the good steps, over the sum of its weights; NaN of none."""
+        """Σ dⁱ(1 − d)·loss₋ᵢ over the good steps, over the sum of its weights; 0 of none."""
         weights = 1.0 - spike.loss_decay ** self.good.astype(jnp.float32)
-        return self.loss / weights
+        return self.loss / jnp.where(self.good > 0, weights, 1.0)
 
     def is_bad(
         self, loss: Float[Array, ""], gradient_norm: Float[Array, ""], spike: SpikeConfig
@@ -65,6 +66,19 @@ class Watch:
             skipped=self.skipped + skips,
             in_a_row=jnp.where(bad, self.in_a_row + 1, 0),
         )
+
+
+def all_finite(*trees: PyTree) -> Bool[Array, ""]:
+    """Whether all floating-point numbers of some trees are finite; for compiled functions.
+
+    >>> bool(all_finite({"kernel": jnp.ones(2)}, {"count": jnp.int32(1)}))
+    True
+    >>> bool(all_finite({"kernel": jnp.array([1.0, jnp.inf])}))
+    False
+    """
+    floats = [leaf for leaf in jax.tree.leaves(trees) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    wrong = sum(jnp.sum(~jnp.isfinite(leaf), dtype=jnp.float32) for leaf in floats)
+    return jnp.asarray(wrong) == 0
 
 
 class BadStepError(RuntimeError):
@@ -110,7 +124,8 @@ class BadSteps:
         if not in_a_row:
             return
         loss, norm = float(measured["loss"]), float(measured["gradient_norm"])
-        reason = self._reason(loss, norm, float(measured["mean_loss"]))
+        finite = bool(measured["state_finite"])
+        reason = self._reason(loss, norm, float(measured["mean_loss"]), finite=finite)
         clips = processes.all_of(clips)
         if self._lines:
             record = {
@@ -139,12 +154,14 @@ class BadSteps:
             "optimiser.learning_rate"
         )
 
-    def _reason(self, loss: float, norm: float, mean_loss: float) -> str:
+    def _reason(self, loss: float, norm: float, mean_loss: float, *, finite: bool) -> str:
         spike = self._config.spike
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(norm):
             return f"the gradient's norm is {norm}"
+        if not finite:
+            return "the update makes parameters, or optimiser state, that are not finite"
         if spike.gradient_norm is not None and norm > spike.gradient_norm:
             return f"the gradient's norm is {norm:.4g}, above spike.gradient_norm"
         return f"the loss is {loss:.4g}, above spike.loss_factor × its mean {mean_loss:.4g}"

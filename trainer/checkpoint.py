@@ -36,6 +36,7 @@ from trainer import run_folder
 from trainer.configs.config import Config
 from trainer.data.folder import bucket_errors, in_bucket, told
 from trainer.data.tokenise import Tokeniser
+from trainer.finite import NonFiniteError, finite_tensors
 from trainer.mesh import one_device, placed_shapes
 from trainer.run_path import RunPath, run_path
 from trainer.step import TrainState, state_shapes
@@ -65,6 +66,7 @@ class Loaded(NamedTuple):
     step: int  # updates made
     averaged: bool  # whether the parameters are the run's moving average
     task: dict[str, Any] | None = None  # of a fine-tuned one its task.json; then it has a `head`
+    folder: RunPath | None = None  # of its run; None: it is a checkpoint alone
 
 
 class Checkpoints:
@@ -224,12 +226,20 @@ class Checkpoints:
           The parameters, and whether they are an average.
 
         Raises:
-          CheckpointError: as `restore` does.
+          CheckpointError: as `restore` does; or a parameter is not finite.
         """
         like = state_shapes(config, 1, one_device()).params | self._head(step)
         self._check(step, like)
         name = "average" if self._has(step, "average") else "params"
-        return self._restore(step, {name: like})[name], name == "average"
+        params = self._restore(step, {name: like})[name]
+        try:
+            finite_tensors(f"{self._folder / str(step)}, {name}", by_name(params))
+        except NonFiniteError as error:
+            raise CheckpointError(
+                f"{error}: such a model says nothing; remove that folder, and the checkpoint "
+                "before it is used, or train again with a lower optimiser.learning_rate"
+            ) from error
+        return params, name == "average"
 
     def describe(self, step: int) -> tuple[Config, Tokeniser, dict[str, Any] | None]:
         """The configuration, the vocabulary and, if any, the task that a checkpoint has in it.
@@ -334,7 +344,7 @@ def load(run: str | os.PathLike[str]) -> Loaded:
             step = int(folder.name)
             config, tokeniser, task = checkpoints.describe(step)
             params, averaged = checkpoints.restore_params(step, config)
-            return Loaded(config, tokeniser, params, step, averaged, task)
+            return Loaded(config, tokeniser, params, step, averaged, task, _run_of(folder))
     config, tokeniser = run_folder.read(folder)
     if not _is_dir(folder / "checkpoints"):
         raise CheckpointError(_no_checkpoint(folder))
@@ -342,7 +352,14 @@ def load(run: str | os.PathLike[str]) -> Loaded:
         if (last := checkpoints.latest()) is None:
             raise CheckpointError(_no_checkpoint(folder))
         params, averaged = checkpoints.restore_params(last, config)
-        return Loaded(config, tokeniser, params, last, averaged, run_folder.read_task(folder))
+        task = run_folder.read_task(folder)
+        return Loaded(config, tokeniser, params, last, averaged, task, folder)
+
+
+def _run_of(folder: RunPath) -> RunPath | None:
+    """The run that a checkpoint's folder is in; None: it was copied from there."""
+    folder = folder if in_bucket(folder) else folder.absolute()
+    return folder.parent.parent if folder.parent.name == "checkpoints" else None
 
 
 def _is_dir(path: RunPath) -> bool:

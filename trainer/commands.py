@@ -3,17 +3,20 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import pathlib
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from trainer.arguments import count, on_disk, phrase
+from trainer.arguments import add_allow_seen, count, on_disk, phrase
 from trainer.tasks.command import EVALUATE_EPILOG, add_task, evaluate_task
 
 if TYPE_CHECKING:
     from trainer.checkpoint import Loaded
+    from trainer.data.snapshot import Snapshot
+    from trainer.seen import Overlap
 
 _EVALUATE_EPILOG = """\
 Prints, and with --out writes as JSON:
@@ -95,6 +98,7 @@ def add_evaluate(commands: Any) -> None:
         "them; with --task the benchmark's files",
     )
     _add_control(parser)
+    add_allow_seen(parser, "measure a snapshot")
     parser.add_argument("--out", metavar="JSON", help="file for the figures (default: none)")
 
 
@@ -109,17 +113,25 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from trainer import checkpoint, progress
     from trainer.data.snapshot import Snapshot
     from trainer.evaluate import evaluate, table
+    from trainer.subject import subject
     from trainer.tasks import truth
 
     with written(arguments.out) as unfinished:
         run = loaded(arguments.run)
+        snapshot = Snapshot.open(arguments.snapshot)
+        seen = unseen(run, snapshot, arguments)
         control = checkpoint.load(arguments.control) if arguments.control else None
+        if control:
+            unseen(control, snapshot, arguments)
         objects = truth.load(arguments.truth[0]) if arguments.truth else None
         with progress.shown("evaluate") as show:
-            metrics = evaluate(run, Snapshot.open(arguments.snapshot), show, objects, control)
+            metrics = evaluate(run, snapshot, show, objects, control)
         if unfinished:
-            unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+            figures = {"subject": subject(run, snapshot, seen), **metrics}
+            text = json.dumps(figures, indent=2, allow_nan=False)
+            unfinished.write_text(text + "\n", encoding="utf-8")
     print(table(metrics))
+    print(seen.sentence())
     return 0
 
 
@@ -177,6 +189,7 @@ def add_report(commands: Any) -> None:
     parser.add_argument(
         "--train-snapshot", metavar="DIR", help="what the run was trained on, for its figures"
     )
+    add_allow_seen(parser, "show a snapshot")
     parser.add_argument("--out", required=True, metavar="HTML", help="the page to write")
 
 
@@ -185,20 +198,24 @@ def _report(arguments: argparse.Namespace) -> int:
     from trainer import metrics as training_log
     from trainer.data.snapshot import Snapshot
     from trainer.report import page
+    from trainer.subject import check_same, subject
     from trainer.tasks import truth
 
     with written(arguments.out) as unfinished:
         assert unfinished is not None  # --out is required
         figures = _read_metrics(arguments.metrics)
-        run = loaded(arguments.run)
+        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        seen = unseen(run, snapshot, arguments)
+        check_same(arguments.metrics, figures["subject"], subject(run, snapshot, seen))
         train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
         with progress.shown("report") as show:
             html = page.page(
                 run,
                 training_log.read(arguments.run),
                 figures,
-                Snapshot.open(arguments.snapshot),
+                snapshot,
                 show,
+                seen=seen,
                 train=train,
                 truth=truth.load(arguments.truth) if arguments.truth else None,
                 control=checkpoint.load(arguments.control) if arguments.control else None,
@@ -400,6 +417,19 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def unseen(run: "Loaded", snapshot: "Snapshot", arguments: argparse.Namespace) -> "Overlap":
+    """Refuses a snapshot of which the run has seen some, unless --allow-seen is given.
+
+    Raises:
+      SeenError: it has, and it is not.
+    """
+    from trainer import seen
+
+    found = seen.of_loaded(run, snapshot)
+    seen.refuse(found, allowed=arguments.allow_seen)
+    return found
+
+
 def _read_metrics(path: str) -> Any:
     from trainer.evaluate import Metrics
 
@@ -407,12 +437,27 @@ def _read_metrics(path: str) -> Any:
         metrics = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise OutputError(f"{path} is not JSON ({error}): run svilm-train evaluate") from None
-    missing = Metrics.__required_keys__ - set(metrics if isinstance(metrics, dict) else ())
+    wanted = {"subject", *Metrics.__required_keys__}
+    missing = wanted - set(metrics if isinstance(metrics, dict) else ())
     if missing:
         raise OutputError(
             f"{path} lacks {', '.join(sorted(missing))}: give what svilm-train evaluate --out wrote"
         )
+    for name, value in _figures_in({key: metrics[key] for key in Metrics.__required_keys__}):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise OutputError(
+                f"{path}: {name} is {value!r}, no finite number: run svilm-train evaluate again"
+            )
     return cast(Metrics, metrics)
+
+
+def _figures_in(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All that an object of figures has, by its path; what was not measured, null, left out."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _figures_in(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield prefix + name, value
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from trainer.data.batches import ClipText, eval_batches
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
 from trainer.data.tokenise import Tokeniser
+from trainer.finite import finite
 from trainer.mesh import PER_CLIP, REPLICATED, on_each_device, own_devices
 from trainer.models.svilm import SViLM, normalise
 from trainer.models.transformer import at_least_float32
@@ -54,17 +55,34 @@ class Encoder:
         self.tokeniser = tokeniser
         self.params = jax.device_put(params, NamedSharding(self._mesh, REPLICATED))
 
-    def clips(self, frames: UInt8[np.ndarray, "b t h w c"]) -> EncodedClips:
-        """Encodes clips; the batch's size is compiled for, so keep to one."""
+    def clips(
+        self, frames: UInt8[np.ndarray, "b t h w c"], names: Sequence[str] = ()
+    ) -> EncodedClips:
+        """Encodes clips; the batch's size is compiled for, so keep to one.
+
+        Args:
+          frames: of the clips.
+          names: of the clips, for messages.
+
+        Raises:
+          NonFiniteError: what the model says of a clip is not finite; names the first.
+        """
         count = len(frames)
         if missing := -count % self._mesh.size:  # as many for each device
             frames = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), np.uint8)])
         placed = jax.device_put(frames, NamedSharding(self._mesh, PER_CLIP))
         encoded = _encode_clips(self.params, placed, self.config, self._mesh)
-        return EncodedClips(*(np.asarray(array)[:count] for array in encoded))
+        clips = EncodedClips(*(np.asarray(array)[:count] for array in encoded))
+        for field in EncodedClips._fields:
+            finite(f"the model's {field!r} of clips", getattr(clips, field), names)
+        return clips
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
-        """Encodes captions (f^c) or prompted nouns (n^k); equal texts get equal embeddings."""
+        """Encodes captions (f^c) or prompted nouns (n^k); equal texts get equal embeddings.
+
+        Raises:
+          NonFiniteError: what the model says of a text is not finite; names the first.
+        """
         distinct = sorted(set(texts))
         padded = distinct + [""] * (-len(distinct) % _TEXTS_AT_ONCE)
         parts = []
@@ -73,7 +91,8 @@ class Encoder:
             ids, mask = self.tokeniser.encode(some, self.config.text.tokens)
             parts.append(np.asarray(_encode_texts(self.params, ids, mask, self.config)))
         place = {text: row for row, text in enumerate(distinct)}
-        return np.concatenate(parts)[[place[text] for text in texts]]
+        embedded = finite("the model's embeddings of texts", np.concatenate(parts), padded)
+        return embedded[[place[text] for text in texts]]
 
     def similarity(
         self, captions: Sequence[str], clips: Float[np.ndarray, "n e"]
@@ -125,13 +144,15 @@ def frames_in_batches(
     encoder: Encoder,
     progress: Progress,
     records: Int64[np.ndarray, " n"] | None = None,
+    at_once: int | None = None,
 ) -> Iterator[tuple[UInt8[np.ndarray, "b t h w c"], list[ClipText]]]:
     """Yields the frames of all clips, in the snapshot's order, and what is known of them.
 
     Or those of the given records, in their order.
 
     All batches have one size, so that the encoder compiles once: the last is filled up, and only
-    its first rows, as many as there are texts, count.
+    its first rows, as many as there are texts, count. The size is `at_once`, or else as many as
+    there are, up to CLIPS_AT_ONCE.
 
     Raises:
       SnapshotError: a record is damaged, or the snapshot is empty or does not suit the model.
@@ -140,7 +161,7 @@ def frames_in_batches(
         raise SnapshotError(f"{snapshot.folder} holds no clip: all its rows were rejected")
     if records is None:
         records = np.arange(len(snapshot))
-    at_once, done = min(CLIPS_AT_ONCE, len(records)), 0
+    at_once, done = at_once or min(CLIPS_AT_ONCE, len(records)), 0
     for batch, texts in eval_batches(snapshot, encoder.tokeniser, encoder.config, at_once, records):
         yield np.asarray(batch.frames), texts
         done += len(texts)
@@ -152,15 +173,16 @@ def embed_clips(
     encoder: Encoder,
     progress: Progress,
     records: Int64[np.ndarray, " n"] | None = None,
+    at_once: int | None = None,
 ) -> tuple[list[ClipText], EncodedClips]:
-    """Encodes every clip of a snapshot, in its order, or the given records.
+    """Encodes every clip of a snapshot, in its order, or the given records, as `frames_in_batches`.
 
     Raises:
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
     texts, parts = [], []
-    for frames, of_batch in frames_in_batches(snapshot, encoder, progress, records):
-        encoded = encoder.clips(frames)
+    for frames, of_batch in frames_in_batches(snapshot, encoder, progress, records, at_once):
+        encoded = encoder.clips(frames, [text.clip_id for text in of_batch])
         parts.append(EncodedClips(*(array[: len(of_batch)] for array in encoded)))
         texts.extend(of_batch)
     return texts, concatenate(parts)

@@ -100,7 +100,8 @@ def evaluate(
     for frames, of_batch in frames_in_batches(snapshot, encoder, progress):
         count, first = len(of_batch), len(texts)
         texts.extend(of_batch)
-        whole.append(EncodedClips(*(array[:count] for array in encoder.clips(frames))))
+        encoded = encoder.clips(frames, [text.clip_id for text in of_batch])
+        whole.append(EncodedClips(*(array[:count] for array in encoded)))
         blank.append(encoder.clips(np.full_like(frames, _MID_GREY)).clip[:count])
         single.append(encoder.clips(middle_frame(frames)).clip[:count])
         # Each clip goes into the one a batch before it: neighbours are often of one video.

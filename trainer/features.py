@@ -11,18 +11,17 @@ and in the file's metadata two texts in JSON: `clips`, a list of {"clip_id", "vi
 "start_us", "end_us"}, a row each; and `made_from`, the object that features.json has too.
 
 OUT/features.json, written once all shards are there: {"format": "svilm-features/1", "made_from",
-"features": {name: shape of a row}, "clips": how many in all, "shards": [{"name", "clips"}]}.
+"features": {name: shape of a row}, "clips": how many in all, "shards": [{"name", "clips"}],
+"seen": how many of the videos the model was trained on (trainer/seen.py)}.
 `made_from` tells the model (sha256 of its parameters, step), the snapshot (its hashes) and how
 clips are divided, so that what another model left in OUT is never continued.
 """
 
-import hashlib
 import json
 import os
 import pathlib
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -30,6 +29,8 @@ import safetensors.numpy
 from trainer.checkpoint import Loaded
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, Progress, embed_clips
+from trainer.seen import of_loaded
+from trainer.subject import parameters_sha256
 
 Feature = Literal["clip", "groups", "windows"]
 FEATURES: tuple[Feature, ...] = ("clip", "groups", "windows")
@@ -128,6 +129,7 @@ def write(
         "features": {name: rows_of[name] for name in features},
         "clips": len(snapshot),
         "shards": [{"name": names[shard], "clips": len(ranges[shard])} for shard in range(total)],
+        "seen": of_loaded(run, snapshot).as_json(),
     }
     unfinished = out / f".{MANIFEST}.{os.getpid()}.unfinished"
     unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -138,14 +140,11 @@ def write(
 def _made_from(
     run: Loaded, snapshot: Snapshot, features: tuple[Feature, ...], shard_clips: int
 ) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(run.params):
-        digest.update(np.asarray(leaf).tobytes())
     manifest = snapshot.manifest
     return {
         "step": run.step,
         "averaged": run.averaged,
-        "parameters_sha256": digest.hexdigest(),
+        "parameters_sha256": parameters_sha256(run.params),
         "dataset": manifest.dataset,
         "inputs_sha256": manifest.inputs_sha256,
         "config_sha256": manifest.config_sha256,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from trainer import processes, run_folder, weights_and_biases
+from trainer import processes, run_folder, seen, weights_and_biases
 from trainer.bad_steps import BadSteps
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
@@ -46,6 +46,7 @@ class Monitoring(NamedTuple):
     eval_snapshot: str | os.PathLike[str] | None = None  # clips for zero-shot retrieval
     profile: tuple[int, int] | None = None  # first and last step of a trace, counted from 1
     wandb_project: str | None = None
+    allow_seen: bool = False  # measures also clips that the run is trained on
 
 
 class TrainingError(RuntimeError):
@@ -122,6 +123,7 @@ def train(
         not hold the state or a step.
       BadStepError: a step would have spoilt the run; nothing was saved after it.
       RunError: the folder's run was started with something else.
+      SeenError: the run is trained on some of the clips that it is to be measured on.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
     run, start = run_path(run), start or Start()
@@ -137,16 +139,26 @@ def train(
     try:
         mesh = make_mesh(config)
         steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
+        test_clips = None
+        if monitoring.eval_snapshot:
+            test_clips = Snapshot.open(monitoring.eval_snapshot)
         if processes.is_first():
+            continues = run_folder.checkpoint_steps(run / "checkpoints")
+            recorded = seen.of_run(run) if continues else None
+            weights = [path for path in (start.video, start.text) if path]
+            has_seen = recorded or seen.gather(objective.clips.snapshots, start.run, weights)
+            if test_clips:
+                among = seen.overlap(has_seen, test_clips)
+                seen.refuse(among, allowed=monitoring.allow_seen)
+                print(f"{objective.job}: {among.sentence()}", file=sys.stderr)
             run_folder.start_or_continue(
                 run, config, objective.clips, known, origin, objective.task
             )
+            if recorded is None:
+                seen.keep(run, has_seen)
         processes.wait_for_all("the run's folder is there")
         config, tokeniser = run_folder.read(run)
-        probe = None
-        if monitoring.eval_snapshot:
-            test_clips = Snapshot.open(monitoring.eval_snapshot)
-            probe = Probe(test_clips, tokeniser, config, mesh)
+        probe = Probe(test_clips, tokeniser, config, mesh) if test_clips else None
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
@@ -291,7 +303,7 @@ def _logged(
     """A step's figures as they are written."""
     values = {name: float(value) for name, value in measured.items()}
     updates = max(done - 1 - values["skipped_steps"], 0)  # before this one
-    unlogged = {"bad_in_a_row", "mean_loss"}
+    unlogged = {"bad_in_a_row", "mean_loss", "state_finite"}
     if config.on_bad_step == "stop":
         unlogged.add("skipped_steps")
     figures = {name: value for name, value in values.items() if name not in unlogged}

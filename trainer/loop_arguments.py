@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from typing import TYPE_CHECKING
 
-from trainer.arguments import count, span
+from trainer.arguments import add_allow_seen, count, span
 
 if TYPE_CHECKING:
     from trainer.loop import Monitoring
@@ -35,6 +35,7 @@ def add_loop(parser: argparse.ArgumentParser) -> None:
         help="clips to measure zero-shot retrieval on while training, evaluate_clips of them every "
         "evaluate_every steps and at the end: t2v_R@1 … v2t_MedR, beside the other metrics",
     )
+    add_allow_seen(parser, "measure --eval-snapshot")
     parser.add_argument(
         "--wandb",
         metavar="PROJECT",
@@ -68,7 +69,9 @@ def begin_loop(arguments: argparse.Namespace) -> "Monitoring":
         processes.join(None, None, None)
     elif arguments.coordinator:
         processes.join(arguments.coordinator, arguments.processes, arguments.process)
-    return loop.Monitoring(arguments.eval_snapshot, arguments.profile, arguments.wandb)
+    return loop.Monitoring(
+        arguments.eval_snapshot, arguments.profile, arguments.wandb, arguments.allow_seen
+    )
 
 
 def _wrong_processes(coordinator: str | None, count: int | None, number: int | None) -> str:

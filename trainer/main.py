@@ -157,11 +157,14 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.data.tokenise import VocabularyError
     from trainer.evaluate import EvaluationError
     from trainer.features import FeaturesError
+    from trainer.finite import NonFiniteError
     from trainer.loop import TrainingError
     from trainer.mesh import MeshError
     from trainer.plan.plan import PlanError
     from trainer.run_folder import RunError
+    from trainer.seen import SeenError
     from trainer.study.variants import StudyError
+    from trainer.subject import SubjectError
     from trainer.tasks.files import TaskFileError
     from trainer.tasks.localisation.training import LocalisationError
     from trainer.tasks.task import TaskError
@@ -178,12 +181,15 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         FeaturesError,
         LocalisationError,
         MeshError,
+        NonFiniteError,
         OSError,
         OutputError,
         PlanError,
         RunError,
+        SeenError,
         SnapshotError,
         StudyError,
+        SubjectError,
         TaskError,
         TaskFileError,
         TemporalError,

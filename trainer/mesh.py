@@ -46,8 +46,8 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
       devices: to use instead of those that JAX sees.
 
     Raises:
-      MeshError: the devices do not divide by `mesh.fsdp`, the batch does not divide by them, or
-        they have no such attention.
+      MeshError: the devices are not divisible by `mesh.fsdp`, or the batch by them, or they have no
+        such attention.
     """
     # A process brings rows of its own to a global batch, behind those of the processes before it
     # (trainer/loop.py): so must be the devices that get them. But JAX may list a slice's devices
@@ -69,8 +69,9 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
     parts = config.compute.microbatches
     if config.batch % (len(devices) * parts * group):
         raise MeshError(
-            f"batch {config.batch} must divide by {len(devices)} devices × compute.microbatches "
-            f"{parts} × cut_and_paste.pair_group {group}, so that clips are pasted within one"
+            f"batch {config.batch} must be divisible by {len(devices)} devices × "
+            f"compute.microbatches {parts} × cut_and_paste.pair_group {group}, so "
+            "that clips are pasted within one"
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
 
@@ -84,7 +85,7 @@ def partition(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """Where a parameter, or the optimiser's copy of it, lies.
 
     Raises:
-      MeshError: no rule is for it, or its size does not divide by the devices that share it.
+      MeshError: no rule is for it, or its size is not divisible by the devices that share it.
 
     >>> tuple(partition("video.layer_1.mlp.in.kernel", (128, 512), one_device()))
     ('fsdp',)
@@ -97,7 +98,7 @@ def partition(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     for size, axis in zip(shape, spec, strict=False):
         if axis and size % mesh.shape[axis]:
             raise MeshError(
-                f"parameter {path} {shape} does not divide by mesh.fsdp={mesh.shape[axis]}"
+                f"parameter {path} {shape} is not divisible by mesh.fsdp={mesh.shape[axis]}"
             )
     return spec
 

@@ -4,6 +4,7 @@ config.json      the configuration; written last, so a folder with it has all th
 vocab.txt        the WordPieces
 data.json        which snapshot, and where vocabulary and first parameters came from; its `start` is
                  what a run needs to go on when the weights that it started from are gone
+seen.bin         which videos it can have seen: trainer/seen.py
 task.json        of a run of `svilm-train finetune`: {"name", "config", "classes", "trained_on"}
 metrics.jsonl, tensorboard/      trainer/metrics.py
 bad_steps.jsonl  trainer/bad_steps.py
@@ -120,7 +121,7 @@ def read_origin(folder: RunPath, options: dict[str, str]) -> Origin | None:
     """
     if not checkpoint_steps(folder / "checkpoints"):
         return None
-    data = _read_data(folder)
+    data = read_data(folder)
     started = data.get("start")
     if started is None or started["options"] != options:
         return None
@@ -180,7 +181,7 @@ def start_or_continue(
         folder.mkdir(parents=True, exist_ok=True)
     tokeniser.save(folder / "vocab.txt")
     data["start"] = {"options": origin.options, "fields": origin.fields}
-    _write_json(folder / "data.json", data)
+    write_data(folder, data)
     if task:
         _write_json(folder / _TASK, task)
     _write_json(folder / "config.json", dataclasses.asdict(config))
@@ -196,8 +197,9 @@ def _continue(
     started, tokeniser = read(folder)
     if vocabulary and Tokeniser.from_vocabulary(vocabulary).pieces != tokeniser.pieces:
         raise RunError(f"{folder} was started with another vocabulary than {vocabulary}")
-    started_data = _read_data(folder)
-    started_data.pop("start", None)
+    started_data = read_data(folder)
+    for name in ("start", "seen"):  # of which the command says nothing
+        started_data.pop(name, None)
     config = _with_vocabulary(config, tokeniser, data)
     wanted = _flat(dataclasses.asdict(config)) | data
     had = _flat(dataclasses.asdict(started)) | started_data
@@ -230,11 +232,22 @@ def checkpoint_steps(checkpoints: RunPath) -> list[int]:
     return [int(name) for name in complete if name.isdecimal()]
 
 
-def _read_data(folder: RunPath) -> dict[str, Any]:
+def read_data(folder: RunPath) -> dict[str, Any]:
+    """A run's data.json.
+
+    Raises:
+      RunError: it is damaged.
+      OSError: it is not there, or cannot be read.
+    """
     try:
         return json.loads(read_file(folder / "data.json"))
     except ValueError as error:
         raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
+
+
+def write_data(folder: RunPath, data: dict[str, Any]) -> None:
+    """Writes a run's data.json."""
+    _write_json(folder / "data.json", data)
 
 
 def _write_json(path: RunPath, values: dict[str, Any]) -> None:

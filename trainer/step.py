@@ -1,6 +1,7 @@
 """One training step: cut-and-paste, both encoders, three losses, one update."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 from trainer import losses
 from trainer.augment import augment_colour
-from trainer.bad_steps import Watch
+from trainer.bad_steps import Watch, all_finite
 from trainer.batch import Batch
 from trainer.configs.config import Config
 from trainer.cut_and_paste import Splice, label_weights, paste, splice_at_step
@@ -310,12 +311,13 @@ def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
       usage: share of its clip's tokens that each group holds.
 
     Returns:
-      group_entropy: of a clip's usage, mean over clips, as a share of the maximum log M.
+      group_entropy: of a clip's usage, mean over clips, as a share of the maximum log M; 0 of one
+        group.
       groups_dead: groups that hold no token in any clip of the batch.
     """
     entropy = -jnp.sum(usage * jnp.log(jnp.maximum(usage, 1e-9)), axis=-1)
     return {
-        "group_entropy": jnp.mean(entropy) / jnp.log(float(usage.shape[1])),
+        "group_entropy": jnp.mean(entropy) / (math.log(usage.shape[1]) or 1.0),
         "groups_dead": jnp.sum(jnp.max(usage, axis=0) < 1e-6).astype(jnp.float32),
     }
 
@@ -402,7 +404,9 @@ def updated(
     average = state.average
     if config.average_decay:
         average = moved_average(average, params, state.step, config.average_decay)
-    bad = state.watch.is_bad(metrics["loss"], metrics["gradient_norm"], config.spike)
+    # Also after the last step, whose parameters no later loss tells of.
+    finite = all_finite(params, optimiser, average)
+    bad = state.watch.is_bad(metrics["loss"], metrics["gradient_norm"], config.spike) | ~finite
     if config.on_bad_step == "skip":
         params, optimiser, average = jax.tree.map(
             partial(jnp.where, bad),
@@ -414,6 +418,7 @@ def updated(
         "bad_in_a_row": watch.in_a_row,
         "mean_loss": state.watch.mean_loss(config.spike),
         "skipped_steps": watch.skipped,
+        "state_finite": finite,
     }
     state = TrainState(state.step + 1, params, optimiser, watch, average)
     return keep_placed(state, mesh), metrics

@@ -4,6 +4,7 @@ There is one decoder in this project, that of `svilm-pipelines build`: the same 
 limits on what a hostile file may do.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -54,8 +55,8 @@ def build(
       The snapshot's folder. A video that could not be decoded is not in it.
 
     Raises:
-      VideoError: `svilm-pipelines` is not installed or fails, or a file is missing or has a name
-        that is not UTF-8, which the lists that the program reads are.
+      VideoError: `svilm-pipelines` is not installed or fails, no video could be decoded, or a file
+        is missing or has a name that is not UTF-8, which the lists that the program reads are.
     """
     missing = [path for path in videos.values() if not path.is_file()]
     if missing:
@@ -84,10 +85,36 @@ def build(
         *("--out", snapshot),
     ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0 and (lost := undecodable(snapshot, videos)):
+        raise VideoError(lost)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise VideoError(f"{PROGRAM} build failed with status {done.returncode}: {last}")
     return snapshot
+
+
+def undecodable(snapshot: pathlib.Path, videos: Mapping[str, pathlib.Path]) -> str:
+    """Which of the videos that `build` was given could not be decoded, and why, for a person.
+
+    Args:
+      snapshot: what it wrote, whole or not.
+      videos: files, by their ids.
+
+    Returns:
+      A sentence that names the first; empty if all could be.
+    """
+    rejects = {}
+    for path in (snapshot / "plan.json", *sorted(snapshot.glob("shard-*.json"))):
+        with contextlib.suppress(OSError, ValueError):
+            for reject in json.loads(path.read_bytes()).get("rejects", ()):
+                rejects.setdefault(reject["video_id"], reject)
+    lost = [video_id for video_id in videos if video_id in rejects]
+    if not lost:
+        return ""
+    first = rejects[lost[0]]
+    why = f"{first.get('reason')}: {first.get('message')}"
+    count = "" if len(videos) == 1 else f" ({len(lost):,} of {len(videos):,} videos)"
+    return f"video {videos[lost[0]]} cannot be decoded{count}: {why}: see that it plays"
 
 
 def _program() -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from trainer import api
+from trainer import api, embed
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
@@ -16,6 +16,7 @@ from trainer.data.tokenise import Tokeniser
 from trainer.main import main
 from trainer.mesh import one_device
 from trainer.step import init_state
+from trainer.video_files import VideoError
 
 SIZES = (
     "video.frames=4 video.resolution=32 video.patch=16 video.width=32 video.layers=1 video.heads=2 "
@@ -71,6 +72,29 @@ def test_videos_are_embedded_in_the_order_given(run, videos, expected):
     for one, colour in zip(embedded, COLOURS, strict=True):
         nearest = max(expected, key=lambda other: float(one @ expected[other]))
         assert nearest == colour
+
+
+def test_videos_in_an_array_and_in_lists_of_any_length_compile_once(run, videos):
+    model = api.load(run)
+    red, blue = (str(videos / f"{colour}.mp4") for colour in COLOURS)
+    one = model.embed_videos([red])
+    compiled = embed._encode_clips._cache_size()
+    three = model.embed_videos(np.array([red, blue, red]))
+    assert embed._encode_clips._cache_size() == compiled
+    np.testing.assert_allclose(three[[0, 2]], np.repeat(one, 2, axis=0), atol=1e-6)
+
+
+def test_a_video_that_cannot_be_decoded_is_named(run, videos, tmp_path):
+    broken = [tmp_path / f"{name}.mp4" for name in "ab"]
+    for path in broken:
+        path.write_text("no video")
+    model = api.load(run)
+    with pytest.raises(VideoError, match=r"a\.mp4 cannot be decoded \(2 of 2 videos\): video_und"):
+        model.embed_videos(broken)
+    with pytest.raises(VideoError, match=r"b\.mp4 cannot be decoded \(1 of 2 videos\): video_und"):
+        model.embed_videos([videos / "red.mp4", broken[1]])
+    with pytest.raises(VideoError, match=r"a\.mp4 cannot be decoded: video_undecodable: "):
+        model.ground(broken[0], "red disc")
 
 
 def test_the_features_of_a_folder_of_videos(run, videos, expected, tmp_path, capsys):

@@ -96,6 +96,17 @@ def file_entry(path):
     )
 
 
+def summary_of(clips):
+    """What the other stage says of a shard's videos, whose files here are their ids and frames."""
+    files = {}
+    for clip in clips:
+        file = files.setdefault(clip.video_id, hashlib.sha256(clip.video_id.encode()))
+        file.update(b"".join(clip.frames))
+    return {
+        "videos": [{"video_id": name, "sha256": file.hexdigest()} for name, file in files.items()]
+    }
+
+
 def _write(folder, clips, frames, short_side, shards):
     manifest = manifest_pb2.Manifest(
         schema_version=contract.SCHEMA_VERSION,
@@ -121,10 +132,12 @@ def _write(folder, clips, frames, short_side, shards):
                 index.records.add(offset=offset, length=len(framed), clip_id=clips[member].clip_id)
                 offset += len(framed)
         (folder / f"{stem}.index").write_bytes(index.SerializeToString())
+        (folder / f"{stem}.json").write_text(json.dumps(summary_of([clips[m] for m in members])))
         manifest.shards.add(
             records=len(members),
             data=file_entry(folder / f"{stem}.tfrecord"),
             index=file_entry(folder / f"{stem}.index"),
+            summary=file_entry(folder / f"{stem}.json"),
         )
     (folder / "manifest.json").write_text(json_format.MessageToJson(manifest))
     return Written(folder, clips)

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from protos import contract
-from trainer import api, video_files
+from trainer import api, embed, video_files
 from trainer.checkpoint import CheckpointError
 from trainer.data.snapshot import Snapshot
 from trainer.embed import embed_clips, frames_of
@@ -62,6 +62,15 @@ def test_frames_are_embedded_as_evaluation_embeds_them(model, snapshot, frames):
     np.testing.assert_allclose(many, np.concatenate([clips.clip] * 12), atol=1e-6)
 
 
+def test_one_size_is_compiled_for_whatever_the_number_of_clips(model, frames):
+    model.embed_videos(frames[:1])
+    compiled = embed._encode_clips._cache_size()
+    for count in (2, 3, 5, 8, 9, 17):
+        assert len(model.embed_videos(frames[np.arange(count) % 3])) == count
+    model.ground(frames[0], "red ring")
+    assert embed._encode_clips._cache_size() == compiled
+
+
 def test_a_nouns_heat_is_what_its_group_was_given(model, frames):
     heat = model.ground(frames[1], "red ring")
     video = model.config.video
@@ -96,6 +105,12 @@ def test_a_nouns_heat_is_what_its_group_was_given(model, frames):
         ),
         (["a.mp4", np.zeros(2)], ValueError, "or of arrays of frames, got"),
         ([np.zeros(2), "a.mp4"], ValueError, "or of arrays of frames, got"),
+        (np.array(["none.mp4", "b.mp4"]), VideoError, "there is no video file none.mp4"),
+        (np.array([pathlib.Path("none.mp4")]), VideoError, "there is no video file none.mp4"),
+        (np.array("a.mp4"), ValueError, "or of arrays of frames, got"),
+        (np.array([], str), ValueError, "or of arrays of frames, got"),
+        (np.array([["a.mp4"], ["b.mp4"]]), ValueError, "or of arrays of frames, got"),
+        (np.array([b"a.mp4"]), ValueError, "or of arrays of frames, got"),
     ],
 )
 def test_what_cannot_be_embedded(model, videos, error, message):

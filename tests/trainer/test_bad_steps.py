@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -5,6 +6,8 @@ from trainer import step_lines
 from trainer.bad_steps import BadStepError, BadSteps, Watch
 from trainer.configs.config import Config, SpikeConfig
 from trainer.configs.overrides import override
+from trainer.mesh import one_device
+from trainer.step import begin, group_usage, updated
 
 NAN, INF = float("nan"), float("inf")
 
@@ -52,6 +55,7 @@ def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
     bad_steps = BadSteps(tmp_path, config, start=0, writes=True)
     for step, in_a_row in ((1, 0), (2, 1), (3, 0), (4, 1)):
         figures = {"bad_in_a_row": in_a_row, "loss": 9.0, "gradient_norm": 1.0, "mean_loss": 3.0}
+        figures |= {"state_finite": True}
         bad_steps.check(step, figures, [f"clip-{step}"], checkpoint=None)
     figures |= {"bad_in_a_row": 2, "loss": NAN}
     with pytest.raises(
@@ -70,3 +74,54 @@ def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
     # A run that goes on from step 3 has not seen the later ones.
     BadSteps(tmp_path, config, start=3, writes=True)
     assert [record["step"] for record in step_lines.read(tmp_path / "bad_steps.jsonl")] == [2]
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+@pytest.mark.parametrize("spoils", ["parameters", "average", "neither"])
+def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_finite(
+    policy, spoils, tmp_path
+):
+    settings = ["optimiser.warmup_share=0", "optimiser.clip_norm=none", "average_decay=0.9"]
+    rate = "3e38" if spoils == "parameters" else "1e-3"
+    settings += [f"optimiser.learning_rate={rate}", f"on_bad_step={policy}", "skip_in_a_row=1"]
+    config = override(Config(), settings)
+    before = begin({"head": {"w": jnp.full(1, 1.0 if spoils == "neither" else -3e38)}}, config, 1)
+    if spoils == "average":
+        before = before.replace(average={"head": {"w": jnp.full(1, 3e38)}})
+
+    def loss(params):
+        value = jnp.sum(params["head"]["w"])
+        return value, {"loss": value}
+
+    first = jax.tree.map(jnp.copy, before)
+    after, measured = updated(before, loss, config, 1, one_device())
+    assert jnp.isfinite(measured["loss"]) and jnp.isfinite(measured["gradient_norm"])
+    bad = spoils != "neither"
+    assert (bool(measured["state_finite"]), int(measured["bad_in_a_row"])) == (not bad, bad)
+    assert int(after.step) == 1
+    kept = bool(jnp.array_equal(after.params["head"]["w"], first.params["head"]["w"]))
+    if spoils != "average":
+        assert kept == (bad and policy == "skip")
+    steps = BadSteps(tmp_path, config, start=0, writes=True)
+    if policy == "skip" or not bad:
+        steps.check(1, measured, ["clip"], checkpoint=None)
+        return
+    with pytest.raises(BadStepError, match=r"parameters, or optimiser state, .* not finite at st"):
+        steps.check(1, measured, ["clip"], checkpoint=None)
+
+
+def test_a_step_divides_nothing_by_nothing():
+    """JAX_DEBUG_NANS=1 ends a program at the first NaN: ours must not be the one that it finds."""
+    config = override(Config(), ["optimiser.warmup_share=0", "average_decay=0.9"])
+
+    def loss(params):
+        value = jnp.sum(jnp.square(params["head"]["w"]))
+        return value, {"loss": value}
+
+    with jax.debug_nans(True):
+        state = begin({"head": {"w": jnp.ones(3)}}, config, steps=2)
+        _, measured = jax.jit(lambda state: updated(state, loss, config, 2, one_device()))(state)
+        assert float(measured["mean_loss"]) == 0.0
+        for groups in (1, 2):
+            usage = jax.jit(group_usage)(jnp.full((2, groups), 1.0 / groups))
+            assert float(usage["group_entropy"]) == pytest.approx(groups - 1)

@@ -212,7 +212,7 @@ def test_each_processs_devices_are_side_by_side_however_jax_lists_them():
         ({"mesh": MeshConfig(fsdp=2)}, "mesh.fsdp=2 does not divide the 1 devices"),
         (
             {"compute": ComputeConfig(microbatches=3)},
-            "batch 1024 must divide by 1 devices × compute.microbatches 3 × cut_and_paste.pair_gro",
+            "batch 1024 must be divisible by 1 devices × compute.microbatches 3 × cut_and_paste.pa",
         ),
         (
             {"compute": ComputeConfig(attention="pallas")},

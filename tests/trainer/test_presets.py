@@ -96,7 +96,7 @@ def test_the_papers_preset_makes_a_step_with_a_layer_each_and_fewer_pixels():
     state = init_state(config, 10, mesh=one_device())
     state, metrics = step(state, config)
     assert int(state.step) == 1
-    assert {name for name, value in metrics.items() if not np.isfinite(value)} == {"mean_loss"}
+    assert not [name for name, value in metrics.items() if not np.isfinite(value)]
     # Two clips, random weights: the cross-entropy of a coin in both directions, twice.
     assert 1 < metrics["contrast"] < 3
 
@@ -116,7 +116,7 @@ def test_the_tiny_preset_makes_a_step():
     config = override(PRESETS["tiny"], ["batch=8", "cut_and_paste.pair_group=2"])
     state = init_state(config, 10, mesh=one_device())
     state, metrics = step(state, config)
-    assert {name for name, value in metrics.items() if not np.isfinite(value)} == {"mean_loss"}
+    assert not [name for name, value in metrics.items() if not np.isfinite(value)]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -179,14 +179,14 @@ def flat_defaults():
         ("batch.size=64", "batch has no fields"),
         ("batch=many", "batch takes a whole number, got 'many'"),
         ("batch=64.5", "batch takes a whole number"),
-        ("optimiser.learning_rate=nan", "learning_rate takes a number"),
+        ("optimiser.learning_rate=nan", "learning_rate takes a finite number, got 'nan'"),
         ("optimiser.name=adam", "optimiser.name takes sgd or adamw or muon, got 'adam'"),
         ("input.flip=yes", "input.flip takes true or false"),
         ("input.scale=1", "input.scale takes 2 values"),
         ("video.heads=0", "heads must be 1 or more"),
         ("log_every=0", "log_every must be 1 or more"),
-        ("video.frames=33", "frames by tubelet must divide"),
-        ("batch=3", "batch 3 must divide by pair_group 2"),
+        ("video.frames=33", "video: frames 33 must be divisible by tubelet 2"),
+        ("batch=3", "batch 3 must be divisible by pair_group 2"),
         ("text.tokens=2", "tokens must be 3 or more"),
         ("video.frames=2", "cut-and-paste needs two or more"),
         ("input.scale=1.3,0.9", "scale must be low, high"),
@@ -208,7 +208,10 @@ def flat_defaults():
         ("seed=4294967296", "seed must be 0 or more and 4294967295 or less, got 4294967296"),
         ("compute.attention=cudnn", "cudnn does not take float32: set compute.dtype=bfloat16"),
         ("compute.remat=all", "remat takes none or matmuls or attention or block, got 'all'"),
-        ("optimiser.learning_rate=-1", "learning_rate must be 0 or more, got -1"),
+        ("optimiser.learning_rate=-1", "learning_rate must be above 0, got -1"),
+        ("optimiser.learning_rate=0", "learning_rate must be above 0, got 0"),
+        ("optimiser.learning_rate=1e-50", "learning_rate must be above 0, got 1e-50"),
+        ("spike.gradient_norm=0", "gradient_norm must be above 0, got 0"),
     ],
 )
 def test_a_wrong_setting_is_refused(setting, message):

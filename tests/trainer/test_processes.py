@@ -71,7 +71,7 @@ def told_stream(*arguments, **more):
         yield step, batch, clip_ids
 Mixture.read, objective.train_batches = told_read, told_stream
 start = Start(video=pathlib.Path(video), run=pathlib.Path(earlier))
-monitoring = loop.Monitoring(eval_snapshot=tests or None)
+monitoring = loop.Monitoring(eval_snapshot=tests or None, allow_seen=True)
 ends = loop.pretrain(
     Config.from_json(settings), json.loads(snapshots), run, start=start, monitoring=monitoring
 )

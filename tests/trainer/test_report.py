@@ -13,6 +13,7 @@ from trainer.embed import Encoder
 from trainer.mesh import one_device
 from trainer.report import drawing, found, measured
 from trainer.report.page import page
+from trainer.seen import Overlap, of_loaded
 from trainer.step import init_state
 from trainer.tasks.grounding import Point
 from trainer.tasks.truth import ClipKey, TrueObject
@@ -58,7 +59,8 @@ def test_the_page_loads_without_errors_and_shows_its_pictures(
     snapshot, run, truth, chromium, tmp_path
 ):
     metrics = evaluate.evaluate(run, snapshot, no_progress, truth, control=run)
-    html = page(run, LOG, metrics, snapshot, no_progress, train=snapshot, truth=truth, control=run)
+    more = {"train": snapshot, "truth": truth, "control": run}
+    html = page(run, LOG, metrics, snapshot, no_progress, seen=of_loaded(run, snapshot), **more)
     path = tmp_path / "report.html"
     path.write_text(html, encoding="utf-8")
     seen = chromium(path)
@@ -79,7 +81,9 @@ def test_the_page_loads_without_errors_and_shows_its_pictures(
 
 def test_the_page_does_without_what_was_not_given(snapshot, run):
     metrics = evaluate.evaluate(run, snapshot, no_progress)
-    html = page(run, [], metrics, snapshot, no_progress)
+    seen = Overlap("test", True, (), 6, 1, ("<b>",))
+    html = page(run, [], metrics, snapshot, no_progress, seen=seen)
+    assert "the run was trained on 1 of the 6 videos of test, such as &lt;b&gt;." in html
     assert "Nothing was logged." in html
     assert "Points at the thing" not in html
     assert "the object itself" not in html

@@ -33,6 +33,10 @@ def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, toy, t
     settings = [f"--set={setting}" for setting in SETTINGS]
     argv = ["study", "frames", "--preset=tiny", *toy, *settings, "--frames=8", "--seeds=1"]
     argv += [f"--snapshot={snapshot}", f"--test={snapshot}", "--max-steps=300", f"--out={out}"]
+    assert main(argv) == 1  # before anything is trained
+    assert "the run was trained on 6 of the 6 videos of" in capsys.readouterr().err
+    assert not (out / "8-frames-seed0").exists()
+    argv.append("--allow-seen")
     child = subprocess.Popen(
         [sys.executable, "-m", "trainer", *argv], stderr=subprocess.PIPE, text=True
     )

@@ -10,20 +10,34 @@ import json
 import math
 from typing import Any, Literal
 
+# Of positive float32 numbers: what is smaller is 0 where it is computed with, and what is larger
+# infinite.
+_LEAST, _MOST = 1.2e-38, 3.4e38
 
-def _check_above(part: str, name: str, value: float | int) -> None:
-    if not 0 < value < math.inf:
+
+def check_above(part: str, name: str, value: float | int) -> None:
+    """Refuses what is not above 0.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    if not _LEAST <= value <= _MOST:
         raise ValueError(f"{part}: {name} must be above 0, got {value:g}")
 
 
-def _check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
+def check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
+    """Refuses a whole number below 1 in any field, some apart.
+
+    Raises:
+      ValueError: naming the field.
+    """
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
         if type(value) is int and field.name not in but and value < 1:
             raise ValueError(f"{name}: {field.name} must be 1 or more, got {value}")
 
 
-def _check_range(
+def check_range(
     part: str,
     name: str,
     value: float | int,
@@ -31,6 +45,11 @@ def _check_range(
     most: float = math.inf,
     below: float = math.inf,
 ) -> None:
+    """Refuses what is not in a range.
+
+    Raises:
+      ValueError: naming the field.
+    """
     if not (least <= value <= most and value < below):
         to = "" if most == math.inf else f" and {most:g} or less"
         to = to if below == math.inf else f" and below {below:g}"
@@ -76,17 +95,19 @@ class VideoConfig:
         return (self.resolution // self.patch) ** 2
 
     def __post_init__(self) -> None:
-        _check_counts(self, "video")
-        _check_above("video", "norm_eps", self.norm_eps)
+        check_counts(self, "video")
+        check_above("video", "norm_eps", self.norm_eps)
         for deviation in self.pixel_std:
-            _check_above("video", "pixel_std", deviation)
-        for name, whole, part in (
-            ("frames by tubelet", self.frames, self.tubelet),
-            ("resolution by patch", self.resolution, self.patch),
-            ("width by heads", self.width, self.heads),
+            check_above("video", "pixel_std", deviation)
+        for whole, part in (
+            ("frames", "tubelet"),
+            ("resolution", "patch"),
+            ("width", "heads"),
         ):
-            if whole % part:
-                raise ValueError(f"video: {name} must divide, got {whole} and {part}")
+            if getattr(self, whole) % (divisor := getattr(self, part)):
+                raise ValueError(
+                    f"video: {whole} {getattr(self, whole)} must be divisible by {part} {divisor}"
+                )
         wrong = [layer for layer in self.grouping_after if not 1 <= layer <= self.layers]
         if wrong or self.layers not in self.grouping_after:
             raise ValueError(
@@ -109,10 +130,10 @@ class TextConfig:
     norm_eps: float = 1e-12
 
     def __post_init__(self) -> None:
-        _check_counts(self, "text")
-        _check_above("text", "norm_eps", self.norm_eps)
+        check_counts(self, "text")
+        check_above("text", "norm_eps", self.norm_eps)
         if self.width % self.heads:
-            raise ValueError(f"text: width {self.width} must divide by heads {self.heads}")
+            raise ValueError(f"text: width {self.width} must be divisible by heads {self.heads}")
         if self.tokens > self.positions:
             raise ValueError(f"text: {self.tokens} tokens but {self.positions} positions")
         if self.tokens < 3:
@@ -151,15 +172,15 @@ class InputConfig:
     grey_probability: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_counts(self, "input")
+        check_counts(self, "input")
         for weight in self.weights:
-            _check_range("input", "weights", weight, 0.0)
+            check_range("input", "weights", weight, 0.0)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"input: scale must be low, high, both above 0, got {self.scale}")
         for name in ("brightness", "contrast", "saturation", "hue"):
-            _check_range("input", name, getattr(self, name), 0.0)
+            check_range("input", name, getattr(self, name), 0.0)
         for name in ("jitter_probability", "grey_probability"):
-            _check_range("input", name, getattr(self, name), 0.0, 1.0)
+            check_range("input", name, getattr(self, name), 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +195,7 @@ class CutAndPasteConfig:
     from_step: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("cut_and_paste", "from_step", self.from_step, 0.0)
+        check_range("cut_and_paste", "from_step", self.from_step, 0.0)
         if self.pair_group < 2:
             raise ValueError(
                 f"cut_and_paste: pair_group {self.pair_group} leaves no other clip to paste onto; "
@@ -198,14 +219,14 @@ class LossConfig:
     grounding_block: int = 64  # rows of G computed at once
 
     def __post_init__(self) -> None:
-        _check_counts(self, "loss")
+        check_counts(self, "loss")
         for name in ("temporal", "grounding", "contrast"):
-            _check_range("loss", f"{name}_weight", getattr(self, f"{name}_weight"), 0.0)
+            check_range("loss", f"{name}_weight", getattr(self, f"{name}_weight"), 0.0)
         if not self.temporal_weight + self.grounding_weight + self.contrast_weight:
             raise ValueError("loss: all three weights are 0, which trains nothing: leave one on")
         for name in ("temporal", "group", "grounding", "contrast"):
             value = getattr(self, f"{name}_temperature")
-            _check_range("loss", f"{name}_temperature", value, 0.01, 1.0)
+            check_range("loss", f"{name}_temperature", value, 0.01, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,10 +241,10 @@ class OptimiserConfig:
     clip_norm: float | None = 1.0  # global; None: gradients stay as they are
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay"):
-            _check_range("optimiser", name, getattr(self, name), 0.0)
+        check_above("optimiser", "learning_rate", self.learning_rate)
+        check_range("optimiser", "weight_decay", self.weight_decay, 0.0)
         for name in ("momentum", "warmup_share"):
-            _check_range("optimiser", name, getattr(self, name), 0.0, below=1.0)
+            check_range("optimiser", name, getattr(self, name), 0.0, below=1.0)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(
                 f"optimiser: clip_norm must be above 0, got {self.clip_norm:g}: none clips nothing"
@@ -237,7 +258,7 @@ class MeshConfig:
     fsdp: int = 1  # devices that share one copy of parameters and optimiser state
 
     def __post_init__(self) -> None:
-        _check_counts(self, "mesh")
+        check_counts(self, "mesh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +287,7 @@ class ComputeConfig:
     microbatches: int = 1
 
     def __post_init__(self) -> None:
-        _check_counts(self, "compute")
+        check_counts(self, "compute")
         if self.attention == "cudnn" and self.dtype != "bfloat16":
             raise ValueError(
                 f"compute: attention cudnn does not take {self.dtype}: set compute.dtype=bfloat16"
@@ -283,11 +304,12 @@ class SpikeConfig:
     gradient_norm: float | None = None  # a gradient above this norm, before it is clipped
 
     def __post_init__(self) -> None:
-        _check_counts(self, "spike")
-        _check_range("spike", "loss_decay", self.loss_decay, 0.0, 0.9999)
-        for name, least in (("loss_factor", 1.0), ("gradient_norm", 0.0)):
-            if (value := getattr(self, name)) is not None:
-                _check_range("spike", name, value, least)
+        check_counts(self, "spike")
+        check_range("spike", "loss_decay", self.loss_decay, 0.0, 0.9999)
+        if self.loss_factor is not None:
+            check_range("spike", "loss_factor", self.loss_factor, 1.0)
+        if self.gradient_norm is not None:  # 0 would be below all
+            check_above("spike", "gradient_norm", self.gradient_norm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,20 +344,21 @@ class Config:
     evaluate_clips: int = 1000  # of that snapshot, spread over it
 
     def __post_init__(self) -> None:
-        _check_counts(self, "run", but=("seed",))
+        check_counts(self, "run", but=("seed",))
         if not 0 <= self.seed < 2**32:  # of more, JAX looks at the last 32 bits only
             raise ValueError(
                 f"run: seed must be 0 or more and {2**32 - 1} or less, got {self.seed}"
             )
-        _check_range("run", "average_decay", self.average_decay, 0.0, 0.999999)
+        check_range("run", "average_decay", self.average_decay, 0.0, 0.999999)
         if (self.checkpoint_keep_every or 0) % self.checkpoint_every:
             raise ValueError(
-                f"checkpoint_keep_every {self.checkpoint_keep_every} must divide by "
+                f"checkpoint_keep_every {self.checkpoint_keep_every} must be divisible by "
                 f"checkpoint_every {self.checkpoint_every}: others are never saved"
             )
         if self.batch % self.cut_and_paste.pair_group:
             raise ValueError(
-                f"batch {self.batch} must divide by pair_group {self.cut_and_paste.pair_group}"
+                f"batch {self.batch} must be divisible by pair_group "
+                f"{self.cut_and_paste.pair_group}"
             )
         if self.cut_and_paste.enabled and self.video.windows < 2:
             raise ValueError(
@@ -379,5 +402,8 @@ def build(cls: type, values: dict[str, Any]) -> Any:
             value = build(kind, value)
         elif isinstance(value, list):
             value = tuple(value)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and not abs(one) <= _MOST:  # float32's
+                raise ValueError(f"{cls.__name__}: {name} must be finite, got {one:g}")
         built[name] = value
     return cls(**built)

@@ -98,8 +98,8 @@ def _value(kind: Any, text: str, path: str) -> Any:
         value = kind(text)
         if not math.isfinite(value):
             raise ValueError
-    except ValueError:
-        expected = {int: "a whole number", float: "a number"}[kind]
+    except (ValueError, OverflowError):  # of a whole number with hundreds of digits
+        expected = {int: "a whole number", float: "a finite number"}[kind]
         raise OverrideError(f"{path} takes {expected}, got {text!r}") from None
     return value
 

@@ -60,7 +60,7 @@ def train_batches(
       config: the run.
       start_step: the first step wanted, 0 for a new run.
       host: this host's number, 0 … hosts − 1.
-      hosts: hosts that share each global batch, which must divide by them.
+      hosts: hosts that share each global batch, which must be divisible by them.
       on_skip: with `config.input.on_corrupt` "skip", told of each corrupt record of this host's
         that was left out of a batch, before the batch is yielded.
 

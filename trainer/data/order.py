@@ -159,7 +159,7 @@ def host_rows(batch: int, host: int, hosts: int) -> slice:
     """The rows of each global batch that a host reads.
 
     Raises:
-      ValueError: the batch does not divide by the hosts, or there is no such host.
+      ValueError: the batch is not divisible by the hosts, or there is no such host.
 
     >>> host_rows(batch=8, host=1, hosts=2)
     slice(4, 8, None)
@@ -167,6 +167,6 @@ def host_rows(batch: int, host: int, hosts: int) -> slice:
     if not 0 <= host < hosts:
         raise ValueError(f"host {host} is not one of 0 … {hosts - 1}")
     if batch % hosts:
-        raise ValueError(f"batch {batch} must divide by the number of hosts, {hosts}")
+        raise ValueError(f"batch {batch} must be divisible by the number of hosts, {hosts}")
     rows = batch // hosts
     return slice(host * rows, (host + 1) * rows)

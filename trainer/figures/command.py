@@ -3,14 +3,14 @@
 import argparse
 from typing import Any
 
-from trainer.arguments import count, on_disk, phrase
-from trainer.commands import add_subject, loaded
+from trainer.arguments import add_allow_seen, count, on_disk, phrase
+from trainer.commands import add_subject, loaded, unseen
 
 _EPILOG = """\
 OUT then has, of each clip, nouns-NUMBER.png and .gif: where the run finds each noun of the caption
 (hot: patches that belong surely to the group most similar to the noun); windows.png: clips pasted
 into others, and how similar their windows are to each other; groups.png: what each group gathers
-and answers to; and figures.json: which clips these are.
+and answers to; and figures.json: which clips these are, and of which run, step and snapshot.
 
 examples:
   svilm-train figures --run runs/first --snapshot snapshots/test --out figures
@@ -34,6 +34,7 @@ def add_figures(commands: Any) -> None:
     parser.add_argument(
         "--beside", metavar="RUN", help="another run, whose windows are compared with the first's"
     )
+    add_allow_seen(parser, "draw clips")
     parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -59,6 +60,7 @@ def _figures(arguments: argparse.Namespace) -> int:
     if arguments.beside:
         runs[arguments.beside] = loaded(arguments.beside)
     snapshot = Snapshot.open(arguments.snapshot)
+    told = [unseen(run, snapshot, arguments).sentence() for run in runs.values()]
     records = (
         write.named(snapshot, arguments.clip)
         if arguments.clip
@@ -66,5 +68,5 @@ def _figures(arguments: argparse.Namespace) -> int:
     )
     with progress.shown("figures") as show:
         files = write.write(runs, snapshot, records, tuple(arguments.noun), arguments.out, show)
-    print(f"figures: {len(files)} files in {arguments.out}")
+    print(f"figures: {len(files)} files in {arguments.out}; {'; '.join(told)}")
     return 0

@@ -21,6 +21,7 @@ from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.embed import Encoder, Progress, frames_in_batches
 from trainer.evaluate import check_control
 from trainer.figures import heat, usage, windows
+from trainer.subject import parameters_sha256
 from trainer.tasks import temporal
 from trainer.tasks.grounding import heat_map
 
@@ -80,6 +81,13 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     files: list[pathlib.Path] = []
     told, held, groups, asked = [], [], [], []
+    of = {
+        "run": next(iter(runs)),
+        "step": first.step,
+        "parameters_sha256": parameters_sha256(first.params),
+        "snapshot": snapshot.folder,
+        "manifest_sha256": snapshot.manifest_sha256,
+    }
     spliceable: list[UInt8[np.ndarray, "t r r 3"]] = []
     where = np.asarray(records, np.int64)
     for frames, texts in frames_in_batches(snapshot, encoder, progress, where):
@@ -99,7 +107,7 @@ def write(
             seconds = (text.end_us - text.start_us) / 1e6
             heat.save_film(heat.film(frames[place], maps), seconds, film)
             files += [picture, film]
-            told.append({"record": record, "clip_id": text.clip_id, "nouns": phrases})
+            told.append({"record": record, "clip_id": text.clip_id, "nouns": phrases} | of)
             held.append(clips.group_of[place])
             groups.append(clips.groups[place])
             asked.append(embedded)

@@ -152,7 +152,7 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
     Raises:
       DoesNotFit: it takes more memory than a device has.
       TopologyError: what it says.
-      MeshError: the batch or `mesh.fsdp` does not divide by the devices.
+      MeshError: the batch or `mesh.fsdp` is not divisible by the devices.
       PlanError: there are fewer clips than a batch has.
     """
     devices = devices_of(topology)

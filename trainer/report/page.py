@@ -16,6 +16,7 @@ from trainer.evaluate import Metrics, check_control
 from trainer.report import found, measured, structure
 from trainer.report.drawing import escape
 from trainer.report.subject import Subject
+from trainer.seen import Overlap
 from trainer.tasks.truth import ClipKey, TrueObject
 
 _TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
@@ -28,6 +29,7 @@ def page(
     test: Snapshot,
     progress: Progress,
     *,
+    seen: Overlap,
     train: Snapshot | None = None,
     truth: dict[ClipKey, list[TrueObject]] | None = None,
     control: Loaded | None = None,
@@ -40,6 +42,7 @@ def page(
       metrics: of the run on `test`.
       test: the clips that it was evaluated on.
       progress: told of each batch of them.
+      seen: how many of their videos the run was trained on.
       train: the clips that it was trained on, for their figures.
       truth: what each test clip shows.
       control: a run without the temporal loss, to compare with.
@@ -71,7 +74,7 @@ def page(
             f"S-ViLM after {run.step:,} steps of {run.config.batch} clips: {size:.1f} million "
             f"parameters, {video.frames} frames of {video.resolution}² pixels, "
             f"{video.group_tokens} groups; tested on {len(texts):,} clips of "
-            f"{escape(test.manifest.dataset)} that it has not seen."
+            f"{escape(test.manifest.dataset)}: {escape(seen.sentence())}."
         ),
         sections="\n".join(sections),
         footer="Every clip on this page was drawn at random from a fixed seed. Made by "

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from trainer.arguments import add_settings, count, on_disk
+from trainer.arguments import add_allow_seen, add_settings, count, on_disk
 from trainer.configs import PRESETS
 
 _EPILOG = """\
@@ -91,6 +91,7 @@ def add_study(commands: Any) -> None:
         help="train and test `svilm-train localise` on features of the snapshots TRAIN and TEST; "
         "may be repeated",
     )
+    add_allow_seen(parser, "measure")
     parser.add_argument("--seeds", type=count(1), default=3, metavar="N", help="default: 3")
     parser.add_argument("--max-steps", type=count(1), metavar="N", help="of each run")
     add_settings(parser, "every run's configuration")
@@ -117,7 +118,7 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     if twice := [name for name in columns if columns.count(name) > 1]:
         parser.error(f"{twice[0]} is asked for twice")
     seeds = list(range(arguments.seeds))
-    study = run.Study(variants, seeds, tuple(pretrain), measured)
+    study = run.Study(variants, seeds, tuple(pretrain), measured, arguments.allow_seen)
     out = arguments.out
     if stopped := run.run(study, out):
         print(f"study: stopped in {stopped}; the same command goes on", file=sys.stderr)
@@ -126,7 +127,9 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     title = f"study of {arguments.study}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     bases = {variant.name: variant.base for variant in variants if variant.base}
     table = summary.table(figures, bases, title)
-    (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (out / "figures.json").write_text(
+        json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
     summary.plot(figures, title).savefig(out / "study.png")
     print(f"{table}\n\nstudy: table.md, study.png and figures.json in {out}")

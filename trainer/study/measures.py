@@ -1,6 +1,7 @@
 """How a study measures a pre-trained run: by which commands, and what it reads of their results."""
 
 import json
+import math
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ class Measure(NamedTuple):
         """The figure.
 
         Raises:
-          StudyError: the file does not have it.
+          StudyError: the file does not have it, or as something else than a finite number.
         """
         value = json.loads((folder / self.file).read_text(encoding="utf-8"))
         try:
@@ -35,9 +36,12 @@ class Measure(NamedTuple):
                 value = value[key]
         except (KeyError, IndexError, TypeError):
             value = None
-        if not isinstance(value, int | float):
+        if type(value) not in (int, float) or not math.isfinite(value):
             where = ".".join(map(str, self.path))
-            raise StudyError(f"{folder / self.file} has no {where}, for {self.name}")
+            raise StudyError(
+                f"{folder / self.file} has no {where} that is a finite number, for {self.name}: "
+                "measure it again"
+            )
         return float(value)
 
 
@@ -46,6 +50,8 @@ class Measurement(NamedTuple):
 
     steps: Callable[[pathlib.Path, int], Iterator[Step]]  # of the run's folder there, and its seed
     measures: list[Measure]
+    test: str  # the snapshot that it is measured on
+    train: str | None = None  # one that it is trained on before, besides the pre-training's
 
 
 _EVALUATION = "evaluation.json"
@@ -84,7 +90,8 @@ def zero_shot(test: str, truth: str | None, tasks: Sequence[str]) -> Measurement
         out = ["--out", str(folder / _EVALUATION)]
         yield Step("evaluate", ["evaluate", "--run", str(folder / "run"), *on, *out])
 
-    return Measurement(steps, [one for task in dict.fromkeys(tasks) for one in ZERO_SHOT[task]])
+    found = [one for task in dict.fromkeys(tasks) for one in ZERO_SHOT[task]]
+    return Measurement(steps, found, test)
 
 
 def finetuned(asked: str) -> Measurement:
@@ -122,9 +129,8 @@ def finetuned(asked: str) -> Measurement:
         yield Step(f"evaluate {name}", ["evaluate", "--task", task, *on])
 
     found = _FINETUNED[task].items()
-    return Measurement(
-        steps, [Measure(f"{name} {what}", f"{name}.json", path) for what, path in found]
-    )
+    columns = [Measure(f"{name} {what}", f"{name}.json", path) for what, path in found]
+    return Measurement(steps, columns, test, train)
 
 
 def localised(asked: str) -> Measurement:
@@ -156,7 +162,8 @@ def localised(asked: str) -> Measurement:
         yield Step(name, ["localise", "--preset", preset, *on, *out])
 
     path = ("sets", 0, "average_mAP")
-    return Measurement(steps, [Measure(f"{name} mAP", f"{name}/head/figures.json", path)])
+    columns = [Measure(f"{name} mAP", f"{name}/head/figures.json", path)]
+    return Measurement(steps, columns, test, train)
 
 
 def _name(task: str, preset: str, test: str) -> str:

@@ -28,6 +28,7 @@ class Study(NamedTuple):
     seeds: list[int]
     pretrain: tuple[str, ...]  # options that all variants share
     measurements: list[Measurement]
+    allow_seen: bool = False  # measures also on videos that were trained on
 
 
 def folder_name(variant: str, seed: int) -> str:
@@ -48,7 +49,9 @@ def steps(study: Study, out: pathlib.Path) -> Iterator[Step]:
             yield Step(f"{name}/pretrain", ["pretrain", *study.pretrain, *variant.options, *of_run])
             for measurement in study.measurements:
                 for step in measurement.steps(out / name, seed):
-                    yield Step(f"{name}/{step.name}", step.arguments)
+                    measures = step.arguments[0] in ("evaluate", "localise")
+                    more = ["--allow-seen"] if study.allow_seen and measures else []
+                    yield Step(f"{name}/{step.name}", step.arguments + more)
 
 
 def run(study: Study, out: pathlib.Path) -> str | None:
@@ -59,6 +62,7 @@ def run(study: Study, out: pathlib.Path) -> str | None:
 
     Raises:
       StudyError: the folder's study was another one, or a step failed.
+      SeenError: a variant would be measured on videos that it is trained on; nothing is trained.
     """
     out.mkdir(parents=True, exist_ok=True)
     record = out / "study.json"
@@ -70,6 +74,8 @@ def run(study: Study, out: pathlib.Path) -> str | None:
                 f"{out}: {step.name} was done with {shlex.join(done[step.name])!r}, not "
                 f"{shlex.join(step.arguments)!r}: use another --out for another study"
             )
+    if not study.allow_seen and any(step.name not in done for step in planned):
+        _check_unseen(study)
     for place, step in enumerate(planned):
         if step.name in done:
             continue
@@ -90,6 +96,20 @@ def run(study: Study, out: pathlib.Path) -> str | None:
         unfinished.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
         unfinished.replace(record)
     return None
+
+
+def _check_unseen(study: Study) -> None:
+    """Asks before the first step what `evaluate` would refuse after days of training."""
+    from trainer import seen
+    from trainer.data.snapshot import Snapshot
+
+    for variant in study.variants:
+        words = zip(variant.options, variant.options[1:], strict=False)
+        of_variant = [value for option, value in words if option == "--snapshot"]
+        for measurement in study.measurements:
+            train = of_variant + ([measurement.train] if measurement.train else [])
+            known = seen.gather(Snapshot.open(folder) for folder in train)
+            seen.refuse(seen.overlap(known, Snapshot.open(measurement.test)), allowed=False)
 
 
 def _svilm_train(arguments: Sequence[str]) -> int:

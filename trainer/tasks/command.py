@@ -229,14 +229,17 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
 def _measured(arguments: argparse.Namespace) -> Any:
     """The figures of a run on a snapshot; writes its predictions if they are wanted."""
     from trainer import progress
-    from trainer.commands import loaded, written
+    from trainer.commands import loaded, unseen, written
     from trainer.data.snapshot import Snapshot
+    from trainer.subject import subject
     from trainer.tasks.finetuning import TASKS
     from trainer.tasks.task import Views
 
     views = Views(arguments.clips, arguments.crops, arguments.boxes)
     with written(arguments.write_predictions) as unfinished:
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        seen = unseen(run, snapshot, arguments)
+        print(f"evaluate: {seen.sentence()}", file=sys.stderr)
         known = (run.task or {}).get("trained_on", {}).get("datasets", [])
         if known and snapshot.manifest.dataset not in known:
             print(
@@ -248,9 +251,9 @@ def _measured(arguments: argparse.Namespace) -> Any:
             predictions = TASKS[arguments.task].predict(run, snapshot, show, views)
         if unfinished:
             predictions.write(unfinished)
-    return predictions.figures()
+    return {"subject": subject(run, snapshot, seen), **predictions.figures()}
 
 
 def as_json(figures: Any) -> str:
     """Figures as a file has them."""
-    return json.dumps(figures, indent=2) + "\n"
+    return json.dumps(figures, indent=2, allow_nan=False) + "\n"

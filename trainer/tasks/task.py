@@ -146,32 +146,6 @@ def trained_on(
     }
 
 
-def check_unseen(run: Loaded, snapshot: Snapshot, clips: Sequence[clip_pb2.Clip]) -> None:
-    """Refuses a test set of another split than the run's, parts of which it was trained on.
-
-    Splits of one benchmark overlap: of the test videos of UCF101's second, most are in the training
-    list of its first, and of MSR-VTT's full test set two thirds in the 9,000 that go with 1k-A.
-
-    Args:
-      run: fine-tuned, or not.
-      snapshot: to test it on.
-      clips: of it.
-
-    Raises:
-      TaskError: it is.
-    """
-    # Runs of the first releases do not tell.
-    trained = (run.task or {}).get("trained_on", {"datasets": (), "videos": ()})
-    if snapshot.manifest.dataset not in trained["datasets"]:
-        return
-    tested = {clip.video_id for clip in clips}
-    if seen := sorted(tested & set(trained["videos"])):
-        raise TaskError(
-            f"the run was trained on {len(seen):,} of the {len(tested):,} videos of "
-            f"{snapshot.folder}, such as {seen[0]}: test it on its own split, or train one for this"
-        )
-
-
 def task_of(run: Loaded, name: str) -> dict[str, Any]:
     """What a fine-tuned run is for, its task.json.
 

@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from trainer.configs.config import TextConfig, VideoConfig
+from trainer.finite import finite_tensors
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
 INDEX = f"{TENSORS}.index.json"
@@ -167,8 +168,10 @@ def write(
     """Writes a folder, config.json last, so that one with it is whole.
 
     Raises:
+      NonFiniteError: a tensor is not finite; nothing is written.
       WeightsError: it cannot be written.
     """
+    finite_tensors(str(folder), tensors)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from trainer import checkpoint, run_folder
 from trainer.configs.config import Config
+from trainer.finite import NonFiniteError, finite_tensors
 from trainer.run_path import RunPath
 from trainer.step import divide
 from trainer.weights import bert, folder, scenic, video
@@ -58,7 +59,7 @@ class Start(NamedTuple):
         """Replaces fresh parameters by those that these give.
 
         Raises:
-          WeightsError: a parameter of theirs is not one of ours, or of another shape.
+          WeightsError: a parameter of theirs is not one of ours, of another shape, or not finite.
           CheckpointError, RunError: the run has no checkpoint, or is none.
         """
         if self.run:
@@ -142,6 +143,10 @@ def _replaced(params: PyTree, known: PyTree, source: RunPath) -> PyTree:
             f"{source} is of another model: {'; '.join(faults[:3])}{more}: take the preset and the "
             "--set values that it was made with"
         )
+    try:
+        finite_tensors(str(source), theirs)
+    except NonFiniteError as error:
+        raise WeightsError(f"{error}: get its files again, of one version") from None
     # Theirs as NumPy's: they are the same in every process, where ours may be spread over all.
     leaves = [
         np.asarray(theirs[name], leaf.dtype) if name in theirs else leaf

@@ -260,5 +260,5 @@ def _geometry(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
             if value < 1:
                 raise WeightsError(f"{path}: {name} is {value}: it must be 1 or more")
         if whole % part:
-            raise WeightsError(f"{path}: {wholes} {whole} must divide by {parts} {part}")
+            raise WeightsError(f"{path}: {wholes} {whole} must be divisible by {parts} {part}")
     return frames // length, side // patch, length, patch

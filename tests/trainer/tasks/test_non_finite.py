@@ -97,8 +97,12 @@ METRICS = [
         "AVA's average precisions",
         lambda true, box, score: [
             ava.average_precisions(
-                ava.Boxes(ZERO, ONE, true), ava.Detections(ZERO, ONE, box, score), 2, style,
-                np.array([], int), ZERO,
+                ava.Boxes(ZERO, ONE, true),
+                ava.Detections(ZERO, ONE, box, score),
+                2,
+                style,
+                np.array([], int),
+                ZERO,
             )
             for style in ava.STYLES.values()
         ],
@@ -107,7 +111,9 @@ METRICS = [
     Metric("AVA's figures", _detected, (BOX, np.array([0.5, 0.6]), BOX)),
     Metric("own_side", lambda z: temporal.own_side(z, HALF), (RNG.normal(size=(2, 4, 3)),)),
     Metric(
-        "window_accuracy", lambda z: temporal.window_accuracy(z, HALF), (RNG.normal(size=(2, 4, 3)),)
+        "window_accuracy",
+        lambda z: temporal.window_accuracy(z, HALF),
+        (RNG.normal(size=(2, 4, 3)),),
     ),
     Metric("similarity_matrix", temporal.similarity_matrix, (RNG.normal(size=(4, 3)),)),
     Metric("nearest_group", grounding.nearest_group, (_unit(2, 3), _unit(3))),

@@ -21,16 +21,18 @@ from protos.v1 import clip_pb2
 from trainer.batch import ExampleBatch
 from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
+from trainer.configs.config import check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
 from trainer.data.views import view_batches
 from trainer.embed import Progress
+from trainer.finite import finite
 from trainer.models.svilm import VideoEmbedding
 from trainer.models.transformer import at_least_float32, normal_init
 from trainer.tasks.action import files, metrics
 from trainer.tasks.encoders import drop, video_in_training, video_in_use
-from trainer.tasks.task import Recipe, TaskError, Views, check_unseen, task_of
+from trainer.tasks.task import Recipe, TaskError, Views, task_of
 
 NAME: str = "action"
 
@@ -44,6 +46,9 @@ class Config:
     # which the joint space is projected; "tokens", that of the video tokens; "joint", f^v, E wide.
     feature: Literal["groups", "tokens", "joint"] = "groups"
     dropout: float = 0.0  # of the feature; VATT's probe has 0.9 after a bottleneck, others none
+
+    def __post_init__(self) -> None:
+        check_range("task", "dropout", self.dropout, 0.0, below=1.0)
 
 
 _UCF = ("optimiser.learning_rate=0.1", "batch=64", "epochs=30")
@@ -175,14 +180,14 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     """Classifies each view of each test video.
 
     Raises:
-      TaskError: the run is not of this task, was trained on the snapshot's videos or knows none of
-        their classes, or videos are not of one class each.
+      TaskError: the run is not of this task or knows none of the videos' classes, or videos
+        are not of one class each.
+      NonFiniteError: what the model says of a video is not finite; names it.
       SnapshotError: a record is damaged, or has too few frames for so many clips.
     """
     task = task_of(run, NAME)
     settings = Config(**task["config"])
     clips = read_annotations(snapshot)
-    check_unseen(run, snapshot, clips)
     labels = {files.video_of(clip.video_id): _label_of(clip) for clip in clips}
     if len(labels) < len(clips):
         raise TaskError(f"{snapshot.folder} has two records of one video: a class is a video's")
@@ -197,6 +202,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     ):
         rows.append(np.asarray(_classify(run.params, frames, run.config, settings))[:count])
     of_video = np.concatenate(rows).reshape(len(clips), views.clips * views.crops, -1)
+    finite("the model's probabilities of classes", of_video, [f"video {name}" for name in labels])
     by_video = dict(zip(labels, of_video, strict=True))
     return Probabilities(task["classes"], by_video, labels, _split_of(snapshot))
 

@@ -7,7 +7,7 @@ import pathlib
 import sys
 from typing import Any
 
-from trainer.arguments import add_settings, on_disk
+from trainer.arguments import add_allow_seen, add_settings, on_disk
 
 _EPILOG = """\
 The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
@@ -79,6 +79,7 @@ def add_localise(commands: Any) -> None:
         help="keep the epoch with the lowest loss on the test videos, as G-TAD's authors do, and "
         "not the last: the figure is then chosen on what it is measured on",
     )
+    add_allow_seen(parser, "test on features")
     parser.add_argument("--out", required=True, type=on_disk, metavar="OUT", help="folder")
     add_settings(parser)
 
@@ -91,11 +92,17 @@ def _localise(arguments: argparse.Namespace) -> int:
 
     from trainer.configs.overrides import override
     from trainer.tasks.localisation import files, saved, training
-    from trainer.tasks.localisation.features import read_features
+    from trainer.tasks.localisation.features import made_of, read_features
 
     config = override(training.PRESETS[arguments.preset], arguments.settings)
     truths = files.read_truths(arguments.truth)
     scores = files.read_class_scores(arguments.class_scores) if arguments.class_scores else None
+    of_train = made_of(arguments.features) if arguments.features else {}
+    of_test = made_of(arguments.test_features) if arguments.test_features else {}
+    if arguments.features and arguments.test_features:
+        _check_encoder(of_train["parameters_sha256"], of_test["parameters_sha256"])
+    if of_test:
+        _check_unseen(arguments.test_features, of_test["seen"], allowed=arguments.allow_seen)
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     if arguments.features:
@@ -123,17 +130,61 @@ def _localise(arguments: argparse.Namespace) -> int:
         if model is None:
             print(f"localise: saved; the same command continues {arguments.out}", file=sys.stderr)
             return os.EX_TEMPFAIL
+        model = model._replace(encoder=of_train["parameters_sha256"])
         saved.save(arguments.out, model)
     else:
         model = saved.load(arguments.out)
+        _check_encoder(model.encoder, of_test["parameters_sha256"])
     if arguments.test_features:
         test = read_features(arguments.test_features, model.config.feature)
-        _test(arguments.out, model, test, truths, scores, arguments.class_scores)
+        _test(arguments.out, model, test, truths, scores, arguments.class_scores, of_test)
     return 0
 
 
+def _check_encoder(trained: str | None, tested: str | None) -> None:
+    """Refuses to test on the features of another encoder than the one that was trained on.
+
+    Raises:
+      LocalisationError: they are of another one; what does not tell its encoder passes.
+    """
+    from trainer.tasks.localisation.training import LocalisationError
+
+    if trained and tested and trained != tested:
+        raise LocalisationError(
+            f"the test features are of another encoder, parameters of sha256 {tested[:16]}…, than "
+            f"those that were trained on, {trained[:16]}…: write both with one run and step"
+        )
+
+
+def _check_unseen(folder: pathlib.Path, seen: Any, *, allowed: bool) -> None:
+    """Refuses test features of videos that their encoder was trained on, or says what is known.
+
+    Raises:
+      SeenError: it was, and it is not allowed.
+    """
+    from trainer.seen import Overlap, refuse
+
+    told = seen if isinstance(seen, dict) else {}
+    found = Overlap(
+        snapshot=str(folder),
+        known=bool(told.get("known")),
+        unknown=tuple(told.get("unknown", ())),
+        videos=told.get("videos", 0),
+        seen_videos=told.get("seen_videos", 0),
+        examples=tuple(told.get("examples", ())),
+    )
+    refuse(found, allowed=allowed)
+    print(f"localise: {found.sentence()}", file=sys.stderr)
+
+
 def _test(
-    out: pathlib.Path, model: Any, videos: Any, truths: Any, scores: Any, scores_of: str | None
+    out: pathlib.Path,
+    model: Any,
+    videos: Any,
+    truths: Any,
+    scores: Any,
+    scores_of: str | None,
+    subject: dict[str, Any],
 ) -> None:
     """Predicts, and scores what was predicted."""
     from trainer.tasks.localisation import files, training
@@ -147,11 +198,14 @@ def _test(
     files.write_predictions(out / "predictions.json", results, external)
     chance = training.by_chance(model, videos)
     found = {
+        "subject": subject,  # what the test features are of
         "sets": [files.figures(results, truth) for truth in truths],
         "external_data": external,
         "chance": [files.figures(chance, truth)["average_mAP"] for truth in truths],
     }
-    (out / "figures.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (out / "figures.json").write_text(
+        json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     print(files.table(files.Localisation(sets=found["sets"], external_data=external)))
     for truth, by_chance in zip(truths, found["chance"], strict=True):
         lost = len(truth.videos.keys() - videos.keys())

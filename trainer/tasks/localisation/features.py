@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -27,7 +27,8 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
       name: of the feature: `groups`, `clip`, …; one with a row a window.
 
     Raises:
-      FeaturesError: the folder is not finished, damaged, or has no such feature.
+      FeaturesError: the folder is not finished, damaged, has no such feature, or one that is not
+        finite.
     """
     manifest = folder / MANIFEST
     windows: dict[str, list[tuple[int, int, np.ndarray]]] = {}
@@ -43,10 +44,13 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
             with safetensors.safe_open(path, "numpy") as file:
                 clips = json.loads(file.metadata()["clips"])
                 rows = file.get_tensor(name)
+            finite(f"{path}, {name!r}", rows, [f"video {clip['video_id']}" for clip in clips])
             for clip, row in zip(clips, rows, strict=True):
                 windows.setdefault(clip["video_id"], []).append(
                     (clip["start_us"], clip["end_us"], row)
                 )
+    except NonFiniteError as error:
+        raise FeaturesError(f"{error}: write them again, with a model that is finite") from None
     except FileNotFoundError as error:
         raise FeaturesError(
             f"{error.filename} is not there: see that svilm-train embed has written {folder}"
@@ -59,6 +63,27 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
         spans = np.array([window[:2] for window in of_video])
         videos[video] = VideoFeatures(np.stack([row for *_, row in of_video]), covered(spans))
     return videos
+
+
+def made_of(folder: pathlib.Path) -> dict[str, Any]:
+    """What a folder's features are of, as `figures.json` tells it: the encoder, and the snapshot.
+
+    Its `seen` is how much of the snapshot the encoder was trained on. What the folder does not
+    tell, of an earlier release or another program, is None.
+
+    Raises:
+      FeaturesError: the folder is not finished, or damaged.
+    """
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        made_from = listed.get("made_from", {})
+        wanted = ("parameters_sha256", "step", "dataset", "inputs_sha256", "config_sha256")
+        told = {name: made_from.get(name) for name in wanted}
+        return told | {"seen": listed.get("seen")}
+    except (OSError, ValueError, AttributeError) as error:
+        raise FeaturesError(
+            f"{folder / MANIFEST} is not there or damaged ({error}): write it again"
+        ) from None
 
 
 def covered(spans: Int[np.ndarray, "n 2"]) -> float:

@@ -373,6 +373,11 @@ def table(found: Localisation) -> str:
         name = f"{one['truth']}: {one['videos']:,} videos, {one['instances']:,} instances"
         shown = (*(one["mAP"][at] for at in ("0.50", "0.75", "0.95")), one["average_mAP"])
         lines.append(f"  {name:<42}" + "".join(f"{value:7.2f}" for value in shown))
+        if unknown := one["unknown_videos"]:
+            lines.append(
+                f"    {unknown:,} predicted videos are not among these: their predictions count as "
+                "wrong"
+            )
     used = found["external_data"]
     if isinstance(used, dict) and used.get("used"):
         lines.append(f"  with external data: {used.get('details', '')}")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from trainer.configs.config import check_counts
 from trainer.tasks.localisation import align
 
 # Uniform in ±1/√(inputs).
@@ -34,6 +35,17 @@ class GtadConfig:
     context_bins: int = 4
     map_width: int = 512  # of a proposal's features, at first …
     map_hidden: int = 128  # … and then
+
+    def __post_init__(self) -> None:
+        check_counts(self, "network")
+        if self.width % self.stem_groups:
+            raise ValueError(
+                f"network: width {self.width} must be divisible by stem_groups {self.stem_groups}"
+            )
+        if not self.neighbours <= self.length:
+            raise ValueError(
+                f"network: neighbours {self.neighbours} must be length {self.length} or less"
+            )
 
 
 class Outputs(NamedTuple):

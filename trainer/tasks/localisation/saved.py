@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from trainer.configs.config import build
+from trainer.finite import finite_tensors
 from trainer.tasks.localisation import pytorch_layout
 from trainer.tasks.localisation.training import LocalisationConfig, LocalisationError, Model
 
@@ -22,15 +23,21 @@ _OF_CLASSIFIER = "classifier."
 
 
 def save(folder: pathlib.Path, model: Model) -> None:
-    """Writes a model into a folder."""
+    """Writes a model into a folder.
+
+    Raises:
+      NonFiniteError: a tensor is not finite; nothing is written.
+    """
     state = pytorch_layout.state_of(model.params)
     state |= {_OF_CLASSIFIER + name: array for name, array in model.classifier.items()}
     tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in state.items()}
+    finite_tensors(str(folder / _WEIGHTS), tensors)
     safetensors.numpy.save_file(tensors, folder / _WEIGHTS)
     settings = {
         "config": dataclasses.asdict(model.config),
         "classes": model.classes,
         "epoch": model.epoch,
+        "encoder": model.encoder,
     }
     (folder / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
@@ -44,6 +51,7 @@ def load(folder: pathlib.Path) -> Model:
     try:
         settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         state = safetensors.numpy.load_file(folder / _WEIGHTS)
+        finite_tensors(str(folder / _WEIGHTS), state)
         of_classifier = {name for name in state if name.startswith(_OF_CLASSIFIER)}
         return Model(
             build(LocalisationConfig, settings["config"]),
@@ -51,6 +59,7 @@ def load(folder: pathlib.Path) -> Model:
             pytorch_layout.params({k: v for k, v in state.items() if k not in of_classifier}),
             {name.removeprefix(_OF_CLASSIFIER): state[name] for name in of_classifier},
             settings["epoch"],
+            settings.get("encoder"),
         )
     except FileNotFoundError as error:
         raise LocalisationError(

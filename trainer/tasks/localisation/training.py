@@ -17,6 +17,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from trainer.checkpoint import by_name
+from trainer.configs.config import check_above, check_counts, check_range
+from trainer.finite import NonFiniteError, finite, finite_tensors
 from trainer.interruption import stop_requests
 from trainer.tasks.localisation import checkpoints, classifier, losses, proposals
 from trainer.tasks.localisation.features import VideoFeatures, interpolated
@@ -28,7 +31,7 @@ _AT_ONCE = 16  # videos
 
 
 class LocalisationError(RuntimeError):
-    """Features and annotations that do not go together."""
+    """Features and annotations that do not go together, or a training that came to nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,12 @@ class LocalisationConfig:
     # ActivityNet's show one class mostly, or each proposal.
     classify: Literal["video", "proposal"] = "video"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self, "localisation", but=("seed",))
+        check_range("localisation", "seed", self.seed, 0.0, 2.0**32 - 1)
+        check_above("localisation", "learning_rate", self.learning_rate)
+        check_range("localisation", "l2", self.l2, 0.0)
 
 
 PRESETS: dict[str, LocalisationConfig] = {
@@ -80,6 +89,7 @@ class Model(NamedTuple):
     params: PyTree
     classifier: dict[str, np.ndarray]
     epoch: int  # the one that was kept, from 1
+    encoder: str | None = None  # sha256 of the parameters that made the features; None: not known
 
 
 def examples(
@@ -140,7 +150,8 @@ def train(
       What was trained; None: a signal stopped it, and its state is saved.
 
     Raises:
-      LocalisationError: features and annotations have no video in common.
+      LocalisationError: features and annotations have no video in common, or a loss or parameter
+        is not finite.
       RunError: `out` was started with something else.
       CheckpointError: its checkpoint is damaged, or cannot be written.
     """
@@ -187,15 +198,19 @@ def train(
                     params, state, arrays, sampling, of_step, config=config, optimiser=optimiser
                 )
                 losses_of[done - 1] = [float(part) for part in parts]
+                _check_finite(done, epoch, parts._asdict(), config)
                 stops = stops_at(done)
                 if step == steps - 1:
                     if held_out:
                         loss = _validation(config, params, held_out, sampling, key)
-                        validation[epoch - 1] = loss if np.isfinite(loss) else np.inf
+                        validation[epoch - 1] = finite(
+                            f"loss of epoch {epoch} on test videos", loss
+                        )
                     if not held_out or np.argmin(validation) == epoch - 1:
                         kept = params
                 elif not stops:
                     continue
+                _check_finite(done, epoch, by_name(params), config)
                 saved.save(done, checkpoints.Progress(params, state, kept, losses_of, validation))
                 if stops and done < len(losses_of):
                     return None
@@ -215,6 +230,23 @@ def train(
         classifier.train(rows, labels, len(classes)),
         int(np.argmin(validation)) + 1 if held_out else config.epochs,
     )
+
+
+def _check_finite(
+    done: int, epoch: int, numbers: Mapping[str, Any], config: LocalisationConfig
+) -> None:
+    """Ends a training whose last update spoilt it, before that is saved.
+
+    Raises:
+      LocalisationError: one of its losses or parameters is not finite; names it.
+    """
+    try:
+        finite_tensors("the network's training", numbers)
+    except NonFiniteError as error:
+        raise LocalisationError(
+            f"{error}, after step {done} (epoch {epoch}), which is not saved: train again with a "
+            f"learning_rate below {config.learning_rate:g}"
+        ) from None
 
 
 def _sha256(known: Sequence[Example]) -> str:

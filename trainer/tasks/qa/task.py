@@ -21,10 +21,12 @@ from protos.v1 import clip_pb2
 from trainer.batch import ExampleBatch
 from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
+from trainer.configs.config import check_counts, check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, Progress, frames_in_batches
+from trainer.finite import finite
 from trainer.models.transformer import at_least_float32
 from trainer.tasks.encoders import (
     in_chunks,
@@ -35,7 +37,7 @@ from trainer.tasks.encoders import (
 )
 from trainer.tasks.qa import files, metrics
 from trainer.tasks.qa.head import Head
-from trainer.tasks.task import Recipe, TaskError, Views, check_unseen, task_of
+from trainer.tasks.task import Recipe, TaskError, Views, task_of
 
 NAME: str = "qa"
 
@@ -58,6 +60,11 @@ class Config:
     # MSVD-QA are 1,852. The paper's 2,423 are those of training, validation and test questions
     # together (--answers): 571 are classes without an example.
     answers: int | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(self, "task")
+        for name in ("attention_dropout", "dropout"):
+            check_range("task", name, getattr(self, name), 0.0, below=1.0)
 
 
 _RECIPE = ("batch=64", "epochs=30")
@@ -201,8 +208,8 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     """Answers every question, one without its answer in the vocabulary too.
 
     Raises:
-      TaskError: the run is not of this task or was trained on the snapshot's videos, or these have
-        no question.
+      TaskError: the run is not of this task, or the snapshot has no question.
+      NonFiniteError: what the model says of a question is not finite; names it.
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
     if views != Views():
@@ -210,7 +217,6 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     task = task_of(run, NAME)
     settings, vocabulary = Config(**task["config"]), task["classes"]
     clips = read_annotations(snapshot)
-    check_unseen(run, snapshot, clips)
     encoder = Encoder(run.config, run.tokeniser, run.params)
     answers, questions, done = {}, [], 0
     for frames, texts in frames_in_batches(snapshot, encoder, progress):
@@ -228,8 +234,13 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
             ids, mask = run.tokeniser.encode(
                 texts_of + [""] * (_QUESTIONS_AT_ONCE - len(chunk)), run.config.text.tokens
             )
-            best = _answer(run.params, groups[rows], ids, mask, encoder.config, settings)
-            for question, number in zip(chunk, np.asarray(best).tolist(), strict=False):
+            logits = finite(
+                "the model's scores of answers",
+                _logits(run.params, groups[rows], ids, mask, encoder.config, settings),
+                [f"question {question.question_id}" for question in chunk],
+            )
+            best = np.argmax(logits, axis=-1)
+            for question, number in zip(chunk, best.tolist(), strict=False):
                 name = question.question_id
                 questions.append(files.Question(name, question.text, question.answer))
                 answers[name] = vocabulary[number]
@@ -241,14 +252,14 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
 
 
 @partial(jax.jit, static_argnames=("config", "settings"))
-def _answer(
+def _logits(
     params: PyTree,
     groups: Float[Array, "b k d"],
     ids: Int[Array, "b l"],
     mask: Bool[Array, "b l"],
     config: RunConfig,
     settings: Config,
-) -> Int[Array, " b"]:
+) -> Float[Array, "b answers"]:
     question = question_state(params, ids, mask, config)
     logits: Any = _head(params, settings).apply({"params": params["head"]}, groups, question)
-    return jnp.argmax(logits, axis=-1)
+    return logits

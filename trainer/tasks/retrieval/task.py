@@ -27,7 +27,7 @@ from trainer.models.svilm import SViLM
 from trainer.step import exact_products, of_all_devices, temperatures
 from trainer.tasks.encoders import video_in_training
 from trainer.tasks.retrieval import files
-from trainer.tasks.task import Recipe, TaskError, Views, check_unseen
+from trainer.tasks.task import Recipe, TaskError, Views
 
 NAME: str = "retrieval"
 
@@ -147,7 +147,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     """Cosines in the joint space; the run may be a pre-trained one: zero-shot retrieval.
 
     Raises:
-      TaskError: the run was fine-tuned for another task, or on the snapshot's videos.
+      TaskError: the run was fine-tuned for another task.
       SnapshotError: as `embed_clips`.
     """
     if run.task is not None and run.task["name"] != NAME:
@@ -155,7 +155,6 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     if views != Views():
         raise TaskError("retrieval looks at one clip and one crop of a video")
     clips = read_annotations(snapshot)
-    check_unseen(run, snapshot, clips)
     videos = [clip.video_id for clip in clips]
     if len(set(videos)) < len(videos):  # then their spans tell clips apart
         videos = [clip.clip_id for clip in clips]

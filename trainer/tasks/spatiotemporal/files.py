@@ -292,6 +292,12 @@ def table(found: Figures) -> str:
                 f"  {missing:,} more keyframes with such boxes are not in the snapshot: build it "
                 "with that file among --annotations, or SlowFast's figure is too high"
             )
+    of_others = []
+    if found["unlabelled"]:
+        of_others.append(
+            f"  {found['unlabelled']:,} detections are on keyframes that are not annotated: "
+            "SlowFast counts them as wrong"
+        )
     return "\n".join(
         [
             f"spatiotemporal, {found['images']:,} keyframes, {found['classes']} classes"
@@ -299,6 +305,7 @@ def table(found: Figures) -> str:
             f"  official (50 detections a keyframe){found['official']:22.2f}",
             f"  as SlowFast (all of them){found['slowfast']:32.2f}",
             *of_boxes,
+            *of_others,
         ]
     )
 

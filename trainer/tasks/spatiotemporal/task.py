@@ -21,17 +21,19 @@ from protos.v1 import clip_pb2
 from trainer.batch import ExampleBatch
 from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
+from trainer.configs.config import check_counts, check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
 from trainer.data.boxes import Boxes
 from trainer.data.snapshot import Snapshot
 from trainer.data.whole import whole_batches
 from trainer.embed import Encoder, Progress
+from trainer.finite import finite
 from trainer.mesh import AXES
 from trainer.models.transformer import at_least_float32
 from trainer.tasks.encoders import video_in_training, video_in_use
 from trainer.tasks.spatiotemporal import files, head
-from trainer.tasks.task import Recipe, TaskError, Views, check_unseen, task_of
+from trainer.tasks.task import Recipe, TaskError, Views, task_of
 from trainer.weights.video import interpolate
 
 NAME: str = "spatiotemporal"
@@ -57,6 +59,12 @@ class Config:
     # Classes that a test is judged by: "ava", the 60 with 25 instances in validation and test, as
     # the benchmark has it; "trained", all that occur in training.
     judged: Literal["ava", "trained"] = "ava"
+
+    def __post_init__(self) -> None:
+        check_counts(self, "task")
+        check_range("task", "dropout", self.dropout, 0.0, below=1.0)
+        for name in ("detection_score", "train_iou"):
+            check_range("task", name, getattr(self, name), 0.0, 1.0)
 
 
 TEXTS: int = 0
@@ -229,9 +237,9 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     """Classifies the boxes of `views.boxes`, a detector's file, or else the annotated ones.
 
     Raises:
-      TaskError: run or snapshot are not of this task, the run was trained on the snapshot's videos,
-        or no box is at one of its keyframes.
+      TaskError: run or snapshot are not of this task, or no box is at one of its keyframes.
       TaskFileError: the file of boxes is not of its form.
+      NonFiniteError: what the model says of a keyframe is not finite; names its clip.
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
     if (views.clips, views.crops) != (1, 1):
@@ -239,7 +247,6 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     task = task_of(run, NAME)
     settings, actions = Config(**task["config"]), [int(name) for name in task["classes"]]
     clips = read_annotations(snapshot)
-    check_unseen(run, snapshot, clips)
     keyframes = [_keyframe(clip, snapshot) for clip in clips]
     if views.boxes is None:
         given = [list(dict.fromkeys(_as_tuples(_true(clip)))) for clip in clips]
@@ -269,7 +276,11 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     likely: dict[int, np.ndarray] = {}
     for some, frames in whole_batches(snapshot, sizes, config, _AT_ONCE, progress):
         boxes = padded[np.resize(some, len(frames))]
-        probabilities = np.asarray(_classify(run.params, frames, boxes, config, settings))
+        probabilities = finite(
+            "the model's probabilities of actions",
+            _classify(run.params, frames, boxes, config, settings),
+            [f"clip {clips[record].clip_id}" for record in some.tolist()],
+        )
         likely.update(zip(some.tolist(), probabilities, strict=False))
     found = files.as_columns(
         (keyframes[record], box, action, score)

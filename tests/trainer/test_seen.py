@@ -1,0 +1,227 @@
+"""What a run was trained on is kept with it, and it is not measured on that unless one says so."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos.v1 import manifest_pb2
+from trainer import checkpoint, seen
+from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.main import main
+from trainer.run_folder import RunError
+from trainer.subject import SubjectError, check_same, subject
+
+IDS = ("a", "b", "video7010", "dQw4w9WgXcQ", "VH4jy0DzMCE")
+YOUTUBE = IDS[3:]
+
+
+class Listed(Snapshot):
+    """A snapshot of which only the list of videos is there."""
+
+    def __init__(self, videos, dataset="msrvtt"):
+        self.folder = "snapshots/x"
+        self.manifest = manifest_pb2.Manifest(dataset=dataset)
+        self._videos = videos
+
+    def videos(self):
+        return iter(self._videos)
+
+
+def sha(name):
+    return f"{int.from_bytes(name.encode()):064x}"[::-1] if name else ""
+
+
+videos = st.dictionaries(st.sampled_from(IDS), st.sampled_from(["", "f1", "f2", "f3"]), max_size=5)
+datasets = st.sampled_from(["msrvtt", "msvd"])
+
+
+@given(videos, datasets, videos, datasets, videos, datasets)
+def test_a_video_is_seen_by_its_file_or_by_its_id(first, of_first, more, of_more, test, of_test):
+    trained = [Listed([(name, sha(file)) for name, file in some.items()], dataset)
+               for some, dataset in ((first, of_first), (more, of_more))]  # fmt: skip
+    found = seen.overlap(
+        seen.gather(trained), Listed([(name, sha(file)) for name, file in test.items()], of_test)
+    )
+    known_ids = {(of, name) for some, of in ((first, of_first), (more, of_more)) for name in some}
+    files = {file for some in (first, more) for file in some.values() if file}
+    expected = {
+        name
+        for name, file in test.items()
+        if file in files
+        or (of_test, name) in known_ids
+        or (name in YOUTUBE and name in {one for _, one in known_ids})
+    }
+    assert (found.seen_videos, found.videos) == (len(expected), len(test))
+    assert set(found.examples) <= expected
+    assert len(found.examples) == min(3, len(expected))
+    assert found.known and not found.unknown
+
+
+def test_a_run_keeps_what_it_and_those_before_it_saw(tmp_path):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for run in (first, second, third):
+        run.mkdir()
+        (run / "data.json").write_text('{"snapshot.dataset": "x"}')
+    seen.keep(first, seen.gather([Listed([("a", sha("f1"))])], weights=["vivit"]))
+    seen.keep(second, seen.gather([Listed([("b", sha("f2"))])], earlier=first))
+    kept = seen.of_run(second)
+    assert kept.videos == 1 and kept.unknown == ("vivit",)
+    assert (second / "seen.bin").stat().st_size == 2 * 2 * 8
+    assert json.loads((second / "data.json").read_text())["snapshot.dataset"] == "x"
+    test = Listed([("a", ""), ("x", sha("f2")), ("y", "")])
+    found = seen.overlap(kept, test)
+    assert (found.seen_videos, found.examples) == (2, ("a", "x"))
+    assert found.sentence() == (
+        "the run was trained on 2 of the 3 videos of snapshots/x, such as a, x; what vivit saw is "
+        "not known"
+    )
+    # From one that does not tell: itself it tells.
+    seen.keep(third, seen.gather([Listed([("c", "")])], earlier=tmp_path / "gone"))
+    assert seen.of_run(third).unknown == (str(tmp_path / "gone"),)
+
+    (first / "seen.bin").write_bytes((first / "seen.bin").read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"first/seen\.bin is not what data\.json says"):
+        seen.of_run(first)
+    (first / "seen.bin").unlink()
+    with pytest.raises(RunError, match=r"first/seen\.bin is not what data\.json says"):
+        seen.of_run(first)
+    (first / "data.json").write_text("{}")
+    assert seen.of_run(first) is None
+
+
+def test_a_snapshot_lists_its_videos_also_without_its_summaries(write_snapshot):
+    written = write_snapshot(clips=7)
+    expected = {clip.video_id for clip in written.clips}
+    found = list(Snapshot.open(written.folder).videos())
+    assert {name for name, _ in found} == expected
+    assert all(len(sha256) == 64 for _, sha256 in found)
+    summary = next(iter(written.folder.glob("shard-*.json")))
+    summary.write_text(summary.read_text().replace("video_id", "video-id"))
+    with pytest.raises(SnapshotError, match=r"summary .* is damaged \(its sha256 is not"):
+        list(Snapshot.open(written.folder).videos())
+    for path in written.folder.glob("shard-*.json"):
+        path.unlink()
+    (index,) = list(written.folder.glob("shard-00000-*.index"))
+    entries = manifest_pb2.ShardIndex.FromString(index.read_bytes()).records
+    assert {name for name, sha256 in Snapshot.open(written.folder).videos() if not sha256} >= {
+        entry.clip_id
+        for entry in entries  # their form is not the other stage's
+    }
+
+
+@pytest.fixture
+def run_on(untrained_run, tmp_path):
+    """A copy of a run that says that it was trained on a snapshot."""
+
+    def make(snapshot, name="run", **more):
+        run = tmp_path / name
+        shutil.copytree(untrained_run, run)
+        (run / "data.json").write_text("{}")
+        seen.keep(run, seen.gather([Snapshot.open(snapshot)], **more))
+        return run
+
+    return make
+
+
+def commands(run, snapshot, tmp_path):
+    on, out = [f"--run={run}", f"--snapshot={snapshot}"], tmp_path / "out"
+    return {
+        "evaluate": ["evaluate", *on, f"--out={out}.json"],
+        "retrieval": ["evaluate", "--task=retrieval", *on, f"--out={out}.json"],
+        "figures": ["figures", *on, f"--out={out}"],
+    }
+
+
+@pytest.mark.parametrize("command", ["evaluate", "retrieval", "figures"])
+def test_clips_that_were_trained_on_are_refused(command, run_on, write_snapshot, tmp_path, capsys):
+    folder = write_snapshot(clips=6, frames=4, shards=1).folder
+    run = run_on(folder)
+    for form in (run, run / "checkpoints" / "0"):
+        assert main(commands(form, folder, tmp_path)[command]) == 1
+        said = capsys.readouterr().err
+        assert "the run was trained on 2 of the 2 videos of" in said
+        assert "such as video-00000, video-00001: test it on its own split" in said
+        assert "--allow-seen" in said
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.json").exists()
+
+
+def test_a_control_that_saw_the_clips_is_refused(run_on, write_snapshot, tmp_path, capsys):
+    folder = write_snapshot(clips=6, frames=8, shards=1).folder
+    other = write_snapshot("other", clips=6, frames=8, shards=1).folder
+    values = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(values | {"dataset": "other"}))
+    for summary in other.glob("*.json"):
+        if summary.name != "manifest.json":
+            summary.unlink()
+    argv = commands(run_on(other), folder, tmp_path)["evaluate"]
+    assert main([*argv, f"--control={run_on(folder, 'control')}"]) == 1
+    assert "the run was trained on 2 of the 2" in capsys.readouterr().err
+
+
+def test_with_allow_seen_figures_say_so(run_on, write_snapshot, tmp_path, capsys):
+    folder = write_snapshot(clips=6, frames=4, height=18, width=24, shards=1).folder
+    run = run_on(folder)
+    argv = commands(run, folder, tmp_path)["retrieval"]
+    assert main([*argv, "--allow-seen"]) == 0
+    assert "the run was trained on 2 of the 2 videos" in capsys.readouterr().err
+    of = json.loads((tmp_path / "out.json").read_text())["subject"]
+    assert (of["run"], of["step"], of["records"]) == (str(run), 0, 6)
+    assert (of["seen"]["seen_videos"], of["seen"]["videos"], of["seen"]["known"]) == (2, 2, True)
+
+
+def test_a_run_of_an_earlier_release_is_measured_and_says_that_it_does_not_tell(
+    untrained_run, write_snapshot, tmp_path, capsys
+):
+    folder = write_snapshot(clips=6, frames=4, height=18, width=24, shards=1).folder
+    assert main(commands(untrained_run, folder, tmp_path)["retrieval"]) == 0
+    assert "it is not known which clips the run saw" in capsys.readouterr().err
+    of = json.loads((tmp_path / "out.json").read_text())["subject"]
+    assert not of["seen"]["known"]
+
+
+def test_a_report_takes_figures_of_its_own_run_and_snapshot_alone(
+    run_on, untrained_run, write_snapshot, tmp_path, capsys
+):
+    folder, other = (
+        write_snapshot(name, clips=clips, frames=4, height=18, width=24).folder
+        for name, clips in (("one", 6), ("two", 9))
+    )
+    run = checkpoint.load(untrained_run)
+    one, two = Snapshot.open(folder), Snapshot.open(other)
+    of_one = subject(run, one, seen.of_loaded(run, one))
+    check_same("m.json", json.loads(json.dumps(of_one)), of_one)
+    for theirs, message in (
+        (subject(run, two, seen.of_loaded(run, two)), "the snapshot is"),
+        (subject(run._replace(step=9), one, seen.of_loaded(run, one)), "step is 9 there, and 0"),
+        (of_one | {"parameters_sha256": "0"}, "the run's parameters is 0 there"),
+        (None, "the snapshot is None there"),
+    ):
+        with pytest.raises(SubjectError, match=message):
+            check_same("m.json", theirs, of_one)
+
+    direction = {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0, "MedR": 1.0}
+    figures = {
+        "subject": of_one | {"step": 9},
+        "step": 9,
+        "zero_shot": {"n": 6, "t2v": direction, "v2t": direction},
+        "grounding": None,
+        "temporal": {"window_accuracy": 0.5},
+        "controls": {"single_frame": 1.0},
+    }
+    path = tmp_path / "metrics.json"
+    argv = ["report", f"--run={untrained_run}", f"--snapshot={folder}", f"--metrics={path}",
+            f"--out={tmp_path / 'page.html'}"]  # fmt: skip
+    for values, message in (
+        (figures, "the run's step is 9 there, and 0 here: run svilm-train evaluate again"),
+        ({**figures, "controls": {"single_frame": np.nan}}, "controls.single_frame is nan, no fin"),
+        ({**figures, "controls": {"single_frame": "1"}}, "controls.single_frame is '1', no finite"),
+        ({name: figures[name] for name in figures if name != "subject"}, "lacks subject"),
+    ):
+        path.write_text(json.dumps(values))
+        assert main(argv) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()

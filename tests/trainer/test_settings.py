@@ -1,0 +1,81 @@
+"""Every field of every configuration, set to what is no number to train with."""
+
+import dataclasses
+import json
+import types
+import typing
+
+import pytest
+
+from trainer.configs import PRESETS
+from trainer.configs.config import Config, build
+from trainer.configs.overrides import OverrideError, override
+from trainer.tasks import finetuning
+from trainer.tasks.localisation.training import LocalisationConfig
+
+CONFIGS = [Config(), LocalisationConfig(), *(task.Config() for task in finetuning.TASKS.values())]
+
+
+def fields(config, kind, prefix=""):
+    """Paths of the fields of a kind, in sections too, and how many values each takes."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        inside = getattr(config, name)
+        if dataclasses.is_dataclass(inside):
+            yield from fields(inside, kind, f"{prefix}{name}.")
+            continue
+        arguments = typing.get_args(hint)
+        if hint is kind or (isinstance(hint, types.UnionType) and kind in arguments):
+            yield f"{prefix}{name}", 1
+        elif typing.get_origin(hint) is tuple and arguments[0] is kind:
+            yield f"{prefix}{name}", len(inside) or 1
+
+
+FLOATS = [(config, *field) for config in CONFIGS for field in fields(config, float)]
+INTS = [(config, *field) for config in CONFIGS for field in fields(config, int)]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1e39", "-1e39", "infinity"])
+def test_a_number_that_is_not_finite_is_refused_in_every_field(text):
+    assert len(FLOATS) > 30
+    for config, path, count in FLOATS:
+        with pytest.raises(OverrideError, match=path.rpartition(".")[2]):
+            override(config, [f"{path}={','.join([text] * count)}"])
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 5000, "1e3", "nan", "0x10"])
+def test_a_whole_number_that_is_none_is_refused_in_every_field(text):
+    assert len(INTS) > 40
+    for config, path, count in INTS:
+        with pytest.raises(OverrideError, match=rf"{path} takes a whole number"):
+            override(config, [f"{path}={','.join([text] * count)}"])
+
+
+def test_no_count_of_zero_and_no_rate_of_zero_trains_nothing():
+    may_be_zero = {"seed", "cut_and_paste.from_step"}
+    for config, path, count in INTS:
+        if path not in may_be_zero:
+            with pytest.raises(OverrideError):
+                override(config, [f"{path}={','.join(['0'] * count)}"])
+    for config, path, _ in FLOATS:
+        if path.endswith("learning_rate"):
+            for rate in ("0", "-0.0", "1e-50"):
+                with pytest.raises(OverrideError, match="learning_rate must be above 0"):
+                    override(config, [f"{path}={rate}"])
+        if path.endswith("dropout"):
+            with pytest.raises(OverrideError, match="must be 0 or more and below 1, got 1"):
+                override(config, [f"{path}=1"])
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
+def test_a_file_with_a_number_that_is_not_finite_is_refused(number):
+    values = json.loads(PRESETS["tiny"].to_json())
+    for section, name in (("video", "pixel_mean"), ("optimiser", "learning_rate")):
+        spoilt = json.loads(json.dumps(values))
+        was = spoilt[section][name]
+        spoilt[section][name] = [json.loads(number)] * 3 if isinstance(was, list) else (
+            json.loads(number)
+        )  # fmt: skip
+        with pytest.raises(ValueError, match=rf"{name} must be finite"):
+            Config.from_json(json.dumps(spoilt))
+    with pytest.raises(ValueError, match="learning_rate must be finite, got inf"):
+        build(LocalisationConfig, {"learning_rate": float("inf")})

@@ -1,0 +1,236 @@
+"""Which clips a run can have seen: kept with the run, and asked before it is measured on others.
+
+RUN/seen.bin has two marks a video, 8 bytes each, sorted, little-endian: of its id and of its file.
+RUN/data.json has in `seen` {"videos", "sha256" of seen.bin, "unknown": what the run started from
+and does not tell what it has seen, such as published weights}. A run that starts from another has
+seen what that one saw.
+
+A clip counts as seen if any clip of its video was trained on. Two videos are the same if their
+files are, or if one data set gives them one id. Ids of different data sets say nothing, `video7`
+is in many; but one of YouTube's form, 11 characters in upper and lower case, is YouTube's in all.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt64
+
+from trainer.checkpoint import Loaded
+from trainer.data.folder import read_file, write_file
+from trainer.data.snapshot import Snapshot
+from trainer.run_folder import RunError, read_data, write_data
+from trainer.run_path import RunPath
+
+_MARKS = "seen.bin"
+_YOUTUBE = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{11}")
+_EXAMPLES = 3
+
+
+class SeenError(RuntimeError):
+    """Clips to measure a run on of which it was trained on some."""
+
+
+class Seen(NamedTuple):
+    """What a run can have seen."""
+
+    marks: UInt64[np.ndarray, " n"]  # sorted, each once
+    videos: int  # of its own snapshots
+    unknown: tuple[str, ...] = ()  # what it started from that does not tell
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """How much of a snapshot a run can have seen."""
+
+    snapshot: str
+    known: bool  # whether the run tells what it has seen
+    unknown: tuple[str, ...]  # what it started from that does not tell
+    videos: int  # of the snapshot
+    seen_videos: int
+    examples: tuple[str, ...]  # ids of some that were seen
+
+    def sentence(self) -> str:
+        """What figures of the snapshot are worth, for a person.
+
+        >>> Overlap("test", True, (), 10, 0, ()).sentence()
+        'the run was trained on none of the 10 videos of test'
+        """
+        if self.seen_videos:
+            text = (
+                f"the run was trained on {self.seen_videos:,} of the {self.videos:,} videos of "
+                f"{self.snapshot}, such as {', '.join(self.examples)}"
+            )
+        elif self.known:
+            text = f"the run was trained on none of the {self.videos:,} videos of {self.snapshot}"
+        else:
+            return (
+                f"it is not known which clips the run saw, and whether {self.snapshot} has some of "
+                "them: it does not tell"
+            )
+        if self.unknown:
+            text += f"; what {' and '.join(self.unknown)} saw is not known"
+        return text
+
+    def as_json(self) -> dict[str, Any]:
+        """As files of figures have it."""
+        return {
+            "known": self.known,
+            "unknown": list(self.unknown),
+            "videos": self.videos,
+            "seen_videos": self.seen_videos,
+            "examples": list(self.examples),
+        }
+
+
+# --- what is kept with a run ---
+
+
+def gather(
+    snapshots: Iterable[Snapshot], earlier: RunPath | None = None, weights: Sequence[Any] = ()
+) -> Seen:
+    """What a run will have seen that is trained on some snapshots.
+
+    Args:
+      snapshots: to train on.
+      earlier: a run that it starts from.
+      weights: published weights that it starts from, whose training is not known.
+
+    Raises:
+      SnapshotError: a shard's summary or index is damaged.
+    """
+    marks, videos = [np.zeros(0, np.uint64)], 0
+    for snapshot in snapshots:
+        ids, of_snapshot = _marks(snapshot)
+        videos += len(ids)
+        marks.append(of_snapshot[of_snapshot > 0])
+    unknown = [f"{path}" for path in weights]
+    if earlier is not None:
+        try:
+            before = of_run(earlier)
+        except OSError:
+            before = None
+        if before is None:
+            unknown.append(f"{earlier}")
+        else:
+            marks.append(before.marks)
+            unknown.extend(before.unknown)
+    return Seen(np.unique(np.concatenate(marks)), videos, tuple(dict.fromkeys(unknown)))
+
+
+def keep(run: RunPath, seen: Seen) -> None:
+    """Writes what a run will have seen into its folder, whose data.json is there."""
+    packed = seen.marks.astype("<u8").tobytes()
+    write_file(run / _MARKS, packed)
+    about = {
+        "videos": seen.videos,
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "unknown": list(seen.unknown),
+    }
+    write_data(run, read_data(run) | {"seen": about})
+
+
+def of_run(run: RunPath) -> Seen | None:
+    """What a run has seen; None: it is of an earlier release, or a checkpoint alone.
+
+    Raises:
+      RunError: the record is damaged.
+    """
+    try:
+        about = read_data(run).get("seen")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if about is None:
+        return None
+    try:
+        packed = read_file(run / _MARKS)
+    except FileNotFoundError:
+        packed = b""
+    if hashlib.sha256(packed).hexdigest() != about["sha256"]:
+        raise RunError(
+            f"{run / _MARKS} is not what data.json says: it tells which clips the run saw; put it "
+            "back, or train the run again"
+        )
+    return Seen(np.frombuffer(packed, "<u8"), about["videos"], tuple(about["unknown"]))
+
+
+# --- what a snapshot has of it ---
+
+
+def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None = None) -> Overlap:
+    """How much of a snapshot was seen.
+
+    Args:
+      seen: by a run; None: it does not tell.
+      snapshot: to measure it on.
+      task: of a fine-tuned run its task.json, which has what it was fine-tuned on.
+
+    Raises:
+      SnapshotError: a shard's summary or index is damaged.
+    """
+    ids, marks = _marks(snapshot)
+    found = np.zeros(len(ids), bool)
+    if seen is not None:
+        found |= np.isin(marks, seen.marks).any(axis=1)
+    tuned = (task or {}).get("trained_on", {"datasets": (), "videos": ()})
+    if snapshot.manifest.dataset in tuned["datasets"]:
+        videos = set(tuned["videos"])
+        found |= np.fromiter((one in videos for one in ids), bool, len(ids))
+    those = sorted(ids[place] for place in np.flatnonzero(found))
+    return Overlap(
+        snapshot=snapshot.folder,
+        known=seen is not None,
+        unknown=() if seen is None else seen.unknown,
+        videos=len(ids),
+        seen_videos=len(those),
+        examples=tuple(those[:_EXAMPLES]),
+    )
+
+
+def of_loaded(run: Loaded, snapshot: Snapshot) -> Overlap:
+    """How much of a snapshot a loaded run can have seen.
+
+    Raises:
+      RunError: its record is damaged.
+      SnapshotError: as `overlap`.
+    """
+    return overlap(of_run(run.folder) if run.folder else None, snapshot, run.task)
+
+
+def refuse(found: Overlap, *, allowed: bool) -> None:
+    """Refuses to measure a run on clips that it was trained on, unless it is allowed.
+
+    Raises:
+      SeenError: some were, and it is not.
+    """
+    if found.seen_videos and not allowed:
+        raise SeenError(
+            f"{found.sentence()}: test it on its own split, or train one for this; --allow-seen "
+            "measures it all the same, and says so"
+        )
+
+
+def _marks(snapshot: Snapshot) -> tuple[list[str], UInt64[np.ndarray, "n 2"]]:
+    """The ids of a snapshot's videos, and of each the marks of id and file; 0: not known."""
+    ids, marks = [], []
+    for video_id, sha256 in snapshot.videos():
+        ids.append(video_id)
+        marks.append(_mark_of_id(snapshot.manifest.dataset, video_id))
+        marks.append(int(sha256[:16], 16) if sha256 else 0)
+    return ids, np.array(marks, np.uint64).reshape(-1, 2)
+
+
+def _mark_of_id(dataset: str, video_id: str) -> int:
+    """The first 8 bytes of a sha256.
+
+    >>> _mark_of_id("howto100m", "dQw4w9WgXcQ") == _mark_of_id("activitynet", "dQw4w9WgXcQ")
+    True
+    >>> _mark_of_id("msrvtt", "video7010") == _mark_of_id("shapes", "video7010")
+    False
+    """
+    of = "youtube" if _YOUTUBE.fullmatch(video_id) else f"dataset {dataset}"
+    return int.from_bytes(hashlib.sha256(json.dumps([of, video_id]).encode()).digest()[:8])
