@@ -189,9 +189,25 @@ def number(where: str, value: Any) -> float:
         found = float(value) if isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):
         found = math.nan
-    if isinstance(value, bool) or not math.isfinite(found):
+    # Python's own 1_000, and digits of other scripts, are no numbers of a file.
+    odd = isinstance(value, str) and ("_" in value or not value.isascii())
+    if isinstance(value, bool) or odd or not math.isfinite(found):
         raise TaskFileError(f"{where}: {short(value)} is not a finite number")
     return found
+
+
+def json_number(where: str, value: Any) -> float:
+    """A finite number of JSON, where a text is none.
+
+    Raises:
+      TaskFileError: it is something else.
+
+    >>> json_number("found.json", 1)
+    1.0
+    """
+    if isinstance(value, str):
+        raise TaskFileError(f"{where}: {short(value)} is a text, not a finite number")
+    return number(where, value)
 
 
 def short(value: Any) -> str:

@@ -30,6 +30,7 @@ from trainer.tasks.files import (
     Path,
     Row,
     TaskFileError,
+    json_number,
     number,
     read_json,
     read_lines,
@@ -230,7 +231,7 @@ def _read_results(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
             row = Row(f"{where}[{place}]", one)
             if not isinstance(one, dict) or "score" not in one:
                 raise TaskFileError(f"{row.where}: must be an object with 'label' and 'score'")
-            scores.append((number(row.where, one["score"]), text_of(row, "label")))
+            scores.append((json_number(row.where, one["score"]), text_of(row, "label")))
         video = _tested(where, name, labels)
         if video in predicted:
             raise TaskFileError(f"{where}: {video} has labels already, under another name")

@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trainer.finite import finite
-from trainer.tasks.files import Path, TaskFileError, number, read_json, read_table, short, some
+from trainer.tasks.files import Path, TaskFileError, json_number, read_json, read_table, short, some
 from trainer.tasks.localisation.metrics import (
     THRESHOLDS,
     Instances,
@@ -113,6 +113,7 @@ class Figures(TypedDict):
     classes: int
     predictions: int
     unknown_videos: int  # predicted videos that the set has not: all of their predictions are wrong
+    past_end: int  # predictions that begin after their video has ended
     average_mAP: float
     mAP: dict[str, float]  # by threshold, "0.50" … "0.95"
 
@@ -152,7 +153,7 @@ def read_annotations(path: Path) -> dict[str, Video]:
 def _official_video(where: str, entry: Any) -> Video:
     entry = _object(where, entry)
     return Video(
-        number(f"{where}, 'duration'", entry.get("duration")),
+        json_number(f"{where}, 'duration'", entry.get("duration")),
         _actions(where, entry),
         str(entry.get("subset")),
     )
@@ -166,7 +167,7 @@ def _published_video(where: str, name: str, entry: Any) -> Video:
             "anet_anno_action.json, with 'duration_second' of each v_…"
         )
     seconds, frames, used = (
-        number(f"{where}, {name!r}", entry.get(name))
+        json_number(f"{where}, {name!r}", entry.get(name))
         for name in ("duration_second", "duration_frame", "feature_frame")
     )
     if frames <= 0:
@@ -261,8 +262,12 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
             label, segment = _labelled(of, entry)
             if segment[1] < segment[0]:
                 raise TaskFileError(f"{of}: ends at {segment[1]} s, before it starts")
-            found.append(Found(label, number(of, entry.get("score")), *segment))
+            found.append(Found(label, json_number(of, entry.get("score")), *segment))
         results[video] = found
+    try:
+        json.dumps(data["external_data"], allow_nan=False)  # it is told again with the figures
+    except ValueError:
+        raise TaskFileError(f"{path}, 'external_data': has a number that is not finite") from None
     return results, data["external_data"]
 
 
@@ -361,6 +366,11 @@ def figures(
         "classes": len(classes),
         "predictions": len(found),
         "unknown_videos": len(unknown),
+        "past_end": sum(
+            one.start > video.duration
+            for name, video in truth.videos.items()
+            for one in results.get(name, ())
+        ),
         "average_mAP": float(np.mean(means)),
         "mAP": {f"{at:.2f}": float(value) for at, value in zip(THRESHOLDS, means, strict=True)},
     }
@@ -377,6 +387,11 @@ def table(found: Localisation) -> str:
             lines.append(
                 f"    {unknown:,} predicted videos are not among these: their predictions count as "
                 "wrong"
+            )
+        if past_end := one["past_end"]:
+            lines.append(
+                f"    {past_end:,} of the {one['predictions']:,} predictions begin after their "
+                "video has ended: see that their times are seconds"
             )
     used = found["external_data"]
     if isinstance(used, dict) and used.get("used"):
@@ -400,7 +415,7 @@ def read_class_scores(path: Path) -> ClassScores:
     scores = {}
     for video, values in _object(f"{path}, 'results'", data.get("results")).items():
         where = f"{path}, video {short(video)}"
-        row = [number(where, value) for value in _list(where, values)]
+        row = [json_number(where, value) for value in _list(where, values)]
         if len(row) != len(classes):
             raise TaskFileError(f"{where}: {len(row)} scores for {len(classes)} classes")
         scores[video.removeprefix("v_")] = np.array(row)
@@ -435,5 +450,5 @@ def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
         or not all(type(time) in (int, float) for time in segment)
     ):
         raise TaskFileError(f"{where}: 'segment' must be two times in s, got {short(segment)}")
-    start, end = (number(f"{where}, 'segment'", time) for time in segment)
+    start, end = (json_number(f"{where}, 'segment'", time) for time in segment)
     return label, (start, end)

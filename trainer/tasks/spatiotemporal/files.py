@@ -32,6 +32,9 @@ JUDGED = (
     *(65, 66, 67, 68, 69, 70, 72, 73, 74, 76, 77, 78, 79, 80),
 )
 
+# Detected boxes may pass the picture's edges by as much, in its widths and heights.
+_BEYOND = 1.0
+
 _CLASS_ID = re.compile(r"^\s*(?:label_)?id:\s*(\d+)\s*$", re.MULTILINE)
 
 
@@ -111,6 +114,11 @@ def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
                 raise TaskFileError(f"{where}: {len(fields)} columns, wanted {wanted}")
             video, second, *box, action, score = (*fields, "")[:8]
             corners = _box(where, box, ordered=not scored)
+            if min(corners) < -_BEYOND or max(corners) > 1 + _BEYOND:
+                raise TaskFileError(
+                    f"{where}: the box {','.join(box)} is far outside the picture: corners are "
+                    "shares of its width and height, 0 … 1; are these pixels?"
+                )
             if not action.strip().isdecimal() or not 1 <= int(action) <= ACTIONS:
                 raise TaskFileError(
                     f"{where}: {short(action)} is none of the actions 1 … {ACTIONS}"

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -94,8 +95,28 @@ def test_a_prediction_of_an_unknown_video_counts_as_wrong(official, tmp_path):
     one = {"label": "sit", "segment": [2, 8], "score": 0.5}
     path = predicted(tmp_path / "found.json", {"b": [one], "e": [one | {"score": 0.9}]})
     (found,) = files.score([path], [official])["sets"]
-    assert (found["unknown_videos"], found["predictions"]) == (1, 2)
+    assert (found["unknown_videos"], found["past_end"], found["predictions"]) == (1, 0, 2)
+    shown = files.table(files.score([path], [official]))
+    assert "1 predicted videos are not among these: their predictions count as wrong" in shown
+    assert "begin after" not in shown
     assert found["mAP"]["0.50"] == pytest.approx(100 * (0 + 0.25) / 2)
+
+
+def test_predictions_in_milliseconds_are_noticed(official, tmp_path):
+    one = {"label": "sit", "segment": [2000, 8000], "score": 0.5}
+    path = predicted(tmp_path / "found.json", {"b": [one, one | {"segment": [2, 8]}]})
+    (found,) = files.score([path], [official])["sets"]
+    assert found["past_end"] == 1
+    shown = files.table(files.score([path], [official]))
+    assert "1 of the 2 predictions begin after their video has ended: see that their" in shown
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e400"])
+def test_what_is_told_of_external_data_is_finite(official, tmp_path, number):
+    path = predicted(tmp_path / "found.json", {"a": []})
+    path.write_text(path.read_text().replace('"used": false', f'"used": {number}'))
+    with pytest.raises(TaskFileError, match="'external_data': has a number that is not finite"):
+        files.score([path], [official])
 
 
 def test_class_scores_go_by_ids_without_v(tmp_path):
@@ -119,6 +140,9 @@ def test_class_scores_go_by_ids_without_v(tmp_path):
         ({"a": [{"label": "run", "segment": [0, "1"], "score": 1}]}, "must be two times in s"),
         ({"a": [{"label": "run", "segment": [0, 10**400], "score": 1}]}, "is not a finite number"),
         ({"a": [{"label": "run", "segment": [0, 1]}]}, "prediction 0: None is not a finite"),
+        ({"a": [{"label": "run", "segment": [0, 1], "score": "0.5"}]}, "'0.5' is a text, not a"),
+        ({"a": [{"label": "run", "segment": [0, math.nan], "score": 1}]}, "nan is not a finite"),
+        ({"a": [{"label": "run", "segment": [0, 1], "score": math.inf}]}, "inf is not a finite"),
         ({"a": [{"label": 3, "segment": [0, 1], "score": 1}]}, "'label' must be a text, got 3"),
         ({"a": {"label": "run"}}, "video 'a': must have a list"),
         ({"a": [7]}, "prediction 0: must be an object, got 7"),

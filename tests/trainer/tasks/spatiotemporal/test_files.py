@@ -75,6 +75,7 @@ def test_the_styles_differ_by_keyframes_without_truth_and_exclusions(truth, tmp_
     found = files.score([path], [truth, excluded])
     assert (found["images"], found["boxes"], found["classes"]) == (2, 3, 60)
     assert (found["detections"], found["unlabelled"]) == (3, 1)
+    assert "1 detections are on keyframes that are not annotated" in files.table(found)
     assert found["official"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0903 is not found
     assert found["slowfast"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0906 stands before 0902
     assert files.score([path], [truth])["slowfast"] == pytest.approx(100 * (0.25 + 1) / 2)
@@ -122,6 +123,10 @@ def test_the_judged_classes_are_read_from_a_list(truth, tmp_path):
         ("a,0902,0,0,1,x,80,0.5", "'x' is not a finite number"),
         ("a,0902,0,0,1,1,80,nan", "'nan' is not a finite number"),
         ("a,9.5,0,0,1,1,80,0.5", "'9.5' is no second such as 0902"),
+        ("a,0902,12,30,200,340,80,0.5", "12,30,200,340 is far outside .*are these pixels"),
+        ("a,0902,0.1,0.1,0.5,2.5,80,0.5", "far outside"),
+        ("a,0902,0,0,1,1,80,1_0", "'1_0' is not a finite number"),
+        ("a,0902,0,0,1,1,80,1e400", "'1e400' is not a finite number"),
         ("", r"found\.csv has no detection"),
         ('a,"0902,0,0,1,1,80,0.5', r"found\.csv:1: not CSV"),
     ],
@@ -141,6 +146,10 @@ def test_what_is_wrong_in_ground_truth_is_told(truth, tmp_path):
     backwards.write_text("a,0902,0.5,0,0.1,1,80,1\n")
     with pytest.raises(TaskFileError, match=r"ends before it starts: 0\.5,0,0\.1,1"):
         files.score([path], [backwards])
+    pixels = tmp_path / "pixels.csv"
+    pixels.write_text("a,0902,10,20,100,200,80,1\n")
+    with pytest.raises(TaskFileError, match=r"far outside the picture.* are these pixels"):
+        files.score([path], [pixels])
     unjudged = tmp_path / "unjudged.csv"
     unjudged.write_text("a,0902,0,0,1,1,2,1\n")
     with pytest.raises(TaskFileError, match="no box of the 60 judged classes that is not"):
