@@ -122,8 +122,9 @@ class Model:
         with _snapshot(paths, self.config) as snapshot:
             ids = snapshot.clip_ids(np.arange(len(snapshot)))
             row = {clip_id.partition("_")[0]: record for record, clip_id in enumerate(ids)}
-            if lost := video_files.undecodable(pathlib.Path(snapshot.folder), paths):
-                raise VideoError(lost)
+            if lost := [path for video_id, path in paths.items() if video_id not in row]:
+                told = video_files.undecodable(pathlib.Path(snapshot.folder), paths)
+                raise VideoError(told or f"video {lost[0]} cannot be decoded: see that it plays")
             _, clips = embed_clips(snapshot, self._encoder, lambda *_: None, at_once=_AT_ONCE)
         rows = [row[video_id] for video_id in paths]
         return EncodedClips(*(array[rows] for array in clips))

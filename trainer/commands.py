@@ -292,7 +292,8 @@ def _embed(arguments: argparse.Namespace) -> int:
     if arguments.videos and len(clips) < len(videos):
         print(
             f"embed: {len(videos) - len(clips)} of {len(videos)} videos cannot be decoded: "
-            f"{snapshot}/manifest.json counts why",
+            f"{snapshot}/manifest.json counts why, such as "
+            f"{video_files.undecodable(pathlib.Path(snapshot), videos)}",
             file=sys.stderr,
         )
     with progress.shown("embed") as show:

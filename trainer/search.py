@@ -1,8 +1,9 @@
 """Finds the clips of a snapshot that a text describes."""
 
+import bisect
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -111,9 +112,18 @@ def _write(
 ) -> None:
     """Writes one line, cut with an ellipsis where it would be wider than `room`."""
     font = ImageFont.load_default(size)
-    text = " ".join(text.split())
-    if draw.textlength(text, font) > room:
-        while text and draw.textlength(text + "…", font) > room:
-            text = text[:-1]
-        text += "…"
-    draw.text(at, text, ink, font)
+    draw.text(at, fitting(draw, " ".join(text.split()), font, room), ink, font)
+
+
+def fitting(draw: ImageDraw.ImageDraw, text: str, font: Any, room: int) -> str:
+    """A text, or as much of its beginning as fits into `room` pixels with an ellipsis behind it."""
+    shown = text[: room + 1]  # that more could be read in so many pixels is not to be expected
+    if len(shown) == len(text) and draw.textlength(text, font) <= room:
+        return text
+
+    def length(kept: int) -> float:
+        return draw.textlength(shown[:kept] + "…", font)
+
+    # Each measurement takes as long as its text: not one for each character.
+    kept = bisect.bisect_right(range(1, len(shown)), room, key=length)
+    return shown[:kept] + "…"

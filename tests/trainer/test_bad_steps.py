@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -87,7 +89,7 @@ def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_
     config = override(Config(), settings)
     before = begin({"head": {"w": jnp.full(1, 1.0 if spoils == "neither" else -3e38)}}, config, 1)
     if spoils == "average":
-        before = before.replace(average={"head": {"w": jnp.full(1, 3e38)}})
+        before = dataclasses.replace(before, average={"head": {"w": jnp.full(1, 3e38)}})
 
     def loss(params):
         value = jnp.sum(params["head"]["w"])

@@ -3,7 +3,9 @@ import io
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
 
 from trainer import search
 from trainer.checkpoint import Loaded
@@ -38,6 +40,23 @@ def test_the_most_similar_clips_come_first(write_snapshot, run):
     for one in found:
         assert one.clip.clip_id == written.clips[one.record].clip_id
     assert len(search.search("red ring", run, snapshot, 99, no_progress)) == 11
+
+
+@given(st.text("iIl. WmM,'abc…é漢", max_size=60), st.integers(0, 400))
+def test_a_text_is_cut_where_it_would_be_wider_than_its_room(text, room):
+    font, draw = ImageFont.load_default(15), ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    expected = text
+    if draw.textlength(text, font) > room:
+        while expected and draw.textlength(expected + "…", font) > room:
+            expected = expected[:-1]
+        expected += "…"
+    assert search.fitting(draw, text, font, room) == expected
+
+
+@pytest.mark.timeout(60)  # character by character it takes hours
+def test_a_text_of_a_million_characters_is_cut_at_once():
+    font, draw = ImageFont.load_default(15), ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    assert search.fitting(draw, "ring " * 200_000, font, 100).endswith("…")
 
 
 def test_the_contact_sheet_shows_the_clips_frames(write_snapshot, run):

@@ -69,6 +69,7 @@ def test_a_run_keeps_what_it_and_those_before_it_saw(tmp_path):
     seen.keep(first, seen.gather([Listed([("a", sha("f1"))])], weights=["vivit"]))
     seen.keep(second, seen.gather([Listed([("b", sha("f2"))])], earlier=first))
     kept = seen.of_run(second)
+    assert kept is not None
     assert kept.videos == 1 and kept.unknown == ("vivit",)
     assert (second / "seen.bin").stat().st_size == 2 * 2 * 8
     assert json.loads((second / "data.json").read_text())["snapshot.dataset"] == "x"
@@ -81,7 +82,8 @@ def test_a_run_keeps_what_it_and_those_before_it_saw(tmp_path):
     )
     # From one that does not tell: itself it tells.
     seen.keep(third, seen.gather([Listed([("c", "")])], earlier=tmp_path / "gone"))
-    assert seen.of_run(third).unknown == (str(tmp_path / "gone"),)
+    of_third = seen.of_run(third)
+    assert of_third is not None and of_third.unknown == (str(tmp_path / "gone"),)
 
     (first / "seen.bin").write_bytes((first / "seen.bin").read_bytes()[:-1])
     with pytest.raises(RunError, match=r"first/seen\.bin is not what data\.json says"):

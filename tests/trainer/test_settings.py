@@ -4,6 +4,8 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,10 +15,14 @@ from trainer.configs.overrides import OverrideError, override
 from trainer.tasks import finetuning
 from trainer.tasks.localisation.training import LocalisationConfig
 
-CONFIGS = [Config(), LocalisationConfig(), *(task.Config() for task in finetuning.TASKS.values())]
+CONFIGS = [
+    Config(),
+    LocalisationConfig(),
+    *(recipe.config for task in finetuning.TASKS.values() for recipe in task.RECIPES.values()),
+]
 
 
-def fields(config, kind, prefix=""):
+def fields(config: Any, kind: type, prefix: str = "") -> Iterator[tuple[str, int]]:
     """Paths of the fields of a kind, in sections too, and how many values each takes."""
     for name, hint in typing.get_type_hints(type(config)).items():
         inside = getattr(config, name)
@@ -30,8 +36,8 @@ def fields(config, kind, prefix=""):
             yield f"{prefix}{name}", len(inside) or 1
 
 
-FLOATS = [(config, *field) for config in CONFIGS for field in fields(config, float)]
-INTS = [(config, *field) for config in CONFIGS for field in fields(config, int)]
+FLOATS = [(config, path, n) for config in CONFIGS for path, n in fields(config, float)]
+INTS = [(config, path, n) for config in CONFIGS for path, n in fields(config, int)]
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1e39", "-1e39", "infinity"])

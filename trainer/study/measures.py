@@ -36,7 +36,11 @@ class Measure(NamedTuple):
                 value = value[key]
         except (KeyError, IndexError, TypeError):
             value = None
-        if type(value) not in (int, float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             where = ".".join(map(str, self.path))
             raise StudyError(
                 f"{folder / self.file} has no {where} that is a finite number, for {self.name}: "
