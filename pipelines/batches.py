@@ -6,6 +6,7 @@ is listed, of its video files. The files are removed when the snapshot is comple
 that was cut short, when the next one begins.
 """
 
+import contextlib
 import json
 import os
 import uuid
@@ -105,7 +106,8 @@ def remove(folder: str) -> None:
     """Removes the files, also those of attempts that an engine repeated."""
     for name in storage.names(folder):
         if name.startswith((_OF_ROWS, _OF_VIDEOS)) and name.endswith(storage.UNFINISHED):
-            storage.remove(os.path.join(folder, name))
+            with contextlib.suppress(FileNotFoundError):  # another run ends just now
+                storage.remove(os.path.join(folder, name))
 
 
 class _Batch:

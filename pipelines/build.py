@@ -27,6 +27,7 @@ from pipelines.clip_request import ClipRequest
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan, read_rows, units
 from pipelines.shard import ShardOutcome, build_shard
+from pipelines.takedown import taken_down
 from pipelines.video_lookup import VideoLookup
 from protos import contract
 from protos.v1.manifest_pb2 import Counts, FileEntry, Manifest, Reject
@@ -139,9 +140,10 @@ class _PlanRows(beam.DoFn):
                     yield _Count("counts", count)
 
     def _rows(self, paths: tuple[str, ...]) -> Iterator[ClipRequest | Reject]:
-        config = self._plan.config
+        config, gone = self._plan.config, taken_down(self._plan.removed)
         for row in read_rows(paths, self._plan.source, config.source):
-            yield counters.row(filters.keep(row, config.filters, self._plan.excluded))
+            kept = filters.keep(row, config.filters, self._plan.excluded)
+            yield counters.row(gone.scrubbed(kept) if isinstance(kept, Reject) else kept)
 
 
 def _together(plan: Plan) -> list[tuple[str, ...]]:
@@ -218,11 +220,13 @@ def write_manifest(
             sum(outcome.rejects.values()),
         )
 
+    gone = taken_down(plan.removed)
+
     def counted() -> Iterator[Reject]:
         for _, _, place in sorted(rejects):
             for reject in batches.rejects(plan.out, place):
                 by_reason[reject.reason] += 1
-                yield reject
+                yield gone.hidden(reject)
 
     plan_file = plan_summary.write(plan.out, rows, counted())
     records = sum(outcome.entry.records for outcome in outcomes)
@@ -238,20 +242,22 @@ def _manifest(
     plan_file: FileEntry,
     outcomes: list[ShardOutcome],
 ) -> Manifest:
+    annotations = taken_down(plan.removed).annotations(plan.annotation_files)
     return Manifest(
         schema_version=contract.SCHEMA_VERSION,
         data_version=plan.data_version,
         dataset=plan.source,
         inputs_sha256=snapshot.inputs_sha256(
-            plan.annotation_files, (outcome.videos_sha256 for outcome in outcomes)
+            annotations, (outcome.videos_sha256 for outcome in outcomes)
         ),
         config_sha256=plan.config_sha256,
         config=plan.config,
         versions=plan.versions,
-        annotations=plan.annotation_files,
+        annotations=annotations,
         counts=Counts(rows=rows, records=sum(o.entry.records for o in outcomes), rejects=rejects),
         shards=[outcome.entry for outcome in outcomes],
         plan=plan_file,
+        removed_videos=sorted(plan.removed),
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 
 from pipelines.wording import counted
@@ -116,7 +117,7 @@ def _remove(arguments: argparse.Namespace) -> int:
         version = arguments.data_version or remove.next_major(manifest.data_version)
         progress = Progress("remove", "shards")
         try:
-            removed = remove.remove(
+            done = remove.remove(
                 arguments.snapshot,
                 manifest,
                 video_ids,
@@ -127,9 +128,17 @@ def _remove(arguments: argparse.Namespace) -> int:
             )
         finally:
             progress.close()
+    if done.unknown:
+        named = ", ".join(map(repr, done.unknown[:_UNKNOWN]))
+        more = f" and {len(done.unknown) - _UNKNOWN:,} more" if done.unknown[_UNKNOWN:] else ""
+        print(
+            f"{PROGRAM}: warning: the snapshot has nothing of {len(done.unknown):,} of these "
+            f"videos: {named}{more}. See that these are ids as its records have them",
+            file=sys.stderr,
+        )
     print(
-        f"remove: version {version} has {manifest.counts.records - removed:,} records, "
-        f"{removed:,} fewer → {arguments.out}"
+        f"remove: version {version} has {manifest.counts.records - done.records:,} records, "
+        f"{done.records:,} fewer → {arguments.out}"
     )
     return 0
 
@@ -160,6 +169,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 _FEW = 8  # records to show where none is named
+_UNKNOWN = 20  # ids to name
 
 
 COMMANDS = {

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from google.protobuf.json_format import MessageToDict
 
 from pipelines import records, storage
+from pipelines.clip_request import REMOVED
 from pipelines.records import Place
 from protos import contract, tfrecord
 from protos.v1.manifest_pb2 import Manifest, Reject
@@ -148,7 +149,9 @@ def _only(side: _Side, other: _Side, no_row: str, rejected: str) -> Iterator[Cha
     places = sorted(side.records[clip_id][0] for clip_id in missing)
     for clip in records.read(side.folder, side.manifest, places):
         reject = other.rejects.get(clip.source_row)
-        if reject and reject.video_id == clip.video_id:
+        if clip.video_id in other.manifest.removed_videos:
+            yield Change(clip.clip_id, f"{rejected}: {REMOVED}")
+        elif reject and reject.video_id == clip.video_id:
             yield Change(clip.clip_id, f"{rejected}: {reject.reason}")
         else:
             yield Change(clip.clip_id, no_row)

@@ -6,11 +6,13 @@ from two files. If its file is no longer there, its records stay. What was remov
 
 import collections
 import dataclasses
+import functools
 import os
 
 from pipelines import records, snapshot, verify, video_file
 from pipelines.clip_request import REMOVED, ClipRequest
 from pipelines.records import Place
+from pipelines.takedown import taken_down
 from protos import contract
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardSummary
@@ -20,20 +22,45 @@ from protos.v1.manifest_pb2 import FileEntry, Reject, ShardSummary
 class Shard:
     """What an earlier version has of a shard."""
 
+    folder: str
+    number: int
     summary: ShardSummary
     files: tuple[FileEntry, ...]
-    clips: dict[str, list[Clip]]  # by video id, if a row failed
     rejects: dict[str, Reject]  # by source row
 
-    @property
+    @functools.cached_property
+    def clips(self) -> dict[str, list[Clip]]:
+        """Its records by video id.
+
+        Raises:
+          SnapshotError: a file is not there or is damaged.
+        """
+        clips: dict[str, list[Clip]] = collections.defaultdict(list)
+        places = [Place(self.number, number) for number in range(self.summary.records)]
+        for clip in records.read(self.folder, verify.manifest_of(self.folder), places):
+            clips[clip.video_id].append(clip)
+        return clips
+
+    @functools.cached_property
     def failed(self) -> set[str]:
         """The videos to try again: those of rows that decoding rejected."""
         return {r.video_id for r in self.rejects.values() if r.stage == "decode"}
 
+    def is_final(self, rows: int, removed: frozenset[str]) -> bool:
+        """Whether the shard's files can be taken over as they are.
+
+        Args:
+          rows: that the annotations now have for it.
+          removed: ids of videos that were taken down.
+        """
+        return (
+            not self.failed
+            and self.summary.rows == rows
+            and not taken_down(removed).touches(self.summary)
+        )
+
     def keeps(self, video_id: str, found: video_file.Video | video_file.Failure) -> bool:
         """Whether a video's rows stay as they were."""
-        if any(r.video_id == video_id and r.reason == REMOVED for r in self.rejects.values()):
-            return True
         if video_id not in self.failed:
             return True
         return isinstance(found, video_file.Failure) and bool(self.clips.get(video_id))
@@ -47,7 +74,7 @@ class Shard:
 
 
 def read(folder: str, shard: int) -> Shard:
-    """Reads a shard of the snapshot in `folder`; its records only if a row failed.
+    """Reads a shard of the snapshot in `folder`; its records only once they are asked for.
 
     Raises:
       SnapshotError: a file is not there or is damaged.
@@ -56,11 +83,5 @@ def read(folder: str, shard: int) -> Shard:
     entry = manifest.shards[shard]
     stem = contract.shard_name(shard, len(manifest.shards))
     summary = snapshot.read_json(os.path.join(folder, f"{stem}.json"), ShardSummary)
-    rejects = {reject.source_row: reject for reject in summary.rejects}
-    clips: dict[str, list[Clip]] = collections.defaultdict(list)
-    old = Shard(summary, (entry.data, entry.index, entry.summary), clips, rejects)
-    if old.failed:
-        places = [Place(shard, number) for number in range(entry.records)]
-        for clip in records.read(folder, manifest, places):
-            clips[clip.video_id].append(clip)
-    return old
+    rejects = {r.source_row: r for r in summary.rejects if r.reason != REMOVED}
+    return Shard(folder, shard, summary, (entry.data, entry.index, entry.summary), rejects)

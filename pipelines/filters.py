@@ -48,7 +48,7 @@ def keep(
         message,
         source_row=row.source_row,
         video_id=row.video_id,
-        row=row.caption,
+        row="" if reason == "excluded" else row.caption,  # it may be a takedown
     )
 
 

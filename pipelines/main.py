@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import difflib
 import logging
 import os
@@ -112,11 +113,12 @@ def _build(
 
 
 def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: float) -> int:
-    from pipelines import plan, records, run_lock, snapshot
+    from pipelines import batches, plan, records, run_lock, snapshot
     from protos import contract
 
     planned, rows = _plan(arguments)
     if manifest := plan.complete(planned):
+        batches.remove(planned.out)  # captions that a killed build left
         print(
             f"build: {arguments.out} is already complete ({counted(manifest.counts)}); "
             "to check its files, use `svilm-pipelines verify`"
@@ -240,6 +242,7 @@ def _plan(arguments: argparse.Namespace):
         plan,
         source_arguments,
         storage,
+        takedown,
         verify,
         versions,
     )
@@ -288,7 +291,10 @@ def _plan(arguments: argparse.Namespace):
         previous=storage.absolute(arguments.retry_rejects) if arguments.retry_rejects else "",
     )
     if planned.previous:
-        plan.check_previous(planned, verify.read_manifest(planned.previous))
+        manifest = verify.read_manifest(planned.previous)
+        plan.check_previous(planned, manifest)
+        removed = takedown.of(planned.previous, manifest)
+        planned = dataclasses.replace(planned, removed=removed)
     return planned, survey.rows
 
 

@@ -14,6 +14,7 @@ from pipelines.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources import SOURCES, parquet
 from pipelines.sources.cautions import cautions
 from pipelines.sources.row import is_text
+from pipelines.takedown import Takedown
 from protos import contract
 from protos.v1.clip_pb2 import (
     FRAME_ENCODING_JPEG,
@@ -75,6 +76,7 @@ class Plan:
     most_video_bytes: int = 4 << 30  # of a video that is fetched from a bucket
     previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
     excluded: frozenset[str] = frozenset()  # video ids
+    removed: frozenset[str] = frozenset()  # video ids that were taken down from `previous`
     video_map: str = ""  # file of video ids and paths, if any
     list_videos: bool = False  # a bucket's, once, rather than ask for each
 
@@ -323,6 +325,8 @@ def complete(plan: Plan) -> Manifest | None:
         raise PlanError(_holds_another(plan, "data version"))
     if what := difference(manifest, plan):
         raise PlanError(_holds_another(plan, what))
+    if frozenset(manifest.removed_videos) != plan.removed:
+        raise PlanError(_holds_another(plan, "list of removed videos"))
     return manifest
 
 
@@ -335,9 +339,14 @@ def _holds_another(plan: Plan, what: str) -> str:
 
 def difference(manifest: Manifest, plan: Plan) -> str | None:
     """What a snapshot was made with that is not as planned, the data version aside."""
+    gone = Takedown(manifest.removed_videos)
     for what, there, planned in (
         ("source", manifest.dataset, plan.source),
-        ("annotations", [*manifest.annotations], [*plan.annotation_files]),
+        (
+            "annotations",
+            gone.annotations(manifest.annotations),
+            gone.annotations(plan.annotation_files),
+        ),
         ("configuration", manifest.config, plan.config),
         ("software", dict(manifest.versions), plan.versions),
     ):

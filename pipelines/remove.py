@@ -1,21 +1,28 @@
 """A new version of a snapshot without some videos; every shard that had none of them is kept.
 
-A removed video's rows become rejects ("video_removed"), so that rows are still all accounted for
-and no later `--retry-rejects` brings the video back.
+A removed video's rows become rejects ("video_removed"), so that rows are still all accounted for.
+Of the video only its id is kept, in the manifest: by that no later version takes it in again.
 """
 
 import collections
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
-from pipelines import plan_summary, processes, records, run_lock, snapshot, verify
+from pipelines import plan_summary, processes, records, run_lock, snapshot, takedown, verify
 from pipelines.clip_request import REMOVED, reject, row_order
 from pipelines.plan import shard_of
 from pipelines.records import Place
+from pipelines.takedown import Takedown
 from protos import contract
 from protos.v1.manifest_pb2 import Counts, Manifest, Reject, ShardEntry, ShardSummary
+
+
+class Removal(NamedTuple):
+    """What a removal did."""
+
+    records: int  # removed
+    unknown: list[str]  # ids of which the snapshot had nothing
 
 
 class _Job(NamedTuple):
@@ -33,6 +40,8 @@ class _Carried(NamedTuple):
     entry: ShardEntry
     videos_sha256: str
     removed: int  # records
+    reasons: collections.Counter[str]  # of its rejects now, less those before
+    found: Set[str]  # the ids to remove of which it had something
 
 
 def remove(
@@ -44,20 +53,18 @@ def remove(
     *,
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
+) -> Removal:
     """Writes the new version into the folder `out`, which must be empty.
 
-    Returns:
-      How many records were removed.
-
     Raises:
-      SnapshotError: a file is damaged or cannot be written, no record is of these videos, or
-        every one is.
+      SnapshotError: a file is damaged or cannot be written, nothing is of these videos, or every
+        record is.
       WorkerDiedError: a process was killed.
     """
     num_shards = len(manifest.shards)
+    gone = Takedown(video_ids | takedown.of(folder, manifest))
     by_shard: dict[int, set[str]] = collections.defaultdict(set)
-    for video_id in video_ids:
+    for video_id in gone.video_ids:
         by_shard[shard_of(video_id, num_shards)].add(video_id)
     with run_lock.held(out):
         snapshot.clear_unfinished(out, num_shards)
@@ -67,27 +74,47 @@ def remove(
             carried[job.shard] = of_shard
             progress(len(carried), num_shards)
         removed = sum(of_shard.removed for of_shard in carried.values())
-        if removed in (0, manifest.counts.records):
-            which = "no record is" if removed == 0 else "every record is"
-            raise snapshot.SnapshotError(f"{which} of these {len(video_ids):,} videos")
+        found: set[str] = set().union(*(of_shard.found for of_shard in carried.values()))
+        rejects = collections.Counter(dict(manifest.counts.rejects))
+        for of_shard in carried.values():
+            rejects.update(of_shard.reasons)
+        files = gone.annotations(manifest.annotations)
+
+        def planned() -> Iterator[Reject]:
+            for one in plan_summary.rejects(folder):
+                found.update(gone.named_by(one))
+                kept = gone.hidden(gone.scrubbed(one))
+                rejects.update({kept.reason: 1})
+                rejects.subtract({one.reason: 1})
+                yield kept
+
+        plan = plan_summary.write(out, manifest.counts.rows, planned())
+        if len(files) == len(manifest.annotations) and found.isdisjoint(video_ids):
+            raise snapshot.SnapshotError(
+                f"no record or reject is of these {len(video_ids):,} videos"
+            )
+        if removed == manifest.counts.records:
+            raise snapshot.SnapshotError(f"every record is of these {len(video_ids):,} videos")
         version = Manifest()
         version.CopyFrom(manifest)
         version.data_version = data_version
+        _keep(version.annotations, files)
+        _keep(version.removed_videos, sorted(gone.video_ids))
         version.inputs_sha256 = snapshot.inputs_sha256(
-            manifest.annotations, (carried[shard].videos_sha256 for shard in range(num_shards))
+            files, (carried[shard].videos_sha256 for shard in range(num_shards))
         )
-        del version.shards[:]
-        version.shards.extend(carried[shard].entry for shard in range(num_shards))
-        rejects = collections.Counter(manifest.counts.rejects)
-        rejects[REMOVED] += removed
+        _keep(version.shards, [carried[shard].entry for shard in range(num_shards)])
         counts = manifest.counts
         version.counts.CopyFrom(
-            Counts(rows=counts.rows, records=counts.records - removed, rejects=rejects)
+            Counts(
+                rows=counts.rows,
+                records=counts.records - removed,
+                rejects={reason: count for reason, count in rejects.items() if count},
+            )
         )
-        plan = plan_summary.write(out, counts.rows, _without_rows(folder, video_ids))
         version.plan.CopyFrom(plan)
         snapshot.write_manifest(out, version)
-    return removed
+    return Removal(removed, sorted(video_ids - found))
 
 
 def next_major(data_version: str) -> str:
@@ -105,11 +132,19 @@ def _carry(job: _Job) -> _Carried:
     stem = contract.shard_name(job.shard, len(manifest.shards))
     entry = manifest.shards[job.shard]
     summary = snapshot.read_json(os.path.join(job.folder, f"{stem}.json"), ShardSummary)
-    if not any(video.video_id in job.video_ids for video in summary.videos):
+    gone = Takedown(job.video_ids)
+    if not gone.touches(summary):
         for file in (entry.data, entry.index, entry.summary):
             snapshot.adopt(job.folder, file, job.out)
-        return _Carried(entry, snapshot.videos_sha256(summary), 0)
-    removed = _rewrite(job, stem, summary)
+        return _Carried(
+            entry, snapshot.videos_sha256(summary), 0, collections.Counter(), frozenset()
+        )
+    found = {video.video_id for video in summary.videos} & job.video_ids
+    found = found.union(*map(gone.named_by, summary.rejects))
+    before = collections.Counter(one.reason for one in summary.rejects)
+    removed = _rewrite(job, stem, summary, gone)
+    reasons = collections.Counter(one.reason for one in summary.rejects)
+    reasons.subtract(before)
     data = snapshot.to_json(summary)
     return _Carried(
         ShardEntry(
@@ -120,20 +155,21 @@ def _carry(job: _Job) -> _Carried:
         ),
         snapshot.videos_sha256(summary),
         removed,
+        reasons,
+        found,
     )
 
 
-def _rewrite(job: _Job, stem: str, summary: ShardSummary) -> int:
+def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Takedown) -> int:
     """Writes a shard's records without those to remove, and corrects its summary."""
     places = [Place(job.shard, number) for number in range(summary.records)]
-    gone = []
+    rejects: list[Reject] = list(summary.rejects)
+    removed = 0
     with snapshot.ShardWriter(job.out, stem) as writer:
         for clip in records.read(job.folder, verify.manifest_of(job.folder), places):
             if clip.video_id in job.video_ids:
-                row, video_id = clip.source_row, clip.video_id
-                gone.append(
-                    reject("remove", REMOVED, "taken down", source_row=row, video_id=video_id)
-                )
+                rejects.append(reject("remove", REMOVED, "taken down", source_row=clip.source_row))
+                removed += 1
             else:
                 writer.append(clip)
     summary.fingerprint = ""  # no build makes this shard
@@ -141,16 +177,9 @@ def _rewrite(job: _Job, stem: str, summary: ShardSummary) -> int:
     summary.data.CopyFrom(writer.data)
     summary.index.CopyFrom(writer.index)
     _keep(summary.videos, [v for v in summary.videos if v.video_id not in job.video_ids])
-    _keep(summary.rejects, sorted([*summary.rejects, *gone], key=lambda r: row_order(r.source_row)))
-    return len(gone)
-
-
-def _without_rows(folder: str, video_ids: Set[str]) -> Iterator[Reject]:
-    """The plan's rejects without the text of rows that name a removed video."""
-    for one in plan_summary.rejects(folder):
-        if not video_ids.isdisjoint(re.findall(r"[\w-]+", one.row)):
-            one.row = ""
-        yield one
+    rejects.sort(key=lambda one: row_order(one.source_row))
+    _keep(summary.rejects, list(gone.rejects(rejects)))
+    return removed
 
 
 def _keep(field, messages: Sequence) -> None:

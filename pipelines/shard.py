@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, MutableSequence
 
 from pipelines import earlier, filters, record_frames, snapshot, video, video_file
 from pipelines.clip_request import (
+    REMOVED,
     TO_THE_END,
     ClipRequest,
     first_of_clip_id,
@@ -24,6 +25,7 @@ from pipelines.clip_request import (
 )
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan
+from pipelines.takedown import taken_down
 from pipelines.video_lookup import VideoLookup
 from protos import contract
 from protos.v1.clip_pb2 import Box, Clip, NounChunk, Question, Segment
@@ -65,6 +67,8 @@ def build_shard(
     requests = sorted(
         requests, key=lambda r: (first_of_clip_id(r.video_id), r.clip_id, row_order(r.source_row))
     )
+    gone = [request for request in requests if request.video_id in plan.removed]
+    requests = [request for request in requests if request.video_id not in plan.removed]
     by_video = {
         video_id: list(group)
         for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
@@ -73,10 +77,10 @@ def build_shard(
         video_id: lookup.find(video_id, *wanted[0].labels[:1])
         for video_id, wanted in by_video.items()
     }
-    fingerprint = _fingerprint(requests, videos, plan)
+    fingerprint = _fingerprint(requests, len(gone), videos, plan)
     stem = contract.shard_name(shard, plan.config.num_shards)
     previous = earlier.read(plan.previous, shard) if plan.previous else None
-    if previous and not previous.failed:
+    if previous and previous.is_final(len(requests) + len(gone), plan.removed):
         for file in previous.files:
             snapshot.adopt(plan.previous, file, plan.out)
         return _outcome(shard, previous.summary, plan, reused=True)
@@ -84,7 +88,9 @@ def build_shard(
         return _outcome(shard, done, plan, reused=True)
 
     chunks = parser.parse(request.caption for request in requests)
-    summary, seen = ShardSummary(fingerprint=fingerprint, rows=len(requests)), 0
+    summary = ShardSummary(fingerprint=fingerprint, rows=len(requests) + len(gone))
+    summary.rejects.extend(_reject("remove", REMOVED, "taken down", request) for request in gone)
+    seen = 0
     with snapshot.ShardWriter(plan.out, stem) as writer:
         mixed: list[Clip] = []
         for video_id, wanted in by_video.items():
@@ -109,17 +115,20 @@ def build_shard(
     summary.index.CopyFrom(writer.index)
     rejects = sorted(summary.rejects, key=lambda r: row_order(r.source_row))
     del summary.rejects[:]
-    summary.rejects.extend(rejects)
+    summary.rejects.extend(taken_down(plan.removed).rejects(rejects))
     snapshot.write_file(plan.out, f"{stem}.json", snapshot.to_json(summary))
     return _outcome(shard, summary, plan, reused=False)
 
 
 def _fingerprint(
     requests: list[ClipRequest],
+    gone: int,  # rows of removed videos
     videos: dict[str, video_file.Video | video_file.Failure],
     plan: Plan,
 ) -> str:
     digest = hashlib.sha256(plan.config_sha256.encode())
+    if gone:
+        digest.update(f"{gone} removed\n".encode())
     for request in requests:
         digest.update(to_json(request).encode() + b"\n")
     for video_id, found in videos.items():

@@ -75,8 +75,10 @@ def faults(
     """
     shards = len(manifest.shards)
     found: dict[int, _ShardFound] = {}
+    gone = frozenset(manifest.removed_videos)
     jobs = [
-        _Job(folder, shard, entry, manifest.config) for shard, entry in enumerate(manifest.shards)
+        _Job(folder, shard, entry, manifest.config, gone)
+        for shard, entry in enumerate(manifest.shards)
     ]
     for job, of_shard in processes.each(_check_shard, jobs, workers):
         found[job.shard] = of_shard
@@ -120,6 +122,7 @@ class _Job(NamedTuple):
     shard: int
     entry: ShardEntry
     config: BuildConfig
+    removed: frozenset[str]  # ids of videos that were taken down
 
 
 def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Counter[str], list[str]]:
@@ -199,6 +202,8 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
             try:
                 clip = Clip.FromString(tfrecord.unframe(framed))
                 _check_clip(clip, place.clip_id, job.shard, job.config)
+                if clip.video_id in job.removed:
+                    raise contract.ContractError("its video was taken down")
             except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
                 yield f"{stem}.tfrecord: record {place.clip_id!r}: {error}"
     if offset != entry.data.bytes:

@@ -45,7 +45,8 @@ def rows(
             of_videos.setdefault(video, (source_row, []))[1].append(question)
         except RowError as error:
             text = text or json.dumps(entry, ensure_ascii=False)
-            rejects.append(row.rejected(error, source_row=source_row, row=text))
+            video = _owner(entry, video_of)
+            rejects.append(row.rejected(error, source_row=source_row, video_id=video, row=text))
     videos = [
         row.clip_or_reject(
             functools.partial(_video, video, questions, source_row),
@@ -55,6 +56,14 @@ def rows(
         for video, (source_row, questions) in of_videos.items()
     ]
     yield from sorted([*videos, *rejects], key=lambda row: row_order(row.source_row))
+
+
+def _owner(entry: Mapping[str, object] | RowError, video_of: Callable[[object], str]) -> str:
+    """Return the video of a question that cannot be used, if it has one."""
+    try:
+        return "" if isinstance(entry, RowError) else video_of(entry.get("video_id"))
+    except RowError:
+        return ""
 
 
 def named(field: object) -> str:

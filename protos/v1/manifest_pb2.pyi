@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema_version", "data_version", "dataset", "inputs_sha256", "config_sha256", "config", "versions", "annotations", "counts", "shards", "plan")
+    __slots__ = ("schema_version", "data_version", "dataset", "inputs_sha256", "config_sha256", "config", "versions", "annotations", "counts", "shards", "plan", "removed_videos")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class Manifest(_message.Message):
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_VIDEOS_FIELD_NUMBER: _ClassVar[int]
     schema_version: str
     data_version: str
     dataset: str
@@ -38,7 +39,8 @@ class Manifest(_message.Message):
     counts: Counts
     shards: _containers.RepeatedCompositeFieldContainer[ShardEntry]
     plan: FileEntry
-    def __init__(self, schema_version: _Optional[str] = ..., data_version: _Optional[str] = ..., dataset: _Optional[str] = ..., inputs_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., config: _Optional[_Union[BuildConfig, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Iterable[_Union[AnnotationFile, _Mapping]]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ...) -> None: ...
+    removed_videos: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, schema_version: _Optional[str] = ..., data_version: _Optional[str] = ..., dataset: _Optional[str] = ..., inputs_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., config: _Optional[_Union[BuildConfig, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Iterable[_Union[AnnotationFile, _Mapping]]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ..., removed_videos: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BuildConfig(_message.Message):
     __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards", "source", "filters", "max_past_end_share", "square")

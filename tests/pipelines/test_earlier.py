@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipelines import plan, shard, snapshot, verify
+from pipelines import plan, shard, snapshot, takedown, verify
 from pipelines.build import write_manifest
 from pipelines.clip_request import REMOVED, ClipRequest, clip_id
 from pipelines.nouns import NounParser, default_model
@@ -66,12 +66,11 @@ def setting(tmp_path, make_video, parser):
         wanted = [*rows, past_end] if more else rows
         out = tmp_path / version
         out.mkdir()
-        new = dataclasses.replace(
-            planned,
-            out=str(out),
-            data_version=version,
-            previous=str(tmp_path / previous) if previous else "",
-        )
+        new = dataclasses.replace(planned, out=str(out), data_version=version)
+        if previous:
+            old = str(tmp_path / previous)
+            removed = takedown.of(old, verify.read_manifest(old))
+            new = dataclasses.replace(new, previous=old, removed=removed)
         outcomes = [
             shard.build_shard(
                 number,
@@ -123,10 +122,7 @@ def test_what_was_removed_stays_removed(setting, tmp_path, make_video):
     remove(str(old), manifest, {HERE}, str(tmp_path / "2.0.0"), "2.0.0")
     make_video(videos / f"{LATE}.mp4", seconds=1)
     new = build("2.1.0", previous="2.0.0", more=True)
-    assert dict(verify.read_manifest(str(new)).counts.rejects) == {
-        REMOVED: 2,
-        "span_past_end": 1,
-    }
+    assert dict(verify.read_manifest(str(new)).counts.rejects) == {REMOVED: 3}
 
 
 def test_another_configuration_is_refused(setting, tmp_path):

@@ -26,8 +26,8 @@ def removed(written, tmp_path, request):
     folder, manifest, _ = written
     out = tmp_path / "new"
     ids = {GONE, "never seen"}
-    count = remove.remove(str(folder), manifest, ids, str(out), "2.0.0", workers=request.param)
-    assert count == 2
+    done = remove.remove(str(folder), manifest, ids, str(out), "2.0.0", workers=request.param)
+    assert done == remove.Removal(2, ["never seen"])
     return out
 
 
@@ -42,7 +42,8 @@ def test_the_new_version_is_sound_and_without_the_video(written, removed):
     }
     assert manifest.data_version == "2.0.0"
     assert manifest.counts.rows == old.counts.rows
-    assert manifest.counts.rejects == {"span_empty": 2, "span_past_end": 1, "video_removed": 2}
+    assert manifest.counts.rejects == {"span_empty": 2, "video_removed": 3}
+    assert manifest.removed_videos == ["never seen", GONE]
     assert manifest.inputs_sha256 != old.inputs_sha256
 
 
@@ -51,7 +52,9 @@ def test_nothing_of_the_video_is_left_but_its_id(written, removed):
     manifest = verify.read_manifest(str(removed))
     rejects = {r.source_row: r for r in records.rejects(str(removed), manifest)}
     assert rejects["rows.csv:2"].row == "video40,2,1,kept"
-    assert rejects[f"rows.csv:{GONE}-0:1"].reason == "video_removed"
+    assert rejects["rows.csv:1"].row == ""
+    assert rejects["rows.csv:9"].reason == "video_removed"
+    assert rejects["rows.csv:9"].video_id == ""
 
 
 def test_other_shards_are_the_same_files(written, removed):
@@ -70,7 +73,10 @@ def test_the_old_version_is_left_as_it_was(written, removed):
 
 @pytest.mark.parametrize(
     ("ids", "told"),
-    [({"never seen"}, "no record is"), ({f"video{i}" for i in range(9)}, "every record is")],
+    [
+        ({"never seen"}, "no record or reject is"),
+        ({f"video{i}" for i in range(9)}, "every record is"),
+    ],
 )
 def test_removing_nothing_or_all_is_refused(written, tmp_path, ids, told):
     folder, manifest, _ = written

@@ -217,3 +217,10 @@ def test_lost_rows_are_told(tmp_path):
     write(tmp_path, change=change)
     with pytest.raises(contract.ContractError, match="rows were lost"):
         verify.read_manifest(str(tmp_path))
+
+
+def test_a_record_of_a_removed_video_is_a_fault(tmp_path, make_clip, write_snapshot):
+    manifest = write_snapshot(tmp_path / "s", [make_clip("a"), make_clip("b")])
+    manifest.removed_videos.append("b")
+    (fault,) = verify.faults(str(tmp_path / "s"), manifest)
+    assert fault.endswith("its video was taken down")
