@@ -83,7 +83,7 @@ def json_lines():
 
 
 def narration():
-    entries = {}
+    entries: dict[str, Any] = {}
     for video in (GONE, KEPT):
         _, starts, ends, texts = zip(
             *spans(video, "zqgone" if video == GONE else "ok"), strict=True
@@ -101,7 +101,7 @@ def narration_csv():
 
 
 def activitynet():
-    entries = {}
+    entries: dict[str, Any] = {}
     for video in (GONE, KEPT):
         _, starts, ends, texts = zip(
             *spans(video, "zqgone" if video == GONE else "ok"), strict=True
