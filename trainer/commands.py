@@ -282,7 +282,8 @@ def _embed(arguments: argparse.Namespace) -> int:
         raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
     run = loaded(arguments.run)
     if arguments.random_encoder:
-        run = run._replace(params=fresh_encoder(run).params)
+        # What it was trained on, these have not seen.
+        run = run._replace(params=fresh_encoder(run).params, task=None, folder=None)
     snapshot = arguments.snapshot
     if arguments.videos:
         videos = {path.name: path for path in video_files.in_folder(arguments.videos)}

@@ -53,6 +53,7 @@ class Overlap:
     videos: int  # of the snapshot
     seen_videos: int
     examples: tuple[str, ...]  # ids of some that were seen
+    by_id_alone: int = 0  # of those seen: their files are others, or not known
 
     def sentence(self) -> str:
         """What figures of the snapshot are worth, for a person.
@@ -65,6 +66,8 @@ class Overlap:
                 f"the run was trained on {self.seen_videos:,} of the {self.videos:,} videos of "
                 f"{self.snapshot}, such as {', '.join(self.examples)}"
             )
+            if self.by_id_alone:
+                text += f" ({self.by_id_alone:,} by id alone: the files differ, or are not known)"
         elif self.known:
             text = f"the run was trained on none of the {self.videos:,} videos of {self.snapshot}"
         else:
@@ -84,6 +87,7 @@ class Overlap:
             "videos": self.videos,
             "seen_videos": self.seen_videos,
             "examples": list(self.examples),
+            "by_id_alone": self.by_id_alone,
         }
 
 
@@ -173,9 +177,10 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
       SnapshotError: a shard's summary or index is damaged.
     """
     ids, marks = _marks(snapshot)
-    found = np.zeros(len(ids), bool)
+    found, same_file = np.zeros((2, len(ids)), bool)
     if seen is not None:
-        found |= np.isin(marks, seen.marks).any(axis=1)
+        by_id, same_file = np.isin(marks, seen.marks).T
+        found = by_id | same_file
     tuned = (task or {}).get("trained_on", {"datasets": (), "videos": ()})
     if snapshot.manifest.dataset in tuned["datasets"]:
         videos = set(tuned["videos"])
@@ -188,6 +193,7 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
         videos=len(ids),
         seen_videos=len(those),
         examples=tuple(those[:_EXAMPLES]),
+        by_id_alone=int(np.sum(found & ~same_file)),
     )
 
 

@@ -57,6 +57,7 @@ def test_a_video_is_seen_by_its_file_or_by_its_id(first, of_first, more, of_more
     }
     assert (found.seen_videos, found.videos) == (len(expected), len(test))
     assert set(found.examples) <= expected
+    assert found.by_id_alone == sum(test[name] not in files for name in expected)
     assert len(found.examples) == min(3, len(expected))
     assert found.known and not found.unknown
 
@@ -77,8 +78,8 @@ def test_a_run_keeps_what_it_and_those_before_it_saw(tmp_path):
     found = seen.overlap(kept, test)
     assert (found.seen_videos, found.examples) == (2, ("a", "x"))
     assert found.sentence() == (
-        "the run was trained on 2 of the 3 videos of snapshots/x, such as a, x; what vivit saw is "
-        "not known"
+        "the run was trained on 2 of the 3 videos of snapshots/x, such as a, x (1 by id alone: the "
+        "files differ, or are not known); what vivit saw is not known"
     )
     # From one that does not tell: itself it tells.
     seen.keep(third, seen.gather([Listed([("c", "")])], earlier=tmp_path / "gone"))

@@ -48,7 +48,7 @@ def load(path: str | os.PathLike[str]) -> dict[ClipKey, list[TrueObject]]:
             for number, line in enumerate(lines, 1):
                 try:
                     key, objects = parse_line(line)
-                except (ValueError, TypeError, KeyError) as error:
+                except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                     raise TruthError(f"{path}:{number}: {_reason(error)}") from error
                 clips[key] = objects
     except OSError as error:
@@ -65,7 +65,7 @@ def parse_line(line: str | bytes) -> tuple[ClipKey, list[TrueObject]]:
     """One line of the file.
 
     Raises:
-      ValueError, TypeError, KeyError: the line is no such record.
+      ValueError, TypeError, KeyError, OverflowError, RecursionError: the line is no such record.
     """
     record = json.loads(line)
     if not isinstance(record, dict):

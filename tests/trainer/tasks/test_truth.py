@@ -52,6 +52,8 @@ def test_a_file_is_read_by_clip(tmp_path):
         ({"frames": 3}, "'red ring' has 2 masks where the clip has 3 frames"),
         ({"height": 0}, "2 frames of 0x3 pixels"),
         ({"start_us": "soon"}, "'soon'"),
+        ({"start_us": float("inf")}, "cannot convert float infinity to integer"),
+        ({"end_us": float("nan")}, "cannot convert float NaN to integer"),
         ({"objects": [{"phrase": "x"}]}, "the field 'masks' is missing"),
         ({"objects": [{"phrase": "x", "masks": [[-1, 7], [6]]}]}, "a run of -1 pixels"),
     ],

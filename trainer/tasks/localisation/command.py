@@ -172,6 +172,7 @@ def _check_unseen(folder: pathlib.Path, seen: Any, *, allowed: bool) -> None:
         videos=told.get("videos", 0),
         seen_videos=told.get("seen_videos", 0),
         examples=tuple(told.get("examples", ())),
+        by_id_alone=told.get("by_id_alone", 0),
     )
     refuse(found, allowed=allowed)
     print(f"localise: {found.sentence()}", file=sys.stderr)

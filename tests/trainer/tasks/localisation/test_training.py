@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -147,3 +148,58 @@ def test_what_does_not_go_together_is_told(corpus, tmp_path, capsys):
     ):
         assert localise(corpus, tmp_path, *arguments) in (1, 2)
         assert message in capsys.readouterr().err
+
+
+def retold(corpus, folder, split, **told):
+    """Features of a split whose features.json tells more."""
+    shutil.copytree(corpus / split, folder / split)
+    path = folder / split / "features.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    return folder / split
+
+
+def test_features_of_another_encoder_are_refused(corpus, trained, tmp_path, capsys):
+    one, other = ({"made_from": {"parameters_sha256": letter * 64}} for letter in "ab")
+    train, test = (
+        retold(corpus, tmp_path, split, **of) for split, of in (("train", one), ("test", other))
+    )
+    out = tmp_path / "out"
+    assert localise(corpus, out, f"--features={train}", f"--test-features={test}") == 1
+    assert "the test features are of another encoder, parameters of sha256 bbbb" in (
+        capsys.readouterr().err
+    )
+    assert not out.exists()
+    shutil.copytree(trained, out)
+    settings = json.loads((out / "localisation.json").read_text())
+    (out / "localisation.json").write_text(json.dumps(settings | {"encoder": "a" * 64}))
+    assert localise(corpus, out, f"--test-features={test}") == 1
+    assert "than those that were trained on, aaaa" in capsys.readouterr().err
+    (out / "localisation.json").write_text(json.dumps(settings | {"encoder": "b" * 64}))
+    assert localise(corpus, out, f"--test-features={test}") == 0
+    assert "it is not known which clips the run saw" in capsys.readouterr().err
+    assert json.loads((out / "figures.json").read_text())["subject"]["parameters_sha256"] == (
+        "b" * 64
+    )
+
+
+def test_features_of_videos_that_the_encoder_saw_are_refused(corpus, trained, tmp_path, capsys):
+    seen = {"known": True, "unknown": [], "videos": 12, "seen_videos": 2, "examples": ["test0"]}
+    test = retold(corpus, tmp_path, "test", seen=seen)
+    out = shutil.copytree(trained, tmp_path / "out")
+    before = (out / "figures.json").read_bytes()
+    assert localise(corpus, out, f"--test-features={test}") == 1
+    assert "the run was trained on 2 of the 12 videos of" in capsys.readouterr().err
+    assert (out / "figures.json").read_bytes() == before
+    assert localise(corpus, out, f"--test-features={test}", "--allow-seen") == 0
+    assert "the run was trained on 2 of the 12 videos of" in capsys.readouterr().err
+    assert json.loads((out / "figures.json").read_text())["subject"]["seen"] == seen
+
+
+def test_a_training_that_comes_to_nothing_is_told_and_saves_no_model(corpus, tmp_path, capsys):
+    settings = [f"--set={setting}" for setting in (*SMALL, "learning_rate=1e30")]
+    arguments = (f"--features={corpus / 'train'}", f"--test-features={corpus / 'test'}")
+    assert localise(corpus, tmp_path, *arguments, "--best-epoch", *settings) == 1
+    said = capsys.readouterr().err
+    assert "not finite" in said and "train again with a learning_rate below 1e+30" in said
+    assert not (tmp_path / "model.safetensors").exists()
+    assert not (tmp_path / "predictions.json").exists()
