@@ -78,7 +78,11 @@ def figures(task, run, snapshot, tmp_path, *more):
     assert main([*argv, *more]) == 0
     for measure in measures.finetuned(f"{task}=a,b,c").measures:  # a study can read it
         assert measure._replace(file=out.name).read(tmp_path) >= 0
-    return json.loads(out.read_text())
+    found = json.loads(out.read_text())
+    subject = found.pop("subject")
+    assert (subject["run"], subject["snapshot"]) == (str(run), str(snapshot))
+    assert subject["seen"]["seen_videos"] == 0
+    return found
 
 
 def alone(task, predictions, truth, tmp_path):

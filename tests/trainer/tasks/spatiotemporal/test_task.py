@@ -103,7 +103,9 @@ def evaluate(run, snapshot, tmp_path, *more):
 
 
 def figures(tmp_path):
-    return json.loads((tmp_path / "figures.json").read_text())
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found.pop("subject")["seen"]["known"]
+    return found
 
 
 def alone(csv, truth, tmp_path):
