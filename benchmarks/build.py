@@ -288,7 +288,7 @@ def _downloaded(out: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     wanted.write_text("".join(lines))
     subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", out),
+            *(sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", out),
             *("--no-binary", "moviepy", "--require-hashes", "-r", wanted),
         ],
         check=True,

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -17,7 +16,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines import dataflow, job_service
+from pipelines import dataflow, job_service, own_python
 
 _REFUSED = {
     "DaskRunner": "it runs only the last output of a graph and ignores the others, silently",
@@ -108,8 +107,8 @@ def _worker_command() -> str:
     What a work item raises reaches the main process and is told there, once.
     """
     notes = "" if os.environ.get("SVILM_TRACE") else " 2>/dev/null"
-    worker = "apache_beam.runners.worker.sdk_worker_main"
-    return f"trap '' INT; exec {shlex.quote(sys.executable)} -m {worker}{notes}"
+    worker = shlex.join(own_python.command("apache_beam.runners.worker.sdk_worker_main"))
+    return f"trap '' INT; exec {worker}{notes}"
 
 
 def end_with_workers(tell: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipelines import streams
+from pipelines import own_python, streams
 from pipelines.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
 from pipelines.wording import counted, in_bytes
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. Returns 0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C."""
     if argv is None:
         streams.prepare()
+        own_python.keep_to_it()
     try:
         try:
             return _command(argv)

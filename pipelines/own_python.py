@@ -1,7 +1,8 @@
 """How this project starts Python: with the modules that it has itself, and no others.
 
 Python puts the working folder first among the places of modules, where a user may well have a
-random.py; a child must neither run that nor stumble over it.
+random.py; a child must neither run that nor stumble over it. `trainer` has a copy: the stages
+share only schemas.
 """
 
 import functools
@@ -12,18 +13,20 @@ import sys
 import sysconfig
 from pathlib import Path
 
-SAFE = {"PYTHONSAFEPATH": "1"}
-"""For the environment of programs that start Python themselves."""
-
 _START = (
     "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); del sys.argv[1]; "
     "runpy.run_module(sys.argv[1], run_name='__main__', alter_sys=True)"
 )
 
 
+def keep_to_it() -> None:
+    """Keeps what libraries start from here on, as multiprocessing does, to the same rule."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+
+
 def command(module: str) -> tuple[str, ...]:
     """What runs a module as a program; arguments may follow."""
-    return (sys.executable, "-P", "-s", "-c", _START, json.dumps(places()), module)
+    return (sys.executable, "-P", "-c", _START, json.dumps(places()), module)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from trainer import streams
+from trainer import own_python, streams
 from trainer.arguments import add_settings, count, on_disk
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         streams.prepare()
         start_with_malloc_tuned()
+        own_python.keep_to_it()
     try:
         try:
             arguments = _parser().parse_args(argv)

@@ -13,10 +13,10 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from trainer import own_python
 from trainer.study.measures import Measurement, Step
 from trainer.study.variants import StudyError, Variant
 
@@ -114,7 +114,7 @@ def _check_unseen(study: Study) -> None:
 
 def _svilm_train(arguments: Sequence[str]) -> int:
     """Runs a command in a process of its own, which learns of signals and saves before it ends."""
-    child = subprocess.Popen([sys.executable, "-m", "trainer", *arguments])
+    child = subprocess.Popen([*own_python.command("trainer"), *arguments])
     answers = {
         signal.SIGINT: lambda *_: None,  # the terminal tells the child as well
         signal.SIGTERM: lambda *_: child.terminate(),
