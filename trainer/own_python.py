@@ -14,8 +14,8 @@ import sysconfig
 from pathlib import Path
 
 _START = (
-    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); del sys.argv[1]; "
-    "runpy.run_module(sys.argv[1], run_name='__main__', alter_sys=True)"
+    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); module = sys.argv[2]; "
+    "del sys.argv[1:3]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
 )
 
 
