@@ -200,10 +200,11 @@ def _escaped(text: str) -> str:
 
 
 def row_order(source_row: str) -> tuple[str, int]:
-    """Sorts source rows by file and number, not by digits.
+    """Sorts source rows by file and number, not by digits; those without a number come first.
 
-    >>> sorted(["a.csv:10", "a.csv:9"], key=row_order)
-    ['a.csv:9', 'a.csv:10']
+    >>> sorted(["a.csv:10", "a.csv:9", "a.csv:"], key=row_order)
+    ['a.csv:', 'a.csv:9', 'a.csv:10']
     """
     name, _, row = source_row.rpartition(":")
-    return name, int(row)
+    numbered = row.isascii() and row.isdecimal() and len(row) < 19
+    return name, int(row) if numbered else 0

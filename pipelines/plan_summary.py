@@ -1,14 +1,20 @@
 """plan.json, what became of rows that reached no shard: millions, perhaps, so one at a time."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import ijson
-from google.protobuf import json_format
 
 from pipelines import snapshot, storage
 from protos import contract
 from protos.v1.manifest_pb2 import FileEntry, Reject
+
+# No text of a reject is longer, so neither is a run of digits in one.
+_DIGITS = 4_000
+_TOO_LONG = re.compile(rb"[0-9]{%d}" % (_DIGITS + 1))
+_ROWS = re.compile("[0-9]{1,18}")
 
 
 def write(folder: str, rows: int, rejects: Iterable[Reject]) -> FileEntry:
@@ -35,11 +41,11 @@ def rejects(folder: str) -> Iterator[Reject]:
     Raises:
       SnapshotError: the file is not there or is damaged.
     """
-    try:
-        for fields in _items(folder, "rejects.item"):
-            yield json_format.ParseDict(fields, Reject(), ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise _damaged(folder, error) from None
+    for fields in _items(folder, "rejects.item"):
+        try:
+            yield contract.from_values(fields, Reject)
+        except contract.ContractError as error:
+            raise _damaged(folder, error) from None
 
 
 def rows(folder: str) -> int:
@@ -48,21 +54,45 @@ def rows(folder: str) -> int:
     Raises:
       SnapshotError: the file is not there or is damaged.
     """
-    try:
-        return sum(int(rows) for rows in _items(folder, "rows"))
-    except (TypeError, ValueError) as error:
-        raise _damaged(folder, error) from None
+    found = list(_items(folder, "rows"))
+    if len(found) > 1 or not all(
+        isinstance(rows, str | int) and _ROWS.fullmatch(str(rows)) for rows in found
+    ):
+        raise _damaged(folder, ValueError("rows is no count"))
+    return sum(map(int, found))
 
 
 def _items(folder: str, prefix: str) -> Iterator:
     path = os.path.join(folder, contract.PLAN_NAME)
     try:
         with storage.open_to_read(path) as file:
-            yield from ijson.items(file, prefix)
+            yield from ijson.items(_Bounded(file), prefix)
     except OSError as error:
         raise snapshot.SnapshotError(f"{path}: {error.strerror}") from None
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise _damaged(folder, error) from None
+
+
+class _Bounded:
+    """A file in which no more digits follow each other than a plan has.
+
+    ijson's parser crashes the process on an integer of more than 4,300 digits.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._before = file, b""
+
+    def read(self, size: int) -> bytes:
+        """Reads a block.
+
+        Raises:
+          ijson.JSONError: it has too long a number.
+        """
+        block = self._file.read(size)
+        if _TOO_LONG.search(self._before + block):
+            raise ijson.JSONError(f"a number of more than {_DIGITS} digits")
+        self._before = (self._before + block)[-_DIGITS:]
+        return block
 
 
 def _damaged(folder: str, error: Exception) -> snapshot.SnapshotError:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import plan_summary, snapshot, storage
+from pipelines import plan_summary, record_frames, snapshot, storage
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
+    BuildConfig,
     Counts,
     Manifest,
     RecordEntry,
@@ -91,12 +92,33 @@ def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[C
             ranges = [(entry.offset, entry.offset + entry.length) for entry in some]
             for entry, framed in zip(some, storage.read_ranges(path, ranges), strict=True):
                 try:
-                    yield Clip.FromString(tfrecord.unframe(framed))
-                except (tfrecord.CorruptRecordError, DecodeError) as error:
+                    yield parse(framed, entry.clip_id, manifest.config)
+                except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
                     raise snapshot.SnapshotError(
                         f"{stem}.tfrecord: record {entry.clip_id!r} is damaged ({error}): "
                         "`svilm-pipelines verify` lists all that is"
                     ) from None
+
+
+def parse(framed: bytes, clip_id: str, config: BuildConfig) -> Clip:
+    """Parse a record and check it against its index and the snapshot's configuration.
+
+    Args:
+      framed: its TFRecord frame.
+      clip_id: the index's.
+      config: the manifest's.
+
+    Raises:
+      CorruptRecordError: its checksums do not match.
+      DecodeError: it is no Clip.
+      ValueError: it is another clip, or breaks the contract.
+    """
+    clip = Clip.FromString(tfrecord.unframe(framed))
+    if clip.clip_id != clip_id:
+        raise contract.ContractError(f"is {clip.clip_id!r}")
+    contract.check_clip(clip, config)
+    record_frames.check(clip)
+    return clip
 
 
 def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
@@ -145,12 +167,28 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
     Raises:
       SnapshotError: the index is not there, is damaged, or is of other records.
     """
-    stem = contract.shard_name(shard, len(manifest.shards))
-    entries = snapshot.read_index(os.path.join(folder, f"{stem}.index")).records
-    if len(entries) != manifest.shards[shard].records:
+    stem, expected = contract.shard_name(shard, len(manifest.shards)), manifest.shards[shard]
+    path = os.path.join(folder, f"{stem}.index")
+    entries = snapshot.read_index(path, expected.index).records
+    if len(entries) != expected.records:
         raise snapshot.SnapshotError(
             f"{stem}.index has {len(entries)} records, the manifest "
-            f"{manifest.shards[shard].records}: `svilm-pipelines verify` lists all that is damaged"
+            f"{expected.records}: `svilm-pipelines verify` lists all that is damaged"
+        )
+    # Records lie one behind another in order of their ids, so that no entry leads elsewhere.
+    offset, last_id = 0, ""
+    for entry in entries:
+        if entry.offset != offset or entry.length <= 0 or entry.clip_id <= last_id:
+            raise snapshot.SnapshotError(
+                f"{stem}.index: {entry.clip_id!r} at {entry.offset}, {entry.length} bytes long, "
+                f"does not follow {last_id!r}, which ends at {offset}: `svilm-pipelines verify` "
+                "lists all that is damaged"
+            )
+        offset, last_id = offset + entry.length, entry.clip_id
+    if offset != expected.data.bytes:
+        raise snapshot.SnapshotError(
+            f"{stem}.index ends at {offset} of {expected.data.bytes} bytes: "
+            "`svilm-pipelines verify` lists all that is damaged"
         )
     return entries
 

@@ -47,15 +47,11 @@ def read_json(path: str, kind: type[M]) -> M:
       SnapshotError: the file is not there or is damaged.
     """
     try:
-        fields = json.loads(storage.read(path))
-        if not isinstance(fields, dict):
-            raise ValueError("it is no JSON object")
-        return json_format.ParseDict(fields, kind(), ignore_unknown_fields=True)
+        return contract.parse_json(storage.read(path), kind)
     except OSError as error:
         raise SnapshotError(f"{path}: {error.strerror}") from None
-    except (json_format.ParseError, ValueError, RecursionError) as error:
-        why = str(error).partition("\n")[0]
-        raise SnapshotError(f"{path} is damaged: {why}") from None
+    except contract.ContractError as error:
+        raise SnapshotError(f"{path} is damaged: {error}") from None
 
 
 def write_file(folder: str, name: str, data: bytes) -> FileEntry:
@@ -147,18 +143,26 @@ class ShardWriter:
             self.records = len(self._index.records)
 
 
-def read_index(path: str) -> ShardIndex:
+def read_index(path: str, entry: FileEntry | None = None) -> ShardIndex:
     """Reads a shard's index.
+
+    Args:
+      path: its file.
+      entry: what the manifest says of it; None: its checksum was compared before.
 
     Raises:
       SnapshotError: it is not there or is damaged.
     """
     try:
-        return ShardIndex.FromString(storage.read(path))
+        data = storage.read(path)
+        index = ShardIndex.FromString(data)
     except OSError as error:
         raise SnapshotError(f"{path}: {error.strerror}") from None
     except DecodeError:
         raise SnapshotError(f"{path} is no index") from None
+    if entry is not None and hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise SnapshotError(f"{path} is damaged: its sha256 is not the manifest's")
+    return index
 
 
 def fault(folder: str, entry: FileEntry) -> str | None:

@@ -3,13 +3,13 @@
 import collections
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import plan_summary, processes, record_frames, snapshot, storage
-from pipelines.plan import shard_of
+from pipelines import plan_summary, processes, records, snapshot, storage
+from pipelines.plan import config_sha256, shard_of
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
@@ -88,6 +88,7 @@ def faults(
     for shard in range(shards):
         lines += found[shard].faults
         rejects.update(found[shard].rejects)
+    lines += _check_hashes(manifest, [found[shard].videos_sha256 for shard in range(shards)])
     rows = plan_rows + sum(of_shard.rows for of_shard in found.values())
     if rows != manifest.counts.rows:
         lines.append(
@@ -113,6 +114,7 @@ class _ShardFound(NamedTuple):
     rows: int
     rejects: collections.Counter[str]  # by reason
     faults: list[str]
+    videos_sha256: str = ""  # empty: the summary is damaged
 
 
 class _Job(NamedTuple):
@@ -160,7 +162,20 @@ def _check_shard(job: _Job) -> _ShardFound:
     except snapshot.SnapshotError as error:
         return _ShardFound(0, collections.Counter(), [str(error)])
     rejects = collections.Counter(reject.reason for reject in summary.rejects)
-    return _ShardFound(summary.rows, rejects, wrong)
+    return _ShardFound(summary.rows, rejects, wrong, snapshot.videos_sha256(summary))
+
+
+def _check_hashes(manifest: Manifest, videos: Sequence[str]) -> Iterator[str]:
+    """Compare the manifest's own hashes with what they are of."""
+    if manifest.config_sha256 != config_sha256(manifest.config, manifest.versions):
+        yield f"{contract.MANIFEST_NAME}: config_sha256 is not that of its config and versions"
+    if all(videos) and manifest.inputs_sha256 != snapshot.inputs_sha256(
+        manifest.annotations, videos
+    ):
+        yield (
+            f"{contract.MANIFEST_NAME}: inputs_sha256 is not that of its annotations and of the "
+            "shards' videos"
+        )
 
 
 def _wrong_file(folder: str, entry: FileEntry, name: str) -> str | None:
@@ -197,11 +212,14 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
                 return
             if place.clip_id <= last_id:
                 yield f"{stem}.index: {place.clip_id!r} after {last_id!r}, not in order"
+            if not 0 < place.length <= entry.data.bytes - offset:
+                yield f"{stem}.index: {place.clip_id!r} is {place.length} bytes long"
+                return
             framed = file.read(place.length)
             offset, last_id = offset + place.length, place.clip_id
             try:
-                clip = Clip.FromString(tfrecord.unframe(framed))
-                _check_clip(clip, place.clip_id, job.shard, job.config)
+                clip = records.parse(framed, place.clip_id, job.config)
+                _check_shard_of(clip, job.shard, job.config)
                 if clip.video_id in job.removed:
                     raise contract.ContractError("its video was taken down")
             except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
@@ -210,11 +228,7 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
         yield f"{stem}.index: ends at {offset} of {entry.data.bytes} bytes"
 
 
-def _check_clip(clip: Clip, clip_id: str, shard: int, config: BuildConfig) -> None:
-    if clip.clip_id != clip_id:
-        raise contract.ContractError(f"is {clip.clip_id!r}")
-    contract.check_clip(clip, config)
+def _check_shard_of(clip: Clip, shard: int, config: BuildConfig) -> None:
     belongs = shard_of(clip.video_id, config.num_shards)
     if belongs != shard:
         raise contract.ContractError(f"video {clip.video_id!r} belongs into shard {belongs}")
-    record_frames.check(clip)

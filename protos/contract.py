@@ -3,7 +3,11 @@
 Pure Python over the generated messages: both stages import it, and it imports neither.
 """
 
-from google.protobuf import descriptor_pb2
+import json
+from typing import Any, TypeVar
+
+from google.protobuf import descriptor_pb2, json_format
+from google.protobuf.message import Message
 
 from protos.v1 import clip_pb2, manifest_pb2
 
@@ -36,6 +40,9 @@ MANIFEST_NAME = "manifest.json"
 PLAN_NAME = "plan.json"
 
 
+M = TypeVar("M", bound=Message)
+
+
 class ContractError(ValueError):
     """A record, manifest or version that breaks the contract between the stages."""
 
@@ -47,6 +54,78 @@ def shard_name(shard: int, num_shards: int) -> str:
     'shard-00003-of-00016'
     """
     return f"shard-{shard:05d}-of-{num_shards:05d}"
+
+
+def parse_json(data: bytes, kind: type[M]) -> M:
+    """Parse a JSON file of a snapshot; fields of a newer schema are ignored.
+
+    Raises:
+      ContractError: it is not one JSON object, repeats a name, or a value does not fit its field.
+
+    >>> parse_json(b'{"name": "plan.json", "bytes": "7"}', manifest_pb2.FileEntry).bytes
+    7
+    >>> parse_json(b'{"bytes": 1e999}', manifest_pb2.FileEntry)
+    Traceback (most recent call last):
+      ...
+    protos.contract.ContractError: Failed to parse bytes field: Couldn't parse integer: inf at \
+FileEntry.bytes.
+    """
+    return from_values(parse_values(data), kind)
+
+
+def parse_values(data: bytes) -> dict[str, Any]:
+    """Parse the one JSON object of a file.
+
+    Raises:
+      ContractError: it is not one, or repeats a name.
+
+    >>> parse_values(b'{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+      ...
+    protos.contract.ContractError: an object has the name 'a' twice
+    """
+    try:
+        values = json.loads(data.decode(), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ContractError(_first_line(error)) from None
+    if not isinstance(values, dict):
+        raise ContractError("it is no JSON object")
+    return values
+
+
+def from_values(values: Any, kind: type[M]) -> M:
+    """Convert a parsed JSON object to a message; fields of a newer schema are ignored.
+
+    Raises:
+      ContractError: it is no object, or a value does not fit its field.
+
+    >>> from_values({"name": "plan.json"}, manifest_pb2.FileEntry).name
+    'plan.json'
+    """
+    if not isinstance(values, dict):
+        raise ContractError(f"a {type(values).__name__} is no JSON object")
+    try:
+        return json_format.ParseDict(values, kind(), ignore_unknown_fields=True)
+    # Besides its own error, protobuf raises what Python does when a value is of another kind, and
+    # SystemError where a name is not whole Unicode.
+    except (
+        *(json_format.ParseError, ValueError, TypeError, AttributeError),
+        *(OverflowError, RecursionError, SystemError),
+    ) as error:
+        raise ContractError(_first_line(error)) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"an object has the name {twice!r:.100} twice")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def check_readable(schema_version: str) -> None:
@@ -63,9 +142,9 @@ def check_readable(schema_version: str) -> None:
 1.x: use a release of svilm that reads 2.x, or build the snapshot again
     """
     major, dot, minor = schema_version.partition(".")
-    if not (dot and major.isdecimal() and minor.isdecimal()):
+    if not (dot and schema_version.isascii() and major.isdecimal() and minor.isdecimal()):
         raise ContractError(
-            f"schema version {schema_version!r} is not of the form 'major.minor': "
+            f"schema version {schema_version!r:.40} is not of the form 'major.minor': "
             "the manifest is damaged, build the snapshot again"
         )
     ours = SCHEMA_VERSION.partition(".")[0]
@@ -159,6 +238,10 @@ def check_manifest(manifest: manifest_pb2.Manifest) -> None:
             f"the frames have an encoding that this reader does not know, other than "
             f"{', '.join(FRAME_ENCODINGS)}: use a newer release of svilm"
         )
+    _check_numbers(manifest)
+    for template in manifest.config.prompt_templates:
+        if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
+            raise ContractError(f"the prompt template {template!r:.100} does not have {{}} once")
     counts = manifest.counts
     rejected = sum(counts.rejects.values())
     if counts.rows != counts.records + rejected:
@@ -173,6 +256,32 @@ def check_manifest(manifest: manifest_pb2.Manifest) -> None:
         raise ContractError(
             f"the manifest lists {len(manifest.shards)} shards of {manifest.config.num_shards}"
         )
+
+
+def _check_numbers(manifest: manifest_pb2.Manifest) -> None:
+    """Refuse negative counts, sizes and limits, and limits that are not finite."""
+    config, counts = manifest.config, manifest.counts
+    files = [
+        entry
+        for shard in manifest.shards
+        for entry in (shard.data, shard.index, shard.summary)
+        if entry.bytes < 0
+    ]
+    if files:
+        raise ContractError(f"{files[0].name!r:.100} has {files[0].bytes} bytes")
+    for what, value in (
+        ("rows", counts.rows),
+        ("records", counts.records),
+        *((f"rejects of {reason[:40]!r}", count) for reason, count in counts.rejects.items()),
+        *((f"records of shard {place}", one.records) for place, one in enumerate(manifest.shards)),
+        ("frames_per_clip", config.frames_per_clip),
+        ("short_side", config.short_side),
+        ("max_past_end_share", config.max_past_end_share),
+        ("min_ascii_share", config.filters.min_ascii_share),
+        ("min_motion", config.filters.min_motion),
+    ):
+        if not 0 <= value < float("inf"):
+            raise ContractError(f"{what}: {value} is not a count or limit of 0 or more")
 
 
 def clip_descriptor() -> bytes:

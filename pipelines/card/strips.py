@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines import record_frames, records
+from pipelines import record_frames, records, snapshot
 from pipelines.records import Place
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Manifest
 
 # Of a strip, in pixels.
 _FRAMES, _HEIGHT, _GAP = 8, 108, 4
+_WIDEST = 16  # of a frame's width to its height: no wider video is decoded
 _WEBP_QUALITY = 75
 # Of a sheet.
 _MARGIN, _LINE = 20, 22
@@ -52,12 +53,23 @@ def clock(time_us: int) -> str:
 
 
 def strip(clip: Clip) -> Image.Image:
-    """Up to eight frames, from first to last, side by side."""
+    """Draw up to eight frames, from first to last, side by side.
+
+    Raises:
+      SnapshotError: a frame cannot be decoded.
+    """
     count = min(_FRAMES, len(clip.frames))
-    width = max(1, _HEIGHT * clip.width // clip.height)
-    image = Image.new("RGB", ((width + _GAP) * count - _GAP, _HEIGHT), _PAPER)
+    width = min(max(1, _HEIGHT * clip.width // clip.height), _HEIGHT * _WIDEST)
+    image = Image.new("RGB", (max(1, (width + _GAP) * count - _GAP), _HEIGHT), _PAPER)
     for column in range(count):
-        frame = record_frames.image(clip, (2 * column + 1) * len(clip.frames) // (2 * count))
+        try:
+            frame = record_frames.image(clip, (2 * column + 1) * len(clip.frames) // (2 * count))
+        # What Pillow raises of damaged pictures, and of too large ones.
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise snapshot.SnapshotError(
+                f"record {clip.clip_id!r}: a frame cannot be decoded ({error}): build the snapshot "
+                "again into another folder"
+            ) from None
         small = frame.resize((width, _HEIGHT), Image.Resampling.LANCZOS)
         image.paste(small, (column * (width + _GAP), 0))
     return image
@@ -121,9 +133,9 @@ def png(entries: Sequence[Entry]) -> bytes:
 
 def _origin(entry: Entry) -> str:
     clip = entry.clip
-    return (
+    return " ".join(
         f"{entry.place} · video {clip.video_id} · {clock(clip.start_us)} to {clock(clip.end_us)} · "
-        f"{clip.source_row}"
+        f"{clip.source_row}".splitlines()
     )
 
 

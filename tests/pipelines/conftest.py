@@ -109,10 +109,10 @@ def make_clip():
 @pytest.fixture
 def write_snapshot():
     """write_snapshot(folder, clips, …): a sound snapshot, of records that are given."""
-    return _write_snapshot
+    return write_small_snapshot
 
 
-def _write_snapshot(
+def write_small_snapshot(
     folder: Path,
     clips: list[Clip],
     *,

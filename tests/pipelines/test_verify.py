@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines import record_frames, snapshot, verify
-from pipelines.plan import shard_of
+from pipelines.plan import config_sha256, shard_of
 from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip
 from protos.v1.manifest_pb2 import (
@@ -43,7 +43,7 @@ def clip(shard, **changes):
 def write(folder, *, clips=None, rejects=("duplicate",), change=lambda manifest: None):
     """A snapshot of two shards, a clip each, and a reject in the first one and in the plan."""
     folder = str(folder)
-    entries = []
+    entries, videos = [], []
     for shard in range(SHARDS):
         stem = contract.shard_name(shard, SHARDS)
         with snapshot.ShardWriter(folder, stem) as writer:
@@ -56,19 +56,20 @@ def write(folder, *, clips=None, rejects=("duplicate",), change=lambda manifest:
             summary.rows += len(rejects)
             summary.rejects.extend(Reject(reason=reason) for reason in rejects)
         entry = snapshot.write_file(folder, f"{stem}.json", snapshot.to_json(summary))
+        videos.append(snapshot.videos_sha256(summary))
         entries.append(
             ShardEntry(records=writer.records, data=writer.data, index=writer.index, summary=entry)
         )
     records = sum(entry.records for entry in entries)
     plan = PlanSummary(rows=records + 2, rejects=[Reject(reason="span_empty")])
+    config = BuildConfig(
+        frames_per_clip=1, short_side=8, frame_encoding=FRAME_ENCODING_JPEG, num_shards=SHARDS
+    )
     manifest = Manifest(
         schema_version=contract.SCHEMA_VERSION,
-        config=BuildConfig(
-            frames_per_clip=1,
-            short_side=8,
-            frame_encoding=FRAME_ENCODING_JPEG,
-            num_shards=SHARDS,
-        ),
+        inputs_sha256=snapshot.inputs_sha256([], videos),
+        config_sha256=config_sha256(config, {}),
+        config=config,
         counts=Counts(rows=records + 2, records=records, rejects={"duplicate": 1, "span_empty": 1}),
         shards=entries,
         plan=snapshot.write_file(folder, contract.PLAN_NAME, snapshot.to_json(plan)),
