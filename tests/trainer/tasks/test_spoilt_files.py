@@ -1,4 +1,4 @@
-"""Prediction files in which any number is put in place by something else: refused, by file and row."""
+"""Prediction files in which any number gives place to what is none: refused, by file and row."""
 
 import json
 import pathlib
@@ -55,19 +55,8 @@ PREDICTIONS = {
     ),
 }
 IN_CSV = [
-    "nan",
-    "NaN",
-    "inf",
-    "-inf",
-    "Infinity",
-    "1e400",
-    "-1e400",
-    "",
-    "x",
-    "1_0",
-    "٣",
-    "0x1",
-    "True",
+    *("nan", "NaN", "inf", "-inf", "Infinity", "1e400", "-1e400"),
+    *("", "x", "1_0", "٣", "0x1", "True"),
 ]
 IN_JSON = ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", '"0.5"', '"nan"', "null", "true", "[1]",
            "{}", '""', "1" * 400]  # fmt: skip
