@@ -58,7 +58,9 @@ def webdataset(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Writes each shard with records as a tar file into the folder `out`, which must be empty.
+    """Writes each shard as a tar file into the folder `out`, which must be empty.
+
+    A shard without records is an empty tar file, so that a pattern of all shards finds each.
 
     Raises:
       SnapshotError: a file is damaged, or the folder holds something.
@@ -75,7 +77,7 @@ def sequence_examples(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Writes each shard with records as a TFRecord file of SequenceExamples, as `webdataset` does.
+    """Writes each shard as a TFRecord file of SequenceExamples, as `webdataset` does.
 
     Labels are numbered in the order of their names over the whole snapshot; label_map.csv, a
     label a row, says which is which.
@@ -93,7 +95,7 @@ def sequence_examples(
     _empty(out)
     names: set[str] = set()
     for _, of_shard in processes.each(
-        _labels, [_Job(folder, out, shard, {}) for shard in _filled(manifest)], workers
+        _labels, [_Job(folder, out, shard, {}) for shard in range(len(manifest.shards))], workers
     ):
         names |= of_shard
     ordered = sorted(names)
@@ -114,7 +116,7 @@ def _each_shard(
     progress: Callable[[int, int], None],
 ) -> None:
     _empty(out)
-    jobs = [_Job(folder, out, shard, labels) for shard in _filled(manifest)]
+    jobs = [_Job(folder, out, shard, labels) for shard in range(len(manifest.shards))]
     for done, _ in enumerate(processes.each(write, jobs, workers), 1):
         progress(done, len(jobs))
 
@@ -123,10 +125,6 @@ def _empty(out: str) -> None:
     storage.make_folder(out)
     if names := storage.names(out):
         raise snapshot.SnapshotError(f"--out {out!r} holds {min(names)!r}: choose an empty folder")
-
-
-def _filled(manifest: Manifest) -> list[int]:
-    return [shard for shard, entry in enumerate(manifest.shards) if entry.records]
 
 
 def _clips(job: _Job) -> tuple[str, Iterator[Clip]]:
@@ -150,10 +148,21 @@ def _write_tar(job: _Job) -> None:
                 tar.addfile(member, io.BytesIO(data))
 
 
+def key(clip_id: str) -> str:
+    """Return a sample's key: the clip_id with its dots as URLs may write them.
+
+    WebDataset ends a key at the first dot. No clip_id has "%2E" itself, so keys differ as ids do.
+
+    >>> key("a.b_0_1000000_ca978112")
+    'a%2Eb_0_1000000_ca978112'
+    """
+    return clip_id.replace(".", "%2E").replace("/", "%2F")
+
+
 def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
     """A sample's files: <key>.txt, <key>.json and <key>.<frame>.jpg, .png or, if raw, .npy."""
-    key = clip.clip_id.replace(".", "-").replace("/", "-")
-    yield f"{key}.txt", clip.caption.encode()
+    stem = key(clip.clip_id)
+    yield f"{stem}.txt", clip.caption.encode()
     fields = {
         "clip_id": clip.clip_id,
         "video_id": clip.video_id,
@@ -175,15 +184,15 @@ def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
         "video_duration_us": clip.video_duration_us,
     }
     fields |= {name: value for name, value in told.items() if value}
-    yield f"{key}.json", json.dumps(fields, ensure_ascii=False).encode()
+    yield f"{stem}.json", json.dumps(fields, ensure_ascii=False).encode()
     for number, frame in enumerate(clip.frames):
         if clip.frame_encoding == FRAME_ENCODING_RAW:  # WebDataset's own reader knows .npy
             pixels = np.frombuffer(frame, np.uint8).reshape(clip.height, clip.width, 3)
             array = io.BytesIO()
             np.save(array, pixels)
-            yield f"{key}.{number:04d}.npy", array.getvalue()
+            yield f"{stem}.{number:04d}.npy", array.getvalue()
         else:
-            yield f"{key}.{number:04d}.{_SUFFIXES[clip.frame_encoding]}", frame
+            yield f"{stem}.{number:04d}.{_SUFFIXES[clip.frame_encoding]}", frame
 
 
 def _labels(job: _Job) -> set[str]:

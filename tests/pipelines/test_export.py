@@ -6,9 +6,12 @@ import tarfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines import export, snapshot
+from pipelines.clip_request import clip_id
 from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW
 
 
@@ -41,7 +44,7 @@ def test_every_record_is_a_sample(written, tmp_path, workers):
     found = samples(out)
     assert len(found) == len(clips)
     for clip in clips:
-        sample = found[clip.clip_id.replace(".", "-")]
+        sample = found[clip.clip_id.replace(".", "%2E")]
         fields = json.loads(sample["json"])
         assert sample["txt"].decode() == clip.caption
         assert (fields["clip_id"], fields["end_us"]) == (clip.clip_id, clip.end_us)
@@ -93,3 +96,34 @@ def test_a_folder_in_use_is_refused(written, tmp_path):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
         export.webdataset(folder, manifest, str(tmp_path))
+
+
+@given(
+    st.lists(st.text("aA.-_/%2E é", min_size=1, max_size=6), min_size=1, max_size=9, unique=True)
+)
+@settings(deadline=None, max_examples=500)
+def test_no_two_clips_share_a_key(ids):
+    keys = [export.key(clip_id(video_id, 0, 1, "a")) for video_id in ids]
+    assert len(set(keys)) == len(ids)
+    assert not any(set("./") & set(key) for key in keys)
+
+
+@pytest.mark.parametrize("ids", [("a.b", "a-b", "a_b"), ("a.b.c", "a-b.c", "a.b-c", "a%2Eb.c")])
+def test_samples_of_ids_that_look_alike_stay_apart(tmp_path, make_clip, write_snapshot, ids):
+    clips = [make_clip(video_id) for video_id in ids]
+    for clip in clips:
+        clip.clip_id = clip_id(clip.video_id, 0, 1, "a")
+    manifest = write_snapshot(tmp_path / "snapshot", clips, shards=1)
+    export.webdataset(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
+    found = samples(tmp_path / "out")
+    assert {json.loads(one["json"])["video_id"] for one in found.values()} == set(ids)
+
+
+def test_every_shard_is_there_so_that_a_brace_pattern_finds_it(tmp_path, make_clip, write_snapshot):
+    manifest = write_snapshot(tmp_path / "snapshot", [make_clip("video")], shards=4)
+    for write, suffix in ((export.webdataset, "tar"), (export.sequence_examples, "tfrecord")):
+        out = tmp_path / suffix
+        write(str(tmp_path / "snapshot"), manifest, str(out))
+        names = [f"shard-{number:05d}-of-00004.{suffix}" for number in range(4)]
+        assert sorted(path.name for path in out.glob("shard-*")) == names
+        assert len(samples(tmp_path / "tar")) == 1
