@@ -51,8 +51,9 @@ Writes a file for each shard.
 
 webdataset        a tar file. A sample is <clip_id>.txt (the caption; "%2E" stands for "." in the
                   id), .json (ids, times in microseconds, noun chunks, labels, and captions,
-                  questions, segments and boxes where the source has them) and .0000.jpg, .0001.jpg, … (the frames; of
-                  snapshots with --encoding png .png, with raw .npy, uint8 [height, width, 3])
+                  questions, segments and boxes where the source has them) and .0000.jpg,
+                  .0001.jpg, … (the frames; of snapshots with --encoding png .png, with raw .npy,
+                  uint8 [height, width, 3])
 sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's keys, as DMVR reads
                   them: lists image/encoded and image/timestamp (microseconds); context
                   clip/start/timestamp, clip/end/timestamp, clip/media_id, clip/data_path (the
