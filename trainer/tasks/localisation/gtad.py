@@ -38,14 +38,6 @@ class GtadConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "network")
-        if self.width % self.stem_groups:
-            raise ValueError(
-                f"network: width {self.width} must be divisible by stem_groups {self.stem_groups}"
-            )
-        if not self.neighbours <= self.length:
-            raise ValueError(
-                f"network: neighbours {self.neighbours} must be length {self.length} or less"
-            )
 
 
 class Outputs(NamedTuple):

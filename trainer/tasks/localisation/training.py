@@ -57,6 +57,16 @@ class LocalisationConfig:
         check_range("localisation", "seed", self.seed, 0.0, 2.0**32 - 1)
         check_above("localisation", "learning_rate", self.learning_rate)
         check_range("localisation", "l2", self.l2, 0.0)
+        network = self.network
+        if network.width % network.stem_groups:
+            raise ValueError(
+                f"network: width {network.width} must be divisible by stem_groups "
+                f"{network.stem_groups}"
+            )
+        if network.neighbours > network.length:
+            raise ValueError(
+                f"network: neighbours {network.neighbours} must be length {network.length} or less"
+            )
 
 
 PRESETS: dict[str, LocalisationConfig] = {
