@@ -1,4 +1,4 @@
-"""Which file is the video of an id: by a template of its path, or by a file of ids and paths.
+"""Which file is the video of an id: by a file of ids and paths, else by a template of its path.
 
 Ids and paths come from others; what lies outside the root folder is never opened.
 """
@@ -6,6 +6,7 @@ Ids and paths come from others; what lies outside the root folder is never opene
 import copy
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 
 from pipelines import annotation_file, storage, video_file
@@ -13,7 +14,12 @@ from pipelines.clip_request import RowError
 from pipelines.sources import lines
 from pipelines.video_file import Failure, Video
 
-EXTENSIONS = ("mp4", "mkv", "webm", "m4v", "mov", "avi")  # the first that is there is taken
+# The first that is there is taken, in lower case or upper case.
+EXTENSIONS = (
+    *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
+    *("ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
+)
+_USUAL = 6  # the first ones, for which a bucket is asked one by one
 FIELDS = {"video_id", "label", "ext"}  # that a template may have, in braces
 IN_A_FOLDER = "{video_id}.{ext}"  # the template where none is given
 
@@ -61,7 +67,9 @@ def read_map(path: str) -> dict[str, set[str]]:
 
 
 def listing(videos: str) -> Iterator[tuple[str, str, int]]:
-    """All that a bucket has where a template may lead: video id, path in the root folder, bytes.
+    """Yield all that a bucket has where a template may lead: video id, path in the root, bytes.
+
+    A file comes twice: annotations may name it with its extension, too.
 
     Raises:
       OSError: the bucket cannot be used.
@@ -71,6 +79,9 @@ def listing(videos: str) -> Iterator[tuple[str, str, int]]:
     for path, size in storage.listing(root, template[: template.index("{")]):
         if match := form.fullmatch(path):
             yield match["video_id"], path, size
+            extension = split_extension(path)[1]
+            if match["video_id"] and extension:
+                yield f"{match['video_id']}.{extension}", path, size
 
 
 def _form(template: str) -> re.Pattern[str]:
@@ -82,7 +93,7 @@ def _form(template: str) -> re.Pattern[str]:
     fields = {
         "{video_id}": "(?P<video_id>.*)",
         "{label}": "(?P<label>[^/]*)",
-        "{ext}": f"(?P<ext>{'|'.join(EXTENSIONS)})",
+        "{ext}": f"(?P<ext>{'|'.join((*EXTENSIONS, *map(str.upper, EXTENSIONS)))})",
     }
     pattern, seen = "", set()
     for part in re.split(r"({.*?})", template):
@@ -98,7 +109,7 @@ class VideoLookup:
     def __init__(self, videos: str, map_path: str = "") -> None:
         """Takes a folder or template as `split` does and, if any, a file as `read_map` does."""
         self._root, self._template = split(videos)
-        self._mapped = read_map(map_path) if map_path else None
+        self._mapped = read_map(map_path) if map_path else {}
         self._listed: Mapping[str, int] | None = None
 
     def among(self, listed: Mapping[str, int]) -> "VideoLookup":
@@ -108,12 +119,27 @@ class VideoLookup:
         return other
 
     def find(self, video_id: str, label: str = "") -> Video | Failure:
-        """The video's file, or why there is none; `label` is a class of its, if it has one."""
-        if self._mapped is None:
-            return self._by_template(video_id, label)
+        """Return the video's file, or why there is none.
+
+        Args:
+          video_id: as annotated; it may end with its file's extension.
+          label: one of its classes, if it has any.
+        """
+        found = self._find(video_id, label)
+        if isinstance(found, Failure) and found.reason == "video_missing":
+            for form in ("NFC", "NFD"):
+                other = unicodedata.normalize(form, video_id)
+                if other != video_id and isinstance(self._find(other, label), Video):
+                    return found._replace(
+                        message=f"{found.message}; a file's name differs in Unicode normalisation "
+                        f"alone: write the id in {form}, or name the file in --video-map"
+                    )
+        return found
+
+    def _find(self, video_id: str, label: str) -> Video | Failure:
         paths = sorted(self._mapped.get(video_id, ()))
         if not paths:
-            return Failure("video_missing", f"no {video_id} in the video map")
+            return self._by_template(video_id, label)
         if len(paths) > 1:
             told = ", ".join(repr(os.path.basename(path))[:100] for path in paths[:2])
             return Failure("video_ambiguous", f"{len(paths)} files in the video map: {told}")
@@ -122,14 +148,51 @@ class VideoLookup:
     def _by_template(self, video_id: str, label: str) -> Video | Failure:
         if "\0" in label:  # which no path can have
             return Failure("video_missing", f"no folder {label[:100]!r}")
-        for extension in EXTENSIONS:
-            path = self._path(video_id, label, extension)
+        asked = storage.in_bucket(self._root) and self._listed is None
+        paths = [*dict.fromkeys(self._paths(video_id, label))]
+        first = _USUAL + bool(split_extension(video_id)[1])
+        for path in paths[:first] if asked else paths:
             found = video_file.at(self._root, path, self._listed)
             if isinstance(found, Video) or found.reason != "video_missing":
                 return found
-        tried = self._path(video_id, label, f"{{{','.join(EXTENSIONS)}}}")
-        return Failure("video_missing", f"no {tried}")
+        before = self._template.partition("{ext}")[0]
+        if asked and "{video_id}" in before and "{ext}" in self._template:
+            return self._in_one_request(video_id, label, before)
+        usual = f"{{{','.join(EXTENSIONS[:_USUAL])},…}}"
+        return Failure("video_missing", f"no {self._path(video_id, label, usual)}")
+
+    def _in_one_request(self, video_id: str, label: str, before: str) -> Video | Failure:
+        """Find a video of a bucket by what begins with its name, instead of all extensions."""
+        try:
+            listed = dict(storage.listing(self._root, _filled(before, video_id, label, "")))
+        except FileNotFoundError:
+            listed = {}
+        return self.among(listed)._by_template(video_id, label)
+
+    def _paths(self, video_id: str, label: str) -> Iterator[str]:
+        """Yield the paths that may be a video's, in the order in which they are tried."""
+        stem, own = split_extension(video_id)
+        if own and "{ext}" in self._template:
+            yield self._path(stem, label, own)
+        for extension in (*EXTENSIONS, *map(str.upper, EXTENSIONS)):
+            yield self._path(video_id, label, extension)
+        if own:
+            yield self._path(stem, label, own)
 
     def _path(self, video_id: str, label: str, extension: str) -> str:
-        values = {"ext": extension, "label": label, "video_id": video_id}
-        return re.sub(r"{(.*?)}", lambda field: values[field[1]], self._template)
+        return _filled(self._template, video_id, label, extension)
+
+
+def split_extension(video_id: str) -> tuple[str, str]:
+    """Split a video's id or path into what is before a video file's extension, and that.
+
+    >>> split_extension("bikes.MP4"), split_extension("v1.2")
+    (('bikes', 'MP4'), ('v1.2', ''))
+    """
+    stem, _, extension = video_id.rpartition(".")
+    return (stem, extension) if stem and extension.lower() in EXTENSIONS else (video_id, "")
+
+
+def _filled(template: str, video_id: str, label: str, extension: str) -> str:
+    values = {"ext": extension, "label": label, "video_id": video_id}
+    return re.sub(r"{(.*?)}", lambda field: values[field[1]], template)

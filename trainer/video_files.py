@@ -17,7 +17,10 @@ from collections.abc import Mapping
 from trainer.configs.config import Config
 
 PROGRAM = "svilm-pipelines"
-EXTENSIONS = ("mp4", "mkv", "webm", "m4v", "mov", "avi")
+EXTENSIONS = (
+    *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
+    *("ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
+)
 
 # Longer than any video: the build cuts a clip where its video ends.
 _WHOLE_S = 7 * 24 * 3600

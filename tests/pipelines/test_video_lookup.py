@@ -1,4 +1,5 @@
 import os
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -78,10 +79,11 @@ def test_by_template(root, template, path):
 
 def test_extensions_are_tried_in_order(root):
     lookup = VideoLookup(f"{root}/v_{{video_id}}.{{ext}}")
-    for extension in reversed(video_lookup.EXTENSIONS):
+    both = (*video_lookup.EXTENSIONS, *map(str.upper, video_lookup.EXTENSIONS))
+    for extension in reversed(both):
         (root / f"v_a.{extension}").write_bytes(b"1")
         assert lookup.find("a") == Video(str(root / f"v_a.{extension}"), 1)
-    assert lookup.find("b") == Failure("video_missing", "no v_b.{mp4,mkv,webm,m4v,mov,avi}")
+    assert lookup.find("b") == Failure("video_missing", "no v_b.{mp4,mkv,webm,m4v,mov,avi,…}")
 
 
 TEMPLATES = st.sampled_from(
@@ -100,7 +102,8 @@ TEMPLATES = st.sampled_from(
 
 @given(TEMPLATES, st.text().filter(lambda text: "{" not in text), st.data())
 def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, data):
-    extension = data.draw(st.sampled_from(video_lookup.EXTENSIONS))
+    extension = data.draw(st.sampled_from(video_lookup.EXTENSIONS).map(str))
+    extension = data.draw(st.sampled_from([extension, extension.upper()]))
     videos = f"gs://lab/videos/{template}"
     label = data.draw(st.text().filter(lambda text: not set(text) & set("/{")))
     path = VideoLookup(videos)._path(video_id, label, extension)
@@ -112,7 +115,18 @@ def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, dat
 def test_a_listing_finds_what_the_store_would(lab, template):
     """Also what is no file, or lies elsewhere."""
     root = f"{lab}/{len(template)}"
-    paths = ["v_a.mp4", "v_a.mkv", "v_b.avi", "v_c.MP4", "v_.mp4", "w_a.mp4", "d/v_a.mp4", "v_e"]
+    paths = [
+        "v_a.mp4",
+        "v_a.mkv",
+        "v_b.avi",
+        "v_c.MP4",
+        "v_f.ts",
+        "v_g.h.3GP",
+        "v_.mp4",
+        "w_a.mp4",
+        "d/v_a.mp4",
+        "v_e",
+    ]
     for path in paths:
         with storage.NewFile(f"{root}/{path}") as file:
             file.write(path.encode())
@@ -121,7 +135,23 @@ def test_a_listing_finds_what_the_store_would(lab, template):
     asking = VideoLookup(f"{root}/{template}")
     found = list(video_lookup.listing(f"{root}/{template}"))
     among = asking.among({path: size for _, path, size in found})
-    for video_id in ("a", "b", "c", "e", "empty", "", "../a", "v_a.mp4", "d/v_a.mp4", "x"):
+    for video_id in (
+        "a",
+        "b",
+        "c",
+        "e",
+        "f",
+        "g.h",
+        "f.ts",
+        "f.mp4",
+        "c.MP4",
+        "empty",
+        "",
+        "../a",
+        "v_a.mp4",
+        "d/v_a.mp4",
+        "x",
+    ):
         assert among.find(video_id) == asking.find(video_id)
     known = {video_id: asking.find(video_id) for video_id, _, _ in found}
     assert known and all(
@@ -170,6 +200,47 @@ def test_a_map_does_not_lead_out_of_the_folder(root, tmp_path, mapped, path, rea
     assert_fails(found, reason)
     assert isinstance(found, Failure) and len(found.message) < 200
     assert str(tmp_path) not in found.message
+
+
+def test_what_a_map_leaves_out_is_found_in_the_folder(root, mapped):
+    (root / "a.mp4").write_bytes(b"1")
+    (root / "film.mp4").write_bytes(b"12")
+    lookup = mapped("b,film.mp4", "c,gone.mp4")
+    assert lookup.find("b") == Video(str(root / "film.mp4"), 2)
+    assert lookup.find("a") == Video(str(root / "a.mp4"), 1)
+    assert_fails(lookup.find("c"), "video_missing")  # a wrong path is told, not passed over
+
+
+@pytest.mark.parametrize(
+    ("template", "video_id", "path"),
+    [
+        ("", "bikes.mp4", "bikes.mp4"),
+        ("", "bikes.MOV", "bikes.MOV"),
+        ("/v_{video_id}.{ext}", "my bikes.mp4", "v_my bikes.mp4"),
+        ("/{video_id}.mp4", "bikes.mp4", "bikes.mp4"),
+        ("/{video_id}", "bikes.mp4", "bikes.mp4"),
+        ("/{video_id}", "bikes.mp4", "bikes"),
+        ("", "v1.2", "v1.2.webm"),
+        ("", "bikes.mp4", "bikes.mp4.mkv"),  # an id that only looks so
+    ],
+)
+def test_an_id_may_have_its_files_extension(root, template, video_id, path):
+    (root / "bikes.avi").write_bytes(b"1234")
+    (root / path).write_bytes(b"12")
+    assert VideoLookup(f"{root}{template}").find(video_id) == Video(str(root / path), 2)
+
+
+@pytest.mark.parametrize(("there", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_id_of_another_normalisation_is_missing_with_a_hint(root, mapped, there, asked):
+    name = "Bär füttert"
+    (root / f"{unicodedata.normalize(there, name)}.mp4").write_bytes(b"1")
+    for lookup in (VideoLookup(str(root)), mapped("b,film.mp4")):
+        found = lookup.find(unicodedata.normalize(asked, name))
+        assert_fails(found, "video_missing")
+        assert isinstance(found, Failure)
+        assert f"Unicode normalisation alone: write the id in {there}" in found.message
+        other = lookup.find("Bär")
+        assert isinstance(other, Failure) and "Unicode" not in other.message
 
 
 def test_two_files_of_one_id(root, mapped):
