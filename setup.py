@@ -13,7 +13,6 @@ EXTRAS = {
         "av>=18",  # decodes
         "ffmpeg-python>=0.2",  # writes the filter graph of ffmpeg, which decodes and encodes, too
         "gcsfs>=2026.1",
-        "ijson>=3.5",  # reads JSON as a stream
         "imageio-ffmpeg>=0.8",  # ships ffmpeg; SVILM_FFMPEG names another
         "numpy>=2",
         "pyarrow>=20",

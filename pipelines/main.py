@@ -151,6 +151,7 @@ def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: fl
         manifest = plan.complete(planned)
         counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
     if not counts.records:
+        _print_rejects(planned, counts)
         raise CommandError(
             f"no row became a record ({counted(counts)}), so the snapshot is not complete: "
             f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it"
@@ -158,7 +159,19 @@ def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: fl
     print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
     if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
+    _print_rejects(planned, counts)
     return 0
+
+
+def _print_rejects(planned, counts) -> None:
+    """Print an example of each reject reason, and what may help."""
+    from pipelines import reject_examples
+
+    config = planned.config
+    for line in reject_examples.lines(
+        planned.out, config.num_shards, counts.rejects, planned.source, config.source.time_unit
+    ):
+        print(f"build: rejects: {line}", file=sys.stderr)
 
 
 @contextlib.contextmanager

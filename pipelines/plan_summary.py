@@ -3,17 +3,13 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
-
-import ijson
+from typing import Any
 
 from pipelines import snapshot, storage
+from pipelines.sources.json_stream import JsonStream, StreamError
 from protos import contract
 from protos.v1.manifest_pb2 import FileEntry, Reject
 
-# No text of a reject is longer, so neither is a run of digits in one.
-_DIGITS = 4_000
-_TOO_LONG = re.compile(rb"[0-9]{%d}" % (_DIGITS + 1))
 _ROWS = re.compile("[0-9]{1,18}")
 
 
@@ -36,65 +32,51 @@ def write(folder: str, rows: int, rejects: Iterable[Reject]) -> FileEntry:
 
 
 def rejects(folder: str) -> Iterator[Reject]:
-    """The rejects, in order of row; fields of a newer schema are passed over.
+    """Yield the rejects, in order of row; fields of a newer schema are passed over.
 
     Raises:
       SnapshotError: the file is not there or is damaged.
     """
-    for fields in _items(folder, "rejects.item"):
-        try:
-            yield contract.from_values(fields, Reject)
-        except contract.ContractError as error:
-            raise _damaged(folder, error) from None
+    for name, value in _fields(folder):
+        if name == "rejects":
+            try:
+                yield contract.from_values(value, Reject)
+            except contract.ContractError as error:
+                raise _damaged(folder, error) from None
 
 
 def rows(folder: str) -> int:
-    """The annotation rows read; 0 if the file does not say.
+    """Return the number of annotation rows read; 0 if the file does not say.
 
     Raises:
       SnapshotError: the file is not there or is damaged.
     """
-    found = list(_items(folder, "rows"))
+    found = [value for name, value in _fields(folder) if name == "rows"]
     if len(found) > 1 or not all(
         isinstance(rows, str | int) and _ROWS.fullmatch(str(rows)) for rows in found
     ):
-        raise _damaged(folder, ValueError("rows is no count"))
+        raise _damaged(folder, "rows is no count")
     return sum(map(int, found))
 
 
-def _items(folder: str, prefix: str) -> Iterator:
+def _fields(folder: str) -> Iterator[tuple[str, Any]]:
+    """Yield the file's names and values, for "rejects" one by one."""
     path = os.path.join(folder, contract.PLAN_NAME)
     try:
         with storage.open_to_read(path) as file:
-            yield from ijson.items(_Bounded(file), prefix)
+            stream = JsonStream(file)
+            for name in stream.names():
+                if name == "rejects":
+                    yield from ((name, item) for item in stream.items())
+                else:
+                    yield name, stream.value()
+            stream.end()
     except OSError as error:
         raise snapshot.SnapshotError(f"{path}: {error.strerror}") from None
-    except (ijson.JSONError, UnicodeDecodeError) as error:
+    except StreamError as error:
         raise _damaged(folder, error) from None
 
 
-class _Bounded:
-    """A file in which no more digits follow each other than a plan has.
-
-    ijson's parser crashes the process on an integer of more than 4,300 digits.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._before = file, b""
-
-    def read(self, size: int) -> bytes:
-        """Reads a block.
-
-        Raises:
-          ijson.JSONError: it has too long a number.
-        """
-        block = self._file.read(size)
-        if _TOO_LONG.search(self._before + block):
-            raise ijson.JSONError(f"a number of more than {_DIGITS} digits")
-        self._before = (self._before + block)[-_DIGITS:]
-        return block
-
-
-def _damaged(folder: str, error: Exception) -> snapshot.SnapshotError:
+def _damaged(folder: str, error: object) -> snapshot.SnapshotError:
     why = str(error).partition("\n")[0]
     return snapshot.SnapshotError(f"{os.path.join(folder, contract.PLAN_NAME)} is damaged: {why}")

@@ -127,10 +127,15 @@ def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
     Raises:
       SnapshotError: a summary is not there or is damaged.
     """
-    return _summaries(folder, len(manifest.shards))
+    return shard_summaries(folder, len(manifest.shards))
 
 
-def _summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
+def shard_summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
+    """Yield what became of the rows of each shard of a snapshot that has no manifest, perhaps.
+
+    Raises:
+      SnapshotError: a summary is not there or is damaged.
+    """
     for shard in range(num_shards):
         name = f"{contract.shard_name(shard, num_shards)}.json"
         yield snapshot.read_json(os.path.join(folder, name), ShardSummary)
@@ -155,7 +160,7 @@ def counts(folder: str, num_shards: int) -> Counts:
     """
     reasons = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
     made = 0
-    for summary in _summaries(folder, num_shards):
+    for summary in shard_summaries(folder, num_shards):
         reasons.update(reject.reason for reject in summary.rejects)
         made += summary.records
     return Counts(rows=plan_summary.rows(folder), records=made, rejects=reasons)

@@ -46,7 +46,7 @@ def test_a_file_that_breaks_off_late_builds_nothing(cli, videos, tmp_path, end):
     done = cli(*build("howto100m", tmp_path / "raw.json", videos, tmp_path / "out"))
     assert done.returncode == 1 and done.stdout == ""
     *_, line = done.stderr.splitlines()
-    assert line.startswith("svilm-pipelines: error: the build stopped: raw.json is")
+    assert line.startswith("svilm-pipelines: error: the build stopped: raw.json cannot be read")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "manifest.json").exists()
 
@@ -110,3 +110,44 @@ def test_a_damaged_compressed_file_is_one_line(cli, videos, tmp_path, name):
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert f"{name} is damaged: Truncated compressed stream: get it anew" in line
+
+
+BAD = """video,start,end,caption
+my film,0,1,a man
+my film,0,1000,"in milliseconds, perhaps"
+my film,1:2:3:4,2,a frame's number
+
+nowhere\x1b[2J,0,1,a man
+nowhere,0,1,a man
+my film,0,1,
+my film,0,1,"a stray
+a/b.mp4,0,1,a path
+"""
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_each_reason_has_an_example_and_a_hint(cli, videos, tmp_path, good):
+    text = BAD if good else BAD.replace("0,1,a man", "0,1000,a man")
+    (tmp_path / "my.csv").write_text(text)
+    done = cli(*build("generic", tmp_path / "my.csv", videos, tmp_path / "out"))
+    assert done.returncode == (0 if good else 1), done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("build: rejects: ")]
+    assert told == [
+        *([] if good else [told[0]]),
+        "build: rejects: 2 × video_id_invalid, for example my.csv:6, video 'nowhere\\x1b[2J': "
+        "'nowhere\\x1b[2J' is no video id of 1 to 200 characters without '/' "
+        "(an id is a file's name; --video-map names paths)",
+        "build: rejects: 1 × caption_empty, for example my.csv:8, video 'my film': the caption is "
+        "empty (--keep-empty-captions keeps such rows)",
+        'build: rejects: 1 × row_quote, for example my.csv:9: a field opens with " and does not '
+        "close (double the quotes within a quoted field)",
+        *([told[3]] if good else []),
+        "build: rejects: 1 × time_invalid, for example my.csv:4, video 'my film': start '1:2:3:4' "
+        "is no number (a time is a number of --time-unit, or h:m:s)",
+        "build: rejects: 1 × video_missing, for example my.csv:7, video 'nowhere': no "
+        "nowhere.{mp4,mkv,webm,m4v,mov,avi,…} (--videos may be a template of paths, --video-map "
+        "names files)",
+    ]
+    (milliseconds,) = [line for line in told if "span_past_end" in line]
+    assert "(are these milliseconds? --time-unit ms)" in milliseconds
+    assert f"{1 if good else 2} × span_past_end, for example my.csv:" in milliseconds

@@ -34,7 +34,13 @@ def test_fields_of_a_newer_schema_are_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b'{"rejects": [{"reason": 3}], "rows": "many"}', b"PNG"]
+    "data",
+    [
+        *(b"", b"{", b'{"rejects": [{"reason": 3}], "rows": "many"}', b"PNG"),
+        b'{"rejects": [{"reason": 1e1000000000}], "rows": 1e1000000000}',
+        b'{"rejects": [%s], "rows": %s}' % (b"9" * 5000, b"9" * 5000),
+        b'{"rejects": [{"reason": %s}], "rows": NaN}' % (b"[" * 100_000),
+    ],
 )
 def test_damage(tmp_path, data):
     (tmp_path / contract.PLAN_NAME).write_bytes(data)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.clip_request import AnnotationError, ClipRequest
-from pipelines.sources import activitynet, json_object
+from pipelines.sources import activitynet, json_stream
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 TWO = {
@@ -85,14 +85,14 @@ def test_bad_paragraphs_are_rejects(changes):
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ("", "line 1 on: it breaks off"),
+        ("", "line 1: it breaks off"),
         ("[1, 2", r"'\[' where '{' should be"),
         ("\x00", r"'\\x00' where"),
         ('{"v_kitchen-001": ', "Expecting value"),
         ('{"v_kitchen-001": 7', "breaks off"),
-        ('{\n"v_kitchen-001": {}\n,}', "line 3 on: no name of a video in quotes"),
-        ('{"v_kitchen-001": {},\n "v_ki', "line 2 on: Unterminated string"),
-        ('{"v_kitchen-001": {}} {}', "more text after the object's end"),
+        ('{\n"v_kitchen-001": {}\n,}', "line 3: no name in quotes"),
+        ('{"v_kitchen-001": {},\n "v_ki', "line 2: Unterminated string"),
+        ('{"v_kitchen-001": {}} {}', "more text after the end"),
         ('{"v_kitchen-001": ' + "[" * 100_000, "too many levels of brackets"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_refused(data, told):
 
 
 def test_a_value_that_never_ends_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(json_object, "_ENTRY_CHARACTERS", 100_000)
+    monkeypatch.setattr(json_stream, "_VALUE_CHARACTERS", 100_000)
     with pytest.raises(AnnotationError, match="a value of over 100,000 characters"):
         read('{"v_kitchen-001": [' + "0, " * 10_000_000)
 
