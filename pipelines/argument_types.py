@@ -1,6 +1,7 @@
 """Types of options for argparse: each takes a text, or says what is wrong with it."""
 
 import argparse
+import decimal
 import re
 from collections.abc import Callable
 
@@ -62,6 +63,25 @@ def number(most: float) -> Callable[[str], float]:
         return found
 
     return value
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """An argparse type: two or three shares that add up to 1.
+
+    >>> shares("0.8/0.1/0.1")
+    (0.8, 0.1, 0.1)
+    """
+    parts = text.split("/")
+    if len(parts) not in (2, 3) or not all(re.fullmatch(r"0?\.[0-9]{1,9}", part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not two or three shares between 0 and 1, such as 0.9/0.1"
+        )
+    if not all(map(float, parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} has a share of 0, which is no snapshot")
+    total = sum(map(decimal.Decimal, parts))
+    if total != 1:
+        raise argparse.ArgumentTypeError(f"the shares {text} add up to {total}, not to 1")
+    return tuple(map(float, parts))
 
 
 def size(text: str) -> float:

@@ -4,7 +4,7 @@ import argparse
 from typing import NoReturn
 
 from pipelines import filter_arguments, snapshot_arguments, source_arguments
-from pipelines.argument_types import count, number, seconds, semantic_version, size
+from pipelines.argument_types import count, number, seconds, semantic_version, shares, size
 from pipelines.commands import PROGRAM, UsageError
 from pipelines.sources import SOURCES
 from protos import contract
@@ -134,6 +134,20 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     _clips(build)
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the snapshot")
     build.add_argument(
+        "--split",
+        type=shares,
+        metavar="SHARE/SHARE",
+        help="build two snapshots without a common video, OUT/train and OUT/test: 0.9/0.1; with a "
+        "third share OUT/validation, too. A hash of the video id decides; a row whose video is "
+        "unknown is counted in OUT/train",
+    )
+    build.add_argument(
+        "--split-seed",
+        type=count(0),
+        metavar="N",
+        help="another one draws other videos for each part (default: 0)",
+    )
+    build.add_argument(
         "--list-videos",
         action="store_true",
         help="list the bucket of --videos once, a request a thousand files, instead of asking for "
@@ -200,6 +214,8 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         max_failures=1.0,
         retry_rejects=None,
         list_videos=False,
+        split=None,
+        split_seed=None,
     )
     estimate.add_argument(
         "--sample",

@@ -20,6 +20,7 @@ from pipelines import (
     filters,
     plan_summary,
     snapshot,
+    split,
     versions,
     video_lookup,
 )
@@ -142,6 +143,8 @@ class _PlanRows(beam.DoFn):
     def _rows(self, paths: tuple[str, ...]) -> Iterator[ClipRequest | Reject]:
         config, gone = self._plan.config, taken_down(self._plan.removed)
         for row in read_rows(paths, self._plan.source, config.source):
+            if config.HasField("split") and not split.has(row, config.split):
+                continue
             kept = filters.keep(row, config.filters, self._plan.excluded)
             yield counters.row(gone.scrubbed(kept) if isinstance(kept, Reject) else kept)
 

@@ -24,7 +24,7 @@ def unusable(error: OSError) -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipelines import verify
+    from pipelines import split, verify
     from pipelines.progress import Progress
 
     with _told():
@@ -41,7 +41,8 @@ def _verify(arguments: argparse.Namespace) -> int:
             f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'} in {arguments.snapshot!r}: "
             "build it again into another folder"
         )
-    print(f"verify: {arguments.snapshot} is sound: {counted(manifest.counts)}")
+    part = f" ({split.described(manifest.config.split)})" if manifest.config.split.part else ""
+    print(f"verify: {arguments.snapshot}{part} is sound: {counted(manifest.counts)}")
     return 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from google.protobuf.json_format import MessageToDict
 
-from pipelines import records, storage
+from pipelines import records, split, storage
 from pipelines.clip_request import REMOVED
 from pipelines.records import Place
 from protos import contract, tfrecord
@@ -134,6 +134,8 @@ def _fields(old: Manifest, new: Manifest) -> dict[str, tuple[str, str]]:
             "schema version": manifest.schema_version,
         }
         config = MessageToDict(manifest.config, preserving_proto_field_name=True)
+        if "split" in config:
+            config["split"] = split.described(manifest.config.split)
         fields |= {f"option {name}": str(value) for name, value in config.items()}
         fields |= {f"version of {name}": text for name, text in manifest.versions.items()}
         fields |= {f"annotations {file.name}": file.sha256[:12] for file in manifest.annotations}

@@ -114,30 +114,88 @@ def _build(
 
 
 def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: float) -> int:
-    from pipelines import batches, plan, records, run_lock, snapshot
-    from protos import contract
+    from pipelines import plan
 
     planned, rows = _plan(arguments)
-    if manifest := plan.complete(planned):
-        batches.remove(planned.out)  # captions that a killed build left
-        print(
-            f"build: {arguments.out} is already complete ({counted(manifest.counts)}); "
-            "to check its files, use `svilm-pipelines verify`"
-        )
-        return 0
-    config = planned.config
-    size = plan.projected_bytes(rows, config)
-    if size > arguments.max_size:
+    parts = _parts(planned, rows, arguments)
+    size = sum(plan.projected_bytes(of_part, part.config) for part, of_part in parts)
+    built = [plan.complete(part) for part, _ in parts]
+    if not all(built) and size > arguments.max_size:
         raise CommandError(
             f"about {rows:,} rows make some {in_bytes(size)}, more than --max-size allows "
             f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
             "fewer --frames, --square, or --encoding jpeg at --jpeg-quality 85 take less"
         )
+    for (part, of_part), manifest in zip(parts, built, strict=True):
+        _build_part(part, of_part, manifest, arguments, rest, began)
+        began = time.monotonic()
+    return 0
+
+
+def _parts(planned, rows: int, arguments: argparse.Namespace):
+    """Return the plan of each snapshot to build and its number of rows."""
+    from pipelines import plan, split, storage
+
+    if not arguments.split:
+        return [(_checked(planned), rows)]
+    if storage.exists(os.path.join(planned.out, "manifest.json")):
+        raise CommandError(f"--out {arguments.out!r} holds a snapshot: choose another for --split")
+    parts = []
+    seed = arguments.split_seed or 0
+    for of_all, share in zip(split.splits(arguments.split, seed), arguments.split, strict=True):
+        config = type(planned.config)()
+        config.CopyFrom(planned.config)
+        config.split.CopyFrom(of_all)
+        of_part = round(rows * share)
+        if not arguments.shards:
+            config.num_shards = plan.default_shards(plan.projected_bytes(of_part, config))
+        part = dataclasses.replace(
+            planned,
+            config=config,
+            out=os.path.join(planned.out, of_all.part),
+            previous=planned.previous and os.path.join(planned.previous, of_all.part),
+        )
+        parts.append((_checked(part), of_part))
+    return parts
+
+
+def _checked(planned):
+    """Return a plan that goes on from an earlier version, if any, and knows what was removed."""
+    from pipelines import plan, takedown, verify
+
+    if not planned.previous:
+        return planned
+    manifest = verify.read_manifest(planned.previous)
+    plan.check_previous(planned, manifest)
+    return dataclasses.replace(planned, removed=takedown.of(planned.previous, manifest))
+
+
+def _build_part(
+    planned,
+    rows: int,
+    manifest,
+    arguments: argparse.Namespace,
+    rest: Sequence[str],
+    began: float,
+) -> None:
+    """Build one snapshot, unless its manifest is there."""
+    from pipelines import batches, plan, records, run_lock, snapshot
+    from protos import contract
+
+    where = planned.out if arguments.split else arguments.out
+    if manifest:
+        batches.remove(planned.out)  # captions that a killed build left
+        print(
+            f"build: {where} is already complete ({counted(manifest.counts)}); "
+            "to check its files, use `svilm-pipelines verify`"
+        )
+        return
+    config = planned.config
     with run_lock.held(planned.out):
         snapshot.clear_unfinished(planned.out, config.num_shards)
         print(
             f"build: about {rows:,} rows to {config.num_shards:,} shards, "
-            f"some {in_bytes(size)} if every video is there",
+            f"some {in_bytes(plan.projected_bytes(rows, config))} if every video is there",
             file=sys.stderr,
         )
         launched = time.time()
@@ -147,20 +205,20 @@ def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: fl
                 f"build: the job is handed over; {planned.out}/{contract.MANIFEST_NAME} will "
                 "be there when it has ended"
             )
-            return 0
+            return
         manifest = plan.complete(planned)
         counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
     if not counts.records:
         _print_rejects(planned, counts)
+        other = "; another --split-seed draws other videos" if arguments.split else ""
         raise CommandError(
             f"no row became a record ({counted(counts)}), so the snapshot is not complete: "
-            f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it"
+            f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it{other}"
         )
-    print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {arguments.out}")
+    print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {where}")
     if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
     _print_rejects(planned, counts)
-    return 0
 
 
 def _print_rejects(planned, counts) -> None:
@@ -241,6 +299,8 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
     from pipelines import filter_arguments, source_arguments
 
     refused = source_arguments.refusal(arguments) or filter_arguments.refusal(arguments)
+    if arguments.split_seed is not None and not arguments.split:
+        refused = "--split-seed is for --split"
     if arguments.jpeg_quality and arguments.encoding != "jpeg":
         refused = f"--jpeg-quality is for --encoding jpeg; {arguments.encoding} loses nothing"
     if refused:
@@ -256,8 +316,6 @@ def _plan(arguments: argparse.Namespace):
         plan,
         source_arguments,
         storage,
-        takedown,
-        verify,
         versions,
     )
     from protos import contract
@@ -304,11 +362,6 @@ def _plan(arguments: argparse.Namespace):
         most_video_bytes=int(arguments.max_video_size),
         previous=storage.absolute(arguments.retry_rejects) if arguments.retry_rejects else "",
     )
-    if planned.previous:
-        manifest = verify.read_manifest(planned.previous)
-        plan.check_previous(planned, manifest)
-        removed = takedown.of(planned.previous, manifest)
-        planned = dataclasses.replace(planned, removed=removed)
     return planned, survey.rows
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import plan_summary, processes, records, snapshot, storage
+from pipelines import plan_summary, processes, records, snapshot, split, storage
 from pipelines.plan import config_sha256, shard_of
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
@@ -232,3 +232,9 @@ def _check_shard_of(clip: Clip, shard: int, config: BuildConfig) -> None:
     belongs = shard_of(clip.video_id, config.num_shards)
     if belongs != shard:
         raise contract.ContractError(f"video {clip.video_id!r} belongs into shard {belongs}")
+    if config.HasField("split") and (part := split.part_of(clip.video_id, config.split)) != (
+        config.split.part
+    ):
+        raise contract.ContractError(
+            f"video {clip.video_id!r} belongs to {part}, not {config.split.part}"
+        )

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from protos.v1 import clip_pb2, manifest_pb2
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 # By the names that options and messages have for them.
 FRAME_ENCODINGS = {

@@ -6,7 +6,7 @@ import pathlib
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pipelines import record_frames
+from pipelines import record_frames, split
 from pipelines import records as reading
 from pipelines.card import statistics, strips
 from pipelines.card.statistics import RecordStatistics
@@ -231,6 +231,8 @@ def _provenance(manifest: Manifest) -> str:
         "shards": f"{config.num_shards}",
         "prompt templates": " · ".join(config.prompt_templates),
     }
+    if config.HasField("split"):
+        chosen["part"] = split.described(config.split)
     identity = {
         "source": manifest.dataset,
         "data version": manifest.data_version,

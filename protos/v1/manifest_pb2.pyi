@@ -43,7 +43,7 @@ class Manifest(_message.Message):
     def __init__(self, schema_version: _Optional[str] = ..., data_version: _Optional[str] = ..., dataset: _Optional[str] = ..., inputs_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., config: _Optional[_Union[BuildConfig, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Iterable[_Union[AnnotationFile, _Mapping]]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ..., removed_videos: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BuildConfig(_message.Message):
-    __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards", "source", "filters", "max_past_end_share", "square")
+    __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards", "source", "filters", "max_past_end_share", "square", "split")
     FRAMES_PER_CLIP_FIELD_NUMBER: _ClassVar[int]
     SHORT_SIDE_FIELD_NUMBER: _ClassVar[int]
     FRAME_ENCODING_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class BuildConfig(_message.Message):
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     MAX_PAST_END_SHARE_FIELD_NUMBER: _ClassVar[int]
     SQUARE_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
     frames_per_clip: int
     short_side: int
     frame_encoding: _clip_pb2.FrameEncoding
@@ -64,7 +65,26 @@ class BuildConfig(_message.Message):
     filters: Filters
     max_past_end_share: float
     square: bool
-    def __init__(self, frames_per_clip: _Optional[int] = ..., short_side: _Optional[int] = ..., frame_encoding: _Optional[_Union[_clip_pb2.FrameEncoding, str]] = ..., jpeg_quality: _Optional[int] = ..., prompt_templates: _Optional[_Iterable[str]] = ..., num_shards: _Optional[int] = ..., source: _Optional[_Union[SourceOptions, _Mapping]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., max_past_end_share: _Optional[float] = ..., square: bool = ...) -> None: ...
+    split: Split
+    def __init__(self, frames_per_clip: _Optional[int] = ..., short_side: _Optional[int] = ..., frame_encoding: _Optional[_Union[_clip_pb2.FrameEncoding, str]] = ..., jpeg_quality: _Optional[int] = ..., prompt_templates: _Optional[_Iterable[str]] = ..., num_shards: _Optional[int] = ..., source: _Optional[_Union[SourceOptions, _Mapping]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., max_past_end_share: _Optional[float] = ..., square: bool = ..., split: _Optional[_Union[Split, _Mapping]] = ...) -> None: ...
+
+class Split(_message.Message):
+    __slots__ = ("part", "seed", "parts")
+    PART_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    part: str
+    seed: int
+    parts: _containers.RepeatedCompositeFieldContainer[SplitPart]
+    def __init__(self, part: _Optional[str] = ..., seed: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[SplitPart, _Mapping]]] = ...) -> None: ...
+
+class SplitPart(_message.Message):
+    __slots__ = ("name", "share")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    share: float
+    def __init__(self, name: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
 
 class Filters(_message.Message):
     __slots__ = ("min_clip_us", "max_clip_us", "min_caption_words", "max_caption_words", "min_ascii_share", "excluded_sha256", "min_motion")

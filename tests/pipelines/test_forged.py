@@ -38,7 +38,7 @@ def test_json_that_is_no_message_is_told_in_one_line(data, tmp_path):
 @pytest.mark.parametrize(
     "data",
     [
-        # ijson's parser ends the process on such a number, without an exception.
+        # A C parser of JSON was seen to end the process on such a number, without an exception.
         b'{"rows": ' + b"9" * 5000 + b"}",
         b'{"rows": 1, "rejects": [{"stage": ' + b"1" * 70_000 + b"}]}",
         b'{"rows": 1e999}',
