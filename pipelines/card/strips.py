@@ -4,9 +4,11 @@ The trainer draws strips of its own in its report: the stages share schemas, nev
 """
 
 import base64
+import bisect
+import functools
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -123,7 +125,9 @@ def png(entries: Sequence[Entry]) -> bytes:
         top, right = _MARGIN + number * row, width - _MARGIN
         x = float(_MARGIN)
         for text, noun in pieces(entry.clip):
-            x = _write(draw, (x, top), " ".join(text.split("\n")), _NOUN if noun else _INK, right)
+            x = _write(draw, (x, top), text, _NOUN if noun else _INK, right)
+            if x >= right:
+                break
         _write(draw, (_MARGIN, top + _LINE), _origin(entry), _SOFT, right)
         image.paste(frames, (_MARGIN, top + 2 * _LINE))
     data = io.BytesIO()
@@ -142,9 +146,32 @@ def _origin(entry: Entry) -> str:
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, ink: str, right: int
 ) -> float:
-    """Writes text up to the right edge, where it is cut; gives the place after it."""
-    font = ImageFont.load_default(15)
-    while text and at[0] + draw.textlength(text, font) > right:
-        text = text[:-1]
-    draw.text(at, text, ink, font)
-    return at[0] + draw.textlength(text, font)
+    """Writes text up to the right edge; returns the place behind it, `right` if it was cut."""
+    font = _font()
+    text = " ".join(text.split("\n"))
+    shown = _fitting(text, lambda part: draw.textlength(part, font), float(right - at[0]))
+    draw.text(at, shown, ink, font)
+    return at[0] + draw.textlength(shown, font) if shown == text else float(right)
+
+
+def _fitting(text: str, width: Callable[[str], float], room: float) -> str:
+    """Return the beginning of the text that is no wider than `room`.
+
+    Measures about 2 log₂ n beginnings of at most twice the n characters that fit: a caption may
+    have any length.
+
+    >>> wide = lambda text: float(len(text))
+    >>> [_fitting(text, wide, 6.0) for text in ("a red ring rises", "a ring", "")]
+    ['a red ', 'a ring', '']
+    """
+    longest = 1
+    while longest < len(text) and width(text[:longest]) <= room:
+        longest *= 2
+    lengths = range(min(longest, len(text)) + 1)
+    fitting = bisect.bisect_right(lengths, room, key=lambda n: width(text[:n]))
+    return text[: max(fitting - 1, 0)]
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(15)

@@ -102,6 +102,40 @@ def test_a_sheet_as_a_picture(make_clip):
     assert black == (0, 0, 0) and white == (255, 255, 255)
 
 
+@given(st.text(), st.floats(-5, 400))
+def test_a_caption_is_cut_to_the_longest_beginning_that_fits(text, room):
+    def width(shown):
+        return float(sum(ord(one) % 7 for one in shown))
+
+    shown = strips._fitting(text, width, room)
+    assert text.startswith(shown) and (width(shown) <= room or not shown)
+    assert shown == text or width(text[: len(shown) + 1]) > room or room < 0
+
+
+def test_a_caption_of_any_length_is_cut_with_few_measurements():
+    for caption in ("x" * 100_000, "ring " * 20_000, "猫" * 100_000):
+        measured = []
+
+        def width(shown, measured=measured):
+            measured.append(len(shown))
+            return 9.0 * len(shown)
+
+        assert len(strips._fitting(caption, width, 1500.0)) == 166
+        assert len(measured) < 20 and max(measured) < 600
+
+
+def test_a_sheet_of_many_nouns_stops_at_its_edge(make_clip, monkeypatch):
+    written = []
+    write = strips._write
+    monkeypatch.setattr(strips, "_write", lambda *given: written.append(given) or write(*given))
+    clip = make_clip("a")
+    clip.caption = "red ring " * 10_000
+    for start in range(0, len(clip.caption), 9):
+        clip.noun_chunks.add(text="ring", start=start + 4, end=start + 8)
+    strips.png([Entry(Place(0, 0), clip)])
+    assert len(written) < 60  # of 20,000
+
+
 def test_a_strip_goes_from_first_to_last(make_clip):
     clip = make_clip("a")
     frames = [make_clip("a", grey=8 * i).frames[0] for i in range(32)]

@@ -79,6 +79,16 @@ def test_only_hot_places_are_painted(seed):
     np.testing.assert_array_equal(painted, heat.overlay(frames, (warm > 0).astype(np.float64)))
 
 
+@pytest.mark.parametrize("text", ["a red ring " * 1000, "x" * 10_000, "a\nb" * 5000])
+def test_long_texts_leave_the_pictures_their_room(text):
+    frames, maps = np.zeros((8, 32, 32, 3), np.uint8), [np.ones((4, 2, 2))]
+    short, long = (heat.still(one, frames, [one], maps) for one in ("a ring", text))
+    for figure in (short, long):
+        figure.draw_without_rendering()
+    for one, other in zip(short.axes, long.axes, strict=True):
+        assert other.get_position().width > 0.7 * one.get_position().width
+
+
 def test_usage_counts_patches_and_nouns():
     group_of = np.array([[0, 0, 2, 1], [2, 2, 2, 2]])
     np.testing.assert_allclose(usage.patch_shares(group_of, 4), [2 / 8, 1 / 8, 5 / 8, 0])

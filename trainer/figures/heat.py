@@ -14,6 +14,8 @@ _OPACITY = 0.7  # of the hottest patch over its frame
 _COLUMNS = 8  # windows of a still, spread over the clip
 _FILM_SIDE = 160  # of a film's pictures, pixels, at least
 _GAP = 4
+# Characters of a caption for each column, and of a noun; more would leave the pictures no room.
+_CAPTION, _NOUN = 30, 40
 
 
 def overlay(
@@ -54,14 +56,24 @@ def still(
     for noun, of_noun in zip(nouns, heat, strict=True):
         rows.append((noun, overlay(of_windows, of_noun[picked])))
     figure = Figure(figsize=(1.3 * count, 1.3 * len(rows) + 0.5), layout="constrained", dpi=120)
-    figure.suptitle(caption, parse_math=False, wrap=True)
+    figure.suptitle(shortened(caption, _CAPTION * count), parse_math=False, wrap=True)
     axes = figure.subplots(len(rows), count, squeeze=False)
     for row, (name, pictures) in zip(axes, rows, strict=True):
-        row[0].set_ylabel(name, parse_math=False)
+        row[0].set_ylabel(shortened(name, _NOUN), parse_math=False)
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
     return figure
+
+
+def shortened(text: str, most: int) -> str:
+    r"""Return the text on one line, cut with an ellipsis where it has more than `most` characters.
+
+    >>> shortened("a red\nring", 10), shortened("a red ring rises", 10)
+    ('a red ring', 'a red rin…')
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def film(
