@@ -8,7 +8,8 @@ average     their moving average, of the same names; only with average_decay abo
 optimiser   Optax's state
 watch       what bad_steps.py remembers of the losses
 config      JSON: the configuration, as config.json of the run's folder has it
-vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids}
+vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids, "settings": how text is
+            split into them, as tokenizer_config.json has it; without, it is lower-cased}
 task        JSON: of a run of `svilm-train finetune` its task.json; else absent
 
 The arrays' parts are OCDBT stores of zarr arrays, each array whole whatever number of devices saved
@@ -93,9 +94,9 @@ class Checkpoints:
         if config:
             if not in_bucket(folder):
                 self._folder.mkdir(exist_ok=True)
-            pieces = Tokeniser.from_vocabulary(self._folder.parent / "vocab.txt").pieces
+            tokeniser = Tokeniser.from_run(self._folder.parent)
             self._described["config"] = ocp.args.JsonSave(dataclasses.asdict(config))
-            self._described["vocabulary"] = ocp.args.JsonSave({"pieces": list(pieces)})
+            self._described["vocabulary"] = ocp.args.JsonSave(tokeniser.to_json())
             if task := run_folder.read_task(self._folder.parent):
                 self._described["task"] = ocp.args.JsonSave(task)
         arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
@@ -251,7 +252,7 @@ class Checkpoints:
         args = {name: ocp.args.JsonRestore() for name in names}
         with self._readable(step):
             found = self._manager.restore(step, args=ocp.args.Composite(**args))
-            tokeniser = Tokeniser(found["vocabulary"]["pieces"])
+            tokeniser = Tokeniser.from_json(found["vocabulary"])
         try:
             config = Config.from_json(json.dumps(found["config"]))
         except (ValueError, TypeError, AttributeError) as error:

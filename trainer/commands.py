@@ -348,7 +348,7 @@ def _export(arguments: argparse.Namespace) -> int:
         sizes = run.config.text
         tensors = places.to_tensors(run.params["text"], bert.places(sizes))
         folder.write(arguments.text, bert.settings(sizes), tensors)
-        run.tokeniser.save(arguments.text / "vocab.txt")
+        run.tokeniser.save(arguments.text / "vocab.txt", sizes.tokens)
         print(f"export: text encoder in {arguments.text}")
     return 0
 

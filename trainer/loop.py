@@ -94,7 +94,7 @@ def train(
     objective: Objective,
     config: Config,
     run: str | os.PathLike[str],
-    vocabulary: str | os.PathLike[str] | None = None,
+    vocabulary: str | os.PathLike[str] | Tokeniser | None = None,
     start: Start | None = None,
     monitoring: Monitoring | None = None,
 ) -> bool:
@@ -108,8 +108,8 @@ def train(
       config: the run's.
       run: folder of the run, on a disk or gs://bucket/folder, made if it is not there, continued if
         it is (see run_folder.py).
-      vocabulary: BERT vocab.txt; None for the one that `start` knows, or one trained on the
-        captions.
+      vocabulary: BERT's vocab.txt or tokenizer.json, or a tokeniser; None for the one that `start`
+        knows, or one trained on the captions.
       start: where the first parameters come from; None: all at random. A run that is continued
         needs them no more.
       monitoring: what else to look at; None: nothing.
@@ -130,13 +130,20 @@ def train(
     monitoring = monitoring or Monitoring()
     # By all: to read another run's checkpoint they wait for each other.
     origin = run_folder.read_origin(run, start.options())
-    if origin is None:
-        origin, known = start.origin(config), start.vocabulary()
-    else:
-        known = start.vocabulary() and run / "vocab.txt"
+    continued = origin is not None
+    origin = origin or start.origin(config)
     config = origin.configure(config)
-    known = known if vocabulary is None else vocabulary
     try:
+        if isinstance(vocabulary, Tokeniser):
+            known = vocabulary
+        elif continued:  # what it started from may be gone
+            known = Tokeniser.from_run(run)
+            if vocabulary is not None:
+                known = Tokeniser.from_vocabulary(vocabulary, known.settings)
+            elif not (start.text or start.run):
+                known = None
+        else:
+            known = start.tokeniser(vocabulary)
         mesh = make_mesh(config)
         steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
         test_clips = None

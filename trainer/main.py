@@ -248,8 +248,9 @@ def add_pretrain(commands: Any) -> None:
     parser.add_argument(
         "--vocabulary",
         metavar="FILE",
-        help="a BERT vocab.txt (default: that of --text-weights or --start-from, else WordPieces "
-        "trained on the snapshot's captions and prompts, text.vocabulary of them at most)",
+        help="BERT's vocab.txt or tokenizer.json, with the settings that are beside it (default: "
+        "that of --text-weights or --start-from, else WordPieces trained on the snapshot's "
+        "captions and prompts, text.vocabulary of them at most)",
     )
     parser.add_argument(
         "--video-weights",
@@ -263,7 +264,8 @@ def add_pretrain(commands: Any) -> None:
         "--text-weights",
         type=on_disk,
         metavar="DIR",
-        help="start the text encoder from a BERT checkpoint (with vocab.txt), and take its sizes",
+        help="start the text encoder from a BERT checkpoint (with vocab.txt or "
+        "tokenizer.json), and take its sizes",
     )
     parser.add_argument(
         "--start-from",

@@ -2,6 +2,7 @@
 
 config.json      the configuration; written last, so a folder with it has all three
 vocab.txt        the WordPieces
+tokenizer_config.json  how text is split into them; runs of earlier releases have none: lower-cased
 data.json        which snapshot, and where vocabulary and first parameters came from; its `start` is
                  what a run needs to go on when the weights that it started from are gone
 seen.bin         which videos it can have seen: trainer/seen.py
@@ -87,7 +88,7 @@ def read(folder: RunPath) -> tuple[Config, Tokeniser]:
         raise RunError(
             f"{folder / 'config.json'} is damaged, or of another release of svilm: {error}"
         ) from None
-    return config, Tokeniser.from_vocabulary(folder / "vocab.txt")
+    return config, Tokeniser.from_run(folder)
 
 
 def read_task(folder: RunPath) -> dict[str, Any] | None:
@@ -143,7 +144,7 @@ def start_or_continue(
     folder: RunPath,
     config: Config,
     mixture: Mixture,
-    vocabulary: str | os.PathLike[str] | None,
+    vocabulary: Tokeniser | None,
     origin: Origin,
     task: dict[str, Any] | None = None,
 ) -> tuple[Config, Tokeniser]:
@@ -153,7 +154,7 @@ def start_or_continue(
       folder: the run's; made if it is not there.
       config: as asked for, with `text.vocabulary` the most pieces wanted.
       mixture: the clips to train on.
-      vocabulary: a BERT vocab.txt, or None to train one on the clips' captions.
+      vocabulary: of the text encoder; None trains one on the clips' captions.
       origin: of the first parameters.
       task: of a downstream task its name, configuration and classes; None: pre-training.
 
@@ -169,17 +170,15 @@ def start_or_continue(
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
     if checkpoint_steps(folder / "checkpoints"):
         return _continue(folder, config, data, vocabulary)
-    if vocabulary is None:
+    if (tokeniser := vocabulary) is None:
         texts = read_texts(mixture, _VOCABULARY_RECORDS)
         tokeniser = Tokeniser.train(texts, config.text.vocabulary)
-    else:
-        tokeniser = Tokeniser.from_vocabulary(vocabulary)
     config = _with_vocabulary(config, tokeniser, data)
     for snapshot in mixture.snapshots:
         check_suits(snapshot, tokeniser, config)
     if not in_bucket(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tokeniser.save(folder / "vocab.txt")
+    tokeniser.save(folder / "vocab.txt", config.text.tokens)
     data["start"] = {"options": origin.options, "fields": origin.fields}
     write_data(folder, data)
     if task:
@@ -189,14 +188,13 @@ def start_or_continue(
 
 
 def _continue(
-    folder: RunPath,
-    config: Config,
-    data: dict[str, Any],
-    vocabulary: str | os.PathLike[str] | None,
+    folder: RunPath, config: Config, data: dict[str, Any], vocabulary: Tokeniser | None
 ) -> tuple[Config, Tokeniser]:
     started, tokeniser = read(folder)
-    if vocabulary and Tokeniser.from_vocabulary(vocabulary).pieces != tokeniser.pieces:
-        raise RunError(f"{folder} was started with another vocabulary than {vocabulary}")
+    if vocabulary and (differs := tokeniser.difference(vocabulary)):
+        raise RunError(
+            f"{folder} was started with another vocabulary than the one given: its {differs} there"
+        )
     started_data = read_data(folder)
     for name in ("start", "seen"):  # of which the command says nothing
         started_data.pop(name, None)

@@ -90,11 +90,12 @@ def finetune(
             f"{pretrained} is fine-tuned for {chained['name']} already: benchmarks share videos "
             "(MSR-VTT's 9,000 have 1,990 that MSRVTT-QA tests), so start from the pre-trained run"
         )
-    own, of_task = configure(task, preset, run_folder.read(pretrained)[0], settings)
+    config, tokeniser = run_folder.read(pretrained)
+    own, of_task = configure(task, preset, config, settings)
     clips = Mixture([Snapshot.open(folder) for folder in snapshots])
     objective = FineTuning(task, of_task, clips, answers)
     start = Start() if random_encoder else Start(run=pretrained)
-    return loop.train(objective, own, out, pretrained / "vocab.txt", start, monitoring)
+    return loop.train(objective, own, out, tokeniser, start, monitoring)
 
 
 def configure(

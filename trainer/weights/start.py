@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from jaxtyping import PyTree
 
 from trainer import checkpoint, run_folder
 from trainer.configs.config import Config
+from trainer.data.tokenise import Tokeniser, VocabularyError
+from trainer.data.tokeniser_settings import VOCABULARY, WHOLE
 from trainer.finite import NonFiniteError, finite_tensors
 from trainer.run_path import RunPath
 from trainer.step import divide
@@ -23,17 +26,40 @@ class Start(NamedTuple):
     """What to start from; a parameter that none of these gives starts at random."""
 
     video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout, or scenic's file
-    text: pathlib.Path | None = None  # BERT, with its vocab.txt
+    text: pathlib.Path | None = None  # BERT, with its vocabulary
     run: RunPath | None = None  # of `svilm-train pretrain`, for its last checkpoint
 
     def options(self) -> dict[str, str]:
         """The folders and files, by kind."""
         return {name: str(path) for name, path in self._asdict().items() if path}
 
-    def vocabulary(self) -> RunPath | None:
-        """The vocabulary that the text encoder knows; None if any will do."""
-        known = self.text or self.run
-        return known and known / "vocab.txt"
+    def tokeniser(self, given: str | os.PathLike[str] | None = None) -> Tokeniser | None:
+        """Return the tokeniser of the text encoder that these give; None: they give none.
+
+        Args:
+          given: a vocabulary to use instead of the encoder's own. It must have the same pieces at
+            the same ids.
+
+        Raises:
+          VocabularyError: the encoder's or the one given cannot be read, or does not suit it.
+          RunError: `run` is no run.
+        """
+        known = None
+        if self.text:
+            # A folder that has none needs the one given.
+            if given is None or any((self.text / name).exists() for name in (VOCABULARY, WHOLE)):
+                known = Tokeniser.from_vocabulary(self.text)
+        elif self.run:
+            known = run_folder.read(self.run)[1]
+        if given is None:
+            return known
+        tokeniser = Tokeniser.from_vocabulary(given, known and known.settings)
+        if known and (differs := tokeniser.unfit_for(known)):
+            raise VocabularyError(
+                f"vocabulary {given} is not that of {self.text or self.run}: {differs} there; "
+                "leave out --vocabulary, for the encoder knows its own only"
+            )
+        return tokeniser
 
     def configure(self, config: Config) -> Config:
         """Takes over what the checkpoints say of their encoders.

@@ -1,0 +1,378 @@
+"""How a published WordPiece tokeniser treats text: its settings, read from the files that say them.
+
+transformers writes up to six files, which overlap:
+
+  tokenizer_config.json     class, casing, accents and, from 4.34 to 4.x, the added tokens
+  tokenizer.json            all of the tokeniser, its vocabulary too; the only one besides
+                            tokenizer_config.json from 5.0 on
+  vocab.txt                 the vocabulary
+  added_tokens.json         ids of tokens that are not in the vocabulary
+  special_tokens_map.json   names of the special tokens
+  config.json               the model's; some name the tokeniser's class there
+
+A setting that ours does not have, or that two files give differently, is refused by name.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from trainer.data.folder import read_file
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""In BERT's order, so that [PAD] is 0 in a trained vocabulary as in a published one."""
+CONTINUES = "##"
+"""Begins each piece that does not begin a word."""
+LONGEST_WORD = 100
+"""Characters of the longest word that is split into pieces; a longer one is [UNK]."""
+
+CONFIG, WHOLE, VOCABULARY = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
+_ADDED, _NAMES, _MODEL = "added_tokens.json", "special_tokens_map.json", "config.json"
+
+_ANY_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # tokenizer.json says which it is
+_CLASSES = ("BertTokenizer", "BertTokenizerFast", *_ANY_CLASS)
+# What tokenizer_config.json may say, because it is what ours does.
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "do_basic_tokenize": (True, None),
+    "never_split": (None, []),
+    "clean_text": (True, None),
+    "wordpieces_prefix": (CONTINUES, None),
+    "padding_side": ("right", None),
+    "truncation_side": ("right", None),
+    "auto_map": (None, {}),
+    "pad_token": ("[PAD]", None),
+    "unk_token": ("[UNK]", None),
+    "cls_token": ("[CLS]", None),
+    "sep_token": ("[SEP]", None),
+    "mask_token": ("[MASK]", None),
+}
+_MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+class VocabularyError(ValueError):
+    """A vocabulary that is absent, not BERT's, or of a tokeniser that ours is not."""
+
+
+class Added(NamedTuple):
+    """A token that is found in a text before the text is split into words."""
+
+    content: str
+    id: int
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = True  # is found after lower-casing and stripping of accents
+    special: bool = False
+
+
+class Settings(NamedTuple):
+    """What a vocabulary does not say of its tokeniser; the defaults are BERT's uncased models'."""
+
+    lowercase: bool = True
+    strip_accents: bool | None = None  # None: as `lowercase`
+    split_chinese: bool = True
+    added: tuple[Added, ...] = ()  # by id; of these, BERT's own special tokens are none
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tokenizer_config.json of a tokeniser with these settings."""
+        values: dict[str, Any] = {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": self.split_chinese,
+        }
+        if self.added:
+            values["added_tokens_decoder"] = {
+                str(added.id): {
+                    "content": added.content,
+                    **{flag: getattr(added, flag) for flag in _FLAGS},
+                }
+                for added in self.added
+            }
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], folder: str = "") -> "Settings":
+        """Return the settings of a tokenizer_config.json, which may be empty.
+
+        Raises:
+          VocabularyError: ours does not have one.
+        """
+        return Files(folder, values, {}, {}, {}, {}).settings(())
+
+    def difference(self, other: "Settings") -> str | None:
+        """Return the first setting that `other` has differently, in words; None: there is none.
+
+        >>> Settings().difference(Settings(lowercase=False))
+        'lowercase is True, there False'
+        """
+        mine = self._replace(strip_accents=self._strips)
+        theirs = other._replace(strip_accents=other._strips)
+        for name, value in mine._asdict().items():
+            if value != (their := getattr(theirs, name)):
+                return f"{name} is {value}, there {their}"
+        return None
+
+    @property
+    def _strips(self) -> bool:
+        return self.lowercase if self.strip_accents is None else self.strip_accents
+
+
+class Files(NamedTuple):
+    """What the files beside a vocabulary say; a file that is absent is empty."""
+
+    folder: str
+    config: dict[str, Any]
+    whole: dict[str, Any]
+    added: dict[str, Any]
+    names: dict[str, Any]
+    model: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: str) -> "Files":
+        """Read them.
+
+        Raises:
+          VocabularyError: a file is damaged or cannot be read.
+        """
+        names = (CONFIG, WHOLE, _ADDED, _NAMES, _MODEL)
+        return cls(folder, *(_read_json(os.path.join(folder, name)) for name in names))
+
+    @property
+    def silent(self) -> bool:
+        """Whether no file says if text is lower-cased."""
+        return self.config.get("do_lower_case") is None and not self.whole
+
+    def pieces(self) -> list[str]:
+        """Return the vocabulary that tokenizer.json has; "" has each id that no piece has.
+
+        Such an id is left where a vocab.txt names a piece twice: the last line counts.
+
+        Raises:
+          VocabularyError: it is not WordPiece, or its ids are not those of lines of a vocab.txt.
+        """
+        path, model = os.path.join(self.folder, WHOLE), _part(self.whole, "model")
+        if model.get("type") != "WordPiece":
+            raise VocabularyError(
+                f"{path}: the model is {model.get('type')!r}, only 'WordPiece' is read: start from "
+                "a BERT whose tokeniser it is"
+            )
+        vocabulary = model.get("vocab")
+        if not isinstance(vocabulary, dict) or not all(type(n) is int for n in vocabulary.values()):
+            raise VocabularyError(f"{path} is damaged: its model has no vocab of ids")
+        pieces = [""] * min(max(vocabulary.values(), default=0) + 1, 2 * len(vocabulary))
+        for piece, place in vocabulary.items():
+            if not 0 <= place < len(pieces) or pieces[place]:
+                raise VocabularyError(
+                    f"{path}: {piece!r} has id {place}, which is another's or out of range: ids "
+                    f"are 0, 1, 2 … for {len(vocabulary):,} pieces"
+                )
+            pieces[place] = piece
+        return pieces
+
+    def settings(self, pieces: Iterable[str]) -> Settings:
+        """Return the settings of the tokeniser with this vocabulary.
+
+        Raises:
+          VocabularyError: a setting is unknown, or two files differ in it.
+        """
+        self._check_class()
+        self._check_config()
+        flags = self._flags() if self.whole else {}
+        chosen = {}
+        for name, key, default in (
+            ("lowercase", "do_lower_case", True),
+            ("strip_accents", "strip_accents", None),
+            ("split_chinese", "tokenize_chinese_chars", True),
+        ):
+            said = self.config.get(key)
+            if said is not None and type(said) is not bool:
+                raise VocabularyError(
+                    f"{os.path.join(self.folder, CONFIG)}: {key} is {said!r}, it should be true "
+                    "or false"
+                )
+            chosen[name] = flags.get(name, default) if said is None else said
+        settings = Settings(**chosen)
+        if self.whole and (differs := settings.difference(Settings(**flags))):
+            raise VocabularyError(
+                f"{self.folder}: by {CONFIG} {differs} by {WHOLE}: correct the one that is wrong"
+            )
+        ids = {piece: place for place, piece in enumerate(pieces)}
+        return settings._replace(added=self._added(ids))
+
+    def _check_class(self) -> None:
+        for file, values in ((CONFIG, self.config), (_MODEL, self.model)):
+            found = values.get("tokenizer_class")
+            if found is None:
+                continue
+            if found not in _CLASSES:
+                raise VocabularyError(
+                    f"{os.path.join(self.folder, file)}: tokenizer_class is {found!r}, only "
+                    f"{', '.join(_CLASSES)} are read"
+                )
+            if found in _ANY_CLASS and not self.whole:
+                raise VocabularyError(
+                    f"{self.folder} has no {WHOLE}, which tokenizer_class {found!r} needs: put it "
+                    "there, too"
+                )
+
+    def _check_config(self) -> None:
+        for file, values in ((CONFIG, self.config), (_NAMES, self.names)):
+            for name, allowed in _ONLY.items():
+                if (found := _content(values.get(name))) not in allowed:
+                    raise VocabularyError(
+                        f"{os.path.join(self.folder, file)}: {name} is {found!r}, only "
+                        f"{allowed[0]!r} is read"
+                    )
+
+    def _flags(self) -> dict[str, Any]:
+        """Return casing, accents and Chinese characters as tokenizer.json has them."""
+        path = os.path.join(self.folder, WHOLE)
+        normaliser = _part(self.whole, "normalizer")
+        for part, found, wanted in (
+            ("normalizer", normaliser.get("type"), "BertNormalizer"),
+            ("pre_tokenizer", _part(self.whole, "pre_tokenizer").get("type"), "BertPreTokenizer"),
+            ("clean_text of the normalizer", normaliser.get("clean_text"), True),
+            ("unk_token", _part(self.whole, "model").get("unk_token"), "[UNK]"),
+            (
+                "continuing_subword_prefix",
+                _part(self.whole, "model").get("continuing_subword_prefix"),
+                CONTINUES,
+            ),
+            (
+                "max_input_chars_per_word",
+                _part(self.whole, "model").get("max_input_chars_per_word"),
+                LONGEST_WORD,
+            ),
+            ("what surrounds a text", _around(_part(self.whole, "post_processor")), "[CLS] [SEP]"),
+        ):
+            if found != wanted:
+                raise VocabularyError(f"{path}: {part} is {found!r}, only {wanted!r} is read")
+        flags = {
+            "lowercase": normaliser.get("lowercase"),
+            "strip_accents": normaliser.get("strip_accents"),
+            "split_chinese": normaliser.get("handle_chinese_chars"),
+        }
+        for name, found in flags.items():
+            if type(found) is not bool and not (name == "strip_accents" and found is None):
+                raise VocabularyError(f"{path}: {name} of the normalizer is {found!r}")
+        return flags
+
+    def _added(self, ids: Mapping[str, int]) -> tuple[Added, ...]:
+        """Return the added tokens of all files, BERT's own special ones left out."""
+        found: dict[str, Added] = {}
+        for file, token in self._tokens(ids):
+            if token.content in SPECIAL:
+                continue
+            known = found.setdefault(token.content, token)
+            if known.id != token.id:
+                raise VocabularyError(
+                    f"{self.folder}: the added token {token.content!r} has id {token.id} in "
+                    f"{file}, elsewhere {known.id}"
+                )
+        return tuple(sorted(found.values(), key=lambda token: token.id))
+
+    def _tokens(self, ids: Mapping[str, int]) -> Iterable[tuple[str, Added]]:
+        """Yield each file's added tokens; first of the files that say most of them."""
+        decoder = _part(self.config, "added_tokens_decoder")
+        listed = self.whole.get("added_tokens") or []
+        if not isinstance(listed, list):
+            raise VocabularyError(f"{os.path.join(self.folder, WHOLE)}: added_tokens is no list")
+        for values in listed:
+            yield WHOLE, self._token(WHOLE, values, isinstance(values, dict) and values.get("id"))
+        for place, values in decoder.items():
+            place = int(place) if place.isdecimal() else place
+            yield CONFIG, self._token(CONFIG, values, place)
+        special = [
+            _content(one)
+            for values in (self.config, self.names)
+            for name in _MORE_SPECIAL
+            for one in _listed(values.get(name))
+        ]
+        for content, place in self.added.items():
+            is_special = content in special
+            values = {"content": content, "special": is_special, "normalized": not is_special}
+            yield _ADDED, self._token(_ADDED, values, place)
+        given = {one["content"]: one["id"] for one in listed}
+        given |= {one["content"]: int(place) for place, one in decoder.items()}
+        for content in special:
+            place = given.get(content, self.added.get(content, ids.get(content)))
+            if place is None:
+                raise VocabularyError(
+                    f"{self.folder}: the special token {content!r} has no id in any file"
+                )
+            values = {"content": content, "special": True, "normalized": False}
+            yield _NAMES, self._token(_NAMES, values, place)
+
+    def _token(self, file: str, values: Any, place: Any) -> Added:
+        if (
+            not isinstance(values, dict)
+            or not isinstance(values.get("content"), str)
+            or not values["content"]
+            or type(place) is not int
+            or not all(type(values.get(flag, False)) is bool for flag in _FLAGS)
+        ):
+            raise VocabularyError(
+                f"{os.path.join(self.folder, file)} is damaged: the added token {values!r:.80} "
+                f"with id {place!r:.20} is none"
+            )
+        flags = {flag: values[flag] for flag in _FLAGS if flag in values}
+        return Added(values["content"], place, **flags)
+
+
+def read_settings(folder: str) -> Settings:
+    """Read the tokenizer_config.json of a run; without one, text is lower-cased.
+
+    Raises:
+      VocabularyError: it is damaged, cannot be read or says what ours does not do.
+    """
+    return Settings.from_json(_read_json(os.path.join(folder, CONFIG)), folder)
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        values = json.loads(read_file(path).decode())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise VocabularyError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise VocabularyError(f"{path} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise VocabularyError(f"{path} is damaged: it is no JSON object")
+    return values
+
+
+def _part(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object inside an object; empty where there is none."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _content(value: Any) -> Any:
+    """Return a token's text, which some files wrap in an object with its flags."""
+    return value.get("content") if isinstance(value, dict) and "content" in value else value
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return the tokens of a list, or of an object that names them."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _around(processor: dict[str, Any]) -> str:
+    """Return the special tokens that tokenizer.json puts before and behind a text."""
+    if processor.get("type") in ("BertProcessing", "RobertaProcessing"):
+        ends = [processor.get("cls"), processor.get("sep")]
+        return " ".join(str(end[0]) for end in ends if isinstance(end, list) and end)
+    single = processor.get("single")
+    tokens = []
+    for item in single if isinstance(single, list) else []:
+        special = _part(item, "SpecialToken") if isinstance(item, dict) else {}
+        tokens.append(str(special.get("id", "text")))
+    if tokens.count("text") != 1 or len(tokens) != 3 or tokens[1] != "text":
+        return " ".join(tokens)
+    return f"{tokens[0]} {tokens[2]}"
