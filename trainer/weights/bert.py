@@ -7,11 +7,20 @@ from jaxtyping import PyTree
 
 from trainer.configs.config import TextConfig
 from trainer.weights.folder import Checkpoint, WeightsError, sized
-from trainer.weights.places import SAME, Place, dense, heads_first, heads_last, norm, to_params
+from trainer.weights.places import (
+    SAME,
+    Place,
+    dense,
+    heads_first,
+    heads_last,
+    norm,
+    spare,
+    to_params,
+)
 
 PREFIX = "bert."
-# Pooler and pre-training heads; and positions' own numbers, which old releases saved.
-UNUSED = r"pooler\..*|cls\..*|embeddings\.position_ids"
+# Pooler and heads of tasks; and positions' own numbers, which old releases saved.
+UNUSED = r"pooler\..*|cls\..*|classifier\..*|qa_outputs\..*|embeddings\.position_ids"
 
 
 def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
@@ -25,6 +34,8 @@ def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
         ("hidden_act", "gelu", "gelu"),
         ("position_embedding_type", "absolute", "absolute"),
         ("type_vocab_size", 2, 2),
+        ("is_decoder", False, False),  # a decoder's words do not see those behind them
+        ("add_cross_attention", False, False),
     ):
         found = checkpoint.setting(name, type(wanted), default)
         if found != wanted:
@@ -84,6 +95,11 @@ def params(checkpoint: Checkpoint, config: TextConfig) -> PyTree:
         for name, tensor in checkpoint.tensors.items()
     }
     return to_params(checkpoint._replace(tensors=renamed), PREFIX, places(config), UNUSED)
+
+
+def left_out(checkpoint: Checkpoint) -> list[str]:
+    """Return the tensors that ours does not have: heads and the pooler."""
+    return spare(checkpoint, PREFIX, UNUSED)
 
 
 def settings(config: TextConfig) -> dict[str, Any]:

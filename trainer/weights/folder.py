@@ -85,6 +85,10 @@ def read(folder: pathlib.Path) -> Checkpoint:
     for name, found in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
         if not isinstance(found, dict):
             raise WeightsError(f"{folder / name} is damaged: it is no JSON object")
+    if method := config.get("quantization_config"):
+        raise WeightsError(
+            f"{folder / CONFIG}: the weights are quantised ({method!r:.80}): give those before"
+        )
     return Checkpoint(folder, config, preprocessor, widened(tensors))
 
 

@@ -78,17 +78,19 @@ def to_params(
 
     Args:
       checkpoint: where they come from.
-      prefix: of all names, as a model with a head on top has it; may be missing there.
+      prefix: of the encoder's names, as a model with a head on top has it; may be missing there.
       places: of all parameters that the checkpoint gives.
       unused: a regular expression for whole names that no place of ours is for.
 
     Raises:
-      WeightsError: a tensor is missing, of another shape, or left over; names all of them.
+      WeightsError: a tensor is missing, not finite, of another shape, or left over; names all of
+        them.
     """
+    heads = set(spare(checkpoint, prefix, unused))
     tensors = {
         name.removeprefix(prefix): tensor
         for name, tensor in checkpoint.tensors.items()
-        if not re.fullmatch(unused, name.removeprefix(prefix))
+        if name not in heads
     }
     faults: list[str] = []
     params: dict[str, Any] = {}
@@ -100,12 +102,38 @@ def to_params(
             faults.append(f"{place.name} is {tensor.shape}, not {place.shape}")
         elif tensor.dtype != np.float32:
             faults.append(f"{place.name} is of type {tensor.dtype}")
+        elif bad := int(tensor.size - np.isfinite(tensor).sum()):
+            faults.append(f"{place.name} has {bad:,} of {tensor.size:,} values that are not finite")
         else:
             _put(params, place.path, place.layout.ours(tensor))
     faults += [f"{name} has no place in the model" for name in sorted(tensors)]
     if faults:
         raise WeightsError(f"{checkpoint.folder} does not fit its own sizes: {'; '.join(faults)}")
     return params
+
+
+def spare(checkpoint: Checkpoint, prefix: str, unused: str) -> list[str]:
+    """Return the tensors that are no part of the encoder: heads, poolers, decoders.
+
+    Where some names have the encoder's prefix, those without it belong to what is on top of it.
+    """
+    headed = any(name.startswith(prefix) for name in checkpoint.tensors)
+    return [
+        name
+        for name in checkpoint.tensors
+        if (headed and not name.startswith(prefix))
+        or re.fullmatch(unused, name.removeprefix(prefix))
+    ]
+
+
+def parts(names: Iterable[str]) -> list[str]:
+    """Return the parts of a model that tensors belong to.
+
+    >>> parts(["bert.pooler.dense.bias", "cls.predictions.bias", "classifier.weight"])
+    ['classifier', 'cls', 'pooler']
+    """
+    bare = [re.sub(r"^(bert|vivit|videomae)\.", "", name) for name in names]
+    return sorted({name if "embeddings" in name else name.split(".")[0] for name in bare})
 
 
 def to_tensors(params: PyTree, places: Iterable[Place]) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 
 from trainer.configs.config import VideoConfig
 from trainer.weights.folder import Checkpoint, WeightsError, sized, widened
-from trainer.weights.places import SAME, Layout, Place, to_params
+from trainer.weights.places import SAME, Layout, Place, spare, to_params
 
 _POSITIONS, _CLASS_TOKEN = "Transformer.posembed_input.pos_embedding", "cls"
 _UNUSED = rf"{_CLASS_TOKEN}|output_projection\..*|pre_logits\..*"
@@ -115,6 +115,11 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     shape = (1, count + classified, config.width)
     expected = [*places(config), Place("positions", _POSITIONS, shape, layout)]
     return to_params(checkpoint, "", expected, _UNUSED)
+
+
+def left_out(checkpoint: Checkpoint) -> list[str]:
+    """Return the arrays that ours does not have: the class token and the classifier."""
+    return spare(checkpoint, "", _UNUSED)
 
 
 def places(config: VideoConfig) -> Iterator[Place]:

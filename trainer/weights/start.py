@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -11,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from trainer import checkpoint, run_folder
+from trainer import checkpoint, processes, run_folder
 from trainer.configs.config import Config
 from trainer.data.tokenise import Tokeniser, VocabularyError
 from trainer.data.tokeniser_settings import VOCABULARY, WHOLE
 from trainer.finite import NonFiniteError, finite_tensors
 from trainer.run_path import RunPath
 from trainer.step import divide
-from trainer.weights import bert, folder, scenic, video
+from trainer.weights import bert, folder, places, scenic, video
 from trainer.weights.folder import WeightsError
 
 
@@ -96,9 +97,12 @@ class Start(NamedTuple):
         if self.video:
             layout, read = _video(self.video)
             known = {"video": layout.params(read, config.video)}
+            _say_left_out(read, layout.left_out(read))
             params = _replaced(params, known, self.video)
         if self.text:
-            known = {"text": bert.params(folder.read(self.text), config.text)}
+            read = folder.read(self.text)
+            known = {"text": bert.params(read, config.text)}
+            _say_left_out(read, bert.left_out(read))
             params = _replaced(params, known, self.text)
         return params
 
@@ -123,6 +127,15 @@ class Start(NamedTuple):
                 digest.update(np.asarray(leaf).tobytes())
             found["start.run"] = digest.hexdigest()
         return found
+
+
+def _say_left_out(checkpoint: folder.Checkpoint, names: list[str]) -> None:
+    if names and processes.is_first():
+        print(
+            f"{checkpoint.folder}: left out, our encoders have no such part: "
+            f"{', '.join(places.parts(names))}",
+            file=sys.stderr,
+        )
 
 
 def _sha256(files: list[pathlib.Path]) -> str:

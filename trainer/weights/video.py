@@ -4,17 +4,20 @@ Both are plain pre-norm ViTs over tubelets. What they differ in:
 
                 ViViT                                    VideoMAE
     positions   learned; the class token's are dropped   fixed, sines of the token's number
-    q, k, v     a bias each                              q and v only: k's is zero, which is
-                                                         the same, for softmax takes it out
+    q, k, v     a bias each                              q and v only, k's is zero, which is
+                                                         the same, for softmax takes it out;
+                                                         as transformers 5.8 to 5.17 write it
+                                                         a bias each
     final norm  yes                                      if `use_mean_pooling` is false, as
                                                          after self-supervised training; else
                                                          none, and ours starts fresh
     pixels      in [-1, 1]                               by ImageNet's mean and deviation
 
-With `qkv_bias` false neither has a bias of q, k or v: ours are zero.
+With `qkv_bias` false, of VideoMAE from transformers 5.18 on `qv_bias`, neither has a bias of q, k or
+v: ours are zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -32,6 +35,7 @@ from trainer.weights.places import (
     heads_first,
     heads_last,
     norm,
+    spare,
     to_params,
     to_tensors,
     tubelet,
@@ -49,6 +53,8 @@ _UNUSED = {
     VIDEOMAE: r"classifier\..*|fc_norm\..*|decoder\..*|encoder_to_decoder\..*|mask_token|"
     r"position_embeddings",
 }
+_OWN_BIASES = {part: f"{part}.bias" for part in ("query", "key", "value")}
+_SHARED_BIASES = {"query": "q_bias", "value": "v_bias"}
 _POSITIONS = "embeddings.position_embeddings"
 _WITHOUT_CLASS_TOKEN = Layout(lambda x: x[0, 1:], lambda x: np.pad(x, ((1, 0), (0, 0)))[None])
 
@@ -93,9 +99,8 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     windows, side, _, _ = _geometry(checkpoint)
     expected = list(
         places(
-            kind,
             config,
-            biased=checkpoint.setting("qkv_bias", bool, True),
+            biases=_biases(checkpoint, kind),
             normed=kind == VIVIT or not checkpoint.setting("use_mean_pooling", bool, True),
         )
     )
@@ -113,6 +118,12 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     return found
 
 
+def left_out(checkpoint: Checkpoint) -> list[str]:
+    """Return the tensors that ours does not have: heads, the pooler, the class token, a decoder."""
+    kind = _kind(checkpoint)
+    return spare(checkpoint, f"{kind}.", _UNUSED[kind])
+
+
 def resampled(
     positions: Float[Any, "n d"], windows: int, side: int, config: VideoConfig
 ) -> Float[np.ndarray, "m d"]:
@@ -123,14 +134,13 @@ def resampled(
 
 
 def places(
-    kind: str, config: VideoConfig, *, biased: bool = True, normed: bool = True
+    config: VideoConfig, *, biases: Mapping[str, str] = _OWN_BIASES, normed: bool = True
 ) -> Iterator[Place]:
     """Every parameter that both encoders have, positions apart.
 
     Args:
-      kind: `VIVIT` or `VIDEOMAE`.
       config: the sizes.
-      biased: whether queries, keys (of ViViT) and values have biases.
+      biases: the names of the biases that there are of query, key and value.
       normed: whether there is a final norm.
     """
     width, heads, hidden = config.width, config.heads, config.mlp_width
@@ -138,7 +148,6 @@ def places(
     kernel = (width, 3, config.tubelet, config.patch, config.patch)
     yield Place("embed.kernel", f"{embed}.weight", kernel, tubelet(*shape))
     yield Place("embed.bias", f"{embed}.bias", (width,), SAME)
-    biases = {"query": "q_bias", "value": "v_bias"}
     for layer in range(1, config.layers + 1):
         ours, theirs = f"layer_{layer}", f"encoder.layer.{layer - 1}"
         yield from norm(f"{ours}.norm_attention", f"{theirs}.layernorm_before", width)
@@ -146,8 +155,7 @@ def places(
             path, name = f"{ours}.attention.{part}", f"{theirs}.attention.attention"
             kernel = (width, width)
             yield Place(f"{path}.kernel", f"{name}.{part}.weight", kernel, heads_last(heads))
-            bias = f"{part}.bias" if kind == VIVIT else biases.get(part)
-            if biased and bias:
+            if bias := biases.get(part):
                 yield Place(f"{path}.bias", f"{name}.{bias}", (width,), heads_last(heads))
         path, name = f"{ours}.attention.out", f"{theirs}.attention.output.dense"
         yield Place(f"{path}.kernel", f"{name}.weight", (width, width), heads_first(heads))
@@ -193,7 +201,7 @@ def as_vivit(
     implementation attends to it, which changes its answers a little. Read back by `params`, the
     layers are the same to the bit.
     """
-    tensors = to_tensors(parameters, places(VIVIT, config))
+    tensors = to_tensors(parameters, places(config))
     positions = np.asarray(parameters["positions"])
     tensors[_POSITIONS] = _WITHOUT_CLASS_TOKEN.theirs(positions)
     tensors["embeddings.cls_token"] = np.zeros((1, 1, config.width), np.float32)
@@ -234,6 +242,28 @@ def _kind(checkpoint: Checkpoint) -> str:
     if kind not in (VIVIT, VIDEOMAE):
         raise WeightsError(f"{checkpoint.folder}: model_type {kind!r} is not vivit nor videomae")
     return kind
+
+
+def _biases(checkpoint: Checkpoint, kind: str) -> Mapping[str, str]:
+    """Return the names of the biases of query, key and value.
+
+    Raises:
+      WeightsError: two settings contradict each other.
+    """
+    said = {
+        name: checkpoint.setting(name, bool)
+        for name in ("qkv_bias", "qv_bias")
+        if checkpoint.config.get(name) is not None
+    }
+    if len(set(said.values())) > 1:
+        raise WeightsError(
+            f"{checkpoint.folder / CONFIG}: qkv_bias is {said['qkv_bias']} and qv_bias "
+            f"{said['qv_bias']}: correct the one that is wrong"
+        )
+    if False in said.values():
+        return {}
+    own = any(name.endswith("attention.attention.query.bias") for name in checkpoint.tensors)
+    return _OWN_BIASES if kind == VIVIT or own else _SHARED_BIASES
 
 
 def _geometry(checkpoint: Checkpoint) -> tuple[int, int, int, int]:

@@ -1,0 +1,154 @@
+"""Our encoders answer as five versions of transformers do, from the folders that they write.
+
+tests/data/transformers/make.py made the folders and the answers, each with the version of its name.
+"""
+
+import functools
+import json
+import pathlib
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from trainer.configs.config import TextConfig, VideoConfig
+from trainer.weights import bert, folder, places, video
+from trainer.weights.answer import text_states, video_states
+from trainer.weights.folder import WeightsError
+
+DATA = pathlib.Path(__file__).parents[2] / "data" / "transformers"
+VERSIONS = ("4.44.2", "4.57.6", "5.8.1", "5.18.0", "5.24.0")
+TEXT = (
+    *("BertModel", "BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction"),
+    *("BertForSequenceClassification", "BertForTokenClassification", "BertForQuestionAnswering"),
+    "BertForMultipleChoice",
+)
+VIDEO = (
+    *("VivitModel", "VivitForVideoClassification", "VivitModel-without-bias"),
+    *("VideoMAEModel", "VideoMAEForPreTraining", "VideoMAEForVideoClassification"),
+    *("VideoMAEModel-without-bias", "VideoMAEForPreTraining-without-bias"),
+)
+SIZES = {
+    **{"vocabulary": 20, "tokens": 10, "positions": 10, "width": 8},
+    **{"layers": 2, "heads": 2, "mlp_width": 12, "norm_eps": 1e-6},
+}
+VIDEO_SIZES = VideoConfig(frames=4, resolution=16, layers=2, grouping_after=(2,), group_tokens=2)
+
+
+@functools.cache
+def answers(version):
+    with np.load(DATA / version / "answers.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def altered_version(tmp_path):
+    """Reads a copy of a folder with other tensors or settings."""
+
+    def alter(name, tensors=lambda tensors: tensors, copy="altered", **settings):
+        copy = tmp_path / copy
+        shutil.copytree(DATA / "5.24.0" / name, copy)
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps(config | settings))
+        held = safetensors.numpy.load_file(copy / "model.safetensors")
+        safetensors.numpy.save_file(tensors(held), copy / "model.safetensors")
+        return folder.read(copy)
+
+    return alter
+
+
+def test_every_folder_is_tried():
+    for version in VERSIONS:
+        assert {path.name for path in (DATA / version).iterdir() if path.is_dir()} == {
+            *TEXT,
+            *VIDEO,
+            "tokenisers",
+        }
+
+
+@pytest.mark.parametrize("name", TEXT)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_text_encoders(version, name):
+    known = answers(version)
+    mask = known["attention_mask"]
+    ours = text_states(
+        DATA / version / name, jnp.asarray(known["input_ids"], int), jnp.asarray(mask)
+    )
+    np.testing.assert_allclose(np.asarray(ours)[mask], known[name][mask], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", VIDEO)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_video_encoders(version, name):
+    known = answers(version)
+    pixels = jnp.asarray(known["pixels"].transpose(0, 1, 3, 4, 2))
+    ours = video_states(DATA / version / name, pixels)
+    np.testing.assert_allclose(ours, known[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("BertModel", "pooler"),
+        ("BertForPreTraining", "cls, pooler"),
+        ("BertForQuestionAnswering", "qa_outputs"),
+        ("BertForTokenClassification", "classifier"),
+        ("VivitForVideoClassification", "classifier, embeddings.cls_token"),
+        ("VideoMAEForPreTraining", "decoder, encoder_to_decoder, mask_token"),
+    ],
+)
+def test_what_is_left_out_is_named(name, told):
+    module = bert if name.startswith("Bert") else video
+    names = module.left_out(folder.read(DATA / "5.24.0" / name))
+    assert ", ".join(places.parts(names)) == told
+
+
+def test_a_head_of_any_name_is_left_out(altered_version):
+    def change(tensors):
+        return tensors | {"crf.transitions": np.ones((2, 2), np.float32)}
+
+    assert "crf" in places.parts(bert.left_out(altered_version("BertForMaskedLM", change)))
+    bert.params(altered_version("BertForMaskedLM", change, copy="other"), TextConfig(**SIZES))
+    # Without the prefix nothing says that it is a head's.
+    with pytest.raises(WeightsError, match=r"crf\.transitions has no place"):
+        bert.params(altered_version("BertModel", change, copy="bare"), TextConfig(**SIZES))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("BertModel", {"is_decoder": True}, "is_decoder is True, only False is read"),
+        ("BertModel", {"add_cross_attention": True}, "add_cross_attention is True"),
+        ("BertModel", {"position_embedding_type": "relative_key"}, "position_embedding_type is"),
+        ("BertModel", {"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes"),
+        ("VideoMAEModel", {"qkv_bias": False}, "qkv_bias is False and qv_bias True"),
+        ("VideoMAEModel", {"qv_bias": False}, "attention.q_bias has no place"),
+        ("VideoMAEModel-without-bias", {"qv_bias": True}, "attention.q_bias is missing"),
+        ("VivitModel", {"qkv_bias": False}, "attention.query.bias has no place"),
+    ],
+)
+def test_settings_that_ours_does_not_have(altered_version, name, settings, told):
+    with pytest.raises(WeightsError) as caught:
+        checkpoint = altered_version(name, **settings)
+        if name.startswith("Bert"):
+            bert.text_config(checkpoint, TextConfig(**SIZES))
+        else:
+            sizes = video.video_config(checkpoint, VIDEO_SIZES)
+            video.params(checkpoint, sizes)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named(altered_version, value):
+    def change(tensors):
+        tensors["encoder.layer.1.output.dense.bias"][2:4] = value
+        return tensors
+
+    for name, module, sizes in (("BertModel", bert, TextConfig(**SIZES)),):
+        with pytest.raises(WeightsError, match=r"layer\.1\.output\.dense\.bias has 2 of 8 values"):
+            module.params(altered_version(name, change), sizes)
+    checkpoint = altered_version("VivitModel", change, copy="video")
+    with pytest.raises(WeightsError, match=r"layer\.1\.output\.dense\.bias has 2 of 8 values"):
+        video.params(checkpoint, video.video_config(checkpoint, VIDEO_SIZES))
