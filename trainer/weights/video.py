@@ -13,8 +13,8 @@ Both are plain pre-norm ViTs over tubelets. What they differ in:
                                                          none, and ours starts fresh
     pixels      in [-1, 1]                               by ImageNet's mean and deviation
 
-With `qkv_bias` false, of VideoMAE from transformers 5.18 on `qv_bias`, neither has a bias of q, k or
-v: ours are zero.
+With `qkv_bias` false neither has a bias of q, k or v: ours are zero. VideoMAE's is `qv_bias` from
+transformers 5.18 on.
 """
 
 from collections.abc import Iterator, Mapping
