@@ -49,8 +49,10 @@ example:
 
 _EXPORT_EPILOG = """\
 Video weights are written as ViViT's, with a class token of zeros: ours has none, and another
-implementation attends to it. Text weights are BERT's, with vocab.txt. `svilm-train pretrain
---video-weights DIR --text-weights DIR` reads both back, to the bit.
+implementation attends to it. Text weights are BERT's, with the tokeniser. AutoModel,
+AutoImageProcessor and AutoTokenizer of transformers read both; its poolers are random, so use the
+last hidden states. `svilm-train pretrain --video-weights DIR --text-weights DIR` reads both back,
+to the bit.
 
 example:
   svilm-train export --run runs/first --video first-vivit --text first-bert
@@ -342,7 +344,9 @@ def _export(arguments: argparse.Namespace) -> int:
         raise OutputError("nothing to export: name a folder with --video, --text or both")
     run = loaded(arguments.run)
     if arguments.video:
-        folder.write(arguments.video, *video.as_vivit(run.params["video"], run.config.video))
+        layers, sizes = run.params["video"], run.config.video
+        files = video.as_vivit(layers, sizes, run.config.input.short_side)
+        folder.write(arguments.video, *files)
         print(f"export: video encoder in {arguments.video}")
     if arguments.text:
         sizes = run.config.text

@@ -7,6 +7,8 @@ Of large models there are several files instead, the shards, and model.safetenso
 import dataclasses
 import json
 import pathlib
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,8 +20,8 @@ from trainer.finite import finite_tensors
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
 INDEX = f"{TENSORS}.index.json"
-PREPROCESSOR = "preprocessor_config.json"
-"""How pixels are scaled; of video checkpoints only, and not always there."""
+PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
+"""How pixels are scaled; of video checkpoints only, either or both or none of them."""
 
 
 T = TypeVar("T")
@@ -66,8 +68,9 @@ def read(folder: pathlib.Path) -> Checkpoint:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         preprocessor = {}
-        if (folder / PREPROCESSOR).exists():
-            preprocessor = json.loads((folder / PREPROCESSOR).read_text(encoding="utf-8"))
+        for name in (VIDEO_PREPROCESSOR, PREPROCESSOR):
+            if (folder / name).exists():
+                preprocessor = json.loads((folder / name).read_text(encoding="utf-8"))
         tensors = _tensors(folder)
     except FileNotFoundError:
         missing = f"{TENSORS} nor {INDEX}" if (folder / CONFIG).exists() else CONFIG
@@ -78,7 +81,7 @@ def read(folder: pathlib.Path) -> Checkpoint:
         ) from None
     except WeightsError:
         raise
-    except (ValueError, safetensors.SafetensorError) as error:
+    except (ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{folder} is damaged: {error}") from None
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from None
@@ -109,7 +112,14 @@ def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
             raise WeightsError(
                 f"{folder} has no {path.name}, which its index names: put it there, too"
             )
-        held = safetensors.numpy.load_file(path)
+        try:
+            held = safetensors.numpy.load_file(path)
+        except (AttributeError, KeyError, TypeError) as error:
+            # Numbers of 8 or fewer bits, as quantised weights have them.
+            raise WeightsError(
+                f"{path} has numbers of a kind that NumPy does not know ({error}): convert it to "
+                "float16, bfloat16 or float32"
+            ) from None
         wanted = {name for name, shard in index.items() if shard == path.name}
         if index and (wrong := sorted(held.keys() ^ wanted)):
             raise WeightsError(
@@ -127,7 +137,7 @@ def _index(folder: pathlib.Path) -> dict[str, str]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["weight_map"].items()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: it has no weight_map ({error!r})") from None
     for _, shard in found:
         if not isinstance(shard, str) or pathlib.PurePath(shard).name != shard:
@@ -155,6 +165,11 @@ def sized(checkpoint: Checkpoint, config: C, **sizes: Any) -> C:
     Raises:
       WeightsError: they do not go with the rest of it.
     """
+    if sizes["layers"] > len(checkpoint.tensors):
+        raise WeightsError(
+            f"{checkpoint.folder} has {len(checkpoint.tensors):,} tensors, too few for "
+            f"{sizes['layers']:,} layers: correct its num_hidden_layers"
+        )
     try:
         return dataclasses.replace(config, **sizes)
     except ValueError as error:
@@ -167,9 +182,15 @@ def write(
     folder: pathlib.Path,
     config: dict[str, Any],
     tensors: dict[str, np.ndarray],
-    preprocessor: dict[str, Any] | None = None,
+    others: Mapping[str, dict[str, Any]] = types.MappingProxyType({}),
 ) -> None:
     """Writes a folder, config.json last, so that one with it is whole.
+
+    Args:
+      folder: is made, if it is not there.
+      config: of the model.
+      tensors: by name.
+      others: the values of further JSON files, by their names.
 
     Raises:
       NonFiniteError: a tensor is not finite; nothing is written.
@@ -181,10 +202,9 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
         safetensors.numpy.save_file(contiguous, folder / TENSORS, metadata={"format": "pt"})
-        for name, values in ((PREPROCESSOR, preprocessor), (CONFIG, config)):
-            if values is not None:
-                text = json.dumps(values, indent=2) + "\n"
-                (folder / name).write_text(text, encoding="utf-8")
+        for name, values in (*others.items(), (CONFIG, config)):
+            text = json.dumps(values, indent=2) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(
             f"{folder} cannot be written: {error}; name a folder that can be, with room"

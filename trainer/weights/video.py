@@ -26,7 +26,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from trainer.configs.config import VideoConfig
-from trainer.weights.folder import CONFIG, PREPROCESSOR, Checkpoint, WeightsError, sized
+from trainer.weights import pixels
+from trainer.weights.folder import CONFIG, Checkpoint, WeightsError, sized
 from trainer.weights.places import (
     SAME,
     Layout,
@@ -70,6 +71,7 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
     if gelu not in _GELUS:
         raise WeightsError(f"{checkpoint.folder}: hidden_act {gelu!r} is none of {list(_GELUS)}")
     _, _, length, patch = _geometry(checkpoint)
+    mean, std = pixels.scaling(checkpoint, _PIXEL_MEAN[kind], _PIXEL_STD[kind])
     return sized(
         checkpoint,
         config,
@@ -81,8 +83,8 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
         mlp_width=checkpoint.setting("intermediate_size", int),
         norm_eps=checkpoint.setting("layer_norm_eps", float, _NORM_EPS[kind]),
         gelu=_GELUS[gelu],
-        pixel_mean=_pixels(checkpoint, "image_mean", _PIXEL_MEAN[kind]),
-        pixel_std=_pixels(checkpoint, "image_std", _PIXEL_STD[kind]),
+        pixel_mean=mean,
+        pixel_std=std,
     )
 
 
@@ -193,13 +195,18 @@ def interpolate(
 
 
 def as_vivit(
-    parameters: PyTree, config: VideoConfig
+    parameters: PyTree, config: VideoConfig, short_side: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-    """Our encoder's layers as a ViViT checkpoint: its settings, its tensors, its preprocessor's.
+    """Our encoder's layers as a ViViT checkpoint: its settings, its tensors, its other files.
 
     Our encoder has no class token; the one that the layout wants is zero, and another
     implementation attends to it, which changes its answers a little. Read back by `params`, the
     layers are the same to the bit.
+
+    Args:
+      parameters: of the video encoder.
+      config: its sizes.
+      short_side: what frames are scaled to in evaluation, before their centre is taken.
     """
     tensors = to_tensors(parameters, places(config))
     positions = np.asarray(parameters["positions"])
@@ -220,21 +227,8 @@ def as_vivit(
         "qkv_bias": True,
         "tubelet_size": [config.tubelet, config.patch, config.patch],
     }
-    return settings, tensors, {"image_mean": config.pixel_mean, "image_std": config.pixel_std}
-
-
-def _pixels(
-    checkpoint: Checkpoint, name: str, default: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    values = checkpoint.preprocessor.get(name)
-    values = default if values is None else values
-    try:
-        red, green, blue = map(float, values)
-    except (TypeError, ValueError):
-        raise WeightsError(
-            f"{checkpoint.folder / PREPROCESSOR}: {name!r} is {values!r}, it should be 3 numbers"
-        ) from None
-    return red, green, blue
+    files = pixels.processors(config.pixel_mean, config.pixel_std, short_side, config.resolution)
+    return settings, tensors, files
 
 
 def _kind(checkpoint: Checkpoint) -> str:

@@ -152,3 +152,48 @@ def test_values_that_are_not_finite_are_named(altered_version, value):
     checkpoint = altered_version("VivitModel", change, copy="video")
     with pytest.raises(WeightsError, match=r"layer\.1\.output\.dense\.bias has 2 of 8 values"):
         video.params(checkpoint, video.video_config(checkpoint, VIDEO_SIZES))
+
+
+@pytest.mark.parametrize("count", [10**9, 2**63])
+@pytest.mark.parametrize("name", ["BertModel", "VivitModel", "VideoMAEModel"])
+def test_more_layers_than_tensors_are_refused(altered_version, name, count):
+    checkpoint = altered_version(name, num_hidden_layers=count)
+    with pytest.raises(WeightsError, match=rf"too few for {count:,} layers"):
+        if name == "BertModel":
+            bert.text_config(checkpoint, TextConfig(**SIZES))
+        else:
+            video.video_config(checkpoint, VIDEO_SIZES)
+
+
+def rewritten(path, kind, size):
+    """Rewrites a file of tensors as one of numbers of another kind, all bits zero."""
+    held = safetensors.numpy.load_file(path)
+    header, end = {}, 0
+    for key, tensor in held.items():
+        begin, end = end, end + size * tensor.size
+        offsets = [begin, end]
+        header[key] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2"])
+def test_numbers_of_8_bits_are_refused(tmp_path, kind):
+    copy = shutil.copytree(DATA / "5.24.0" / "BertModel", tmp_path / "copy")
+    rewritten(copy / "model.safetensors", kind, 1)
+    with pytest.raises(WeightsError, match=r"model\.safetensors has numbers of a kind"):
+        folder.read(copy)
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+def test_numbers_of_16_bits_become_float32(tmp_path, kind):
+    copy = shutil.copytree(DATA / "5.24.0" / "BertModel", tmp_path / "copy")
+    rewritten(copy / "model.safetensors", kind, 2)
+    assert {tensor.dtype for tensor in folder.read(copy).tensors.values()} == {np.dtype("float32")}
+
+
+def test_a_deep_config_is_refused(tmp_path):
+    copy = shutil.copytree(DATA / "5.24.0" / "BertModel", tmp_path / "copy")
+    (copy / "config.json").write_text("[" * 100_000)
+    with pytest.raises(WeightsError, match="is damaged"):
+        folder.read(copy)
