@@ -28,7 +28,19 @@ BATCH = 128
 _LEADING_TAGS = frozenset({"DT", "PDT", "WDT", "PRP$", "WP$", "CD"})
 _LEADING_WORDS = frozenset(
     {"a", "an", "the", "one", "many", "much", "several", "few", "more", "most", "less", "fewer"}
-    | {"multiple", "numerous", "various", "enough", "his", "her", "its", "their", "my", "your"}
+    | {
+        "lots",
+        "multiple",
+        "numerous",
+        "various",
+        "enough",
+        "his",
+        "her",
+        "its",
+        "their",
+        "my",
+        "your",
+    }
     | {"our", "another", "any", "each", "every", "some", "this", "that", "these", "those"}
 )
 _AMOUNTS = frozenset(

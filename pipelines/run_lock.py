@@ -7,6 +7,7 @@ takes it over, on condition that nobody was faster. No clocks are compared.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ from pipelines import bucket, storage
 from pipelines.snapshot import LOCK_NAME, SnapshotError
 
 RENEW_S = 5.0
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
 EXPIRE_S = 30.0  # a run that could not renew its lease for so long has lost it
 
 
@@ -50,8 +52,17 @@ def _locked(folder: str) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise _in_use(folder) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise _cannot_write(folder, error) from None
+            print(
+                f"warning: the file system of {folder!r} has no locks ({error.strerror}): make "
+                "sure that no other build writes there",
+                file=sys.stderr,
+                flush=True,
+            )
         try:
             yield
         finally:

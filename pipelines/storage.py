@@ -7,6 +7,7 @@ Every function raises OSError, with the file's name and a reason that can be tol
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -20,6 +21,7 @@ from pipelines import bucket
 UNFINISHED = ".unfinished"  # the end of names of files that are being written
 
 _BLOCK_BYTES = 1 << 20
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF, errno.EISDIR}
 
 
 def in_bucket(path: str) -> bool:
@@ -238,7 +240,7 @@ class NewFile:
             if kind is None:
                 self._file.flush()
                 if not in_bucket(self._path):
-                    os.fsync(self._file.fileno())
+                    _sync(self._file.fileno())
             self._file.close()
             if kind is None and in_bucket(self._path):
                 bucket.upload(self._temporary, self._path)
@@ -246,6 +248,8 @@ class NewFile:
                 os.replace(self._temporary, self._path)
                 _sync_folder(os.path.dirname(self._path))
         finally:
+            with contextlib.suppress(OSError):  # what cannot be written was raised above
+                self._file.close()
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self._temporary)
 
@@ -256,8 +260,20 @@ class NewFile:
 
 
 def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder or ".", os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder or ".", os.O_RDONLY)
+    except PermissionError:  # of a folder that may be written to and not read
+        return
+    try:
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Write to the device, where the file system can: CIFS and some of FUSE sync no folders."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
