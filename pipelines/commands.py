@@ -81,6 +81,7 @@ def _describe(arguments: argparse.Namespace) -> int:
                 verify.read_manifest(arguments.snapshot),
                 clips=arguments.clips,
                 records=arguments.records,
+                name=arguments.name,
                 progress=progress.update,
             )
         finally:

@@ -19,7 +19,7 @@ from pipelines.clip_request import ClipRequest
 from pipelines.nouns import NounParser
 from pipelines.plan import Plan, read_rows, units
 from pipelines.video_lookup import VideoLookup
-from pipelines.wording import in_bytes
+from pipelines.wording import duration, in_bytes
 from protos.v1.manifest_pb2 import Reject
 
 
@@ -143,7 +143,7 @@ def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None)
 
     records = of(one.records for one in tried)
     size = of(one.bytes for one in tried)
-    hours = of(one.seconds / 3600 for one in tried)
+    seconds = of(one.seconds for one in tried)
     failed = sum((collections.Counter(one.rejects) for one in tried), collections.Counter())
     told = [
         f"sample    {len(tried):,} videos, {sum(counts):,} rows, "
@@ -151,12 +151,12 @@ def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None)
         f"rows      {rows.rows:,}, of which {to_decode:,} to decode{_reasons(rows.rejects)}",
         f"records   {_told(records, '{:,.0f}'.format)}",
         f"size      {_told(size, in_bytes)}",
-        f"decoding  {_told(hours, '{:.3g}'.format)} worker-hours: {hours.value / workers:.3g} h "
+        f"decoding  {_told(seconds, duration)} of one worker: {duration(seconds.value / workers)} "
         f"with --workers {workers}, start-up and stragglers apart",
     ]
     if price is not None:
-        cost = Total(hours.value * price, hours.error * price)
-        told.append(f"cost      {_told(cost, '{:,.2f}'.format)} at {price:g} a worker-hour")
+        cost = Total(seconds.value / 3600 * price, seconds.error / 3600 * price)
+        told.append(f"cost      {_told(cost, '{:,.4g}'.format)} at {price:g} a worker-hour")
     return told
 
 

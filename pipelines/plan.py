@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines import annotation_file, filters, snapshot, storage, video_lookup
+from pipelines import annotation_file, choices, filters, snapshot, storage, video_lookup
 from pipelines.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources import SOURCES, parquet
 from pipelines.sources.cautions import cautions
@@ -38,6 +38,7 @@ SHARD_BYTES = 256 << 20  # aimed at
 FEWEST_SHARDS = 16  # so that several workers have work
 
 _ROWS_TRIED = 1000
+_NAMED = 20  # differences of a kind
 _WHOLE_BYTES = 1 << 30  # of a file that is read whole
 _FORM_REASONS = {
     "row_not_utf8",
@@ -338,21 +339,22 @@ def _holds_another(plan: Plan, what: str) -> str:
 
 
 def difference(manifest: Manifest, plan: Plan) -> str | None:
-    """What a snapshot was made with that is not as planned, the data version aside."""
+    """Name all that a snapshot was made with otherwise than planned, except the data version."""
     gone = Takedown(manifest.removed_videos)
-    for what, there, planned in (
-        ("source", manifest.dataset, plan.source),
-        (
-            "annotations",
-            gone.annotations(manifest.annotations),
-            gone.annotations(plan.annotation_files),
+    old, new = gone.annotations(manifest.annotations), gone.annotations(plan.annotation_files)
+    if manifest.dataset != plan.source:
+        return f"source ({manifest.dataset}, not {plan.source})"
+    parts = {
+        "annotations": choices.changed_files(old, new) if old != new else [],
+        "configuration": choices.changes(
+            choices.chosen(manifest.config), choices.chosen(plan.config)
         ),
-        ("configuration", manifest.config, plan.config),
-        ("software", dict(manifest.versions), plan.versions),
-    ):
-        if there != planned:
-            return what
-    return None
+        "software": choices.changes(dict(manifest.versions), plan.versions),
+    }
+    if manifest.config != plan.config and not parts["configuration"]:
+        parts["configuration"] = ["in a field of another release"]
+    told = [f"{what} ({'; '.join(changed[:_NAMED])})" for what, changed in parts.items() if changed]
+    return " and another ".join(told) or None
 
 
 def check_previous(plan: Plan, manifest: Manifest) -> None:

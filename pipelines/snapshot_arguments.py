@@ -27,7 +27,7 @@ The data card is one HTML file that needs no other: counts, clips with captions 
 rejects by reason with examples, statistics, provenance and versions.
 
 example:
-  svilm-pipelines describe snapshots/train --out card.html
+  svilm-pipelines describe snapshots/train --out card.html --name 'Our bikes'
 """
 
 _DIFF_EPILOG = """\
@@ -109,6 +109,11 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     )
     _snapshot(describe)
     describe.add_argument("--out", required=True, metavar="FILE", help="the HTML file to write")
+    describe.add_argument(
+        "--name",
+        metavar="TEXT",
+        help="the data set's name, as the card's title (default: the source's, such as generic)",
+    )
     describe.add_argument(
         "--clips", type=count(1), default=24, metavar="N", help="clips to show (default: 24)"
     )

@@ -21,3 +21,15 @@ def in_bytes(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """A length of time, in the unit that shows it.
+
+    >>> duration(4.2), duration(350), duration(9_000), duration(1e6)
+    ('4.2 s', '5.83 min', '2.5 h', '278 h')
+    """
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -6,7 +6,7 @@ import pathlib
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pipelines import record_frames, split
+from pipelines import choices, record_frames, split
 from pipelines import records as reading
 from pipelines.card import statistics, strips
 from pipelines.card.statistics import RecordStatistics
@@ -25,6 +25,7 @@ def data_card(
     *,
     clips: int,
     records: int,
+    name: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
     """The data card of a snapshot.
@@ -34,6 +35,7 @@ def data_card(
       manifest: what `read_manifest` read there.
       clips: how many to show.
       records: how many to read for the statistics.
+      name: of the data set, instead of its source's.
       progress: told of the records that are read, and of all to read.
 
     Raises:
@@ -47,7 +49,7 @@ def data_card(
     sheet = strips.entries(folder, manifest, reading.evenly(manifest, clips))
     videos = sum(len(summary.videos) for summary in reading.summaries(folder, manifest))
     return _page(
-        f"{manifest.dataset} {manifest.data_version}",
+        f"{name or manifest.dataset} {manifest.data_version}",
         f"{manifest.counts.records:,} clips of {videos:,} videos: a snapshot of captioned video, "
         f"{manifest.config.frames_per_clip} frames a clip, {_frame(manifest.config)}.",
         [
@@ -225,12 +227,10 @@ def _frame(config: BuildConfig) -> str:
 
 def _provenance(manifest: Manifest) -> str:
     config = manifest.config
-    chosen = {
-        "frames a clip": f"{config.frames_per_clip}",
-        "a frame": _frame(config),
-        "shards": f"{config.num_shards}",
-        "prompt templates": " · ".join(config.prompt_templates),
-    }
+    chosen = {"a frame": _frame(config), **choices.chosen(config)}
+    if manifest.dataset == "generic":
+        chosen.setdefault("--columns", "as in the files")
+        chosen.setdefault("--time-unit", "s")
     if config.HasField("split"):
         chosen["part"] = split.described(config.split)
     identity = {
@@ -247,6 +247,6 @@ def _provenance(manifest: Manifest) -> str:
     return _section(
         "Where it comes from",
         "The same inputs, choices and versions give the same bytes.",
-        f"{_table(identity.items())}{files}{_table(chosen.items(), header=('choice', ''))}"
+        f"{_table(identity.items())}{files}{_table(chosen.items(), header=('option', 'chosen'))}"
         f"{_table(sorted(manifest.versions.items()), header=('software', 'version'))}",
     )

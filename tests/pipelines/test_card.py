@@ -186,3 +186,23 @@ def test_the_commands(written, cli, tmp_path):
     done = cli("describe", folder, "--out", tmp_path / "nowhere" / "card.html")
     assert done.returncode == 1 and "No such file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_card_has_the_name_and_the_options_that_were_chosen(written):
+    folder, manifest, _ = written
+    manifest.dataset = "generic"
+    manifest.config.source.columns.update({"video": "clip", "end": "length"})
+    manifest.config.source.time_unit = "ms"
+    manifest.config.filters.min_clip_us = 1_500_000
+    card = page.data_card(folder, manifest, clips=1, records=9, name="Our <bikes>")
+    assert f"<title>Our &lt;bikes&gt; {manifest.data_version}</title>" in card
+    for option, value in (
+        ("--columns", "end=length video=clip"),
+        ("--time-unit", "ms"),
+        ("--min-clip", "1.5 s"),
+        ("--jpeg-quality", "90"),
+    ):
+        assert f"<tr><td>{option}</td><td>{value}</td></tr>" in card
+    manifest.config.source.Clear()
+    card = page.data_card(folder, manifest, clips=1, records=9)
+    assert "<tr><td>--time-unit</td><td>s</td></tr>" in card

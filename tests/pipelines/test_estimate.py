@@ -81,7 +81,10 @@ def test_a_sample_of_everything_tells_what_the_build_makes(cli, inputs):
     assert told["records"].startswith("10 ± ")
     size = sum(path.stat().st_size for path in (inputs / "out").glob("*.tfrecord"))
     assert told["size"].startswith(f"{size / 1000:.3g} kB ± ")
-    assert re.search(r"worker-hours: \S+ h with --workers 4", told["decoding"])
+    assert re.fullmatch(
+        r"\S+ (s|min) ± \S+ (s|min) of one worker: \S+ (s|min) with --workers 4, .*",
+        told["decoding"],
+    )
     assert told["cost"].endswith(" at 0.5 a worker-hour")
 
 
