@@ -5,8 +5,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from pipelines import record_frames
-from protos.v1.manifest_pb2 import AnnotationFile
+from pipelines import record_frames, split
+from protos.v1.manifest_pb2 import AnnotationFile, Split
 
 # Options that are not named as their fields are.
 _OPTIONS = {
@@ -25,12 +25,15 @@ _OPTIONS = {
 def chosen(config: Message) -> dict[str, str]:
     """Return the options and their values; those that a build did not use are left out.
 
+    >>> from protos.v1.manifest_pb2 import BuildConfig
     >>> chosen(BuildConfig(frames_per_clip=8, frame_encoding=2, source={"widen_to_us": 4_500_000}))
     {'--frames': '8', '--encoding': 'png', '--widen-to': '4.5 s'}
     """
     found = {}
     for field, value in config.ListFields():
-        if isinstance(value, Message):
+        if isinstance(value, Split):
+            found["--split"] = split.described(value)
+        elif isinstance(value, Message):
             found |= chosen(value)
         else:
             name = field.name.removesuffix("_us").replace("_", "-")

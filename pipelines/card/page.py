@@ -6,7 +6,7 @@ import pathlib
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pipelines import choices, record_frames, split
+from pipelines import choices, record_frames
 from pipelines import records as reading
 from pipelines.card import statistics, strips
 from pipelines.card.statistics import RecordStatistics
@@ -231,8 +231,6 @@ def _provenance(manifest: Manifest) -> str:
     if manifest.dataset == "generic":
         chosen.setdefault("--columns", "as in the files")
         chosen.setdefault("--time-unit", "s")
-    if config.HasField("split"):
-        chosen["part"] = split.described(config.split)
     identity = {
         "source": manifest.dataset,
         "data version": manifest.data_version,

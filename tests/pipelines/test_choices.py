@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines import choices, plan
+from pipelines import choices, plan, split
 from pipelines.arguments import parsers
 from protos import contract
 from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, Filters, Manifest, SourceOptions
@@ -69,3 +69,13 @@ def test_all_differences_are_named_at_once():
         "(--frames was 8, is now 4; --short-side was 32, is now 24) and another software "
         "(ffmpeg was 7.0, is now 7.1)"
     ) in str(error.value)
+
+
+def test_parts_of_a_split_differ_in_its_option():
+    sides = []
+    for part in split.splits([0.9, 0.1], seed=3):
+        config = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+        config.split.CopyFrom(part)
+        sides.append(choices.chosen(config))
+    (phrase,) = choices.changes(*sides)
+    assert phrase.startswith("--split was train") and "is now test" in phrase
