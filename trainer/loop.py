@@ -154,7 +154,7 @@ def train(
             recorded = seen.of_run(run) if continues else None
             weights = [path for path in (start.video, start.text) if path]
             has_seen = recorded or seen.gather(objective.clips.snapshots, start.run, weights)
-            if test_clips:
+            if test_clips is not None:
                 among = seen.overlap(has_seen, test_clips)
                 seen.refuse(among, allowed=monitoring.allow_seen)
                 print(f"{objective.job}: {among.sentence()}", file=sys.stderr)
@@ -165,7 +165,9 @@ def train(
                 seen.keep(run, has_seen)
         processes.wait_for_all("the run's folder is there")
         config, tokeniser = run_folder.read(run)
-        probe = Probe(test_clips, tokeniser, config, mesh) if test_clips else None
+        probe = None
+        if test_clips is not None:
+            probe = Probe(test_clips, tokeniser, config, mesh)
     except ValueError as error:
         raise TrainingError(str(error)) from None
 

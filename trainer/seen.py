@@ -110,7 +110,7 @@ def gather(
     marks, videos = [np.zeros(0, np.uint64)], 0
     for snapshot in snapshots:
         ids, of_snapshot = _marks(snapshot)
-        videos += len(ids)
+        videos += len(set(ids))
         marks.append(of_snapshot[of_snapshot > 0])
     unknown = [f"{path}" for path in weights]
     if earlier is not None:
@@ -185,15 +185,16 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
     if snapshot.manifest.dataset in tuned["datasets"]:
         videos = set(tuned["videos"])
         found |= np.fromiter((one in videos for one in ids), bool, len(ids))
-    those = sorted(ids[place] for place in np.flatnonzero(found))
+    # A snapshot may have parts of a video in several shards.
+    those, files = (sorted({ids[k] for k in np.flatnonzero(part)}) for part in (found, same_file))
     return Overlap(
         snapshot=snapshot.folder,
         known=seen is not None,
         unknown=() if seen is None else seen.unknown,
-        videos=len(ids),
+        videos=len(set(ids)),
         seen_videos=len(those),
         examples=tuple(those[:_EXAMPLES]),
-        by_id_alone=int(np.sum(found & ~same_file)),
+        by_id_alone=len(those) - len(files),
     )
 
 
@@ -221,7 +222,7 @@ def refuse(found: Overlap, *, allowed: bool) -> None:
 
 
 def _marks(snapshot: Snapshot) -> tuple[list[str], UInt64[np.ndarray, "n 2"]]:
-    """The ids of a snapshot's videos, and of each the marks of id and file; 0: not known."""
+    """The ids that a snapshot's shards list, and of each the marks of id and file; 0: not known."""
     ids, marks = [], []
     for video_id, sha256 in snapshot.videos():
         ids.append(video_id)

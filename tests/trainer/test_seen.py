@@ -228,3 +228,24 @@ def test_a_report_takes_figures_of_its_own_run_and_snapshot_alone(
         assert main(argv) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_retrieval_is_not_measured_on_the_way_on_clips_of_the_training(
+    write_snapshot, tmp_path, capsys
+):
+    train = write_snapshot(clips=6, frames=4).folder
+    argv = ["pretrain", "--preset=tiny", f"--snapshot={train}", f"--eval-snapshot={train}"]
+    argv += ["--set=batch=2", "--set=cut_and_paste.pair_group=2", f"--out={tmp_path / 'run'}"]
+    assert main(argv) == 1
+    assert "the run was trained on 2 of the 2 videos of" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_snapshot_to_measure_on_is_told(untrained_run, write_snapshot, tmp_path, capsys):
+    train = write_snapshot(clips=6, frames=4).folder
+    empty = write_snapshot("empty", clips=0, frames=4, shards=1).folder
+    argv = ["pretrain", "--preset=tiny", f"--snapshot={train}", f"--eval-snapshot={empty}"]
+    argv += ["--set=batch=2", "--set=cut_and_paste.pair_group=2", "--set=video.frames=4"]
+    argv += ["--set=video.resolution=36", "--set=input.short_side=36", "--set=input.scale=1,1"]
+    assert main([*argv, f"--out={tmp_path / 'run'}"]) == 1
+    assert "empty has 0 clips: too few to find one" in capsys.readouterr().err

@@ -121,7 +121,7 @@ class Snapshot:
         return [ids[place] for place in places]
 
     def videos(self) -> Iterator[tuple[str, str]]:
-        """Yields each video once: its id, and the sha256 of its file, empty if that is not known.
+        """Yields each shard's videos: id, and the sha256 of the file, empty if that is not known.
 
         They are those that the shards' summaries list, also where none of a video's clips was
         kept; of a shard that came without its summary, those that its clips' ids begin with.
