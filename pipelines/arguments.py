@@ -13,12 +13,18 @@ _BUILD_EPILOG = """\
 sources (the form of an annotation row):
 {forms}
 
---videos is a folder of <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi: the first of these that
-is there), or a template of paths with {{video_id}} in it and, perhaps, {{ext}} for these extensions
-and {{label}} for a clip's class, or the root of the paths in --video-map. What leads out of that
-folder is rejected. Each annotation row becomes one record or one reject with a reason code; both
-are counted in OUT/manifest.json, which is written last: a folder without it is not a complete
-snapshot. After an interruption, the same command goes on with the shards that are missing.
+--videos is a folder of <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi, .ts, .3gp, .3g2, .mpg,
+.mpeg, .ogv, .flv, .wmv, .asf, in lower or upper case: the first of these that is there), or a
+template of paths with {{video_id}} in it and, perhaps, {{ext}} for these extensions and {{label}}
+for a clip's class. An id may end with its file's extension. --video-map names paths in the folder;
+the template finds the videos that it leaves out. What leads out of that folder is rejected. Each
+annotation row becomes one record or one reject with a reason code; both are counted in
+OUT/manifest.json, which is written last: a folder without it is not a complete snapshot. After an
+interruption, the same command goes on with the shards that are missing.
+
+Annotation files may be compressed (.gz, .bz2, .zst) and may be pipes, <(zcat rows.csv.gz). A row is
+known by its file and line; in JSON and Parquet, by its number. An annotation file that cannot be
+read to its end fails the build.
 
 Annotations, videos and OUT may be in buckets of Google Cloud Storage, gs://bucket/folder.
 
@@ -49,6 +55,8 @@ examples:
       --out snapshots/activitynet-validation
   svilm-pipelines build ava --annotations ava_val_v2.2.csv ava_val_excluded_timestamps_v2.2.csv \\
       --cut-at 900 --videos ava/videos_15min --out snapshots/ava-val
+  svilm-pipelines build generic --annotations clips.csv --videos videos/ --split 0.9/0.1 \\
+      --out snapshots/mine
   svilm-pipelines build webvid --annotations gs://mine/results_2M_train.csv \
       --videos gs://mine/videos --out gs://mine/snapshots/webvid
 """
@@ -151,7 +159,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--list-videos",
         action="store_true",
         help="list the bucket of --videos once, a request a thousand files, instead of asking for "
-        "each video, one to six requests: better if most of what is there is annotated",
+        "each video, one to seven requests: better if most of what is there is annotated",
     )
     build.add_argument(
         "--shards",
@@ -267,7 +275,7 @@ def _clips(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="FILE",
         help="CSV file with the columns video_id and path (in the folder --videos), for files of "
-        "other names",
+        "other names; videos that it leaves out are found in the folder by their ids",
     )
     parser.add_argument(
         "--frames", type=count(1), default=32, help="frames a clip, evenly spaced (default: 32)"

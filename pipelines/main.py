@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from pipelines import own_python, streams
 from pipelines.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
-from pipelines.wording import counted, in_bytes
+from pipelines.wording import counted, in_bytes, printable
 
 _JPEG_QUALITY = 95  # where none is given
 
@@ -59,7 +59,7 @@ def _command(argv: Sequence[str] | None) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: error: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def _interrupted() -> None:

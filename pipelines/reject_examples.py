@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from pipelines import plan_summary, records
 from pipelines.sources import SOURCES
+from pipelines.wording import printable
 from protos.v1.manifest_pb2 import Reject
 
 _MOST_READ = 200_000  # rejects of plan.json, and as many of the shards: a second or two
@@ -73,7 +74,7 @@ def shown(reject: Reject) -> str:
     if reject.video_id:
         text += f", video {reject.video_id!r}"
     text = f"{text}: {reject.message}"
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    plain = printable(text)
     return plain if len(plain) <= _MOST_CHARACTERS else f"{plain[:_MOST_CHARACTERS]}…"
 
 

@@ -10,6 +10,15 @@ def counted(counts) -> str:
     )
 
 
+def printable(text: str) -> str:
+    r"""Return a text for a terminal, without characters that could control it.
+
+    >>> printable("a\x1b[2J b\n")
+    'a\\x1b[2J b\\n'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def in_bytes(size: float) -> str:
     """A size.
 

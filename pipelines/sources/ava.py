@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipelines.clip_request import Box, ClipRequest, RowError, row_order
+from pipelines.clip_request import AnnotationError, Box, ClipRequest, RowError, row_order
 from pipelines.sources import lines, row
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
@@ -61,13 +61,18 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     by_keyframe: dict[Keyframe, tuple[str, list[_Line]]] = {}
     for name in sorted(boxes, key=lambda name: _detected(_first(boxes[name]))):
         detected = _detected(_first(boxes[name]))
+        good, bad = 0, len(errors)
         for number, line in lines.numbered(io.BytesIO(boxes[name])):
             try:
                 found = _line(line, detected)
                 of_keyframe = by_keyframe.setdefault(found.keyframe, (f"{name}:{number}", []))
                 of_keyframe[1].append(found)
+                good += 1
             except RowError as error:
                 errors.append((name, number, line, error))
+        if len(files) > 1 and not good and len(errors) > bad:  # exclusions, perhaps
+            _, number, _, error = errors[bad]
+            raise AnnotationError(f"{name}:{number}: {error}: no line of the file is a box")
     clips = [
         row.clip_or_reject(
             functools.partial(_clip, keyframe, found, excluded, source_row, options),

@@ -112,6 +112,13 @@ def test_a_damaged_compressed_file_is_one_line(cli, videos, tmp_path, name):
     assert f"{name} is damaged: Truncated compressed stream: get it anew" in line
 
 
+def test_a_hostile_header_does_not_control_the_terminal(cli, videos, tmp_path):
+    (tmp_path / "my.csv").write_text("\x1b[2J\x1b]0;a\x07,end\nmy film,1\n")
+    done = cli(*build("generic", tmp_path / "my.csv", videos, tmp_path / "out"))
+    assert done.returncode == 1 and "there are \\x1b[2J" in done.stderr
+    assert done.stderr.rstrip("\n").isprintable()
+
+
 BAD = """video,start,end,caption
 my film,0,1,a man
 my film,0,1000,"in milliseconds, perhaps"

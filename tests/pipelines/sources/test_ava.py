@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import Box, ClipRequest
+from pipelines.clip_request import AnnotationError, Box, ClipRequest
 from pipelines.sources import ava
 from protos.v1.manifest_pb2 import SourceOptions
 
@@ -90,6 +90,11 @@ def test_lines_that_are_none_are_rows_of_their_own(line, reason):
     rows = read(truth=TRUTH + line)
     assert len(rows) == 3
     assert rows[2].reason == reason
+
+
+def test_exclusions_with_a_damaged_first_line_are_refused_as_they_would_be_lost():
+    with pytest.raises(AnnotationError, match=r"^excluded\.csv:1: 3 columns .*: no line of the"):
+        read(truth=TRUTH, excluded=b"-5KQ66BBWC4,0903,1\n" + EXCLUDED)
 
 
 def test_bad_detections_and_exclusions_are_told():
