@@ -2,6 +2,7 @@
 
 import argparse
 import decimal
+import os
 import re
 from collections.abc import Callable
 
@@ -105,3 +106,14 @@ def semantic_version(text: str) -> str:
     if not re.fullmatch(r"\d+\.\d+\.\d+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1.0.0")
     return text
+
+
+def is_value(word: str) -> bool:
+    """Return whether a word that begins with a dash is a clip_id or a file, not an option.
+
+    YouTube's ids may begin with dashes, and so do the files that are named after them.
+
+    >>> is_value("-4wsuPCjDBc_0_10000000_5b41c1ab"), is_value("--workers"), is_value("-h")
+    (True, False, False)
+    """
+    return bool(re.search(r"_\d+_\d+(_[0-9a-f]*)?$", word)) or os.path.lexists(word)

@@ -1,10 +1,18 @@
 """The command line's options: parsing and help, nothing else, so that --help is instant."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipelines import filter_arguments, snapshot_arguments, source_arguments
-from pipelines.argument_types import count, number, seconds, semantic_version, shares, size
+from pipelines.argument_types import (
+    count,
+    is_value,
+    number,
+    seconds,
+    semantic_version,
+    shares,
+    size,
+)
 from pipelines.commands import PROGRAM, UsageError
 from pipelines.sources import SOURCES
 from protos import contract
@@ -92,6 +100,11 @@ example:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        if arg_string not in self._option_string_actions and is_value(arg_string):
+            return None
+        return super()._parse_optional(arg_string)
 
 
 def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

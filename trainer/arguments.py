@@ -1,6 +1,7 @@
 """Command-line arguments that several commands share, and their types."""
 
 import argparse
+import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -65,6 +66,17 @@ def add_allow_seen(parser: argparse.ArgumentParser, does: str) -> None:
         help=f"{does} also where the run was trained on some of the videos, and say so (default: "
         "refuse)",
     )
+
+
+def is_value(word: str) -> bool:
+    """Return whether a word that begins with a dash is a clip_id or a file, not an option.
+
+    YouTube's ids may begin with dashes, and so do the files that are named after them.
+
+    >>> is_value("-4wsuPCjDBc_0_10000000_5b41c1ab"), is_value("--workers"), is_value("-h")
+    (True, False, False)
+    """
+    return bool(re.search(r"_\d+_\d+(_[0-9a-f]*)?$", word)) or os.path.lexists(word)
 
 
 def add_settings(parser: argparse.ArgumentParser, of: str = "the configuration") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trainer import own_python, streams
-from trainer.arguments import add_settings, count, on_disk
+from trainer.arguments import add_settings, count, is_value, on_disk
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
 from trainer.configs import PRESETS
 from trainer.configs.overrides import OverrideError, override, overruled
@@ -66,6 +66,11 @@ class CommandError(Exception):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see `{self.prog} --help`)", 2)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        if arg_string not in self._option_string_actions and is_value(arg_string):
+            return None
+        return super()._parse_optional(arg_string)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.main import main
+
 ROW = "dQw4w9WgXcQ,0,1000000,a man\n"
 
 
@@ -189,3 +191,20 @@ def test_corpus(cli, tmp_path):
     (tmp_path / "file").touch()
     done = cli("corpus", tmp_path / "file" / "out", "--train-clips", 24, "--test-clips", 12)
     assert_one_line(done, 1)
+
+
+@pytest.mark.parametrize("video_id", ["-4wsuPCjDBc", "--_S9IDQPLg", "-hABCDEFGHI", "-v1234567_8"])
+def test_ids_that_begin_with_a_dash_are_no_options(
+    tmp_path, make_clip, write_snapshot, video_id, capsys, monkeypatch
+):
+    clip = make_clip(video_id)
+    write_snapshot(tmp_path / "snapshot", [clip])
+    assert main(["inspect", str(tmp_path / "snapshot"), clip.clip_id]) == 0
+    assert capsys.readouterr().out.startswith(clip.clip_id)
+    monkeypatch.chdir(tmp_path)
+    ids = tmp_path / f"{video_id}.txt"
+    ids.write_text("other\n")
+    words = ["remove", "snapshot", "--videos", ids.name, "--out", str(tmp_path / "new")]
+    assert main(words) == 1
+    assert "no record or reject is of these 1 videos" in capsys.readouterr().err
+    assert main(["inspect", "snapshot", "-x"]) == 2
