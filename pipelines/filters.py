@@ -9,6 +9,7 @@ import numpy as np
 from pipelines import annotation_file
 from pipelines.clip_request import TO_THE_END, ClipRequest, reject
 from pipelines.sources import lines
+from pipelines.video_lookup import split_extension
 from protos.v1.manifest_pb2 import Filters, Reject
 
 
@@ -95,7 +96,7 @@ def _dropped(
     row: ClipRequest, filters: Filters, excluded: frozenset[str]
 ) -> tuple[str, str] | None:
     """The reason code and message of the first filter that drops a row."""
-    if row.video_id in excluded:
+    if excluded and not excluded.isdisjoint((row.video_id, split_extension(row.video_id)[0])):
         return "excluded", "the video is on the exclusion list"
     if row.end_us != TO_THE_END:
         dropped = dropped_by_length(row.end_us - row.start_us, filters)

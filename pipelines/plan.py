@@ -260,13 +260,14 @@ def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
 
 
 def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
-    """The video ids in files of one id a line.
+    """Return the video ids in files of one id a line, also without their files' extensions.
 
     Raises:
       PlanError: a file cannot be read, or is no text.
     """
     try:
-        return filters.read_ids(paths)
+        ids = filters.read_ids(paths)
+        return ids | {video_lookup.split_extension(video_id)[0] for video_id in ids}
     except OSError as error:
         raise PlanError(_unreadable("--exclude", error.filename, error)) from None
     except RowError as error:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines import filters
+from pipelines import filters, plan
 from pipelines.clip_request import REASONS, ClipRequest, reject
 from protos.v1.manifest_pb2 import Filters, Reject
 
@@ -18,6 +18,16 @@ def reason(excluded=frozenset(), **settings):
         assert (kept.source_row, kept.video_id, kept.stage) == ("rows.csv:1", "a", "plan")
         return kept.reason
     return None
+
+
+@pytest.mark.parametrize("listed", ["bikes", "bikes.mp4", "bikes.MP4"])
+@pytest.mark.parametrize("annotated", ["bikes", "bikes.mp4", "bikes.mkv"])
+def test_an_exclusion_holds_with_and_without_the_files_extension(tmp_path, listed, annotated):
+    (tmp_path / "ids.txt").write_text(f"{listed}\nv1.2\n")
+    excluded = plan.read_exclusions((str(tmp_path / "ids.txt"),))
+    kept = filters.keep(ROW._replace(video_id=annotated), Filters(), excluded)
+    assert isinstance(kept, Reject) and kept.reason == "excluded"
+    assert isinstance(filters.keep(ROW._replace(video_id="v1"), Filters(), excluded), ClipRequest)
 
 
 @pytest.mark.parametrize(
