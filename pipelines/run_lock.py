@@ -44,32 +44,47 @@ def held(folder: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
     path = os.path.join(folder, LOCK_NAME)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise _cannot_write(folder, error) from None
-    try:
+    while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_use(folder) from None
+            os.makedirs(folder, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise _cannot_write(folder, error) from None
-            print(
-                f"warning: the file system of {folder!r} has no locks ({error.strerror}): make "
-                "sure that no other build writes there",
-                file=sys.stderr,
-                flush=True,
-            )
+            raise _cannot_write(folder, error) from None
         try:
-            yield
+            _lock(descriptor, folder)
+            if not _is_at(descriptor, path):  # whoever held it has removed it meanwhile
+                continue
+            try:
+                yield
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+            return
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
-    finally:
-        os.close(descriptor)
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _in_use(folder) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise _cannot_write(folder, error) from None
+        print(
+            f"warning: the file system of {folder!r} has no locks ({error.strerror}): make sure "
+            "that no other build writes there",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -65,3 +65,18 @@ def test_a_lock_that_is_held_is_another_build(tmp_path):
         run_lock.held(str(tmp_path)),
     ):
         pass
+
+
+def test_a_lock_that_its_holder_removed_meanwhile_holds_nothing(tmp_path, monkeypatch):
+    real, calls = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if not calls:  # the holder's last act, between our open and our lock
+            os.remove(tmp_path / snapshot.LOCK_NAME)
+        calls.append(descriptor)
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_lock.held(str(tmp_path)):
+        assert len(calls) == 2
+        assert storage.names(str(tmp_path)) == [snapshot.LOCK_NAME]
