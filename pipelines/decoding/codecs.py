@@ -36,6 +36,13 @@ INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 # Demuxers that find the key frame before a time.
 _SEEKING = _TIMED | {"avi"}
 
+# Errors of decoders whose frames are whole all the same: prefixes of messages.
+HARMLESS = (
+    "mmco:",  # H.264: a frame is to be dropped that is not there
+    "number of reference frames",  # H.264: more than the stream states
+    "unable to decode APP fields",  # JPEG: a note of the camera's
+)
+
 
 def ways(container: str, decoder: str) -> tuple[bool, bool]:
     """Returns whether decoding may begin at any key frame, and whether packets may be left out.

@@ -2,13 +2,7 @@
 
 import av.logging
 
-# Errors of decoders whose frames are whole all the same: prefixes of messages.
-_HARMLESS = (
-    "mmco:",  # H.264: a frame is to be dropped that is not there
-    "number of reference frames",  # H.264: more than the stream states
-    "unable to decode APP fields",  # JPEG: a note of the camera's
-    "co located POCs unavailable",  # H.264: only beside another error
-)
+from pipelines.decoding.codecs import HARMLESS
 
 
 class Complaints:
@@ -26,4 +20,4 @@ class Complaints:
             return ""
         messages = [text.strip() for level, _, text in self._messages if level <= av.logging.ERROR]
         self._messages.clear()
-        return next((text for text in messages if not text.startswith(_HARMLESS)), "")
+        return next((text for text in messages if not text.startswith(HARMLESS)), "")

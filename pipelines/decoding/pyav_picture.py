@@ -17,10 +17,10 @@ _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BI
 class Crop(NamedTuple):
     """Pixels to cut off."""
 
-    top: int
-    bottom: int
     left: int
     right: int
+    top: int
+    bottom: int
 
 
 def container_crop(container: Any) -> Crop | None:

@@ -66,6 +66,8 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
             video.forget()
             if coming:  # frames that do not come: their spans must not wait for them
                 raise IrregularError
+        if video.doubtful:
+            raise IrregularError
         if step.times:
             coming[step.coded.start_us] = step.times
             places.promise(step.times)

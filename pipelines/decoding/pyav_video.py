@@ -13,14 +13,15 @@ from av.video.frame import PictureType
 
 from pipelines.decoding import codecs
 from pipelines.decoding.complaints import Complaints
-from pipelines.decoding.edit_lists import joins_parts
 from pipelines.decoding.frame_times import FrameTimes
 from pipelines.decoding.last_frame import LastFrame
+from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
+from pipelines.decoding.pyav_losses import Losses
 from pipelines.decoding.pyav_picture import Pictures
 from pipelines.decoding.schedule import Coded, IrregularError
 from pipelines.decoding.soundness import Soundness
 
-_ENCRYPTED = {"refused": "undecodable", "told": "the video is encrypted: decrypt it first"}
+_ENCRYPTED = {"refused": "undecodable", "told": ENCRYPTED}
 _ENCRYPTED_TAGS = ("encv", "drmi")
 _KEY_TYPES = (PictureType.I, PictureType.NONE)  # a key frame of H.264 may be no whole picture
 
@@ -53,6 +54,8 @@ class Video:
           RefusedError: it must not be decoded.
         """
         self._file, self._opened, self._request = file, opened, request
+        if is_encrypted(file):
+            raise RefusedError(_ENCRYPTED)
         whole = not joins_parts(file)
         self._complaints = Complaints()
         self._container: Any = None
@@ -106,10 +109,14 @@ class Video:
     def _begin(self, needs_key: bool) -> None:
         """Forgets what packets and frames before this place in the file said."""
         self._soundness, self._times = Soundness(needs_key), FrameTimes(self._origin)
+        self._losses = Losses(self._container.format.name, self._stream)
         self._hidden: set[int] = set()  # numbers of packets that are decoded and not shown
         self._lost_us: list[int] = []  # when packets would be shown that failed
         self._last = self.last_frame()  # of the packets
         self._last_us: int | None = None  # when the last frame comes on
+        self._first_us: int | None = None  # when the first packet's frame comes on
+        self._before_us = 0  # when the frames of all packets but the last have left the screen
+        self.doubtful = False  # whether a packet failed that later frames may need
         self.complaint = ""
 
     def last_frame(self) -> LastFrame:
@@ -224,7 +231,7 @@ class Video:
         """Returns when the last frame leaves the screen, or the last that could not be decoded."""
         if not self._stated and self._last.us > last.start_us:
             return self._last.us
-        if not last.sound or self.lost_us(last.start_us) is not None:
+        if self._made_up or not last.sound or self.lost_us(last.start_us) is not None:
             return max(last.end_us, self._last.us)
         return last.end_us
 
@@ -258,14 +265,16 @@ class Video:
                     packet.set_sidedata(settings)
                 self._number += 1
                 time_us = self._time_us(packet)
-                if packet.is_discard:
+                hidden = packet.is_discard
+                if hidden:
                     packet = _unhidden(packet)
                     self._hidden.add(self._number)
-                elif time_us is not None:
-                    self._last.add(time_us, self._end_us(packet, time_us))
                 packet.opaque = self._number
-                if packet.is_corrupt or packet.size < self._least_bytes():
-                    complaint = complaint or "packets are missing or incomplete"
+                complaint = self._losses.complaint(packet) or complaint
+                self._before_us = self._last.us
+                if time_us is not None and not hidden:
+                    self._last.add(time_us, self._end_us(packet, time_us))
+                    self._first_us = time_us if self._first_us is None else self._first_us
                 if complaint:
                     self._fail(packet, complaint)
                 yield packet
@@ -273,13 +282,6 @@ class Video:
             if isinstance(error, MemoryError):
                 raise
             self.complaint = error.strerror
-
-    def _least_bytes(self) -> int:
-        """Returns a packet's least size; frames of shorter ones hold what was in the memory."""
-        form = self._codec.format
-        if self._codec.name != "rawvideo" or form is None:
-            return 0
-        return self._codec.width * self._codec.height * form.bits_per_pixel // 8
 
     def _time_us(self, packet: Any) -> int | None:
         ticks = packet.dts if packet.pts is None or self._made_up else packet.pts
@@ -308,8 +310,12 @@ class Video:
     def _fail(self, packet: Any, complaint: str) -> None:
         self.complaint = complaint
         time_us = None if packet is None else self._time_us(packet)
+        self._losses.failed()
         self._soundness.failed(self._number, time_us)
-        self._lost_us.append(self._last.us if time_us is None else time_us)
+        if time_us is None or self._first_us is None or time_us >= self._first_us:
+            self.doubtful = True
+        # Packets before this one may be lost, too.
+        self._lost_us.append(self._before_us if time_us is None else min(time_us, self._before_us))
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._request["pixels"]:
@@ -331,7 +337,8 @@ class Video:
         ends_us = collections.defaultdict(self.last_frame)
         begins_us = self._container.start_time or 0
         for packet in self._container.demux(self._stream, *self._container.streams.audio):
-            ticks = packet.dts if packet.pts is None else packet.pts  # AVI may have no other
+            shown = None if self._made_up else packet.pts
+            ticks = packet.dts if shown is None else shown
             if packet.size and not packet.is_discard and ticks is not None:
                 start_us, end_us = (
                     math.floor(at * packet.time_base * 1_000_000) - begins_us
@@ -339,7 +346,8 @@ class Video:
                 )
                 ends_us[packet.stream_index].add(start_us, end_us)
         # Matroska's length counts from 0, though its first frame may come later.
-        least_us = (self.stated_us or 0) - begins_us - self._request["length_slack_us"]
+        length_us = (self.stated_us or 0) - max(0, begins_us)
+        least_us = length_us - self._request["length_slack_us"]
         if max((last.us for last in ends_us.values()), default=0) < least_us:
             return 0
         return ends_us[self._stream.index].us

@@ -4,6 +4,9 @@ The child's exit status proves nothing (ffmpeg cuts a span at the end of a file 
 success): frames are counted.
 """
 
+import bisect
+import contextlib
+import dataclasses
 import errno
 import math
 import os
@@ -22,7 +25,9 @@ import ffmpeg
 import numpy as np
 
 from pipelines import ffmpeg as program
+from pipelines.decoding.codecs import HARMLESS
 from pipelines.decoding.last_frame import LastFrame
+from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.spans import (
     CONTAINERS,
     LENGTH_SLACK_US,
@@ -42,7 +47,28 @@ _PACKETS_BYTES = 1 << 24  # of a list of packets: at 60 B each, most of an hour
 _NO_TIME = str(-(1 << 63))  # of a packet of AVI, which has times of decoding only
 _DISCARD = 4  # among a packet's flags: an edit list leaves it out
 _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
-_SETTINGS = ("-y", "-nostdin", "-hide_banner", "-nostats", "-filter_complex_threads", "1")
+# Of a demuxer or a decoder, not of filters and outputs.
+_COMPLAINT = re.compile(
+    r"^\[(?!out#|vost#|fc#|Parsed_|scale|ppm|image2)[^]]*\] (?:\[[^]]*\] )*"
+    r"(?:\[(?:error|fatal)\] |\[warning\] (?=corrupt ))(?P<told>.*)$",
+    re.MULTILINE,
+)
+_FIRST_FRAME = re.compile(r"showinfo[^\n]*\] n: *0 pts: *(-?\d+) ")
+_SEEKABLE = re.compile(
+    r"Input #0, (?:mov|matroska|avi).*"
+    r"Stream #0:[^\n]* Video: (?:h264|hevc|vp8|vp9|av1|mjpeg|prores|dnxhd)\b",
+    re.DOTALL,
+)
+_SETTINGS = (
+    "-y",
+    "-nostdin",
+    "-hide_banner",
+    "-nostats",
+    "-loglevel",
+    "level+info",
+    "-filter_complex_threads",
+    "1",
+)
 
 
 def version() -> dict[str, str]:
@@ -54,25 +80,80 @@ def decode(
     path: str, spans: Sequence[tuple[int, int]], frames: int, short_side: int, limits: Limits
 ) -> Iterator[tuple[int, Frames | Failure]]:
     """Yields every index into `spans` once, with its frames or why there are none."""
-    most = frames * short_side**2 * WIDEST * 3  # bytes of a span's frames
+    seeks = True
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # ffmpeg tells what is wrong
+        if is_encrypted(file):
+            failure = Failure("video_undecodable", ENCRYPTED)
+            yield from ((i, failure) for i in range(len(spans)))
+            return
+        seeks = not joins_parts(file)
+    film = _Film(path, seeks, frames, short_side, limits)
     for group in passes(spans):
-        wanted = [spans[i] for i in group]
+        yield from film.decode({i: spans[i] for i in group})
+
+
+@dataclasses.dataclass
+class _Film:
+    """A file to decode, and what it has shown of itself."""
+
+    path: str
+    seeks: bool  # whether decoding may begin at a key frame
+    frames: int
+    short_side: int
+    limits: Limits
+    end_us: int | None = None  # of the last frame, once it was looked for
+
+    def decode(self, spans: dict[int, tuple[int, int]]) -> Iterator[tuple[int, Frames | Failure]]:
+        """Decodes spans by one child."""
+        most = self.frames * self.short_side**2 * WIDEST * 3  # bytes of a span's frames
+        wanted = [*spans.values()]
+        times_us = {i: frame_times_us(*span, self.frames) for i, span in spans.items()}
+        first_us = min(times[0] for times in times_us.values())
+        begins_us = min(start_us for start_us, _ in wanted)
+        status, log = "", ""
         with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
-            for seek_us in dict.fromkeys((wanted[0][0], 0)):
-                argv = _argv(path, seek_us, wanted, frames, short_side, folder, limits)
-                status, log = _run([program.executable(), *argv], most, limits)
-                # Containers without an index seek too far: then from the beginning.
-                failed = status != 0 and _NO_FRAMES not in log
-                if failed or _reaches(log, frame_times_us(*wanted[0], frames)[0]):
+            for seek_us in dict.fromkeys((begins_us if self.seeks else 0, 0)):
+                argv = _argv(
+                    self.path, seek_us, wanted, self.frames, self.short_side, folder, self.limits
+                )
+                status, log = _run([program.executable(), *argv], most, self.limits)
+                if status != 0 and _NO_FRAMES not in log:
                     break
-            for branch, i in enumerate(group):
-                pixels = _read_ppm(os.path.join(folder, f"{branch}.ppm"), frames)
-                times_us = frame_times_us(*spans[i], frames)
-                if pixels is not None and len(pixels) == frames and status != "time-out":
-                    yield i, Frames(pixels, times_us, spans[i][1])
-                else:
-                    found = 0 if pixels is None else len(pixels)
-                    yield i, _failure(status, log, path, found, times_us, limits)
+                self.seeks = self.seeks and _SEEKABLE.search(log) is not None
+                # Where there is no index, seeks go too far, or to no key frame: then from the
+                # beginning.
+                if self.seeks and not _complains(log) and _reaches(log, first_us):
+                    break
+            images = [
+                _read_ppm(os.path.join(folder, f"{branch}.ppm"), self.frames)
+                for branch in range(len(wanted))
+            ]
+        for i, pixels in zip(spans, images, strict=True):
+            found = 0 if pixels is None else len(pixels)
+            if pixels is None or found < self.frames or status == "time-out":
+                yield i, _failure(status, log, self.path, found, times_us[i], self.limits)
+            elif (left := self._in_time(log, times_us[i])) < self.frames:
+                yield i, _failure(status, log, self.path, left, times_us[i], self.limits)
+            else:
+                yield i, Frames(pixels, times_us[i], spans[i][1])
+
+    def _in_time(self, log: str, times_us: list[int]) -> int:
+        """Returns how many of some times are not after the end, if the end is in doubt.
+
+        ffmpeg shows the last frame for as long as MP4 states that its decoding takes.
+        """
+        stated_us = _stated_length_us(log)
+        if stated_us is None or times_us[-1] < stated_us or "Input #0, mov," not in log:
+            return len(times_us)
+        if self.end_us is None:
+            self.end_us = end_us(self.path, 0, self.limits)
+        return bisect.bisect_left(times_us, self.end_us) if self.end_us else len(times_us)
+
+
+def _complains(log: str) -> bool:
+    """Whether the demuxer or the decoder reports an error."""
+    complaints = (one["told"].strip() for one in _COMPLAINT.finditer(log))
+    return any(not told.startswith(HARMLESS) for told in complaints)
 
 
 def passes(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -279,8 +360,7 @@ def _read_ppm(path: str, frames: int) -> np.ndarray | None:
 
 def _reaches(log: str, time_us: int) -> bool:
     """Whether the frames begin early enough to know which is on screen at `time_us`."""
-    first = re.search(r"showinfo[^\n]*\] n: *0 pts: *(-?\d+) ", log)
-    if first:
+    if first := _FIRST_FRAME.search(log):
         return int(first[1]) <= time_us
     length_us = _stated_length_us(log)
     return length_us is not None and length_us <= time_us
@@ -322,7 +402,8 @@ def _check_disk(log: str) -> None:
 
 def _complaint(log: str, path: str) -> str:
     """The log's most telling line: the first if the file could not be opened, else the last."""
-    lines = [line.strip() for line in log.splitlines() if line.startswith(("[", "Error"))]
+    lines = [line.strip() for line in log.splitlines() if not line.startswith("[info]")]
+    lines = [line for line in lines if line.startswith("[") and "[info]" not in line]
     lines = [line for line in lines if "misdetection" not in line]  # a guess, before the finding
     if not lines:
         return ""

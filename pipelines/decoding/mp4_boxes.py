@@ -1,10 +1,13 @@
-"""Edit lists of MP4 and QuickTime files, which say which parts of a track are shown."""
+"""What MP4 and QuickTime files say of their tracks that decoders do not hand on."""
 
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+ENCRYPTED = "the video is encrypted: decrypt it first"
+
 _MOST_BOXES = 10_000  # that are looked at
+_MOST_BYTES = 1 << 16  # of the description of a track's samples
 
 
 def joins_parts(file: BinaryIO) -> bool:
@@ -33,6 +36,35 @@ def joins_parts(file: BinaryIO) -> bool:
                 return True
     except (struct.error, OSError):
         return True
+    return False
+
+
+def is_encrypted(file: BinaryIO) -> bool:
+    """Returns whether a video track of the file is encrypted.
+
+    >>> import io
+    >>> is_encrypted(io.BytesIO(b"no MP4"))
+    False
+    """
+    kind_of_track, boxes = b"", 0
+    try:
+        end = file.seek(0, 2)
+        for kind, start, size in _boxes(
+            file, 0, end, (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+        ):
+            boxes += 1
+            if boxes > _MOST_BOXES:
+                return False
+            if kind == b"hdlr" and size >= 12:
+                file.seek(start)
+                name = file.read(12)[8:]
+                kind_of_track = kind_of_track if name in (b"url ", b"alis") else name
+            elif kind == b"stsd" and kind_of_track == b"vide":
+                file.seek(start)
+                if b"sinf" in file.read(min(size, _MOST_BYTES)):
+                    return True
+    except (struct.error, OSError):
+        return False
     return False
 
 

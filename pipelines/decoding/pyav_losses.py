@@ -1,0 +1,71 @@
+"""Packets that are incomplete, and gaps where others are lost, as containers show them."""
+
+from typing import Any
+
+_RECENT = 64  # packets
+_DENSE_STEPS = 8  # of less than half a gap, in a row
+_GAP_US = 200_000  # between packets of MPEG streams, whose frames come evenly
+_AVI_HEADERS = (0, 8)  # bytes from where an index says that a packet is to its content
+
+
+class Losses:
+    """Watches a stream's packets, from a place in the file on."""
+
+    def __init__(self, format_name: str, stream: Any) -> None:
+        """Begins before the first packet."""
+        self._format, self._stream = format_name, stream
+        rate = stream.average_rate
+        self._usual_ticks = 1 / (rate * stream.time_base) if rate else None
+        self._decoded_at: int | None = None
+        self._dense_steps = 0  # in a row
+        self._since_failure = _RECENT
+
+    def failed(self) -> None:
+        """Notes that the packet of the last call failed."""
+        self._since_failure = 0
+
+    def complaint(self, packet: Any) -> str:
+        """Returns what is missing of the next packet or before it; "" if nothing is."""
+        self._since_failure += 1
+        gap = self._is_after_gap(packet)
+        if packet.is_corrupt:
+            return "the container marks a packet as damaged"
+        if self._is_short(packet):
+            return "a packet is too short for a frame"
+        if self._format == "avi" and self._is_displaced(packet):
+            return "a packet is not where the index says"
+        return "packets are missing" if gap else ""
+
+    def _is_short(self, packet: Any) -> bool:
+        """Whether its decoder would fill up the frame with what is in the memory."""
+        codec = self._stream.codec_context
+        if codec.name != "rawvideo" or codec.format is None:
+            return False
+        return packet.size < codec.width * codec.height * codec.format.bits_per_pixel // 8
+
+    def _is_displaced(self, packet: Any) -> bool:
+        """Whether packets before are lost: AVI's reader counts them, so all would be too early."""
+        if packet.dts is None or packet.pos is None:
+            return False
+        entries = self._stream.index_entries
+        place = entries.search_timestamp(packet.dts, any_frame=True)
+        return place >= 0 and packet.pos - entries[place].pos not in _AVI_HEADERS
+
+    def _is_after_gap(self, packet: Any) -> bool:
+        """Whether the time since the packet before is unusual where that means a loss.
+
+        A loss may leave no other trace: soon after an error, or in an MPEG stream.
+        """
+        if packet.dts is None:
+            return False
+        before, self._decoded_at = self._decoded_at, packet.dts
+        if before is None:
+            return False
+        step = packet.dts - before
+        step_us = step * self._stream.time_base * 1_000_000
+        dense, self._dense_steps = self._dense_steps, self._dense_steps + 1
+        if step_us > _GAP_US / 2:
+            self._dense_steps = 0
+        if self._since_failure < _RECENT and self._usual_ticks is not None:
+            return step > 1.5 * self._usual_ticks
+        return self._format in ("mpegts", "mpeg") and dense >= _DENSE_STEPS and step_us > _GAP_US

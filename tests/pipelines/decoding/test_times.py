@@ -1,0 +1,107 @@
+"""Edit lists, ends of files, and clocks that wrap: which frame is shown when, and until when."""
+
+import pytest
+
+from pipelines import video
+from pipelines.clip_request import TO_THE_END
+from pipelines.video_file import Failure
+
+TICKS = 512  # of a frame, in the MP4s that are edited
+LEAD = 1024  # in a medium with B-frames: two frames
+EDITS = {
+    "end": [(3000, LEAD)],
+    "inside": [(2520, LEAD + 37 * TICKS)],
+    "late": [(1000, -1), (3000, LEAD)],
+    "two": [(1000, LEAD + 10 * TICKS), (2000, LEAD + 70 * TICKS)],
+    "backwards": [(1000, LEAD + 60 * TICKS), (1000, LEAD + 10 * TICKS), (480, LEAD + 12 * TICKS)],
+    "repeated": [(400, LEAD)] * 5,
+}
+CODECS = {
+    "h264": "-c:v libx264 -g 25 -bf 3",
+    "h264-open": "-c:v libx264 -bf 3 -x264-params open-gop=1:keyint=24:scenecut=0",
+    "hevc": "-c:v libx265 -x265-params log-level=none:keyint=25:bframes=4",
+    "mpeg4": "-c:v mpeg4 -g 25 -bf 2 -q:v 3",
+}
+
+
+def end_us(films, path, decoder):
+    (found,) = films.decode(path, (0, TO_THE_END), decoder=decoder, least_us=[1])
+    assert isinstance(found, video.Frames), found
+    return found.end_us
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("codec", ["h264", "h264-open", "mpeg4"])
+def test_an_edit_list_shows_what_ffmpeg_shows(films, codec, edit):
+    film = films.make(f"{codec}.edits.mp4", *CODECS[codec].split())
+    path = films.edited(film, f"{codec}.{edit}.mp4", *EDITS[edit])
+    truth = films.truth(path)
+    last_us = truth.times_us[-1]
+    spans = [(0, 400_000), (300_000, 900_000), (950_000, 1_250_000), (last_us - 500_000, last_us)]
+    if (codec, edit) == ("mpeg4", "backwards"):  # the decoder complains where the parts meet
+        spans = spans[:2]
+    films.check(path, spans, truth=truth)
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(("edit", "length_us"), [("end", 3_000_000), ("inside", 2_520_000)])
+def test_hidden_packets_do_not_count_towards_the_end(films, codec, edit, length_us, decoder):
+    film = films.make(f"{codec}.edits.mp4", *CODECS[codec].split())
+    path = films.edited(film, f"{codec}.{edit}.mp4", *EDITS[edit])
+    assert abs(end_us(films, path, decoder) - length_us) <= 40_000
+    (cut,) = films.decode(path, (1_000_000, 3_500_000), decoder=decoder, least_us=[1_000_000])
+    assert isinstance(cut, video.Frames), cut
+    assert abs(cut.end_us - length_us) <= 40_000
+    truth = films.truth(path)
+    assert films.numbers(cut) == truth.shown(1_000_000, cut.end_us, 5)
+
+
+UNEVEN = {
+    "a gap": ("setpts='(N*0.04+gte(N,30)*58)/TB'", 64_000_000),
+    "a gap at the end": ("setpts='(N*0.04+gte(N,148)*20)/TB'", 26_000_000),
+    "ever slower": ("setpts='(N*N*0.02)/TB'", 444_060_000),
+    "three frames": ("select='lt(n,3)',setpts=N*10/TB", 20_040_000),
+}
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("kind", UNEVEN)
+def test_the_end_of_uneven_films_with_b_frames(films, kind, container, decoder):
+    filters, length_us = UNEVEN[kind]
+    options = ("-vf", f"{filters},format=yuv420p", "-fps_mode", "vfr", "-enc_time_base", "1/1000")
+    name = f"uneven.{kind.replace(' ', '-')}.{container}"
+    path = films.make(name, *options, "-c:v", "libx264", "-bf", "3")
+    assert end_us(films, path, decoder) == length_us
+    beyond = (length_us + 1_000_000, length_us + 2_000_000)
+    (past,) = films.decode(path, beyond, decoder=decoder)
+    assert isinstance(past, Failure)
+    assert past.reason in ("span_past_end", "video_truncated")
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+@pytest.mark.parametrize("offset", ["95438", "95440", "95443.7"])
+def test_a_clock_that_wraps(films, codec, offset, decoder):
+    options = ("-c:v", codec, "-g", "25", "-output_ts_offset", offset)
+    path = films.make(f"wrap.{codec}.{offset}.ts", *options)
+    assert end_us(films, path, decoder) == 6_000_000
+    films.check(
+        path, [(0, 400_000), (2_000_000, 2_400_000), (5_000_000, 6_000_000)], decoder=decoder
+    )
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+@pytest.mark.parametrize("container", ["flv", "ts", "mkv", "avi", "asf", "mp4"])
+def test_a_single_frame(films, container, decoder):
+    path = films.make(f"single.{container}", "-c:v", "libx264", "-frames:v", "1")
+    assert end_us(films, path, decoder) == 40_000
+    (found,) = films.decode(path, (0, 40_000), decoder=decoder)
+    assert films.numbers(found) == [0] * 5
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+def test_overlapping_spans_of_a_container_without_an_index(films, decoder):
+    path = films.make("overlapping.ts", "-c:v", "libx264", "-g", "50")
+    films.check(path, [(200_000, 5_900_000), (460_000, 470_000), (1, 20)], decoder=decoder)
