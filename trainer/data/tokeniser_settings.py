@@ -164,10 +164,10 @@ class Files(NamedTuple):
             raise VocabularyError(f"{path} is damaged: its model has no vocab of ids")
         pieces = [""] * min(max(vocabulary.values(), default=0) + 1, 2 * len(vocabulary))
         for piece, place in vocabulary.items():
-            if not 0 <= place < len(pieces) or pieces[place]:
+            if not 0 <= place < len(pieces) or pieces[place] or not _is_unicode(piece):
                 raise VocabularyError(
-                    f"{path}: {piece!r} has id {place}, which is another's or out of range: ids "
-                    f"are 0, 1, 2 … for {len(vocabulary):,} pieces"
+                    f"{path}: {piece!r} has id {place}: it is no text, or the id is another's or "
+                    f"out of range, for {len(vocabulary):,} pieces have the ids 0, 1, 2 …"
                 )
             pieces[place] = piece
         return pieces
@@ -276,6 +276,16 @@ class Files(NamedTuple):
 
     def _tokens(self, ids: Mapping[str, int]) -> Iterable[tuple[str, Added]]:
         """Yield each file's added tokens; first of the files that say most of them."""
+        for file, values in ((CONFIG, self.config), (_NAMES, self.names)):
+            for name, kinds in (
+                ("added_tokens_decoder", (dict, type(None))),
+                *((name, (list, dict, type(None))) for name in _MORE_SPECIAL),
+            ):
+                if type(values.get(name)) not in kinds:
+                    raise VocabularyError(
+                        f"{os.path.join(self.folder, file)} is damaged: {name} is "
+                        f"{values[name]!r:.80}"
+                    )
         decoder = _part(self.config, "added_tokens_decoder")
         listed = self.whole.get("added_tokens") or []
         if not isinstance(listed, list):
@@ -311,6 +321,7 @@ class Files(NamedTuple):
             not isinstance(values, dict)
             or not isinstance(values.get("content"), str)
             or not values["content"]
+            or not _is_unicode(values["content"])
             or type(place) is not int
             or not all(type(values.get(flag, False)) is bool for flag in _FLAGS)
         ):
@@ -343,6 +354,11 @@ def _read_json(path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise VocabularyError(f"{path} is damaged: it is no JSON object")
     return values
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded: JSON may have half of a surrogate pair."""
+    return text == text.encode(errors="replace").decode()
 
 
 def _part(values: dict[str, Any], name: str) -> dict[str, Any]:
