@@ -12,6 +12,9 @@ vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids, "setting
             split into them, as tokenizer_config.json has it; without, it is lower-cased}
 task        JSON: of a run of `svilm-train finetune` its task.json; else absent
 
+checksums.json has a CRC-32C of each of their files (checksums.py). A checkpoint that differs from
+it is not used: the one before is.
+
 The arrays' parts are OCDBT stores of zarr arrays, each array whole whatever number of devices saved
 it: TensorStore reads them in other languages.
 """
@@ -23,17 +26,18 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
-from trainer import run_folder
+from trainer import checksums, run_folder
 from trainer.configs.config import Config
 from trainer.data.folder import bucket_errors, in_bucket, told
 from trainer.data.tokenise import Tokeniser
@@ -41,6 +45,7 @@ from trainer.finite import NonFiniteError, finite_tensors
 from trainer.mesh import one_device, placed_shapes
 from trainer.run_path import RunPath, run_path
 from trainer.step import TrainState, state_shapes
+from trainer.usable import CheckpointError, Usable, one_line, unreadable
 
 # The parts with arrays.
 _ITEMS = ("params", "optimiser", "watch", "average")
@@ -54,8 +59,8 @@ _UNREACHABLE = re.compile(
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
-class CheckpointError(RuntimeError):
-    """A run without a checkpoint, one that does not fit its configuration, or a failed save."""
+class UncheckedError(CheckpointError):
+    """A checkpoint without checksums that the libraries cannot read: perhaps it is damaged."""
 
 
 class Loaded(NamedTuple):
@@ -91,6 +96,8 @@ class Checkpoints:
         self._folder = folder if in_bucket(folder) else folder.absolute()
         self._bucket_errors = bucket_errors() if in_bucket(folder) else ()
         self._described: dict[str, Any] = {}
+        self._usable = Usable(self._folder, self._bucket_errors)
+        self._saving_step: int | None = None
         if config:
             if not in_bucket(folder):
                 self._folder.mkdir(exist_ok=True)
@@ -113,7 +120,10 @@ class Checkpoints:
                     create=False,
                     # Else a thread waits for folders that could not be made until its time is up,
                     # and the program's end for that thread.
-                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+                    async_options=ocp.AsyncOptions(
+                        create_directories_asynchronously=False,
+                        post_finalization_callback=self._write_checksums,
+                    ),
                 ),
             )
 
@@ -135,13 +145,27 @@ class Checkpoints:
         with self._answering():
             return self._manager.latest_step()
 
+    def newest(self, parts: Collection[str] | None = None) -> int | None:
+        """Return the step of the newest usable checkpoint, as `Usable.newest` does."""
+        return self._usable.newest(parts)
+
+    def _write_checksums(self) -> None:
+        """Write the checksums of the checkpoint being saved; in the first process, before commit.
+
+        Orbax calls it when all processes have written their arrays.
+        """
+        folder = self._folder / str(self._saving_step)
+        if not in_bucket(folder):  # there it is renamed when it is complete
+            folder = folder.with_name(f"{folder.name}.orbax-checkpoint-tmp")
+        checksums.write(folder)
+
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
         try:
             yield
         except self._bucket_errors as error:
             raise CheckpointError(
-                f"{self._folder} cannot be read ({_one_line(error)}): see that the bucket is "
+                f"{self._folder} cannot be read ({one_line(error)}): see that the bucket is "
                 "there, and that you may list it and get its metadata (storage.buckets.get)"
             ) from error
 
@@ -159,6 +183,8 @@ class Checkpoints:
                 if jax.tree.leaves(item)
             }
             args |= self._described
+            self._manager.wait_until_finished()
+            self._saving_step = int(state.step)
             self._manager.save(int(state.step), args=ocp.args.Composite(**args))
 
     def check(self) -> None:
@@ -181,7 +207,7 @@ class Checkpoints:
                 )
             except OSError:
                 last = "the earlier ones are as they were"
-            why, advice = _one_line(error), f"see that {self._folder} can be written"
+            why, advice = one_line(error), f"see that {self._folder} can be written"
             if any(said in str(error) for said in _FULL):
                 why = "the disk is full"
                 advice = "make room, or keep fewer with --set checkpoint_keep=1"
@@ -189,6 +215,34 @@ class Checkpoints:
                 f"a checkpoint in {self._folder} could not be saved ({why}); {last}: {advice}, and "
                 "repeat the command"
             ) from error
+
+    def restore_newest(self, like: TrainState) -> TrainState | None:
+        """Restore the newest checkpoint that can be used; every process must call it.
+
+        Newer ones, which are damaged, are renamed to STEP.damaged.
+
+        Args:
+          like: as `restore`.
+
+        Returns:
+          None if there is no checkpoint.
+
+        Raises:
+          CheckpointError: every checkpoint is damaged, or as `restore`.
+        """
+        while (step := self.newest()) is not None:
+            try:
+                state = self.restore(step, like)
+            except UncheckedError as error:
+                if jax.process_count() > 1:  # another process may have read its part
+                    raise
+                self._usable.reject(step, str(error))
+                continue
+            if self._usable.set_others_aside(step):
+                with self._answering():
+                    self._manager.reload()
+            return state
+        return None
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """Restores a state to train on, whatever devices it was saved from.
@@ -203,6 +257,7 @@ class Checkpoints:
           CheckpointError: the checkpoint is of a model of another size, is damaged, or cannot be
             read.
         """
+        self._usable.verify(step)
         self._check(step, like.params)
         wanted = {name: getattr(like, name) for name in _ITEMS}
         averages = bool(wanted["average"])
@@ -229,6 +284,7 @@ class Checkpoints:
         Raises:
           CheckpointError: as `restore` does; or a parameter is not finite.
         """
+        self._usable.verify(step)
         like = state_shapes(config, 1, one_device()).params | self._head(step)
         self._check(step, like)
         name = "average" if self._has(step, "average") else "params"
@@ -242,12 +298,33 @@ class Checkpoints:
             ) from error
         return params, name == "average"
 
+    def restore_newest_params(self, config: Config) -> tuple[int, PyTree, bool] | None:
+        """Restore the parameters of the newest checkpoint that can be used.
+
+        Every process must call it.
+
+        Returns:
+          The step, and the same as `restore_params`; None if there is no checkpoint.
+
+        Raises:
+          CheckpointError: every checkpoint is damaged, or as `restore_params`.
+        """
+        while (step := self.newest(("params", "average"))) is not None:
+            try:
+                return (step, *self.restore_params(step, config))
+            except UncheckedError as error:
+                if jax.process_count() > 1:
+                    raise
+                self._usable.reject(step, str(error))
+        return None
+
     def describe(self, step: int) -> tuple[Config, Tokeniser, dict[str, Any] | None]:
         """The configuration, the vocabulary and, if any, the task that a checkpoint has in it.
 
         Raises:
           CheckpointError: they are damaged, of another release of svilm, or cannot be read.
         """
+        self._usable.verify(step)
         names = ["config", "vocabulary", *(["task"] if self._has(step, "task") else [])]
         args = {name: ocp.args.JsonRestore() for name in names}
         with self._readable(step):
@@ -269,14 +346,20 @@ class Checkpoints:
     def _head(self, step: int) -> dict[str, Any]:
         """The shapes of a task's head, which the configuration does not tell; {} if it has none."""
         with self._readable(step):
-            saved = self._manager.item_metadata(step).params.tree
+            saved = self._params_metadata(step)
         head = {name: part for name, part in saved.items() if name == "head"}
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), head)
         return placed_shapes(shapes, one_device())
 
+    def _params_metadata(self, step: int) -> PyTree:
+        # The manager's method opens all parts, and those not needed may be damaged.
+        handler = ocp.StandardCheckpointHandler()
+        metadata: Any = handler.metadata(epath.Path(os.fspath(self._folder)) / str(step) / "params")
+        return metadata.tree
+
     def _check(self, step: int, like: PyTree) -> None:
         with self._readable(step):
-            saved = by_name(self._manager.item_metadata(step).params.tree)
+            saved = by_name(self._params_metadata(step))
         wanted = by_name(like)
         for name in sorted(saved.keys() | wanted.keys()):
             there, here = (
@@ -298,26 +381,34 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _readable(self, step: int) -> Iterator[None]:
+        """Raise what the libraries raise as CheckpointError, but for what can only be a fault."""
         try:
             yield
-        except (
-            *(ValueError, LookupError, TypeError, AttributeError, OSError),
-            *self._bucket_errors,
-        ) as error:
-            unreachable = isinstance(error, (OSError, *self._bucket_errors))
-            if unreachable or _UNREACHABLE.match(str(error)):
+        except (OSError, *self._bucket_errors) as error:
+            if isinstance(error, FileNotFoundError) and not self._usable.is_verified(step):
+                raise self._unchecked(step, error) from error
+            raise unreadable(self._folder / str(step), error) from error
+        except ValueError as error:
+            if _UNREACHABLE.match(str(error)):
+                raise unreadable(self._folder / str(step), error) from error
+            if self._usable.is_verified(step):
                 raise CheckpointError(
-                    f"{self._folder / str(step)} cannot be read ({_one_line(error)}): see that it "
-                    "is whole and may be read, and repeat the command"
+                    f"{self._folder / str(step)} cannot be read by this release "
+                    f"({one_line(error)}), though its files are as they were saved: use the "
+                    "release that saved it"
                 ) from error
-            raise CheckpointError(
-                f"{self._folder / str(step)} is damaged ({type(error).__name__}): remove that "
-                "folder, and the checkpoint before it is used"
-            ) from error
+            raise self._unchecked(step, error) from error
+        except (LookupError, TypeError, AttributeError) as error:
+            if self._usable.is_verified(step):
+                raise  # the files are whole, so it is a fault in the program
+            raise self._unchecked(step, error) from error
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    def _unchecked(self, step: int, error: Exception) -> UncheckedError:
+        return UncheckedError(
+            f"{self._folder / str(step)} cannot be read ({type(error).__name__}: "
+            f"{one_line(error)}), and has no {checksums.NAME} that would show whether its files "
+            "are damaged: use another checkpoint, or a copy of it"
+        )
 
 
 def _kept(config: Config) -> AnyPreservationPolicy:
@@ -350,11 +441,12 @@ def load(run: str | os.PathLike[str]) -> Loaded:
     if not _is_dir(folder / "checkpoints"):
         raise CheckpointError(_no_checkpoint(folder))
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        if (last := checkpoints.latest()) is None:
+        found = checkpoints.restore_newest_params(config)
+        if found is None:
             raise CheckpointError(_no_checkpoint(folder))
-        params, averaged = checkpoints.restore_params(last, config)
+        step, params, averaged = found
         task = run_folder.read_task(folder)
-        return Loaded(config, tokeniser, params, last, averaged, task, folder)
+        return Loaded(config, tokeniser, params, step, averaged, task, folder)
 
 
 def _run_of(folder: RunPath) -> RunPath | None:

@@ -172,23 +172,21 @@ def train(
         raise TrainingError(str(error)) from None
 
     with Checkpoints(run / "checkpoints", config) as checkpoints:
-        last = checkpoints.latest()
-        if last == steps:
+        if checkpoints.newest() == steps:
             return True
         with _in_memory(
             "the parameters and the optimiser's state do not fit the devices' memory: let more "
             "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
         ):
-            if last is None:
+            state = checkpoints.restore_newest(objective.state_shapes(config, steps, mesh))
+            if state is None:
                 state = objective.init_state(config, steps, mesh)
                 filled = start.fill(state.params, config)
                 params = jax.device_put(filled, shardings(filled, mesh))
                 average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
                 state = dataclasses.replace(state, params=params, average=average)
                 jax.block_until_ready(state)
-            else:
-                state = checkpoints.restore(last, objective.state_shapes(config, steps, mesh))
-        start_step, first = last or 0, processes.is_first()
+        start_step, first = int(state.step), processes.is_first()
         record = None
         if monitoring.wandb_project and first:
             settings = dataclasses.asdict(config)

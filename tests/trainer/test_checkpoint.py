@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainer import checkpoint
+from trainer import checkpoint, checksums
 from trainer.checkpoint import CheckpointError, Checkpoints
 from trainer.configs.overrides import OverrideError, override
 from trainer.mesh import one_device
@@ -113,10 +113,6 @@ def test_the_last_two_are_kept(run, state, config):
     # The last one is damaged: the one before it is of use.
     shutil.rmtree(run / "checkpoints" / "3" / "params" / "d")
     (run / "checkpoints" / "3" / "params" / "manifest.ocdbt").unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoints/3 is damaged .*remove that"):
-        checkpoint.load(run)
-    gc.collect()
-    shutil.rmtree(run / "checkpoints" / "3")
     assert checkpoint.load(run).step == 2
 
 
@@ -132,8 +128,10 @@ def test_some_are_kept_for_good(run, state, config):
         override(config, ["checkpoint_keep_every=5"])
 
 
-def test_only_a_damaged_checkpoint_is_to_be_removed(run, state):
+def test_no_checkpoint_is_to_be_removed(run, state):
     save(run, state)
+    # As earlier releases saved them.
+    (run / "checkpoints" / "4" / checksums.NAME).unlink()
     config = run / "checkpoints" / "4" / "config" / "metadata"
     for other in ({"batch": 4, "no_such_field": 1}, {"video": 3}, [1]):
         config.write_text(json.dumps(other))
@@ -143,8 +141,9 @@ def test_only_a_damaged_checkpoint_is_to_be_removed(run, state):
     vocabulary = run / "checkpoints" / "4" / "vocabulary" / "metadata"
     for damaged in ('{"pieces": 3}', "[]", "{"):
         vocabulary.write_text(damaged)
-        with pytest.raises(CheckpointError, match=r"checkpoints/4 is damaged .*: remove that"):
+        with pytest.raises(CheckpointError, match=r"checkpoints/4 cannot be read .*: ") as raised:
             checkpoint.load(run / "checkpoints" / "4")
+        assert "remove" not in str(raised.value)
     metadata = run / "checkpoints" / "4" / "params" / "_METADATA"
     metadata.unlink()
     metadata.mkdir()  # what root, too, may not read as a file

@@ -106,6 +106,26 @@ def test_a_run_killed_while_it_saved_continues_to_the_same_bits(
         loop.pretrain(override(config, ["seed=6"]), snapshot, run)
 
 
+def test_damage_there_is_noticed_and_the_checkpoint_before_is_used(
+    lab, stored, on_disk, config, snapshot, capfd
+):
+    run = f"{lab}/runs/damaged"
+    _store().copy(stored, run, recursive=True)
+    name = max(name for name in files(run) if name.startswith("checkpoints/8/params/d/"))
+    whole = bytearray(read_file(f"{run}/{name}"))
+    whole[len(whole) // 2] ^= 4
+    _store().pipe_file(f"{run}/{name}", bytes(whole))
+    assert checkpoint.load(run).step == 6
+    assert f"8 cannot be used: {name.removeprefix('checkpoints/8/')} has CRC-32C" in (
+        capfd.readouterr().err
+    )
+    assert loop.pretrain(config, snapshot, run)
+    assert measured(run) == measured(on_disk)
+    assert_same_parameters(run, on_disk)
+    kept = {name.split("/")[1] for name in files(run) if name.startswith("checkpoints/")}
+    assert kept == {"6", "8", "8.damaged"}
+
+
 def test_others_start_from_it_and_use_it(stored, config, snapshot, on_disk, tmp_path, capfd):
     start, known = Start(run=run_path(stored)), checkpoint.load(on_disk)
     assert start.configure(config) == known.config

@@ -4,6 +4,7 @@ All here raise OSError with the file's name and a reason that can be told.
 """
 
 import abc
+import base64
 import concurrent.futures
 import contextlib
 import errno
@@ -86,6 +87,49 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     os.replace(f"{path}.tmp", path)
 
 
+def object_checksums(folder: str) -> dict[str, tuple[int, str]]:
+    """Return size and CRC-32C of all objects under a folder of a bucket, by their path in it."""
+    bucket, _, path = folder.removeprefix(_BUCKETS).partition("/")
+    prefix = f"{path.rstrip('/')}/" if path else ""
+    return {
+        item["name"].removeprefix(prefix): (
+            int(item["size"]),
+            base64.b64decode(item["crc32c"]).hex(),
+        )
+        for item in _listed(folder, bucket, prefix, "name,size,crc32c")
+    }
+
+
+def move_folder(old: str, new: str) -> None:
+    """Move all objects under a folder of a bucket."""
+    with told(old):
+        _store().mv(old, new, recursive=True)
+
+
+def _listed(
+    folder: str, bucket: str, prefix: str, fields: str, **parameters: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the given fields of the objects whose names begin with `prefix`."""
+    token = None
+    with told(folder):
+        while True:
+            page = _store().call(
+                "GET",
+                "b/{}/o",
+                bucket,
+                prefix=prefix,
+                pageToken=token,
+                # gcsfs's own listing has all that is known of each: 20 times as much.
+                fields=f"nextPageToken,items({fields})",
+                json_out=True,
+                **parameters,
+            )
+            yield from page.get("items", ())
+            token = page.get("nextPageToken")
+            if not token:
+                return
+
+
 class _Disk(Folder):
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -116,26 +160,8 @@ class _Bucket(Folder):
     def sizes(self) -> dict[str, int]:
         bucket, _, folder = self.path.removeprefix(_BUCKETS).partition("/")
         prefix = f"{folder}/" if folder else ""
-        found: dict[str, int] = {}
-        token = None
-        with told(self.path):
-            while True:
-                page = _store().call(
-                    "GET",
-                    "b/{}/o",
-                    bucket,
-                    prefix=prefix,
-                    delimiter="/",
-                    pageToken=token,
-                    # gcsfs's own listing has all that is known of each: 20 times as much.
-                    fields="nextPageToken,items(name,size)",
-                    json_out=True,
-                )
-                for item in page.get("items", ()):
-                    found[item["name"].removeprefix(prefix)] = int(item["size"])
-                token = page.get("nextPageToken")
-                if not token:
-                    return found
+        listed = _listed(self.path, bucket, prefix, "name,size", delimiter="/")
+        return {item["name"].removeprefix(prefix): int(item["size"]) for item in listed}
 
     def read(self, name: str) -> bytes:
         with told(f"{self.path}/{name}"):

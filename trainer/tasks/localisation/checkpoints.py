@@ -1,4 +1,7 @@
-"""Localisation's training on disk, to go on from: OUT/checkpoints, the last of them alone."""
+"""Localisation's training on disk, to continue from: OUT/checkpoints, the last two of them.
+
+Each has checksums.json (trainer/checksums.py), and one that differs from it is not used.
+"""
 
 import contextlib
 import hashlib
@@ -12,8 +15,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Float, PyTree
 
-from trainer.checkpoint import CheckpointError
+from trainer import checksums
 from trainer.run_folder import RunError
+from trainer.usable import CheckpointError, Usable, one_line
 
 
 class Progress(NamedTuple):
@@ -43,16 +47,22 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # it reports each save, in many lines
         self._folder = (out / "checkpoints").absolute()
         self._settings = json.loads(json.dumps(settings))
+        self._usable = Usable(self._folder)
+        self._saving_step: int | None = None
         self._manager = ocp.CheckpointManager(
             self._folder,
             item_handlers={
                 "progress": ocp.StandardCheckpointHandler(),
                 "settings": ocp.JsonCheckpointHandler(),
             },
-            options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=2,
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+            ),
         )
-        if (step := self._manager.latest_step()) is not None:
-            before = self._read(step, settings=ocp.args.JsonRestore())["settings"]
+        if (found := self._newest(settings=ocp.args.JsonRestore())) is not None:
+            before = found[1]["settings"]
             differing = [
                 f"{name} was {before.get(name)}, now {value}"
                 for name, value in self._settings.items()
@@ -76,10 +86,13 @@ class Checkpoints:
         Raises:
           CheckpointError: the checkpoint is damaged.
         """
-        if (step := self._manager.latest_step()) is None:
+        found = self._newest(progress=ocp.args.StandardRestore(fresh._asdict()))
+        if found is None:
             return 0, fresh
-        found = self._read(step, progress=ocp.args.StandardRestore(fresh._asdict()))
-        return step, Progress(**found["progress"])
+        step, parts = found
+        if self._usable.set_others_aside(step):
+            self._manager.reload()
+        return step, Progress(**parts["progress"])
 
     def save(self, step: int, progress: Progress) -> None:
         """Saves what `step` steps came to.
@@ -92,6 +105,8 @@ class Checkpoints:
             losses=progress.losses.copy(), validation=progress.validation.copy()
         )
         with self._told("could not be saved", "see that it can be written and has room"):
+            self._manager.wait_until_finished()
+            self._saving_step = step
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -100,20 +115,35 @@ class Checkpoints:
                 ),
             )
 
-    def _read(self, step: int, **args: Any) -> Any:
-        with self._told(
-            f"of step {step} cannot be read", "remove it, and the training begins anew"
-        ):
-            return self._manager.restore(step, args=ocp.args.Composite(**args))
+    def _write_checksums(self) -> None:
+        """Write the checksums of the checkpoint being saved, before Orbax renames its folder."""
+        checksums.write(self._folder / f"{self._saving_step}.orbax-checkpoint-tmp")
+
+    def _newest(self, **args: Any) -> tuple[int, Any] | None:
+        """Read the newest checkpoint that can be used; return its step and parts."""
+        while (step := self._usable.newest()) is not None:
+            try:
+                return step, self._manager.restore(step, args=ocp.args.Composite(**args))
+            except (ValueError, LookupError, TypeError, AttributeError, FileNotFoundError) as error:
+                if self._usable.is_verified(step):
+                    raise  # the files are whole, so it is a fault in the program
+                self._usable.reject(
+                    step, f"it cannot be read ({type(error).__name__}: {one_line(error)})"
+                )
+            except OSError as error:
+                raise CheckpointError(
+                    f"the checkpoint of step {step} in {self._folder} cannot be read "
+                    f"({one_line(error)}): see that it may be read, and repeat the command"
+                ) from error
+        return None
 
     @contextlib.contextmanager
     def _told(self, what: str, advice: str) -> Iterator[None]:
         try:
             yield
-        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-            why = " ".join(str(error).split())[:300]
+        except (ValueError, OSError) as error:
             raise CheckpointError(
-                f"the checkpoint in {self._folder} {what} ({why}): {advice}"
+                f"the checkpoint in {self._folder} {what} ({one_line(error)}): {advice}"
             ) from error
 
 

@@ -91,6 +91,7 @@ def _localise(arguments: argparse.Namespace) -> int:
         arguments.misused("--best-epoch wants --features and --test-features")
 
     from trainer.configs.overrides import override
+    from trainer.data.folder import write_file
     from trainer.tasks.localisation import files, saved, training
     from trainer.tasks.localisation.features import made_of, read_features
 
@@ -119,14 +120,16 @@ def _localise(arguments: argparse.Namespace) -> int:
         held_out = None
         if arguments.best_epoch:
             held_out = read_features(arguments.test_features, config.feature)
-        with (arguments.out / "metrics.jsonl").open("w", encoding="utf-8") as lines:
+        lines: list[str] = []
 
-            def told(epoch: int, means: dict[str, float]) -> None:
-                lines.write(json.dumps({"epoch": epoch} | means) + "\n")
-                shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-                print(f"epoch {epoch}/{config.epochs}  {shown}", file=sys.stderr, flush=True)
+        def told(epoch: int, means: dict[str, float]) -> None:
+            # Whole, once training has accepted the folder: a refused command changes nothing.
+            lines.append(json.dumps({"epoch": epoch} | means) + "\n")
+            write_file(arguments.out / "metrics.jsonl", "".join(lines).encode())
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+            print(f"epoch {epoch}/{config.epochs}  {shown}", file=sys.stderr, flush=True)
 
-            model = training.train(config, videos, annotated, arguments.out, held_out, told)
+        model = training.train(config, videos, annotated, arguments.out, held_out, told)
         if model is None:
             print(f"localise: saved; the same command continues {arguments.out}", file=sys.stderr)
             return os.EX_TEMPFAIL

@@ -116,6 +116,43 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes(), name
 
 
+def test_a_refused_command_leaves_a_finished_training_as_it_is(corpus, trained, capsys):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    arguments = (f"--features={corpus / 'train'}", f"--test-features={corpus / 'test'}")
+    settings = [f"--set={setting}" for setting in SMALL]
+    assert localise(corpus, trained, *arguments, *settings) == 1
+    assert "was started with another configuration: best epoch" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    assert len(before[trained / "metrics.jsonl"].splitlines()) == 16
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(
+    corpus, trained, tmp_path, capsys
+):
+    out = shutil.copytree(trained, tmp_path / "out")
+    (last, *_) = sorted((out / "checkpoints" / "48" / "progress" / "d").iterdir())
+    whole = bytearray(last.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    last.write_bytes(whole)
+    (out / "metrics.jsonl").unlink()
+    arguments = (f"--features={corpus / 'train'}", f"--test-features={corpus / 'test'}")
+    settings = [f"--set={setting}" for setting in SMALL]
+    assert localise(corpus, out, *arguments, "--best-epoch", *settings) == 0
+    told = capsys.readouterr().err
+    assert f"checkpoints/48 cannot be used: progress/d/{last.name} has CRC-32C" in told
+    assert "training continues from step 45" in told
+    for name in ("metrics.jsonl", "model.safetensors", "localisation.json", "figures.json"):
+        assert (out / name).read_bytes() == (trained / name).read_bytes(), name
+    # Both are damaged: one line, and nothing is removed.
+    for step in ("45", "48"):
+        (out / "checkpoints" / step / "settings" / "metadata").write_text("{")
+    before = sorted(out.rglob("*"))
+    assert localise(corpus, out, *arguments, "--best-epoch", *settings) == 1
+    told = capsys.readouterr().err
+    assert re.search("no checkpoint in .* can be used .*nothing was removed", told)
+    assert sorted(out.rglob("*")) == before
+
+
 def test_its_predictions_are_scored_alike_from_their_file(corpus, trained):
     found = json.loads((trained / "figures.json").read_text())
     again = files.score([trained / "predictions.json"], [corpus / "truth.json"])
