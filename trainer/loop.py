@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from trainer import processes, run_folder, seen, weights_and_biases
+from trainer import processes, run_folder, run_lock, seen, weights_and_biases
 from trainer.bad_steps import BadSteps
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
@@ -30,7 +30,7 @@ from trainer.optimiser import learning_rate
 from trainer.pace import Pace
 from trainer.probe import Probe
 from trainer.profiling import Profile
-from trainer.run_path import run_path
+from trainer.run_path import RunPath, run_path
 from trainer.scaling import on_devices
 from trainer.step import TrainState
 from trainer.weights.start import Start
@@ -124,10 +124,49 @@ def train(
       BadStepError: a step would have spoilt the run; nothing was saved after it.
       RunError: the folder's run was started with something else.
       SeenError: the run is trained on some of the clips that it is to be measured on.
+      LockedError: another command is writing to the folder; nothing in it was changed.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
-    run, start = run_path(run), start or Start()
-    monitoring = monitoring or Monitoring()
+    run = run_path(run)
+    with _locked(run, objective.job) as lock:
+        return _begin_or_continue(
+            objective,
+            config,
+            run,
+            vocabulary,
+            start or Start(),
+            monitoring or Monitoring(),
+            lock,
+        )
+
+
+@contextlib.contextmanager
+def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
+    """Hold the run's folder in the first process; where it is refused, all processes raise."""
+    with contextlib.ExitStack() as stack:
+        lock = refused = None
+        if processes.is_first():
+            try:
+                lock = stack.enter_context(run_lock.held(run, job))
+            except (run_lock.LockedError, OSError) as error:
+                refused = error
+        said = processes.all_of([str(refused)] if refused else [])
+        if refused:
+            raise refused
+        if said:
+            raise run_lock.LockedError(said[0])
+        yield lock
+
+
+def _begin_or_continue(
+    objective: Objective,
+    config: Config,
+    run: RunPath,
+    vocabulary: str | os.PathLike[str] | None,
+    start: Start,
+    monitoring: Monitoring,
+    lock: run_lock.Lock | None,
+) -> bool:
     # By all: to read another run's checkpoint they wait for each other.
     origin = run_folder.read_origin(run, start.options())
     continued = origin is not None
@@ -205,6 +244,7 @@ def train(
                 metrics=metrics,
                 probe=probe,
                 profile=Profile(run, monitoring.profile),
+                lock=lock,
             )
             with _in_memory(
                 f"a step with batch {config.batch} does not fit the device's memory: use --set "
@@ -238,6 +278,7 @@ class _Job(NamedTuple):
     metrics: Metrics | None  # of the first process
     probe: Probe | None
     profile: Profile
+    lock: run_lock.Lock | None  # of the first process
 
 
 def _train(state: TrainState, job: _Job) -> bool:
@@ -280,6 +321,8 @@ def _train(state: TrainState, job: _Job) -> bool:
             saves = ends or done % config.checkpoint_every == 0
             while len(in_flight) > (0 if logs or saves else _STEPS_AHEAD):
                 job.bad_steps.check(*in_flight.popleft(), job.checkpoints.latest())
+            if job.lock:
+                job.lock.check()
             if job.metrics:
                 job.metrics.progress(done)
             if logs:

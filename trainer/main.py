@@ -168,6 +168,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
     from trainer.mesh import MeshError
     from trainer.plan.plan import PlanError
     from trainer.run_folder import RunError
+    from trainer.run_lock import LockedError
     from trainer.seen import SeenError
     from trainer.study.variants import StudyError
     from trainer.subject import SubjectError
@@ -186,6 +187,7 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         EvaluationError,
         FeaturesError,
         LocalisationError,
+        LockedError,
         MeshError,
         NonFiniteError,
         OSError,

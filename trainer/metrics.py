@@ -18,6 +18,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from trainer import step_lines
 from trainer.data.folder import in_bucket
 from trainer.progress import Bar
+from trainer.run_lock import LostError
 from trainer.run_path import RunPath, run_path, upload
 
 # Between writes to a bucket, which are of whole files.
@@ -84,9 +85,10 @@ class Metrics:
             if self._local:
                 cleanup.enter_context(self._local)
             cleanup.callback(self._events.close)
-            # An error that came first is not to be hidden.
-            with contextlib.suppress(OSError) if error else contextlib.nullcontext():
-                self.flush()
+            # An error that came first is not to be hidden, and another's files not overwritten.
+            if not isinstance(error, LostError):
+                with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+                    self.flush()
         if self._record is not None:
             self._record.finish(exit_code=0 if error is None else 1)
 

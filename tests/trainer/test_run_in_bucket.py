@@ -149,7 +149,7 @@ def test_what_is_not_a_run_there_is_told(lab, stored, config, snapshot):
         checkpoint.load(bare)
     with pytest.raises(OSError, match="no such object or bucket") as raised:
         loop.pretrain(config, snapshot, "gs://no-such-bucket/run")
-    assert raised.value.filename == "gs://no-such-bucket/run/checkpoints"
+    assert raised.value.filename == "gs://no-such-bucket/run/run.lock"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import concurrent.futures
 import contextlib
 import errno
 import functools
+import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -98,6 +100,58 @@ def object_checksums(folder: str) -> dict[str, tuple[int, str]]:
         )
         for item in _listed(folder, bucket, prefix, "name,size,crc32c")
     }
+
+
+def object_generation(path: str) -> str:
+    """Return an object's generation, which is another after each write."""
+    bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
+    with told(path):
+        return _store().call("GET", "b/{}/o/{}", bucket, name, json_out=True)["generation"]
+
+
+def write_object(path: str, data: bytes, generation: str) -> str:
+    """Write a small object in place of one generation; "0": only if there is none.
+
+    Returns:
+      Its generation.
+
+    Raises:
+      FileExistsError: the object has another generation.
+    """
+    bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
+    store = _store()
+    separator = uuid.uuid4().hex
+    parts = (
+        (b"application/json", json.dumps({"name": name}).encode()),
+        (b"application/octet-stream", data),
+    )
+    body = b"".join(
+        b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (separator.encode(), kind, part)
+        for kind, part in parts
+    )
+    with told(path):
+        written = store.call(
+            "POST",
+            store.base.replace("/storage/v1/", "/upload/storage/v1/") + "b/{}/o",
+            bucket,
+            uploadType="multipart",
+            ifGenerationMatch=generation,
+            headers={"Content-Type": f"multipart/related; boundary={separator}"},
+            data=body + b"--%s--" % separator.encode(),
+            json_out=True,
+        )
+    return written["generation"]
+
+
+def delete_object(path: str, generation: str) -> None:
+    """Delete one generation of an object.
+
+    Raises:
+      FileExistsError: it has another generation.
+    """
+    bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
+    with told(path):
+        _store().call("DELETE", "b/{}/o/{}", bucket, name, ifGenerationMatch=generation)
 
 
 def move_folder(old: str, new: str) -> None:
@@ -222,6 +276,8 @@ def told(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "no such object or bucket", path) from None
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, "the object exists already", path) from None
     except Exception as error:  # gcsfs, aiohttp and google-auth have no common base
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # Of gcsfs's lines the first is an address, the last what the server said.

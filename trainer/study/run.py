@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from trainer import own_python
+from trainer import own_python, run_lock
 from trainer.study.measures import Measurement, Step
 from trainer.study.variants import StudyError, Variant
 
@@ -63,8 +63,13 @@ def run(study: Study, out: pathlib.Path) -> str | None:
     Raises:
       StudyError: the folder's study was another one, or a step failed.
       SeenError: a variant would be measured on videos that it is trained on; nothing is trained.
+      LockedError: another command is writing to the folder.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with run_lock.held(out, "study"):
+        return _run(study, out)
+
+
+def _run(study: Study, out: pathlib.Path) -> str | None:
     record = out / "study.json"
     done: dict[str, list[str]] = json.loads(record.read_text("utf-8")) if record.exists() else {}
     planned = list(steps(study, out))

@@ -5,9 +5,12 @@ import json
 import os
 import pathlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.arguments import add_allow_seen, add_settings, on_disk
+
+if TYPE_CHECKING:
+    from trainer.run_lock import Lock
 
 _EPILOG = """\
 The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
@@ -90,10 +93,10 @@ def _localise(arguments: argparse.Namespace) -> int:
     if arguments.best_epoch and not (arguments.features and arguments.test_features):
         arguments.misused("--best-epoch wants --features and --test-features")
 
+    from trainer import run_lock
     from trainer.configs.overrides import override
-    from trainer.data.folder import write_file
-    from trainer.tasks.localisation import files, saved, training
-    from trainer.tasks.localisation.features import made_of, read_features
+    from trainer.tasks.localisation import files, training
+    from trainer.tasks.localisation.features import made_of
 
     config = override(training.PRESETS[arguments.preset], arguments.settings)
     truths = files.read_truths(arguments.truth)
@@ -104,7 +107,23 @@ def _localise(arguments: argparse.Namespace) -> int:
         _check_encoder(of_train["parameters_sha256"], of_test["parameters_sha256"])
     if of_test:
         _check_unseen(arguments.test_features, of_test["seen"], allowed=arguments.allow_seen)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    with run_lock.held(arguments.out, "localise") as lock:
+        return _run(arguments, config, truths, scores, of_train, of_test, lock)
+
+
+def _run(
+    arguments: argparse.Namespace,
+    config: Any,
+    truths: Any,
+    scores: Any,
+    of_train: dict[str, Any],
+    of_test: dict[str, Any],
+    lock: "Lock",
+) -> int:
+    """Train if features are given, and test; the folder is held."""
+    from trainer.data.folder import write_file
+    from trainer.tasks.localisation import files, saved, training
+    from trainer.tasks.localisation.features import read_features
 
     if arguments.features:
         videos = read_features(arguments.features, config.feature)
@@ -124,6 +143,7 @@ def _localise(arguments: argparse.Namespace) -> int:
 
         def told(epoch: int, means: dict[str, float]) -> None:
             # Whole, once training has accepted the folder: a refused command changes nothing.
+            lock.check()
             lines.append(json.dumps({"epoch": epoch} | means) + "\n")
             write_file(arguments.out / "metrics.jsonl", "".join(lines).encode())
             shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
