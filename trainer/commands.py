@@ -338,6 +338,7 @@ def add_export(commands: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from trainer.run_lock import held
     from trainer.weights import bert, folder, places, video
 
     if not (arguments.video or arguments.text):
@@ -346,13 +347,15 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.video:
         layers, sizes = run.params["video"], run.config.video
         files = video.as_vivit(layers, sizes, run.config.input.short_side)
-        folder.write(arguments.video, *files)
+        with held(arguments.video, "export"):
+            folder.write(arguments.video, *files)
         print(f"export: video encoder in {arguments.video}")
     if arguments.text:
         sizes = run.config.text
         tensors = places.to_tensors(run.params["text"], bert.places(sizes))
-        folder.write(arguments.text, bert.settings(sizes), tensors)
-        run.tokeniser.save(arguments.text / "vocab.txt", sizes.tokens)
+        with held(arguments.text, "export"):
+            folder.write(arguments.text, bert.settings(sizes), tensors)
+            run.tokeniser.save(arguments.text / "vocab.txt", sizes.tokens)
         print(f"export: text encoder in {arguments.text}")
     return 0
 

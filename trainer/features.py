@@ -20,12 +20,13 @@ clips are divided, so that what another model left in OUT is never continued.
 import json
 import os
 import pathlib
+import time
 from typing import Any, Literal
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
+from trainer import tensor_file
 from trainer.checkpoint import Loaded
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, Progress, embed_clips
@@ -37,6 +38,7 @@ FEATURES: tuple[Feature, ...] = ("clip", "groups", "windows")
 MANIFEST = "features.json"
 
 _FORMAT = "svilm-features/1"
+_CLAIM = ".made_from.json"  # while shards are written
 
 
 class FeaturesError(RuntimeError):
@@ -78,7 +80,13 @@ def write(
     names = [f"features-{shard:05d}-of-{total:05d}.safetensors" for shard in range(total)]
     made_from = _made_from(run, snapshot, features, shard_clips)
     out.mkdir(parents=True, exist_ok=True)
-    _check_same(out, set(names), made_from)
+    claimed = _claim(out, made_from)
+    try:
+        _check_same(out, set(names), made_from)
+    except FeaturesError:
+        if claimed:
+            (out / _CLAIM).unlink()
+        raise
 
     encoder = Encoder(run.config, run.tokeniser, run.params)
     mine = [shard for shard in range(process, total, processes)]
@@ -109,7 +117,7 @@ def write(
         metadata = {"made_from": json.dumps(made_from), "clips": json.dumps(rows)}
         unfinished = out / f".{names[shard]}.{os.getpid()}.unfinished"
         try:
-            safetensors.numpy.save_file(tensors, unfinished, metadata=metadata)
+            tensor_file.save(tensors, unfinished, metadata)
             os.replace(unfinished, out / names[shard])
         finally:
             unfinished.unlink(missing_ok=True)
@@ -134,6 +142,34 @@ def write(
     unfinished = out / f".{MANIFEST}.{os.getpid()}.unfinished"
     unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, out / MANIFEST)  # of whichever process is last: all write the same
+    (out / _CLAIM).unlink(missing_ok=True)
+    return True
+
+
+def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
+    """Keep out commands that write other features into the same folder at the same time.
+
+    A lock would not do: the processes that share the work need not run at the same time.
+
+    Returns:
+      Whether this command is the first.
+
+    Raises:
+      FeaturesError: the folder is another model's, snapshot's or choice's.
+    """
+    ours, claim = json.dumps(made_from), out / _CLAIM
+    try:
+        with claim.open("x", encoding="utf-8") as file:
+            file.write(ours)
+    except FileExistsError:
+        if not claim.read_text(encoding="utf-8").endswith("}"):
+            time.sleep(1.0)  # it is being written
+        if claim.read_text(encoding="utf-8") != ours:
+            raise FeaturesError(
+                f"another `svilm-train embed` writes other features to {out}: give another --out, "
+                f"or if it has been killed, remove {claim}"
+            ) from None
+        return False
     return True
 
 

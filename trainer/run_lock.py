@@ -98,7 +98,7 @@ def _has_locks(path: str) -> bool:
     """Try the file system's locks on a file of another name beside `path`."""
     probe = f"{path}.{os.getpid()}.{threading.get_ident()}"
     try:
-        with open(probe, "w") as file:
+        with open(probe, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _NO_LOCKS:

@@ -78,7 +78,7 @@ def test_processes_share_the_shards_and_what_is_there_stays(embed, tmp_path, cap
     folder = tmp_path / "features"
     assert embed("--feature=clip", "--process=1", "--processes=2") == 0
     assert "others' is not yet" in capsys.readouterr().out
-    (second,) = folder.iterdir()
+    (second,) = folder.glob("*.safetensors")
     assert second.name == "features-00001-of-00003.safetensors"
     before = second.stat().st_mtime_ns
     assert embed("--feature=clip") == 0
@@ -111,3 +111,20 @@ def test_a_folder_without_videos(untrained_run, tmp_path, capsys):
     arguments = [f"--run={untrained_run}", f"--videos={tmp_path / 'videos'}"]
     assert main(["embed", *arguments, f"--out={tmp_path / 'out'}"]) == 1
     assert "has no video: no file named *.mp4, *.mkv" in capsys.readouterr().err
+
+
+def test_two_commands_do_not_mix_their_features_in_a_folder(embed, tmp_path, capsys):
+    """Either may be the one whose first shard is still to come."""
+    out = tmp_path / "features"
+    assert embed("--feature=clip", "--processes=2", "--process=0") == 0
+    for shard in out.glob("*.safetensors"):
+        shard.unlink()
+    before = sorted(out.iterdir())
+    assert embed("--feature=groups", "--processes=2", "--process=0") == 1
+    assert f"writes other features to {out}: give another --out" in capsys.readouterr().err
+    assert sorted(out.iterdir()) == before
+    assert embed("--feature=clip") == 0
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    assert embed("--feature=groups") == 1
+    assert "was made with another features" in capsys.readouterr().err
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]

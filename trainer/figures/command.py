@@ -52,7 +52,7 @@ def add_figures(commands: Any) -> None:
 
 
 def _figures(arguments: argparse.Namespace) -> int:
-    from trainer import progress
+    from trainer import progress, run_lock
     from trainer.data.snapshot import Snapshot
     from trainer.figures import write
 
@@ -66,7 +66,7 @@ def _figures(arguments: argparse.Namespace) -> int:
         if arguments.clip
         else write.drawn(snapshot, arguments.clips)
     )
-    with progress.shown("figures") as show:
+    with run_lock.held(arguments.out, "figures"), progress.shown("figures") as show:
         files = write.write(runs, snapshot, records, tuple(arguments.noun), arguments.out, show)
     print(f"figures: {len(files)} files in {arguments.out}; {'; '.join(told)}")
     return 0

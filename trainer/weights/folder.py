@@ -15,6 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from trainer import tensor_file
 from trainer.configs.config import TextConfig, VideoConfig
 from trainer.finite import finite_tensors
 
@@ -197,11 +198,10 @@ def write(
       WeightsError: it cannot be written.
     """
     finite_tensors(str(folder), tensors)
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
-        safetensors.numpy.save_file(contiguous, folder / TENSORS, metadata={"format": "pt"})
+        tensor_file.save(tensors, folder / TENSORS, {"format": "pt"})
         for name, values in (*others.items(), (CONFIG, config)):
             text = json.dumps(values, indent=2) + "\n"
             (folder / name).write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from trainer import tensor_file
 from trainer.configs.config import build
 from trainer.finite import finite_tensors
 from trainer.tasks.localisation import pytorch_layout
@@ -30,9 +31,9 @@ def save(folder: pathlib.Path, model: Model) -> None:
     """
     state = pytorch_layout.state_of(model.params)
     state |= {_OF_CLASSIFIER + name: array for name, array in model.classifier.items()}
-    tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in state.items()}
+    tensors = {name: np.asarray(array, np.float32) for name, array in state.items()}
     finite_tensors(str(folder / _WEIGHTS), tensors)
-    safetensors.numpy.save_file(tensors, folder / _WEIGHTS)
+    tensor_file.save(tensors, folder / _WEIGHTS)
     settings = {
         "config": dataclasses.asdict(model.config),
         "classes": model.classes,

@@ -1,0 +1,25 @@
+"""Writes .safetensors files, with the permissions of any other new file."""
+
+import os
+
+import numpy as np
+import safetensors.numpy
+
+
+def save(
+    tensors: dict[str, np.ndarray],
+    path: str | os.PathLike[str],
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write tensors, by name.
+
+    Raises:
+      OSError, safetensors.SafetensorError: the file cannot be written.
+    """
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    # The library renames a temporary file of mode 0600 to `path`. The mode that the umask and the
+    # folder give is that of a file made here.
+    with open(path, "wb") as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+    safetensors.numpy.save_file(contiguous, path, metadata=metadata)
+    os.chmod(path, mode)
