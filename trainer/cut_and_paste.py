@@ -78,14 +78,26 @@ def draw_splice(keys: Key[Array, " b"], windows: int, config: CutAndPasteConfig)
 
 
 def splice_at_step(
-    keys: Key[Array, " b"], step: Int[Array, ""], windows: int, config: CutAndPasteConfig
+    keys: Key[Array, " b"],
+    step: Int[Array, ""],
+    windows: int,
+    config: CutAndPasteConfig,
+    steps: int,
 ) -> Splice:
-    """What a training step does to its clips: nothing if switched off or before `from_step`."""
+    """Draw the splice of a training step: none if switched off, or before splicing begins.
+
+    Args:
+      keys: a key a clip.
+      step: of the run, from 0.
+      windows: of a clip.
+      config: says when splicing begins.
+      steps: of the whole run.
+    """
     whole = identity_splice(len(keys), windows)
     if not config.enabled:
         return whole
     drawn = draw_splice(keys, windows, config)
-    begun = step >= config.from_step
+    begun = step >= config.first_step(steps)
     return jax.tree.map(lambda pasted, kept: jnp.where(begun, pasted, kept), drawn, whole)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from trainer import processes, run_folder, run_lock, seen, weights_and_biases
+from trainer import processes, run_folder, run_lock, schedule, seen, weights_and_biases
 from trainer.bad_steps import BadSteps
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
@@ -198,7 +198,7 @@ def _begin_or_continue(
                 seen.refuse(among, allowed=monitoring.allow_seen)
                 print(f"{objective.job}: {among.sentence()}", file=sys.stderr)
             run_folder.start_or_continue(
-                run, config, objective.clips, known, origin, objective.task
+                run, config, objective.clips, known, origin, objective.task, steps=steps
             )
             if recorded is None:
                 seen.keep(run, has_seen)
@@ -226,6 +226,8 @@ def _begin_or_continue(
                 state = dataclasses.replace(state, params=params, average=average)
                 jax.block_until_ready(state)
         start_step, first = int(state.step), processes.is_first()
+        if first:
+            _announce(objective.visits, config, steps, monitoring)
         record = None
         if monitoring.wandb_project and first:
             settings = dataclasses.asdict(config)
@@ -251,6 +253,16 @@ def _begin_or_continue(
                 "compute.microbatches=2 or more, or compute.remat=block, or a smaller batch"
             ):
                 return _train(state, job)
+
+
+def _announce(visits: int, config: Config, steps: int, monitoring: Monitoring) -> None:
+    """Say on stderr what limits the run, and what will not happen in so few steps."""
+    evaluates = monitoring.eval_snapshot is not None
+    left_out = schedule.find_left_out(
+        config, steps, evaluates=evaluates, profile=monitoring.profile
+    )
+    for line in (schedule.describe(config, visits), *left_out):
+        print(f"svilm-train: {line}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -283,7 +295,7 @@ class _Job(NamedTuple):
 
 def _train(state: TrainState, job: _Job) -> bool:
     config, steps, mesh = job.config, job.steps, job.mesh
-    schedule = learning_rate(config.optimiser, steps)
+    rate = learning_rate(config.optimiser, steps)
     corrupt: list[str] = []
 
     def skip(message: str) -> None:
@@ -327,7 +339,7 @@ def _train(state: TrainState, job: _Job) -> bool:
                 job.metrics.progress(done)
             if logs:
                 job.checkpoints.check()
-                values = _logged(measured, done, config, schedule) | pace.read(done)
+                values = _logged(measured, done, config, rate) | pace.read(done)
                 epoch = (done - 1) // order.steps_per_epoch(job.objective.visits, config.batch)
                 values = {"epoch": epoch, "loss": values["loss"]} | values
                 values["corrupt_records"] = processes.total(len(corrupt))
@@ -348,7 +360,7 @@ def _train(state: TrainState, job: _Job) -> bool:
 
 
 def _logged(
-    measured: dict[str, jax.Array], done: int, config: Config, schedule: optax.Schedule
+    measured: dict[str, jax.Array], done: int, config: Config, rate: optax.Schedule
 ) -> dict[str, float]:
     """A step's figures as they are written."""
     values = {name: float(value) for name, value in measured.items()}
@@ -357,4 +369,4 @@ def _logged(
     if config.on_bad_step == "stop":
         unlogged.add("skipped_steps")
     figures = {name: value for name, value in values.items() if name not in unlogged}
-    return figures | {"learning_rate": float(jnp.asarray(schedule(updates)))}
+    return figures | {"learning_rate": float(jnp.asarray(rate(updates)))}

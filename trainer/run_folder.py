@@ -147,6 +147,8 @@ def start_or_continue(
     vocabulary: Tokeniser | None,
     origin: Origin,
     task: dict[str, Any] | None = None,
+    *,
+    steps: int,
 ) -> tuple[Config, Tokeniser]:
     """Makes the run's folder, or checks that it was started with the same.
 
@@ -157,6 +159,7 @@ def start_or_continue(
       vocabulary: of the text encoder; None trains one on the clips' captions.
       origin: of the first parameters.
       task: of a downstream task its name, configuration and classes; None: pre-training.
+      steps: of the whole run.
 
     Returns:
       The configuration with `text.vocabulary` the pieces there are, and the tokeniser.
@@ -169,7 +172,7 @@ def start_or_continue(
     data = _data(config, mixture, given=vocabulary is not None) | origin.identity | _task(task)
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
     if checkpoint_steps(folder / "checkpoints"):
-        return _continue(folder, config, data, vocabulary)
+        return _continue(folder, config, data, vocabulary, steps)
     if (tokeniser := vocabulary) is None:
         texts = read_texts(mixture, _VOCABULARY_RECORDS)
         tokeniser = Tokeniser.train(texts, config.text.vocabulary)
@@ -188,9 +191,14 @@ def start_or_continue(
 
 
 def _continue(
-    folder: RunPath, config: Config, data: dict[str, Any], vocabulary: Tokeniser | None
+    folder: RunPath,
+    config: Config,
+    data: dict[str, Any],
+    vocabulary: Tokeniser | None,
+    steps: int,
 ) -> tuple[Config, Tokeniser]:
     started, tokeniser = read(folder)
+    config = _scheduled_as(started, config, steps)
     if vocabulary and (differs := tokeniser.difference(vocabulary)):
         raise RunError(
             f"{folder} was started with another vocabulary than the one given: its {differs} there"
@@ -214,6 +222,15 @@ def _continue(
     if config != started:
         _write_json(folder / "config.json", dataclasses.asdict(config))
     return config, tokeniser
+
+
+def _scheduled_as(started: Config, config: Config, steps: int) -> Config:
+    """Write a schedule as the started run has it, in steps or as a share, where both are equal."""
+    before, now = started.cut_and_paste, config.cut_and_paste
+    if before.first_step(steps) != now.first_step(steps):
+        return config
+    same = dataclasses.replace(now, from_share=before.from_share, from_step=before.from_step)
+    return dataclasses.replace(config, cut_and_paste=same)
 
 
 def checkpoint_steps(checkpoints: RunPath) -> list[int]:

@@ -356,7 +356,7 @@ def train_step(
     """
     keys = clip_keys(config.seed, state.step, batch.index)
     splice = splice_at_step(
-        for_purpose(keys, SPLICE), state.step, config.video.windows, config.cut_and_paste
+        for_purpose(keys, SPLICE), state.step, config.video.windows, config.cut_and_paste, steps
     )
 
     def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:

@@ -226,6 +226,7 @@ def test_a_run_goes_on_with_less_memory_or_other_devices(
         Mixture([Snapshot.open(snapshot)]),
         vocabulary=None,
         origin=Start().origin(noisy_config),
+        steps=18,
     )
     assert run_folder.read(run)[0].mesh.fsdp == 4
     with pytest.raises(RunError, match=r"compute\.dtype was float32, now bfloat16"):

@@ -188,7 +188,7 @@ def test_a_suspended_process_asks_before_it_writes(lease, monkeypatch):
             "--preset=tiny",
             "--snapshot",
             "SNAPSHOT",
-            "--eval-snapshot",
+            "--test",
             "SNAPSHOT",
         ),
         ("localise", "--truth", "TRUTH", "--features", "SNAPSHOT"),

@@ -63,7 +63,7 @@ def losses_and_gradients(*settings: str) -> tuple[dict[str, float], dict[str, np
     def of_step(params: Any, given: Batch) -> Any:
         step = jnp.int32(0)
         keys = clip_keys(0, step, given.index)
-        splice = splice_at_step(keys, step, config.video.windows, config.cut_and_paste)
+        splice = splice_at_step(keys, step, config.video.windows, config.cut_and_paste, 10)
         of_params = partial(
             total_loss, batch=given, splice=splice, keys=keys, config=config, mesh=mesh
         )

@@ -190,12 +190,28 @@ class CutAndPasteConfig:
     enabled: bool = True
     pair_group: int = 2  # clips that roll among themselves; divides each device's batch
     start_inclusive: bool = False  # True draws s ~ U{0 … Nt−d}: no certain position
-    # Steps of whole clips first. The paper's encoder knows Kinetics-400 when it meets spliced
-    # clips; one that starts from nothing learns what objects are far sooner from whole ones.
-    from_step: int = 0
+    # Share of the run's steps that see whole clips, before splicing begins. The paper's encoder
+    # knows Kinetics-400 when it meets spliced clips; one that starts from nothing learns what
+    # objects are far sooner from whole ones.
+    from_share: float = 0.0
+    from_step: int | None = None  # the same as a number of steps; overrides from_share
+
+    def first_step(self, steps: int) -> int:
+        """Return the step, counted from 0, at which splicing begins in a run of `steps`.
+
+        >>> CutAndPasteConfig(from_share=0.423).first_step(520)
+        220
+        >>> CutAndPasteConfig(from_share=0.423, from_step=7).first_step(520)
+        7
+        """
+        if self.from_step is not None:
+            return self.from_step
+        return min(round(self.from_share * steps), steps - 1)
 
     def __post_init__(self) -> None:
-        check_range("cut_and_paste", "from_step", self.from_step, 0.0)
+        check_range("cut_and_paste", "from_share", self.from_share, 0.0, below=1.0)
+        if self.from_step is not None:
+            check_range("cut_and_paste", "from_step", self.from_step, 0.0)
         if self.pair_group < 2:
             raise ValueError(
                 f"cut_and_paste: pair_group {self.pair_group} leaves no other clip to paste onto; "

@@ -1,0 +1,86 @@
+"""Which limit ends a run, and what its number of steps leaves out: said before it starts."""
+
+import math
+
+from trainer.configs.config import Config
+from trainer.data import order
+
+
+def describe(config: Config, visits: int) -> str:
+    """Return how many steps a run has, and which setting limits them.
+
+    Args:
+      config: the run's.
+      visits: clips an epoch.
+
+    >>> describe(Config(batch=4, epochs=2), 12)
+    '6 steps: 2 epochs of 3'
+    >>> describe(Config(batch=4, epochs=2, max_steps=5), 12)
+    '5 steps: max_steps=5 ends the run in epoch 2 of 2'
+    >>> describe(Config(batch=4, epochs=2, max_steps=9), 12)
+    '6 steps: epochs=2 of 3 steps end the run before max_steps=9; epochs=3 would reach it'
+    """
+    an_epoch = order.steps_per_epoch(visits, config.batch)
+    steps = order.total_steps(visits, config.batch, config.epochs, config.max_steps)
+    if config.max_steps is None or config.max_steps == config.epochs * an_epoch:
+        return f"{steps:,} steps: {config.epochs:,} epochs of {an_epoch:,}"
+    if steps == config.max_steps:
+        epoch = math.ceil(steps / an_epoch)
+        return (
+            f"{steps:,} steps: max_steps={steps} ends the run in epoch {epoch:,} of "
+            f"{config.epochs:,}"
+        )
+    return (
+        f"{steps:,} steps: epochs={config.epochs} of {an_epoch:,} steps end the run before "
+        f"max_steps={config.max_steps}; epochs={math.ceil(config.max_steps / an_epoch)} would "
+        "reach it"
+    )
+
+
+def find_left_out(
+    config: Config, steps: int, *, evaluates: bool = False, profile: tuple[int, int] | None = None
+) -> list[str]:
+    """Return what is configured and will not happen in a run of so few steps, a line each.
+
+    Args:
+      config: the run's.
+      steps: of the whole run.
+      evaluates: whether retrieval is measured while it trains.
+      profile: the first and last step of a trace, counted from 1.
+
+    >>> find_left_out(Config(checkpoint_every=50), 100)
+    []
+    >>> for line in find_left_out(Config(checkpoint_every=50), 8):
+    ...     print(line)
+    no warm-up: optimiser.warmup_share=0.05 of 8 steps is less than one
+    no checkpoint before the end: checkpoint_every=50
+    """
+    left_out = []
+    cut, optimiser, spike = config.cut_and_paste, config.optimiser, config.spike
+    if cut.enabled and cut.first_step(steps) >= steps:
+        temporal = ", and the temporal loss is not trained" if config.loss.temporal_weight else ""
+        left_out.append(
+            f"no clips are spliced{temporal}: cut_and_paste.from_step={cut.from_step}; unset it "
+            "with cut_and_paste.from_step=none, and give cut_and_paste.from_share"
+        )
+    if optimiser.warmup_share and not round(optimiser.warmup_share * steps):
+        left_out.append(
+            f"no warm-up: optimiser.warmup_share={optimiser.warmup_share:g} of {steps} steps is "
+            "less than one"
+        )
+    if config.checkpoint_every >= steps > 1:
+        left_out.append(f"no checkpoint before the end: checkpoint_every={config.checkpoint_every}")
+    if (config.checkpoint_keep_every or 0) > steps:
+        left_out.append(
+            "no checkpoint but the last ones is kept: "
+            f"checkpoint_keep_every={config.checkpoint_keep_every}"
+        )
+    if evaluates and config.evaluate_every >= steps > 1:
+        left_out.append(
+            f"retrieval is measured at the end alone: evaluate_every={config.evaluate_every}"
+        )
+    if spike.loss_factor is not None and spike.from_step >= steps:
+        left_out.append(f"no loss counts as a spike: spike.from_step={spike.from_step}")
+    if profile and profile[1] > steps:
+        left_out.append(f"no trace of steps {max(profile[0], steps + 1)} to {profile[1]}")
+    return left_out
