@@ -211,13 +211,16 @@ def _begin_or_continue(
         raise TrainingError(str(error)) from None
 
     with Checkpoints(run / "checkpoints", config) as checkpoints:
-        if checkpoints.newest() == steps:
+        last = checkpoints.newest()
+        if last == steps:
             return True
         with _in_memory(
             "the parameters and the optimiser's state do not fit the devices' memory: let more "
             "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
         ):
-            state = checkpoints.restore_newest(objective.state_shapes(config, steps, mesh))
+            state = None
+            if last is not None:
+                state = checkpoints.restore_newest(objective.state_shapes(config, steps, mesh))
             if state is None:
                 state = objective.init_state(config, steps, mesh)
                 filled = start.fill(state.params, config)
