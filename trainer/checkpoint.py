@@ -26,6 +26,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -258,7 +259,12 @@ class Checkpoints:
             read.
         """
         self._usable.verify(step)
-        self._check(step, like.params)
+        if other := self._check(step, like.params):
+            raise CheckpointError(
+                f"{self._folder / str(step)} is not of float32: tensor {other}, as "
+                "JAX_ENABLE_X64=1 made it in an earlier release. It cannot be continued to "
+                "the same numbers: use --start-from in a new run"
+            )
         wanted = {name: getattr(like, name) for name in _ITEMS}
         averages = bool(wanted["average"])
         if not (averages and self._has(step, "average")):
@@ -286,7 +292,11 @@ class Checkpoints:
         """
         self._usable.verify(step)
         like = state_shapes(config, 1, one_device()).params | self._head(step)
-        self._check(step, like)
+        if other := self._check(step, like):
+            print(
+                f"svilm-train: {self._folder / str(step)} is used as float32: tensor {other} there",
+                file=sys.stderr,
+            )
         name = "average" if self._has(step, "average") else "params"
         params = self._restore(step, {name: like})[name]
         try:
@@ -357,7 +367,12 @@ class Checkpoints:
         metadata: Any = handler.metadata(epath.Path(os.fspath(self._folder)) / str(step) / "params")
         return metadata.tree
 
-    def _check(self, step: int, like: PyTree) -> None:
+    def _check(self, step: int, like: PyTree) -> str | None:
+        """Compare the sizes of the parameters; return a tensor of another type, if there is one.
+
+        Raises:
+          CheckpointError: one has other sizes, or is only in one of the two.
+        """
         with self._readable(step):
             saved = by_name(self._params_metadata(step))
         wanted = by_name(like)
@@ -372,6 +387,10 @@ class Checkpoints:
                     f"{there} there, and {here} by config.json: put back the config.json that the "
                     "run was started with"
                 )
+        for name, tensor in wanted.items():
+            if saved[name].dtype != tensor.dtype:
+                return f"{name} is {saved[name].dtype}"
+        return None
 
     def _restore(self, step: int, like: dict[str, PyTree]) -> dict[str, Any]:
         args = {name: ocp.args.StandardRestore(item) for name, item in like.items()}

@@ -127,6 +127,11 @@ def train(
       LockedError: another command is writing to the folder; nothing in it was changed.
       SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
     """
+    if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
+        raise TrainingError(
+            "JAX is set to 64 bits (JAX_ENABLE_X64 or jax_enable_x64), and checkpoints are of "
+            "float32: switch that off"
+        )
     run = run_path(run)
     with _locked(run, objective.job) as lock:
         return _begin_or_continue(

@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         streams.prepare()
+        switch_64_bits_off()
         start_with_malloc_tuned()
         own_python.keep_to_it()
     try:
@@ -111,6 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def switch_64_bits_off() -> None:
+    """Keep JAX at 32-bit numbers, which checkpoints and their figures are of.
+
+    From Python, where JAX may be imported already, training refuses 64 bits.
+    """
+    if os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "t", "yes", "y", "on"):
+        os.environ["JAX_ENABLE_X64"] = "0"
+        print(f"{PROGRAM}: JAX_ENABLE_X64 is ignored: models are of float32", file=sys.stderr)
 
 
 def start_with_malloc_tuned() -> None:

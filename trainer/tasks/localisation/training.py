@@ -165,6 +165,11 @@ def train(
       RunError: `out` was started with something else.
       CheckpointError: its checkpoint is damaged, or cannot be written.
     """
+    if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
+        raise LocalisationError(
+            "JAX is set to 64 bits (JAX_ENABLE_X64 or jax_enable_x64), and checkpoints are of "
+            "float32: switch that off"
+        )
     classes = sorted(
         {one.label for name in videos if name in annotated for one in annotated[name].actions}
     )
