@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from trainer import processes, run_folder, run_lock, schedule, seen, weights_and_biases
+from trainer import processes, progress, run_folder, run_lock, schedule, seen, weights_and_biases
 from trainer.bad_steps import BadSteps
 from trainer.checkpoint import Checkpoints
 from trainer.configs.config import Config
@@ -330,7 +330,8 @@ def _train(state: TrainState, job: _Job) -> bool:
             job.profile.before(done)
             with pace.waiting():
                 batch, clips = next(batches)
-            state, measured = job.objective.train_step(state, batch, config, steps, mesh)
+            with _compiling(job) if done == job.start + 1 else contextlib.nullcontext():
+                state, measured = job.objective.train_step(state, batch, config, steps, mesh)
             measured["bad_in_a_row"].copy_to_host_async()
             in_flight.append((done, measured, clips))
             stops = stops_at(done)
@@ -365,6 +366,13 @@ def _train(state: TrainState, job: _Job) -> bool:
             if ends:
                 return done == steps
     raise AssertionError("there was no step to make")
+
+
+def _compiling(job: _Job) -> contextlib.AbstractContextManager[None]:
+    """Show that the first step is compiled, in the first process."""
+    if job.metrics is None:
+        return contextlib.nullcontext()
+    return progress.busy(f"{job.objective.job}: compiling the step, usually a minute or less")
 
 
 def _logged(

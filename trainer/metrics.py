@@ -15,14 +15,14 @@ from typing import Any
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from trainer import step_lines
+from trainer import step_lines, step_row
 from trainer.data.folder import in_bucket
-from trainer.progress import Bar
 from trainer.run_lock import LostError
 from trainer.run_path import RunPath, run_path, upload
 
 # Between writes to a bucket, which are of whole files.
 _SECONDS_BETWEEN_UPLOADS = 30.0
+_SHOWN_EVERY_S = 0.2  # on a terminal
 
 
 class Metrics:
@@ -68,7 +68,11 @@ class Metrics:
         self._events.add_event(
             event_pb2.Event(step=start + 1, wall_time=time.time(), session_log=restarted)
         )
-        self._bar = Bar(job, "steps", done=start, in_logs=False)
+        self._terminal = sys.stderr.isatty()
+        self._job = job
+        self._values: dict[str, int | float] = {}  # of the last logged step
+        self._first: tuple[int, float] | None = None  # a step, and when it was made
+        self._last_shown = 0.0
         self._began = time.monotonic()
 
     def __enter__(self) -> "Metrics":
@@ -80,7 +84,8 @@ class Metrics:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.clear()
+        if self._terminal and self._values:
+            print(file=sys.stderr)  # the row stays
         with contextlib.ExitStack() as cleanup:
             if self._local:
                 cleanup.enter_context(self._local)
@@ -93,8 +98,22 @@ class Metrics:
             self._record.finish(exit_code=0 if error is None else 1)
 
     def progress(self, step: int) -> None:
-        """Moves the bar, if there is a terminal."""
-        self._bar.show(step, self._steps)
+        """Show how far the run is, if there is a terminal."""
+        if self._first is None:
+            self._first = step, time.monotonic()
+        if self._terminal and time.monotonic() - self._last_shown > _SHOWN_EVERY_S:
+            self._show(step)
+
+    def _show(self, step: int) -> None:
+        """Show a row: on a terminal in place of the one before, in a log on a line of its own."""
+        left = None
+        if self._first and step > self._first[0]:
+            passed = time.monotonic() - self._first[1]
+            left = passed / (step - self._first[0]) * (self._steps - step)
+        text = step_row.row(step, self._steps, self._values, left)
+        text, end = (f"\r\x1b[2K{self._job} {text}", "") if self._terminal else (text, "\n")
+        print(text, end=end, file=sys.stderr, flush=True)
+        self._last_shown = time.monotonic()
 
     def flush(self) -> None:
         """Writes to a bucket what is not there yet.
@@ -132,9 +151,8 @@ class Metrics:
         )
         if self._record is not None:
             self._record.log(record)
-        self._bar.clear()
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        print(f"step {step:,}/{self._steps:,}  {shown}", file=sys.stderr, flush=True)
+        self._values = values
+        self._show(step)
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_UPLOADS:
             try:
                 self.flush()

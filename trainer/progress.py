@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,33 +12,29 @@ _LINE_EVERY_S = 10.0
 
 
 class Bar:
-    """A bar on stderr, if that is a terminal; else a line now and then, or nothing."""
+    """A bar on stderr, if that is a terminal; else a line now and then."""
 
-    def __init__(self, job: str, unit: str, *, done: int = 0, in_logs: bool = True) -> None:
+    def __init__(self, job: str, unit: str) -> None:
         """Starts the clock.
 
         Args:
           job: its name.
           unit: what is counted.
-          done: how many were before.
-          in_logs: whether lines are written where there is no terminal.
         """
-        self._job, self._unit, self._before = job, unit, done
-        self._terminal, self._in_logs = sys.stderr.isatty(), in_logs
+        self._job, self._unit = job, unit
+        self._terminal = sys.stderr.isatty()
         self._began = time.monotonic()
         self._shown = 0.0 if self._terminal else self._began
 
     def show(self, done: int, total: int) -> None:
         """Shows how far the job is, unless the last time was a moment ago."""
         now = time.monotonic()
-        if not (self._terminal or self._in_logs) or now - self._shown < (
-            _BAR_EVERY_S if self._terminal else _LINE_EVERY_S
-        ):
+        if now - self._shown < (_BAR_EVERY_S if self._terminal else _LINE_EVERY_S):
             return
         self._shown = now
         counts = f"{done:,}/{total:,} {self._unit}"
-        if done > self._before:
-            left = round((now - self._began) / (done - self._before) * (total - done))
+        if done > 0:
+            left = round((now - self._began) / done * (total - done))
             counts += f", {left // 60}:{left % 60:02d} left"
         if self._terminal:
             filled = _WIDTH * done // max(total, 1)
@@ -60,3 +57,31 @@ def shown(job: str) -> Iterator[Callable[[int, int], None]]:
         yield bar.show
     finally:
         bar.clear()
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show on stderr that something long goes on: a terminal sees the seconds pass.
+
+    Args:
+      what: such as "pretrain: compiling the step".
+    """
+    terminal, began = sys.stderr.isatty(), time.monotonic()
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(1.0):
+            seconds = round(time.monotonic() - began)
+            print(f"\r\x1b[2K{what} … {seconds} s", end="", file=sys.stderr, flush=True)
+
+    print(f"{what} …", end="" if terminal else "\n", file=sys.stderr, flush=True)
+    ticking = threading.Thread(target=tick, daemon=True)
+    if terminal:
+        ticking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if terminal:
+            ticking.join()
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)

@@ -191,7 +191,6 @@ def test_a_suspended_process_asks_before_it_writes(lease, monkeypatch):
             "--test",
             "SNAPSHOT",
         ),
-        ("localise", "--truth", "TRUTH", "--features", "SNAPSHOT"),
         ("figures", "--run", "RUN", "--snapshot", "SNAPSHOT"),
     ],
     ids=lambda command: command[0] if isinstance(command, tuple) else None,
@@ -200,15 +199,11 @@ def test_a_second_command_changes_no_byte(
     command, untrained_run, write_snapshot, tmp_path, capsys, monkeypatch
 ):
     snapshot = write_snapshot(clips=24, frames=4, height=18, width=24).folder
-    truth = tmp_path / "truth.json"
-    action = {"label": "run", "segment": [0, 4]}
-    video = {"subset": "validation", "duration": 12.0, "annotations": [action]}
-    truth.write_text(json.dumps({"version": "1.3", "taxonomy": [], "database": {"a": video}}))
     held = tmp_path / "held"
     held.mkdir()
     for name in ("config.json", "vocab.txt", "metrics.jsonl", "study.json"):
         (held / name).write_text("of the first command")
-    places = {"SNAPSHOT": str(snapshot), "RUN": str(untrained_run), "TRUTH": str(truth)}
+    places = {"SNAPSHOT": str(snapshot), "RUN": str(untrained_run)}
     argv = [str(places.get(word, word)) for word in command]
     with run_lock.held(held, "pretrain"):
         before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in held.iterdir()}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from trainer import run_lock
 from trainer.main import main
 from trainer.study import measures
 from trainer.tasks.localisation import files, training
@@ -122,6 +123,9 @@ def test_a_refused_command_leaves_a_finished_training_as_it_is(corpus, trained, 
     settings = [f"--set={setting}" for setting in SMALL]
     assert localise(corpus, trained, *arguments, *settings) == 1
     assert "was started with another configuration: best epoch" in capsys.readouterr().err
+    with run_lock.held(trained, "localise"):
+        assert localise(corpus, trained, *arguments, "--best-epoch", *settings) == 1
+    assert f"is writing to {trained}: wait until it has ended" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     assert len(before[trained / "metrics.jsonl"].splitlines()) == 16
 

@@ -1,0 +1,44 @@
+"""What a terminal or log shows of a training step: one row of at most 100 columns."""
+
+from collections.abc import Mapping
+
+_COLUMNS = 100
+
+# metrics.jsonl has them. Losses, and what a probe or a task measures, are shown.
+_ONLY_RECORDED = {
+    "clips_per_second",  # shown with its unit
+    "corrupt_records",
+    "device_memory_gib",
+    "epoch",
+    "flops_utilisation",
+    "gradient_norm",
+    "group_entropy",
+    "groups_dead",
+    "input_wait",
+    "learning_rate",
+    "skipped_steps",
+    "step_seconds",
+}
+
+
+def row(step: int, steps: int, values: Mapping[str, float], left_s: float | None) -> str:
+    """Return the row of a step.
+
+    Args:
+      step: updates made.
+      steps: of the whole run.
+      values: the step's metrics, by name, the loss first.
+      left_s: seconds until the end; None is left out.
+
+    >>> row(10, 520, {"loss": 5.5, "contrast": 2.75, "clips_per_second": 31.4, "epoch": 0}, 252.0)
+    'step 10/520  loss 5.5  contrast 2.75  31.4 clips/s  0:04:12 left'
+    """
+    first = f"step {step:,}/{steps:,}"
+    last = [f"{values['clips_per_second']:.3g} clips/s"] if "clips_per_second" in values else []
+    if left_s is not None:
+        minutes, seconds = divmod(round(left_s), 60)
+        last.append(f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")
+    shown = [f"{name} {value:.4g}" for name, value in values.items() if name not in _ONLY_RECORDED]
+    while shown and len("  ".join([first, *shown, *last])) > _COLUMNS:
+        shown.pop()
+    return "  ".join([first, *shown, *last])
