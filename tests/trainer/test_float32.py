@@ -25,8 +25,8 @@ def wide(untrained_run, tmp_path):
     for name in ("config.json", "vocab.txt"):
         shutil.copy(untrained_run / name, run)
     config = run_folder.read(run)[0]
+    shapes = jax.eval_shape(lambda: init_state(config, 1, one_device()))
     with jax.enable_x64(True), Checkpoints(run / "checkpoints", config) as checkpoints:
-        shapes = jax.eval_shape(lambda: init_state(config, 1, one_device()))
         state = jax.tree.map(
             lambda leaf: (
                 jnp.full(leaf.shape, 1 / 3, jnp.float64)
