@@ -167,7 +167,7 @@ def _begin_or_continue(
     objective: Objective,
     config: Config,
     run: RunPath,
-    vocabulary: str | os.PathLike[str] | None,
+    vocabulary: str | os.PathLike[str] | Tokeniser | None,
     start: Start,
     monitoring: Monitoring,
     lock: run_lock.Lock | None,
