@@ -84,7 +84,7 @@ class Metrics:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._terminal and self._values:
+        if self._terminal and self._last_shown:
             print(file=sys.stderr)  # the row stays
         with contextlib.ExitStack() as cleanup:
             if self._local:

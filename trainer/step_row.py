@@ -21,7 +21,7 @@ _ONLY_RECORDED = {
 }
 
 
-def row(step: int, steps: int, values: Mapping[str, float], left_s: float | None) -> str:
+def row(step: int, steps: int, values: Mapping[str, int | float], left_s: float | None) -> str:
     """Return the row of a step.
 
     Args:

@@ -1,5 +1,6 @@
 """What a run shows: rows that fit a terminal, and that its first step is compiled."""
 
+import io
 import json
 import re
 import time
@@ -36,7 +37,13 @@ def test_a_row_has_at_most_100_columns(step, more, left, scale):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    return stream
 
 
 def test_a_log_has_a_line_a_logged_step_and_the_record_has_all(tmp_path, capsys):
@@ -53,12 +60,12 @@ def test_a_log_has_a_line_a_logged_step_and_the_record_has_all(tmp_path, capsys)
     assert [record.keys() for record in records] == [{"step", *MANY, "seconds"}] * 3
 
 
-def test_a_terminal_has_one_row_that_changes(tmp_path, terminal, capsys):
+def test_a_terminal_has_one_row_that_changes(tmp_path, terminal):
     with Metrics(tmp_path, 0, 3) as metrics:
         for step in (1, 2, 3):
             metrics.progress(step)
             metrics.write(step, MANY)
-    shown = capsys.readouterr().err
+    shown = terminal.getvalue()
     assert shown.endswith("left\n") and shown.count("\n") == 1
     assert "\r\x1b[2Kpretrain step 3/3  loss 123.5  temporal 0.1235" in shown
 
@@ -69,9 +76,9 @@ def test_what_takes_long_is_said_at_once(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_sees_the_seconds_of_what_takes_long(terminal, capsys):
+def test_a_terminal_sees_the_seconds_of_what_takes_long(terminal):
     with progress.busy("compiling"):
         time.sleep(1.5)
-    shown = capsys.readouterr().err
+    shown = terminal.getvalue()
     assert shown.startswith("compiling …\r\x1b[2Kcompiling … 1 s")
     assert shown.endswith("\r\x1b[2K")
