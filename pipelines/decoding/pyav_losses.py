@@ -15,7 +15,9 @@ class Losses:
         """Begins before the first packet."""
         self._format, self._stream = format_name, stream
         rate = stream.average_rate
-        self._usual_ticks = 1 / (rate * stream.time_base) if rate else None
+        self._usual_ticks = float(1 / (rate * stream.time_base)) if rate else None
+        self._gap_ticks = _GAP_US / float(stream.time_base) / 1e6
+        self._is_raw = stream.codec_context.name == "rawvideo"
         self._decoded_at: int | None = None
         self._dense_steps = 0  # in a row
         self._since_failure = _RECENT
@@ -30,7 +32,7 @@ class Losses:
         gap = self._is_after_gap(packet)
         if packet.is_corrupt:
             return "the container marks a packet as damaged"
-        if self._is_short(packet):
+        if self._is_raw and self._is_short(packet):
             return "a packet is too short for a frame"
         if self._format == "avi" and self._is_displaced(packet):
             return "a packet is not where the index says"
@@ -39,7 +41,7 @@ class Losses:
     def _is_short(self, packet: Any) -> bool:
         """Whether its decoder would fill up the frame with what is in the memory."""
         codec = self._stream.codec_context
-        if codec.name != "rawvideo" or codec.format is None:
+        if codec.format is None:
             return False
         return packet.size < codec.width * codec.height * codec.format.bits_per_pixel // 8
 
@@ -62,10 +64,10 @@ class Losses:
         if before is None:
             return False
         step = packet.dts - before
-        step_us = step * self._stream.time_base * 1_000_000
         dense, self._dense_steps = self._dense_steps, self._dense_steps + 1
-        if step_us > _GAP_US / 2:
+        if step > self._gap_ticks / 2:
             self._dense_steps = 0
         if self._since_failure < _RECENT and self._usual_ticks is not None:
             return step > 1.5 * self._usual_ticks
-        return self._format in ("mpegts", "mpeg") and dense >= _DENSE_STEPS and step_us > _GAP_US
+        dense_before = dense >= _DENSE_STEPS and self._format in ("mpegts", "mpeg")
+        return dense_before and step > self._gap_ticks
