@@ -19,7 +19,6 @@ from protos.v1.manifest_pb2 import AnnotationFile, Manifest, Reject, ShardSummar
 _WORD = re.compile(r"[\w-]+")
 _BEFORE = re.compile(r"(?:^|[^\w-])(?:v_)?$")  # ActivityNet writes v_<id>
 _AFTER = re.compile(r"(?![\w-])")
-_EXTENSION = re.compile(r"\.(mp4|mkv|webm|m4v|mov|avi|ts|3gp|flv|mpg|mpeg|wmv)$", re.IGNORECASE)
 _FILE = "(removed)"  # replaces the name of an annotation file that names a video
 _DROPPED = "the text of this row was dropped, as a removed video's may be part of it"
 
@@ -62,16 +61,16 @@ class Takedown:
         return found
 
     def named_by(self, one: Reject) -> set[str]:
-        """The removed videos that a reject is of, or whose ids its texts have."""
-        if owner := self._owner(one):
-            return {owner}
+        """The removed videos that a reject is of, or whose ids its texts have if it is of none."""
+        if one.video_id:
+            return {one.video_id} & self.video_ids
         return self.named_in(one.message) | self.named_in(one.row)
 
     def scrubbed(self, one: Reject) -> Reject:
         """A reject without anything of a removed video, but for its `source_row`."""
         if not self.video_ids or (one.reason == REMOVED and not one.video_id):
             return one
-        if self._owner(one):
+        if one.video_id in self.video_ids:
             return reject("remove", REMOVED, "taken down", source_row=one.source_row)
         cut = not one.video_id and len(one.row) >= ROW_CHARACTERS
         if cut or self._in_its_file(one) or self.named_in(one.message) or self.named_in(one.row):
@@ -112,13 +111,6 @@ class Takedown:
             elif not re.fullmatch(r"[A-Za-z0-9_-]{11}", stem):
                 kept.append(AnnotationFile(name=_FILE, bytes=file.bytes, sha256=file.sha256))
         return kept
-
-    def _owner(self, one: Reject) -> str:
-        """The removed video that a reject is of, if it says so."""
-        for video_id in (one.video_id, _EXTENSION.sub("", one.video_id)):
-            if video_id in self.video_ids:
-                return video_id
-        return ""
 
     def _in_its_file(self, one: Reject) -> bool:
         """Whether a reject is of no other video, and a removed one names its annotation file."""

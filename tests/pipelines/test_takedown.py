@@ -411,3 +411,15 @@ def test_what_is_excluded_leaves_no_caption(made, parser, tmp_path):
     manifest = verify.read_manifest(without.out)
     rejects = [one for one in records.rejects(without.out, manifest) if one.video_id == GONE]
     assert rejects and not any(SECRET.search(str(one).encode()) for one in rejects)
+
+
+def test_an_id_that_only_another_videos_reject_names_is_unknown(
+    tmp_path, make_clip, write_snapshot
+):
+    rejects = (Reject(reason="span_empty", source_row="r.csv:1", video_id="a.mp4", row="a.mp4,x"),)
+    clips = [make_clip("a.mp4"), make_clip("b"), make_clip("c")]
+    manifest = write_snapshot(tmp_path / "old", clips, plan_rejects=rejects)
+    done = remove.remove(
+        str(tmp_path / "old"), manifest, {"a", "b"}, str(tmp_path / "new"), "2.0.0"
+    )
+    assert done == remove.Removal(1, ["a"])
