@@ -3,9 +3,9 @@
 import io
 import json
 import re
+import sys
 import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,15 +35,9 @@ def test_a_row_has_at_most_100_columns(step, more, left, scale):
     assert "clips/s" in row and "gradient_norm" not in row
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    stream = Terminal()
-    monkeypatch.setattr("sys.stderr", stream)
-    return stream
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
 
 def test_a_log_has_a_line_a_logged_step_and_the_record_has_all(tmp_path, capsys):
@@ -60,7 +54,9 @@ def test_a_log_has_a_line_a_logged_step_and_the_record_has_all(tmp_path, capsys)
     assert [record.keys() for record in records] == [{"step", *MANY, "seconds"}] * 3
 
 
-def test_a_terminal_has_one_row_that_changes(tmp_path, terminal):
+def test_a_terminal_has_one_row_that_changes(tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     with Metrics(tmp_path, 0, 3) as metrics:
         for step in (1, 2, 3):
             metrics.progress(step)
@@ -76,7 +72,9 @@ def test_what_takes_long_is_said_at_once(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_sees_the_seconds_of_what_takes_long(terminal):
+def test_a_terminal_sees_the_seconds_of_what_takes_long(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     with progress.busy("compiling"):
         time.sleep(1.5)
     shown = terminal.getvalue()
