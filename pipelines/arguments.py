@@ -259,6 +259,14 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="of a worker for an hour, in any currency (default: no cost is told)",
     )
 
+    commands.add_parser(
+        "doctor",
+        help="tell which layers of the decoders' sandbox hold on this machine, and versions",
+        description="Tells which layers of the decoders' sandbox hold on this machine, and the "
+        "versions of what decodes and parses.",
+        epilog="Exit status: 0 if every layer holds, 3 if one is missing.",
+        allow_abbrev=False,
+    )
     snapshot_arguments.add(commands, shape)
     return parser, build
 
@@ -340,6 +348,12 @@ def _clips(parser: argparse.ArgumentParser) -> None:
         help="what decodes: PyAV, which leaves out frames that no other needs, or the ffmpeg "
         "program ($SVILM_FFMPEG, else imageio-ffmpeg's), which may know other codecs; colours "
         "differ a little (default: pyav)",
+    )
+    parser.add_argument(
+        "--require-sandbox",
+        action="store_true",
+        help="decode nothing where a layer of the decoders' sandbox is missing, as "
+        "`svilm-pipelines doctor` tells (default: a warning)",
     )
     parser.add_argument(
         "--decode-timeout",

@@ -57,18 +57,19 @@ def run(
     Raises:
       KeyboardInterrupt: Ctrl-C; the job is cancelled, else it would go on with nobody watching.
     """
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    graph(pipeline, plan, _BuildShard(plan))
-    result = pipeline.run()
-    begun(result)
-    try:
-        if engine.waits(options):
-            result.wait_until_finish()
-    except KeyboardInterrupt:
-        with contextlib.suppress(Exception):  # an engine that is gone needs no telling
-            result.cancel()
-        raise
-    return result
+    with engine.own_temporary_folder():
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        graph(pipeline, plan, _BuildShard(plan))
+        result = pipeline.run()
+        begun(result)
+        try:
+            if engine.waits(options):
+                result.wait_until_finish()
+        except KeyboardInterrupt:
+            with contextlib.suppress(Exception):  # an engine that is gone needs no telling
+                result.cancel()
+            raise
+        return result
 
 
 def graph(pipeline: beam.Pipeline, plan: Plan, build_shards: beam.DoFn) -> None:

@@ -170,6 +170,16 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pipelines import doctor
+    from pipelines.sandbox import nursery
+
+    missing = nursery.missing_here()
+    for line in doctor.lines(missing):
+        print(line)
+    return 3 if missing else 0
+
+
 _FEW = 8  # records to show where none is named
 _UNKNOWN = 20  # ids to name
 
@@ -177,6 +187,7 @@ _UNKNOWN = 20  # ids to name
 COMMANDS = {
     "describe": _describe,
     "diff": _diff,
+    "doctor": _doctor,
     "export": _export,
     "inspect": _inspect,
     "remove": _remove,

@@ -12,6 +12,7 @@ from apache_beam.metrics.metric import Metrics, MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.clip_request import ClipRequest
+from pipelines.sandbox import nursery
 from pipelines.shard import ShardOutcome
 from protos.v1.manifest_pb2 import Reject
 
@@ -20,6 +21,8 @@ NAMESPACE = "svilm"
 # A distribution for its ends: its least value is when the first shard was begun, its greatest when
 # the last was finished. Engines report nothing else that tells start-up from work.
 _AT_WORK = "at_work_unix_ms"
+
+_WITHOUT = "shards_without_"  # a layer of the sandbox
 
 _counter = functools.cache(functools.partial(Metrics.counter, NAMESPACE))
 _distribution = functools.cache(functools.partial(Metrics.distribution, NAMESPACE))
@@ -55,6 +58,8 @@ class ShardWatch:
             _counter("shards_reused").inc()
             return
         _counter("shards_built").inc()
+        for layer in nursery.seen:
+            _counter(f"{_WITHOUT}{layer}").inc()
         _counter("records_built").inc(entry.records)
         _counter("bytes_written").inc(entry.data.bytes + entry.index.bytes + entry.summary.bytes)
         for moment in (self._began, time.time()):
@@ -70,6 +75,7 @@ class Totals(NamedTuple):
     reused: int  # shards
     began: float  # the first work item, Unix time in seconds
     ended: float  # the last
+    unconfined: tuple[str, ...] = ()  # layers of the sandbox that were missing somewhere
 
 
 def totals(result: PipelineResult) -> Totals | None:
@@ -89,4 +95,7 @@ def totals(result: PipelineResult) -> Totals | None:
         reused=counts.get("shards_reused", 0),
         began=min(d.min for d in at_work) / 1000,
         ended=max(d.max for d in at_work) / 1000,
+        unconfined=tuple(
+            sorted(name.removeprefix(_WITHOUT) for name in counts if name.startswith(_WITHOUT))
+        ),
     )

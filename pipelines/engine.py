@@ -5,7 +5,9 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -77,6 +79,30 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
     return FnApiRunner(default_environment=processes), options
 
 
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Keeps temporary files in a folder that is removed: Beam leaves one of its own behind."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="svilm-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        _temporary.append(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            _temporary.clear()
+
+
+_temporary: list[str] = []
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends this process without its threads, which wait for one another."""
+    for folder in _temporary:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(status)
+
+
 def waits(options: PipelineOptions) -> bool:
     """Whether a run with these options ends when its job has ended, not when it is handed over."""
     dry = options.view_as(TestOptions).dry_run
@@ -124,7 +150,7 @@ def end_with_workers(tell: Callable[[str], None]) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         elif name == "run_worker":
             tell(str(raised.exc_value))
-            os._exit(1)  # threads wait for one another; files are whole at every moment
+            _leave(1)  # files are whole at every moment
         elif not name.startswith(_READERS) and str(raised.exc_value) != _CHANNEL_CLOSED:
             threading.__excepthook__(raised)
 
@@ -144,7 +170,7 @@ def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
         pressed = True
         if workers > 1:
             tell()
-            os._exit(130)  # the workers end with the connection to this process
+            _leave(130)  # the workers end with the connection to this process
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, handle)

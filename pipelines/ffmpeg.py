@@ -4,6 +4,8 @@ import functools
 import os
 import subprocess
 
+from pipelines.patience import Patience
+
 VARIABLE = "SVILM_FFMPEG"
 
 
@@ -40,21 +42,21 @@ def version() -> str:
     """
     path = executable()
     try:
-        answer = subprocess.run(
+        with subprocess.Popen(
             [path, "-version"],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=30,
-            check=True,
-        )
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as child:
+            said, _ = Patience(30).answer(child)
+        if child.returncode:
+            raise subprocess.CalledProcessError(child.returncode, path)
     except (OSError, subprocess.SubprocessError) as error:
         raise FfmpegError(
             f"ffmpeg at {path!r} does not run ({_why(error)}): set {VARIABLE} to the path of one "
             "that does, or unset it to use the imageio-ffmpeg package's"
         ) from None
-    words = answer.stdout.split(maxsplit=3)
+    words = said.decode(errors="replace").split(maxsplit=3)
     if words[:2] != ["ffmpeg", "version"]:
         raise FfmpegError(f"{path!r} is no ffmpeg: set {VARIABLE} to the path of one")
     return words[2]

@@ -6,6 +6,7 @@ Beam finds out late that there is none, after minutes of waiting or with a trace
 import os
 import re
 import shutil
+import time
 
 import grpc
 from apache_beam.options.pipeline_options import JobServerOptions, PipelineOptions, PortableOptions
@@ -46,12 +47,15 @@ def check(runner: str, options: PipelineOptions) -> None:
 
 
 def _check_answer(endpoint: str) -> None:
+    began = time.monotonic()
     with grpc.insecure_channel(endpoint) as channel:
         service = beam_job_api_pb2_grpc.JobServiceStub(channel)
         request = beam_job_api_pb2.DescribePipelineOptionsRequest()
         try:
             service.DescribePipelineOptions(request, timeout=_ANSWER_S)
         except grpc.RpcError as error:
+            if time.monotonic() - began > 2 * _ANSWER_S:  # this process was stopped meanwhile
+                return _check_answer(endpoint)
             raise JobServiceError(
                 f"no job service answers at --job_endpoint {endpoint} ({reason(error)}): start the "
                 "engine's, or name another"

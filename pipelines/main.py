@@ -109,8 +109,36 @@ def _build(
     if rest:  # before anything is read or written
         _refuse_local(arguments, _engine(arguments.workers, rest)[0])
 
+    if not rest or not isinstance(_engine(arguments.workers, rest)[0], str):  # on this machine
+        _check_sandbox(arguments)
     with _usable_inputs(arguments):
         return _build_planned(arguments, rest, began)
+
+
+def _check_sandbox(arguments: argparse.Namespace) -> None:
+    """Tell which layers of the sandbox are missing here; refuse to go on if all are required."""
+    if arguments.decoder != "pyav":
+        return
+    from pipelines.sandbox import nursery
+
+    if not (missing := nursery.missing_here()):
+        return
+    told = f"{nursery.told(missing)}; see `{PROGRAM} doctor`"
+    if arguments.require_sandbox:
+        raise CommandError(f"--require-sandbox: {told}")
+    print(
+        f"{PROGRAM}: warning: decoders are confined less than they could be: {told}",
+        file=sys.stderr,
+    )
+
+
+def _confined(decoder: str, totals) -> str:
+    """Which layers of the sandbox held where videos were decoded."""
+    if decoder != "pyav":
+        return "videos were decoded outside the sandbox, by the ffmpeg program"
+    if totals.unconfined:
+        return f"videos were decoded in a sandbox without {', '.join(totals.unconfined)}"
+    return "videos were decoded in the sandbox, of which every layer held"
 
 
 def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: float) -> int:
@@ -218,6 +246,7 @@ def _build_part(
     print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {where}")
     if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
+        print(f"build: {_confined(arguments.decoder, totals)}")
     _print_rejects(planned, counts)
 
 
@@ -276,6 +305,7 @@ def _pace(totals, launched: float) -> str:
 
 def _estimate(arguments: argparse.Namespace) -> int:
     _refuse_contradictions(arguments)
+    _check_sandbox(arguments)
 
     from pipelines import estimate
     from pipelines.progress import Progress
@@ -303,6 +333,8 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
         refused = "--split-seed is for --split"
     if arguments.jpeg_quality and arguments.encoding != "jpeg":
         refused = f"--jpeg-quality is for --encoding jpeg; {arguments.encoding} loses nothing"
+    if arguments.require_sandbox and arguments.decoder != "pyav":
+        refused = "--require-sandbox is for --decoder pyav: the ffmpeg program is not confined"
     if refused:
         raise UsageError(refused)
 
@@ -358,6 +390,7 @@ def _plan(arguments: argparse.Namespace):
         spacy_model=model,
         decoder=arguments.decoder,
         decode_seconds=arguments.decode_timeout,
+        require_sandbox=arguments.require_sandbox,
         most_failures=arguments.max_failures,
         most_video_bytes=int(arguments.max_video_size),
         previous=storage.absolute(arguments.retry_rejects) if arguments.retry_rejects else "",

@@ -80,6 +80,7 @@ class Plan:
     removed: frozenset[str] = frozenset()  # video ids that were taken down from `previous`
     video_map: str = ""  # file of video ids and paths, if any
     list_videos: bool = False  # a bucket's, once, rather than ask for each
+    require_sandbox: bool = False  # nothing is decoded where a layer of it is missing
 
     @property
     def config_sha256(self) -> str:

@@ -54,4 +54,7 @@ def each(
                 "free some memory or take fewer --workers, and run again"
             ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # After all jobs the pool is waited for: its thread would meet closed pipes as Python
+            # ends, and complain.
+            if done < len(jobs):
+                pool.shutdown(wait=False, cancel_futures=True)

@@ -15,10 +15,10 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 from pipelines import bucket, storage
+from pipelines.patience import Patience
 from pipelines.snapshot import LOCK_NAME, SnapshotError
 
 RENEW_S = 5.0
@@ -142,9 +142,8 @@ class _Lease:
         )
         try:
             found = bucket.stat(self._path).generation
-            until = time.monotonic() + EXPIRE_S
-            while time.monotonic() < until:
-                time.sleep(RENEW_S / 2)
+            patience = Patience(EXPIRE_S)  # who holds it may be stopped as long as this one
+            while patience.sleeps(RENEW_S / 2):
                 if bucket.stat(self._path).generation != found:
                     raise _in_use(folder)
         except FileNotFoundError:

@@ -219,7 +219,7 @@ def _decoded(
         frames=config.frames_per_clip,
         short_side=config.short_side,
         decoder=plan.decoder,
-        limits=video.Limits(seconds=plan.decode_seconds),
+        limits=video.Limits(seconds=plan.decode_seconds, confined=plan.require_sandbox),
     )
     for i, frames in decoded:
         same = by_span[spans[i]]

@@ -12,11 +12,9 @@ import math
 import os
 import re
 import resource
-import selectors
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +36,7 @@ from pipelines.decoding.spans import (
     no_frames,
     too_large,
 )
+from pipelines.patience import Patience
 from pipelines.video_file import Failure
 
 _SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than another child
@@ -69,6 +68,8 @@ _SETTINGS = (
     "-filter_complex_threads",
     "1",
 )
+# All that it may know of the environment: no token, and nothing that makes it write a report.
+_ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
 
 
 def version() -> dict[str, str]:
@@ -295,16 +296,18 @@ def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, s
 
     Returns its exit status or "time-out", and the beginning and end of its log.
     """
-    environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
     child = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**environment, "AV_LOG_FORCE_NOCOLOR": "1"},
+        env={
+            **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            "AV_LOG_FORCE_NOCOLOR": "1",
+        },
         start_new_session=True,  # so that its own children die with it
     )
-    deadline = time.monotonic() + limits.seconds
+    patience = Patience(limits.seconds)
     head, tail = b"", b""
     try:
         # From outside: code between fork and exec is not safe beside Beam's threads.
@@ -321,14 +324,12 @@ def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, s
                 break  # it has ended already
         assert child.stderr is not None
         # The log's end is the child's: unlike wait(), this does not sleep past it.
-        with selectors.DefaultSelector() as selector:
-            selector.register(child.stderr, selectors.EVENT_READ)
-            while selector.select(max(0.0, deadline - time.monotonic())):
-                if not (text := os.read(child.stderr.fileno(), 65536)):
-                    return child.wait(), (head + tail).decode(errors="replace")
-                kept = max(0, _LOG_BYTES - len(head))
-                head += text[:kept]
-                tail = (tail + text[kept:])[-_LOG_BYTES:]
+        while patience.readable(child.stderr.fileno()):
+            if not (text := os.read(child.stderr.fileno(), 65536)):
+                return child.wait(), (head + tail).decode(errors="replace")
+            kept = max(0, _LOG_BYTES - len(head))
+            head += text[:kept]
+            tail = (tail + text[kept:])[-_LOG_BYTES:]
         return "time-out", ""
     finally:
         if child.poll() is None:

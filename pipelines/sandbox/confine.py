@@ -4,7 +4,7 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from pipelines.sandbox import kernel, landlock, namespaces, privileges, seccomp, system_calls
 
@@ -40,19 +40,17 @@ class Confinement:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         self.leave_calls()
 
-    def forbid_files(self, read: Iterable[str] = (), execute: Iterable[str | int] = ()) -> None:
+    def forbid_files(self) -> None:
         """Landlock's part; see landlock.restrict."""
         if not self.missing["landlock"]:
-            landlock.restrict(self._landlock, read=read, execute=execute)
+            landlock.restrict(self._landlock)
 
-    def leave_calls(
-        self, calls: Callable[[int], system_calls.Calls] = system_calls.computing
-    ) -> None:
+    def leave_calls(self) -> None:
         """The part of seccomp; see system_calls."""
         with contextlib.suppress(OSError):  # no layer: that of seccomp forbids tracing
             privileges.forbid_tracing()
         if not self.missing.get("seccomp"):
-            seccomp.restrict(calls(os.getpid()))
+            seccomp.restrict(system_calls.computing(os.getpid()))
 
     def _look_for_landlock(self) -> None:
         self._landlock = landlock.version()

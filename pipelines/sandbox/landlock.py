@@ -1,19 +1,15 @@
 """Landlock: the files, ports and processes that a process may still reach, landlock(7)."""
 
-import contextlib
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
 
 from pipelines.sandbox import kernel
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on all machines
+_CREATE_RULESET, _RESTRICT_SELF = 444, 446  # the same on all machines
 _VERSION = 1
-_PATH_BENEATH = 1
 
-_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
-# By the first version that has them: all rights, of which those that rules give are left.
+# By the first version that has them: all rights. No rule gives any back.
 _FILES = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 _PORTS = {4: 0b11}  # to bind and to connect TCP
 _SCOPES = {6: 0b11}  # abstract UNIX sockets and signals, to processes outside
@@ -32,15 +28,13 @@ def version() -> int:
         raise kernel.MissingError(error.strerror) from None
 
 
-def restrict(version: int, *, read: Iterable[str] = (), execute: Iterable[str | int] = ()) -> None:
+def restrict(version: int) -> None:
     """Takes every right to files, ports and other processes from this thread, for good.
 
     What is open already stays usable as it was opened.
 
     Args:
       version: as `version` tells.
-      read: folders and files that may be read.
-      execute: programs, by path or open descriptor, that may be read and started.
 
     Raises:
       OSError: the kernel refuses.
@@ -54,26 +48,6 @@ def restrict(version: int, *, read: Iterable[str] = (), execute: Iterable[str | 
     attributes = ctypes.create_string_buffer(struct.pack(f"<{known}Q", *handled[:known]), size)
     ruleset = kernel.call(_CREATE_RULESET, attributes, size, 0)
     try:
-        for path in read:
-            _allow(ruleset, path, _READ_FILE | _READ_DIR)
-        for path in execute:
-            _allow(ruleset, path, _READ_FILE | _EXECUTE)
         kernel.call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-
-
-def _allow(ruleset: int, path: str | int, rights: int) -> None:
-    with contextlib.ExitStack() as opened:
-        if isinstance(path, str):
-            try:
-                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return
-            opened.callback(os.close, descriptor)
-        else:
-            descriptor = path
-        if not os.path.isdir(descriptor):
-            rights &= ~_READ_DIR
-        rule = ctypes.create_string_buffer(struct.pack("<Qi", rights, descriptor), 12)
-        kernel.call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)

@@ -1,6 +1,7 @@
 """Namespaces of a process's own: user_namespaces(7), network_, ipc_ and pid_namespaces(7)."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -39,4 +40,6 @@ def enter() -> dict[str, str]:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the system's limit on them is reached"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import errno
+import functools
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipelines import own_python
 from pipelines.patience import Patience
 
 _READY_SECONDS = 60.0  # to load what its children need; some tenths are usual
@@ -141,6 +143,14 @@ def end_idle() -> None:
     with _idle_lock:
         while _idle:
             _idle.pop().end()
+
+
+@functools.cache
+def missing_here() -> Mapping[str, str]:
+    """The layers that do not hold on this machine, and why, as a process that tries them finds."""
+    probe = Nursery(own_python.command("pipelines.sandbox.probe"))
+    probe.end()
+    return probe.missing
 
 
 def told(missing: Mapping[str, str]) -> str:

@@ -6,74 +6,42 @@ A list of what is allowed, not of what is forbidden: a call that a later kernel 
 from typing import NamedTuple
 
 NUMBERS = {  # on x86_64, aarch64
-    "access": (21, None),
-    "arch_prctl": (158, None),
     "brk": (12, 214),
     "clock_getres": (229, 114),
     "clock_gettime": (228, 113),
     "clock_nanosleep": (230, 115),
-    "clone": (56, 220),
     "close": (3, 57),
-    "dup": (32, 23),
-    "dup2": (33, None),
-    "dup3": (292, 24),
-    "eventfd2": (290, 19),
-    "execve": (59, 221),
-    "execveat": (322, 281),
     "exit": (60, 93),
     "exit_group": (231, 94),
-    "faccessat": (269, 48),
-    "fadvise64": (221, 223),
-    "fcntl": (72, 25),
-    "fstat": (5, 80),
     "futex": (202, 98),
-    "getcwd": (79, 17),
-    "getdents64": (217, 61),
-    "getegid": (108, 177),
-    "geteuid": (107, 175),
-    "getgid": (104, 176),
     "getpid": (39, 172),
     "getrandom": (318, 278),
     "getrusage": (98, 165),
     "gettid": (186, 178),
     "gettimeofday": (96, 169),
-    "getuid": (102, 174),
     "kill": (62, 129),
     "lseek": (8, 62),
-    "lstat": (6, None),
     "madvise": (28, 233),
     "mmap": (9, 222),
     "mprotect": (10, 226),
     "mremap": (25, 216),
     "munmap": (11, 215),
     "nanosleep": (35, 101),
-    "newfstatat": (262, 79),
-    "open": (2, None),
-    "openat": (257, 56),
-    "pipe2": (293, 59),
     "poll": (7, None),
     "ppoll": (271, 73),
-    "prctl": (157, 167),
     "pread64": (17, 67),
     "prlimit64": (302, 261),
     "pselect6": (270, 72),
     "read": (0, 63),
-    "readlink": (89, None),
-    "readlinkat": (267, 78),
     "readv": (19, 65),
     "restart_syscall": (219, 128),
-    "rseq": (334, 293),
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
     "sched_getaffinity": (204, 123),
     "sched_yield": (24, 124),
     "select": (23, None),
-    "set_robust_list": (273, 99),
-    "set_tid_address": (218, 96),
     "sigaltstack": (131, 132),
-    "stat": (4, None),
-    "statx": (332, 291),
     "sysinfo": (99, 179),
     "tgkill": (234, 131),
     "uname": (63, 160),
@@ -81,7 +49,7 @@ NUMBERS = {  # on x86_64, aarch64
     "writev": (20, 66),
 }
 # Answered as by a kernel that has not got them, so that libraries take the older call.
-UNKNOWN = {"clone3": 435, "faccessat2": 439, "openat2": 437}
+UNKNOWN = {"clone3": 435, "openat2": 437}
 
 
 class Where(NamedTuple):
@@ -97,11 +65,6 @@ Calls = list[tuple[str, tuple[Where, ...]]]
 
 _ALL = 0xFFFFFFFF
 _PROT_EXEC = 0x4
-_CLONE_VM, _CLONE_THREAD = 0x100, 0x10000
-_O_WRITING = 0x3 | 0x40 | 0x200 | 0x400 | 0x400000  # O_ACCMODE, _CREAT, _TRUNC, _APPEND, _TMPFILE
-_ABOUT_DESCRIPTORS = 0b11  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL are 0 to 3
-_F_DUPFD_CLOEXEC = 1030
-_PR_SET_NAME = 15
 
 
 def computing(process: int) -> Calls:
@@ -127,29 +90,4 @@ def computing(process: int) -> Calls:
         ("tgkill", (own,)),
         # To ask for limits of its own, not to change any.
         ("prlimit64", (Where(0, _ALL, 0), Where(2, _ALL, 0))),
-    ]
-
-
-def running_a_program(process: int) -> Calls:
-    """Of a process that starts one program, which may have threads and open files for reading.
-
-    Which program and which files is for Landlock to say.
-    """
-    free = (
-        *("execve", "execveat", "arch_prctl", "set_tid_address", "set_robust_list", "rseq"),
-        *("access", "faccessat", "stat", "lstat", "fstat", "newfstatat", "statx"),
-        *("readlink", "readlinkat", "getcwd", "getdents64", "fadvise64"),
-        *("dup", "dup2", "dup3", "pipe2", "eventfd2", "getuid", "geteuid", "getgid", "getegid"),
-        *("mmap", "mprotect"),
-    )
-    thread = _CLONE_VM | _CLONE_THREAD
-    return [
-        *computing(process),
-        *((name, ()) for name in free),
-        ("open", (Where(1, _O_WRITING, 0),)),
-        ("openat", (Where(2, _O_WRITING, 0),)),
-        ("clone", (Where(0, thread, thread),)),
-        ("fcntl", (Where(1, _ALL ^ _ABOUT_DESCRIPTORS, 0),)),
-        ("fcntl", (Where(1, _ALL, _F_DUPFD_CLOEXEC),)),
-        ("prctl", (Where(0, _ALL, _PR_SET_NAME),)),
     ]

@@ -1,10 +1,12 @@
 """Clips of *Shapes* to an H.264 file."""
 
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines import ffmpeg
+from pipelines.patience import Patience
 from pipelines.shapes import ShapesError, render
 from pipelines.shapes.scene import Clip
 
@@ -35,15 +37,21 @@ def encode(clips: Sequence[Clip], path: Path) -> None:
     ]
     # fmt: on
     try:
-        answer = subprocess.run(command, input=pixels, capture_output=True, timeout=ENCODE_SECONDS)
+        with tempfile.TemporaryFile() as raw:
+            raw.write(pixels)
+            raw.seek(0)
+            with subprocess.Popen(
+                command, stdin=raw, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            ) as child:
+                _, said = Patience(ENCODE_SECONDS).answer(child)
     except subprocess.TimeoutExpired:
         raise ShapesError(
             f"ffmpeg had not encoded {path} after {ENCODE_SECONDS} s: "
             "is the machine overloaded, or the folder on a device that does not answer?"
         ) from None
-    if answer.returncode:
-        complaint = answer.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+    if child.returncode:
+        complaint = said.decode(errors="replace").strip().splitlines() or ["no message"]
         raise ShapesError(
-            f"ffmpeg could not encode {path} (exit status {answer.returncode}): {complaint[-1]}; "
+            f"ffmpeg could not encode {path} (exit status {child.returncode}): {complaint[-1]}; "
             "check that the disk has room and that this ffmpeg has libx264"
         )

@@ -150,7 +150,7 @@ def test_the_end_of_a_build_tells_its_pace(inputs, tmp_path, capsys):
         threading.excepthook = hook
     told = capsys.readouterr().out.splitlines()
     assert status == 0
-    assert len(told) == 2
+    assert len(told) == 3
     assert told[0].startswith("build: 7 rows = 4 records + 3 rejects (span_empty 1,")
     files = (tmp_path / "out").glob("shard-*")
     kilobytes = sum(path.stat().st_size for path in files) / 1000
@@ -159,6 +159,7 @@ def test_the_end_of_a_build_tells_its_pace(inputs, tmp_path, capsys):
         "start-up",
         told[1],
     ), told[1]
+    assert told[2].startswith("build: videos were decoded in")
 
 
 def test_shards_that_were_there_do_not_count_into_the_rate(write_snapshot, make_clip, tmp_path):

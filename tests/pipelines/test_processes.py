@@ -1,5 +1,6 @@
 import operator
 import os
+import threading
 
 import pytest
 
@@ -25,3 +26,9 @@ def test_what_a_job_raises_arrives(workers):
 def test_a_process_that_dies_is_told():
     with pytest.raises(processes.WorkerDiedError, match="a worker process died"):
         list(processes.each(os._exit, [1, 1], workers=2))
+
+
+def test_nothing_of_the_pool_is_left_when_all_is_done():
+    for _ in range(3):
+        assert sorted(processes.each(abs, [-1, 2, 3], workers=2)) == [(-1, 1), (2, 2), (3, 3)]
+        assert not [t for t in threading.enumerate() if "ExecutorManager" in type(t).__name__]

@@ -11,7 +11,7 @@ import pytest
 from pipelines.patience import Patience
 
 # A decoder that takes some time, as seen from a build that gives it 2 s.
-DECODING = """
+DECODING = r"""
 import sys
 from pipelines import video
 from pipelines.decoding import with_pyav
@@ -26,6 +26,14 @@ def slowly(video, request, out):
 child._serve = slowly
 child.main()
 ''')
+if sys.argv[2] == "ffmpeg":
+    import os, pathlib
+    from pipelines import ffmpeg
+
+    slow = pathlib.Path(sys.argv[1]).with_name("slow")
+    slow.write_text(f"#!/bin/sh\nsleep 1\nexec '{ffmpeg.executable()}' \"$@\"\n")
+    slow.chmod(0o755)
+    ffmpeg.executable = lambda: str(slow)
 spans = [(0, 1_000_000), (1_000_000, 2_000_000)]
 how = {"frames": 8, "short_side": 48, "decoder": sys.argv[2], "limits": video.Limits(seconds=3)}
 print("begun", flush=True)
@@ -34,7 +42,7 @@ for _, found in video.decode(sys.argv[1], spans, **how):
 """
 
 
-@pytest.mark.parametrize("decoder", ["pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
 @pytest.mark.parametrize("after_s", [0.0, 0.7, 1.3])
 def test_what_is_in_flight_is_kept(tmp_path, make_video, decoder, after_s):
     film = make_video(tmp_path / "film.mp4")
@@ -47,6 +55,39 @@ def test_what_is_in_flight_is_kept(tmp_path, make_video, decoder, after_s):
         build.send_signal(signal.SIGCONT)
         told, _ = build.communicate(timeout=60)
     assert told == "frames\nframes\n"
+
+
+# Says a lot, a second and a half late; waited for 2 s by one that is stopped for 4.
+ANSWERING = """
+import subprocess, sys
+from pipelines.patience import Patience
+late = "import sys, time; time.sleep(1.5); sys.stdout.write('x' * 1_000_000)"
+print("begun", flush=True)
+with subprocess.Popen([sys.executable, "-c", late], stdout=-1, stderr=-1) as child:
+    said, _ = Patience(3).answer(child)
+print(len(said))
+"""
+
+
+def test_a_programs_answer_is_kept():
+    with subprocess.Popen(
+        [sys.executable, "-c", ANSWERING], stdout=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stdout and waiting.stdout.readline() == "begun\n"
+        waiting.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        waiting.send_signal(signal.SIGCONT)
+        told, _ = waiting.communicate(timeout=60)
+    assert told == "1000000\n"
+
+
+def test_a_program_that_does_not_answer_is_ended():
+    with subprocess.Popen(
+        ["sleep", "300"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        with pytest.raises(subprocess.TimeoutExpired):
+            Patience(0.5).answer(child)
+        assert child.returncode == -signal.SIGKILL
 
 
 def test_patience_ends():
