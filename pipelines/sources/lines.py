@@ -4,9 +4,9 @@ A quoted field may continue on the next lines. Where that is not certain, each l
 that one stray quote cannot swallow the rows after it.
 """
 
+import collections
 import csv
 import re
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, TypeVar
 
@@ -130,7 +130,7 @@ class Rows:
         self.columns = columns
         self._delimiter = delimiter
         self._lines = _all(file)
-        self._again: deque[tuple[int, bytes]] = deque()
+        self._again: collections.deque[tuple[int, bytes]] = collections.deque()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         while row := self._take():
@@ -189,8 +189,8 @@ def table(file: BinaryIO, delimiter: str = ",") -> Iterator[tuple[int, bytes, Fi
             rows.columns = len(header)
             twice = {
                 column: RowError("read", "row_columns", f"two columns are named {column[:100]!r}")
-                for column in header
-                if header.count(column) > 1
+                for column, count in collections.Counter(header).items()
+                if count > 1
             }
         except RowError as error:
             header = error

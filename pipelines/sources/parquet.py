@@ -47,7 +47,7 @@ def rows(
     try:
         table = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
         names = table.schema_arrow.names
-        columns = [column for column in dict.fromkeys(names) if column in wanted]
+        columns = [column for column in dict.fromkeys(names) if column in wanted]  # few
         twice = {
             column: RowError("read", "row_columns", f"two columns are named {column[:100]!r}")
             for column in columns

@@ -275,6 +275,12 @@ h,1,last
     ]
 
 
+@pytest.mark.timeout(60)
+def test_a_header_of_a_million_columns_takes_no_time():
+    (row,) = read(b"video,end,caption" + b"," * 1_000_000 + b"\na,1,x\n", "a.csv")
+    assert row.reason == "row_columns"
+
+
 def test_lines_may_end_with_carriage_returns_alone(monkeypatch):
     monkeypatch.setattr(lines, "LINE_BYTES", 100)  # far less than the file
     data = b"video,end,caption\r" + b"".join(b"v%d,1,a dog\r" % i for i in range(1000))
