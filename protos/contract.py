@@ -3,12 +3,12 @@
 Pure Python over the generated messages: both stages import it, and it imports neither.
 """
 
-import json
 from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pb2, json_format
 from google.protobuf.message import Message
 
+from protos import strict_json
 from protos.v1 import clip_pb2, manifest_pb2
 
 SCHEMA_VERSION = "1.4"
@@ -85,12 +85,9 @@ def parse_values(data: bytes) -> dict[str, Any]:
     protos.contract.ContractError: an object has the name 'a' twice
     """
     try:
-        values = json.loads(data.decode(), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ContractError(_first_line(error)) from None
-    if not isinstance(values, dict):
-        raise ContractError("it is no JSON object")
-    return values
+        return strict_json.parse_object(data)
+    except ValueError as error:
+        raise ContractError(str(error)) from None
 
 
 def from_values(values: Any, kind: type[M]) -> M:
@@ -112,20 +109,7 @@ def from_values(values: Any, kind: type[M]) -> M:
         *(json_format.ParseError, ValueError, TypeError, AttributeError),
         *(OverflowError, RecursionError, SystemError),
     ) as error:
-        raise ContractError(_first_line(error)) from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"an object has the name {twice!r:.100} twice")
-    return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ContractError(strict_json.first_line(error)) from None
 
 
 def check_readable(schema_version: str) -> None:

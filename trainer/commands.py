@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from protos.strict_json import parse_object
 from trainer.arguments import add_allow_seen, count, on_disk, phrase
 from trainer.tasks.command import EVALUATE_EPILOG, add_task, evaluate_task
 
@@ -443,7 +444,7 @@ def _read_metrics(path: str) -> Any:
     from trainer.evaluate import Metrics
 
     try:
-        metrics = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        metrics = parse_object(pathlib.Path(path).read_bytes())
     except ValueError as error:
         raise OutputError(f"{path} is not JSON ({error}): run svilm-train evaluate") from None
     wanted = {"subject", *Metrics.__required_keys__}

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import safetensors
 
+from protos.strict_json import parse_object
 from trainer import tensor_file
 from trainer.checkpoint import Loaded
 from trainer.data.snapshot import Snapshot
@@ -193,7 +194,7 @@ def _check_same(out: pathlib.Path, names: set[str], made_from: dict[str, Any]) -
     for path in sorted(out.glob("features-*.safetensors")):
         try:
             with safetensors.safe_open(path, "numpy") as file:
-                theirs = json.loads((file.metadata() or {}).get("made_from", "{}"))
+                theirs = parse_object((file.metadata() or {}).get("made_from", "{}"))
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise FeaturesError(f"{path} is damaged ({error}): remove it") from None
         differing = sorted(key for key in made_from if theirs.get(key) != made_from[key])

@@ -19,6 +19,7 @@ import os
 import re
 from typing import Any, NamedTuple
 
+from protos.strict_json import parse_object
 from trainer.configs.config import Config, build
 from trainer.data.batches import check_suits
 from trainer.data.folder import in_bucket, read_file, told, write_file
@@ -98,7 +99,7 @@ def read_task(folder: RunPath) -> dict[str, Any] | None:
       RunError: the file is damaged.
     """
     try:
-        return json.loads(read_file(folder / _TASK))
+        return parse_object(read_file(folder / _TASK))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -124,7 +125,13 @@ def read_origin(folder: RunPath, options: dict[str, str]) -> Origin | None:
         return None
     data = read_data(folder)
     started = data.get("start")
-    if started is None or started["options"] != options:
+    if started is None:
+        return None
+    if not isinstance(started, dict) or not all(
+        isinstance(started.get(part), dict) for part in ("options", "fields")
+    ):
+        raise RunError(f"{folder / 'data.json'} is damaged: its start has no options and fields")
+    if started["options"] != options:
         return None
     identity = {name: value for name, value in data.items() if name.startswith("start.")}
     return Origin(options, started["fields"], identity)
@@ -255,7 +262,7 @@ def read_data(folder: RunPath) -> dict[str, Any]:
       OSError: it is not there, or cannot be read.
     """
     try:
-        return json.loads(read_file(folder / "data.json"))
+        return parse_object(read_file(folder / "data.json"))
     except ValueError as error:
         raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
 

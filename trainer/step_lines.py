@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
+from protos.strict_json import parse_object
 from trainer.data.folder import in_bucket, read_file, write_file
+from trainer.run_folder import RunError
 from trainer.run_path import RunPath
 
 
@@ -11,15 +13,27 @@ def read(path: RunPath) -> list[dict[str, Any]]:
     """The objects of a file; none if it is not there.
 
     A line that a killed process left unfinished is left out.
+
+    Raises:
+      RunError: a line is no object with a step.
     """
-    return [json.loads(line) for line in _written(path).split("\n")[:-1]]
+    records = []
+    for number, line in enumerate(_written(path).split(b"\n")[:-1], 1):
+        try:
+            record = parse_object(line)
+            if type(record.get("step")) is not int:
+                raise ValueError("it has no step")
+        except ValueError as error:
+            raise RunError(f"{path}:{number} is damaged ({error}): remove that line") from None
+        records.append(record)
+    return records
 
 
-def _written(path: RunPath) -> str:
+def _written(path: RunPath) -> bytes:
     try:
-        return read_file(path).decode()
+        return read_file(path)
     except FileNotFoundError:
-        return ""
+        return b""
 
 
 class Lines:
@@ -35,7 +49,7 @@ class Lines:
         """What is left."""
         self._text = "".join(json.dumps(record) + "\n" for record in self.kept)
         self._flushed = self._text
-        if _written(path) != self._text:
+        if _written(path) != self._text.encode():
             write_file(path, self._text.encode())
 
     def append(self, record: dict[str, Any]) -> None:

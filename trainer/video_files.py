@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from protos.strict_json import parse_object
 from trainer.configs.config import Config
 
 PROGRAM = "svilm-pipelines"
@@ -109,7 +110,7 @@ def undecodable(snapshot: pathlib.Path, videos: Mapping[str, pathlib.Path]) -> s
     rejects = {}
     for path in (snapshot / "plan.json", *sorted(snapshot.glob("shard-*.json"))):
         with contextlib.suppress(OSError, ValueError):
-            for reject in json.loads(path.read_bytes()).get("rejects", ()):
+            for reject in parse_object(path.read_bytes()).get("rejects", ()):
                 rejects.setdefault(reject["video_id"], reject)
     lost = [video_id for video_id in videos if video_id in rejects]
     if not lost:

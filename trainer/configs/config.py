@@ -8,7 +8,10 @@ group tokens, K nouns, L text tokens, D width, E joint width. Defaults are the p
 import dataclasses
 import json
 import math
-from typing import Any, Literal
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+from protos.strict_json import parse_object
 
 # Of positive float32 numbers: what is smaller is 0 where it is computed with, and what is larger
 # infinite.
@@ -396,15 +399,17 @@ class Config:
         >>> Config.from_json(Config(batch=64).to_json()).batch
         64
         """
-        return build(cls, json.loads(text))
+        return build(cls, parse_object(text))
 
 
-def build(cls: type, values: dict[str, Any]) -> Any:
+def build(cls: type, values: Any) -> Any:
     """A configuration, or a section of one, from the values that JSON gives.
 
     Raises:
       ValueError: a field is unknown, or values do not go together.
     """
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} is no object with its fields")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(values.keys() - fields.keys())
     if unknown:
@@ -418,8 +423,29 @@ def build(cls: type, values: dict[str, Any]) -> Any:
             value = build(kind, value)
         elif isinstance(value, list):
             value = tuple(value)
+        elif not _fits(value, kind):
+            raise ValueError(f"{cls.__name__}: {name} cannot be {value!r:.100}")
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, float) and not abs(one) <= _MOST:  # float32's
                 raise ValueError(f"{cls.__name__}: {name} must be finite, got {one:g}")
         built[name] = value
     return cls(**built)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a field's type; a tuple's parts are not looked at.
+
+    >>> _fits(1, float), _fits(True, int), _fits(None, int | None), _fits("a", Literal["b"])
+    (True, False, True, False)
+    """
+    if kind in (bool, int, str):
+        return type(value) is kind
+    if kind is float:
+        return type(value) in (int, float)
+    if get_origin(kind) is Literal:
+        return any(value == one and type(value) is type(one) for one in get_args(kind))
+    if get_origin(kind) in (types.UnionType, Union):
+        return any(_fits(value, one) for one in get_args(kind))
+    if kind is types.NoneType:
+        return value is None
+    return get_origin(kind) is not tuple

@@ -3,7 +3,7 @@
 import numpy as np
 
 from protos.v1 import clip_pb2
-from trainer.data.snapshot import Readable
+from trainer.data.snapshot import Readable, parse_clip
 
 # Records in memory at once, frames included.
 _AT_ONCE = 256
@@ -20,8 +20,8 @@ def read_annotations(records: Readable) -> list[clip_pb2.Clip]:
     clips = []
     for first in range(0, len(records), _AT_ONCE):
         some = np.arange(first, min(first + _AT_ONCE, len(records)))
-        for data in records.read(some):
-            clip = clip_pb2.Clip.FromString(data)
+        for number, data in zip(some, records.read(some), strict=True):
+            clip = parse_clip(records, int(number), data)
             clip.ClearField("frames")
             clips.append(clip)
     return clips

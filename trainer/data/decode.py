@@ -38,6 +38,8 @@ _KEPT = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks")
 # decoded, chroma has no neighbour to be interpolated with, so that pixels would be others there.
 _MARGIN = 4
 
+_PIXELS = 1 << 16  # a JPEG has fewer each way
+
 
 @functools.lru_cache(maxsize=4)
 def training(
@@ -172,6 +174,14 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
             clip[name] = tf.reshape(clip[name], [-1])[: counts[place]]
         else:
             clip[name] = tf.reshape(clip[name], [])
+    # First of all: a window for the JPEG decoder that is off by an overflow ends the process.
+    for name in ("height", "width"):
+        checks = (
+            tf.debugging.assert_greater(clip[name], 0, f"the record's {name} is not above 0"),
+            tf.debugging.assert_less(clip[name], _PIXELS, f"the record's {name} is too large"),
+        )
+        with tf.control_dependencies(checks):
+            clip[name] = tf.identity(clip[name])
     return clip
 
 

@@ -6,7 +6,6 @@ Records are numbered through: by shard, in the manifest's order, then by place i
 import concurrent.futures
 import hashlib
 import itertools
-import json
 import operator
 import os
 import pathlib
@@ -17,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from google.protobuf import json_format, message
+from google.protobuf import message
 from jaxtyping import Int64
 
 from protos import contract, tfrecord
+from protos.strict_json import parse_object
 from protos.v1 import clip_pb2, manifest_pb2
 from trainer.data.folder import Folder, Part, open_folder
 
@@ -212,7 +212,8 @@ class Snapshot:
         entry = self.manifest.shards[shard]
         records = _parse_index(self.folder, entry, index)
         ends = np.cumsum(np.fromiter((record.length for record in records), np.int64, len(records)))
-        if ends[-1] != entry.data.bytes:
+        lengths = np.diff(ends, prepend=0)
+        if (lengths <= 0).any() or (ends < 0).any() or ends[-1] != entry.data.bytes:
             raise SnapshotError(
                 f"index {self.folder}/{entry.index.name} accounts for {ends[-1]} bytes of the "
                 f"{entry.data.bytes} of its shard: run svilm-pipelines build again"
@@ -246,6 +247,23 @@ class Readable(Protocol):
         ...
 
 
+def parse_clip(records: Readable, number: int, data: bytes) -> clip_pb2.Clip:
+    """Parse a record that was read.
+
+    Raises:
+      CorruptRecordError: it is no Clip.
+    """
+    try:
+        return clip_pb2.Clip.FromString(data)
+    except message.DecodeError as error:
+        where = records.locate(number)
+        raise CorruptRecordError(
+            f"shard {where.shard}, offset {where.offset}: clip {where.clip_id!r} is no record "
+            f"({error}): run svilm-pipelines verify, then build again",
+            number,
+        ) from None
+
+
 def read_texts(snapshot: Readable, at_most: int) -> list[str]:
     """Captions and noun prompts to train a vocabulary on, from records spread over the snapshot.
 
@@ -257,8 +275,8 @@ def read_texts(snapshot: Readable, at_most: int) -> list[str]:
     records = np.arange(count) * len(snapshot) // max(count, 1)
     texts = []
     for some in np.array_split(records, -(-count // 256) or 1):
-        for data in snapshot.read(some):
-            clip = clip_pb2.Clip.FromString(data)
+        for number, data in zip(some, snapshot.read(some), strict=True):
+            clip = parse_clip(snapshot, int(number), data)
             texts.append(clip.caption)
             texts.extend(prompt for chunk in clip.noun_chunks for prompt in chunk.prompts)
     return texts
@@ -269,14 +287,10 @@ def _read_manifest(folder: Folder) -> tuple[manifest_pb2.Manifest, str]:
     path = f"{folder.path}/{contract.MANIFEST_NAME}"
     try:
         data = folder.read(contract.MANIFEST_NAME)
-        values = json.loads(data)
-        if not isinstance(values, dict):
-            raise ValueError("not a JSON object")
+        values = parse_object(data)
         # Before anything else is understood: another major version may mean other fields.
         contract.check_readable(str(values.get("schemaVersion", values.get("schema_version", ""))))
-        manifest = json_format.ParseDict(
-            values, manifest_pb2.Manifest(), ignore_unknown_fields=True
-        )
+        manifest = contract.from_values(values, manifest_pb2.Manifest)
         contract.check_manifest(manifest)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SnapshotError(_why_no_manifest(folder)) from error
@@ -284,10 +298,9 @@ def _read_manifest(folder: Folder) -> tuple[manifest_pb2.Manifest, str]:
         raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
     except contract.ContractError as error:
         raise SnapshotError(f"{path}: {error}") from error
-    except (ValueError, json_format.ParseError) as error:
-        reason = str(error).splitlines()[0]
+    except ValueError as error:
         raise SnapshotError(
-            f"{path} is damaged ({reason}): run svilm-pipelines build again"
+            f"{path} is damaged ({error}): run svilm-pipelines build again"
         ) from error
     return manifest, hashlib.sha256(data).hexdigest()
 
@@ -341,7 +354,7 @@ def _videos_of_summary(
     try:
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise ValueError("its sha256 is not the manifest's")
-        for video in json.loads(data).get("videos", ()):
+        for video in parse_object(data).get("videos", ()):
             yield str(video["video_id"]), str(video.get("sha256", ""))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SnapshotError(

@@ -1,12 +1,12 @@
 """How a study measures a pre-trained run: by which commands, and what it reads of their results."""
 
-import json
 import math
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from protos.strict_json import parse_object
 from trainer.study.variants import StudyError
 
 
@@ -30,7 +30,10 @@ class Measure(NamedTuple):
         Raises:
           StudyError: the file does not have it, or as something else than a finite number.
         """
-        value = json.loads((folder / self.file).read_text(encoding="utf-8"))
+        try:
+            value: Any = parse_object((folder / self.file).read_bytes())
+        except ValueError as error:
+            raise StudyError(f"{folder / self.file} is damaged: {error}") from None
         try:
             for key in self.path:
                 value = value[key]

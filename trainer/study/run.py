@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from protos.strict_json import parse_object
 from trainer import own_python, run_lock
 from trainer.study.measures import Measurement, Step
 from trainer.study.variants import StudyError, Variant
@@ -71,7 +72,12 @@ def run(study: Study, out: pathlib.Path) -> str | None:
 
 def _run(study: Study, out: pathlib.Path) -> str | None:
     record = out / "study.json"
-    done: dict[str, list[str]] = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    done: dict[str, list[str]] = {}
+    if record.exists():
+        try:
+            done = parse_object(record.read_bytes())
+        except ValueError as error:
+            raise StudyError(f"{record} is damaged: {error}") from None
     planned = list(steps(study, out))
     for step in planned:
         if step.name in done and done[step.name] != step.arguments:

@@ -1,6 +1,5 @@
 """Features of whole videos, put together from those of their windows (`svilm-train embed`)."""
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 import safetensors
 from jaxtyping import Float, Int
 
+from protos.strict_json import first_line, parse_object
 from trainer.features import MANIFEST, FeaturesError
 from trainer.finite import NonFiniteError, finite
 
@@ -33,7 +33,7 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
     manifest = folder / MANIFEST
     windows: dict[str, list[tuple[int, int, np.ndarray]]] = {}
     try:
-        listed = json.loads(manifest.read_text(encoding="utf-8"))
+        listed = parse_object(manifest.read_bytes())
         if len(listed["features"].get(name, ())) != 1:
             raise FeaturesError(
                 f"{folder} has no feature {name!r} of one row a window, only "
@@ -42,10 +42,12 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
         for shard in listed["shards"]:
             path = folder / pathlib.PurePath(shard["name"]).name
             with safetensors.safe_open(path, "numpy") as file:
-                clips = json.loads(file.metadata()["clips"])
+                clips = parse_object(f'{{"clips": {file.metadata()["clips"]}}}')["clips"]
                 rows = file.get_tensor(name)
             finite(f"{path}, {name!r}", rows, [f"video {clip['video_id']}" for clip in clips])
             for clip, row in zip(clips, rows, strict=True):
+                if not _is_window(clip):
+                    raise ValueError(f"{path.name} has a window {clip!s:.80}")
                 windows.setdefault(clip["video_id"], []).append(
                     (clip["start_us"], clip["end_us"], row)
                 )
@@ -55,14 +57,28 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
         raise FeaturesError(
             f"{error.filename} is not there: see that svilm-train embed has written {folder}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise FeaturesError(f"{folder} is damaged ({error}): write it again") from None
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        safetensors.SafetensorError,
+    ) as error:
+        told = first_line(error)
+        raise FeaturesError(f"{folder} is damaged ({told}): write it again") from None
     videos = {}
     for video, of_video in windows.items():
         of_video.sort(key=lambda window: window[:2])
         spans = np.array([window[:2] for window in of_video])
         videos[video] = VideoFeatures(np.stack([row for *_, row in of_video]), covered(spans))
     return videos
+
+
+def _is_window(clip: Any) -> bool:
+    """Whether a clip's metadata names a video and a span of it."""
+    return (
+        isinstance(clip, dict)
+        and isinstance(clip.get("video_id"), str)
+        and all(type(clip.get(name)) is int for name in ("start_us", "end_us"))
+        and 0 <= clip["start_us"] < clip["end_us"] < 2**62
+    )
 
 
 def made_of(folder: pathlib.Path) -> dict[str, Any]:
@@ -75,7 +91,7 @@ def made_of(folder: pathlib.Path) -> dict[str, Any]:
       FeaturesError: the folder is not finished, or damaged.
     """
     try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        listed = parse_object((folder / MANIFEST).read_bytes())
         made_from = listed.get("made_from", {})
         wanted = ("parameters_sha256", "step", "dataset", "inputs_sha256", "config_sha256")
         told = {name: made_from.get(name) for name in wanted}

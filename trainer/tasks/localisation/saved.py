@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from protos.strict_json import first_line, parse_object
 from trainer import tensor_file
 from trainer.configs.config import build
 from trainer.finite import finite_tensors
@@ -50,7 +51,7 @@ def load(folder: pathlib.Path) -> Model:
       LocalisationError: the folder has none, or it is damaged.
     """
     try:
-        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        settings = parse_object((folder / _SETTINGS).read_bytes())
         state = safetensors.numpy.load_file(folder / _WEIGHTS)
         finite_tensors(str(folder / _WEIGHTS), state)
         of_classifier = {name for name in state if name.startswith(_OF_CLASSIFIER)}
@@ -67,5 +68,10 @@ def load(folder: pathlib.Path) -> Model:
             f"{error.filename} is not there: give the folder of a trained model, or --features to "
             "train one"
         ) from None
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise LocalisationError(f"{folder} holds a damaged model ({error}): train again") from None
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, LookupError),
+        safetensors.SafetensorError,
+    ) as error:
+        raise LocalisationError(
+            f"{folder} holds a damaged model ({first_line(error)}): train again"
+        ) from None

@@ -16,12 +16,14 @@ import collections
 import csv
 import hashlib
 import pathlib
+import tokenize
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from protos.strict_json import first_line
 from trainer.tasks.files import (
     Path,
     Row,
@@ -167,11 +169,16 @@ def _read_similarities(
 
 def _read_npy(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "q n"]:
     try:
-        similarity = np.load(path, allow_pickle=False)
+        # Mapped: a header may state more than the file has, which would be allocated.
+        similarity = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise TaskFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise TaskFileError(f"{path} is not a NumPy array ({error})") from None
+    # NumPy reads the header as Python's literals.
+    except (
+        *(ValueError, EOFError, SyntaxError, TypeError, KeyError, tokenize.TokenError),
+        *(OverflowError, RecursionError, MemoryError),
+    ) as error:
+        raise TaskFileError(f"{path} is not a NumPy array ({first_line(error)})") from None
     if not isinstance(similarity, np.ndarray) or similarity.dtype.kind not in "fiu":
         raise TaskFileError(f"{path}: must be one array of numbers")
     if similarity.shape != shape:
@@ -183,7 +190,7 @@ def _read_npy(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "q n"]:
     if rows.size:
         value = similarity[rows[0], columns[0]]
         raise TaskFileError(f"{path}, row {rows[0]}, column {columns[0]}: {value} is no similarity")
-    return similarity.astype(np.float64) if similarity.dtype.kind in "iu" else similarity
+    return np.array(similarity, np.float64 if similarity.dtype.kind in "iu" else None)
 
 
 def _read_csv(

@@ -119,7 +119,9 @@ def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
                     f"{where}: the box {','.join(box)} is far outside the picture: corners are "
                     "shares of its width and height, 0 … 1; are these pixels?"
                 )
-            if not action.strip().isdecimal() or not 1 <= int(action) <= ACTIONS:
+            if not re.fullmatch("0*[0-9]{1,2}", action.strip()[:20]) or not (
+                1 <= int(action) <= ACTIONS
+            ):
                 raise TaskFileError(
                     f"{where}: {short(action)} is none of the actions 1 … {ACTIONS}"
                 )
@@ -178,9 +180,13 @@ def read_classes(path: Path) -> tuple[int, ...]:
     Raises:
       TaskFileError: it lists none.
     """
-    ids = tuple(int(found) for found in _CLASS_ID.findall(read_text(path)))
+    ids = tuple(found for found in _CLASS_ID.findall(read_text(path)))
     if not ids:
         raise TaskFileError(f"{path}: no line such as `  id: 12`: see that it is a list of classes")
+    for found in ids:
+        if not re.fullmatch("[0-9]{1,2}", found) or not 1 <= int(found) <= ACTIONS:
+            raise TaskFileError(f"{path}: {short(found)} is none of the actions 1 … {ACTIONS}")
+    ids = tuple(map(int, ids))
     return ids
 
 
@@ -334,6 +340,6 @@ def _box(where: str, corners: Sequence[str], *, ordered: bool = True) -> Box:
 
 
 def _second(where: str, text: str) -> int:
-    if not text.strip().isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", text.strip()):
         raise TaskFileError(f"{where}: {short(text)} is no second such as 0902")
     return int(text)
