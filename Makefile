@@ -4,6 +4,10 @@
 PYTHON ?= python3.11
 # Steps that `make demo` trains; empty: as many as its preset says.
 DEMO_STEPS ?=
+# Of `make fuzz`: seconds for each of six families of readers.
+FUZZ_SECONDS ?= 60
+# Of `make kills`: rounds for each command.
+KILL_ROUNDS ?= 60
 # Worker processes of `make test` and `make slow`.
 JOBS ?= $(shell nproc)
 
@@ -20,7 +24,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo benchmark test slow engines check fit setup system protos constraints released clean
+.PHONY: help demo benchmark test slow fuzz kills engines check fit setup system protos constraints released clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +48,12 @@ test: setup system  ## the tests but for the slow ones, and the examples in docs
 
 slow: setup system  ## the tests of half a minute and more: several processes as one run, the tour
 	$(PYTEST) -m slow tests
+
+fuzz: setup  ## mutated inputs for every reader, FUZZ_SECONDS a family; faults in runs/fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+kills: setup  ## commands killed at KILL_ROUNDS random instants, repeated, compared
+	$(BIN)/python benchmarks/kills.py --rounds $(KILL_ROUNDS)
 
 engines: setup $(BIN)/prism  ## the pipeline on Prism, Beam's own portable engine
 	$(BIN)/python -m pytest tests/pipelines/test_portable.py

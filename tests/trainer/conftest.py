@@ -107,7 +107,7 @@ def summary_of(clips):
     }
 
 
-def _write(folder, clips, frames, short_side, shards):
+def write_clips(folder, clips, frames, short_side, shards):
     manifest = manifest_pb2.Manifest(
         schema_version=contract.SCHEMA_VERSION,
         data_version="1.0.0",
@@ -156,7 +156,7 @@ def write_snapshot_at():
         for number, clip in enumerate(made):
             if annotate:
                 annotate(clip, number)
-        return _write(folder, made, frames, min(height, width), shards)
+        return write_clips(folder, made, frames, min(height, width), shards)
 
     return write
 

@@ -1,0 +1,170 @@
+"""Run a family's targets under Atheris, which guides mutations by the coverage of the code.
+
+An input's first byte names its target. A target raises what it must not raise, or AssertionError
+where a result is wrong. Both are findings: the input is kept, and the run goes on.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import pathlib
+import random
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import atheris
+
+from tests.fuzz.mutate import Mutation
+
+_MEMORY_BYTES = 3 << 30  # above what the process has after imports
+_KEPT = 3  # inputs of a finding
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+class Target(NamedTuple):
+    """A reader, valid inputs, and how these are mutated."""
+
+    name: str
+    seeds: Sequence[bytes]
+    check: Callable[[bytes], None]
+    mutate: Mutation
+    seconds: float = 5.0  # of processor time that no input may exceed
+
+
+class Record:
+    """Counts of inputs by target, and findings."""
+
+    def __init__(self, folder: pathlib.Path, targets: Sequence[Target]) -> None:
+        self._folder = folder
+        self._targets = targets
+        self.inputs = dict.fromkeys((target.name for target in targets), 0)
+        self.findings: dict[str, int] = {}
+        self._written = time.monotonic()
+        self.slowest = dict.fromkeys(self.inputs, 0.0)
+
+    def check(self, target: Target, data: bytes) -> None:
+        """Try an input; keep it if it shows a fault."""
+        self.inputs[target.name] += 1
+        began = time.process_time()
+        try:
+            target.check(data)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._keep(target, data, _place(error), traceback.format_exc())
+        spent = time.process_time() - began
+        self.slowest[target.name] = max(self.slowest[target.name], spent)
+        if spent > target.seconds:
+            self._keep(target, data, f"slow: more than {target.seconds:g} s", f"{spent:.1f} s")
+        if time.monotonic() - self._written > 1:
+            self.write()
+
+    def _keep(self, target: Target, data: bytes, place: str, told: str) -> None:
+        name = f"{target.name}: {place}"
+        self.findings[name] = self.findings.get(name, 0) + 1
+        if self.findings[name] > _KEPT:
+            return
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        stem = f"{self._folder}/{target.name}-{digest}-{self.findings[name]}".replace(" ", "-")
+        pathlib.Path(f"{stem}.input").write_bytes(data)
+        text = f"{name}\n\n{told}"
+        pathlib.Path(f"{stem}.txt").write_text(text, errors="backslashreplace")
+        self.write()
+
+    def write(self) -> None:
+        """Write the counts, which another process reads."""
+        counts = {
+            "inputs": self.inputs,
+            "findings": self.findings,
+            "slowest seconds": {name: round(most, 3) for name, most in self.slowest.items()},
+        }
+        (self._folder / "counts.json").write_text(json.dumps(counts, indent=2))
+        self._written = time.monotonic()
+
+
+def _place(error: BaseException) -> str:
+    """An error's type, and the last line of this project that it passed."""
+    where = "?"
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(str(_ROOT)) and ".venv" not in frame.filename:
+            where = f"{os.path.relpath(frame.filename, _ROOT)}:{frame.lineno}"
+    return f"{type(error).__name__} at {where}"
+
+
+def load(family: str, *, instrumented: bool) -> list[Target]:
+    """The targets of a family, its code instrumented for coverage or not."""
+    guided = (
+        atheris.instrument_imports(  # pyright: ignore[reportAttributeAccessIssue]
+            include=["pipelines", "trainer", "protos"]
+        )
+        if instrumented
+        else contextlib.nullcontext()
+    )
+    with guided:
+        module = importlib.import_module(f"tests.fuzz.{family}")
+        return list(module.targets())
+
+
+def run(
+    family: str, folder: pathlib.Path, *, only: str, seed: int, inputs: int, seconds: int
+) -> None:
+    """Fuzz a family until so many inputs or seconds are spent; does not return.
+
+    Args:
+      family: a module of this package.
+      folder: where inputs that show faults, counts and the corpus are kept.
+      only: the beginning of the names of the targets to try; empty: all.
+      seed: of all that is random.
+      inputs: as many at most.
+      seconds: as long at most.
+    """
+    # Progress is not wanted, and there is much of it.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        targets = [one for one in load(family, instrumented=True) if one.name.startswith(only)]
+    corpus = folder / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, target in enumerate(targets):
+        for place, one in enumerate(target.seeds):
+            (corpus / f"seed-{target.name}-{place}").write_bytes(bytes([number]) + one)
+    record = Record(folder, targets)
+
+    def one_input(data: bytes) -> None:
+        if data and data[0] < len(targets):
+            record.check(targets[data[0]], data[1:])
+
+    def mutate(data: bytes, most: int, seed: int) -> bytes:
+        draw = random.Random(seed)
+        number = data[0] if data and data[0] < len(targets) else draw.randrange(len(targets))
+        target = targets[number]
+        if draw.random() < 0.3:  # else the corpus drifts away from what is valid
+            number = draw.randrange(len(targets))
+            target = targets[number]
+            body = draw.choice(target.seeds)
+        else:
+            body = data[1:]
+        return (bytes([number]) + target.mutate(body, draw))[:most]
+
+    used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    most = used + _MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    arguments = {
+        "runs": inputs,
+        "max_total_time": seconds,
+        "seed": seed or 1,
+        "max_len": 1 << 20,
+        "timeout": 300,
+        "rss_limit_mb": 0,  # the limit above is of the address space
+        "artifact_prefix": f"{folder}/",
+        "verbosity": 0,
+        "reload": 0,
+    }
+    options = [f"-{name}={value}" for name, value in arguments.items()]
+    atheris.Setup([sys.argv[0], str(corpus), *options], one_input, custom_mutator=mutate)
+    record.write()
+    atheris.Fuzz()
