@@ -6,6 +6,7 @@ tf.train.SequenceExample, https://github.com/google-ai-edge/mediapipe, mediapipe
 which DMVR reads.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -37,6 +38,9 @@ from protos.v1.sequence_example_pb2 import (
 )
 
 LABEL_MAP = "label_map.csv"
+# There until an export is finished: what it is of, so that the same command begins it again.
+_MARK = "export.json"
+_UNFINISHED = storage.UNFINISHED
 
 _SUFFIXES = {FRAME_ENCODING_JPEG: "jpg", FRAME_ENCODING_PNG: "png"}
 
@@ -66,7 +70,8 @@ def webdataset(
       SnapshotError: a file is damaged, or the folder holds something.
       WorkerDiedError: a process was killed.
     """
-    _each_shard(_write_tar, folder, manifest, out, {}, workers, progress)
+    with _exporting(out, manifest, "webdataset"):
+        _each_shard(_write_tar, folder, manifest, out, {}, workers, progress)
 
 
 def sequence_examples(
@@ -92,18 +97,20 @@ def sequence_examples(
             f"{folder!r} has raw frames, which no reader of SequenceExamples knows: export it as "
             "webdataset, or build it with --encoding png"
         )
-    _empty(out)
-    names: set[str] = set()
-    for _, of_shard in processes.each(
-        _labels, [_Job(folder, out, shard, {}) for shard in range(len(manifest.shards))], workers
-    ):
-        names |= of_shard
-    ordered = sorted(names)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([name] for name in ordered)
-    labels = {name: number for number, name in enumerate(ordered)}
-    _each_shard(_write_examples, folder, manifest, out, labels, workers, progress)
-    snapshot.write_file(out, LABEL_MAP, text.getvalue().encode())
+    with _exporting(out, manifest, "sequence-example"):
+        names: set[str] = set()
+        for _, of_shard in processes.each(
+            _labels,
+            [_Job(folder, out, shard, {}) for shard in range(len(manifest.shards))],
+            workers,
+        ):
+            names |= of_shard
+        ordered = sorted(names)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([name] for name in ordered)
+        labels = {name: number for number, name in enumerate(ordered)}
+        _each_shard(_write_examples, folder, manifest, out, labels, workers, progress)
+        snapshot.write_file(out, LABEL_MAP, text.getvalue().encode())
 
 
 def _each_shard(
@@ -115,16 +122,41 @@ def _each_shard(
     workers: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    _empty(out)
     jobs = [_Job(folder, out, shard, labels) for shard in range(len(manifest.shards))]
     for done, _ in enumerate(processes.each(write, jobs, workers), 1):
         progress(done, len(jobs))
 
 
-def _empty(out: str) -> None:
+@contextlib.contextmanager
+def _exporting(out: str, manifest: Manifest, form: str) -> Iterator[None]:
+    """Prepare a folder that is empty, or that the same export left when it was killed.
+
+    Raises:
+      SnapshotError: it holds anything else.
+    """
+    fields = {"format": form, "data_version": manifest.data_version}
+    fields |= {name: getattr(manifest, name) for name in ("inputs_sha256", "config_sha256")}
+    told, mark = (json.dumps(fields) + "\n").encode(), os.path.join(out, _MARK)
     storage.make_folder(out)
-    if names := storage.names(out):
-        raise snapshot.SnapshotError(f"--out {out!r} holds {min(names)!r}: choose an empty folder")
+    names = [name for name in storage.names(out) if name != _MARK]
+    ours = storage.exists(mark) and storage.read(mark) == told
+    for name in names:
+        written = name.startswith("shard-") or name == LABEL_MAP or name.endswith(_UNFINISHED)
+        if not (written and ours) and not _of_mark(name):
+            raise snapshot.SnapshotError(f"--out {out!r} holds {name!r}: choose an empty folder")
+    if storage.exists(mark) and not ours:
+        raise snapshot.SnapshotError(
+            f"--out {out!r} holds the beginning of another export: choose an empty folder"
+        )
+    for name in names:
+        storage.remove(os.path.join(out, name))
+    snapshot.write_file(out, _MARK, told)
+    yield
+    storage.remove(mark)
+
+
+def _of_mark(name: str) -> bool:
+    return name.startswith(f"{_MARK}.") and name.endswith(_UNFINISHED)
 
 
 def _clips(job: _Job) -> tuple[str, Iterator[Clip]]:

@@ -213,6 +213,7 @@ def _build_part(
     where = planned.out if arguments.split else arguments.out
     if manifest:
         batches.remove(planned.out)  # captions that a killed build left
+        run_lock.clear(planned.out)
         print(
             f"build: {where} is already complete ({counted(manifest.counts)}); "
             "to check its files, use `svilm-pipelines verify`"

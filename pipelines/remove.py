@@ -9,7 +9,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
-from pipelines import plan_summary, processes, records, run_lock, snapshot, takedown, verify
+from pipelines import (
+    plan_summary,
+    processes,
+    records,
+    run_lock,
+    snapshot,
+    storage,
+    takedown,
+    verify,
+)
 from pipelines.clip_request import REMOVED, reject, row_order
 from pipelines.plan import shard_of
 from pipelines.records import Place
@@ -54,7 +63,7 @@ def remove(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Removal:
-    """Writes the new version into the folder `out`, which must be empty.
+    """Writes the new version into the folder `out`, which must be empty or of the same takedown.
 
     Raises:
       SnapshotError: a file is damaged or cannot be written, nothing is of these videos, or every
@@ -67,7 +76,8 @@ def remove(
     for video_id in gone.video_ids:
         by_shard[shard_of(video_id, num_shards)].add(video_id)
     with run_lock.held(out):
-        snapshot.clear_unfinished(out, num_shards)
+        complete = _is_of(out, manifest, gone.video_ids, data_version)
+        snapshot.clear_unfinished(out, num_shards, complete=complete)
         jobs = [_Job(folder, out, shard, frozenset(by_shard[shard])) for shard in range(num_shards)]
         carried: dict[int, _Carried] = {}
         for job, of_shard in processes.each(_carry, jobs, workers):
@@ -115,6 +125,20 @@ def remove(
         version.plan.CopyFrom(plan)
         snapshot.write_manifest(out, version)
     return Removal(removed, sorted(video_ids - found))
+
+
+def _is_of(out: str, manifest: Manifest, video_ids: Set[str], data_version: str) -> bool:
+    """Whether a folder has what this very takedown wrote, before it was killed or repeated."""
+    path = os.path.join(out, contract.MANIFEST_NAME)
+    if not storage.exists(path):
+        return False
+    there = snapshot.read_json(path, Manifest)
+    return (
+        there.data_version == data_version
+        and there.config_sha256 == manifest.config_sha256
+        and there.counts.rows == manifest.counts.rows
+        and [*there.removed_videos] == sorted(video_ids)
+    )
 
 
 def next_major(data_version: str) -> str:

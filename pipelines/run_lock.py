@@ -41,6 +41,13 @@ def held(folder: str) -> Iterator[None]:
             yield
 
 
+def clear(folder: str) -> None:
+    """Removes the lock that a killed run left in a finished folder; a run at work keeps its own."""
+    if storage.exists(os.path.join(folder, LOCK_NAME)):
+        with contextlib.suppress(SnapshotError), held(folder):
+            pass
+
+
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
     path = os.path.join(folder, LOCK_NAME)

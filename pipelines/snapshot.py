@@ -196,14 +196,19 @@ def inputs_sha256(annotations: Iterable[AnnotationFile], videos: Iterable[str]) 
     return digest.hexdigest()
 
 
-def clear_unfinished(folder: str, num_shards: int) -> None:
+def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) -> None:
     """Removes what an earlier, killed build left half written; keeps its finished shards.
+
+    Args:
+      folder: the build's.
+      num_shards: as many as it writes.
+      complete: whether its manifest may be there.
 
     Raises:
       SnapshotError: the folder holds anything else, which is left alone.
     """
     stems = {contract.shard_name(shard, num_shards) for shard in range(num_shards)}
-    ours = {LOCK_NAME, contract.PLAN_NAME}
+    ours = {LOCK_NAME, contract.PLAN_NAME, *([contract.MANIFEST_NAME] if complete else [])}
     ours |= {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
     names = storage.names(folder)
     unfinished = [name for name in names if name.endswith(storage.UNFINISHED)]
