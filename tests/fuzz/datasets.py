@@ -56,7 +56,7 @@ def sound() -> dict[str, bytes]:
     """A sound snapshot's files."""
     draw = np.random.default_rng(1)
     clips = [make_clip(draw, number, 4, 16, 16) for number in range(5)]
-    path = folder() / "sound"
+    path = folder() / "dataset"
     write_clips(path, clips, 4, 16, 2)
     return {one.name: one.read_bytes() for one in path.iterdir()}
 
@@ -161,7 +161,7 @@ def _forged(suffix: str, data: bytes, more: dict[str, bytes] | None = None) -> p
             content = files[entry.name]
             entry.bytes, entry.sha256 = len(content), hashlib.sha256(content).hexdigest()
     files["manifest.json"] = json_format.MessageToJson(manifest).encode()
-    return _with(sound(), files, "tried")
+    return _with(sound(), files, "tried-dataset")
 
 
 def _use(path: pathlib.Path, *, decode: bool = False) -> list[bytes]:
@@ -202,7 +202,7 @@ def _one_line(error: Exception) -> None:
 
 
 def _manifest(data: bytes) -> None:
-    _ours(_use(_with(sound(), {"manifest.json": data}, "tried")))
+    _ours(_use(_with(sound(), {"manifest.json": data}, "tried-dataset")))
 
 
 def _index(data: bytes) -> None:

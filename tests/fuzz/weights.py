@@ -138,7 +138,7 @@ def forms() -> tuple[Form, ...]:
         "tubelet_size": [2, 8, 8],
         "layer_norm_eps": 1e-6,
     }
-    tensors = _arrays(_VIDEO, functools.partial(video.places, "vivit"))
+    tensors = _arrays(_VIDEO, video.places)
     tensors["embeddings.position_embeddings"] = np.zeros((1, 1 + windows, 8), np.float32)
     preprocessor = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     text = TextConfig(

@@ -421,10 +421,10 @@ def build(cls: type, values: Any) -> Any:
         kind = fields[name].type
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             value = build(kind, value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif not _fits(value, kind):
-            raise ValueError(f"{cls.__name__}: {name} cannot be {value!r:.100}")
+        else:
+            value = tuple(value) if isinstance(value, list) else value
+            if not _fits(value, kind):
+                raise ValueError(f"{cls.__name__}: {name} cannot be {value!r:.100}")
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, float) and not abs(one) <= _MOST:  # float32's
                 raise ValueError(f"{cls.__name__}: {name} must be finite, got {one:g}")
@@ -448,4 +448,4 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, one) for one in get_args(kind))
     if kind is types.NoneType:
         return value is None
-    return get_origin(kind) is not tuple
+    return get_origin(kind) is not tuple or isinstance(value, tuple)
