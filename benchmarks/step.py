@@ -142,7 +142,9 @@ def _moved(params: Any) -> Any:
 def _draws(step: Any, index: Any) -> tuple[Any, dict[int, Any]]:
     """The splice and the noise that our step draws, as tensors."""
     keys, video = clip_keys(CONFIG.seed, step, index), CONFIG.video
-    splice = splice_at_step(for_purpose(keys, SPLICE), step, video.windows, CONFIG.cut_and_paste)
+    splice = splice_at_step(
+        for_purpose(keys, SPLICE), step, video.windows, CONFIG.cut_and_paste, _STEPS
+    )
     noise = {
         layer: gumbel_noise(
             for_purpose(keys, GUMBEL), layer, video.group_tokens, video.windows * video.patches

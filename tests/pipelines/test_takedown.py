@@ -76,7 +76,9 @@ def generic(mark=","):
 
 def json_lines():
     rows = of_both(spans)
-    fields = [dict(zip(("video", "start", "end", "caption"), row, strict=True)) for row in rows]
+    fields: list[dict[str, str | int]] = [
+        dict(zip(("video", "start", "end", "caption"), row, strict=True)) for row in rows
+    ]
     fields.append({"video": GONE, "text": "zqother"})
     fields.append({"text": "zqlast " * 200, "video": GONE, "end": 1})
     return "".join(f"{json.dumps(one)}\n" for one in fields)

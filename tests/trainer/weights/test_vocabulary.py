@@ -91,7 +91,7 @@ def started(tmp_path, small_config, write_snapshot):
     def start(tokeniser, checkpoint=False):
         if checkpoint:
             (tmp_path / "run" / "checkpoints" / "4").mkdir(parents=True)
-        run_folder.start_or_continue(tmp_path / "run", config, clips, tokeniser, origin)
+        run_folder.start_or_continue(tmp_path / "run", config, clips, tokeniser, origin, steps=4)
         return tmp_path / "run"
 
     return start
