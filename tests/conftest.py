@@ -17,6 +17,9 @@ from typing import NamedTuple
 import hypothesis
 import pytest
 
+# Programs that made test data: they import packages that the project does not install.
+collect_ignore = ["data"]
+
 os.environ.update(
     # The suite runs a process a core, so each process computes on one thread; and it compiles much
     # and computes little, so LLVM is not to spend its time on fast code.

@@ -13,11 +13,16 @@ class Complaints:
         av.logging.set_level(av.logging.ERROR)
         av.logging.set_skip_repeated(False)
         self._messages = av.logging.Capture(local=False).__enter__()
+        self.ignored: frozenset[str] = frozenset()  # names of decoders, such as "aac"
 
     def take(self) -> str:
         """Returns the first error since the last call; "" if there is none."""
         if not self._messages:
             return ""
-        messages = [text.strip() for level, _, text in self._messages if level <= av.logging.ERROR]
+        messages = [
+            text.strip()
+            for level, name, text in self._messages
+            if level <= av.logging.ERROR and name not in self.ignored
+        ]
         self._messages.clear()
         return next((text for text in messages if not text.startswith(HARMLESS)), "")

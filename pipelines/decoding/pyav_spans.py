@@ -84,7 +84,7 @@ def _all_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
     ended = False
     if video.can_seek:
         ended = yield from _from(video, places, places.times_us[0])
-    if places.left and not ended:
+    if not places.full and not ended:
         yield from _from(video, places, None)
     yield from (span for span in spans if not span.told)
 
@@ -107,21 +107,21 @@ def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["S
     last = None
     for shown in video.frames():
         if last is None:
-            if start_us is not None and shown.start_us > places.left[0]:
+            if start_us is not None and shown.start_us > places.next_us:
                 return False  # too far, as happens without an index
             # What is before the first frame shows the first frame.
             yield from show(shown, -math.inf, shown.start_us)
         else:
             yield from show(last, last.start_us, shown.start_us)
-        if not places.left:
+        if places.full:
             return True
-        if places.left[0] < shown.start_us:
+        if places.next_us < shown.start_us:
             return False
         last = shown
     if last is not None:
         end_us = video.until_us(last)
         yield from show(last, last.start_us, end_us)
-        return not places.left or places.left[0] >= end_us
+        return places.full or places.next_us >= end_us
     return False
 
 
@@ -140,9 +140,14 @@ class _Places:
             span.promised += 1
 
     @property
-    def left(self) -> list[int]:
-        """Times that `fill` has not reached."""
-        return self.times_us[self._filled :]
+    def full(self) -> bool:
+        """Whether `fill` has reached every time."""
+        return self._filled == len(self.times_us)
+
+    @property
+    def next_us(self) -> int:
+        """The first time that `fill` has not reached; there must be one."""
+        return self.times_us[self._filled]
 
     def fill(self, until_us: float, image: Callable[[], Any]) -> Iterator["Span"]:
         """Fills all places before a time that are left; yields the spans that this makes whole."""

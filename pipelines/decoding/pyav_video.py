@@ -90,6 +90,9 @@ class Video:
         self._codec = self._stream.codec_context
         if self._codec is None:
             raise RefusedError({"refused": "undecodable", "told": "its codec is unknown"})
+        # To learn about its streams, FFmpeg decodes their beginnings, sound included.
+        others = {one.codec_context.name for one in self._container.streams if one.codec_context}
+        self._complaints.ignored = frozenset(others - {self._codec.name})
         self._codec.thread_count = 1
         self._codec.options = {"max_pixels": str(self._request["pixels"])}
         self._codec.copy_opaque = True  # so that frames bear their packets' numbers

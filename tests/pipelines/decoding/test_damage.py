@@ -142,3 +142,25 @@ def test_a_picture_is_cropped_as_the_container_says(films, change_box, decoder):
     assert [sum(bit << i for i, bit in enumerate(row)) for row in bits] == [
         n % 16 for n in (51, 53, 55, 57, 59)
     ]
+
+
+@pytest.mark.parametrize("sound", ["aac", "ac3", "mp2"])
+def test_damage_to_the_sound_is_not_damage_to_the_picture(films, sound):
+    path = films.folder / f"{sound}.ts"
+    tone = ("-f", "lavfi", "-i", "sine=440:duration=6", "-map", "0:v", "-map", "1:a")
+    video_options = CODECS["h264"].split()
+    assert not films.run(
+        *tone, *video_options, "-pix_fmt", "yuv420p", "-c:a", sound, path, source=films.source
+    )
+    whole = films.decode(path, (0, 2_000_000), (1_200_000, 1_400_000))
+    data = bytearray(path.read_bytes())
+    packets = [
+        i for i in range(0, len(data), 188) if data[i + 1] & 0x5F == 0x01 and data[i + 2] == 0x01
+    ]
+    for i in packets[:12]:  # of PID 0x101, the sound, where no frame of it begins
+        data[i + 20 : i + 188] = bytes((37 * i + 7 * n) % 251 for n in range(168))
+    path.write_bytes(data)
+    damaged = films.decode(path, (0, 2_000_000), (1_200_000, 1_400_000))
+    for before, after in zip(whole, damaged, strict=True):
+        assert isinstance(before, video.Frames) and isinstance(after, video.Frames), after
+        assert (before.pixels == after.pixels).all()
