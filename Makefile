@@ -4,8 +4,9 @@
 PYTHON ?= python3.11
 # Steps that `make demo` trains; empty: as many as its preset says.
 DEMO_STEPS ?=
-# Of `make fuzz`: seconds for each of six families of readers.
+# Of `make fuzz`: seconds and inputs (-1: any number) for each of six families of readers.
 FUZZ_SECONDS ?= 60
+FUZZ_INPUTS ?= -1
 # Of `make kills`: rounds for each command.
 KILL_ROUNDS ?= 60
 # Worker processes of `make test` and `make slow`.
@@ -49,8 +50,8 @@ test: setup system  ## the tests but for the slow ones, and the examples in docs
 slow: setup system  ## the tests of half a minute and more: several processes as one run, the tour
 	$(PYTEST) -m slow tests
 
-fuzz: setup  ## mutated inputs for every reader, FUZZ_SECONDS a family; faults in runs/fuzz
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+fuzz: setup  ## mutated inputs for every reader, faults in runs/fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --inputs $(FUZZ_INPUTS)
 
 kills: setup  ## commands killed at KILL_ROUNDS random instants, repeated, compared
 	$(BIN)/python benchmarks/kills.py --rounds $(KILL_ROUNDS)
