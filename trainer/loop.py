@@ -163,6 +163,22 @@ def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
         yield lock
 
 
+def _known_to(
+    run: RunPath, vocabulary: str | os.PathLike[str] | None, start: Start, job: str
+) -> Tokeniser | None:
+    """The tokeniser of a run that goes on, for what it started from may be gone; None: trained."""
+    if vocabulary is None:
+        return Tokeniser.from_run(run) if start.text or start.run else None
+    known, differs = Tokeniser.to_continue(run, vocabulary)
+    if differs and processes.is_first():
+        print(
+            f"{job}: {run} lower-cases text, as the release that began it did, whatever is said "
+            f"beside {vocabulary} ({differs})",
+            file=sys.stderr,
+        )
+    return known
+
+
 def _begin_or_continue(
     objective: Objective,
     config: Config,
@@ -174,18 +190,13 @@ def _begin_or_continue(
 ) -> bool:
     # By all: to read another run's checkpoint they wait for each other.
     origin = run_folder.read_origin(run, start.options())
-    continued = origin is not None
     origin = origin or start.origin(config)
     config = origin.configure(config)
     try:
         if isinstance(vocabulary, Tokeniser):
             known = vocabulary
-        elif continued:  # what it started from may be gone
-            known = Tokeniser.from_run(run)
-            if vocabulary is not None:
-                known = Tokeniser.from_vocabulary(vocabulary, known.settings)
-            elif not (start.text or start.run):
-                known = None
+        elif run_folder.checkpoint_steps(run / "checkpoints"):
+            known = _known_to(run, vocabulary, start, objective.job)
         else:
             known = start.tokeniser(vocabulary)
         mesh = make_mesh(config)

@@ -8,6 +8,8 @@ seen what that one saw.
 A clip counts as seen if any clip of its video was trained on. Two videos are the same if their
 files are, or if one data set gives them one id. Ids of different data sets say nothing, `video7`
 is in many; but one of YouTube's form, 11 characters in upper and lower case, is YouTube's in all.
+Tables of one's own are all of the data set "generic": of two of them ids count only where the file
+of either is not known.
 """
 
 import dataclasses
@@ -27,6 +29,8 @@ from trainer.run_folder import RunError, read_data, write_data
 from trainer.run_path import RunPath
 
 _MARKS = "seen.bin"
+# Of any table whose columns are named.
+_TABLES = "generic"
 _YOUTUBE = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{11}")
 _EXAMPLES = 3
 
@@ -62,9 +66,10 @@ class Overlap:
         'the run was trained on none of the 10 videos of test'
         """
         if self.seen_videos:
+            by_id = "videos with the ids of " if self.by_id_alone == self.seen_videos else ""
             text = (
-                f"the run was trained on {self.seen_videos:,} of the {self.videos:,} videos of "
-                f"{self.snapshot}, such as {', '.join(self.examples)}"
+                f"the run was trained on {by_id}{self.seen_videos:,} of the {self.videos:,} videos "
+                f"of {self.snapshot}, such as {', '.join(self.examples)}"
             )
             if self.by_id_alone:
                 text += f" ({self.by_id_alone:,} by id alone: the files differ, or are not known)"
@@ -109,9 +114,12 @@ def gather(
     """
     marks, videos = [np.zeros(0, np.uint64)], 0
     for snapshot in snapshots:
-        ids, of_snapshot = _marks(snapshot)
-        videos += len(set(ids))
-        marks.append(of_snapshot[of_snapshot > 0])
+        listed = list(snapshot.videos())
+        videos += len({video_id for video_id, _ in listed})
+        dataset = snapshot.manifest.dataset
+        of_ids = [_mark_of_id(dataset, video_id, known=bool(sha256)) for video_id, sha256 in listed]
+        of_files = _marks_of_files(listed)
+        marks += [np.array(of_ids, np.uint64), of_files[of_files > 0]]
     unknown = [f"{path}" for path in weights]
     if earlier is not None:
         try:
@@ -176,13 +184,16 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
     Raises:
       SnapshotError: a shard's summary or index is damaged.
     """
-    ids, marks = _marks(snapshot)
+    listed, dataset = list(snapshot.videos()), snapshot.manifest.dataset
+    ids = [video_id for video_id, _ in listed]
     found, same_file = np.zeros((2, len(ids)), bool)
     if seen is not None:
-        by_id, same_file = np.isin(marks, seen.marks).T
+        same_file = np.isin(_marks_of_files(listed), seen.marks)
+        by_id = np.isin(_marks_of_ids(dataset, listed), seen.marks).any(axis=1)
         found = by_id | same_file
     tuned = (task or {}).get("trained_on", {"datasets": (), "videos": ()})
-    if snapshot.manifest.dataset in tuned["datasets"]:
+    # Of tables `seen` tells more: the files, too.
+    if dataset in tuned["datasets"] and (seen is None or dataset != _TABLES):
         videos = set(tuned["videos"])
         found |= np.fromiter((one in videos for one in ids), bool, len(ids))
     # A snapshot may have parts of a video in several shards.
@@ -221,23 +232,42 @@ def refuse(found: Overlap, *, allowed: bool) -> None:
         )
 
 
-def _marks(snapshot: Snapshot) -> tuple[list[str], UInt64[np.ndarray, "n 2"]]:
-    """The ids that a snapshot's shards list, and of each the marks of id and file; 0: not known."""
-    ids, marks = [], []
-    for video_id, sha256 in snapshot.videos():
-        ids.append(video_id)
-        marks.append(_mark_of_id(snapshot.manifest.dataset, video_id))
-        marks.append(int(sha256[:16], 16) if sha256 else 0)
-    return ids, np.array(marks, np.uint64).reshape(-1, 2)
+def _marks_of_files(listed: Sequence[tuple[str, str]]) -> UInt64[np.ndarray, " n"]:
+    """The marks of the files of a snapshot's videos; 0: not known."""
+    return np.array([int(sha256[:16], 16) if sha256 else 0 for _, sha256 in listed], np.uint64)
 
 
-def _mark_of_id(dataset: str, video_id: str) -> int:
+def _marks_of_ids(
+    dataset: str, listed: Sequence[tuple[str, str]]
+) -> UInt64[np.ndarray, "n known=2"]:
+    """The marks by which the ids of a snapshot's videos are looked for in what a run has seen."""
+    marks = [
+        # A file that is known is another than that of an id whose file was known.
+        [_mark_of_id(dataset, video_id, known=known and not sha256) for known in (False, True)]
+        for video_id, sha256 in listed
+    ]
+    return np.array(marks, np.uint64).reshape(-1, 2)
+
+
+def _mark_of_id(dataset: str, video_id: str, *, known: bool) -> int:
     """The first 8 bytes of a sha256.
 
-    >>> _mark_of_id("howto100m", "dQw4w9WgXcQ") == _mark_of_id("activitynet", "dQw4w9WgXcQ")
+    Args:
+      dataset: the snapshot's.
+      video_id: within it.
+      known: whether the video's file is, which matters to tables alone.
+
+    >>> first = _mark_of_id("howto100m", "dQw4w9WgXcQ", known=True)
+    >>> first == _mark_of_id("activitynet", "dQw4w9WgXcQ", known=False)
     True
-    >>> _mark_of_id("msrvtt", "video7010") == _mark_of_id("shapes", "video7010")
+    >>> _mark_of_id("msrvtt", "video7", known=True) == _mark_of_id("shapes", "video7", known=True)
+    False
+    >>> _mark_of_id("generic", "7", known=True) == _mark_of_id("generic", "7", known=False)
     False
     """
-    of = "youtube" if _YOUTUBE.fullmatch(video_id) else f"dataset {dataset}"
+    of = f"dataset {dataset}"
+    if _YOUTUBE.fullmatch(video_id):
+        of = "youtube"
+    elif dataset == _TABLES and known:
+        of += ", file known"
     return int.from_bytes(hashlib.sha256(json.dumps([of, video_id]).encode()).digest()[:8])

@@ -1,5 +1,6 @@
 """What a run was trained on is kept with it, and it is not measured on that unless one says so."""
 
+import hashlib
 import json
 import shutil
 
@@ -37,6 +38,32 @@ def sha(name):
 
 videos = st.dictionaries(st.sampled_from(IDS), st.sampled_from(["", "f1", "f2", "f3"]), max_size=5)
 datasets = st.sampled_from(["msrvtt", "msvd"])
+
+
+@pytest.mark.parametrize("dataset", ["generic", "msrvtt"])
+@pytest.mark.parametrize("trained", ["", "f1"])
+@pytest.mark.parametrize("asked", ["", "f1", "f2"])
+@pytest.mark.parametrize("name", ["1", YOUTUBE[0]])
+def test_the_ids_of_tables_say_nothing_where_files_are_known(dataset, trained, asked, name):
+    """All tables are of the data set "generic", also those that number their videos alike."""
+    found = seen.overlap(
+        seen.gather([Listed([(name, sha(trained)), ("2", "")], dataset)]),
+        Listed([(name, sha(asked))], dataset),
+    )
+    same_file = asked == trained != ""
+    differ = bool(asked and trained) and not same_file
+    assert found.seen_videos == (not (differ and dataset == "generic" and name == "1"))
+    assert found.by_id_alone == (found.seen_videos and not same_file)
+    assert ("ids" in found.sentence() and "by id alone" in found.sentence()) == found.by_id_alone
+
+
+def test_a_run_tuned_on_a_table_is_tested_on_another_with_its_ids():
+    task = {"trained_on": {"datasets": ["generic"], "videos": ["1"]}}
+    test = Listed([("1", sha("f2"))], "generic")
+    tuned = seen.gather([Listed([("1", sha("f1"))], "generic")])
+    assert not seen.overlap(tuned, test, task).seen_videos
+    found = seen.overlap(None, test, task)  # a checkpoint alone does not have the files
+    assert (found.seen_videos, found.by_id_alone) == (1, 1)
 
 
 @given(videos, datasets, videos, datasets, videos, datasets)
@@ -114,6 +141,49 @@ def test_a_snapshot_lists_its_videos_also_without_its_summaries(write_snapshot):
         entry.clip_id
         for entry in entries  # their form is not the other stage's
     }
+
+
+def test_a_video_of_which_no_clip_was_kept_is_none_of_a_snapshots(write_snapshot):
+    def renamed(clip, number):
+        clip.clip_id = f"{clip.clip_id}_{number:08x}"
+
+    written = write_snapshot(clips=7, shards=1, annotate=renamed)
+    (path,) = written.folder.glob("shard-*.json")
+    summary = json.loads(path.read_text())
+    kept = [video["video_id"] for video in summary["videos"]]
+    summary["videos"] += [{"video_id": name, "sha256": "0" * 64} for name in ("none", "more")]
+    summary["rejects"] = [{"video_id": name, "reason": "too_short"} for name in (kept[0], "none")]
+
+    def listed():
+        path.write_text(json.dumps(summary))
+        manifest = json.loads((written.folder / "manifest.json").read_text())
+        manifest["shards"][0]["summary"] |= {
+            "bytes": str(path.stat().st_size),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        (written.folder / "manifest.json").write_text(json.dumps(manifest))
+        return [name for name, _ in Snapshot.open(written.folder).videos()]
+
+    assert listed() == [*kept, "more"]  # of "more" no row was rejected
+    summary["rejects"] = ["none"]
+    with pytest.raises(SnapshotError, match=r"summary .* is damaged"):
+        listed()
+
+
+def test_a_rejected_video_counts_where_clips_have_ids_of_another_form(write_snapshot):
+    written = write_snapshot(clips=7, shards=1)
+    (path,) = written.folder.glob("shard-*.json")
+    summary = json.loads(path.read_text())
+    summary["rejects"] = [{"video_id": summary["videos"][0]["video_id"]}]
+    path.write_text(json.dumps(summary))
+    manifest = json.loads((written.folder / "manifest.json").read_text())
+    manifest["shards"][0]["summary"] |= {
+        "bytes": str(path.stat().st_size),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    (written.folder / "manifest.json").write_text(json.dumps(manifest))
+    names = [name for name, _ in Snapshot.open(written.folder).videos()]
+    assert names == [video["video_id"] for video in summary["videos"]]
 
 
 @pytest.fixture

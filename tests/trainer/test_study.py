@@ -12,7 +12,7 @@ from PIL import Image
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.main import main
-from trainer.study import measures, summary, variants
+from trainer.study import measures, run, summary, variants
 from trainer.tasks.command import TRAINED
 
 SETTINGS = (
@@ -69,6 +69,32 @@ def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, toy, t
     capsys.readouterr()
     assert main([*argv, "--max-steps=2"]) == 1
     assert "8-frames-seed0/pretrain was done with" in capsys.readouterr().err
+
+
+def helps(name):
+    """A study of one step that measures nothing."""
+    steps = [measures.Step("evaluate", ["evaluate", "--help"])]
+    measurement = measures.Measurement(lambda folder, seed: iter(steps), [], name)
+    return run.Study([variants.Variant("a", (), None)], [0], (), [measurement], allow_seen=True)
+
+
+@pytest.mark.parametrize("before", [[], ["--allow-seen"]])
+def test_whether_seen_videos_are_allowed_is_no_part_of_a_study(before, tmp_path, capfd):
+    study, record = helps("nowhere"), tmp_path / "study.json"
+    planned = {step.name: step.arguments for step in run.steps(study, tmp_path)}
+    measured = planned.pop("a-seed0/evaluate")
+    record.write_text(json.dumps(planned))
+    assert run.run(study, tmp_path) is None  # in a process of its own
+    assert "svilm-train evaluate --help --allow-seen\n" in capfd.readouterr().out
+    assert json.loads(record.read_text())["a-seed0/evaluate"] == measured == ["evaluate", "--help"]
+
+    # Also of a study that an earlier release began.
+    record.write_text(json.dumps({**planned, "a-seed0/evaluate": [*measured, *before]}))
+    for allow_seen in (False, True):
+        assert run.run(study._replace(allow_seen=allow_seen), tmp_path) is None
+    record.write_text(json.dumps({**planned, "a-seed0/evaluate": [*measured, "--batch=8"]}))
+    with pytest.raises(variants.StudyError, match="a-seed0/evaluate was done with"):
+        run.run(study, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ class Snapshot:
     def videos(self) -> Iterator[tuple[str, str]]:
         """Yields each shard's videos: id, and the sha256 of the file, empty if that is not known.
 
-        They are those that the shards' summaries list, also where none of a video's clips was
-        kept; of a shard that came without its summary, those that its clips' ids begin with.
+        They are those that the shards' summaries list, but for those of which every clip was
+        rejected; of a shard that came without its summary, those that its clips' ids begin with.
 
         Raises:
           SnapshotError: a summary or an index is damaged or cannot be read.
@@ -136,17 +136,28 @@ class Snapshot:
         every = range(len(self.manifest.shards))
         told = [shard for shard in every if self.manifest.shards[shard].summary.name in there]
         for first in range(0, len(told), _INDICES_AT_ONCE):
-            entries = [
-                self.manifest.shards[shard].summary
-                for shard in told[first : first + _INDICES_AT_ONCE]
-            ]
-            for entry, data in zip(entries, self._read_whole(entries), strict=True):
-                yield from _videos_of_summary(self.folder, entry, data)
+            some = told[first : first + _INDICES_AT_ONCE]
+            entries = [self.manifest.shards[shard].summary for shard in some]
+            for shard, entry, data in zip(some, entries, self._read_whole(entries), strict=True):
+                videos, rejected = _videos_of_summary(self.folder, entry, data)
+                # Few shards have any, so few indices are read.
+                gone = rejected - self._may_be_kept(shard, rejected) if rejected else rejected
+                yield from (video for video in videos if video[0] not in gone)
         for shard in sorted(set(every) - set(told)):
-            entry = self.manifest.shards[shard]
-            index = _parse_index(self.folder, entry, *self._read_indices([shard]))
-            for video_id in dict.fromkeys(_video_of_clip(record.clip_id) for record in index):
+            for video_id in dict.fromkeys(map(_video_of_clip, self._clip_ids(shard))):
                 yield video_id, ""
+
+    def _clip_ids(self, shard: int) -> list[str]:
+        entry = self.manifest.shards[shard]
+        index = _parse_index(self.folder, entry, *self._read_indices([shard]))
+        return [record.clip_id for record in index]
+
+    def _may_be_kept(self, shard: int, videos: set[str]) -> set[str]:
+        """Those of some videos of which a shard has clips: all, if an id does not tell its own."""
+        clip_ids = self._clip_ids(shard)
+        if not all(map(_CLIP_ID_END.search, clip_ids)):
+            return videos
+        return videos & set(map(_video_of_clip, clip_ids))
 
     def read(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[bytes]:
         """The serialised Clips of the given records, in their order, checksums verified.
@@ -349,18 +360,24 @@ def _check_files(folder: Folder, manifest: manifest_pb2.Manifest) -> None:
 
 def _videos_of_summary(
     folder: str, entry: manifest_pb2.FileEntry, data: bytes
-) -> Iterator[tuple[str, str]]:
+) -> tuple[list[tuple[str, str]], set[str]]:
+    """The videos that a summary lists, id and sha256, and those of them with rejected rows."""
     # Not by protobuf's JSON, which takes 50 times as long for a million videos.
     try:
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise ValueError("its sha256 is not the manifest's")
-        for video in parse_object(data).get("videos", ()):
-            yield str(video["video_id"]), str(video.get("sha256", ""))
+        values = parse_object(data)
+        videos = [
+            (str(video["video_id"]), str(video.get("sha256", "")))
+            for video in values.get("videos", ())
+        ]
+        rejected = {str(reject.get("video_id", "")) for reject in values.get("rejects", ())}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SnapshotError(
             f"summary {folder}/{entry.name} is damaged ({error}): restore it or run "
             "svilm-pipelines build again"
         ) from error
+    return videos, rejected.intersection(video_id for video_id, _ in videos)
 
 
 def _video_of_clip(clip_id: str) -> str:

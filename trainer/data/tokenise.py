@@ -77,7 +77,8 @@ class Tokeniser:
           path: a folder that transformers wrote; or its vocab.txt or tokenizer.json, beside which
             the other files are read; or a file of another name with one piece a line, in the order
             of the ids.
-          default: the settings of a file of another name; None: BERT's uncased models'.
+          default: the settings of a file of another name, and of one beside which no file says if
+            text is lower-cased; None: BERT's uncased models'.
 
         Raises:
           VocabularyError: a file cannot be read, is no BERT vocabulary, or says what ours cannot
@@ -104,9 +105,9 @@ class Tokeniser:
             counted = [piece if last[piece] == place else "" for place, piece in enumerate(pieces)]
             if differs := difference(counted, files.pieces()):
                 raise VocabularyError(f"{path}: {differs} in {WHOLE} beside it")
-        if files.silent:
+        if files.silent and default is None:
             _check_lower_case(pieces, path)
-        return cls._of_file(path, pieces, files.settings(pieces))
+        return cls._of_file(path, pieces, files.settings(pieces, default))
 
     @classmethod
     def from_run(cls, folder: str | os.PathLike[str]) -> "Tokeniser":
@@ -119,6 +120,39 @@ class Tokeniser:
         path = os.path.join(folder, VOCABULARY)
         pieces = _lines(path)
         return cls._of_file(path, pieces, read_settings(folder))
+
+    @classmethod
+    def to_continue(
+        cls, folder: str | os.PathLike[str], given: str | os.PathLike[str]
+    ) -> tuple["Tokeniser", str | None]:
+        """Read a vocabulary that is given again for a run that goes on.
+
+        A run of an earlier release has no settings. It read the pieces alone and lower-cased text,
+        whatever other files said, and goes on so.
+
+        Args:
+          folder: the run's.
+          given: as `from_vocabulary`.
+
+        Returns:
+          The tokeniser to compare with the run's; and, if such a run goes on with other settings
+          than the files say, how they differ, in words.
+
+        Raises:
+          VocabularyError: as `from_vocabulary`, or a file of the run is damaged.
+        """
+        run = cls.from_run(folder)
+        if read_settings(os.fspath(folder)) is not None:
+            return cls.from_vocabulary(given, run.settings), None
+        try:
+            read = cls.from_vocabulary(given, run.settings)
+            pieces, differs = read.vocabulary, run.settings.difference(read.settings)
+        except VocabularyError as error:
+            path = _text_file(os.fspath(given))
+            if path is None:
+                raise
+            pieces, differs = _lines(path), str(error)
+        return cls._of_file(os.fspath(given), pieces, run.settings), differs
 
     @classmethod
     def _of_file(cls, path: str, pieces: Sequence[str], settings: Settings | None) -> "Tokeniser":
@@ -258,6 +292,13 @@ def difference(mine: Sequence[str], others: Sequence[str]) -> str | None:
         if pair[0] != pair[1]:
             return f"line {line + 1} is {pair[0]}, and {pair[1]}"
     return None
+
+
+def _text_file(path: str) -> str | None:
+    """Return the vocab.txt that is given, as a file or by its folder; None: there is none."""
+    if not os.path.isdir(path):
+        return path if os.path.basename(path) != WHOLE else None
+    return os.path.join(path, VOCABULARY) if _is_file(path, VOCABULARY) else None
 
 
 def _is_file(folder: str, name: str) -> bool:

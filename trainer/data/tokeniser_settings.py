@@ -172,8 +172,12 @@ class Files(NamedTuple):
             pieces[place] = piece
         return pieces
 
-    def settings(self, pieces: Iterable[str]) -> Settings:
+    def settings(self, pieces: Iterable[str], default: Settings | None = None) -> Settings:
         """Return the settings of the tokeniser with this vocabulary.
+
+        Args:
+          pieces: the vocabulary.
+          default: of casing and accents where no file says; None: BERT's uncased models'.
 
         Raises:
           VocabularyError: a setting is unknown, or two files differ in it.
@@ -181,8 +185,10 @@ class Files(NamedTuple):
         self._check_class()
         self._check_config()
         flags = self._flags() if self.whole else {}
+        if self.silent and default:
+            flags = default._asdict()
         chosen = {}
-        for name, key, default in (
+        for name, key, usual in (
             ("lowercase", "do_lower_case", True),
             ("strip_accents", "strip_accents", None),
             ("split_chinese", "tokenize_chinese_chars", True),
@@ -193,7 +199,7 @@ class Files(NamedTuple):
                     f"{os.path.join(self.folder, CONFIG)}: {key} is {said!r}, it should be true "
                     "or false"
                 )
-            chosen[name] = flags.get(name, default) if said is None else said
+            chosen[name] = flags.get(name, usual) if said is None else said
         settings = Settings(**chosen)
         if self.whole and (differs := settings.difference(Settings(**flags))):
             raise VocabularyError(
@@ -333,13 +339,14 @@ class Files(NamedTuple):
         return Added(values["content"], place, **flags)
 
 
-def read_settings(folder: str) -> Settings:
-    """Read the tokenizer_config.json of a run; without one, text is lower-cased.
+def read_settings(folder: str) -> Settings | None:
+    """Read the tokenizer_config.json of a run; None: it has none, and lower-cases text.
 
     Raises:
       VocabularyError: it is damaged, cannot be read or says what ours does not do.
     """
-    return Settings.from_json(_read_json(os.path.join(folder, CONFIG)), folder)
+    values = _read_json(os.path.join(folder, CONFIG))
+    return Settings.from_json(values, folder) if values else None
 
 
 def _read_json(path: str) -> dict[str, Any]:

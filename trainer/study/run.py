@@ -21,6 +21,9 @@ from trainer import own_python, run_lock
 from trainer.study.measures import Measurement, Step
 from trainer.study.variants import StudyError, Variant
 
+# What is allowed changes no figure, so it is no part of what a step was done with.
+_ALLOW_SEEN = "--allow-seen"
+
 
 class Study(NamedTuple):
     """What is run: each variant with each seed, each measured alike."""
@@ -50,9 +53,7 @@ def steps(study: Study, out: pathlib.Path) -> Iterator[Step]:
             yield Step(f"{name}/pretrain", ["pretrain", *study.pretrain, *variant.options, *of_run])
             for measurement in study.measurements:
                 for step in measurement.steps(out / name, seed):
-                    measures = step.arguments[0] in ("evaluate", "localise")
-                    more = ["--allow-seen"] if study.allow_seen and measures else []
-                    yield Step(f"{name}/{step.name}", step.arguments + more)
+                    yield Step(f"{name}/{step.name}", step.arguments)
 
 
 def run(study: Study, out: pathlib.Path) -> str | None:
@@ -80,7 +81,7 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
             raise StudyError(f"{record} is damaged: {error}") from None
     planned = list(steps(study, out))
     for step in planned:
-        if step.name in done and done[step.name] != step.arguments:
+        if step.name in done and _without_allowed(done[step.name]) != step.arguments:
             raise StudyError(
                 f"{out}: {step.name} was done with {shlex.join(done[step.name])!r}, not "
                 f"{shlex.join(step.arguments)!r}: use another --out for another study"
@@ -90,11 +91,13 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
     for place, step in enumerate(planned):
         if step.name in done:
             continue
+        measures = step.arguments[0] in ("evaluate", "localise")
+        command = step.arguments + ([_ALLOW_SEEN] if study.allow_seen and measures else [])
         print(
-            f"study: {place + 1} of {len(planned)}: svilm-train {shlex.join(step.arguments)}",
+            f"study: {place + 1} of {len(planned)}: svilm-train {shlex.join(command)}",
             flush=True,
         )
-        status = _svilm_train(step.arguments)
+        status = _svilm_train(command)
         if status in (os.EX_TEMPFAIL, -signal.SIGINT, -signal.SIGTERM):
             return step.name
         if status:
@@ -107,6 +110,15 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
         unfinished.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
         unfinished.replace(record)
     return None
+
+
+def _without_allowed(words: list[str]) -> list[str]:
+    """A recorded command without --allow-seen, which earlier releases recorded.
+
+    >>> _without_allowed(["evaluate", "--run", "a", "--allow-seen"])
+    ['evaluate', '--run', 'a']
+    """
+    return words[:-1] if words[-1:] == [_ALLOW_SEEN] else words
 
 
 def _check_unseen(study: Study) -> None:

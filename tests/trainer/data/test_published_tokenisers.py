@@ -82,6 +82,53 @@ def test_a_cased_vocabulary_that_nothing_says_is_cased(name, tmp_path):
 
 
 @pytest.fixture
+def earlier(tmp_path):
+    """A run's folder of an earlier release, and the cased BERT's that it was begun with."""
+    for name in ("run", "bert"):
+        (tmp_path / name).mkdir()
+        pieces = "".join(f"{piece}\n" for piece in [*SPECIAL, "The", "the"])
+        (tmp_path / name / "vocab.txt").write_text(pieces)
+    return tmp_path / "run", tmp_path / "bert" / "vocab.txt"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (None, None),
+        ({"do_lower_case": True}, None),
+        ({"do_lower_case": False}, "lowercase is True, there False"),
+        ({"tokenizer_class": "ElectraTokenizer"}, "tokenizer_class is 'ElectraTokenizer', only"),
+    ],
+)
+def test_a_run_of_an_earlier_release_goes_on_with_its_vocabulary(earlier, said, told):
+    run, given = earlier
+    if said:
+        (given.parent / "tokenizer_config.json").write_text(json.dumps(said))
+    for vocabulary in (given, given.parent, run / "vocab.txt"):
+        tokeniser, differs = Tokeniser.to_continue(run, vocabulary)
+        assert tokeniser.difference(Tokeniser.from_run(run)) is None
+        assert ids_of(tokeniser, ["The"]) == [[2, 6, 3]]
+        assert (differs is None) == (told is None or vocabulary.parent == run)
+        assert differs is None or str(told) in differs
+    given.write_text(given.read_text() + "more\n")
+    tokeniser, _ = Tokeniser.to_continue(run, given)
+    assert tokeniser.difference(Tokeniser.from_run(run)) == "line 8 is 'more', and absent"
+    with pytest.raises(VocabularyError, match=r"absent\.txt cannot be read"):
+        Tokeniser.to_continue(run, run / "absent.txt")
+
+
+def test_a_run_that_tells_its_settings_is_given_no_others(earlier):
+    run, given = earlier
+    cased = Tokeniser([*SPECIAL, "The", "the"], Settings(lowercase=False))
+    cased.save(run / "vocab.txt")
+    tokeniser, differs = Tokeniser.to_continue(run, given)  # nothing says how it is
+    assert (tokeniser.difference(cased), differs) == (None, None)
+    (given.parent / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    tokeniser, differs = Tokeniser.to_continue(run, given)
+    assert tokeniser.settings.lowercase and differs is None  # for the caller to refuse
+
+
+@pytest.fixture
 def altered(tmp_path):
     """Copies a folder with other values in one of its files."""
 
