@@ -293,7 +293,7 @@ def test_a_run_is_not_tested_on_another_split(answering, write_snapshot, tmp_pat
     of = {"clips": 3, "frames": 4, "height": 18, "width": 24, "annotate": annotate_some}
     split = write_snapshot("split", **of)
     assert evaluate(split) == 1
-    message = "the run was trained on 1 of the 3 videos of"
+    message = "the run was trained on videos with the ids of 1 of the 3 videos of"
     said = capsys.readouterr().err
     assert message in said
     assert "such as video0 (1 by id alone: the files differ" in said
