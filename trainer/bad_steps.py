@@ -5,7 +5,6 @@ reads that step's figures, some steps later.
 """
 
 import math
-import sys
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, PyTree
 
-from trainer import processes
+from trainer import processes, progress
 from trainer.configs.config import Config, SpikeConfig
 from trainer.run_path import RunPath
 from trainer.step_lines import Lines
@@ -139,7 +138,7 @@ class BadSteps:
             self._lines.flush()
         if self._config.on_bad_step == "skip" and in_a_row <= self._config.skip_in_a_row:
             if self._lines:
-                print(f"svilm-train: no update at step {step}: {reason}", file=sys.stderr)
+                progress.say(f"svilm-train: no update at step {step}: {reason}")
             return
         kept = "no checkpoint was saved" if checkpoint is None else f"step {checkpoint} is kept"
         more = f" and {len(clips) - 3} more" if len(clips) > 3 else ""

@@ -26,7 +26,6 @@ import json
 import logging
 import os
 import re
-import sys
 from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -38,7 +37,7 @@ from etils import epath
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
-from trainer import checksums, run_folder
+from trainer import checksums, progress, run_folder
 from trainer.configs.config import Config
 from trainer.data.folder import bucket_errors, in_bucket, told
 from trainer.data.tokenise import Tokeniser
@@ -293,9 +292,8 @@ class Checkpoints:
         self._usable.verify(step)
         like = state_shapes(config, 1, one_device()).params | self._head(step)
         if other := self._check(step, like):
-            print(
+            progress.say(
                 f"svilm-train: {self._folder / str(step)} is used as float32: tensor {other} there",
-                file=sys.stderr,
             )
         name = "average" if self._has(step, "average") else "params"
         params = self._restore(step, {name: like})[name]

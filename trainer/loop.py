@@ -155,11 +155,12 @@ def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
                 lock = stack.enter_context(run_lock.held(run, job))
             except (run_lock.LockedError, OSError) as error:
                 refused = error
-        said = processes.all_of([str(refused)] if refused else [])
+        in_use = isinstance(refused, run_lock.LockedError)
+        said = processes.all_of([f"{in_use:d}{refused}"] if refused else [])
         if refused:
             raise refused
-        if said:
-            raise run_lock.LockedError(said[0])
+        if said:  # by the first process: the others end with the same status
+            raise (run_lock.LockedError if said[0][0] == "1" else OSError)(said[0][1:])
         yield lock
 
 
@@ -230,9 +231,15 @@ def _begin_or_continue(
         last = checkpoints.newest()
         if last == steps:
             return True
-        with _in_memory(
-            "the parameters and the optimiser's state do not fit the devices' memory: let more "
-            "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
+        first = processes.is_first()
+        if first:
+            _announce(objective.visits, config, steps, monitoring)
+        with (
+            _busy(f"{objective.job}: preparing the model"),
+            _in_memory(
+                "the parameters and the optimiser's state do not fit the devices' memory: let more "
+                "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
+            ),
         ):
             state = None
             if last is not None:
@@ -244,9 +251,7 @@ def _begin_or_continue(
                 average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
                 state = dataclasses.replace(state, params=params, average=average)
                 jax.block_until_ready(state)
-        start_step, first = int(state.step), processes.is_first()
-        if first:
-            _announce(objective.visits, config, steps, monitoring)
+        start_step = int(state.step)
         record = None
         if monitoring.wandb_project and first:
             settings = dataclasses.asdict(config)
@@ -319,7 +324,7 @@ def _train(state: TrainState, job: _Job) -> bool:
 
     def skip(message: str) -> None:
         corrupt.append(message)
-        print(f"svilm-train: left out a clip: {message}", file=sys.stderr)
+        progress.say(f"svilm-train: left out a clip: {message}")
 
     host_batches = job.objective.batches(
         job.tokeniser,
@@ -336,12 +341,13 @@ def _train(state: TrainState, job: _Job) -> bool:
     in_flight: collections.deque[tuple[int, dict[str, jax.Array], list[str]]] = collections.deque()
     pace = Pace(config, mesh, job.objective.step_flops(config), start=job.start)
 
+    compiling = _busy(f"{job.objective.job}: compiling the step, usually a minute or less")
     with contextlib.closing(batches), stop_requests() as stops_at:
         for done in range(job.start + 1, steps + 1):
             job.profile.before(done)
             with pace.waiting():
                 batch, clips = next(batches)
-            with _compiling(job) if done == job.start + 1 else contextlib.nullcontext():
+            with compiling if done == job.start + 1 else contextlib.nullcontext():
                 state, measured = job.objective.train_step(state, batch, config, steps, mesh)
             measured["bad_in_a_row"].copy_to_host_async()
             in_flight.append((done, measured, clips))
@@ -379,11 +385,9 @@ def _train(state: TrainState, job: _Job) -> bool:
     raise AssertionError("there was no step to make")
 
 
-def _compiling(job: _Job) -> contextlib.AbstractContextManager[None]:
-    """Show that the first step is compiled, in the first process."""
-    if job.metrics is None:
-        return contextlib.nullcontext()
-    return progress.busy(f"{job.objective.job}: compiling the step, usually a minute or less")
+def _busy(what: str) -> contextlib.AbstractContextManager[None]:
+    """Show in the first process that something long goes on."""
+    return progress.busy(what) if processes.is_first() else contextlib.nullcontext()
 
 
 def _logged(

@@ -32,7 +32,8 @@ Ctrl-C or SIGTERM, which is also how a pod announces preemption, ends the step u
 checkpoint and stops; a second one stops at once. Of several processes all stop at the same step,
 whichever it comes to. Exit status:
   0   trained to the end
-  75  stopped by such a signal, and saved: the same command continues
+  75  stopped by such a signal, and saved: the same command continues; or another command was
+      writing to RUN: the same command again when that one has ended
   1   failed, and will again: see the message
   2   wrong usage
 Others are of a process that was killed (130, 137, 143), or lost its peers (134): the same command
@@ -77,8 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-      0 if it succeeded, 1 if it failed, 2 if misused, 75 if training was asked to stop and did,
-      130 if Ctrl-C ended anything else.
+      0 if it succeeded, 1 if it failed, 2 if misused, 75 if the same command is to be run again
+      (training was asked to stop and did, or another command was writing to the folder), 130 if
+      Ctrl-C ended anything else.
     """
     if argv is None:
         streams.prepare()
@@ -111,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, _foreseeable()):
             raise
         print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
-        return 1
+        return os.EX_TEMPFAIL if _may_pass(error) else 1
 
 
 def switch_64_bits_off() -> None:
@@ -219,6 +221,12 @@ def _foreseeable() -> tuple[type[Exception], ...]:
         VocabularyError,
         WeightsError,
     )
+
+
+def _may_pass(error: Exception) -> bool:
+    from trainer.run_lock import LockedError
+
+    return isinstance(error, LockedError)
 
 
 def _one_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from trainer import step_lines, step_row
+from trainer import progress, step_lines, step_row
 from trainer.data.folder import in_bucket
 from trainer.run_lock import LostError
 from trainer.run_path import RunPath, run_path, upload
@@ -110,9 +110,13 @@ class Metrics:
         if self._first and step > self._first[0]:
             passed = time.monotonic() - self._first[1]
             left = passed / (step - self._first[0]) * (self._steps - step)
-        text = step_row.row(step, self._steps, self._values, left)
-        text, end = (f"\r\x1b[2K{self._job} {text}", "") if self._terminal else (text, "\n")
-        print(text, end=end, file=sys.stderr, flush=True)
+        if self._terminal:
+            room = progress.columns() - len(f"{self._job} ")
+            text = step_row.row(step, self._steps, self._values, left, room)
+            progress.replace_row(f"{self._job} {text}")
+        else:
+            text = step_row.row(step, self._steps, self._values, left)
+            print(text, file=sys.stderr, flush=True)
         self._last_shown = time.monotonic()
 
     def flush(self) -> None:
@@ -158,7 +162,7 @@ class Metrics:
                 self.flush()
             except OSError as error:  # there is a next time; before a checkpoint it is an error
                 self._flushed = time.monotonic()
-                print(f"svilm-train: {error.filename}: {error.strerror}", file=sys.stderr)
+                progress.say(f"svilm-train: {error.filename}: {error.strerror}")
 
 
 def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Progress of a long job: a bar on a terminal, plain lines in a log."""
 
 import contextlib
+import os
+import shutil
 import sys
 import threading
 import time
@@ -9,6 +11,28 @@ from collections.abc import Callable, Iterator
 _WIDTH = 24  # characters
 _BAR_EVERY_S = 0.2
 _LINE_EVERY_S = 10.0
+
+
+_CLEAR = "\r\x1b[2K"  # the row that the cursor is in
+
+
+def columns() -> int:
+    """Return how long a row of stderr's terminal may be: a longer one wraps, and is not cleared."""
+    try:
+        found = os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:  # no terminal, or none that tells
+        found = 0
+    return (found or shutil.get_terminal_size().columns) - 1
+
+
+def replace_row(text: str) -> None:
+    """Show a text in place of the row of stderr's terminal, cut to its width."""
+    print(_CLEAR + text[: columns()], end="", file=sys.stderr, flush=True)
+
+
+def say(message: str) -> None:
+    """Print a line on stderr, in place of a row that a terminal may show."""
+    print(f"{_CLEAR if sys.stderr.isatty() else ''}{message}", file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -39,14 +63,14 @@ class Bar:
         if self._terminal:
             filled = _WIDTH * done // max(total, 1)
             bar = "█" * filled + "·" * (_WIDTH - filled)
-            print(f"\r\x1b[2K{self._job} {bar} {counts}", end="", file=sys.stderr, flush=True)
+            replace_row(f"{self._job} {bar} {counts}")
         else:
             print(f"{self._job}: {counts}", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Removes the bar, for a line to be printed."""
         if self._terminal:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+            replace_row("")
 
 
 @contextlib.contextmanager
@@ -72,9 +96,12 @@ def busy(what: str) -> Iterator[None]:
     def tick() -> None:
         while not ended.wait(1.0):
             seconds = round(time.monotonic() - began)
-            print(f"\r\x1b[2K{what} … {seconds} s", end="", file=sys.stderr, flush=True)
+            replace_row(f"{what} … {seconds} s")
 
-    print(f"{what} …", end="" if terminal else "\n", file=sys.stderr, flush=True)
+    if terminal:
+        replace_row(f"{what} …")
+    else:
+        print(f"{what} …", file=sys.stderr, flush=True)
     ticking = threading.Thread(target=tick, daemon=True)
     if terminal:
         ticking.start()
@@ -84,4 +111,4 @@ def busy(what: str) -> Iterator[None]:
         ended.set()
         if terminal:
             ticking.join()
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+            replace_row("")

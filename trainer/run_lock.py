@@ -33,8 +33,21 @@ EXPIRE_S = 30.0  # a process that could not renew its lease for so long has lost
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
+# Of held locks. A forked child has them too, and would keep the folder locked while it lives.
+_descriptors: set[int] = set()
+
+
+def _close_in_child() -> None:
+    for descriptor in _descriptors:
+        os.close(descriptor)
+    _descriptors.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 class LockedError(RuntimeError):
-    """A folder that another command is writing to."""
+    """A folder that another command is writing to: the same command may succeed later."""
 
 
 class LostError(LockedError):
@@ -87,7 +100,7 @@ def held(folder: RunPath, command: str) -> Iterator[Lock]:
             yield cleanup.enter_context(_leased(folder, DiskFile(path), about))
             return
         descriptor = _lock(folder, path)
-        cleanup.callback(os.close, descriptor)
+        cleanup.callback(_unlock, descriptor)
         cleanup.callback(_remove, path)  # while it is locked: nobody else's is removed
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
@@ -124,8 +137,14 @@ def _lock(folder: RunPath, path: str) -> int:
         # Who held it may have removed the file since it was opened.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                _descriptors.add(descriptor)
                 return descriptor
         os.close(descriptor)
+
+
+def _unlock(descriptor: int) -> None:
+    _descriptors.discard(descriptor)  # first: its number may be another file's at once
+    os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -214,7 +233,7 @@ class _Lease(Lock):
         if self._lost:
             raise LostError(
                 f"another command took {self._folder} over, because this one could not renew "
-                f"{NAME} for {EXPIRE_S:g} s: leave it to that one"
+                f"{NAME} for {EXPIRE_S:g} s: run the same command again when that one has ended"
             )
 
     def give_back(self) -> None:
@@ -243,7 +262,8 @@ def _holder(text: bytes) -> str:
 
 def _in_use(folder: str, holder: bytes) -> LockedError:
     return LockedError(
-        f"{_holder(holder)} is writing to {folder}: wait until it has ended, or give another --out"
+        f"{_holder(holder)} is writing to {folder}: run the same command again when it has ended, "
+        "or give another --out"
     )
 
 

@@ -21,14 +21,21 @@ _ONLY_RECORDED = {
 }
 
 
-def row(step: int, steps: int, values: Mapping[str, int | float], left_s: float | None) -> str:
-    """Return the row of a step.
+def row(
+    step: int,
+    steps: int,
+    values: Mapping[str, int | float],
+    left_s: float | None,
+    columns: int = _COLUMNS,
+) -> str:
+    """Return the row of a step: what has no room is left out, the last metrics first.
 
     Args:
       step: updates made.
       steps: of the whole run.
       values: the step's metrics, by name, the loss first.
       left_s: seconds until the end; None is left out.
+      columns: there is room for; more than 100 are not used.
 
     >>> row(10, 520, {"loss": 5.5, "contrast": 2.75, "clips_per_second": 31.4, "epoch": 0}, 252.0)
     'step 10/520  loss 5.5  contrast 2.75  31.4 clips/s  0:04:12 left'
@@ -39,6 +46,7 @@ def row(step: int, steps: int, values: Mapping[str, int | float], left_s: float 
         minutes, seconds = divmod(round(left_s), 60)
         last.append(f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")
     shown = [f"{name} {value:.4g}" for name, value in values.items() if name not in _ONLY_RECORDED]
-    while shown and len("  ".join([first, *shown, *last])) > _COLUMNS:
+    columns = max(min(columns, _COLUMNS), 0)
+    while shown and len("  ".join([first, *shown, *last])) > columns:
         shown.pop()
-    return "  ".join([first, *shown, *last])
+    return "  ".join([first, *shown, *last])[:columns]

@@ -3,13 +3,12 @@
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Collection
 from typing import Any
 
 import jax
 
-from trainer import checksums, processes, run_folder
+from trainer import checksums, processes, progress, run_folder
 from trainer.data.folder import in_bucket, told
 from trainer.run_path import RunPath
 
@@ -98,9 +97,8 @@ class Usable:
     def reject(self, step: int, why: str) -> None:
         """Mark a checkpoint as unusable, and say so on stderr."""
         self._unusable[step] = why
-        print(
+        progress.say(
             f"svilm-train: checkpoint {self._folder / str(step)} cannot be used: {why}",
-            file=sys.stderr,
         )
 
     def is_verified(self, step: int) -> bool:
@@ -125,10 +123,9 @@ class Usable:
             with told(os.fspath(folder)) if in_bucket(folder) else contextlib.nullcontext():
                 has = checksums.exist(folder)
             if not has and step not in self._verified:
-                print(
+                progress.say(
                     f"svilm-train: {folder} has no {checksums.NAME}: damage to it would not be "
                     "noticed",
-                    file=sys.stderr,
                 )
             why = checksums.find_damage(folder, parts) if has else None
         except (OSError, *self._bucket_errors) as error:
@@ -161,10 +158,9 @@ class Usable:
                         f"{folder} is damaged and cannot be renamed ({one_line(error)}): rename "
                         "it, and repeat the command"
                     ) from error
-                print(
+                progress.say(
                     f"svilm-train: training continues from step {used}; the damaged checkpoint is "
                     f"kept as {aside}",
-                    file=sys.stderr,
                 )
         processes.wait_for_all("damaged checkpoints are renamed")
         any_aside = processes.total(len(self._unusable)) > 0

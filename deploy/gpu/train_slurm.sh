@@ -18,7 +18,8 @@ svilm-train is on the PATH of all nodes; snapshot and run are on a file system t
 or in a bucket (gs://…).
 
 A run that was stopped and has saved (status 75, as five minutes before the job's time is over),
-or that lost a process to a signal, is queued again and goes on from its last checkpoint. A process
+whose folder a process from before still writes to (75 too), or that lost a process to a signal, is
+queued again and goes on from its last checkpoint. A process
 that fails (1), is misused (2) or ends with any other status ends the job, however others end.
 
 options:
@@ -59,7 +60,7 @@ status=0
 mapfile -t exited < <(sed -nE 's/^srun: error: .*: Exited with exit code ([0-9]+)$/\1/p' "$said")
 for each in "${exited[@]}" "$status"; do
   case $each in
-    75 | 134 | 137 | 143) ;; # stopped and saved, lost its peers, or killed
+    75 | 134 | 137 | 143) ;; # stopped and saved, or RUN in use; lost its peers, or killed
     *) exit "$each" ;;
   esac
 done

@@ -1,16 +1,25 @@
 """What a run shows: rows that fit a terminal, and that its first step is compiled."""
 
+import dataclasses
 import io
 import json
+import os
+import pty
 import re
 import sys
+import termios
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import progress, step_row
+from trainer import loop, progress, step_row
+from trainer.bad_steps import BadSteps
+from trainer.data.mixture import Mixture
+from trainer.data.snapshot import Snapshot
 from trainer.metrics import Metrics
+from trainer.objective import Pretraining
 
 MANY = {
     "loss": 123.456789, "epoch": 3, "temporal": 0.123456, "grounding": 12.34567,
@@ -33,6 +42,14 @@ def test_a_row_has_at_most_100_columns(step, more, left, scale):
     assert row.startswith(f"step {step:,}/{step + more:,}  loss ")
     assert ("left" in row) == (left is not None)
     assert "clips/s" in row and "gradient_norm" not in row
+
+
+@given(columns=st.integers(1, 200), step=st.integers(1, 10**7))
+def test_a_row_fits_any_number_of_columns(columns, step):
+    row = step_row.row(step, 10**7, MANY, 3600.0, columns)
+    assert len(row) <= columns
+    if columns > 60:
+        assert "loss 123.5" in row and row.endswith("1:00:00 left")
 
 
 class Terminal(io.StringIO):
@@ -66,6 +83,61 @@ def test_a_terminal_has_one_row_that_changes(tmp_path, monkeypatch):
     assert "\r\x1b[2Kpretrain step 3/3  loss 123.5  temporal 0.1235" in shown
 
 
+@pytest.mark.parametrize("columns", [20, 40, 80, 132])
+def test_no_row_wraps_on_a_terminal(tmp_path, monkeypatch, columns):
+    """Of stderr: stdout may well be a file."""
+    shown, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, columns))
+    with open(end, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Metrics(tmp_path, 0, 520) as metrics:
+            metrics.write(300, MANY)
+            metrics.progress(301)
+        bar = progress.Bar("evaluate a snapshot of a long name", "clips")
+        bar.show(1, 10**9)
+        with progress.busy("pretrain: compiling the step, usually a minute or less"):
+            time.sleep(1.2)
+        terminal.flush()
+        text = os.read(shown, 100_000).decode()
+    os.close(shown)
+    rows = re.split(r"\r\x1b\[2K|\r?\n", text)
+    assert any(row.startswith("pretrain step 300") for row in rows)
+    assert max(map(len, rows)) <= columns - 1
+
+
+def test_a_message_clears_the_row_first(tmp_path, monkeypatch, small_config):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    skips = dataclasses.replace(small_config, on_bad_step="skip")
+    bad = {"bad_in_a_row": 1, "loss": float("nan"), "gradient_norm": 1.0}
+    bad |= {"state_finite": True, "mean_loss": 1.0}
+    with Metrics(tmp_path, 0, 9) as metrics:
+        metrics.progress(3)
+        BadSteps(tmp_path, skips, start=0, writes=True).check(3, bad, ["a"], None)
+    message = "svilm-train: no update at step 3: the loss is nan\n"
+    assert f"\x1b[2Kpretrain step 3/9\r\x1b[2K{message}" in terminal.getvalue()
+
+
+class ReachedError(Exception):
+    pass
+
+
+class Stopping(Pretraining):
+    """Ends when its first state would be compiled."""
+
+    def init_state(self, config, steps, mesh):
+        raise ReachedError
+
+
+def test_what_comes_before_the_first_step_is_said(write_snapshot, tmp_path, small_config, capsys):
+    snapshot = Snapshot.open(write_snapshot(clips=12).folder)
+    with pytest.raises(ReachedError):
+        loop.train(Stopping(Mixture([snapshot])), small_config, tmp_path / "run")
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "pretrain: preparing the model …"
+    assert any("9 steps" in line for line in said[:-1]), said
+
+
 def test_what_takes_long_is_said_at_once(capsys):
     with progress.busy("pretrain: compiling the step"):
         assert capsys.readouterr().err == "pretrain: compiling the step …\n"
@@ -78,5 +150,5 @@ def test_a_terminal_sees_the_seconds_of_what_takes_long(monkeypatch):
     with progress.busy("compiling"):
         time.sleep(1.5)
     shown = terminal.getvalue()
-    assert shown.startswith("compiling …\r\x1b[2Kcompiling … 1 s")
+    assert shown.startswith("\r\x1b[2Kcompiling …\r\x1b[2Kcompiling … 1 s")
     assert shown.endswith("\r\x1b[2K")

@@ -89,6 +89,23 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+    with run_lock.held(tmp_path, "pretrain"):
+        there, ends = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(ends)
+            os.read(there, 1)  # outlives the command
+            os._exit(0)
+        os.close(there)
+    try:
+        with run_lock.held(tmp_path, "finetune"):
+            pass
+    finally:
+        os.close(ends)
+        os.waitpid(child, 0)
+
+
 @pytest.mark.parametrize("rounds", [30])
 def test_of_many_that_come_and_go_one_holds_it(tmp_path, rounds):
     """Files are removed while others open them."""
@@ -207,8 +224,8 @@ def test_a_second_command_changes_no_byte(
     argv = [str(places.get(word, word)) for word in command]
     with run_lock.held(held, "pretrain"):
         before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in held.iterdir()}
-        assert main([*argv, "--out", str(held)]) == 1
+        assert main([*argv, "--out", str(held)]) == os.EX_TEMPFAIL
         said = capsys.readouterr().err
-        assert f"is writing to {held}: wait until it has ended, or give another --out" in said
+        assert f"is writing to {held}: run the same command again when it has ended" in said
         after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in held.iterdir()}
         assert after == before

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from trainer import checkpoint, processes, run_folder
+from trainer import checkpoint, processes, progress, run_folder
 from trainer.configs.config import Config
 from trainer.data.tokenise import Tokeniser, VocabularyError
 from trainer.data.tokeniser_settings import VOCABULARY, WHOLE
@@ -131,10 +130,9 @@ class Start(NamedTuple):
 
 def _say_left_out(checkpoint: folder.Checkpoint, names: list[str]) -> None:
     if names and processes.is_first():
-        print(
+        progress.say(
             f"{checkpoint.folder}: left out, our encoders have no such part: "
             f"{', '.join(places.parts(names))}",
-            file=sys.stderr,
         )
 
 

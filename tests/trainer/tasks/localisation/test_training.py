@@ -124,8 +124,12 @@ def test_a_refused_command_leaves_a_finished_training_as_it_is(corpus, trained, 
     assert localise(corpus, trained, *arguments, *settings) == 1
     assert "was started with another configuration: best epoch" in capsys.readouterr().err
     with run_lock.held(trained, "localise"):
-        assert localise(corpus, trained, *arguments, "--best-epoch", *settings) == 1
-    assert f"is writing to {trained}: wait until it has ended" in capsys.readouterr().err
+        again = localise(corpus, trained, *arguments, "--best-epoch", *settings)
+    assert again == os.EX_TEMPFAIL
+    assert (
+        f"is writing to {trained}: run the same command again when it has ended"
+        in capsys.readouterr().err
+    )
     assert before == {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     assert len(before[trained / "metrics.jsonl"].splitlines()) == 16
 
