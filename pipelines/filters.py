@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines import annotation_file
+from pipelines import annotation_file, video_lookup
 from pipelines.clip_request import TO_THE_END, ClipRequest, reject
 from pipelines.sources import lines
-from pipelines.video_lookup import split_extension
 from protos.v1.manifest_pb2 import Filters, Reject
 
 
@@ -39,7 +38,10 @@ def ids_sha256(ids: frozenset[str]) -> str:
 def keep(
     row: ClipRequest | Reject, filters: Filters, excluded: frozenset[str]
 ) -> ClipRequest | Reject:
-    """The row, or a reject of the first filter that drops it."""
+    """The row, or a reject of the first filter that drops it.
+
+    `excluded` has the `video_lookup.key` of each video to leave out.
+    """
     if isinstance(row, Reject) or not (dropped := _dropped(row, filters, excluded)):
         return row
     reason, message = dropped
@@ -96,7 +98,7 @@ def _dropped(
     row: ClipRequest, filters: Filters, excluded: frozenset[str]
 ) -> tuple[str, str] | None:
     """The reason code and message of the first filter that drops a row."""
-    if excluded and not excluded.isdisjoint((row.video_id, split_extension(row.video_id)[0])):
+    if excluded and video_lookup.key(row.video_id) in excluded:
         return "excluded", "the video is on the exclusion list"
     if row.end_us != TO_THE_END:
         dropped = dropped_by_length(row.end_us - row.start_us, filters)

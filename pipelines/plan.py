@@ -76,7 +76,7 @@ class Plan:
     most_failures: float = 1.0  # share of a shard's rows that may fail to decode
     most_video_bytes: int = 4 << 30  # of a video that is fetched from a bucket
     previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
-    excluded: frozenset[str] = frozenset()  # video ids
+    excluded: frozenset[str] = frozenset()  # video ids and their keys
     removed: frozenset[str] = frozenset()  # video ids that were taken down from `previous`
     video_map: str = ""  # file of video ids and paths, if any
     list_videos: bool = False  # a bucket's, once, rather than ask for each
@@ -261,14 +261,14 @@ def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
 
 
 def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
-    """Return the video ids in files of one id a line, also without their files' extensions.
+    """Return the video ids in files of one id a line, and the key of each.
 
     Raises:
       PlanError: a file cannot be read, or is no text.
     """
     try:
         ids = filters.read_ids(paths)
-        return ids | {video_lookup.split_extension(video_id)[0] for video_id in ids}
+        return ids | set(map(video_lookup.key, ids))
     except OSError as error:
         raise PlanError(_unreadable("--exclude", error.filename, error)) from None
     except RowError as error:

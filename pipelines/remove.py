@@ -20,7 +20,6 @@ from pipelines import (
     verify,
 )
 from pipelines.clip_request import REMOVED, reject, row_order
-from pipelines.plan import shard_of
 from pipelines.records import Place
 from pipelines.takedown import Takedown
 from protos import contract
@@ -40,7 +39,7 @@ class _Job(NamedTuple):
     folder: str
     out: str
     shard: int
-    video_ids: Set[str]  # to remove: those of this shard
+    video_ids: frozenset[str]  # to remove
 
 
 class _Carried(NamedTuple):
@@ -72,13 +71,11 @@ def remove(
     """
     num_shards = len(manifest.shards)
     gone = Takedown(video_ids | takedown.of(folder, manifest))
-    by_shard: dict[int, set[str]] = collections.defaultdict(set)
-    for video_id in gone.video_ids:
-        by_shard[shard_of(video_id, num_shards)].add(video_id)
     with run_lock.held(out):
         complete = _is_of(out, manifest, gone.video_ids, data_version)
         snapshot.clear_unfinished(out, num_shards, complete=complete)
-        jobs = [_Job(folder, out, shard, frozenset(by_shard[shard])) for shard in range(num_shards)]
+        # All ids for each shard: other spellings of an id may lie in other shards.
+        jobs = [_Job(folder, out, shard, gone.video_ids) for shard in range(num_shards)]
         carried: dict[int, _Carried] = {}
         for job, of_shard in processes.each(_carry, jobs, workers):
             carried[job.shard] = of_shard
@@ -156,15 +153,17 @@ def _carry(job: _Job) -> _Carried:
     stem = contract.shard_name(job.shard, len(manifest.shards))
     entry = manifest.shards[job.shard]
     summary = snapshot.read_json(os.path.join(job.folder, f"{stem}.json"), ShardSummary)
-    gone = Takedown(job.video_ids)
+    gone = takedown.taken_down(job.video_ids)
     if not gone.touches(summary):
         for file in (entry.data, entry.index, entry.summary):
             snapshot.adopt(job.folder, file, job.out)
         return _Carried(
             entry, snapshot.videos_sha256(summary), 0, collections.Counter(), frozenset()
         )
-    found = {video.video_id for video in summary.videos} & job.video_ids
-    found = found.union(*map(gone.named_by, summary.rejects))
+    found = frozenset[str]().union(
+        *(gone.ids_of(video.video_id) for video in summary.videos),
+        *map(gone.named_by, summary.rejects),
+    )
     before = collections.Counter(one.reason for one in summary.rejects)
     removed = _rewrite(job, stem, summary, gone)
     reasons = collections.Counter(one.reason for one in summary.rejects)
@@ -191,7 +190,7 @@ def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Takedown) -> int
     removed = 0
     with snapshot.ShardWriter(job.out, stem) as writer:
         for clip in records.read(job.folder, verify.manifest_of(job.folder), places):
-            if clip.video_id in job.video_ids:
+            if gone.ids_of(clip.video_id):
                 rejects.append(reject("remove", REMOVED, "taken down", source_row=clip.source_row))
                 removed += 1
             else:
@@ -200,7 +199,7 @@ def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Takedown) -> int
     summary.records = writer.records
     summary.data.CopyFrom(writer.data)
     summary.index.CopyFrom(writer.index)
-    _keep(summary.videos, [v for v in summary.videos if v.video_id not in job.video_ids])
+    _keep(summary.videos, [v for v in summary.videos if not gone.ids_of(v.video_id)])
     rejects.sort(key=lambda one: row_order(one.source_row))
     _keep(summary.rejects, list(gone.rejects(rejects)))
     return removed

@@ -67,8 +67,9 @@ def build_shard(
     requests = sorted(
         requests, key=lambda r: (first_of_clip_id(r.video_id), r.clip_id, row_order(r.source_row))
     )
-    gone = [request for request in requests if request.video_id in plan.removed]
-    requests = [request for request in requests if request.video_id not in plan.removed]
+    down = taken_down(plan.removed)
+    gone = [request for request in requests if down.ids_of(request.video_id)]
+    requests = [request for request in requests if not down.ids_of(request.video_id)]
     by_video = {
         video_id: list(group)
         for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
@@ -115,7 +116,7 @@ def build_shard(
     summary.index.CopyFrom(writer.index)
     rejects = sorted(summary.rejects, key=lambda r: row_order(r.source_row))
     del summary.rejects[:]
-    summary.rejects.extend(taken_down(plan.removed).rejects(rejects))
+    summary.rejects.extend(down.rejects(rejects))
     snapshot.write_file(plan.out, f"{stem}.json", snapshot.to_json(summary))
     return _outcome(shard, summary, plan, reused=False)
 

@@ -1,11 +1,10 @@
 """Parts of a data set by video, such as train and test: snapshots without a common video."""
 
 import hashlib
-import unicodedata
 from collections.abc import Iterator, Sequence
 
+from pipelines import video_lookup
 from pipelines.clip_request import ClipRequest
-from pipelines.video_lookup import split_extension
 from protos.v1.manifest_pb2 import Reject, Split, SplitPart
 
 _NAMES = {2: ("train", "test"), 3: ("train", "validation", "test")}
@@ -33,7 +32,7 @@ def part_of(video_id: str, split: Split) -> str:
     >>> part_of("dQw4w9WgXcQ", split), part_of("dQw4w9WgXcQ.mp4", split), part_of("clip 1", split)
     ('train', 'train', 'test')
     """
-    name = unicodedata.normalize("NFC", split_extension(video_id)[0])
+    name = video_lookup.key(video_id)
     digest = hashlib.sha256(
         f"split {split.seed}\n{name}".encode(errors="backslashreplace")
     ).digest()

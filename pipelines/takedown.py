@@ -2,23 +2,27 @@
 
 A reject may hold a video's caption, id or row without saying whose it is. So besides its video id,
 its text decides: a text that names a removed video is dropped, as is one that was cut before the
-place where it might name one.
+place where it might name one. An id stands for its video in each spelling (`video_lookup.key`).
 """
 
 import collections
 import functools
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus, unquote
 
-from pipelines import records
+from pipelines import records, video_lookup
 from pipelines.clip_request import REMOVED, ROW_CHARACTERS, reject
 from protos.v1.manifest_pb2 import AnnotationFile, Manifest, Reject, ShardSummary
 
 _WORD = re.compile(r"[\w-]+")
 _BEFORE = re.compile(r"(?:^|[^\w-])(?:v_)?$")  # ActivityNet writes v_<id>
 _AFTER = re.compile(r"(?![\w-])")
+_LONG = 11  # characters: a spelling that has as many is found within words, too
+_ENCODED = 3  # times that a text may be encoded, as JSON in JSON is
+_ESCAPES = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+|\\.", re.DOTALL)
 _FILE = "(removed)"  # replaces the name of an annotation file that names a video
 _DROPPED = "the text of this row was dropped, as a removed video's may be part of it"
 
@@ -28,23 +32,48 @@ class Takedown:
 
     def __init__(self, video_ids: Iterable[str]) -> None:
         self.video_ids = frozenset(video_ids)
-        # Each spelling of an id by its first word, so that a text is searched once for all ids.
+        self._by_key: dict[str, set[str]] = collections.defaultdict(set)
+        # Each spelling of an id by its first characters, or word, so that a text is searched once
+        # for all ids.
+        self._by_start: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
         self._by_word: dict[str, list[tuple[str, int, str]]] = collections.defaultdict(list)
         self._wordless: list[tuple[str, str]] = []
         for video_id in self.video_ids:
-            for spelling in _spellings(video_id):
-                if word := _WORD.search(spelling):
+            self._by_key[video_lookup.key(video_id)].add(video_id)
+            for spelling in _spellings(video_id) | _spellings(video_lookup.key(video_id)):
+                if len(spelling) >= _LONG:
+                    self._by_start[spelling[:_LONG]].append((spelling, video_id))
+                elif word := _WORD.search(spelling):
                     self._by_word[word[0]].append((spelling, word.start(), video_id))
                 else:
                     self._wordless.append((spelling, video_id))
 
+    def ids_of(self, video_id: str) -> frozenset[str]:
+        """The removed ids that are of a video; none if it was not removed.
+
+        >>> sorted(Takedown(["a", "a.mp4", "b"]).ids_of("a.webm")), Takedown(["a"]).ids_of("ab")
+        (['a', 'a.mp4'], frozenset())
+        """
+        return frozenset(self._by_key.get(video_lookup.key(video_id), ()))
+
     def named_in(self, text: str) -> set[str]:
-        """The removed videos whose ids a text has, not as a part of a longer id.
+        """The removed videos whose ids a text has; short ids not as a part of a longer word.
+
+        A long id may be joined to others: better one text of a reject too few than a trace.
 
         >>> Takedown(["a-1"]).named_in("https://youtu.be/a-1,0,9"), Takedown(["a"]).named_in("ab")
         ({'a-1'}, set())
         """
+        return set[str]().union(*map(self._written_in, _decoded(text))) if self.video_ids else set()
+
+    def _written_in(self, text: str) -> set[str]:
+        """The removed videos of which a text has a spelling as it is."""
         found = {video_id for spelling, video_id in self._wordless if spelling in text}
+        if self._by_start:
+            for start in range(len(text) - _LONG + 1):
+                for spelling, video_id in self._by_start.get(text[start : start + _LONG], ()):
+                    if text.startswith(spelling, start):
+                        found.add(video_id)
         if self._by_word:
             for word in _WORD.finditer(text):
                 for part in {word[0], word[0].removeprefix("v_")}:
@@ -63,14 +92,14 @@ class Takedown:
     def named_by(self, one: Reject) -> set[str]:
         """The removed videos that a reject is of, or whose ids its texts have if it is of none."""
         if one.video_id:
-            return {one.video_id} & self.video_ids
+            return set(self.ids_of(one.video_id))
         return self.named_in(one.message) | self.named_in(one.row)
 
     def scrubbed(self, one: Reject) -> Reject:
         """A reject without anything of a removed video, but for its `source_row`."""
         if not self.video_ids or (one.reason == REMOVED and not one.video_id):
             return one
-        if one.video_id in self.video_ids:
+        if one.video_id and self.ids_of(one.video_id):
             return reject("remove", REMOVED, "taken down", source_row=one.source_row)
         cut = not one.video_id and len(one.row) >= ROW_CHARACTERS
         if cut or self._in_its_file(one) or self.named_in(one.message) or self.named_in(one.row):
@@ -95,7 +124,7 @@ class Takedown:
 
     def touches(self, summary: ShardSummary) -> bool:
         """Whether a shard's summary holds anything of a removed video."""
-        return any(video.video_id in self.video_ids for video in summary.videos) or any(
+        return any(self.ids_of(video.video_id) for video in summary.videos) or any(
             self.hidden(self.scrubbed(one)) != one for one in summary.rejects
         )
 
@@ -106,7 +135,7 @@ class Takedown:
         """
         kept = []
         for file in files:
-            if (stem := _stem(file.name)) not in self.video_ids:
+            if not self.ids_of(stem := _stem(file.name)):
                 kept.append(file)
             elif not re.fullmatch(r"[A-Za-z0-9_-]{11}", stem):
                 kept.append(AnnotationFile(name=_FILE, bytes=file.bytes, sha256=file.sha256))
@@ -114,7 +143,8 @@ class Takedown:
 
     def _in_its_file(self, one: Reject) -> bool:
         """Whether a reject is of no other video, and a removed one names its annotation file."""
-        return not one.video_id and _stem(one.source_row.rpartition(":")[0]) in self.video_ids
+        stem = _stem(one.source_row.rpartition(":")[0])
+        return not one.video_id and bool(stem and self.ids_of(stem))
 
 
 @functools.lru_cache(maxsize=2)
@@ -161,4 +191,31 @@ def _spellings(video_id: str) -> set[str]:
         json.dumps(video_id, ensure_ascii=False)[1:-1],
         repr(video_id)[1:-1],
         quote(video_id, safe=""),
+        quote_plus(video_id),
     }
+
+
+def _decoded(text: str) -> set[str]:
+    r"""A text, and what it may stand for: percent-encoded, escaped or in another normalisation.
+
+    >>> sorted(_decoded("a%3Db")), sorted(_decoded(r"a\nb"))
+    (['a%3Db', 'a=b'], ['a\nb', 'a\\nb'])
+    """
+    found = {text}
+    for _ in range(_ENCODED):
+        found |= {decode(one) for one in found for decode in (unquote, _unescaped)}
+    return found | {unicodedata.normalize("NFC", one) for one in found}
+
+
+def _unescaped(text: str) -> str:
+    r"""A text with the escapes of JSON read, and without the backslash of those that are none.
+
+    >>> _unescaped(r"a\n\u00e9\ud83d\ude00\x")
+    'a\né😀x'
+    """
+
+    def read(escapes: re.Match[str]) -> str:
+        known = len(escapes[0]) > 2 or escapes[0][1] in '"\\/bfnrt'
+        return json.loads(f'"{escapes[0]}"') if known else escapes[0][1]
+
+    return _ESCAPES.sub(read, text)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import plan_summary, processes, records, snapshot, split, storage
+from pipelines import plan_summary, processes, records, snapshot, split, storage, video_lookup
 from pipelines.plan import config_sha256, shard_of
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
@@ -75,7 +75,7 @@ def faults(
     """
     shards = len(manifest.shards)
     found: dict[int, _ShardFound] = {}
-    gone = frozenset(manifest.removed_videos)
+    gone = frozenset(map(video_lookup.key, manifest.removed_videos))
     jobs = [
         _Job(folder, shard, entry, manifest.config, gone)
         for shard, entry in enumerate(manifest.shards)
@@ -124,7 +124,7 @@ class _Job(NamedTuple):
     shard: int
     entry: ShardEntry
     config: BuildConfig
-    removed: frozenset[str]  # ids of videos that were taken down
+    removed: frozenset[str]  # keys of videos that were taken down
 
 
 def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Counter[str], list[str]]:
@@ -220,7 +220,7 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
             try:
                 clip = records.parse(framed, place.clip_id, job.config)
                 _check_shard_of(clip, job.shard, job.config)
-                if clip.video_id in job.removed:
+                if video_lookup.key(clip.video_id) in job.removed:
                     raise contract.ContractError("its video was taken down")
             except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
                 yield f"{stem}.tfrecord: record {place.clip_id!r}: {error}"

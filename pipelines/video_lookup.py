@@ -193,6 +193,17 @@ def split_extension(video_id: str) -> tuple[str, str]:
     return (stem, extension) if stem and extension.lower() in EXTENSIONS else (video_id, "")
 
 
+def key(video_id: str) -> str:
+    r"""Return what all spellings of a video's id have in common.
+
+    These are with and without its file's extension, and in each Unicode normalisation.
+
+    >>> key("bikes.MP4"), key("v1.2"), key("Cafe\u0301") == key("Caf\u00e9.mkv")
+    ('bikes', 'v1.2', True)
+    """
+    return unicodedata.normalize("NFC", split_extension(video_id)[0])
+
+
 def _filled(template: str, video_id: str, label: str, extension: str) -> str:
     values = {"ext": extension, "label": label, "video_id": video_id}
     return re.sub(r"{(.*?)}", lambda field: values[field[1]], template)

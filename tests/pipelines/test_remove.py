@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from pipelines import records, remove, snapshot, verify
@@ -112,3 +114,29 @@ def test_the_command(written, cli, tmp_path):
     done = cli("remove", folder, "--videos", tmp_path / "gone.txt", "--out", tmp_path / "new")
     assert done.returncode == 0, done.stderr
     assert "version 2.0.0 has 16 records, 2 fewer" in done.stdout
+
+
+SPELLINGS = ["Caf\u00e9", "Cafe\u0301", "Caf\u00e9.mp4", "Cafe\u0301.MKV"]
+OTHERS = ["Cafe", "Caf\u00e9s", "Caf\u00e9.mp", "Caf\u00e9.1", "Caf\u00e9.mp4.txt", "v1", "v1.2"]
+
+
+@pytest.mark.parametrize("listed", SPELLINGS)
+def test_a_video_goes_in_each_spelling_of_its_id(tmp_path, make_clip, write_snapshot, listed):
+    assert len({shard_of(spelling, SHARDS) for spelling in SPELLINGS}) > 1
+    clips = [make_clip(name, caption=f"a zq{name}") for name in [*SPELLINGS, *OTHERS]]
+    rejects = tuple(
+        Reject(reason="span_empty", video_id=name, source_row=f"r.csv:{i}", row="secret")
+        for i, name in enumerate(SPELLINGS, 50)
+    )
+    old = write_snapshot(tmp_path / "old", clips, rejects=rejects, plan_rejects=rejects)
+    done = remove.remove(
+        str(tmp_path / "old"), old, {listed, "v1.2"}, str(tmp_path / "new"), "2.0.0"
+    )
+    assert done == remove.Removal(len(SPELLINGS) + 1, [])
+    new = verify.read_manifest(str(tmp_path / "new"))
+    assert verify.faults(str(tmp_path / "new"), new) == []
+    kept = records.read(str(tmp_path / "new"), new, records.evenly(new, 99))
+    assert {clip.video_id for clip in kept} == {*OTHERS} - {"v1.2"}
+    assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "new").iterdir())
+    videos = itertools.chain(*(one.videos for one in records.summaries(str(tmp_path / "new"), new)))
+    assert {video.video_id for video in videos} == {*OTHERS} - {"v1.2"}

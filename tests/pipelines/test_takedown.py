@@ -396,13 +396,13 @@ def test_ids_that_begin_alike_are_kept_apart(make_clip, write_snapshot, names, d
 
 def test_the_command_names_ids_that_match_nothing(made, cli, tmp_path):
     planned = made("videocc", videocc())
-    (tmp_path / "gone.txt").write_text(f"{GONE}\n{GONE}.mp4\n")
+    (tmp_path / "gone.txt").write_text(f"{GONE}\n{GONE}.txt\n")
     words = ["remove", planned.out, "--videos", tmp_path / "gone.txt", "--out", tmp_path / "new"]
     done = cli(*words)
     assert done.returncode == 0
-    assert "nothing of 1 of these videos: '-4wsuPCjDBc.mp4'" in done.stderr
+    assert "nothing of 1 of these videos: '-4wsuPCjDBc.txt'" in done.stderr
     version = verify.read_manifest(str(tmp_path / "new"))
-    assert list(version.removed_videos) == [GONE, f"{GONE}.mp4"]
+    assert list(version.removed_videos) == [GONE, f"{GONE}.txt"]
 
 
 def test_what_is_excluded_leaves_no_caption(made, parser, tmp_path):
@@ -418,10 +418,62 @@ def test_what_is_excluded_leaves_no_caption(made, parser, tmp_path):
 def test_an_id_that_only_another_videos_reject_names_is_unknown(
     tmp_path, make_clip, write_snapshot
 ):
-    rejects = (Reject(reason="span_empty", source_row="r.csv:1", video_id="a.mp4", row="a.mp4,x"),)
-    clips = [make_clip("a.mp4"), make_clip("b"), make_clip("c")]
+    rejects = (Reject(reason="span_empty", source_row="r.csv:1", video_id="a.txt", row="a.txt,x"),)
+    clips = [make_clip("a.txt"), make_clip("b"), make_clip("c")]
     manifest = write_snapshot(tmp_path / "old", clips, plan_rejects=rejects)
     done = remove.remove(
         str(tmp_path / "old"), manifest, {"a", "b"}, str(tmp_path / "new"), "2.0.0"
     )
     assert done == remove.Removal(1, ["a"])
+
+
+@pytest.mark.parametrize("listed", [f"{GONE}.mp4", f"{GONE}.WEBM"])
+def test_a_build_leaves_a_removed_video_out_in_each_spelling(made, parser, tmp_path, listed):
+    planned = made("videocc", videocc())
+    (tmp_path / "other").mkdir()
+    without = dataclasses.replace(planned, out=str(tmp_path / "other"), removed=frozenset({listed}))
+    built(without, parser)
+    manifest = verify.read_manifest(without.out)
+    assert verify.faults(without.out, manifest) == []
+    assert {v.video_id for s in records.summaries(without.out, manifest) for v in s.videos} == {
+        KEPT
+    }
+    assert not any(SECRET.search(path.read_bytes()) for path in (tmp_path / "other").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("video_id", "text"),
+    [
+        *(
+            (KEPT, text)
+            for text in (
+                f"https://x.y/?u=https%3A%2F%2Fyoutube.com%2Fwatch%3Fv%3D{KEPT},zq",
+                f"https%253A%252F%252Fyoutu.be%252F{KEPT}",
+                json.dumps({"text": f"one\n{KEPT}\tzq"}),
+                f"yt_{KEPT}.mp4",
+                f"{KEPT}_5_15",
+                f"video{KEPT}zq",
+                quote("".join(f"%{ord(letter):02X}" for letter in KEPT)),
+            )
+        ),
+        (f"{KEPT}.mp4", f"https://youtu.be/{KEPT}"),
+        (KEPT, f"{KEPT}.webm"),
+        ("good", json.dumps({"text": "one\ngood"})),
+        ("good", "x%2Fgood%3Fzq"),
+        ("good", json.dumps(json.dumps({"text": "one\ngood"}))),
+        ("good.mp4", "videos/good,zq"),
+        ("Caf\u00e9", "Cafe\u0301,zq"),
+        ("Cafe\u0301", "Caf\u00e9,zq"),
+        ("Caf\u00e9", json.dumps("Cafe\u0301.mp4")),
+        ("Cafe\u0301.mp4", "https://x.y/caf/Caf%c3%a9"),
+        ("a bc", "https://x.y/?v=a+bc&t=1"),
+        ("\U0001f600 bear", json.dumps("\U0001f600 bear")),
+    ],
+)
+def test_a_text_names_an_id_however_it_is_written(video_id, text):
+    assert Takedown([video_id, "never"]).named_in(text) == {video_id}
+
+
+@pytest.mark.parametrize("text", ["goods,zq", "a-good", "x%2Fgoods", "one\\tgoods", "v_goo"])
+def test_a_short_id_is_no_part_of_a_longer_word(text):
+    assert Takedown(["good"]).named_in(text) == set()
