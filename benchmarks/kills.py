@@ -13,6 +13,7 @@ instants lie in the command's own work, which imports precede.
 """
 
 import argparse
+import contextlib
 import ctypes
 import importlib
 import json
@@ -181,7 +182,8 @@ def _attempt(
             for process in _descendants(child.pid):
                 process.kill()
         doomed = _descendants(child.pid) if whole else []
-        os.kill(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended just now
+            os.kill(child.pid, signal.SIGKILL)
         for process in doomed:
             if process.is_running():
                 process.kill()

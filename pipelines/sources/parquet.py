@@ -61,7 +61,7 @@ def rows(
                 fields = {column: values[column][place] for column in once}
                 yield number, None, {**fields, **twice}
         stated = table.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         why = str(error).partition("\n")[0]
         raise AnnotationError(
             f"{name} is no Parquet file from row {number + 1} on: {why:.200}: "

@@ -266,7 +266,8 @@ def _record(data: bytes) -> None:
             use()
         except _REFUSALS as error:
             _one_line(error)
-            assert faults, f"refused, and verify finds no fault: {error}"
+            # verify reads the frames' headers alone.
+            assert faults or "cannot be decoded" in str(error), f"no fault, and yet: {error}"
     _empty(out)
 
 
