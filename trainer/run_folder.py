@@ -58,17 +58,26 @@ class Origin(NamedTuple):
     def configure(self, config: Config) -> Config:
         """Sets the fields that they decided.
 
+        Raises:
+          RunError: they do not fit the configuration.
+
         >>> Origin({"text": "bert"}, {"text.width": 312}, {}).configure(Config()).text.width
         312
         """
         values = dataclasses.asdict(config)
-        for name, value in self.fields.items():
-            *sections, field = name.split(".")
-            inside = values
-            for section in sections:
-                inside = inside[section]
-            inside[field] = value
-        return build(Config, values)
+        try:
+            for name, value in self.fields.items():
+                *sections, field = name.split(".")
+                inside = values
+                for section in sections:
+                    inside = inside[section]
+                inside[field] = value
+            return build(Config, values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(
+                f"the fields that the first parameters decided do not fit ({error}): see the run's "
+                "data.json"
+            ) from None
 
 
 def read(folder: RunPath) -> tuple[Config, Tokeniser]:

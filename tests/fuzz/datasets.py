@@ -121,7 +121,7 @@ def targets() -> list[Target]:
         Target("manifest", [files["manifest.json"]], _manifest, mutate.json_text),
         Target("index", [files[f"{_STEM}.index"]], _index, mutate.protobuf(ShardIndex)),
         Target("shard", [data], _shard, mutate.framed(mutate.protobuf(Clip))),
-        Target("record", [record], _record, mutate.protobuf(Clip)),
+        Target("record", [record], _record, mutate.protobuf(Clip), seconds=30.0),
         *of_run,
         Target(
             "features manifest",

@@ -60,7 +60,8 @@ def _check(form: Form, data: bytes) -> None:
         result = form.read(paths)
     except (TaskFileError, truth.TruthError) as error:
         assert "\n" not in str(error), "a message of several lines"
-        assert any(path.name in str(error) for path in paths) or "ground truth" in str(error)
+        named = (*(path.name for path in paths), "ground truth", "the annotations")
+        assert any(name in str(error) for name in named), f"no file is named: {error}"
         return
     _sound(result)
 

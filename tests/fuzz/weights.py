@@ -1,5 +1,6 @@
 """Published weights: folders in the Hugging Face layout, scenic's file, a localisation model."""
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -72,10 +73,8 @@ def _check(form: Form, name: str, data: bytes) -> None:
         there = path / one
         if not there.exists() or there.read_bytes() != content:
             there.write_bytes(content)
-    try:
+    with contextlib.suppress(*_REFUSALS):
         form.read(path)
-    except _REFUSALS as error:
-        assert "\n" not in str(error), "a message of several lines"
 
 
 def _video(path: pathlib.Path) -> None:

@@ -60,6 +60,12 @@ def test_a_damaged_data_json_is_named(data, tmp_path):
         run_folder.read_origin(tmp_path, {})
 
 
+@pytest.mark.parametrize("fields", [{"": 1}, {"video.none": 1}, {"batch.x": 1}, {"batch": "a"}])
+def test_fields_of_a_start_that_no_configuration_has_are_told(fields):
+    with pytest.raises(run_folder.RunError, match=r"data\.json"):
+        run_folder.Origin({}, fields, {}).configure(Config())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -156,6 +162,11 @@ def test_numbers_of_thousands_of_digits_are_refused(row, tmp_path):
     (tmp_path / "d.csv").write_text(f"{row}\n")
     with pytest.raises(TaskFileError, match=r"d\.csv:1"):
         spatiotemporal.read_labelled(tmp_path / "d.csv", scored=True)
+
+
+def test_a_class_that_is_listed_twice_counts_once(tmp_path):
+    (tmp_path / "c.pbtxt").write_text("item {\n  id: 12\n  id: 12\n  label_id: 80\n}\n")
+    assert spatiotemporal.read_classes(tmp_path / "c.pbtxt") == (12, 80)
 
 
 @pytest.mark.parametrize("number", ["0", "81", NINES])

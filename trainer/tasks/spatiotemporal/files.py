@@ -186,7 +186,7 @@ def read_classes(path: Path) -> tuple[int, ...]:
     for found in ids:
         if not re.fullmatch("[0-9]{1,2}", found) or not 1 <= int(found) <= ACTIONS:
             raise TaskFileError(f"{path}: {short(found)} is none of the actions 1 … {ACTIONS}")
-    ids = tuple(map(int, ids))
+    ids = tuple(dict.fromkeys(map(int, ids)))
     return ids
 
 
