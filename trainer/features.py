@@ -84,11 +84,37 @@ def write(
     claimed = _claim(out, made_from)
     try:
         _check_same(out, set(names), made_from)
-    except FeaturesError:
-        if claimed:
-            (out / _CLAIM).unlink()
+        return _write_shards(
+            run,
+            snapshot,
+            out,
+            features,
+            progress,
+            made_from,
+            names,
+            shard_clips,
+            process,
+            processes,
+        )
+    except BaseException:
+        if claimed:  # shards that are there keep other features out by themselves
+            (out / _CLAIM).unlink(missing_ok=True)
         raise
 
+
+def _write_shards(
+    run: Loaded,
+    snapshot: Snapshot,
+    out: pathlib.Path,
+    features: tuple[Feature, ...],
+    progress: Progress,
+    made_from: dict[str, Any],
+    names: list[str],
+    shard_clips: int,
+    process: int,
+    processes: int,
+) -> bool:
+    total = len(names)
     encoder = Encoder(run.config, run.tokeniser, run.params)
     mine = [shard for shard in range(process, total, processes)]
     to_do = [shard for shard in mine if not (out / names[shard]).exists()]
@@ -159,19 +185,31 @@ def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
       FeaturesError: the folder is another model's, snapshot's or choice's.
     """
     ours, claim = json.dumps(made_from), out / _CLAIM
-    try:
-        with claim.open("x", encoding="utf-8") as file:
-            file.write(ours)
-    except FileExistsError:
-        if not claim.read_text(encoding="utf-8").endswith("}"):
-            time.sleep(1.0)  # it is being written
-        if claim.read_text(encoding="utf-8") != ours:
+    while True:
+        try:
+            with claim.open("x", encoding="utf-8") as file:
+                try:
+                    file.write(ours)
+                    file.flush()
+                except BaseException:
+                    claim.unlink(missing_ok=True)
+                    raise
+            return True
+        except FileExistsError:
+            pass
+        try:
+            theirs = claim.read_text(encoding="utf-8")
+            if not theirs.endswith("}"):
+                time.sleep(1.0)  # it is being written
+                theirs = claim.read_text(encoding="utf-8")
+        except FileNotFoundError:  # its command has ended meanwhile
+            continue
+        if theirs != ours:
             raise FeaturesError(
                 f"another `svilm-train embed` writes other features to {out}: give another --out, "
                 f"or if it has been killed, remove {claim}"
-            ) from None
+            )
         return False
-    return True
 
 
 def _made_from(

@@ -1,11 +1,12 @@
 import json
+import pathlib
 
 import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
 
-from trainer import checkpoint
+from trainer import checkpoint, features
 from trainer.data.snapshot import Snapshot
 from trainer.embed import Encoder, embed_clips
 from trainer.main import main
@@ -111,6 +112,44 @@ def test_a_folder_without_videos(untrained_run, tmp_path, capsys):
     arguments = [f"--run={untrained_run}", f"--videos={tmp_path / 'videos'}"]
     assert main(["embed", *arguments, f"--out={tmp_path / 'out'}"]) == 1
     assert "has no video: no file named *.mp4, *.mkv" in capsys.readouterr().err
+
+
+def test_a_command_that_failed_keeps_no_other_out(embed, tmp_path, capsys, monkeypatch):
+    out, save = tmp_path / "features", features.tensor_file.save
+    saved = []
+
+    def full(tensors, path, metadata):
+        if saved:
+            raise OSError(28, "No space left on device", str(path))
+        save(tensors, path, metadata)
+        saved.append(path)
+
+    monkeypatch.setattr(features.tensor_file, "save", full)
+    assert embed("--feature=clip") == 1
+    assert "No space left" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["features-00000-of-00003.safetensors"]
+    assert embed("--feature=groups") == 1  # the shard keeps it out, and no claim
+    assert "was made with another features" in capsys.readouterr().err
+    for shard in out.iterdir():
+        shard.unlink()
+    assert embed("--feature=clip") == 1
+    assert not list(out.iterdir())
+    monkeypatch.undo()
+    assert embed("--feature=groups") == 0
+
+
+def test_a_claim_that_goes_away_is_made_anew(tmp_path, monkeypatch):
+    """Between the look whether it is there and its reading."""
+    claim, read = tmp_path / ".made_from.json", pathlib.Path.read_text
+    claim.write_text('{"of": "another"}')
+
+    def gone(path, **options):
+        path.unlink(missing_ok=True)
+        return read(path, **options)
+
+    monkeypatch.setattr(pathlib.Path, "read_text", gone)
+    assert features._claim(tmp_path, {"of": "this"})
+    assert claim.read_bytes() == b'{"of": "this"}'
 
 
 def test_two_commands_do_not_mix_their_features_in_a_folder(embed, tmp_path, capsys):
