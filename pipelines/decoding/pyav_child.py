@@ -80,7 +80,9 @@ def _write(out: BinaryIO, video: Video, span: Span) -> None:
     whole, damage, images = span.whole, span.damage, span.take()
     answer: dict[str, Any] = {"span": span.number, "stated_us": video.stated_us}
     if not whole:
-        _tell(out, answer | {"found": len(images), "told": video.complaint})
+        # A file that ends before a span is cut short, whatever is wrong with its last packet.
+        ended = 0 < video.packets_end_us <= span.times_us[0]
+        _tell(out, answer | {"found": len(images), "told": "" if ended else video.complaint})
         return
     if damage is not None:
         _tell(out, answer | {"found": 0, "told": f"damaged frames: {damage}"})

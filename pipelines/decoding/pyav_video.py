@@ -126,6 +126,11 @@ class Video:
         """Returns what finds the end of the last frame."""
         return LastFrame(self._stated, self._usual_us)
 
+    @property
+    def packets_end_us(self) -> int:
+        """When the frames of the packets read so far have left the screen; 0 before the first."""
+        return self._last.us
+
     def us(self, ticks: int) -> int:
         """Returns a time of the stream from the beginning of the file, microseconds."""
         return _rounded((ticks - self._origin) * self._us, self._ticks)

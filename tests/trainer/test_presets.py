@@ -230,7 +230,7 @@ def test_a_number_that_is_none_is_refused_in_a_file_too():
     values = json.loads(Config().to_json())
     for number in (float("nan"), float("inf")):
         values["optimiser"]["learning_rate"] = number
-        with pytest.raises(ValueError, match="learning_rate must be 0 or more"):
+        with pytest.raises(ValueError, match="learning_rate must be finite"):
             Config.from_json(json.dumps(values))
 
 

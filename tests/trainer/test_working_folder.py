@@ -30,4 +30,4 @@ def test_neither_the_program_nor_what_decodes_for_it(tmp_path):
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert not [*folder.glob("*.ran")]
-    assert "1 rejects (video_undecodable 1)" in done.stdout, done.stdout
+    assert "a.mp4 cannot be decoded: video_undecodable" in done.stdout, done.stdout

@@ -22,7 +22,7 @@ CODECS = {
     "mpeg4": "-c:v mpeg4 -g 25 -bf 2 -q:v 3",
     "mpeg4-long": "-c:v mpeg4 -g 250 -q:v 3",
     "mpeg2": "-c:v mpeg2video -g 15 -bf 2 -q:v 3",
-    "mpeg2-closed": "-c:v mpeg2video -g 15 -flags +cgop -q:v 3",
+    "mpeg2-closed": "-c:v mpeg2video -g 15 -flags +cgop -sc_threshold 1000000000 -q:v 3",
     "mpeg1": "-c:v mpeg1video -g 15 -bf 2 -q:v 3",
     "vp8": "-c:v libvpx -g 40 -auto-alt-ref 1 -lag-in-frames 16 -cpu-used 5 -b:v 500k",
     "vp9": "-c:v libvpx-vp9 -g 40 -cpu-used 8 -auto-alt-ref 1 -lag-in-frames 20 -b:v 500k",
@@ -46,7 +46,7 @@ CODECS = {
     "rpza": "-c:v rpza -pix_fmt rgb555le",
     "svq1": "-c:v svq1 -pix_fmt yuv410p -g 30",
     "prores": "-c:v prores -pix_fmt yuv422p10le",
-    "dnxhd": "-c:v dnxhd -profile:v dnxhr_lb -pix_fmt yuv422p",
+    "dnxhd": "-c:v dnxhd -profile:v dnxhr_lb -pix_fmt yuv422p -s 288x192",
     "cineform": "-c:v cfhd -pix_fmt yuv422p10le",
     "theora": "-c:v libtheora -g 30 -q:v 8",
     "theora-doubled": "-c:v libtheora -g 64 -q:v 8 -vf fps=50,format=yuv420p",
@@ -137,8 +137,9 @@ def test_spans_show_what_the_whole_file_shows(films, name):
     assert compare(films, name, path)
 
 
-# Their times run backwards, or jump, also where all of the file is decoded.
-DISORDERED = {"vvc.vob", "vvc.mpg"}
+# Times of the first two run backwards, or jump, also where all of the file is decoded. Of the third
+# ffmpeg itself does not read back what it wrote.
+DISORDERED = {"vvc.vob", "vvc.mpg", "qtrle.avi"}
 
 
 @pytest.mark.slow
