@@ -38,7 +38,9 @@ def test_an_edit_list_shows_what_ffmpeg_shows(films, codec, edit):
     truth = films.truth(path)
     last_us = truth.times_us[-1]
     spans = [(0, 400_000), (300_000, 900_000), (950_000, 1_250_000), (last_us - 500_000, last_us)]
-    if (codec, edit) == ("mpeg4", "backwards"):  # the decoder complains where the parts meet
+    if codec == "mpeg4" and edit in ("two", "backwards"):
+        # Where the parts meet, frames refer to some that were cut. The decoder may complain, by
+        # what its memory held, and the clip is then a reject.
         spans = spans[:2]
     films.check(path, spans, truth=truth)
 
