@@ -152,7 +152,8 @@ def run(
 
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     most = used + _MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)  # decoders set their children's own
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     arguments = {
         "runs": inputs,
         "max_total_time": seconds,

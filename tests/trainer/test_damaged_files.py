@@ -19,6 +19,7 @@ from trainer.tasks.files import TaskFileError
 from trainer.tasks.localisation.features import read_features
 from trainer.tasks.retrieval import files as retrieval
 from trainer.tasks.spatiotemporal import files as spatiotemporal
+from trainer.weights.folder import Checkpoint, WeightsError
 
 DEEP = "[" * 5000 + "]" * 5000
 
@@ -116,6 +117,13 @@ def test_a_damaged_manifest_of_features_is_told(damaged, tmp_path):
     (tmp_path / "features.json").write_text(damaged)
     with pytest.raises(FeaturesError, match="is damaged"):
         read_features(tmp_path, "groups")
+
+
+def test_a_setting_of_weights_beyond_any_number_is_named(tmp_path):
+    checkpoint = Checkpoint(tmp_path, {"layer_norm_eps": 10**400, "eps": 1}, {}, {})
+    assert checkpoint.setting("eps", float) == 1.0
+    with pytest.raises(WeightsError, match="'layer_norm_eps' is 1000"):
+        checkpoint.setting("layer_norm_eps", float)
 
 
 def header_of(text):

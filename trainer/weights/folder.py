@@ -51,7 +51,7 @@ class Checkpoint(NamedTuple):
         value = default if value is None else value
         if value is None:
             raise WeightsError(f"{self.folder / CONFIG} has no {name!r}: it must say it")
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if type(value) is not kind:
             raise WeightsError(
