@@ -313,13 +313,16 @@ def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, s
         # From outside: code between fork and exec is not safe beside Beam's threads.
         # A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
         seconds, most = math.ceil(limits.seconds), max(file_bytes, 1 << 20)
-        for limit, values in (
-            (resource.RLIMIT_CPU, (seconds, seconds + 1)),
-            (resource.RLIMIT_AS, (limits.memory, limits.memory)),
-            (resource.RLIMIT_FSIZE, (most, most)),
+        for limit, soft, hard in (
+            (resource.RLIMIT_CPU, seconds, seconds + 1),
+            (resource.RLIMIT_AS, limits.memory, limits.memory),
+            (resource.RLIMIT_FSIZE, most, most),
         ):
+            allowed = resource.getrlimit(limit)[1]  # inherited: not everybody may raise it
+            if allowed != resource.RLIM_INFINITY:
+                soft, hard = min(soft, allowed), min(hard, allowed)
             try:
-                resource.prlimit(child.pid, limit, values)
+                resource.prlimit(child.pid, limit, (soft, hard))
             except ProcessLookupError:
                 break  # it has ended already
         assert child.stderr is not None

@@ -44,6 +44,8 @@ def main() -> int:
             found[family] = json.loads(counts.read_text())
             total = sum(found[family]["inputs"].values())
             print(f"{family}: {total:,} inputs", flush=True)
+            if not total:
+                ended_badly.append(f"{family} tried nothing: see {out / family / 'log.txt'}")
     findings = [
         f"{family}: {name} ({count:,} times): see {out / family}"
         for family, of_family in found.items()

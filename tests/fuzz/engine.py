@@ -62,7 +62,8 @@ class Record:
         self.slowest[target.name] = max(self.slowest[target.name], spent)
         if spent > target.seconds:
             self._keep(target, data, f"slow: more than {target.seconds:g} s", f"{spent:.1f} s")
-        if time.monotonic() - self._written > 1:
+        # The fuzzer ends the process without notice: a short round writes at each input.
+        if sum(self.inputs.values()) < 1000 or time.monotonic() - self._written > 1:
             self.write()
 
     def _keep(self, target: Target, data: bytes, place: str, told: str) -> None:

@@ -1,5 +1,7 @@
 """Decoding, against videos whose frame n is of grey n."""
 
+import subprocess
+import sys
 import time
 
 import hypothesis
@@ -398,3 +400,21 @@ def test_a_full_disk_is_no_fault_of_the_video(videos, stand_in):
     stand_in("echo 'Error: No space left on device' >&2; exit 1")
     with pytest.raises(OSError, match="No space"):
         decode(videos / "constant.mp4", (0, 1_000_000), decoder="ffmpeg")
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+def test_inherited_limits_are_kept(tmp_path, make_video, decoder):
+    path = make_video(tmp_path / "a.mp4")
+    program = (
+        "import resource, sys; from pipelines import video;"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30));"
+        "found = dict(video.decode(sys.argv[1], [(0, 400_000)], frames=2, short_side=32,"
+        " decoder=sys.argv[2]));"
+        "assert isinstance(found[0], video.Frames), found"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path), decoder],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
