@@ -1,6 +1,8 @@
 """Annotation files as bytes: plain or compressed, on a disk, in a bucket, or from a pipe."""
 
+import bz2
 import contextlib
+import gzip
 import io
 import os
 import re
@@ -9,19 +11,26 @@ import stat
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from pipelines import storage
 from pipelines.clip_request import AnnotationError
 
-# The first bytes of what is read; no text and no Parquet file begins like that.
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
+# The first bytes of what is read. No text and no Parquet file begins like that: the bytes are no
+# UTF-8 or have control characters, so that an id "BZh9" or "Rar!" is no archive.
+_COMPRESSIONS = {
+    rb"\x1f\x8b": "gzip",
+    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": "bz2",  # then a block, or the end of an empty stream
+    rb"\x28\xb5\x2f\xfd": "zstd",
+}
+_BEGINNING_BYTES = 10  # of the longest
 _OTHERS = {
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\xfd7zXZ\0": "an xz file: unpack it",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
-    b"Rar!": "a rar archive: unpack it",
+    b"Rar!\x1a\x07": "a rar archive: unpack it",
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
 }
@@ -50,14 +59,14 @@ def open_to_read(path: str) -> BinaryIO:
       AnnotationError: the file is an archive. Reading raises it for damaged compressed data.
     """
     file = storage.open_to_read(path)
-    first = file.read(8)
+    first = file.read(_BEGINNING_BYTES)
     file.seek(0)
     for magic, what in _OTHERS.items():
         if first.startswith(magic):
             file.close()
             raise AnnotationError(f"{storage.name(path)} is {what}")
-    for magic, codec in _COMPRESSIONS.items():
-        if first.startswith(magic):
+    for beginning, codec in _COMPRESSIONS.items():
+        if re.match(beginning, first):
             raw = _Decompressed(file, codec, storage.name(path))
             return cast(BinaryIO, io.BufferedReader(raw, _BUFFER_BYTES))
     return file
@@ -90,10 +99,8 @@ class _Decompressed(io.RawIOBase):
     """The decompressed bytes of a file, read as a stream in constant memory."""
 
     def __init__(self, file: BinaryIO, codec: str, name: str) -> None:
-        import pyarrow
-
         self._file, self._name = file, name
-        self._stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), codec)
+        self._stream = _stream(file, codec)
 
     def readable(self) -> bool:
         return True
@@ -105,17 +112,73 @@ class _Decompressed(io.RawIOBase):
     def readinto(self, buffer) -> int:
         try:
             data = self._stream.read(len(buffer))
-        except OSError as error:
-            if error.errno:  # of the file itself, not of what it holds
+        except EOFError:
+            raise self._damaged("Truncated compressed stream") from None
+        except (OSError, ValueError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno:  # of the file itself
                 raise
-            why = str(error).partition("\n")[0]
-            raise AnnotationError(f"{self._name} is damaged: {why:.200}: get it anew") from None
+            raise self._damaged(str(error)) from None
         buffer[: len(data)] = data
         return len(data)
+
+    def _damaged(self, why: str) -> AnnotationError:
+        why = why.partition("\n")[0]
+        return AnnotationError(f"{self._name} is damaged: {why:.200}: get it anew")
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _stream(file: BinaryIO, codec: str) -> Any:
+    """Return the decompressed stream of a file.
+
+    The standard library reads what pyarrow does not: padding by NULs, as tapes add it, and empty
+    bzip2 streams.
+    """
+    if codec == "gzip":
+        return gzip.GzipFile(fileobj=file, mode="rb")
+    if codec == "bz2":
+        return _Bzip2(file)
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), codec)
+
+
+class _Bzip2:
+    """A file of bzip2 streams.
+
+    bz2.BZ2File passes over whatever follows a stream and is none, so rows could be lost.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decoder = bz2.BZ2Decompressor()
+
+    def read(self, most: int) -> bytes:
+        """Return up to `most` bytes, none at the end.
+
+        Raises:
+          EOFError: the file ends within a stream.
+          OSError: it is damaged.
+        """
+        while True:
+            given = b""
+            if self._decoder.eof:
+                given = self._decoder.unused_data.lstrip(b"\0")
+                while not given:
+                    block = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                    if not block:
+                        return b""
+                    given = block.lstrip(b"\0")
+                self._decoder = bz2.BZ2Decompressor()
+            elif self._decoder.needs_input:
+                given = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                if not given:
+                    raise EOFError
+            data = self._decoder.decompress(given, most)
+            if data:
+                return data
 
 
 @contextlib.contextmanager

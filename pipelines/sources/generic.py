@@ -60,7 +60,7 @@ def _form(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
         return file, extension
     file = file if isinstance(file, io.BufferedReader) else _buffered(file)
     first = file.peek(1 << 16)
-    if first.startswith(b"PAR1"):
+    if first.startswith(b"PAR1\x15"):  # then its first field; a column may be named PAR1
         return file, "parquet"
     first = first.removeprefix(b"\xef\xbb\xbf").lstrip()
     if first.startswith(b"{"):

@@ -13,6 +13,7 @@ The file of each video is the span that was annotated, so that a clip is a whole
 import functools
 import io
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from pipelines.clip_request import AnnotationError, ClipRequest
 from pipelines.sources import json_file, lines, row, sentences
@@ -40,36 +41,46 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
             lists[name] = sentences.listed(data, name)
     known: dict[str, object] = {}
     for name, data in annotated.items():
-        said, splits = _annotations(json_file.load(data, name), name)
-        known |= said
-        other = functools.partial(_other, lists, splits, options.subset)
-        yield from sentences.rows(name, said, other)
+        found = _annotations(json_file.load(data, name), name)
+        known |= found.sentences
+        other = functools.partial(_other, lists, found.splits, options.subset)
+        yield from sentences.rows(name, found.sentences, other, found.nameless)
     yield from sentences.not_annotated(lists, known)
 
 
-def _annotations(
-    value: object, name: str
-) -> tuple[dict[str, list[sentences.Sentence]], dict[str, str]]:
-    """Return each video's sentences, and its split where the file has it."""
+class _Annotations(NamedTuple):
+    """A JSON file's content by video; an entry that names none is none of a video's."""
+
+    sentences: dict[str, list[sentences.Sentence]]
+    splits: dict[str, str]  # where the file has them
+    nameless: list[Mapping[str, object]]
+
+
+def _annotations(value: object, name: str) -> _Annotations:
     if isinstance(value, dict) and "annotations" in value:
         videos, said, video_id = [], json_file.objects(value, "annotations", name), "image_id"
     else:
         videos, video_id = json_file.objects(value, "videos", name), "video_id"
         said = json_file.objects(value, "sentences", name)
-    of_videos: dict[str, list[sentences.Sentence]] = {
-        _name(video, "video_id"): [] for video in videos
-    }
+    found = _Annotations({}, {}, [])
+    for video in videos:
+        if named := _name(video, "video_id", found):
+            found.sentences.setdefault(named, [])
+            found.splits[named] = str(video.get("split"))
     for sentence in said:
-        of_videos.setdefault(_name(sentence, video_id), []).append(
-            sentences.Sentence(sentence.get("caption"))
-        )
-    return of_videos, {_name(video, "video_id"): str(video.get("split")) for video in videos}
+        if named := _name(sentence, video_id, found):
+            of_video = found.sentences.setdefault(named, [])
+            of_video.append(sentences.Sentence(sentence.get("caption")))
+    return found
 
 
-def _name(entry: Mapping[str, object], field: str) -> str:
-    """A video's id; empty, which is none, where there is no text."""
+def _name(entry: Mapping[str, object], field: str, found: _Annotations) -> str:
+    """Return a video's id; an entry without one, or with one that is no text, is kept apart."""
     name = entry.get(field)
-    return name if isinstance(name, str) else ""
+    if isinstance(name, str) and name:
+        return name
+    found.nameless.append(entry)
+    return ""
 
 
 def _other(

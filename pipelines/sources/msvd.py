@@ -65,7 +65,7 @@ def _sentences(data: bytes, name: str) -> tuple[dict[str, list[Sentence]], list[
     for number, line in _lines(data):
         try:
             video, blank, sentence = lines.text(line).partition(" ")
-            if not blank:
+            if not video or not blank:
                 raise RowError("read", "row_columns", "the line is not <video> <sentence>")
         except RowError as error:
             source_row = f"{name}:{number}"

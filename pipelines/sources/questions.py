@@ -70,9 +70,9 @@ def named(field: object) -> str:
     """A video's name where the annotation has it, rather than a number.
 
     Raises:
-      RowError: it is no text.
+      RowError: it is no text, or empty.
     """
-    if not isinstance(field, str):
+    if not isinstance(field, str) or not field:
         raise RowError("plan", "video_id_invalid", f"a video {field!r:.100}")
     return field
 

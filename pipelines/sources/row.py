@@ -1,6 +1,7 @@
 """What every source shares: the fields of a row to a clip, or the reason why they make none."""
 
 import datetime
+import decimal
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"  # of category Cf, and within words and emoji
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 UNITS = tuple(_MICROSECONDS)
+_EXACT = decimal.Context(prec=100)  # digits; the longest decimals of tables have 76
 
 
 def clip_or_reject(
@@ -177,8 +179,8 @@ def microseconds(field: object, which: str, unit: str) -> int:
     """Return an annotated time in whole microseconds.
 
     Args:
-      field: a number or its text in `unit`; or hours:minutes:seconds, minutes:seconds or a
-        timedelta, whatever the unit.
+      field: a number, a Decimal or a number's text in `unit`; or hours:minutes:seconds,
+        minutes:seconds or a timedelta, whatever the unit.
       which: the field's name, for messages.
       unit: one of UNITS.
 
@@ -193,9 +195,14 @@ def microseconds(field: object, which: str, unit: str) -> int:
     shown = f"{which} {str(field).strip()[:50]!r}"
     if isinstance(field, datetime.timedelta):
         return field // datetime.timedelta(microseconds=1)
+    scale = _MICROSECONDS[unit]
+    if isinstance(field, decimal.Decimal):
+        # Its exponent is bounded before any arithmetic, whose cost grows with it.
+        if not field.is_finite() or field.copy_abs() >= 10**18 // scale:
+            raise RowError("plan", "time_invalid", f"{shown} is no finite time")
+        return round(_EXACT.multiply(field, scale))
     if isinstance(field, bool) or not isinstance(field, str | int | float):
         raise RowError("plan", "time_invalid", f"{shown} is no number")
-    scale = _MICROSECONDS[unit]
     try:
         if isinstance(field, str):
             field = field.strip()

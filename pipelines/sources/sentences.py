@@ -6,7 +6,8 @@ A sentence that cannot be used is a row of its own, which is rejected, so that n
 import functools
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pipelines.clip_request import AnnotationError, ClipRequest, RowError
@@ -22,7 +23,10 @@ class Sentence(NamedTuple):
 
 
 def rows(
-    name: str, sentences: Mapping[str, list[Sentence]], other: Callable[[str], str]
+    name: str,
+    sentences: Mapping[str, list[Sentence]],
+    other: Callable[[str], str],
+    nameless: Sequence[Mapping[str, object]] = (),
 ) -> Iterator[ClipRequest | Reject]:
     """Yield a file's videos in order, each followed by its sentences that cannot be used.
 
@@ -30,6 +34,7 @@ def rows(
       name: name of the file.
       sentences: each video's sentences.
       other: returns why a video is not of the requested split, or an empty text.
+      nameless: entries of a JSON file that name no video; each is a reject, after all videos.
     """
     numbers = itertools.count(1)
     for video, said in sentences.items():
@@ -56,6 +61,10 @@ def rows(
         for error, sentence in errors:
             source_row = f"{name}:{sentence.line or next(numbers)}"
             yield row.rejected(error, source_row=source_row, video_id=video, row=str(sentence.text))
+    for entry in nameless:
+        text = json.dumps(entry, ensure_ascii=False)
+        error = RowError("plan", "video_id_invalid", "the entry names no video")
+        yield row.rejected(error, source_row=f"{name}:{next(numbers)}", row=text)
 
 
 def _video(video: str, captions: list[str], other: str, source_row: str) -> ClipRequest:

@@ -1,5 +1,6 @@
 """Annotation files as users give them: compressed, through pipes, and what is none."""
 
+import bz2
 import gzip
 import io
 import os
@@ -44,6 +45,37 @@ def test_other_forms_are_named(tmp_path, data, told):
     (tmp_path / "rows.csv").write_bytes(data)
     with pytest.raises(AnnotationError, match=f"rows.csv {told}"):
         annotation_file.open_to_read(str(tmp_path / "rows.csv"))
+
+
+@pytest.mark.parametrize("beginning", ["BZh", "BZh9", "BZh91AY&S", "PK", "PK34", "7z", "Rar!", "("])
+def test_a_text_that_begins_like_an_archive_is_a_text(tmp_path, beginning):
+    for data in (beginning.encode(), f"{beginning}1AYx 3 4 a dog runs\n".encode()):
+        (tmp_path / "rows.txt").write_bytes(data)
+        assert annotation_file.read(str(tmp_path / "rows.txt"), 1000) == data
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
+@pytest.mark.parametrize("padding", [0, 1, 512, 300_000])
+def test_empty_members_and_padding_hold_nothing(tmp_path, compress, padding):
+    empty, first, second = compress(b""), compress(b"a\n" * 50_000), compress(b"b\n")
+    (tmp_path / "rows").write_bytes(empty + first + empty + empty + second + empty + bytes(padding))
+    assert annotation_file.read(str(tmp_path / "rows"), 1 << 20) == b"a\n" * 50_000 + b"b\n"
+    (tmp_path / "empty").write_bytes(empty + bytes(padding))
+    assert annotation_file.read(str(tmp_path / "empty"), 1 << 20) == b""
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
+@pytest.mark.parametrize("after", ["garbage", "half a member", "padding, then garbage"])
+def test_what_follows_the_last_member_is_not_passed_over(tmp_path, compress, after):
+    whole = compress(b"a dog runs\n" * 9)
+    rest = {
+        "garbage": b"x",
+        "half a member": whole[:-9],
+        "padding, then garbage": bytes(600) + b"x",
+    }
+    (tmp_path / "rows").write_bytes(whole + compress(b"") + rest[after])
+    with pytest.raises(AnnotationError, match=r"^rows is damaged: .*: get it anew$"):
+        annotation_file.read(str(tmp_path / "rows"), 1000)
 
 
 def test_an_archive_is_named(tmp_path):

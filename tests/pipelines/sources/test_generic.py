@@ -1,4 +1,5 @@
 import contextlib
+import decimal
 import io
 import json
 from typing import Any
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clip_request import AnnotationError, ClipRequest
+from pipelines.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources import generic, lines, parquet
+from pipelines.sources.row import microseconds
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 ROWS = [
@@ -181,6 +183,39 @@ def test_parquet_durations_are_times(kind, values, us):
     values = pyarrow.array(values, kind)
     rows = read(arrow(end=values), "a.parquet", time_unit="ms")
     assert [getattr(row, "end_us", 0) for row in rows] == us
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "us"),
+    [
+        (pyarrow.decimal128(10, 3), "1.500", 1_500_000),
+        (pyarrow.decimal128(38, 18), "12345678901.123456499999999999", 12_345_678_901_123_456),
+        (pyarrow.decimal128(38, 0), "7", 7_000_000),
+        (pyarrow.decimal256(76, 40), f"3.0000015{'0' * 32}1", 3_000_002),
+        (pyarrow.decimal128(38, 38), "0.00000050000000000000000000000000000001", 1),
+    ],
+)
+def test_parquet_decimals_are_exact_times(kind, text, us):
+    values = pyarrow.array([decimal.Decimal(text)] * 2, kind)
+    assert [row.end_us for row in read(arrow(end=values), "a.parquet")] == [us, us]
+
+
+def test_a_parquet_decimal_beyond_time_costs_its_own_row_alone():
+    values = pyarrow.array([decimal.Decimal(10**37), decimal.Decimal(2)], pyarrow.decimal128(38, 0))
+    first, second = read(arrow(end=values), "a.parquet")
+    assert (first.reason, second.end_us) == ("time_invalid", 2_000_000)
+
+
+@pytest.mark.parametrize("text", ["NaN", "sNaN", "-Infinity", "1e99999999999", "1e12"])
+def test_decimals_that_are_no_times_are_refused(text):
+    with pytest.raises(RowError, match=r"^end '.*' is no finite time$"):
+        microseconds(decimal.Decimal(text), "end", "s")
+    assert microseconds(decimal.Decimal("-1e-99999999999"), "end", "s") == 0
+
+
+def test_a_csv_whose_first_column_begins_like_parquet_is_a_csv():
+    rows = read(b"PAR1,video,end,caption\n1,a,2,a dog\n", "rows.txt")
+    assert [row.video_id for row in rows] == ["a"]
 
 
 def test_parquet_text_that_is_no_utf_8_costs_its_own_row_alone():

@@ -111,6 +111,29 @@ def test_no_row_and_no_sentence_is_lost():
     ]
 
 
+def test_what_names_no_video_is_a_row_of_its_own():
+    videos = [{"video_id": "video0"}, {"video_id": 7}, {}]
+    said = [{"video_id": video, "caption": f"a {video}"} for video in (7, None, "video0", "", 7)]
+    rows = read({"videos": videos, "sentences": [*said, {"caption": "a"}]}, b"video0\n")
+    assert told(rows) == [
+        ("video0", "a video0", "0.json:1"),
+        *(("", "video_id_invalid", f"0.json:{number}") for number in range(2, 9)),
+    ]
+    assert [json.loads(row.row) for row in rows[1:]] == [
+        *videos[1:],
+        *(said[place] for place in (0, 1, 3, 4)),
+        {"caption": "a"},
+    ]
+
+
+def test_what_names_no_video_in_frozen_in_times_file_is_a_row_of_its_own():
+    annotations = [{"image_id": image, "caption": "a"} for image in (1, 2, "video0", 2)]
+    assert told(read({"annotations": annotations})) == [
+        ("video0", "a", "0.json:1"),
+        *(("", "video_id_invalid", f"0.json:{number}") for number in (2, 3, 4)),
+    ]
+
+
 @pytest.mark.parametrize(
     "value",
     [

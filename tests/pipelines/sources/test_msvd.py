@@ -62,6 +62,14 @@ def test_a_line_that_is_no_text_costs_no_other():
     ]
 
 
+def test_a_line_without_a_video_is_a_row_of_its_own():
+    rows = read(said=SAID + b" a dog\n a cat\n", train_list=b"b4-FoJzN5vk_0_9\n")
+    assert [(row.source_row, row.reason) for row in rows[2:]] == [
+        ("said.txt:6", "row_columns"),
+        ("said.txt:7", "row_columns"),
+    ]
+
+
 def test_a_damaged_list_is_refused_as_videos_would_change_their_split():
     with pytest.raises(AnnotationError, match=r"train_list\.txt:2: byte 1 of the line is no UTF-8"):
         read(said=SAID, train_list=b"b4-FoJzN5vk_0_9\nb\xff\n")

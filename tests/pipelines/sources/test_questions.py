@@ -72,6 +72,13 @@ def test_questions_that_are_none_are_rows_of_their_own(changes, reason):
     assert rows[1].source_row == "test_qa.json:2"
 
 
+def test_questions_without_a_video_are_rows_of_their_own():
+    rows = read([{**ASKED[0], "video_id": video} for video in ("", "", None)])
+    assert [(row.source_row, row.reason) for row in rows] == [
+        (f"test_qa.json:{number}", "video_id_invalid") for number in (1, 2, 3)
+    ]
+
+
 @pytest.mark.parametrize("data", [b"[1]", {"questions": []}, b'{"a": 1}\n7\n'])
 def test_entries_that_are_no_questions_are_rows(data):
     assert {row.reason for row in read(data)} == {"row_columns"}
