@@ -1,7 +1,9 @@
 """Work spread over processes of this machine."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -39,8 +41,7 @@ def each(
     with ProcessPoolExecutor(
         min(workers, len(jobs)),
         multiprocessing.get_context("spawn"),
-        initializer=signal.signal,  # Ctrl-C is this process's to answer
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        initializer=_begin,
     ) as pool:
         futures = {pool.submit(function, job): job for job in jobs}
         done = 0
@@ -58,3 +59,16 @@ def each(
             # ends, and complain.
             if done < len(jobs):
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Prepare a worker: Ctrl-C is its parent's to answer, and it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # The pool's queue never ends for a worker, as it holds both ends: a killed parent left it.
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

@@ -1,7 +1,13 @@
 import operator
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from pipelines import processes
@@ -32,3 +38,24 @@ def test_nothing_of_the_pool_is_left_when_all_is_done():
     for _ in range(3):
         assert sorted(processes.each(abs, [-1, 2, 3], workers=2)) == [(-1, 1), (2, 2), (3, 3)]
         assert not [t for t in threading.enumerate() if "ExecutorManager" in type(t).__name__]
+
+
+def test_workers_end_with_a_parent_that_was_killed():
+    program = (
+        "import time; from pipelines import processes\n"
+        "if __name__ == '__main__': list(processes.each(time.sleep, [120] * 4, 2))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
+    until = time.monotonic() + 60
+    workers: list[psutil.Process] = []
+    while sum("--multiprocessing-fork" in one.cmdline() for one in workers) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+    time.sleep(2)  # they are at work
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    _, left = psutil.wait_procs(workers, timeout=20)
+    for one in left:
+        one.kill()
+    assert not left
