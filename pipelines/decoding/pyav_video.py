@@ -275,7 +275,7 @@ class Video:
                 time_us = self._time_us(packet)
                 hidden = packet.is_discard
                 if hidden:
-                    packet = _unhidden(packet)
+                    packet = unhidden(packet)
                     self._hidden.add(self._number)
                 packet.opaque = self._number
                 complaint = self._losses.complaint(packet) or complaint
@@ -322,8 +322,10 @@ class Video:
         self._soundness.failed(self._number, time_us)
         if time_us is None or self._first_us is None or time_us >= self._first_us:
             self.doubtful = True
-        # Packets before this one may be lost, too.
-        self._lost_us.append(self._before_us if time_us is None else min(time_us, self._before_us))
+        if packet is None or self._number not in self._hidden:  # else no shown frame is its own
+            # Packets before this one may be lost, too.
+            before_us = self._before_us
+            self._lost_us.append(before_us if time_us is None else min(time_us, before_us))
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._request["pixels"]:
@@ -361,9 +363,12 @@ class Video:
         return ends_us[self._stream.index].us
 
 
-def _unhidden(packet: Any) -> Any:
-    """Returns the packet as one whose frame the decoder hands out."""
-    copy = av.Packet(bytes(packet))
+def unhidden(packet: Any) -> Any:
+    """Return a copy of a packet whose frame the decoder hands out."""
+    # Decoders read past a packet's end. A packet of a size has zeros there; one made of bytes
+    # lies in Python's memory, and what follows it there is decoded.
+    copy = av.Packet(packet.size)
+    memoryview(copy)[:] = memoryview(packet)
     copy.stream, copy.time_base = packet.stream, packet.time_base
     copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
     copy.is_keyframe = packet.is_keyframe
