@@ -70,6 +70,9 @@ def _serve(video: Video, request: dict[str, Any], out: BinaryIO) -> None:
     if "from_us" in request:
         _tell(out, {"end_us": video.end_us(request["from_us"])})
         return
+    if "lacks" in request:
+        _tell(out, {"lacks": video.lacks()})
+        return
     for group in request["passes"]:
         for span in decoded(video, [Span(i, request["times_us"][i]) for i in group]):
             _write(out, video, span)

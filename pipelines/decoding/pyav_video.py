@@ -336,6 +336,15 @@ class Video:
         self._check_pixels(frame.width, frame.height)
         return self.pictures.scaled(frame)
 
+    def lacks(self) -> bool:
+        """Return whether a packet is damaged or missing, or the first one is no key frame."""
+        keyed = self._codec.name in codecs.KEYED
+        for packet in self._demuxed():
+            if self.complaint or (keyed and not packet.is_keyframe):
+                return True
+            keyed = False
+        return bool(self.complaint)
+
     def end_us(self, from_us: int) -> int:
         """When the last frame leaves the screen; 0 where the file is not as long as it states.
 

@@ -1,7 +1,9 @@
 """Decodes by the ffmpeg program, whose filter graph ffmpeg-python writes: one child a pass.
 
 The child's exit status proves nothing (ffmpeg cuts a span at the end of a file and reports
-success): frames are counted.
+success): frames are counted. Its log does not say which frames an error concerns (it reads ahead).
+So where anything is wrong with a file, the default decoder decides which frames are sound. It also
+finds the end of a file, which ffmpeg shows only by copying packets, with other times.
 """
 
 import bisect
@@ -16,19 +18,17 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import ffmpeg
 import numpy as np
 
 from pipelines import ffmpeg as program
+from pipelines.decoding import with_pyav
 from pipelines.decoding.codecs import HARMLESS
-from pipelines.decoding.last_frame import LastFrame
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.spans import (
     CONTAINERS,
-    LENGTH_SLACK_US,
     WIDEST,
     Frames,
     Limits,
@@ -42,9 +42,7 @@ from pipelines.video_file import Failure
 _SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than another child
 _SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixels, 16:9
 _LOG_BYTES = 1 << 16  # of its beginning, and of its end
-_PACKETS_BYTES = 1 << 24  # of a list of packets: at 60 B each, most of an hour
-_NO_TIME = str(-(1 << 63))  # of a packet of AVI, which has times of decoding only
-_DISCARD = 4  # among a packet's flags: an edit list leaves it out
+_CHECKED_SIDE = 16  # pixels, of frames that are decoded to learn whether they are sound
 _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
 # Of a demuxer or a decoder, not of filters and outputs.
 _COMPLAINT = re.compile(
@@ -58,6 +56,8 @@ _SEEKABLE = re.compile(
     r"Stream #0:[^\n]* Video: (?:h264|hevc|vp8|vp9|av1|mjpeg|prores|dnxhd)\b",
     re.DOTALL,
 )
+# Containers of which the log says where packets are missing.
+_TELLING = re.compile("Input #0, (?:mov|matroska)")
 _SETTINGS = (
     "-y",
     "-nostdin",
@@ -74,7 +74,10 @@ _ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TMPDIR
 
 def version() -> dict[str, str]:
     """What shapes the frames, for the manifest."""
-    return {"ffmpeg": program.version()}
+    return {"ffmpeg": program.version(), **with_pyav.version()}
+
+
+end_us = with_pyav.end_us
 
 
 def decode(
@@ -103,6 +106,7 @@ class _Film:
     short_side: int
     limits: Limits
     end_us: int | None = None  # of the last frame, once it was looked for
+    lacks: bool | None = None  # whether packets are missing or damaged, once it was looked for
 
     def decode(self, spans: dict[int, tuple[int, int]]) -> Iterator[tuple[int, Frames | Failure]]:
         """Decodes spans by one child."""
@@ -129,14 +133,30 @@ class _Film:
                 _read_ppm(os.path.join(folder, f"{branch}.ppm"), self.frames)
                 for branch in range(len(wanted))
             ]
+        found: dict[int, Frames | Failure] = {}
         for i, pixels in zip(spans, images, strict=True):
-            found = 0 if pixels is None else len(pixels)
-            if pixels is None or found < self.frames or status == "time-out":
-                yield i, _failure(status, log, self.path, found, times_us[i], self.limits)
+            count = 0 if pixels is None else len(pixels)
+            if pixels is None or count < self.frames or status == "time-out":
+                found[i] = _failure(status, log, self.path, count, times_us[i], self.limits)
             elif (left := self._in_time(log, times_us[i])) < self.frames:
-                yield i, _failure(status, log, self.path, left, times_us[i], self.limits)
+                found[i] = _failure(status, log, self.path, left, times_us[i], self.limits)
             else:
-                yield i, Frames(pixels, times_us[i], spans[i][1])
+                found[i] = Frames(pixels, times_us[i], spans[i][1])
+        shown = [i for i, result in found.items() if isinstance(result, Frames)]
+        if shown and self._is_doubtful(log):
+            by_default = with_pyav.decode(
+                self.path, [spans[i] for i in shown], self.frames, _CHECKED_SIDE, self.limits
+            )
+            found |= {shown[j]: other for j, other in by_default if isinstance(other, Failure)}
+        yield from found.items()
+
+    def _is_doubtful(self, log: str) -> bool:
+        """Return whether frames may be damaged."""
+        if _complains(log):
+            return True
+        if self.lacks is None:
+            self.lacks = not _TELLING.search(log) and with_pyav.lacks(self.path, self.limits)
+        return self.lacks
 
     def _in_time(self, log: str, times_us: list[int]) -> int:
         """Returns how many of some times are not after the end, if the end is in doubt.
@@ -147,7 +167,7 @@ class _Film:
         if stated_us is None or times_us[-1] < stated_us or "Input #0, mov," not in log:
             return len(times_us)
         if self.end_us is None:
-            self.end_us = end_us(self.path, 0, self.limits)
+            self.end_us = with_pyav.end_us(self.path, 0, self.limits)
         return bisect.bisect_left(times_us, self.end_us) if self.end_us else len(times_us)
 
 
@@ -251,44 +271,6 @@ def _input(path: str, seek_us: int, limits: Limits):
         # A change of size within the stream must not restart the graph, and its counting.
         reinit_filter=0,
     )
-
-
-def end_us(path: str, from_us: int, limits: Limits) -> int:
-    """When the last frame leaves the screen, microseconds; 0 if that cannot be told.
-
-    The packets tell, without decoding. If not even the sound's reach the length that the file
-    states, the file is truncated, and the video would have gone on.
-    """
-    with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
-        packets = os.path.join(folder, "packets")
-        source = _input(path, from_us, limits)
-        told = ffmpeg.output(source["V:0"], source["a?"], packets, format="framecrc", codec="copy")
-        argv = [program.executable(), *_SETTINGS, *told.compile(cmd=[])]
-        status, log = _run(argv, _PACKETS_BYTES, limits)
-        _check_disk(log)
-        text = Path(packets).read_text("utf-8") if status == 0 and os.path.exists(packets) else ""
-    units = dict(re.findall(r"^#tb (\d+): (\d+/\d+)$", text, re.MULTILINE))
-    stated = "Input #0, mov," not in log
-    rate = re.search(r"Stream #0:\d[^\n]*Video: [^\n]*?([\d.]+) fps", log)
-    usual_us = round(1e6 / float(rate[1])) if rate and float(rate[1]) else 1
-    ends = {stream: LastFrame(stated, usual_us) for stream in units}
-    # The stream's number, then the packet's decoding time, presentation time, duration, size,
-    # checksum, and its flags if it is no key frame: one that is never shown has 0x4.
-    packet = r"^(\d+), +(-?\d+), +(-?\d+), +(\d+), +\d+, 0x[0-9a-f]+(?:, F=0x([0-9A-Fa-f]+))?"
-    for stream, decoded, shown, duration, flags in re.findall(packet, text, re.MULTILINE):
-        if int(flags or "1", 16) & _DISCARD:
-            continue
-        begins = int(decoded if shown == _NO_TIME else shown)
-        unit = Fraction(units[stream]) * 1_000_000
-        ends[stream].add(math.floor(begins * unit), math.floor((begins + int(duration)) * unit))
-    ends_us = {stream: last.us for stream, last in ends.items()}
-    # Matroska's length counts from 0, though its first frame may come later.
-    start = re.search(r"Duration: [^,]*, start: (\d+\.\d+)", log)
-    start_us = float(start[1]) * 1e6 if start else 0
-    stated_us = (_stated_length_us(log) or 0) - start_us - LENGTH_SLACK_US
-    if max(ends_us.values(), default=0) < stated_us:
-        return 0
-    return ends_us.get("0", 0)
 
 
 def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, str]:

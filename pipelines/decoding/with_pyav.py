@@ -90,6 +90,16 @@ def end_us(path: str, from_us: int, limits: Limits) -> int:
         return 0
 
 
+def lacks(path: str, limits: Limits) -> bool:
+    """Return whether packets are damaged or missing, as far as their container shows it."""
+    try:
+        with _child(path, {"lacks": True}, limits, 1) as child:
+            answer = child.answer()
+            return answer is None or answer.get("lacks", True)
+    except _UnreadableError:
+        return True
+
+
 @contextlib.contextmanager
 def _child(path: str, request: dict[str, Any], limits: Limits, spans: int) -> Iterator["_Child"]:
     """A child at work on a request; it is gone afterwards.
@@ -228,6 +238,8 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
         return answer | {"refused": str(answer["refused"]), "told": str(answer.get("told", ""))}
     if "end_us" in answer:
         return {"end_us": int(answer["end_us"])}
+    if "lacks" in answer:
+        return {"lacks": bool(answer["lacks"])}
     if "width" not in answer:
         stated_us = answer["stated_us"]
         return {

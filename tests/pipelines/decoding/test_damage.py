@@ -25,8 +25,20 @@ ZEROED = [
 ]
 
 
-@pytest.mark.parametrize("name", ZEROED)
-def test_a_zeroed_middle_gives_no_frame_that_is_not_the_films(films, name):
+USUAL_BY_FFMPEG = ("h264.mp4", "h264.ts", "mpeg4.avi", "av1.mkv")  # the rest is slow
+ZEROED_BY = [
+    *((name, "pyav") for name in ZEROED),
+    *((name, "ffmpeg") for name in USUAL_BY_FFMPEG),
+    *(
+        pytest.param(name, "ffmpeg", marks=pytest.mark.slow)
+        for name in ZEROED
+        if name not in USUAL_BY_FFMPEG
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "decoder"), ZEROED_BY)
+def test_a_zeroed_middle_gives_no_frame_that_is_not_the_films(films, name, decoder):
     codec, _, container = name.partition(".")
     path = films.make(name, *CODECS[codec].split())
     data = bytearray(path.read_bytes())
@@ -34,7 +46,8 @@ def test_a_zeroed_middle_gives_no_frame_that_is_not_the_films(films, name):
     data[first:last] = bytes(last - first)
     damaged = films.folder / f"zeroed.{name}"
     damaged.write_bytes(data)
-    sound, found = films.decode(path, *SPANS), films.decode(damaged, *SPANS)
+    sound = films.decode(path, *SPANS, decoder=decoder)
+    found = films.decode(damaged, *SPANS, decoder=decoder)
     rejected = 0
     for span, whole, part in zip(SPANS, sound, found, strict=True):
         assert isinstance(whole, video.Frames)
@@ -48,12 +61,13 @@ def test_a_zeroed_middle_gives_no_frame_that_is_not_the_films(films, name):
     assert isinstance(found[0], video.Frames)
 
 
-def test_damage_is_told(films):
-    path = films.make("told.mp4", *CODECS["h264"].split())
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+def test_damage_is_told(films, decoder):
+    path = films.make(f"told.{decoder}.mp4", *CODECS["h264"].split())
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) * 6 // 10] = bytes(len(data) * 6 // 10 - len(data) // 2)
     path.write_bytes(data)
-    found = films.decode(path, *SPANS)
+    found = films.decode(path, *SPANS, decoder=decoder)
     told = [result.message for result in found if isinstance(result, Failure)]
     assert told and all(message.startswith("damaged frames: ") for message in told)
 
@@ -74,24 +88,28 @@ def test_an_encrypted_film_is_refused(films, codec, decoder):
         assert result == Failure("video_undecodable", told)
 
 
-def test_key_frames_that_are_none(films, change_box):
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+def test_key_frames_that_are_none(films, change_box, decoder):
     """MPEG-4 whose packets are all marked as key frames."""
-    path = films.make("keys.mp4", "-c:v", "mpeg4", "-g", "250", "-q:v", "3")
+    path = films.make(f"keys.{decoder}.mp4", "-c:v", "mpeg4", "-g", "250", "-q:v", "3")
     truth = films.truth(path)
     data = path.read_bytes()
     boxes = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stss"]
     every = struct.pack(f">II{150}I", 0, 150, *range(1, 151))
     path.write_bytes(change_box(data, boxes, lambda _: every))
-    films.check(path, [(0, 400_000), (2_000_000, 2_400_000), (5_000_000, 5_800_000)], truth=truth)
+    spans = [(0, 400_000), (2_000_000, 2_400_000), (5_000_000, 5_800_000)]
+    films.check(path, spans, truth=truth, decoder=decoder)
 
 
-def test_a_film_that_begins_without_a_key_frame(films):
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+def test_a_film_that_begins_without_a_key_frame(films, decoder):
     whole = films.make("whole.ts", "-c:v", "mpeg2video", "-g", "50", "-q:v", "3")
     data = whole.read_bytes()
     cut = len(data) // 4 // 188 * 188
     path = films.folder / "begun.ts"
     path.write_bytes(data[cut:])
-    found = films.decode(path, *[(i * 200_000, i * 200_000 + 200_000) for i in range(20)])
+    spans = [(i * 200_000, i * 200_000 + 200_000) for i in range(20)]
+    found = films.decode(path, *spans, decoder=decoder)
     told = [i for i, result in enumerate(found) if isinstance(result, Failure)]
     assert told == [*range(len(told))] and len(told) < 12  # up to the first key frame
     first = films.numbers(found[len(told)])[0]
@@ -144,15 +162,16 @@ def test_a_picture_is_cropped_as_the_container_says(films, change_box, decoder):
     ]
 
 
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
 @pytest.mark.parametrize("sound", ["aac", "ac3", "mp2"])
-def test_damage_to_the_sound_is_not_damage_to_the_picture(films, sound):
-    path = films.folder / f"{sound}.ts"
+def test_damage_to_the_sound_is_not_damage_to_the_picture(films, sound, decoder):
+    path = films.folder / f"{sound}.{decoder}.ts"
     tone = ("-f", "lavfi", "-i", "sine=440:duration=6", "-map", "0:v", "-map", "1:a")
     video_options = CODECS["h264"].split()
     assert not films.run(
         *tone, *video_options, "-pix_fmt", "yuv420p", "-c:a", sound, path, source=films.source
     )
-    whole = films.decode(path, (0, 2_000_000), (1_200_000, 1_400_000))
+    whole = films.decode(path, (0, 2_000_000), (1_200_000, 1_400_000), decoder=decoder)
     data = bytearray(path.read_bytes())
     packets = [
         i for i in range(0, len(data), 188) if data[i + 1] & 0x5F == 0x01 and data[i + 2] == 0x01
@@ -160,7 +179,7 @@ def test_damage_to_the_sound_is_not_damage_to_the_picture(films, sound):
     for i in packets[:12]:  # of PID 0x101, the sound, where no frame of it begins
         data[i + 20 : i + 188] = bytes((37 * i + 7 * n) % 251 for n in range(168))
     path.write_bytes(data)
-    damaged = films.decode(path, (0, 2_000_000), (1_200_000, 1_400_000))
+    damaged = films.decode(path, (0, 2_000_000), (1_200_000, 1_400_000), decoder=decoder)
     for before, after in zip(whole, damaged, strict=True):
         assert isinstance(before, video.Frames) and isinstance(after, video.Frames), after
         assert (before.pixels == after.pixels).all()
