@@ -4,20 +4,21 @@ Ids and paths come from others; what lies outside the root folder is never opene
 """
 
 import copy
+import functools
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pipelines import annotation_file, storage, video_file
 from pipelines.clip_request import RowError
 from pipelines.sources import lines
 from pipelines.video_file import Failure, Video
 
-# The first that is there is taken, in lower case or upper case.
+# The first that is there is taken, in lower case, else in upper case, else in mixed case.
 EXTENSIONS = (
     *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
-    *("ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
+    *("ts", "mts", "m2ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
 )
 _USUAL = 6  # the first ones, for which a bucket is asked one by one
 FIELDS = {"video_id", "label", "ext"}  # that a template may have, in braces
@@ -93,7 +94,7 @@ def _form(template: str) -> re.Pattern[str]:
     fields = {
         "{video_id}": "(?P<video_id>.*)",
         "{label}": "(?P<label>[^/]*)",
-        "{ext}": f"(?P<ext>{'|'.join((*EXTENSIONS, *map(str.upper, EXTENSIONS)))})",
+        "{ext}": f"(?P<ext>(?i:{'|'.join(EXTENSIONS)}))",
     }
     pattern, seen = "", set()
     for part in re.split(r"({.*?})", template):
@@ -111,11 +112,13 @@ class VideoLookup:
         self._root, self._template = split(videos)
         self._mapped = read_map(map_path) if map_path else {}
         self._listed: Mapping[str, int] | None = None
+        self._mixed: tuple[str, ...] = ()  # extensions of what is listed
 
     def among(self, listed: Mapping[str, int]) -> "VideoLookup":
         """Finds by template in a part of a `listing`, paths and bytes, and asks no bucket."""
         other = copy.copy(self)
         other._listed = listed
+        other._mixed = _mixed_case(listed)
         return other
 
     def find(self, video_id: str, label: str = "") -> Video | Failure:
@@ -176,8 +179,17 @@ class VideoLookup:
             yield self._path(stem, label, own)
         for extension in (*EXTENSIONS, *map(str.upper, EXTENSIONS)):
             yield self._path(video_id, label, extension)
+        if "{ext}" in self._template:
+            path = self._path(video_id, label, EXTENSIONS[0])
+            for extension in self._mixed or self._mixed_in(os.path.dirname(path)):
+                yield self._path(video_id, label, extension)
         if own:
             yield self._path(stem, label, own)
+
+    def _mixed_in(self, folder: str) -> tuple[str, ...]:
+        if storage.in_bucket(self._root):
+            return ()
+        return _mixed_case_in(os.path.join(self._root, folder))
 
     def _path(self, video_id: str, label: str, extension: str) -> str:
         return _filled(self._template, video_id, label, extension)
@@ -191,6 +203,24 @@ def split_extension(video_id: str) -> tuple[str, str]:
     """
     stem, _, extension = video_id.rpartition(".")
     return (stem, extension) if stem and extension.lower() in EXTENSIONS else (video_id, "")
+
+
+def _mixed_case(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the extensions of video files that are neither in lower nor in upper case.
+
+    >>> _mixed_case(["a.Mp4", "b.MP4", "c/d.mKv", "e.Txt"])
+    ('Mp4', 'mKv')
+    """
+    found = {split_extension(path)[1] for path in paths}
+    return tuple(sorted(one for one in found if one not in (one.lower(), one.upper())))
+
+
+@functools.lru_cache(1024)
+def _mixed_case_in(folder: str) -> tuple[str, ...]:
+    try:
+        return _mixed_case(os.listdir(folder))
+    except (OSError, ValueError):  # no such folder, or no name that a folder can have
+        return ()
 
 
 def key(video_id: str) -> str:

@@ -86,6 +86,20 @@ def test_extensions_are_tried_in_order(root):
     assert lookup.find("b") == Failure("video_missing", "no v_b.{mp4,mkv,webm,m4v,mov,avi,…}")
 
 
+@pytest.mark.parametrize("name", ["a.Mp4", "a.mKv", "a.MTS", "a.m2ts", "a.M2ts", "a.M4V", "a.WebM"])
+@pytest.mark.parametrize("template", ["{video_id}.{ext}", "{label}/{video_id}.{ext}"])
+def test_extensions_in_any_case(root, template, name):
+    folder = root / ("b" if "label" in template else "")
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"12")
+    lookup = VideoLookup(f"{root}/{template}")
+    for video_id in ("a", name):
+        assert lookup.find(video_id, "b") == Video(str(folder / name), 2)
+        assert_fails(lookup.find(video_id.upper(), "b"), "video_missing")
+    (folder / "a.mp4").write_bytes(b"123")
+    assert VideoLookup(f"{root}/{template}").find("a", "b") == Video(str(folder / "a.mp4"), 3)
+
+
 TEMPLATES = st.sampled_from(
     [
         video_lookup.IN_A_FOLDER,
@@ -103,12 +117,16 @@ TEMPLATES = st.sampled_from(
 @given(TEMPLATES, st.text().filter(lambda text: "{" not in text), st.data())
 def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, data):
     extension = data.draw(st.sampled_from(video_lookup.EXTENSIONS).map(str))
-    extension = data.draw(st.sampled_from([extension, extension.upper()]))
+    extension = data.draw(st.sampled_from([extension, extension.upper(), extension.title()]))
     videos = f"gs://lab/videos/{template}"
     label = data.draw(st.text().filter(lambda text: not set(text) & set("/{")))
     path = VideoLookup(videos)._path(video_id, label, extension)
     match = video_lookup._form(video_lookup.split(videos)[1]).fullmatch(path)
-    assert match and match["video_id"] == video_id
+    assert match
+    own = match.groupdict().get("ext", extension)
+    assert VideoLookup(videos)._path(match["video_id"], label, own) == path
+    if template != "{video_id}{ext}":  # where "amts" may be a video of "a" or of "am"
+        assert match["video_id"] == video_id
 
 
 @pytest.mark.parametrize("template", ["v_{video_id}.{ext}", "{video_id}"])
@@ -120,6 +138,8 @@ def test_a_listing_finds_what_the_store_would(lab, template):
         "v_a.mkv",
         "v_b.avi",
         "v_c.MP4",
+        "v_i.Mp4",
+        "v_j.m2TS",
         "v_f.ts",
         "v_g.h.3GP",
         "v_.mp4",
