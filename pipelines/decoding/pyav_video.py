@@ -20,6 +20,7 @@ from pipelines.decoding.pyav_losses import Losses
 from pipelines.decoding.pyav_picture import Pictures
 from pipelines.decoding.schedule import Coded, IrregularError
 from pipelines.decoding.soundness import Soundness
+from pipelines.decoding.spans import NOT_LISTED, OTHER_CONTAINER
 
 _ENCRYPTED = {"refused": "undecodable", "told": ENCRYPTED}
 _ENCRYPTED_TAGS = ("encv", "drmi")
@@ -81,7 +82,12 @@ class Video:
         if self._container is not None:
             self._container.close()
         self._file.seek(0)
-        self._container = self._opened()
+        try:
+            self._container = self._opened()
+        except FFmpegError:
+            if self._complaints.take().startswith(NOT_LISTED):
+                raise RefusedError({"refused": "undecodable", "told": OTHER_CONTAINER}) from None
+            raise
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
         streams = [one for one in self._container.streams.video if not one.disposition & pictures]
         if not streams:

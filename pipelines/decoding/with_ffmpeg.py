@@ -29,6 +29,8 @@ from pipelines.decoding.codecs import HARMLESS
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.spans import (
     CONTAINERS,
+    NOT_LISTED,
+    OTHER_CONTAINER,
     WIDEST,
     Frames,
     Limits,
@@ -394,4 +396,6 @@ def _complaint(log: str, path: str) -> str:
     if not lines:
         return ""
     line = lines[-1] if "Input #0" in log else lines[0]
+    if NOT_LISTED in line:
+        return OTHER_CONTAINER
     return re.sub(r"^(?:\[[^]]*\] )+", "", line).replace(path, Path(path).name)[:200]

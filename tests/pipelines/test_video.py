@@ -300,6 +300,18 @@ def test_whitelists_are_input_options(videos, stand_in, tmp_path):
     assert words[words.index("-i") + 1] == f"file:{path}"
 
 
+@pytest.mark.parametrize("container", ["nut", "gif", "yuv4mpegpipe"])
+def test_a_container_that_is_not_read_is_named(tmp_path, ffmpeg_run, container, by):
+    """By its content: the name says .mp4."""
+    path = tmp_path / "video.mp4"
+    film = "-f lavfi -i testsrc2=s=64x48:r=10:d=1 -pix_fmt yuv420p"
+    ffmpeg_run(*film.split(), "-f", container, path)
+    (result,) = decode(path, (0, 100_000), decoder=by)
+    failure = failure_of(result)
+    assert failure.reason == "video_undecodable"
+    assert "its container is not MP4" in failure.message
+
+
 def test_a_truncated_file_still_gives_its_beginning(videos, by):
     good, bad = decode(videos / "truncated.mp4", (0, 1_000_000), (2_800_000, 3_800_000), decoder=by)
     assert shown(good) == on_screen(ALL, 0, 1_000_000, 8)

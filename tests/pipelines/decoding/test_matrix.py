@@ -70,7 +70,6 @@ CODECS = {
     "vvc": "-c:v libvvenc -g 24 -preset faster",
     "v210": "-c:v v210 -pix_fmt yuv422p10le",
     "asv1": "-c:v asv1",
-    "rv20": "-c:v rv20 -g 30",
 }
 CONTAINERS = {
     "mp4": "-f mp4",

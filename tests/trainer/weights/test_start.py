@@ -77,6 +77,7 @@ def test_a_tensor_of_another_size_is_refused(config):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # compiles two steps
 def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snapshot, tmp_path):
     snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
     start = Start(video=DATA / "videomae")
