@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping
 
 from pipelines import ffmpeg
-from pipelines.sandbox import LAYERS
+from pipelines.sandbox import LAYERS, nursery
 
 
 def lines(missing: Mapping[str, str]) -> Iterator[str]:
@@ -28,6 +28,8 @@ def lines(missing: Mapping[str, str]) -> Iterator[str]:
         except importlib.metadata.PackageNotFoundError:
             yield f"{package} is not installed: pip install '.[pipelines]' from the sources"
     try:
-        yield f"ffmpeg {ffmpeg.version()} ({ffmpeg.executable()})"
+        line = f"ffmpeg {ffmpeg.version()} ({ffmpeg.executable()})"
+        less = ffmpeg.known().program.missing
+        yield f"{line}, around which {nursery.told(less)}" if less else line
     except ffmpeg.FfmpegError as error:
         yield str(error)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipelines import own_python, streams
+from pipelines import confined, own_python, streams
 from pipelines.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
 from pipelines.wording import counted, in_bytes, printable
 
@@ -110,35 +110,9 @@ def _build(
         _refuse_local(arguments, _engine(arguments.workers, rest)[0])
 
     if not rest or not isinstance(_engine(arguments.workers, rest)[0], str):  # on this machine
-        _check_sandbox(arguments)
+        confined.check(arguments.decoder, arguments.require_sandbox)
     with _usable_inputs(arguments):
         return _build_planned(arguments, rest, began)
-
-
-def _check_sandbox(arguments: argparse.Namespace) -> None:
-    """Tell which layers of the sandbox are missing here; refuse to go on if all are required."""
-    if arguments.decoder != "pyav":
-        return
-    from pipelines.sandbox import nursery
-
-    if not (missing := nursery.missing_here()):
-        return
-    told = f"{nursery.told(missing)}; see `{PROGRAM} doctor`"
-    if arguments.require_sandbox:
-        raise CommandError(f"--require-sandbox: {told}")
-    print(
-        f"{PROGRAM}: warning: decoders are confined less than they could be: {told}",
-        file=sys.stderr,
-    )
-
-
-def _confined(decoder: str, totals) -> str:
-    """Which layers of the sandbox held where videos were decoded."""
-    if decoder != "pyav":
-        return "videos were decoded outside the sandbox, by the ffmpeg program"
-    if totals.unconfined:
-        return f"videos were decoded in a sandbox without {', '.join(totals.unconfined)}"
-    return "videos were decoded in the sandbox, of which every layer held"
 
 
 def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: float) -> int:
@@ -247,7 +221,7 @@ def _build_part(
     print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {where}")
     if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
-        print(f"build: {_confined(arguments.decoder, totals)}")
+        print(f"build: {confined.told(totals.unconfined)}")
     _print_rejects(planned, counts)
 
 
@@ -306,7 +280,7 @@ def _pace(totals, launched: float) -> str:
 
 def _estimate(arguments: argparse.Namespace) -> int:
     _refuse_contradictions(arguments)
-    _check_sandbox(arguments)
+    confined.check(arguments.decoder, arguments.require_sandbox)
 
     from pipelines import estimate
     from pipelines.progress import Progress
@@ -334,8 +308,6 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
         refused = "--split-seed is for --split"
     if arguments.jpeg_quality and arguments.encoding != "jpeg":
         refused = f"--jpeg-quality is for --encoding jpeg; {arguments.encoding} loses nothing"
-    if arguments.require_sandbox and arguments.decoder != "pyav":
-        refused = "--require-sandbox is for --decoder pyav: the ffmpeg program is not confined"
     if refused:
         raise UsageError(refused)
 

@@ -22,7 +22,7 @@ from av.error import FFmpegError
 
 from pipelines.decoding.pyav_spans import Span, decoded
 from pipelines.decoding.pyav_video import RefusedError, Video
-from pipelines.sandbox import forks
+from pipelines.sandbox import forks, limits
 from pipelines.sandbox.confine import Confinement
 
 _PIPE_BYTES = 1 << 20
@@ -36,18 +36,14 @@ def main() -> None:
 
 def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confinement) -> None:
     pipe, video = descriptors
-    seconds = request["processor_seconds"]
-    for kind, soft, hard in (
-        (resource.RLIMIT_AS, request["memory"], request["memory"]),
-        (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_CORE, 0, 0),
-        # A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
-        (resource.RLIMIT_CPU, seconds, seconds + 1),
-    ):
-        most = resource.getrlimit(kind)[1]  # an ordinary user may not raise it
-        if most != resource.RLIM_INFINITY:
-            soft, hard = min(soft, most), min(hard, most)
-        resource.setrlimit(kind, (soft, hard))
+    limits.lower(
+        (
+            (resource.RLIMIT_AS, request["memory"], request["memory"]),
+            (resource.RLIMIT_FSIZE, 0, 0),
+            (resource.RLIMIT_CORE, 0, 0),
+            limits.processor(request["processor_seconds"]),
+        )
+    )
     with contextlib.suppress(OSError):  # more than an ordinary user may have
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     file: Any = open(video, "rb", buffering=0)  # noqa: SIM115  (the process ends with it)

@@ -13,12 +13,11 @@ import errno
 import math
 import os
 import re
-import resource
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import ffmpeg
 import numpy as np
@@ -26,6 +25,7 @@ import numpy as np
 from pipelines import ffmpeg as program
 from pipelines.decoding import with_pyav
 from pipelines.decoding.codecs import HARMLESS
+from pipelines.decoding.ffmpeg_run import UnreadableError, output, run, source
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.spans import (
     CONTAINERS,
@@ -38,12 +38,10 @@ from pipelines.decoding.spans import (
     no_frames,
     too_large,
 )
-from pipelines.patience import Patience
 from pipelines.video_file import Failure
 
 _SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than another child
 _SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixels, 16:9
-_LOG_BYTES = 1 << 16  # of its beginning, and of its end
 _CHECKED_SIDE = 16  # pixels, of frames that are decoded to learn whether they are sound
 _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
 # Of a demuxer or a decoder, not of filters and outputs.
@@ -70,8 +68,6 @@ _SETTINGS = (
     "-filter_complex_threads",
     "1",
 )
-# All that it may know of the environment: no token, and nothing that makes it write a report.
-_ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
 
 
 def version() -> dict[str, str]:
@@ -87,7 +83,7 @@ def decode(
 ) -> Iterator[tuple[int, Frames | Failure]]:
     """Yields every index into `spans` once, with its frames or why there are none."""
     seeks = True
-    with contextlib.suppress(OSError), open(path, "rb") as file:  # ffmpeg tells what is wrong
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # else it is told below
         if is_encrypted(file):
             failure = Failure("video_undecodable", ENCRYPTED)
             yield from ((i, failure) for i in range(len(spans)))
@@ -95,7 +91,12 @@ def decode(
         seeks = not joins_parts(file)
     film = _Film(path, seeks, frames, short_side, limits)
     for group in passes(spans):
-        yield from film.decode({i: spans[i] for i in group})
+        try:
+            found = film.decode({i: spans[i] for i in group})
+        except UnreadableError as error:
+            failure = Failure("video_unreadable", str(error))
+            found = [(i, failure) for i in group]
+        yield from found
 
 
 @dataclasses.dataclass
@@ -110,20 +111,25 @@ class _Film:
     end_us: int | None = None  # of the last frame, once it was looked for
     lacks: bool | None = None  # whether packets are missing or damaged, once it was looked for
 
-    def decode(self, spans: dict[int, tuple[int, int]]) -> Iterator[tuple[int, Frames | Failure]]:
-        """Decodes spans by one child."""
+    def decode(self, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Frames | Failure]]:
+        """Decodes spans by one child.
+
+        Raises:
+          UnreadableError: the file cannot be opened.
+        """
         most = self.frames * self.short_side**2 * WIDEST * 3  # bytes of a span's frames
         wanted = [*spans.values()]
         times_us = {i: frame_times_us(*span, self.frames) for i, span in spans.items()}
         first_us = min(times[0] for times in times_us.values())
         begins_us = min(start_us for start_us, _ in wanted)
         status, log = "", ""
-        with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
+        with _open_files(len(wanted)) as outputs:
             for seek_us in dict.fromkeys((begins_us if self.seeks else 0, 0)):
-                argv = _argv(
-                    self.path, seek_us, wanted, self.frames, self.short_side, folder, self.limits
-                )
-                status, log = _run([program.executable(), *argv], most, self.limits)
+                argv = _argv(self.path, seek_us, wanted, self.frames, self.short_side, self.limits)
+                for file in outputs:
+                    os.ftruncate(file.fileno(), 0)
+                    file.seek(0)
+                status, log = run(self.path, argv, outputs, most, self.limits)
                 if status != 0 and _NO_FRAMES not in log:
                     break
                 self.seeks = self.seeks and _SEEKABLE.search(log) is not None
@@ -131,10 +137,7 @@ class _Film:
                 # beginning.
                 if self.seeks and not _complains(log) and _reaches(log, first_us):
                     break
-            images = [
-                _read_ppm(os.path.join(folder, f"{branch}.ppm"), self.frames)
-                for branch in range(len(wanted))
-            ]
+            images = [_read_ppm(file, self.frames) for file in outputs]
         found: dict[int, Frames | Failure] = {}
         for i, pixels in zip(spans, images, strict=True):
             count = 0 if pixels is None else len(pixels)
@@ -150,7 +153,7 @@ class _Film:
                 self.path, [spans[i] for i in shown], self.frames, _CHECKED_SIDE, self.limits
             )
             found |= {shown[j]: other for j, other in by_default if isinstance(other, Failure)}
-        yield from found.items()
+        return [*found.items()]
 
     def _is_doubtful(self, log: str) -> bool:
         """Return whether frames may be damaged."""
@@ -203,12 +206,11 @@ def _argv(
     spans: Sequence[tuple[int, int]],
     frames: int,
     short_side: int,
-    folder: str,
     limits: Limits,
 ) -> list[str]:
     """ffmpeg's arguments: one branch of the filter graph and one output file a span."""
-    source = _input(path, seek_us, limits)
-    branches = source["V:0"].filter_multi_output("split", len(spans) + 1)
+    film = _input(path, seek_us, limits)
+    branches = film["V:0"].filter_multi_output("split", len(spans) + 1)
     # The last branch writes the first frame's time to the log.
     told = (
         branches[len(spans)]
@@ -244,7 +246,7 @@ def _argv(
         outputs.append(
             ffmpeg.output(
                 picked,
-                os.path.join(folder, f"{branch}.ppm"),
+                output(branch),
                 format="image2pipe",
                 vcodec="ppm",
                 threads=1,
@@ -259,8 +261,7 @@ def _input(path: str, seek_us: int, limits: Limits):
     # To the beginning there is no seek: AVI's reader goes elsewhere instead.
     seek = {"ss": f"{seek_us}us"} if seek_us else {}
     return ffmpeg.input(
-        f"file:{path}",
-        protocol_whitelist="file",
+        **source(path),
         format_whitelist=CONTAINERS,
         threads=1,
         max_pixels=limits.pixels,
@@ -275,63 +276,17 @@ def _input(path: str, seek_us: int, limits: Limits):
     )
 
 
-def _run(argv: list[str], file_bytes: int, limits: Limits) -> tuple[int | str, str]:
-    """Runs a child that may write files of `file_bytes`.
-
-    Returns its exit status or "time-out", and the beginning and end of its log.
-    """
-    child = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={
-            **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            "AV_LOG_FORCE_NOCOLOR": "1",
-        },
-        start_new_session=True,  # so that its own children die with it
-    )
-    patience = Patience(limits.seconds)
-    head, tail = b"", b""
-    try:
-        # From outside: code between fork and exec is not safe beside Beam's threads.
-        # A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
-        seconds, most = math.ceil(limits.seconds), max(file_bytes, 1 << 20)
-        for limit, soft, hard in (
-            (resource.RLIMIT_CPU, seconds, seconds + 1),
-            (resource.RLIMIT_AS, limits.memory, limits.memory),
-            (resource.RLIMIT_FSIZE, most, most),
-        ):
-            allowed = resource.getrlimit(limit)[1]  # inherited: not everybody may raise it
-            if allowed != resource.RLIM_INFINITY:
-                soft, hard = min(soft, allowed), min(hard, allowed)
-            try:
-                resource.prlimit(child.pid, limit, (soft, hard))
-            except ProcessLookupError:
-                break  # it has ended already
-        assert child.stderr is not None
-        # The log's end is the child's: unlike wait(), this does not sleep past it.
-        while patience.readable(child.stderr.fileno()):
-            if not (text := os.read(child.stderr.fileno(), 65536)):
-                return child.wait(), (head + tail).decode(errors="replace")
-            kept = max(0, _LOG_BYTES - len(head))
-            head += text[:kept]
-            tail = (tail + text[kept:])[-_LOG_BYTES:]
-        return "time-out", ""
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        if child.stderr is not None:
-            child.stderr.close()
+@contextlib.contextmanager
+def _open_files(count: int) -> Iterator[list[IO[bytes]]]:
+    """Opens files for ffmpeg to write to, which have no name."""
+    with contextlib.ExitStack() as opened:
+        yield [opened.enter_context(tempfile.TemporaryFile(buffering=0)) for _ in range(count)]
 
 
-def _read_ppm(path: str, frames: int) -> np.ndarray | None:
+def _read_ppm(file: IO[bytes], frames: int) -> np.ndarray | None:
     """A file of binary PPM images: [≤ frames, height, width, 3], or None if there are none."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        return None
+    file.seek(0)
+    data = np.fromfile(file, np.uint8)
     header = re.match(rb"P6\n(\d+) (\d+)\n255\n", data[:32].tobytes())
     if not header:
         return None

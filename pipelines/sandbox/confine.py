@@ -4,9 +4,17 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from pipelines.sandbox import kernel, landlock, namespaces, privileges, seccomp, system_calls
+from pipelines.sandbox import (
+    kernel,
+    landlock,
+    namespaces,
+    privileges,
+    seccomp,
+    secret_start,
+    system_calls,
+)
 
 
 class Confinement:
@@ -40,10 +48,39 @@ class Confinement:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         self.leave_calls()
 
-    def forbid_files(self) -> None:
+    def become(
+        self,
+        program: str,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        loaders: Sequence[str],
+        read: Sequence[str | int],
+    ) -> None:
+        """Goes on as another program, which keeps what is open and inheritable, and its memory.
+
+        Args:
+          program: its path.
+          words: its arguments, from its name on.
+          environment: all of it.
+          loaders: other programs that the kernel starts with it.
+          read: files, by path or descriptor, that it may open for reading, as it may itself.
+
+        Raises:
+          OSError: it cannot be started, or a layer that holds on this machine does not hold here.
+        """
+        if self.missing["seccomp"]:
+            self.forbid_files(read, (program, *loaders))
+            os.execve(program, [*words], environment)
+        start = secret_start.prepared(program, words, environment)
+        self.forbid_files(read, (program, *loaders))
+        self.leave_calls_to_program(start)
+        secret_start.go(start)
+
+    def forbid_files(self, read: Sequence[str | int] = (), execute: Sequence[str] = ()) -> None:
         """Landlock's part; see landlock.restrict."""
         if not self.missing["landlock"]:
-            landlock.restrict(self._landlock)
+            landlock.restrict(self._landlock, read=read, execute=execute)
 
     def leave_calls(self) -> None:
         """The part of seccomp; see system_calls."""
@@ -51,6 +88,11 @@ class Confinement:
             privileges.forbid_tracing()
         if not self.missing.get("seccomp"):
             seccomp.restrict(system_calls.computing(os.getpid()))
+
+    def leave_calls_to_program(self, start: system_calls.Start) -> None:
+        """The part of seccomp for a process that becomes a program, by one start."""
+        if not self.missing["seccomp"]:
+            seccomp.restrict(system_calls.running(os.getpid(), start))
 
     def _look_for_landlock(self) -> None:
         self._landlock = landlock.version()

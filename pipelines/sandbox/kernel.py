@@ -66,6 +66,22 @@ def call(number: int, *words: "int | ctypes.Array[ctypes.c_char] | None") -> int
     return _checked(_library().syscall(ctypes.c_long(number), *given))
 
 
+def map_memory(address: int, size: int, protection: int, flags: int) -> int:
+    """Maps memory of no file, as the manual page of mmap says; returns where it is.
+
+    Raises:
+      OSError: it fails.
+    """
+    function = _library().mmap
+    function.restype = ctypes.c_void_p
+    function.argtypes = (
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
+        ctypes.c_long,
+    )
+    found = function(address, size, protection, flags, -1, 0)
+    return _checked(-1 if found == ctypes.c_void_p(-1).value else found)
+
+
 def _checked(answer: int) -> int:
     if answer < 0:
         number = ctypes.get_errno()

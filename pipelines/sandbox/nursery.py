@@ -157,10 +157,12 @@ def told(missing: Mapping[str, str]) -> str:
     """Which layers are missing, in words.
 
     >>> told({"landlock": "Function not implemented"})
-    'this machine has no landlock (Function not implemented)'
+    'there is no landlock (Function not implemented) here'
     """
-    return "this machine has no " + ", no ".join(
-        f"{layer} ({why})" for layer, why in missing.items()
+    return (
+        "there is no "
+        + ", no ".join(f"{layer} ({why})" for layer, why in missing.items())
+        + " here"
     )
 
 

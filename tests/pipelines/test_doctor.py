@@ -1,6 +1,7 @@
 """Which layers of the sandbox hold, told and required; on a machine that refuses one, too."""
 
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from pipelines import video
+from pipelines import ffmpeg, video
 from pipelines.decoding import with_pyav
 from pipelines.sandbox import LAYERS, nursery
 
@@ -30,7 +31,7 @@ def refusing(*words) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def can_refuse():
     if not shutil.which("unshare") or subprocess.run([*REFUSING, NO_MORE + "true"]).returncode:
         pytest.skip("no unshare, or no user namespaces here at all")
@@ -58,6 +59,7 @@ def test_every_layer_is_in_the_table(cli):
     assert any(line.startswith("ffmpeg ") for line in lines)
 
 
+@pytest.mark.usefixtures("can_refuse")
 def test_a_layer_that_is_refused_is_told():
     done = refusing("doctor")
     assert done.returncode == 3, done.stderr
@@ -65,28 +67,66 @@ def test_a_layer_that_is_refused_is_told():
     assert line.split(maxsplit=2)[1:] == ["no", "the system's limit on them is reached"]
 
 
-def test_a_layer_that_is_missing_and_required_ends_a_build_before_it_begins(inputs):
+@pytest.mark.usefixtures("can_refuse")
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
+def test_a_layer_that_is_missing_and_required_ends_a_build_before_it_begins(inputs, decoder):
     (inputs / "rows.csv").chmod(0)  # nothing is read
-    done = refusing(*build(inputs, inputs / "out", "--require-sandbox"))
+    required = ("--require-sandbox", "--decoder", decoder)
+    done = refusing(*build(inputs, inputs / "out", *required))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "--require-sandbox" in line and "no user_namespace" in line
     assert not (inputs / "out").exists()
 
 
+@pytest.mark.usefixtures("can_refuse")
 @pytest.mark.slow
-def test_the_bytes_written_do_not_depend_on_the_layers(inputs, cli):
-    less = refusing(*build(inputs, inputs / "less"))
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
+def test_the_bytes_written_do_not_depend_on_the_layers(inputs, cli, decoder):
+    by = ("--decoder", decoder)
+    less = refusing(*build(inputs, inputs / "less", *by))
     assert less.returncode == 0, less.stderr
     assert "warning: decoders are confined less" in less.stderr
     assert "in a sandbox without user_namespace" in less.stdout
-    more = cli(*build(inputs, inputs / "more", "--workers", 2))
+    more = cli(*build(inputs, inputs / "more", "--workers", 2, *by))
     assert more.returncode == 0, more.stderr
     assert ("every layer held" in more.stdout) == (not nursery.missing_here())
     files = {path.name for path in (inputs / "more").iterdir()}
     assert files == {path.name for path in (inputs / "less").iterdir()}
     for name in files:
         assert (inputs / "less" / name).read_bytes() == (inputs / "more" / name).read_bytes()
+
+
+def script_for(tmp_path) -> pathlib.Path:
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\nexec '{ffmpeg.executable()}' \"$@\"\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_an_ffmpeg_that_is_a_script_is_told(inputs, tmp_path, cli):
+    """It would start other programs, which the sandbox is there to prevent."""
+    script = script_for(tmp_path)
+    named = {ffmpeg.VARIABLE: str(script)}
+    (line,) = [line for line in cli("doctor", env=named).stdout.splitlines() if str(script) in line]
+    assert "no landlock (ffmpeg is a script), no seccomp" in line
+    by = ("--decoder", "ffmpeg")
+    done = cli(*build(inputs, inputs / "refused", "--require-sandbox", *by), env=named)
+    assert done.returncode == 1
+    assert "--require-sandbox: there is no landlock (ffmpeg is a script)" in done.stderr
+    assert not (inputs / "refused").exists()
+    done = cli(*build(inputs, inputs / "out", *by), env=named)
+    assert done.returncode == 0, done.stderr
+    assert "warning: decoders are confined less" in done.stderr
+    assert re.search("in a sandbox without .*landlock, .*seccomp", done.stdout)
+
+
+def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
+    if missing := nursery.missing_here():
+        pytest.skip(nursery.told(missing))
+    done = cli(*build(inputs, inputs / "out", "--decoder", "ffmpeg", "--require-sandbox"))
+    assert done.returncode == 0, done.stderr
+    assert "decoded in the sandbox, of which every layer held" in done.stdout
 
 
 def test_a_decoder_is_asked_for_every_layer(inputs, monkeypatch):

@@ -133,7 +133,6 @@ case "$*" in
 *hung__*) exec sleep 60 ;;
 *crash__*) kill -SEGV $$ ;;
 *glutton__*)
-  sleep 1  # a limit is set from outside, once the program runs
   test "$(ulimit -v)" = 4194304 && {{ echo Cannot allocate memory >&2; exit 1; }} ;;
 esac
 exec {ffmpeg} "$@"
@@ -237,7 +236,10 @@ def build_by(corpus, cli):
         broken = {ffmpeg.VARIABLE: str(corpus / "decoder")}
         done = cli(*arguments(corpus, out, decoder), env=broken, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert all(line.startswith("build: ") for line in done.stderr.splitlines()), done.stderr
+        lines = done.stderr.splitlines()
+        if decoder == "ffmpeg":  # which is a script here, and so confined less
+            assert "ffmpeg is a script" in lines.pop(0)
+        assert all(line.startswith("build: ") for line in lines), done.stderr
         return out
 
     return build

@@ -4,10 +4,11 @@ python hostile.py WHERE: what may be harmed, in JSON; prints what became of each
 """
 
 import ctypes
+import fcntl
 import json
 import mmap
 import os
-import resource  # noqa: F401  (for attempts, as subprocess)
+import resource  # noqa: F401
 import signal
 import socket
 import subprocess  # noqa: F401
@@ -15,7 +16,7 @@ import sys
 
 from pipelines import own_python
 from pipelines.patience import Patience
-from pipelines.sandbox import forks, namespaces
+from pipelines.sandbox import forks, namespaces, secret_start
 from pipelines.sandbox.nursery import Nursery
 
 LIBRARY = ctypes.CDLL(None, use_errno=True)
@@ -86,6 +87,12 @@ def starts_a_child() -> None:
 def pidfd_signals(process: int) -> None:
     opened = os.pidfd_open(process)
     signal.pidfd_send_signal(opened, signal.SIGCONT)
+
+
+def turns_executable() -> None:
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    checked(LIBRARY.mprotect(ctypes.c_void_p(address), mmap.PAGESIZE, mmap.PROT_EXEC))
 
 
 ATTEMPTS = {
@@ -160,15 +167,77 @@ ATTEMPTS = {
     "openat2": "reaches(437)",
     "add_key": "reaches(248 if X86 else 217)",
     "own limits": "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+    "own memory by /proc": 'open("/proc/self/mem", "r+b").close()',
+    "own memory by /proc, read": 'open("/proc/self/mem", "rb").close()',
+    "write to another's pipe": 'os.close(os.open(f"/proc/{victim}/fd/1", os.O_WRONLY))',
+    "become this program again": 'os.execv(sys.executable, [sys.executable, "-c", ""])',
+    "lock the video": "fcntl.flock(video, fcntl.LOCK_EX)",
+    "lock a part of the video": "fcntl.lockf(video, fcntl.LOCK_SH)",
+    "signals about the video to another": "fcntl.fcntl(video, fcntl.F_SETOWN, victim)",
+    "a lease on the video": "fcntl.fcntl(video, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+    "memory written, then executed": "turns_executable()",
+    "the video as code": "mmap.mmap(video, 0, flags=mmap.MAP_PRIVATE, prot=WRITE_AND_EXECUTE)",
+    "dumpable": "checked(LIBRARY.prctl(4, 1, 0, 0, 0))",
+    "another's messages": "checked(LIBRARY.msgget(0, 0o600 | 0o1000))",
+    "semaphores": "checked(LIBRARY.semget(0, 1, 0o600 | 0o1000))",
 }
 
 X86 = os.uname().machine == "x86_64"
+WRITE_AND_EXECUTE = mmap.PROT_WRITE | mmap.PROT_EXEC
 TGKILL, SETNS = (234, 308) if X86 else (131, 268)
+CALLS = {  # on x86_64, aarch64
+    "execveat": (322, 281),
+    "memfd_secret": (447, 447),
+    "clone3": (435, 435),
+    "pidfd_getfd": (438, 438),
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "vmsplice": (278, 75),
+    "sendfile": (40, 71),
+    "copy_file_range": (326, 285),
+    "mq_open": (240, 180),
+    "timer_create": (222, 107),
+    "setitimer": (38, 103),
+    "ioctl": (16, 29),
+    "setrlimit": (160, 164),
+    "msgsnd": (69, 189),
+    "shmat": (30, 196),
+    "kcmp": (312, 272),
+    "move_pages": (279, 239),
+    "process_madvise": (440, 440),
+    "inotify_add_watch": (254, 27),
+    "epoll_ctl": (233, 21),
+    "timerfd_create": (283, 85),
+    "landlock_restrict_self": (446, 446),
+    "seccomp": (317, 277),
+    "personality": (135, 92),
+    "remap_file_pages": (216, 234),
+    "fallocate": (285, 47),
+    "ftruncate": (77, 46),
+    "fchmod": (91, 52),
+    "fsetxattr": (190, 7),
+    "pwritev": (296, 70),
+    "socket": (41, 198),
+    "sendmsg": (46, 211),
+    "io_setup": (206, 0),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "sched_setscheduler": (144, 119),
+    "ioprio_set": (251, 30),
+    "mlock2": (325, 284),
+    "statx": (332, 291),
+}
+ATTEMPTS |= {name: f"reaches({x86 if X86 else arm})" for name, (x86, arm) in CALLS.items()}
+
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import hostile; hostile.main()"
 
-LAYERS = ("all", "landlock", "seccomp", "without namespaces")
-"""What is put on: all layers, those of namespaces and one more, and those of a child alone."""
+LAYERS = (
+    *("all", "landlock", "seccomp", "without namespaces"),
+    *("program", "program without namespaces", "program by seccomp"),
+)
+"""What is put on: all layers, those of namespaces and one more, and those of a child alone; then
+those that a program keeps which a child becomes, as if it had."""
 
 NAMESPACES = ("user_namespace", "network_namespace", "ipc_namespace", "pid_namespace")
 
@@ -197,14 +266,37 @@ def answer(request, descriptors, confinement) -> None:
         confinement.forbid_files()
     elif request["layers"] == "seccomp":
         confinement.leave_calls()
+    elif request["layers"].startswith("program"):
+        start = secret_start.prepared(sys.executable, ["-c", ""], {})
+        if request["layers"] != "program by seccomp":
+            confinement.forbid_files([f"{sys.base_prefix}/lib"], [sys.executable])
+        confinement.leave_calls_to_program(start)
     else:
         confinement.compute_only()
     os.write(pipe, attempt(request["code"], request["where"] | {"video": video}).encode())
 
 
+def as_program(where: dict) -> None:
+    """Tells what became of each attempt, in the place of a program that was given the video."""
+    told = {
+        "its descriptors": [number for number in range(1024) if is_open(number)],
+        "its environment": dict(os.environ),
+    }
+    told |= {name: attempt(code, where | {"video": 3}) for name, code in ATTEMPTS.items()}
+    print(json.dumps(told), file=sys.stderr)
+
+
+def is_open(number: int) -> bool:
+    try:
+        fcntl.fcntl(number, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
 def main() -> None:
     become(int(sys.argv[2]))
-    if sys.argv[3] == "without namespaces":  # as many a container refuses them
+    if "without namespaces" in sys.argv[3]:  # as many a container refuses them
         namespaces.enter = lambda: dict.fromkeys(NAMESPACES, "refused")
     forks.serve(answer)
 

@@ -5,16 +5,22 @@ import importlib.util
 import json
 import os
 import pathlib
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import zipfile
 from collections.abc import Iterator
 
 import pytest
 
-from pipelines.sandbox import LAYERS, nursery
+from pipelines import own_python
+from pipelines.patience import Patience
+from pipelines.sandbox import LAYERS, nursery, programs
 
 HOSTILE = pathlib.Path(__file__).with_name("hostile.py")
 NOBODY = 65534
@@ -46,13 +52,26 @@ BY_SECCOMP_ALONE = {
     *("fork", "thread", "executable memory", "file in memory", "shared memory", "own limits"),
     *("setns", "bpf", "io_uring", "keyctl", "userfaultfd", "perf_event_open", "add_key"),
     *("open_by_handle_at", "name_to_handle_at", "openat2"),
+    *_hostile.CALLS,
+    *("lock the video", "lock a part of the video", "signals about the video to another"),
+    *("a lease on the video", "memory written, then executed", "the video as code", "dumpable"),
+    *("another's messages", "semaphores"),
+}
+# What a program that a child becomes needs of the calls that a child itself does without.
+OF_A_PROGRAM = {"look at a file", "thread"}
+BY_LANDLOCK_ALONE = {
+    *("read /etc/passwd", "read a key", "read another video", "read by a link"),
+    *("read by /proc/self/root", "own memory by /proc, read"),
 }
 # What an ordinary user may not do anyhow.
-BY_ROOT_ALONE = {"mount", "chroot", "unshare", "bpf"}
+BY_ROOT_ALONE = {
+    *("mount", "chroot", "unshare", "bpf", "move_pages", "landlock_restrict_self"),
+    *("write to another's pipe", "become this program again"),  # they are root's
+}
 
 
 @contextlib.contextmanager
-def _world(user: int) -> Iterator[dict]:
+def world(user: int) -> Iterator[dict]:
     """What is there to be harmed, all the user's own."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="svilm-hostile-"))
     with contextlib.ExitStack() as opened:
@@ -123,7 +142,7 @@ def tried(request) -> dict:
     user = os.geteuid() if request.param == "as it is" else NOBODY
     if user != os.geteuid() and os.geteuid() != 0:
         pytest.skip("only root can become nobody")
-    with _world(user) as where:
+    with world(user) as where:
         before = _listing(where["folder"])
         tried = _run("attempts", where)
         if tried["missing: all"]:
@@ -140,6 +159,10 @@ def test_an_attempt_fails_confined_and_succeeds_free(tried, name):
     ), tried["free"][name]
     for layers in ("all", "seccomp", "without namespaces"):
         assert tried[layers][name].startswith("refused"), (layers, tried[layers][name])
+    for layers in ("program", "program without namespaces", "program by seccomp"):
+        free = name in OF_A_PROGRAM
+        free |= layers == "program by seccomp" and name in BY_LANDLOCK_ALONE
+        assert tried[layers][name].startswith("done" if free else "refused"), (layers, name)
     if name not in BY_SECCOMP_ALONE:
         assert tried["landlock"][name].startswith("refused"), tried["landlock"][name]
 
@@ -150,3 +173,114 @@ def test_nothing_was_harmed_confined(tried):
 
 def test_layers_that_are_refused_are_told(tried):
     assert set(tried["missing: without namespaces"]) == {name for name in LAYERS if "_name" in name}
+
+
+# It may list no folder, which Python does to import: so the library is an archive, and what is
+# not in it is looked for by name.
+START = """
+import importlib.machinery, importlib.util, os, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        for folder in path or sys.path:
+            for ending in (".py", *importlib.machinery.EXTENSION_SUFFIXES, "/__init__.py"):
+                place = folder + "/" + name.rpartition(".")[2] + ending
+                if os.path.exists(place):
+                    return importlib.util.spec_from_file_location(name, place)
+sys.meta_path.append(Finder)
+import json
+places, where = json.loads(sys.argv[1])
+sys.path += places
+import hostile
+hostile.as_program(where)
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> tuple[programs.Program, dict[str, str]]:
+    """Python as a program to be confined, and its environment."""
+    library = pathlib.Path(sysconfig.get_path("stdlib"))
+    archive = tmp_path_factory.mktemp("library") / "library.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for part in (".", "collections", "ctypes", "encodings", "importlib", "json", "re"):
+            for path in (library / part).glob("*.py"):
+                packed.write(path, path.relative_to(library))
+    path = os.path.realpath(sys.executable)
+    program = programs.linked(path, {})
+    tests, ours = pathlib.Path(__file__).parent, pathlib.Path(programs.__file__).parents[2]
+    read = ("/lib", "/usr/lib", sys.base_prefix, str(tests), str(ours), str(archive))
+    return program._replace(libraries=(*program.libraries, *read)), {
+        "PYTHONPATH": str(archive),
+        "LC_CTYPE": "C.UTF-8",
+    }
+
+
+def run(program, words, descriptors=(), environment=None, **limits) -> tuple[int | None, str]:
+    patience, log = Patience(100), b""
+    with programs.started(
+        program, words, descriptors, environment=environment or {}, **limits
+    ) as child:
+        while patience.readable(child.log) and (text := os.read(child.log, 1 << 16)):
+            log += text
+        return child.status(patience), log.decode()
+
+
+@pytest.fixture
+def confined():
+    if missing := nursery.missing_here():
+        pytest.skip(nursery.told(missing))
+
+
+@pytest.mark.usefixtures("confined")
+def test_every_attempt_of_a_program_fails(python, monkeypatch):
+    program, environment = python
+    monkeypatch.setenv("SVILM_TEST_TOKEN", "secret")
+    with world(os.geteuid()) as where, open(where["video"], "rb") as video:
+        places = [os.path.dirname(__file__), *own_python.places()]
+        places.append(sysconfig.get_config_var("DESTSHARED"))
+        words = ["-P", "-S", "-c", START, json.dumps([places, where])]
+        status, log = run(program, words, [video.fileno()], environment)
+    assert status == 0, log
+    told = json.loads(log.splitlines()[-1])
+    assert told.pop("its descriptors") == [0, 1, 2, programs.FIRST]
+    assert told.pop("its environment") == environment
+    done = {name for name, what in told.items() if not what.startswith("refused")}
+    assert done == OF_A_PROGRAM
+
+
+def test_what_a_program_is_given(python, tmp_path):
+    """As from subprocess: signals are not ignored, limits hold, files are where they were named."""
+    program, environment = python
+    first, second = tmp_path / "first", tmp_path / "second"
+    with open(first, "wb", 0) as one, open(second, "wb", 0) as two:
+        given = {"descriptors": [one.fileno(), two.fileno()], "environment": environment}
+        code = "import os; os.write(3, b'one'); os.write(4, b'two'); os.write(2, b'said')"
+        assert run(program, ["-P", "-S", "-c", code], **given) == (0, "said")
+        assert (first.read_text(), second.read_text()) == ("one", "two")
+        code = "import os\nwhile True: os.write(3, bytes(4096))"
+        limits = [(resource.RLIMIT_FSIZE, 8192, 8192)]
+        # Python ignores the signal: another program would be ended by it.
+        status, log = run(program, ["-P", "-S", "-c", code], limits=limits, **given)
+        assert status == 1 and "File too large" in log
+        assert first.stat().st_size == 8192
+    status, _ = run(program, ["-P", "-S", "-c", "import os; os.kill(os.getpid(), 9)"], **given)
+    assert status == -signal.SIGKILL
+
+
+def test_a_program_that_cannot_be_started(tmp_path):
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(OSError, match=str(path)):
+            run(programs.Program(str(path)), [])
+
+
+def test_a_script_runs_in_fewer_layers_or_not_at_all(tmp_path):
+    script = tmp_path / "script"
+    script.write_text('#!/bin/sh\necho $(echo "$WORD") >&2; exit 7\n')
+    script.chmod(0o755)
+    program = programs.Program(str(script), unconfined="a script")
+    given = {"environment": {"WORD": "said", "PATH": os.environ["PATH"]}}
+    assert run(program, [], **given) == (7, "said\n")
+    assert {"landlock", "seccomp"} <= set(nursery.seen)
+    nursery.seen.clear()
+    with pytest.raises(nursery.UnconfinedError, match=r"no landlock \(a script\)"):
+        run(program, [], required=True, **given)
+    nursery.seen.clear()

@@ -8,12 +8,19 @@ from pathlib import Path
 import pytest
 
 from pipelines.sandbox import seccomp, system_calls
-from pipelines.sandbox.system_calls import NUMBERS, computing
+from pipelines.sandbox.system_calls import NUMBERS, Start, computing
 
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
 REFUSED, UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 PROCESS = 4711
+START = Start(0x12_3456_7890, 0x11_1111_1110, 0x22_2222_2228)
+
+
+def running(process: int) -> system_calls.Calls:
+    return system_calls.running(process, START)
+
+
 MACHINES = [*ARCHITECTURE]
 
 
@@ -45,11 +52,12 @@ def machine(request) -> str:
     return request.param
 
 
-def test_what_is_not_on_the_list_is_refused(machine):
-    code = seccomp.program(machine, computing(PROCESS))
+@pytest.mark.parametrize("calls", [computing, running])
+def test_what_is_not_on_the_list_is_refused(machine, calls):
+    code = seccomp.program(machine, calls(PROCESS))
     column = MACHINES.index(machine)
-    listed = {NUMBERS[name][column] for name, _ in computing(PROCESS)}
-    always = {NUMBERS[name][column] for name, wheres in computing(PROCESS) if not wheres}
+    listed = {NUMBERS[name][column] for name, _ in calls(PROCESS)}
+    always = {NUMBERS[name][column] for name, wheres in calls(PROCESS) if not wheres}
     for number in range(700):
         answer = run(code, ARCHITECTURE[machine], number, (1 << 31, (1 << 32) - 2, 7, 7, 7, 7))
         if number in system_calls.UNKNOWN.values():
@@ -73,20 +81,38 @@ def test_calls_in_another_processors_manner(machine):
 
 
 CONDITIONS = [
-    ("kill", (PROCESS, 9), (PROCESS + 1, 9)),
-    ("kill", (PROCESS, 9), (0, 9)),
-    ("kill", (PROCESS, 9), ((1 << 64) - 1, 9)),
-    ("tgkill", (PROCESS, 5, 6), (5, PROCESS, 6)),
-    ("mmap", (0, 4096, 3), (0, 4096, 7)),
-    ("mprotect", (0, 4096, 1), (0, 4096, 5)),
-    ("prlimit64", (0, 7, 0), (PROCESS, 7, 0)),
-    ("prlimit64", (0, 7, 0), (0, 7, 4096)),
+    (computing, "kill", (PROCESS, 9), (PROCESS + 1, 9)),
+    (computing, "kill", (PROCESS, 9), (0, 9)),
+    (computing, "kill", (PROCESS, 9), ((1 << 64) - 1, 9)),
+    (computing, "tgkill", (PROCESS, 5, 6), (5, PROCESS, 6)),
+    (computing, "mmap", (0, 4096, 3), (0, 4096, 7)),
+    (computing, "mprotect", (0, 4096, 1), (0, 4096, 5)),
+    (computing, "prlimit64", (0, 7, 0), (PROCESS, 7, 0)),
+    (computing, "prlimit64", (0, 7, 0), (0, 7, 4096)),
+    (running, "openat", (-100 & 0xFFFFFFFF, 4096, 0o2000000), (0, 4096, 1)),
+    (running, "openat", (0, 4096, 0), (0, 4096, 2)),
+    (running, "openat", (0, 4096, 0), (0, 4096, 0o100)),
+    (running, "openat", (0, 4096, 0), (0, 4096, 0o1000)),
+    (running, "openat", (0, 4096, 0), (0, 4096, 0o20200000)),
+    (running, "clone", (0x3D0F00,), (0x11,)),
+    (running, "clone", (0x3D0F00,), (0x4111,)),  # as vfork
+    (running, "fcntl", (3, 1030), (3, 8)),
+    (running, "fcntl", (3, 1), (3, 10)),
+    (running, "prctl", (15,), (22,)),
+    (running, "mmap", (0, 4096, 5, 0x802), (0, 4096, 5, 0x22)),
+    (running, "mmap", (0, 4096, 3, 0x22), (0, 4096, 7, 0x2)),
+    (running, "mprotect", (0, 4096, 1), (0, 4096, 5)),
+    (running, "execve", START, START._replace(program=START.program + 8)),
+    (running, "execve", START, START._replace(words=START.words - 8)),
+    (running, "execve", START, START._replace(environment=0)),
+    (running, "fcntl", (3, 0), (3, 1024)),
+    (running, "kill", (PROCESS, 9), (-1 & 0xFFFFFFFF, 9)),
 ]
 
 
-@pytest.mark.parametrize(("name", "good", "bad"), CONDITIONS)
-def test_arguments_decide(machine, name, good, bad):
-    code = seccomp.program(machine, computing(PROCESS))
+@pytest.mark.parametrize(("calls", "name", "good", "bad"), CONDITIONS)
+def test_arguments_decide(machine, calls, name, good, bad):
+    code = seccomp.program(machine, calls(PROCESS))
     number = NUMBERS[name][MACHINES.index(machine)]
     assert number is not None
     assert run(code, ARCHITECTURE[machine], number, good) == ALLOWED

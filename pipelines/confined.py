@@ -1,0 +1,49 @@
+"""What a build tells of the sandbox around its decoders: before it begins, and at its end."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from pipelines.commands import PROGRAM, CommandError
+
+
+def check(decoder: str, required: bool) -> None:
+    """Tell which layers are missing here, around a decoder of video.DECODERS.
+
+    Raises:
+      CommandError: one is missing, and all are required.
+    """
+    from pipelines.sandbox import nursery
+
+    if not (missing := _missing(decoder)):
+        return
+    told = f"{nursery.told(missing)}; see `{PROGRAM} doctor`"
+    if required:
+        raise CommandError(f"--require-sandbox: {told}")
+    print(
+        f"{PROGRAM}: warning: decoders are confined less than they could be: {told}",
+        file=sys.stderr,
+    )
+
+
+def told(unconfined: Sequence[str]) -> str:
+    """Which layers held where videos were decoded, from those that were missing somewhere.
+
+    >>> told(("landlock",))
+    'videos were decoded in a sandbox without landlock'
+    """
+    if unconfined:
+        return f"videos were decoded in a sandbox without {', '.join(unconfined)}"
+    return "videos were decoded in the sandbox, of which every layer held"
+
+
+def _missing(decoder: str) -> Mapping[str, str]:
+    from pipelines import ffmpeg
+    from pipelines.sandbox import nursery
+
+    missing = nursery.missing_here()
+    if decoder == "ffmpeg":
+        try:
+            return {**ffmpeg.known().program.missing, **missing}
+        except ffmpeg.FfmpegError as error:
+            raise CommandError(str(error)) from None
+    return missing

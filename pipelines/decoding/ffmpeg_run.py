@@ -1,0 +1,114 @@
+"""A run of the ffmpeg program on one video, confined: what it reads, may use and says.
+
+It is given the open video and open files to write to, and is to open nothing but its libraries.
+"""
+
+import contextlib
+import errno
+import math
+import os
+import resource
+from collections.abc import Sequence
+from typing import IO, Any
+
+from pipelines import ffmpeg
+from pipelines.decoding.spans import Limits
+from pipelines.patience import Patience
+from pipelines.sandbox import programs
+from pipelines.sandbox.limits import processor
+
+_VIDEO = programs.FIRST
+_LOG_BYTES = 1 << 16  # of its beginning, and of its end
+
+
+class UnreadableError(Exception):
+    """A video that cannot be opened: its name, and why."""
+
+
+def source(path: str) -> dict[str, Any]:
+    """The arguments of ffmpeg-python's `input` by which the video is read, and no other file."""
+    if ffmpeg.known().takes_descriptors:
+        return {"filename": "fd:", "fd": _VIDEO, "protocol_whitelist": "fd"}
+    return {"filename": f"file:{path}", "protocol_whitelist": "file"}
+
+
+def output(number: int) -> str:
+    """How arguments name one of the files to write to, numbered from 0.
+
+    >>> output(0)
+    'pipe:4'
+    """
+    return f"pipe:{_VIDEO + 1 + number}"
+
+
+def run(
+    path: str, arguments: Sequence[str], outputs: Sequence[IO[bytes]], most: int, limits: Limits
+) -> tuple[int | str, str]:
+    """Runs it until it ends, or takes too long.
+
+    Args:
+      path: the video's.
+      arguments: all but the program's name.
+      outputs: files to write to.
+      most: bytes that each may get.
+      limits: on all else.
+
+    Returns:
+      Its exit status or "time-out", and the beginning and end of its log.
+
+    Raises:
+      UnreadableError: the video cannot be opened.
+      UnconfinedError: a layer of the sandbox is missing, and all are required.
+      OSError: ffmpeg cannot be started.
+    """
+    try:
+        return _run(path, arguments, outputs, most, limits)
+    except OSError as error:
+        if (error.errno, error.filename) != (errno.ENOMEM, ffmpeg.known().program.path):
+            raise
+        return 1, os.strerror(errno.ENOMEM)  # it would not even start in so little
+
+
+def _run(
+    path: str, arguments: Sequence[str], outputs: Sequence[IO[bytes]], most: int, limits: Limits
+) -> tuple[int | str, str]:
+    patience = Patience(limits.seconds)
+    head, tail = b"", b""
+    with contextlib.ExitStack() as opened:
+        # O_NONBLOCK: of a pipe put in the file's place meanwhile.
+        try:
+            video = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise UnreadableError(f"{os.path.basename(path)}: {error.strerror}") from None
+        opened.callback(os.close, video)
+        program, takes_descriptors = ffmpeg.known()
+        child = opened.enter_context(
+            programs.started(
+                program,
+                arguments,
+                [video, *(file.fileno() for file in outputs)],
+                environment=ffmpeg.environment(),
+                limits=_resources(most, limits),
+                opens=() if takes_descriptors else (_VIDEO,),
+                required=limits.confined,
+            )
+        )
+        while patience.readable(child.log):
+            if not (text := os.read(child.log, 65536)):
+                status = child.status(patience)
+                said = (head + tail).decode(errors="replace")
+                return ("time-out", "") if status is None else (status, said)
+            kept = max(0, _LOG_BYTES - len(head))
+            head += text[:kept]
+            tail = (tail + text[kept:])[-_LOG_BYTES:]
+    return "time-out", ""
+
+
+def _resources(file_bytes: int, limits: Limits) -> list[tuple[int, int, int]]:
+    most = max(file_bytes, 1 << 20)
+    return [
+        processor(math.ceil(limits.seconds)),
+        (resource.RLIMIT_AS, limits.memory, limits.memory),
+        (resource.RLIMIT_FSIZE, most, most),
+        (resource.RLIMIT_CORE, 0, 0),
+    ]
