@@ -25,6 +25,11 @@ _PNG_LEVEL = 3
 # Signature, then the first chunk: its length and name, width, height, bits a channel, RGB.
 _PNG_HEADER = struct.Struct(">8sI4sIIBB")
 
+# Markers of JPEG: before the pixels, before their size, and those that stand alone.
+_JPEG_PIXELS = 0xDA
+_JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xDA)}
+
 
 def square(pixels: np.ndarray) -> np.ndarray:
     """The central squares of frames [T, height, width, 3], of their shorter side.
@@ -82,15 +87,6 @@ def check(clip: Clip) -> None:
             raise ValueError(f"frame {i} is {size}, not as recorded")
 
 
-def image(clip: Clip, number: int) -> Image.Image:
-    """One of a record's frames, to draw."""
-    data = clip.frames[number]
-    if clip.frame_encoding == FRAME_ENCODING_RAW:
-        return Image.frombytes("RGB", (clip.width, clip.height), data)
-    with Image.open(io.BytesIO(data)) as encoded:
-        return encoded.convert("RGB")
-
-
 def versions(encoding: FrameEncoding) -> dict[str, str]:
     """What decides over the bytes of an encoding: its encoder and version; of raw frames nothing.
 
@@ -135,10 +131,24 @@ def _png_size(png: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(jpeg: bytes) -> tuple[int, int]:
-    """Height and width that a JPEG's header states.
+    """Height and width that a JPEG's header states: its markers are followed up to the pixels.
 
     Raises:
       ValueError: it is no JPEG.
     """
-    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
-    return int(height), int(width)
+    size, at = None, 2
+    if jpeg[:2] == b"\xff\xd8":
+        while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+            marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+            if marker == 0xFF:  # padding
+                at += 1
+                continue
+            if marker == _JPEG_PIXELS and size and at + 2 + length <= len(jpeg):
+                return size
+            if marker in _JPEG_SIZES and len(jpeg) >= at + 9:
+                height, width = struct.unpack_from(">HH", jpeg, at + 5)
+                size = height, width
+            if marker in _JPEG_BARE or length < 2:
+                break
+            at += 2 + length
+    raise ValueError("no JPEG")

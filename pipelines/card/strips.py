@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines import record_frames, records, snapshot
+from pipelines import records, snapshot
+from pipelines.card import pictures
 from pipelines.records import Place
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Manifest
@@ -63,17 +64,16 @@ def strip(clip: Clip) -> Image.Image:
     count = min(_FRAMES, len(clip.frames))
     width = min(max(1, _HEIGHT * clip.width // clip.height), _HEIGHT * _WIDEST)
     image = Image.new("RGB", (max(1, (width + _GAP) * count - _GAP), _HEIGHT), _PAPER)
-    for column in range(count):
-        try:
-            frame = record_frames.image(clip, (2 * column + 1) * len(clip.frames) // (2 * count))
-        # What Pillow raises of damaged pictures, and of too large ones.
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise snapshot.SnapshotError(
-                f"record {clip.clip_id!r}: a frame cannot be decoded ({error}): build the snapshot "
-                "again into another folder"
-            ) from None
-        small = frame.resize((width, _HEIGHT), Image.Resampling.LANCZOS)
-        image.paste(small, (column * (width + _GAP), 0))
+    numbers = [(2 * column + 1) * len(clip.frames) // (2 * count) for column in range(count)]
+    try:
+        frames = pictures.small(clip, numbers, width, _HEIGHT)
+    except pictures.PictureError as error:
+        raise snapshot.SnapshotError(
+            f"record {clip.clip_id!r}: a frame cannot be decoded ({error}): build the snapshot "
+            "again into another folder"
+        ) from None
+    for column, frame in enumerate(frames):
+        image.paste(frame, (column * (width + _GAP), 0))
     return image
 
 

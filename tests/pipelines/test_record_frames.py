@@ -4,9 +4,11 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from pipelines import record_frames
+from pipelines.card import pictures
 from protos import contract
 from protos.v1.clip_pb2 import (
     FRAME_ENCODING_JPEG,
@@ -31,7 +33,8 @@ def record(encoding, pixels=PIXELS, **changes):
 
 
 def drawn(clip):
-    return np.stack([np.asarray(record_frames.image(clip, i)) for i in range(len(clip.frames))])
+    frames = pictures.small(clip, range(len(clip.frames)), clip.width, clip.height)
+    return np.stack([np.asarray(frame) for frame in frames])
 
 
 @pytest.mark.parametrize("encoding", [FRAME_ENCODING_PNG, FRAME_ENCODING_RAW])
@@ -71,6 +74,27 @@ def test_frames_of_another_size_or_encoding_are_told(encoding):
     ):
         with pytest.raises(ValueError):
             record_frames.check(damaged)
+
+
+def test_a_jpegs_header_is_read_as_its_library_reads_it():
+    """Of progressive, grey and commented pictures, and wherever they break off."""
+    picture = Image.fromarray(PIXELS[0])
+    for options in ({}, {"progressive": True}, {"comment": "x" * 70}, {"restart_marker_rows": 1}):
+        for mode in ("RGB", "L", "CMYK"):
+            data = io.BytesIO()
+            picture.convert(mode).save(data, "jpeg", **options)
+            whole = data.getvalue()
+            for end in (*range(0, len(whole), 3), len(whole)):
+                assert size_of(record_frames._jpeg_size, whole[:end]) == size_of(
+                    lambda jpeg: simplejpeg.decode_jpeg_header(jpeg)[:2], whole[:end]
+                ), (options, mode, end)
+
+
+def size_of(read, jpeg):
+    try:
+        return read(jpeg)
+    except ValueError:
+        return None
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])

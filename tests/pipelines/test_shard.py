@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pipelines import record_frames, shard, snapshot, video
+from pipelines import shard, snapshot, video
+from pipelines.card import pictures
 from pipelines.clip_request import ClipRequest, clip_id
 from pipelines.nouns import NounParser, default_model
 from pipelines.plan import Plan, build_config
@@ -149,5 +150,5 @@ def test_png_and_raw_records_hold_the_decoders_pixels(planned, parser, tmp_path,
             build(plan, parser, [row("v", 1_000_000)])
             clip = only_record(tmp_path)
             contract.check_clip(clip, plan.config)
-            drawn = [np.asarray(record_frames.image(clip, i)) for i in range(4)]
-            np.testing.assert_array_equal(drawn, pixels)
+            drawn = pictures.small(clip, range(4), clip.width, clip.height)
+            np.testing.assert_array_equal([np.asarray(image) for image in drawn], pixels)
