@@ -79,7 +79,7 @@ setuptools.setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.12",  # the only version that constraints.txt is proven on
-    packages=setuptools.find_packages(include=["pipelines*", "trainer*", "protos*"]),
+    packages=setuptools.find_packages(include=["pipelines*", "trainer*", "protos*", "svilm*"]),
     package_data={
         "protos": ["py.typed", "**/*.proto", "**/*.pyi"],
         "pipelines": ["card/page.html"],

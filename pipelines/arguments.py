@@ -1,6 +1,7 @@
 """The command line's options: parsing and help, nothing else, so that --help is instant."""
 
 import argparse
+import importlib.metadata
 from typing import Any, NoReturn
 
 from pipelines import filter_arguments, snapshot_arguments, source_arguments
@@ -116,6 +117,8 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         epilog=f"`{PROGRAM} COMMAND --help` explains a command and gives an example.",
         allow_abbrev=False,
     )
+    version = importlib.metadata.version("svilm")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     corpus = commands.add_parser(

@@ -1,6 +1,7 @@
 """svilm-train: the command line. Thin: what the commands do is in the modules they call."""
 
 import argparse
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -152,6 +153,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"`{PROGRAM} COMMAND --help` explains a command and gives an example.",
         allow_abbrev=False,
     )
+    version = importlib.metadata.version("svilm")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_pretrain(commands)
     add_finetune(commands)

@@ -184,6 +184,15 @@ class Snapshot:
             ) from error
         return list(self._threads.map(self._unframe, framed, map(int, records)))
 
+    def clip(self, record: int) -> clip_pb2.Clip:
+        """Read and parse one record.
+
+        Raises:
+          IndexError: there is no such record.
+          SnapshotError: the record or its shard's index is missing or damaged.
+        """
+        return parse_clip(self, record, *self.read([record]))
+
     def _places(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[tuple[int, int]]:
         """The shard of each record, and its place there."""
         numbers = np.asarray(records, np.int64)

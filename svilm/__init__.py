@@ -1,0 +1,107 @@
+"""The public Python API of both stages. Each name imports its stage when it is first used.
+
+import svilm
+
+model = svilm.load("runs/first")
+texts = model.embed_texts(["a red ring is rising"])  # [1, E]
+snapshot = svilm.open_snapshot("snapshots/train")
+print(len(snapshot), snapshot.clip(0).caption)
+"""
+
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from protos.v1.clip_pb2 import Clip
+    from protos.v1.manifest_pb2 import Manifest
+    from trainer.api import Model, load
+    from trainer.checkpoint import CheckpointError
+    from trainer.data.snapshot import Snapshot, SnapshotError
+    from trainer.run_folder import RunError
+    from trainer.video_files import VideoError
+
+__all__ = [
+    "CheckpointError",
+    "Clip",
+    "Manifest",
+    "Model",
+    "RunError",
+    "Snapshot",
+    "SnapshotError",
+    "VideoError",
+    "load",
+    "open_snapshot",
+]
+__version__ = importlib.metadata.version("svilm")
+
+_MODULES = {
+    "CheckpointError": "trainer.checkpoint",
+    "Clip": "protos.v1.clip_pb2",
+    "Manifest": "protos.v1.manifest_pb2",
+    "Model": "trainer.api",
+    "RunError": "trainer.run_folder",
+    "Snapshot": "trainer.data.snapshot",
+    "SnapshotError": "trainer.data.snapshot",
+    "VideoError": "trainer.video_files",
+    "load": "trainer.api",
+}
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+def open_snapshot(folder: str | os.PathLike[str]) -> "Snapshot":
+    """Open a snapshot to read its clips by number.
+
+    Args:
+      folder: a folder on a disk, or gs://bucket/folder.
+
+    Raises:
+      SnapshotError: the folder has no complete snapshot of a readable version.
+      ImportError: the packages of svilm[trainer] are not installed.
+    """
+    snapshot: type[Snapshot] = __getattr__("Snapshot")
+    return snapshot.open(folder)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'svilm' has no attribute {name!r}")
+    module = _MODULES[name]
+    for package in dict.fromkeys(("protos", module.partition(".")[0])):
+        _import_own(package)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"svilm.{name} needs the package {error.name}: pip install 'svilm[trainer]'"
+        ) from error
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _import_own(package: str) -> None:
+    """Import a package that lies beside this one, whatever the working folder holds.
+
+    A script's own folder comes first on sys.path, and a `trainer.py` there is not unusual.
+    """
+    known = sys.modules.get(package)
+    if known is None:
+        spec = importlib.machinery.PathFinder.find_spec(package, [os.fspath(_ROOT)])
+        assert spec is not None and spec.loader is not None
+        known = sys.modules[package] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(known)
+    elif os.fspath(_ROOT / package) not in getattr(known, "__path__", ()):
+        where = getattr(known, "__file__", None) or "this process"
+        raise ImportError(
+            f"the module {package!r} of {where} hides svilm's package of that name: rename it, or "
+            "use svilm before it is imported"
+        )

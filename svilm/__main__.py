@@ -1,0 +1,34 @@
+"""`python -m svilm`: names the commands."""
+
+import sys
+
+import svilm
+
+_COMMANDS = f"""\
+svilm {svilm.__version__}: video-language pre-training with spatial grounding and temporal grouping.
+
+  svilm-pipelines   turns annotation files and videos into a snapshot: --help lists its commands
+  svilm-train       trains on snapshots, evaluates and exports: --help lists its commands
+  import svilm      uses a trained model from Python: help(svilm)
+"""
+
+
+def main() -> int:
+    """Print what to run instead.
+
+    Returns:
+      0 for no argument, --help and --version, 2 for others.
+    """
+    words = sys.argv[1:]
+    if words == ["--version"]:
+        print(f"svilm {svilm.__version__}")
+        return 0
+    if words in ([], ["--help"], ["-h"]):
+        print(_COMMANDS, end="")
+        return 0
+    print(f"svilm: error: no command here: {words[0]!r}\n{_COMMANDS}", end="", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
