@@ -69,23 +69,29 @@ def _interrupted() -> None:
 def _corpus(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from pipelines import ffmpeg
+    from pipelines import ffmpeg, run_lock, storage
     from pipelines.progress import Progress
     from pipelines.shapes import ShapesError, corpus
+    from pipelines.snapshot import SnapshotError
 
+    if storage.in_bucket(arguments.out):
+        raise CommandError(
+            f"{arguments.out}: a corpus is written to a disk: name a folder there, and copy it"
+        )
     progress = Progress("corpus", "clips")
     began = time.monotonic()
     try:
-        summary = corpus.write(
-            Path(arguments.out),
-            train_clips=arguments.train_clips,
-            test_clips=arguments.test_clips,
-            seed=arguments.seed,
-            workers=arguments.workers,
-            tasks=arguments.tasks,
-            progress=progress.update,
-        )
-    except (ShapesError, ffmpeg.FfmpegError) as error:
+        with run_lock.held(arguments.out):
+            summary = corpus.write(
+                Path(arguments.out),
+                train_clips=arguments.train_clips,
+                test_clips=arguments.test_clips,
+                seed=arguments.seed,
+                workers=arguments.workers,
+                tasks=arguments.tasks,
+                progress=progress.update,
+            )
+    except (ShapesError, SnapshotError, ffmpeg.FfmpegError) as error:
         raise CommandError(str(error)) from None
     finally:
         progress.close()

@@ -81,7 +81,7 @@ def _lock(descriptor: int, folder: str) -> None:
             raise _cannot_write(folder, error) from None
         print(
             f"warning: the file system of {folder!r} has no locks ({error.strerror}): make sure "
-            "that no other build writes there",
+            "that no other command writes there",
             file=sys.stderr,
             flush=True,
         )
@@ -180,13 +180,13 @@ class _Lease:
 
 def _in_use(folder: str) -> SnapshotError:
     return SnapshotError(
-        f"another build writes to {folder!r} (it holds {LOCK_NAME}): "
-        "wait for it, or choose another --out"
+        f"another command writes to {folder!r} (it holds {LOCK_NAME}): "
+        "wait for it, or choose another folder"
     )
 
 
 def _cannot_write(folder: str, error: OSError) -> SnapshotError:
     return SnapshotError(
-        f"cannot write to --out {folder!r} ({error.strerror}): name a folder that can be "
+        f"cannot write to {folder!r} ({error.strerror}): name a folder that can be "
         "written and has room"
     )

@@ -34,11 +34,12 @@ _DAY_US = 86_400_000_000
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
     """A row a window; also a row a segment that is none, or a video that is of another subset."""
-    subsets: dict[str, str] | None = None
+    subsets: sentences.Splits | None = None
     annotated = {name: data for name, data in files.items() if json_file.is_json(data)}
     for name, data in files.items():
         if name not in annotated:
-            subsets = (subsets or {}) | _subsets(data, name)
+            subsets = {} if subsets is None else subsets
+            _add_subsets(data, name, subsets)
     if not annotated:
         raise AnnotationError(f"no JSON object with an entry a video: {', '.join(files)}")
     for name, data in annotated.items():
@@ -58,31 +59,29 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
                     yield window._replace(source_row=source_row)
 
 
-def _subsets(data: bytes, name: str) -> dict[str, str]:
+def _add_subsets(data: bytes, name: str, subsets: sentences.Splits) -> None:
     if not {"video", "subset"} <= set(sentences.header(data)):
         raise AnnotationError(f"{name} is neither JSON nor a CSV with the columns video and subset")
-    subsets: dict[str, str] = {}
     for number, _, fields in lines.table(io.BytesIO(data)):
         try:
             video, subset = lines.column(fields, "video"), lines.column(fields, "subset")
         except RowError as error:
             raise AnnotationError(f"{name}:{number}: {error}: mend the list of videos") from None
-        subsets[video.strip().removeprefix("v_")] = subset.strip()
-    return subsets
+        sentences.keep_split(subsets, video.strip().removeprefix("v_"), subset.strip())
 
 
 def _windows_of(
-    video: str, entry: object, subsets: Mapping[str, str] | None, options: SourceOptions
+    video: str, entry: object, subsets: sentences.Splits | None, options: SourceOptions
 ) -> Iterator[ClipRequest | RowError]:
     """A video's windows, and what is wrong with its segments or with all of it."""
     try:
         if not isinstance(entry, dict):
             raise RowError("read", "row_columns", f"{video[:100]!r} has no object")
-        subset = (
-            str(entry.get("subset", "")) if subsets is None else subsets.get(video, "no subset")
-        )
-        if (options.subset or subset) != subset or subset == "no subset":
-            raise RowError("plan", "other_split", f"of {subset}, not {options.subset or 'listed'}")
+        if subsets is not None and video not in subsets:
+            raise RowError("plan", "other_split", f"of no subset, not {options.subset or 'listed'}")
+        known = {video: [str(entry.get("subset", ""))]} if subsets is None else subsets
+        if options.subset and (other := sentences.not_of_split(known, video, options.subset)):
+            raise RowError("plan", "other_split", other)
         duration = entry.get("duration", entry.get("duration_second"))
         duration_us = row.microseconds(duration, "duration", "s")
         if not 0 < duration_us <= _DAY_US:

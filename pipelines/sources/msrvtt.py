@@ -35,16 +35,19 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
         for name, data in files.items():
             yield from _test_list(name, data)
         return
-    lists: dict[str, dict[str, int]] = {}
+    lists: dict[str, sentences.Listed] = {}
     for name, data in files.items():
         if name not in annotated:
             lists[name] = sentences.listed(data, name)
     known: dict[str, object] = {}
+    splits: sentences.Splits = {}
+    found: dict[str, _Annotations] = {}
     for name, data in annotated.items():
-        found = _annotations(json_file.load(data, name), name)
-        known |= found.sentences
-        other = functools.partial(_other, lists, found.splits, options.subset)
-        yield from sentences.rows(name, found.sentences, other, found.nameless)
+        found[name] = _annotations(json_file.load(data, name), name, splits)
+        known |= found[name].sentences
+    other = functools.partial(_other, lists, splits, options.subset)
+    for name, of_file in found.items():
+        yield from sentences.rows(name, of_file.sentences, other, of_file.nameless)
     yield from sentences.not_annotated(lists, known)
 
 
@@ -52,21 +55,20 @@ class _Annotations(NamedTuple):
     """A JSON file's content by video; an entry that names none is none of a video's."""
 
     sentences: dict[str, list[sentences.Sentence]]
-    splits: dict[str, str]  # where the file has them
     nameless: list[Mapping[str, object]]
 
 
-def _annotations(value: object, name: str) -> _Annotations:
+def _annotations(value: object, name: str, splits: sentences.Splits) -> _Annotations:
     if isinstance(value, dict) and "annotations" in value:
         videos, said, video_id = [], json_file.objects(value, "annotations", name), "image_id"
     else:
         videos, video_id = json_file.objects(value, "videos", name), "video_id"
         said = json_file.objects(value, "sentences", name)
-    found = _Annotations({}, {}, [])
+    found = _Annotations({}, [])
     for video in videos:
         if named := _name(video, "video_id", found):
             found.sentences.setdefault(named, [])
-            found.splits[named] = str(video.get("split"))
+            sentences.keep_split(splits, named, str(video.get("split")))
     for sentence in said:
         if named := _name(sentence, video_id, found):
             of_video = found.sentences.setdefault(named, [])
@@ -84,11 +86,10 @@ def _name(entry: Mapping[str, object], field: str, found: _Annotations) -> str:
 
 
 def _other(
-    lists: Mapping[str, Mapping[str, int]], splits: Mapping[str, str], subset: str, video: str
+    lists: Mapping[str, sentences.Listed], splits: sentences.Splits, subset: str, video: str
 ) -> str:
-    split = splits.get(video, "no split")
-    if subset and split != subset:
-        return f"of {split}, not {subset}"
+    if subset and (other := sentences.not_of_split(splits, video, subset)):
+        return other
     return sentences.other_split(lists, video)
 
 

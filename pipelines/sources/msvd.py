@@ -10,6 +10,7 @@ The file of each video is the span that its id tells, so that a clip is a whole 
 
 import functools
 import io
+import itertools
 from collections.abc import Iterator, Mapping
 
 from pipelines.clip_request import ClipRequest, RowError, row_order
@@ -27,7 +28,7 @@ OPTIONS = ()
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
     """A row a video, with all its sentences."""
     del options
-    lists: dict[str, dict[str, int]] = {}
+    lists: dict[str, sentences.Listed] = {}
     said: dict[str, dict[str, list[Sentence]]] = {}
     unread: dict[str, list[Reject]] = {}
     for name, data in files.items():
@@ -38,7 +39,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     if not said:
         error = RowError("read", "row_columns", "ids without sentences")
         for name, ids in lists.items():
-            for number in ids.values():
+            for number in sorted(itertools.chain.from_iterable(ids.values())):
                 yield row.rejected(error, source_row=f"{name}:{number}")
         return
     for name, of_videos in said.items():

@@ -29,24 +29,24 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     asked = {name: data for name, data in files.items() if json_file.is_json(data)}
     for name, data in files.items():
         if name not in asked:
-            names |= _mapping(data, name)
+            _add_names(data, name, names)
     if not asked:
         raise AnnotationError(f"no JSON among {', '.join(files)}")
     for name, data in asked.items():
         yield from questions.rows(name, data, functools.partial(_video, names))
 
 
-def _mapping(data: bytes, file: str) -> dict[str, str]:
-    names: dict[str, str] = {}
+def _add_names(data: bytes, file: str, names: dict[str, str]) -> None:
     for number, line in lines.numbered(io.BytesIO(data)):
         try:
             name, _, numbered = lines.text(line).strip().rpartition(" ")
             if not name or not numbered.startswith("vid"):
                 raise RowError("read", "row_columns", "the line is not <name> vid<number>")
+            if (known := names.setdefault(numbered, name.strip())) != name.strip():
+                told = f"{numbered[:50]} is {name.strip()[:100]!r} here and {known[:100]!r} before"
+                raise RowError("read", "row_columns", told)
         except RowError as error:
             raise AnnotationError(f"{file}:{number}: {error}: mend the mapping") from None
-        names[numbered] = name.strip()
-    return names
 
 
 def _video(names: Mapping[str, str], field: object) -> str:

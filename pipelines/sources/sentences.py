@@ -75,7 +75,35 @@ def _video(video: str, captions: list[str], other: str, source_row: str) -> Clip
     return row.whole_video(row.plain_id(video), captions=captions, source_row=source_row)
 
 
-def listed(data: bytes, name: str) -> dict[str, int]:
+Listed = Mapping[str, Sequence[int]]
+"""Video ids of a list, and the lines that have each; an empty id is of lines that name none."""
+
+Splits = dict[str, list[str]]
+"""The splits that files say a video is of: more than one, if they are wrong."""
+
+
+def keep_split(splits: Splits, video: str, split: str) -> None:
+    """Add what a file says of a video to the rest."""
+    said = splits.setdefault(video, [])
+    if split not in said:
+        said.append(split)
+
+
+def not_of_split(splits: Splits, video: str, split: str) -> str:
+    """Return why a video is not of a split, or an empty text. One of two splits is of neither.
+
+    >>> not_of_split({"a": ["train"]}, "a", "test")
+    'of train, not test'
+    >>> not_of_split({"a": ["train", "test"]}, "a", "test")
+    'of train and of test, not of test alone'
+    """
+    said = splits.get(video, ["no split"])
+    if len(said) > 1:
+        return f"of {' and of '.join(said)}, not of {split} alone"
+    return "" if said == [split] else f"of {said[0]}, not {split}"
+
+
+def listed(data: bytes, name: str) -> dict[str, list[int]]:
     r"""Return the video ids that a file lists, and their lines.
 
     The file has an id a line, or is a CSV with a column video_id.
@@ -84,19 +112,19 @@ def listed(data: bytes, name: str) -> dict[str, int]:
       AnnotationError: a line is not of that form, so a video could be taken for another split's.
 
     >>> listed(b"video7010\r\nvideo7011\r\n", "a.txt")
-    {'video7010': 1, 'video7011': 2}
+    {'video7010': [1], 'video7011': [2]}
     >>> listed(b"key,video_id\nret0,video9770\n", "a.csv")
-    {'video9770': 2}
+    {'video9770': [2]}
     """
-    ids: dict[str, int] = {}
+    ids: dict[str, list[int]] = {}
     number = 1
     try:
         if "video_id" in header(data):
             for number, _, fields in lines.table(io.BytesIO(data)):
-                ids.setdefault(_listed_id(lines.column(fields, "video_id")), number)
+                ids.setdefault(_listed_id(lines.column(fields, "video_id")), []).append(number)
         else:
             for number, line in lines.numbered(io.BytesIO(data)):
-                ids.setdefault(_listed_id(lines.text(line)), number)
+                ids.setdefault(_listed_id(lines.text(line)), []).append(number)
     except RowError as error:
         raise AnnotationError(f"{name}:{number}: {error}: mend the list of videos") from None
     return ids
@@ -120,21 +148,21 @@ def header(data: bytes) -> list[str]:
     return []
 
 
-def not_annotated(
-    lists: Mapping[str, Mapping[str, int]], sentences: Mapping[str, object]
-) -> Iterator[Reject]:
-    """Rejects of the videos that a list names and no annotation does."""
+def not_annotated(lists: Mapping[str, Listed], sentences: Mapping[str, object]) -> Iterator[Reject]:
+    """Rejects of the lines of lists that name no video, or one that no annotation does."""
     for name, ids in lists.items():
-        for video, number in ids.items():
-            if video not in sentences:
-                error = RowError("plan", "not_annotated", f"no sentence of {video[:100]!r}")
-                yield row.rejected(error, source_row=f"{name}:{number}", video_id=video, row=video)
+        lost = {number: video for video in ids if video not in sentences for number in ids[video]}
+        for number, video in sorted(lost.items()):
+            error = RowError("plan", "not_annotated", f"no sentence of {video[:100]!r}")
+            if not video:
+                error = RowError("plan", "video_id_invalid", "the line names no video")
+            yield row.rejected(error, source_row=f"{name}:{number}", video_id=video, row=video)
 
 
-def other_split(lists: Mapping[str, Mapping[str, int]], video: str) -> str:
+def other_split(lists: Mapping[str, Listed], video: str) -> str:
     """Why a video is not of the split, if there are lists of it and none has the video.
 
-    >>> other_split({"test_list.txt": {"a": 1}}, "b")
+    >>> other_split({"test_list.txt": {"a": [1]}}, "b")
     'not in test_list.txt'
     """
     if not lists or any(video in ids for ids in lists.values()):

@@ -202,7 +202,7 @@ def test_a_damaged_object_is_found(built, lab, run):
         ),
         (
             arguments("{lab}/inputs", "gs://no-such-bucket/out"),
-            "cannot write to --out 'gs://no-such-bucket/out' (no such object or bucket)",
+            "cannot write to 'gs://no-such-bucket/out' (no such object or bucket)",
         ),
     ],
 )

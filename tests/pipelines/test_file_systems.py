@@ -61,7 +61,7 @@ def test_another_failure_is_not_another_build(tmp_path, monkeypatch):
 def test_a_lock_that_is_held_is_another_build(tmp_path):
     with (
         run_lock.held(str(tmp_path)),
-        pytest.raises(snapshot.SnapshotError, match="another build writes"),
+        pytest.raises(snapshot.SnapshotError, match="another command writes"),
         run_lock.held(str(tmp_path)),
     ):
         pass

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import run_lock
 from pipelines.main import main
 
 ROW = "dQw4w9WgXcQ,0,1000000,a man\n"
@@ -125,9 +126,9 @@ def test_motion_of_a_single_frame(cli, inputs):
         ),
         ("video_map", "nowhere.csv", ["--video-map", "No such file", "see that"]),
         ("video_map", "rows.csv", ["a CSV file, video_id,path", "no rows"]),
-        ("out", "rows.csv", ["cannot write to --out"]),
-        ("out", "rows.csv/out", ["cannot write to --out"]),
-        ("out", "/proc/out", ["cannot write to --out"]),
+        ("out", "rows.csv", ["cannot write to '"]),
+        ("out", "rows.csv/out", ["cannot write to '"]),
+        ("out", "/proc/out", ["cannot write to '"]),
         ("out", "videos", ["'dQw4w9WgXcQ.mp4'", "choose an empty folder"]),
     ],
 )
@@ -190,7 +191,13 @@ def test_corpus(cli, tmp_path):
     assert (tmp_path / "shapes/train/video_cc_public.csv").exists()
     (tmp_path / "file").touch()
     done = cli("corpus", tmp_path / "file" / "out", "--train-clips", 24, "--test-clips", 12)
-    assert_one_line(done, 1)
+    assert_one_line(done, 1, "cannot write to '")
+    assert_one_line(cli("corpus", "gs://shapes/a"), 1, "a corpus is written to a disk")
+    before = sorted((tmp_path / "shapes").rglob("*"))
+    with run_lock.held(str(tmp_path / "shapes")):
+        done = cli("corpus", tmp_path / "shapes", "--train-clips", 36, "--test-clips", 12)
+    assert_one_line(done, 1, "another command writes to '", "choose another folder")
+    assert sorted((tmp_path / "shapes").rglob("*")) == before
 
 
 @pytest.mark.parametrize("video_id", ["-4wsuPCjDBc", "--_S9IDQPLg", "-hABCDEFGHI", "-v1234567_8"])

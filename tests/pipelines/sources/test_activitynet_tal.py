@@ -131,6 +131,17 @@ def test_other_files_are_refused(value):
         read(value)
 
 
+@pytest.mark.parametrize("subset", ["training", "validation"])
+def test_a_video_of_two_subsets_is_of_neither(subset):
+    table = f"video,subset\nv_{VIDEO},training\nv_{VIDEO},validation\n".encode()
+    (row,) = read(official(), table, subset=subset)
+    assert (row.reason, row.message) == (
+        "other_split",
+        f"of training and of validation, not of {subset} alone",
+    )
+    assert all(isinstance(row, ClipRequest) for row in read(official(), table))
+
+
 def test_a_damaged_list_of_subsets_is_refused():
     with pytest.raises(AnnotationError, match=r"csv:3: 1 columns where the header has 2"):
         read(official(), b"video,subset\nv_a,training\nv_b\n")

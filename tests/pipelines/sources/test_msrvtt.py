@@ -111,6 +111,29 @@ def test_no_row_and_no_sentence_is_lost():
     ]
 
 
+def test_each_line_of_a_list_that_finds_nothing_is_counted():
+    listing = b"key,video_id\nret0,\nret1,video0\nret2,  \nret3,video9\nret4,\nret5,video9\n"
+    assert told(read(ALL, listing))[3:] == [
+        ("", "video_id_invalid", "1.csv:2"),
+        ("", "video_id_invalid", "1.csv:4"),
+        ("video9", "not_annotated", "1.csv:5"),
+        ("", "video_id_invalid", "1.csv:6"),
+        ("video9", "not_annotated", "1.csv:7"),
+    ]
+
+
+@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize("subset", ["train", "test"])
+def test_a_video_of_two_splits_is_of_neither(files, subset):
+    videos = [{"video_id": "a", "split": split} for split in ("train", "test", "train")]
+    said = [{"video_id": "a", "caption": "x"}]
+    parts = [videos] if files == 1 else [videos[:1], videos[1:]]
+    rows = read(*({"videos": part, "sentences": said} for part in parts), subset=subset)
+    assert [row.reason for row in rows] == ["other_split"] * files
+    assert {row.message for row in rows} == {f"of train and of test, not of {subset} alone"}
+    assert isinstance(read({"videos": videos, "sentences": said})[0], ClipRequest)
+
+
 def test_what_names_no_video_is_a_row_of_its_own():
     videos = [{"video_id": "video0"}, {"video_id": 7}, {}]
     said = [{"video_id": video, "caption": f"a {video}"} for video in (7, None, "video0", "", 7)]
