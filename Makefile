@@ -85,13 +85,16 @@ check: setup  ## format, lint, types, imports, schemas, scripts, containers, job
 	-- --preset paper | $(BIN)/python deploy/check_jobset.py
 	$(BIN)/pyright --warnings
 
-# libtpu is 1.3 GB, and with it in .venv JAX would look for a TPU: an environment of its own.
-fit: setup  ## plans for TPU slices: their tests, and benchmarks/results/fit.json
+# libtpu is 1.3 GB and CUDA's libraries 4, and with them in .venv JAX would look for a TPU and GPUs:
+# an environment of their own.
+fit: setup  ## plans for TPU slices and GPUs: their tests, benchmarks/results/fit.json and fit_gpu.json
 	test -x .venv-tpu/bin/python || $(PYTHON) -m venv .venv-tpu
 	$(UV) pip install --quiet --python .venv-tpu/bin/python --constraints constraints.txt \
-	--build-constraints constraints.txt --editable '.[trainer,tpu,dev]'
-	.venv-tpu/bin/python -m pytest tests/trainer/plan/test_tpu.py tests/trainer/test_topologies.py
+	--build-constraints constraints.txt --editable '.[trainer,tpu,cuda,dev]'
+	.venv-tpu/bin/python -m pytest tests/trainer/plan/test_tpu.py tests/trainer/plan/test_gpu.py \
+	tests/trainer/test_topologies.py
 	.venv-tpu/bin/python benchmarks/fit.py
+	.venv-tpu/bin/python benchmarks/fit_gpu.py
 
 setup: $(READY)  ## .venv with every package, English pipeline and vocabulary
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from trainer import own_python, streams
 from trainer.arguments import add_settings, count, is_value, on_disk
 from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
-from trainer.configs import PRESETS
+from trainer.configs import PRESETS, published
 from trainer.configs.overrides import OverrideError, override, overruled
 from trainer.figures.command import add_figures
 from trainer.loop_arguments import add_loop, begin_loop, check_loop
@@ -50,6 +50,8 @@ Any field of the configuration can be set, by its name in config.json:
 
 examples:
   svilm-train pretrain --preset tiny --snapshot snapshots/train --out runs/first
+  svilm-train pretrain --preset small --snapshot snapshots/train --out runs/small \\
+      --video-weights videomae-small-finetuned-kinetics --text-weights all-MiniLM-L6-v2
   svilm-train pretrain --preset paper --snapshot snapshots/videocc --out runs/paper \\
       --video-weights vivit-b-16x2-kinetics400 --text-weights bert-base-uncased
   svilm-train pretrain --preset paper --out runs/both --set input.weights=1,20 \
@@ -256,8 +258,11 @@ def add_pretrain(commands: Any) -> None:
         "--preset",
         required=True,
         choices=PRESETS,
-        help="sizes and recipe to start from. tiny: for Shapes, minutes on two cores; paper: "
-        "ViT-B/16×2 and BERT-base, 32 frames of 224² pixels, batch 1024, for a pod",
+        help="sizes and recipe to start from. tiny: for Shapes, minutes on two cores; small: "
+        "ViT-S/16×2 and MiniLM, 16 frames of 224² pixels, batch 256, for one GPU of 24 GB and "
+        "published weights to start from (--video-weights, --text-weights); base-16: ViT-B/16×2 "
+        "and BERT-base, 16 frames, batch 1024, for 8 GPUs; paper: the same with 32 frames, for a "
+        "pod; paper-large: ViT-L/16×2 and BERT-large; paper-huge: ViT-H/14×2 and BERT-large",
     )
     parser.add_argument(
         "--snapshot",
@@ -320,7 +325,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         settings.append(f"max_steps={arguments.max_steps}")
     config = override(PRESETS[arguments.preset], settings)
 
-    from trainer import loop, run_folder
+    from trainer import loop, processes, run_folder
     from trainer.run_path import run_path
     from trainer.weights.start import Start
 
@@ -329,6 +334,11 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     start = Start(arguments.video_weights, arguments.text_weights, earlier)
     origin = run_folder.read_origin(run_path(arguments.out), start.options())
     configured = origin.configure(config) if origin else start.configure(config)
+    missing = published.describe_missing(
+        arguments.preset, video=bool(start.video or earlier), text=bool(start.text or earlier)
+    )
+    if missing and origin is None and processes.is_first():
+        print(f"{PROGRAM}: {missing}", file=sys.stderr)
     if lost := overruled(settings, config, configured):
         raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)
     if not loop.pretrain(

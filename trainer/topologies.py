@@ -1,15 +1,20 @@
-"""Chips that a run may be for, and what is known of them: TPU slices by name, GPUs by kind.
+"""Chips that a run may be for, and what is known of them: TPU slices and GPUs, by name.
 
-`jax.devices()` tells what is here; libtpu, the package behind `jax[tpu]`, describes TPU slices
-that are not, so that programs can be compiled for them.
+`jax.devices()` tells what is here. For what is not, programs can be compiled: libtpu, the package
+behind `jax[tpu]`, describes TPU slices, and JAX's plugin for CUDA (`jax[cuda12]`) compiles for any
+GPU that it is told the sizes of (trainer/gpus.py).
 """
 
 import dataclasses
+import importlib.util
 import os
+import re
 from typing import Any
 
 import jax
 from jax.experimental import topologies
+
+from trainer import gpus
 
 HERE = "here"
 """The topology of the devices that JAX sees."""
@@ -19,6 +24,8 @@ KNOWN = (
     "v6e:2x2 … 16x16, tpu7x:2x2x1 2x2x2 …"
 )
 """Names of TPU slices, for messages."""
+
+_TPUS = re.compile(r"(v[0-9]+[a-z]*|tpu[0-9]+[a-z]*):[0-9]+(x[0-9]+){1,2}")
 
 _GIB = 2**30
 
@@ -36,21 +43,21 @@ class Chip:
     flops: float  # of dense bfloat16 products, a second
     bandwidth: float  # of its memory, bytes a second
     links: float  # to other chips, all links together, bytes a second in one direction
+    network: float | None = None  # of GPUs: the same to other hosts; None: not known
 
 
 # By JAX's device_kind. TPUs: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, where interconnect
 # is given for both directions or in Gbit/s; memory, a little below theirs, is libtpu's own limit.
-# GPUs: NVIDIA's data sheets, dense bfloat16, NVLink.
 CHIPS = {
     "TPU v4": Chip("v4 core", int(15.25 * _GIB), 137.5e12, 614e9, 150e9),
     "TPU v5 lite": Chip("v5e", int(15.75 * _GIB), 197e12, 819e9, 200e9),
     "TPU v5": Chip("v5p", int(95.74 * _GIB), 459e12, 2765e9, 600e9),
     "TPU v6 lite": Chip("v6e", int(31.25 * _GIB), 918e12, 1638e9, 400e9),
     "TPU7x": Chip("tpu7x core", int(94.75 * _GIB), 1153e12, 3690e9, 300e9),
-    "NVIDIA A100-SXM4-40GB": Chip("A100 40 GB", None, 312e12, 1555e9, 300e9),
-    "NVIDIA A100-SXM4-80GB": Chip("A100 80 GB", None, 312e12, 2039e9, 300e9),
-    "NVIDIA H100 80GB HBM3": Chip("H100", None, 989e12, 3350e9, 450e9),
-    "NVIDIA H200": Chip("H200", None, 989e12, 4800e9, 450e9),
+    **{
+        gpu.kind: Chip(gpu.label, None, gpu.flops, gpu.bandwidth, gpu.links, gpu.network)
+        for gpu in gpus.GPUS.values()
+    },
 }
 
 
@@ -66,7 +73,8 @@ def chip(kind: str) -> Chip | None:
 def usable_memory(device: Any) -> int:
     """Bytes that a program may use on a device.
 
-    Of a GPU, what JAX may allocate; of a processor, its share of the machine's memory.
+    Of a GPU, what JAX may allocate (of one that is not there, what it would by the settings here);
+    of a processor, its share of the machine's memory.
 
     Raises:
       TopologyError: nothing is known of the device.
@@ -75,23 +83,66 @@ def usable_memory(device: Any) -> int:
         pages = os.sysconf("SC_PHYS_PAGES")
         return pages * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
     if device.platform == "gpu":
-        return device.memory_stats()["bytes_limit"]
-    if (known := chip(device.device_kind)) is None or known.memory is None:
+        if device in jax.devices():
+            return device.memory_stats()["bytes_limit"]
+        try:
+            usable = gpus.usable(device.device_kind)
+        except gpus.GpuError as error:
+            raise TopologyError(str(error)) from None
+    else:
+        known = chip(device.device_kind)
+        usable = known and known.memory
+    if usable is None:
         raise TopologyError(f"{device.device_kind} is not in trainer/topologies.py: add it")
-    return known.memory
+    return usable
 
 
 def devices_of(topology: str) -> list[Any]:
-    """The devices of a TPU slice that need not be there, or with `here` those that are.
+    """The devices of a TPU slice or of GPUs that need not be there, or with `here` those that are.
 
-    A slice's devices can be compiled for, and nothing else. Call it before JAX is used: of an
-    absent slice, this machine's processor is all that JAX then looks for.
+    Devices that are not there can be compiled for, and nothing else. Call it before JAX is used: of
+    an absent slice, this machine's processor is all that JAX then looks for.
 
     Raises:
-      TopologyError: libtpu is not installed, or knows no such slice.
+      TopologyError: there is nothing of the name, or the package that knows it is not installed.
     """
     if topology == HERE:
         return jax.devices()
+    try:
+        named = gpus.parse(topology)
+    except gpus.GpuError as error:
+        raise TopologyError(str(error)) from None
+    if named:
+        return _gpus(topology, *named)
+    if not _TPUS.fullmatch(topology):
+        raise TopologyError(
+            f"there is no topology {topology!r}: use {HERE}, a TPU slice ({KNOWN}), or GPUs "
+            f"({gpus.KNOWN})"
+        )
+    return _slice(topology)
+
+
+def _gpus(topology: str, gpu: gpus.Gpu, number: int) -> list[Any]:
+    jax.config.update("jax_platforms", "cpu")
+    hosts, each = max(number // gpus.HOST, 1), min(number, gpus.HOST)
+    try:
+        return list(
+            topologies.get_topology_desc(
+                platform="cuda", topology=f"1x{hosts}x{each}", target_config=gpus.target(gpu)
+            ).devices
+        )
+    except Exception as error:  # without the plugin a NotImplementedError, with it JAX's own
+        if not has_cuda():
+            raise TopologyError(
+                f"compiling for {topology} needs JAX's plugin for CUDA, and no GPU: pip install -c "
+                f"constraints.txt '.[trainer,cuda]' from the sources, or use --topology {HERE}"
+            ) from None
+        raise TopologyError(
+            f"JAX's plugin for CUDA does not take {topology!r} ({' '.join(str(error).split())})"
+        ) from None
+
+
+def _slice(topology: str) -> list[Any]:
     # libtpu asks the machine which TPU it is, unless told, and serves one process, which has it.
     for name, value in (
         ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
@@ -122,3 +173,8 @@ def has_libtpu() -> bool:
     except ModuleNotFoundError:
         return False
     return True
+
+
+def has_cuda() -> bool:
+    """Whether programs for NVIDIA GPUs can be compiled here."""
+    return importlib.util.find_spec("jax_cuda12_plugin") is not None

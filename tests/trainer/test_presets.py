@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 from functools import partial
 
 import jax
@@ -7,11 +8,14 @@ import numpy as np
 import pytest
 
 from trainer.batch import Batch
-from trainer.configs import PRESETS
+from trainer.configs import PRESETS, published
 from trainer.configs.config import Config
 from trainer.configs.overrides import OverrideError, override
+from trainer.main import main
 from trainer.mesh import one_device
 from trainer.step import batch_shapes, init_state, state_shapes, train_step
+from trainer.weights import bert, video
+from trainer.weights.folder import Checkpoint
 
 
 def random_batch(config):
@@ -75,6 +79,151 @@ def test_larger_presets_have_the_published_encoders(name, image_vit):
     # Of one image, not of tubelets: its projection, its positions and class token.
     embedded = (3 * patch**2 + 1) * width + (config.video.patches + 2) * width
     assert count(*layers, video["norm"]) + embedded == image_vit
+
+
+# What the published config.json files say that a model is made by.
+VIDEOMAE_SMALL = {
+    "model_type": "videomae",
+    "hidden_act": "gelu",
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
+    "layer_norm_eps": 1e-12,
+    "image_size": 224,
+    "num_frames": 16,
+    "tubelet_size": 2,
+    "patch_size": 16,
+    "qkv_bias": True,
+    "use_mean_pooling": True,
+}
+VIVIT_BASE = {
+    "model_type": "vivit",
+    "hidden_act": "gelu_fast",
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-6,
+    "image_size": 224,
+    "num_frames": 32,
+    "tubelet_size": [2, 16, 16],
+    "qkv_bias": True,
+}
+MINILM = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "vocab_size": 30522,
+}
+BERT_BASE = MINILM | {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "intermediate_size": 3072,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "video_settings", "text_settings"),
+    [("small", VIDEOMAE_SMALL, MINILM), ("base-16", VIVIT_BASE, BERT_BASE)],
+)
+def test_presets_are_of_the_published_sizes(name, video_settings, text_settings):
+    """To start from the weights they are meant for changes nothing of them."""
+    config = PRESETS[name]
+    of_video, of_text = published_as(video_settings), published_as(text_settings)
+    assert video.video_config(of_video, config.video) == config.video
+    assert bert.text_config(of_text, config.text) == config.text
+
+
+def published_as(settings):
+    tensors = {str(number): np.zeros(1) for number in range(99)}
+    return Checkpoint(pathlib.Path("weights"), settings, {}, tensors)
+
+
+def test_base_16_takes_videomae_too():
+    settings = VIDEOMAE_SMALL | {
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    }
+    ours = PRESETS["base-16"].video
+    theirs = video.video_config(published_as(settings), ours)
+    changed = {"norm_eps", "gelu", "pixel_mean", "pixel_std"}  # of no shape
+    kept = {name: getattr(ours, name) for name in changed}
+    assert dataclasses.replace(theirs, **kept) == ours
+
+
+def test_heads_that_a_conversion_got_wrong_are_told():
+    assert video.doubt(published_as(VIDEOMAE_SMALL)) is None
+    assert video.doubt(published_as(VIVIT_BASE)) is None
+    told = video.doubt(published_as(VIDEOMAE_SMALL | {"num_attention_heads": 16}))
+    assert told is not None
+    assert "num_attention_heads is 16" in told
+    assert "correct it to 6" in told
+
+
+def test_base_16_is_the_papers_run_with_16_frames():
+    assert PRESETS["base-16"].video.frames == 16
+    ours = override(PRESETS["base-16"], ["video.frames=32"])
+    assert dataclasses.replace(ours, compute=PRESETS["paper"].compute) == PRESETS["paper"]
+
+
+def test_small_has_the_published_number_of_parameters():
+    params = state_shapes(PRESETS["small"], 10, one_device()).params
+    # all-MiniLM-L6-v2 without its pooler; VideoMAE's ViT-S has 22 M, three grouping blocks 5 M.
+    assert sum(leaf.size for leaf in jax.tree.leaves(params["text"])) == 22_565_376
+    assert 26e6 < sum(leaf.size for leaf in jax.tree.leaves(params["video"])) < 29e6
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_learn_at_the_papers_rate_for_their_batch(name):
+    config = PRESETS[name]
+    if config.optimiser.name == "sgd":
+        assert config.optimiser.learning_rate == pytest.approx(0.1 * config.batch / 1024)
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "told"),
+    [
+        ("small", (False, False), ["--video-weights videomae-small", "--text-weights all-MiniLM"]),
+        ("small", (True, False), ["--text-weights all-MiniLM", "its text encoder starts"]),
+        ("small", (True, True), None),
+        ("base-16", (False, True), ["--video-weights vivit-b-16x2-kinetics400", "its video"]),
+        ("paper-huge", (False, True), None),  # there is no video encoder of its size
+        ("tiny", (False, False), None),
+    ],
+)
+def test_what_a_preset_is_meant_to_start_from_is_said(preset, given, told):
+    said = published.describe_missing(preset, video=given[0], text=given[1])
+    if told is None:
+        assert said is None
+    else:
+        assert said is not None
+        assert all(part in said for part in [f"{preset} is meant to start from", *told])
+
+
+def test_a_run_says_what_its_preset_is_meant_to_start_from(tmp_path, capsys):
+    words = ["pretrain", f"--snapshot={tmp_path}", f"--out={tmp_path / 'run'}"]
+    assert main([*words, "--preset=small"]) == 1
+    meant, error = capsys.readouterr().err.splitlines()
+    assert meant.startswith("svilm-train: small is meant to start from published weights: --video")
+    assert "manifest.json" in error
+    assert main([*words, "--preset=tiny"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_each_preset_says_in_the_help_what_it_is_for(capsys):
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert not [name for name in PRESETS if f"{name}: " not in help_text]
+    assert set(published.WEIGHTS) < set(PRESETS)
 
 
 def shapes_and_types(tree):

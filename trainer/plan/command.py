@@ -11,12 +11,15 @@ from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 
 _EPILOG = """\
-The step of `svilm-train pretrain` with the same settings is compiled, not run. Of a TPU slice
-nothing need be there: libtpu compiles for it (pip install '.[trainer,tpu]'; minutes, and a few GB
-of memory, at the paper's size). Printed, and with --out written as JSON:
-  memory      a device's, against what it has
+The step of `svilm-train pretrain` with the same settings is compiled, not run. Of a TPU slice or
+of GPUs nothing need be there: libtpu (pip install '.[trainer,tpu]') or JAX's plugin for CUDA
+('.[trainer,cuda]') compiles for it, which takes minutes, and a few GB of memory, at the paper's
+size. Of a GPU, JAX lets a program have 0.75 of the memory, or XLA_PYTHON_CLIENT_MEM_FRACTION of it;
+what cuDNN's attention takes beside the program is estimated. Printed, and with --out written as
+JSON:
+  memory      a device's, against what a program may use
   FLOPs       by hand, as traced with all that is computed again, and as the compiler counts (of
-              Pallas kernels nothing, so what is traced of them is added)
+              kernels nothing, so what is traced of them is added; CUDA's counts none)
   traffic     bytes that a step moves through a device's memory
   collectives what goes between devices, each explained by the shapes of its operands
   roofline    the least time of a step at the chips' published rates, and the utilisation (MFU)
@@ -26,6 +29,8 @@ Exit status: 0 it fits, 1 it does not, 2 wrong usage.
 
 examples:
   svilm-train plan --preset tiny
+  svilm-train plan --preset small --topology l4:1 --clips 100000
+  svilm-train plan --preset base-16 --topology a100-40:8
   svilm-train plan --preset paper --topology v5e:8x8 --clips 3300000 --out plan.json
   svilm-train plan --preset paper --topology v5e:4x4 --search --headroom 1
 """
@@ -47,8 +52,9 @@ def add_plan(commands: Any) -> None:
     parser.add_argument(
         "--topology",
         default="here",
-        help="here: the devices that JAX sees (default); or a TPU slice, VERSION:SHAPE, such as "
-        "v5e:8x8, v5p:2x4x4, v6e:4x4",
+        help="here: the devices that JAX sees (default); a TPU slice, VERSION:SHAPE, such as "
+        "v5e:8x8, v5p:2x4x4, v6e:4x4; or GPUs, NAME:COUNT, of a10, l4, rtx4090, a100-40, a100-80, "
+        "h100, h200",
     )
     parser.add_argument(
         "--search",

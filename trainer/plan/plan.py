@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from trainer import gpus
 from trainer.configs.config import Config
 from trainer.data import order
 from trainer.flops import step_flops
@@ -16,7 +17,7 @@ from trainer.plan.crossings import UNEXPLAINED, Crossing, crossings
 from trainer.plan.program import Program
 from trainer.plan.work import executed_flops, kernel_flops
 from trainer.step import batch_shapes, state_shapes, train_step
-from trainer.topologies import Chip, chip, devices_of, usable_memory
+from trainer.topologies import HERE, Chip, chip, devices_of, usable_memory
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -49,12 +50,13 @@ class Memory:
     outputs: int  # that do not take an argument's place
     temporaries: int
     code: int
+    kernels: int  # of temporaries that the compiler does not know of, as estimated
     available: int
 
     @property
     def needed(self) -> int:
         """All of it."""
-        return self.arguments + self.outputs + self.temporaries + self.code
+        return self.arguments + self.outputs + self.temporaries + self.code + self.kernels
 
     @property
     def spare(self) -> int:
@@ -92,8 +94,10 @@ class Plan:
     memory: Memory
     flops: int  # of a step, counted by hand (trainer/flops.py), without what is computed again
     executed_flops: int  # of a step's matrix products, with it
-    compiler_flops: float  # a device's, all operations; a loop's body once, kernels not at all
-    kernel_flops: int  # of a step, in Pallas kernels
+    # A device's, all operations; a loop's body once, kernels not at all. None: it does not tell, as
+    # CUDA's, of GPUs that are not there.
+    compiler_flops: float | None
+    kernel_flops: int  # of a step, in Pallas kernels and cuDNN's
     bytes: int  # a step reads from and writes to a device's memory
     crossings: tuple[Crossing, ...]
     compile_seconds: float
@@ -105,8 +109,10 @@ class Plan:
         return chip(self.device)
 
     @property
-    def counted_flops(self) -> float:
+    def counted_flops(self) -> float | None:
         """Of a step by the compiler, and kernels as traced: of a program without loops, all."""
+        if self.compiler_flops is None:
+            return None
         return self.compiler_flops * self.devices + self.kernel_flops
 
     @property
@@ -120,10 +126,13 @@ class Plan:
         if self.chip is None:
             return None
         sent = sum(one.collective.sent * one.collective.times for one in self.crossings)
+        links = self.chip.links
+        if self.devices > gpus.HOST and self.chip.network:
+            links = self.chip.network
         return Roofline(
             products=self.executed_flops / self.devices / self.chip.flops,
             memory=self.bytes / self.chip.bandwidth,
-            links=sent / (self.chip.links / 2),
+            links=sent / (links / 2),
         )
 
     @property
@@ -146,7 +155,8 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
 
     Args:
       config: the run's.
-      topology: "here" for the devices that JAX sees, or a TPU slice such as "v5e:8x8".
+      topology: "here" for the devices that JAX sees, a TPU slice such as "v5e:8x8", or GPUs such as
+        "h100:8".
       clips: in the run's snapshot, for how many steps its epochs have.
 
     Raises:
@@ -164,9 +174,12 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
     schedule = steps or 10_000  # its length changes constants only
     state, batch = state_shapes(config, schedule, mesh), batch_shapes(config, mesh)
     traced = train_step.trace(state, batch, config=config, steps=schedule, mesh=mesh)
+    attention = choose(config.video, config.compute, devices[0].platform)
+    kernels = 0 if topology == HERE else _workspace(config, attention, len(devices))
     began = time.monotonic()
-    compiled = _compile(
+    compiled, memory = _compile(
         traced.lower(),
+        kernels,
         available,
         f"{topology}: a step of batch {config.batch} on {len(devices)} devices",
     )
@@ -177,11 +190,11 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
         devices=len(devices),
         device=devices[0].device_kind,
         config=config,
-        attention=choose(config.video, config.compute, devices[0].platform),
-        memory=_memory(compiled.memory_analysis(), available),
+        attention=attention,
+        memory=memory,
         flops=step_flops(config),
         executed_flops=executed_flops(traced.jaxpr),
-        compiler_flops=compiled.cost_analysis()["flops"],
+        compiler_flops=(compiled.cost_analysis() or {}).get("flops"),
         kernel_flops=kernel_flops(traced.jaxpr),
         bytes=program.memory_traffic(),
         crossings=tuple(crossings(program.collectives(), config, state.params, mesh)),
@@ -190,7 +203,22 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
     )
 
 
-def _compile(lowered: Any, available: int, what: str) -> Any:
+def _workspace(config: Config, attention: Kind, devices: int) -> int:
+    """Bytes that cuDNN asks for on a device, where it is not there to be asked.
+
+    Its backward kernel sums the queries' gradients up in float32, of one layer at a time.
+
+    >>> _workspace(Config(batch=8), "cudnn", devices=2) == 4 * 3168 * 768 * 4
+    True
+    """
+    if attention != "cudnn":
+        return 0
+    video = config.video
+    tokens = video.windows * video.patches + video.group_tokens
+    return config.batch // devices // config.compute.microbatches * tokens * video.width * 4
+
+
+def _compile(lowered: Any, kernels: int, available: int, what: str) -> tuple[Any, Memory]:
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -201,10 +229,10 @@ def _compile(lowered: Any, available: int, what: str) -> Any:
             raise PlanError(f"{what} has a kernel that does not compile: {message[:500]}") from None
         raise DoesNotFit(_needed(message), available, what) from None
     # Compilers for TPUs refuse by themselves.
-    memory = _memory(compiled.memory_analysis(), available)
+    memory = _memory(compiled.memory_analysis(), kernels, available)
     if memory.spare < 0:
         raise DoesNotFit(memory.needed, available, what)
-    return compiled
+    return compiled, memory
 
 
 def _needed(message: str) -> int:
@@ -221,11 +249,12 @@ def _needed(message: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def _memory(analysis: Any, available: int) -> Memory:
+def _memory(analysis: Any, kernels: int, available: int) -> Memory:
     return Memory(
         arguments=analysis.argument_size_in_bytes,
         outputs=analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
         code=analysis.generated_code_size_in_bytes,
+        kernels=kernels,
         available=available,
     )

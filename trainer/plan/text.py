@@ -41,7 +41,9 @@ def _lines(plan: Plan) -> Iterator[str]:
                 ("temporaries", memory.temporaries),
                 ("outputs", memory.outputs),
                 ("code", memory.code),
+                ("of cuDNN's, estimated", memory.kernels),
             )
+            if size or what != "of cuDNN's, estimated"
         )
     )
     again = plan.executed_flops / plan.flops
@@ -49,10 +51,11 @@ def _lines(plan: Plan) -> Iterator[str]:
         f"FLOPs      {plan.flops:.3g} a step by hand, {again:.2f} times that in matrix products, "
         "what is computed again included"
     )
-    yield (
-        f"           {plan.counted_flops / plan.flops:.2f} times as the compiler counts, kernels "
-        "added: all operations, a loop's body once"
-    )
+    if plan.counted_flops is not None:
+        yield (
+            f"           {plan.counted_flops / plan.flops:.2f} times as the compiler counts, "
+            "kernels added: all operations, a loop's body once"
+        )
     yield f"traffic    {plan.bytes / 1e9:.3g} GB of memory a device and step"
     yield from _crossings(plan)
     if (roofline := plan.roofline) is None:
@@ -61,7 +64,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield (
             f"roofline   {roofline.step:.3f} s a step at best: products {roofline.products:.3f}, "
             f"memory {roofline.memory:.3f}, links {roofline.links:.3f}; "
-            f"utilisation {plan.utilisation:.0%}"
+            f"utilisation {plan.utilisation:.0%}, {plan.config.batch / roofline.step:,.0f} clips/s"
         )
     if plan.steps is not None:
         hours = "" if plan.hours is None else f": {plan.hours:.1f} hours at best"
@@ -113,7 +116,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "executed_flops": plan.executed_flops,
         "compiler_flops_a_device": plan.compiler_flops,
         "kernel_flops": plan.kernel_flops,
-        "counted_to_flops": plan.counted_flops / plan.flops,
+        "counted_to_flops": plan.counted_flops and plan.counted_flops / plan.flops,
         "traffic_bytes_a_device": plan.bytes,
         "collectives": [
             {
@@ -129,6 +132,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "no_pixel_or_video_token_crosses": plan.keeps_video,
         "roofline_seconds": plan.roofline
         and dataclasses.asdict(plan.roofline) | {"step": plan.roofline.step},
+        "clips_per_second": plan.roofline and plan.config.batch / plan.roofline.step,
         "utilisation": plan.utilisation,
         "steps": plan.steps,
         "hours": plan.hours,

@@ -4,6 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+# Matrix products that cuDNN's attention makes, each of queries × keys × width: the backward kernel
+# makes the forward one's first again.
+_CUDNN = {"dot_product_attention_fwd_wrapper": 2, "dot_product_attention_bwd_wrapper": 5}
+
 
 def executed_flops(jaxpr: Any) -> int:
     """FLOPs of a traced function's matrix products, over all devices.
@@ -20,10 +24,10 @@ def executed_flops(jaxpr: Any) -> int:
 
 
 def kernel_flops(jaxpr: Any) -> int:
-    """The part of `executed_flops` that is in Pallas kernels, of which the compiler counts none."""
+    """The part of `executed_flops` that is in kernels, of which the compiler counts none."""
     return sum(
         _of_equation(equation)
-        if equation.primitive.name == "pallas_call"
+        if equation.primitive.name == "pallas_call" or equation.primitive.name in _CUDNN
         else sum(kernel_flops(inside) for inside in _jaxprs(equation.params))
         * _repeats(equation.primitive.name, equation.params)
         for equation in _open(jaxpr).eqns
@@ -37,6 +41,9 @@ def _of_equation(equation: Any) -> int:
         sizes = equation.invars[0].aval.shape
         products = math.prod(sizes[axis] for axis in contracted)
         return 2 * products * math.prod(equation.outvars[0].aval.shape)
+    if name in _CUDNN:
+        (b, queries, heads, width), keys = (variable.aval.shape for variable in equation.invars[:2])
+        return _CUDNN[name] * 2 * b * heads * queries * keys[1] * width
     if name == "pallas_call" and (declared := parameters["cost_estimate"]) is not None:
         return int(declared.flops)
     inside = [executed_flops(jaxpr) for jaxpr in _jaxprs(parameters)]

@@ -97,6 +97,8 @@ class Start(NamedTuple):
             layout, read = _video(self.video)
             known = {"video": layout.params(read, config.video)}
             _say_left_out(read, layout.left_out(read))
+            if layout is video and (doubt := video.doubt(read)) and processes.is_first():
+                progress.say(doubt)
             params = _replaced(params, known, self.video)
         if self.text:
             read = folder.read(self.text)

@@ -88,6 +88,23 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
     )
 
 
+def doubt(checkpoint: Checkpoint) -> str | None:
+    """Return what a checkpoint may say wrongly of itself; None: nothing is known.
+
+    VideoMAE's small encoder was trained with 6 heads of 64, and transformers' conversion script
+    writes 16, of 24, in its config.json. The tensors' shapes are the same, so none would tell.
+    """
+    config = checkpoint.config
+    sizes = (config.get("hidden_size"), config.get("num_attention_heads"))
+    if _kind(checkpoint) != VIDEOMAE or sizes != (384, 16):
+        return None
+    return (
+        f"{checkpoint.folder / CONFIG}: num_attention_heads is 16, of 24 numbers each, as "
+        "transformers' conversion wrote of VideoMAE's small encoder, which was trained with 6: "
+        "if these are its weights, correct it to 6"
+    )
+
+
 def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     """What the checkpoint knows of the video encoder's parameters.
 
