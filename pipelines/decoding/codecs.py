@@ -27,6 +27,14 @@ KEYED = frozenset(
     }
 )
 
+# Decoders of codes that have no long runs of zero bytes but where a packet is filled up.
+WITHOUT_ZEROS = frozenset(
+    {
+        *("h264", "hevc", "mpeg4", "vp8", "vp9", "libdav1d", "mpeg1video", "mpeg2video"),
+        *("h263", "flv", "wmv1", "wmv2", "msmpeg4", "msmpeg4v2", "vc1", "wmv3"),
+    }
+)
+
 # Demuxers whose packets have right times and key flags.
 _TIMED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"})
 

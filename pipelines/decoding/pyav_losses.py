@@ -1,23 +1,36 @@
 """Packets that are incomplete, and gaps where others are lost, as containers show them."""
 
+import re
 from typing import Any
+
+from pipelines.decoding.chains import Chain
+from pipelines.decoding.codecs import WITHOUT_ZEROS
 
 _RECENT = 64  # packets
 _DENSE_STEPS = 8  # of less than half a gap, in a row
 _GAP_US = 200_000  # between packets of MPEG streams, whose frames come evenly
+# As of a sector that was never written. Zeros that fill up are followed by a start code or nothing.
+_ZEROS = bytes(256)
+_ZEROED = re.compile(rb"\0{256,}+[^\1]")
+# Containers whose packets' times are counted, or stated of few packets only.
+_COUNTED = frozenset({"avi", "mpeg"})
+_MARKED = frozenset({"mpeg1video", "mpeg2video"})  # codecs that have times of their own
 _AVI_HEADERS = (0, 8)  # bytes from where an index says that a packet is to its content
 
 
 class Losses:
     """Watches a stream's packets, from a place in the file on."""
 
-    def __init__(self, format_name: str, stream: Any) -> None:
+    def __init__(self, format_name: str, stream: Any, chain: Chain | None) -> None:
         """Begins before the first packet."""
-        self._format, self._stream = format_name, stream
+        self._format, self._stream, self._chain = format_name, stream, chain
+        self._end: int | None = None  # of the packets, bytes from the file's beginning
         rate = stream.average_rate
         self._usual_ticks = float(1 / (rate * stream.time_base)) if rate else None
         self._gap_ticks = _GAP_US / float(stream.time_base) / 1e6
-        self._is_raw = stream.codec_context.name == "rawvideo"
+        name = stream.codec_context.name
+        self._is_raw, self._has_no_zeros = name == "rawvideo", name in WITHOUT_ZEROS
+        self._is_counted = format_name in _COUNTED and name not in _MARKED
         self._decoded_at: int | None = None
         self._dense_steps = 0  # in a row
         self._since_failure = _RECENT
@@ -36,6 +49,10 @@ class Losses:
             return "a packet is too short for a frame"
         if self._format == "avi" and self._is_displaced(packet):
             return "a packet is not where the index says"
+        if self._is_unchained(packet):
+            return "a part of the file is missing or overwritten"
+        if self._has_no_zeros and _ZEROS in (data := bytes(packet)) and _ZEROED.search(data):
+            return "a packet has zeros in place of data"
         return "packets are missing" if gap else ""
 
     def _is_short(self, packet: Any) -> bool:
@@ -52,6 +69,20 @@ class Losses:
         entries = self._stream.index_entries
         place = entries.search_timestamp(packet.dts, any_frame=True)
         return place >= 0 and packet.pos - entries[place].pos not in _AVI_HEADERS
+
+    def _is_unchained(self, packet: Any) -> bool:
+        """Whether the chain of the file's units is broken since the packet before, or in this one.
+
+        Where times are counted, all are wrong that come later.
+        """
+        if self._chain is None:
+            return False
+        start = self._end if packet.pos is None else packet.pos
+        if start is None:
+            return False
+        before = start if self._end is None else min(self._end, start)
+        end = self._end = start + packet.size
+        return self._chain.is_broken(0 if self._is_counted else before, end)
 
     def _is_after_gap(self, packet: Any) -> bool:
         """Whether the time since the packet before is unusual where that means a loss.

@@ -61,13 +61,13 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
 
     video.seek(places.times_us[0])
     for step in schedule(video.packets(), places.times_us, video.last_frame()):
+        if video.doubtful:
+            raise IrregularError
         if step.afresh:
             yield from put(None)
             video.forget()
             if coming:  # frames that do not come: their spans must not wait for them
                 raise IrregularError
-        if video.doubtful:
-            raise IrregularError
         if step.times:
             coming[step.coded.start_us] = step.times
             places.promise(step.times)
@@ -96,7 +96,7 @@ def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["S
     """
 
     def show(shown: Shown, from_us: float, until_us: float) -> Iterator[Span]:
-        lost_us = video.lost_us(from_us)
+        lost_us = video.lost_us(from_us, from_us if last is None else shown.end_us)
         if shown.sound:
             sound_us = until_us if lost_us is None else min(lost_us, until_us)
             yield from places.fill(sound_us, lambda: video.scaled(shown.frame))

@@ -12,6 +12,7 @@ from av.stream import Disposition
 from av.video.frame import PictureType
 
 from pipelines.decoding import codecs
+from pipelines.decoding.chains import Chain, chain
 from pipelines.decoding.complaints import Complaints
 from pipelines.decoding.frame_times import FrameTimes
 from pipelines.decoding.last_frame import LastFrame
@@ -60,6 +61,7 @@ class Video:
         whole = not joins_parts(file)
         self._complaints = Complaints()
         self._container: Any = None
+        self._chain: Chain | None = None
         self._open()
         container, stream = self._container, self._stream
         # AVI and ASF have no times of presentation. Those that their readers make up are wrong
@@ -108,6 +110,13 @@ class Video:
         unit = self._stream.time_base
         self._ticks, self._us = unit.denominator, 1_000_000 * unit.numerator
         self._origin = _rounded((self._container.start_time or 0) * self._ticks, self._us)
+        # Complaints of what was read on opening do not say where it is; the chain does. Matroska's
+        # is followed for that alone: it is long, and what is read later is complained of in time.
+        name = self._container.format.name
+        if self._chain is None and (name != "matroska,webm" or self._complaints.take()):
+            self._chain = chain(self._file.fileno(), name)
+        if self._chain is not None:
+            self._complaints.take()
         rate = self._stream.average_rate
         self._usual_us = round(1_000_000 / rate) if rate else 1
         # MP4 states when frames are decoded.
@@ -118,13 +127,14 @@ class Video:
     def _begin(self, needs_key: bool) -> None:
         """Forgets what packets and frames before this place in the file said."""
         self._soundness, self._times = Soundness(needs_key), FrameTimes(self._origin)
-        self._losses = Losses(self._container.format.name, self._stream)
+        self._losses = Losses(self._container.format.name, self._stream, self._chain)
         self._hidden: set[int] = set()  # numbers of packets that are decoded and not shown
-        self._lost_us: list[int] = []  # when packets would be shown that failed
+        self._lost_us: list[tuple[int, int]] = []  # from and until when frames may be missing
         self._last = self.last_frame()  # of the packets
         self._last_us: int | None = None  # when the last frame comes on
         self._first_us: int | None = None  # when the first packet's frame comes on
         self._before_us = 0  # when the frames of all packets but the last have left the screen
+        self._decoded_us: int | None = None  # when the last packet but one is decoded
         self.doubtful = False  # whether a packet failed that later frames may need
         self.complaint = ""
 
@@ -160,12 +170,13 @@ class Video:
             return
         self._untouched = False
         self.forget()
+        self._begin(needs_key=True)
 
     def forget(self) -> None:
-        """Makes the decoder ready for a key frame."""
+        """Make the decoder ready for the key frame of a packet that was read."""
         if self._codec.is_open:
             self._codec.flush_buffers()
-        self._begin(needs_key=True)
+        self._soundness, self._last_us = Soundness(needs_key=True), None
 
     def skip_others(self, skip: bool) -> None:
         """Leaves out frames that no other frame needs (B-frames, mostly), or no longer."""
@@ -233,19 +244,21 @@ class Video:
             self._last_us = start_us
             yield Shown(start_us, self._end_us(frame, start_us), frame, sound)
 
-    def lost_us(self, after_us: float) -> int | None:
-        """Returns when the first packet after a time would be shown that failed, if any did.
+    def lost_us(self, start_us: float, end_us: float) -> float | None:
+        """Return until when a frame is on screen for certain; None: until the next one.
 
-        Later calls are for later times.
+        Args:
+          start_us: when it comes on; later calls are for later times.
+          end_us: when it leaves the screen if no other comes.
         """
-        self._lost_us = [time_us for time_us in self._lost_us if time_us > after_us]
-        return min(self._lost_us, default=None)
+        self._lost_us = [lost for lost in self._lost_us if lost[1] > start_us]
+        return min((max(from_us, end_us) for from_us, _ in self._lost_us), default=None)
 
     def until_us(self, last: Shown) -> int:
         """Returns when the last frame leaves the screen, or the last that could not be decoded."""
         if not self._stated and self._last.us > last.start_us:
             return self._last.us
-        if self._made_up or not last.sound or self.lost_us(last.start_us) is not None:
+        if self._made_up or not last.sound or self.lost_us(last.start_us, last.end_us) is not None:
             return max(last.end_us, self._last.us)
         return last.end_us
 
@@ -266,10 +279,7 @@ class Video:
         self._untouched = False
         settings: Any = None
         try:
-            for packet in self._container.demux(self._stream):
-                complaint = self._complaints.take()
-                if not packet.size:
-                    continue
+            for packet, complaint in self._read():
                 if packet.has_sidedata("encryption_info"):
                     raise RefusedError(_ENCRYPTED)
                 # The packet that brings new settings of the decoder may be left out.
@@ -286,16 +296,45 @@ class Video:
                 packet.opaque = self._number
                 complaint = self._losses.complaint(packet) or complaint
                 self._before_us = self._last.us
+                decoded_us = self._decoded_us
+                if packet.dts is not None:
+                    self._decoded_us = self.us(packet.dts)
                 if time_us is not None and not hidden:
                     self._last.add(time_us, self._end_us(packet, time_us))
                     self._first_us = time_us if self._first_us is None else self._first_us
                 if complaint:
-                    self._fail(packet, complaint)
+                    self._fail(packet, complaint, decoded_us)
                 yield packet
         except FFmpegError as error:
             if isinstance(error, MemoryError):
                 raise
             self.complaint = error.strerror
+
+    def _read(self) -> Iterator[tuple[Any, str]]:
+        """Yield each packet that is not empty, with what the demuxer complains of.
+
+        In streams, what is wrong with a packet may have begun at the end of the one before.
+        """
+        held, told, failed = None, "", None
+        is_stream = self._container.format.name in ("mpegts", "matroska,webm")
+        packets = self._container.demux(self._stream)
+        while failed is None:
+            try:
+                packet = next(packets, None)
+            except FFmpegError as error:
+                packet, failed = None, error
+            complaint = self._complaints.take()
+            if packet is not None and not packet.size:
+                continue
+            if held is not None:
+                if is_stream and not told and packet is not None:
+                    told = complaint or ("the next packet is damaged" if packet.is_corrupt else "")
+                yield held, told
+            if packet is None:
+                break
+            held, told = packet, complaint
+        if failed is not None:
+            raise failed
 
     def _time_us(self, packet: Any) -> int | None:
         ticks = packet.dts if packet.pts is None or self._made_up else packet.pts
@@ -321,7 +360,8 @@ class Video:
             self._fail(packet, failed)
         return frames
 
-    def _fail(self, packet: Any, complaint: str) -> None:
+    def _fail(self, packet: Any, complaint: str, missing_us: int | None = None) -> None:
+        """Note what is wrong with a packet; before it, others may be missing from a time on."""
         self.complaint = complaint
         time_us = None if packet is None else self._time_us(packet)
         self._losses.failed()
@@ -330,8 +370,9 @@ class Video:
             self.doubtful = True
         if packet is None or self._number not in self._hidden:  # else no shown frame is its own
             # Packets before this one may be lost, too.
-            before_us = self._before_us
-            self._lost_us.append(before_us if time_us is None else min(time_us, before_us))
+            times_us = [self._before_us]
+            times_us += [known for known in (time_us, missing_us) if known is not None]
+            self._lost_us.append((min(times_us), max(times_us)))
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._request["pixels"]:
