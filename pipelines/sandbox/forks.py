@@ -5,6 +5,7 @@ request comes on standard input, a socket, with open descriptors; its answer is 
 """
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ Answer = Callable[[dict[str, Any], list[int], Confinement], None]
 def serve(answer: Answer) -> None:
     """Tells which layers hold, then forks a child for each request until the other end closes."""
     confinement = Confinement()
+    gc.freeze()  # or collecting in a child would copy this process's memory
     parent = socket.socket(fileno=0)
     _send(parent, json.dumps({"missing": confinement.missing}).encode())
     while received := _receive(parent):

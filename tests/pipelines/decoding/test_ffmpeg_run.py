@@ -1,0 +1,103 @@
+"""How the ffmpeg program is given a film: by descriptor or path, in whichever layers there are."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from pipelines import ffmpeg, video
+from pipelines.decoding import ffmpeg_run
+from pipelines.sandbox import nursery, programs
+
+SPANS = [(0, 1_000_000), (500_000, 1_400_000)]
+HOW = {"frames": 4, "short_side": 32, "decoder": "ffmpeg"}
+# What ffmpeg would read in these, as names of its own kinds of inputs.
+NAMES = ["concat:film.mp4|film.mp4", "img%03d.mp4", "pipe:0.mp4", "fd:.mp4", "-i.mp4", "a\nb.mp4"]
+NAMES += ["subfile,,start,0,end,0,,:film.mp4", "data:video%2Fmp4;base64,AAAA.mp4", "*?[a].mp4"]
+
+# A launcher on a machine where the kernel refuses a layer.
+WITHOUT = """
+from pipelines.sandbox import forks, {layer}, launcher
+def refuse(*given, **named):
+    raise OSError(1, "refused")
+{layer}.restrict = refuse
+forks.serve(launcher._answer)
+"""
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory, make_video):
+    return make_video(tmp_path_factory.mktemp("films") / "film.mp4")
+
+
+@pytest.fixture(scope="module")
+def pixels(film):
+    return decode(film)
+
+
+def decode(path, **more) -> list[np.ndarray]:
+    found = sorted(video.decode(str(path), SPANS, **HOW, **more), key=lambda one: one[0])
+    assert all(isinstance(frames, video.Frames) for _, frames in found), found
+    return [frames.pixels for _, frames in found if isinstance(frames, video.Frames)]
+
+
+@pytest.fixture
+def by_path(monkeypatch):
+    """As an older ffmpeg is started, which takes no descriptors."""
+    known = ffmpeg.known()._replace(takes_descriptors=False)
+    monkeypatch.setattr(ffmpeg, "known", lambda: known)
+    assert ffmpeg_run.source("/a.mp4")["filename"] == "file:/a.mp4"
+
+
+def test_by_descriptor_no_path_is_told():
+    if not ffmpeg.known().takes_descriptors:
+        pytest.skip("an older ffmpeg")
+    assert "/a.mp4" not in str(ffmpeg_run.source("/a.mp4"))
+
+
+def test_an_older_ffmpeg_opens_the_film_alone(film, pixels, by_path):
+    np.testing.assert_array_equal(decode(film), pixels)
+
+
+def test_a_film_whose_path_leads_elsewhere_meanwhile_is_not_opened(
+    film, by_path, monkeypatch, tmp_path
+):
+    if missing := nursery.missing_here():
+        pytest.skip(nursery.told(missing))
+    other = tmp_path / "other.mp4"
+    shutil.copy(film, other)
+    source = ffmpeg_run.source
+    monkeypatch.setattr(
+        "pipelines.decoding.with_ffmpeg.source", lambda path: source(path.replace(*swap))
+    )
+    swap = (film.name, film.name)
+    decode(film)
+    swap = (str(film), str(other))
+    for _, failure in video.decode(str(film), SPANS, **HOW):
+        assert isinstance(failure, video.Failure) and "denied" in failure.message
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("older", [False, True])
+def test_a_name_is_a_name(film, pixels, tmp_path, name, older, request):
+    if older:
+        request.getfixturevalue("by_path")
+    shutil.copy(film, tmp_path / name)
+    np.testing.assert_array_equal(decode(tmp_path / name), pixels)
+
+
+def test_a_film_that_is_gone(film, tmp_path):
+    for _, failure in video.decode(str(tmp_path / "gone.mp4"), SPANS, **HOW):
+        assert failure == video.Failure("video_unreadable", "gone.mp4: No such file or directory")
+
+
+@pytest.mark.parametrize("layer", ["landlock", "seccomp"])
+def test_where_a_layer_is_missing(film, pixels, layer, monkeypatch):
+    program = (sys.executable, "-c", WITHOUT.format(layer=layer))
+    monkeypatch.setattr(programs, "LAUNCHER", program)
+    with pytest.raises(nursery.UnconfinedError, match=rf"no {layer} \(refused"):
+        decode(film, limits=video.Limits(confined=True))
+    np.testing.assert_array_equal(decode(film), pixels)
+    assert layer in nursery.seen
+    nursery.seen.clear()
