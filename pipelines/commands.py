@@ -61,7 +61,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
             if arguments.pictures.endswith(".png"):
                 data = strips.png(entries)
             else:
-                data = page.contact_sheet(manifest, entries).encode()
+                data = page.contact_sheet(arguments.snapshot, manifest, entries).encode()
             snapshot.write_file(*storage.folder_and_name(arguments.pictures), data)
     for entry in entries:
         print("\n".join(text.lines(entry)))

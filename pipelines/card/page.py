@@ -48,24 +48,35 @@ def data_card(
         progress(done, len(places))
     sheet = strips.entries(folder, manifest, reading.evenly(manifest, clips))
     videos = sum(len(summary.videos) for summary in reading.summaries(folder, manifest))
+    of = _of(folder, manifest)
     return _page(
         f"{name or manifest.dataset} {manifest.data_version}",
         f"{manifest.counts.records:,} clips of {videos:,} videos: a snapshot of captioned video, "
         f"{manifest.config.frames_per_clip} frames a clip, {_frame(manifest.config)}.",
         [
-            _counts(manifest, figures),
-            _clips(sheet),
-            _rejects(manifest, statistics.by_reason(reading.rejects(folder, manifest))),
-            _distributions(manifest, figures),
-            _provenance(manifest),
+            _counts(manifest, figures, of),
+            _clips(sheet, of),
+            _rejects(manifest, statistics.by_reason(reading.rejects(folder, manifest)), of),
+            _distributions(manifest, figures, of),
+            _provenance(manifest, of),
         ],
     )
 
 
-def contact_sheet(manifest: Manifest, sheet: Sequence[Entry]) -> str:
+def contact_sheet(folder: str, manifest: Manifest, sheet: Sequence[Entry]) -> str:
     """A page of clips only."""
     title = f"Clips of {manifest.dataset} {manifest.data_version}"
-    return _page(title, f"{len(sheet):,} of {manifest.counts.records:,} clips.", [_clips(sheet)])
+    subtitle = f"{len(sheet):,} of {manifest.counts.records:,} clips."
+    return _page(title, subtitle, [_clips(sheet, _of(folder, manifest))])
+
+
+def _of(folder: str, manifest: Manifest) -> str:
+    """The snapshot, as captions have it; where it lay is not for those who read the page."""
+    name = folder.rstrip("/").rpartition("/")[2]
+    return (
+        f"snapshot {name}: {manifest.dataset} {manifest.data_version}, inputs’ sha256 "
+        f"{manifest.inputs_sha256[:12]}"
+    )
 
 
 def _page(title: str, subtitle: str, sections: Iterable[str]) -> str:
@@ -75,20 +86,25 @@ def _page(title: str, subtitle: str, sections: Iterable[str]) -> str:
     )
 
 
-def _section(heading: str, sentence: str, body: str) -> str:
-    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}</section>"
+def _section(heading: str, sentence: str, body: str, of: str) -> str:
+    """A part of the page; `of` says what its figures are of, as text."""
+    told = f'<p class="of">Of {html.escape(of)}.</p>'
+    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}{told}</section>"
 
 
-def _table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
+def _table(rows: Iterable[Sequence[str]], caption: str, header: Sequence[str] = ()) -> str:
     """A table of texts, which are escaped here."""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows
     )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return (
+        f'<div class="wide"><table><caption>{html.escape(caption)}</caption>'
+        f"<tr>{head}</tr>{body}</table></div>"
+    )
 
 
-def _counts(manifest: Manifest, figures: RecordStatistics) -> str:
+def _counts(manifest: Manifest, figures: RecordStatistics, of: str) -> str:
     counts = manifest.counts
     rejected = sum(counts.rejects.values())
     hours = sum(figures.seconds) / len(figures.seconds) * counts.records / 3600
@@ -109,21 +125,23 @@ def _counts(manifest: Manifest, figures: RecordStatistics) -> str:
         "What is in it",
         "Every annotation row is a record or a reject with its reason.",
         f'<div class="tiles">{body}</div>',
+        of,
     )
 
 
-def _clips(sheet: Sequence[Entry]) -> str:
+def _clips(sheet: Sequence[Entry], of: str) -> str:
     return _section(
         "Clips",
         "Frames from first to last; the caption with its noun chunks marked; shard and number, "
         "video, span and annotation row.",
         "".join(strips.figure(entry) for entry in sheet),
+        f"{len(sheet):,} clips of {of}",
     )
 
 
-def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason]) -> str:
+def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason], of: str) -> str:
     if not reasons:
-        return _section("Rejects", "There are none.", "")
+        return _section("Rejects", "There are none.", "", of)
     most = max(reason.count for reason in reasons.values())
     parts = []
     for code, reason in reasons.items():
@@ -132,6 +150,7 @@ def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason]) -> st
                 (reject.source_row, reject.video_id or "–", reject.message, reject.row or "–")
                 for reject in reason.examples
             ],
+            f"{len(reason.examples):,} of the {reason.count:,} rows rejected as {code}",
             header=("row", "video", "what was wrong", "as it stood"),
         )
         share = reason.count / manifest.counts.rows
@@ -141,10 +160,10 @@ def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason]) -> st
             f"{_bar(f'{reason.count:,}', reason.count / most, f'{share:.2%} of the rows')}"
             f"<details><summary>examples</summary>{examples}</details></div>"
         )
-    return _section("Rejects", "Rows that did not become records, by reason.", "".join(parts))
+    return _section("Rejects", "Rows that did not become records, by reason.", "".join(parts), of)
 
 
-def _distributions(manifest: Manifest, figures: RecordStatistics) -> str:
+def _distributions(manifest: Manifest, figures: RecordStatistics, of: str) -> str:
     read = len(figures.seconds)
     whole = read == manifest.counts.records
     charts = "".join(
@@ -163,6 +182,7 @@ def _distributions(manifest: Manifest, figures: RecordStatistics) -> str:
         if whole
         else f"Of {read:,} records, spread evenly over all {manifest.counts.records:,}.",
         f'<div class="charts">{charts}</div>',
+        f"{read:,} records of {of}",
     )
 
 
@@ -225,7 +245,7 @@ def _frame(config: BuildConfig) -> str:
     return f"{size}, {encoding}{quality}"
 
 
-def _provenance(manifest: Manifest) -> str:
+def _provenance(manifest: Manifest, of: str) -> str:
     config = manifest.config
     chosen = {"a frame": _frame(config), **choices.chosen(config)}
     if manifest.dataset == "generic":
@@ -240,11 +260,23 @@ def _provenance(manifest: Manifest) -> str:
     }
     files = _table(
         [(file.name, f"{file.bytes:,}", file.sha256) for file in manifest.annotations],
+        "Annotation files that it was built from",
         header=("annotation file", "bytes", "sha256"),
     )
     return _section(
         "Where it comes from",
         "The same inputs, choices and versions give the same bytes.",
-        f"{_table(identity.items())}{files}{_table(chosen.items(), header=('option', 'chosen'))}"
-        f"{_table(sorted(manifest.versions.items()), header=('software', 'version'))}",
+        "".join(
+            (
+                _table(identity.items(), "What tells the snapshot from others"),
+                files,
+                _table(chosen.items(), "Options that it was built with", ("option", "chosen")),
+                _table(
+                    sorted(manifest.versions.items()),
+                    "Software that it was built with",
+                    ("software", "version"),
+                ),
+            )
+        ),
+        of,
     )

@@ -275,7 +275,7 @@ def _texts(path: str, manifest: Manifest) -> None:
     entries = strips.entries(path, manifest, [records.Place(_SHARD, 0)])
     for entry in entries:
         text.lines(entry)
-    page.contact_sheet(manifest, entries)
+    page.contact_sheet(path, manifest, entries)
 
 
 def _empty(out: pathlib.Path) -> None:

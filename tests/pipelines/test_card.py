@@ -43,6 +43,11 @@ def test_the_data_card_loads_without_errors_and_shows_its_clips(written, chromiu
     for told in ("<b>13</b>", "<b>12</b>", "video_missing", "rows.csv:7", "Of all 12 records"):
         assert told in html, told
     assert manifest.inputs_sha256 in html and "ffmpeg" in html
+    for section in html.split("<section>")[1:]:
+        (of,) = re.findall('<p class="of">(.*?)</p>', section)
+        assert "snapshot snapshot: " in of
+        assert manifest.inputs_sha256[:12] in of
+    assert html.count("<table>") == html.count("<table><caption>") > 3
 
 
 def test_statistics_of_a_sample_say_so(written):

@@ -77,6 +77,13 @@ def test_the_page_loads_without_errors_and_shows_its_pictures(
         assert f"<h2>{heading}</h2>" in html
     assert f"{metrics['zero_shot']['t2v']['R@1']:.1f}" in html
     assert html.count('class="matrix"') == 2 * 3
+    for section in html.split("<section>")[1:]:
+        (of,) = re.findall('<p class="of">(.*?)</p>', section)
+        assert of.startswith("Of ")
+        assert "the model, step 10" in of
+        assert snapshot.folder in section
+        assert snapshot.manifest_sha256[:12] in section
+    assert html.count("<table>") == html.count("<table><caption>") == 2
 
 
 def test_the_page_does_without_what_was_not_given(snapshot, run):
@@ -176,6 +183,6 @@ def test_matrix_cells_are_as_strong_as_the_windows_are_alike():
 
 
 def test_curves_that_were_not_logged_are_left_out():
-    html = measured.training([{"step": 1, "contrast": 2.0}])
+    html = measured.training([{"step": 1, "contrast": 2.0}], of="Of a run.")
     assert "Global contrastive loss" in html
     assert "Temporal grouping loss" not in html

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +41,37 @@ def escape(text: object) -> str:
     return html.escape(str(text))
 
 
-def section(heading: str, sentence: str, body: str) -> str:
-    """A part of the page under its heading; the sentence says what one sees."""
-    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}</section>"
+def section(heading: str, sentence: str, body: str, of: str) -> str:
+    """A part of the page under its heading.
+
+    Args:
+      heading, sentence: what one sees.
+      body: HTML.
+      of: the run and clips that it is of, as text.
+    """
+    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}{source(of)}</section>"
+
+
+def source(of: str) -> str:
+    """The line under figures that says which run and clips they are of."""
+    return f'<p class="of">{escape(of)}</p>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
+    """A table of texts, which are escaped here.
+
+    >>> table(["", "a"], [["b", "1"]], "numbers of x")
+    '<div class="card wide"><table><caption>numbers of x</caption><thead><tr><th></th><th>a</th>\
+</tr></thead><tbody><tr><td>b</td><td>1</td></tr></tbody></table></div>'
+    """
+    named = "".join(f"<th>{escape(text)}</th>" for text in head)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in rows
+    )
+    return (
+        f'<div class="card wide"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{named}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def percent(share: float | None, unit: str = "") -> str:

@@ -64,6 +64,7 @@ def findings(subject: Subject) -> str:
         "and true caption (words that differ from what was asked stand out); the right clip is "
         "framed in green, and stands last, set apart, where it came later.",
         "".join(cards),
+        subject.of,
     )
 
 

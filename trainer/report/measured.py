@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from protos.v1 import clip_pb2, manifest_pb2
-from trainer.evaluate import Metrics
 from trainer.report import drawing
-from trainer.report.drawing import Bar, Series, escape
-from trainer.report.subject import Subject
+from trainer.report.drawing import Bar, Series
+from trainer.report.subject import Subject, describe
 
 # --- figures against their references ---
 
 
-def headline(metrics: Metrics) -> str:
+def headline(subject: Subject) -> str:
     """The main figures, each beside what it must beat."""
+    metrics = subject.metrics
     shot, controls, times = metrics["zero_shot"], metrics["controls"], metrics["temporal"]
     forward = shot["t2v"]
     tiles = [
@@ -61,17 +61,21 @@ def headline(metrics: Metrics) -> str:
             [Bar(name, value, drawing.percent(value), ours) for name, value, ours in rows],
         )
     )
-    table = "".join(
-        f"<tr><td>{name}</td>"
-        + "".join(f"<td>{shot[way][key]:.1f}</td>" for key in ("R@1", "R@5", "R@10", "MedR"))
-        + f"<td>{shot[way]['optimistic']['R@1']:.1f}</td></tr>"
-        for name, way in (("text finds video", "t2v"), ("video finds text", "v2t"))
+    retrieval = drawing.table(
+        ("", "R@1, %", "R@5, %", "R@10, %", "median rank", "R@1, ties won"),
+        [
+            [
+                name,
+                *(f"{shot[way][key]:.1f}" for key in ("R@1", "R@5", "R@10", "MedR")),
+                f"{shot[way]['optimistic']['R@1']:.1f}",
+            ]
+            for name, way in (("text finds video", "t2v"), ("video finds text", "v2t"))
+        ],
+        f"Retrieval without fine-tuning. {subject.of}",
     )
     return (
-        f'<section><div class="tiles">{"".join(tiles)}</div>'
-        '<div class="card wide" style="margin-top:16px"><table><thead><tr><th></th><th>R@1, %</th>'
-        "<th>R@5, %</th><th>R@10, %</th><th>median rank</th><th>R@1, ties won</th></tr></thead>"
-        f"<tbody>{table}</tbody></table></div></section>"
+        f'<section><div class="tiles">{"".join(tiles)}</div>{drawing.source(subject.of)}'
+        f"{retrieval}</section>"
     )
 
 
@@ -93,8 +97,8 @@ _CURVES = (
 )
 
 
-def training(log: list[dict[str, Any]]) -> str:
-    """Curves of what was logged in training."""
+def training(log: list[dict[str, Any]], of: str) -> str:
+    """Curves of what was logged in the training of a run (`trained`)."""
     charts = []
     for key, name, what, colour in _CURVES:
         points = [(float(entry["step"]), entry[key]) for entry in log if key in entry]
@@ -115,7 +119,16 @@ def training(log: list[dict[str, Any]]) -> str:
         "Each loss as training went on, by step: faint as it was logged, bold its running mean. A "
         "clip that is not spliced has no temporal loss, so that curve rises when splicing begins.",
         body,
+        of,
     )
+
+
+def trained(subject: Subject) -> str:
+    """The run whose training was logged, and on what, as captions have it."""
+    steps = [entry["step"] for entry in subject.log if "step" in entry]
+    logged = f", logged at steps {min(steps):,} to {max(steps):,}" if steps else ""
+    on = "" if subject.train is None else f" on {describe(subject.train)}"
+    return f"Of {subject.run_name}: its training{on}{logged}."
 
 
 # --- snapshots ---
@@ -123,24 +136,24 @@ def training(log: list[dict[str, Any]]) -> str:
 
 def snapshots(subject: Subject) -> str:
     """What the snapshots' manifests say, side by side."""
-    named = [("test", subject.test.manifest)]
+    named = [("test", subject.test)]
     if subject.train is not None:
-        named.insert(0, ("train", subject.train.manifest))
-    columns = {name: _facts(manifest) for name, manifest in named}
+        named.insert(0, ("train", subject.train))
+    columns = {name: _facts(snapshot.manifest) for name, snapshot in named}
     labels = list(dict.fromkeys(label for facts in columns.values() for label in facts))
-    head = "".join(f"<th>{name}</th>" for name in columns)
-    body = "".join(
-        f"<tr><td>{escape(label)}</td>"
-        + "".join(f"<td>{escape(facts.get(label, '–'))}</td>" for facts in columns.values())
-        + "</tr>"
-        for label in labels
+    told = "; ".join(f"{name}: {describe(snapshot)}" for name, snapshot in named)
+    table = drawing.table(
+        ("", *columns),
+        [[label, *(facts.get(label, "–") for facts in columns.values())] for label in labels],
+        f"Manifests of the snapshots. {told}.",
     )
     return drawing.section(
         "What it was fed",
         "The snapshots: every annotation row became a record or a counted reject, and everything "
         "that shapes their bytes is on record.",
-        f'<div class="card wide"><table><thead><tr><th></th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>",
+        table,
+        f"Of the test clips{'' if subject.train is None else ' and training clips'} of "
+        f"{subject.run_name}.",
     )
 
 

@@ -58,8 +58,8 @@ def page(
     texts, clips = embed_clips(test, encoder, progress)
     subject = Subject(run, log, metrics, test, train, truth, control, encoder, texts, clips)
     sections = (
-        measured.headline(metrics),
-        measured.training(log),
+        measured.headline(subject),
+        measured.training(log, measured.trained(subject)),
         found.findings(subject),
         structure.nouns(subject),
         structure.splices(subject),

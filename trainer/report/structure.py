@@ -62,6 +62,7 @@ def nouns(subject: Subject) -> str:
         "it, over one frame of each window from first to last; the circle is the patch that "
         "belongs to it most surely.",
         f'<div class="key">{key}</div>' + "".join(cards),
+        subject.of,
     )
 
 
@@ -153,7 +154,16 @@ def splices(subject: Subject) -> str:
         "window is to each other one, on one scale: strong colour for alike, so that two clips "
         "show as two blocks.",
         "".join(cards),
+        subject.of + _control(subject),
     )
+
+
+def _control(subject: Subject) -> str:
+    """Which run is the one without the temporal loss."""
+    control = subject.control
+    if control is None or control.folder is None:
+        return ""
+    return f" Without the temporal loss: {control.folder}, step {control.step:,}."
 
 
 # --- groups ---
@@ -193,6 +203,7 @@ def groups(subject: Subject) -> str:
         "Each group's share of all video patches and of all nouns of the test clips, where in the "
         "picture it has its patches, and the nouns that it answers to most often.",
         f'<div class="groups">{"".join(cards)}</div>',
+        subject.of,
     )
 
 

@@ -16,6 +16,15 @@ from trainer.tasks.truth import ClipKey, TrueObject
 _SEED = 0
 
 
+def describe(snapshot: Snapshot) -> str:
+    """A snapshot as captions have it: where it is, and what tells it from others."""
+    manifest = snapshot.manifest
+    return (
+        f"{snapshot.folder} ({manifest.dataset} {manifest.data_version}, manifest sha256 "
+        f"{snapshot.manifest_sha256[:12]})"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Subject:
     """All that the sections draw from."""
@@ -30,6 +39,18 @@ class Subject:
     encoder: Encoder
     texts: list[ClipText]
     clips: EncodedClips
+
+    @property
+    def run_name(self) -> str:
+        """The run and its step, as captions have them."""
+        name = "the model" if self.run.folder is None else str(self.run.folder)
+        average = ", averaged parameters" if self.run.averaged else ""
+        return f"{name}, step {self.run.step:,}{average}"
+
+    @property
+    def of(self) -> str:
+        """The run, its step and the test clips, as captions have them."""
+        return f"Of {self.run_name}, on {len(self.texts):,} clips of {describe(self.test)}."
 
     def draw(self, count: int, purpose: int) -> list[int]:
         """Some records, at random."""
