@@ -75,9 +75,7 @@ def _corpus(arguments: argparse.Namespace) -> int:
     from pipelines.snapshot import SnapshotError
 
     if storage.in_bucket(arguments.out):
-        raise CommandError(
-            f"{arguments.out}: a corpus is written to a disk: name a folder there, and copy it"
-        )
+        raise CommandError(f"{arguments.out}: a corpus is written to a disk: name a folder there")
     progress = Progress("corpus", "clips")
     began = time.monotonic()
     try:

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 
 from trainer import own_python, streams
 from trainer.arguments import add_settings, count, is_value, on_disk
-from trainer.commands import add_embed, add_evaluate, add_export, add_report, add_search
+from trainer.commands import add_evaluate, add_report, add_search
 from trainer.configs import PRESETS, published
 from trainer.configs.overrides import OverrideError, override, overruled
+from trainer.export_commands import add_embed, add_export
 from trainer.figures.command import add_figures
 from trainer.loop_arguments import add_loop, begin_loop, check_loop
 from trainer.plan.command import add_plan

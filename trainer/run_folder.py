@@ -20,7 +20,8 @@ import re
 from typing import Any, NamedTuple
 
 from protos.strict_json import parse_object
-from trainer.configs.config import Config, build
+from trainer.configs.config import Config
+from trainer.configs.fields import build
 from trainer.data.batches import check_suits
 from trainer.data.folder import in_bucket, read_file, told, write_file
 from trainer.data.mixture import Mixture

@@ -15,7 +15,7 @@ from tests.fuzz.engine import Target
 from tests.fuzz.folder import written
 from trainer.tasks import scoring, truth
 from trainer.tasks.files import TaskFileError
-from trainer.tasks.localisation import files as localisation
+from trainer.tasks.localisation.class_scores import read_class_scores
 from trainer.tasks.spatiotemporal import files as spatiotemporal
 
 _NEXT_FILE = b"\x1e"  # between an input's files
@@ -186,7 +186,7 @@ def forms() -> list[Form]:
               "v.csv": b"video,subset\nv_aaa,validation\n"}, _scored("localisation")),
         Form("class scores", {"c.json": _json({"class": ["a", "b"],
                                                "results": {"v_a": [0.1, 0.9], "b": [1, 0]}})},
-             lambda paths: localisation.read_class_scores(paths[0]) and None),
+             lambda paths: read_class_scores(paths[0]) and None),
         Form("spatiotemporal", {"d.csv": detections, "t.csv": boxes}, _scored("spatiotemporal")),
         Form("spatiotemporal all",
              {"d.csv": detections, "t.csv": boxes, "excluded.csv": b"v,0903\n",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from trainer.configs import PRESETS
-from trainer.configs.config import Config, build
+from trainer.configs.config import Config
+from trainer.configs.fields import build
 from trainer.configs.overrides import OverrideError, override
 from trainer.tasks import finetuning
 from trainer.tasks.localisation.training import LocalisationConfig

@@ -8,7 +8,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from trainer.configs.config import Config, build
+from trainer.configs.config import Config
+from trainer.configs.fields import build
 
 C = TypeVar("C", bound=Any)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trainer.tasks import scoring
 from trainer.tasks.files import TaskFileError
-from trainer.tasks.localisation.files import read_class_scores
+from trainer.tasks.localisation.class_scores import read_class_scores
 
 TRUTH = {
     "retrieval": ("truth.csv", "key,vid_key,video_id,sentence\nr0,m0,v1,a cat\nr1,m1,v2,a dog\n"),

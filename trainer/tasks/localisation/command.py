@@ -96,11 +96,12 @@ def _localise(arguments: argparse.Namespace) -> int:
     from trainer import run_lock
     from trainer.configs.overrides import override
     from trainer.tasks.localisation import files, training
+    from trainer.tasks.localisation.class_scores import read_class_scores
     from trainer.tasks.localisation.features import made_of
 
     config = override(training.PRESETS[arguments.preset], arguments.settings)
     truths = files.read_truths(arguments.truth)
-    scores = files.read_class_scores(arguments.class_scores) if arguments.class_scores else None
+    scores = read_class_scores(arguments.class_scores) if arguments.class_scores else None
     of_train = made_of(arguments.features) if arguments.features else {}
     of_test = made_of(arguments.test_features) if arguments.test_features else {}
     if arguments.features and arguments.test_features:

@@ -18,10 +18,6 @@ Predictions are of the official form,
 
   {"version": …, "external_data": …, "results": {ID: [{"label", "score", "segment"}, …], …}}
 
-Class scores of whole videos are of the form that CUHK's for 2017 are published in:
-
-  {"class": [NAME, …], "results": {ID: [a score a class, …], …}}
-
 Times are seconds; ids have no `v_` unless it is said.
 """
 
@@ -31,7 +27,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
-from jaxtyping import Float
 
 from trainer.finite import finite
 from trainer.tasks.files import Path, TaskFileError, json_number, read_json, read_table, short, some
@@ -70,13 +65,6 @@ class Video(NamedTuple):
     subset: str | None = None  # G-TAD's file does not say it
     # Share of the video that G-TAD's features cover, feature_frame / duration_frame.
     covered: float = 1.0
-
-
-class ClassScores(NamedTuple):
-    """How likely each video shows each class."""
-
-    classes: list[str]
-    scores: dict[str, Float[np.ndarray, " classes"]]  # by the video's id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +124,9 @@ def read_annotations(path: Path) -> dict[str, Video]:
     Raises:
       TaskFileError: it is of neither form.
     """
-    data = _object(str(path), read_json(path))
+    data = as_object(str(path), read_json(path))
     if "database" in data:
-        entries = _object(f"{path}, 'database'", data["database"])
+        entries = as_object(f"{path}, 'database'", data["database"])
         return {
             name: _official_video(f"{path}, video {short(name)}", entry)
             for name, entry in entries.items()
@@ -151,7 +139,7 @@ def read_annotations(path: Path) -> dict[str, Video]:
 
 
 def _official_video(where: str, entry: Any) -> Video:
-    entry = _object(where, entry)
+    entry = as_object(where, entry)
     return Video(
         json_number(f"{where}, 'duration'", entry.get("duration")),
         _actions(where, entry),
@@ -160,7 +148,7 @@ def _official_video(where: str, entry: Any) -> Video:
 
 
 def _published_video(where: str, name: str, entry: Any) -> Video:
-    entry = _object(where, entry)
+    entry = as_object(where, entry)
     if not name.startswith("v_") or "duration_second" not in entry:
         raise TaskFileError(
             f"{where}: neither ActivityNet's file, with a 'database', nor G-TAD's "
@@ -180,7 +168,7 @@ def _actions(where: str, entry: dict[str, Any]) -> list[Action]:
         Action(label, *segment)
         for label, segment in (
             _labelled(f"{where}, annotation {place}", one)
-            for place, one in enumerate(_list(where, entry.get("annotations")))
+            for place, one in enumerate(as_list(where, entry.get("annotations")))
         )
     ]
 
@@ -250,14 +238,14 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
     Raises:
       TaskFileError: it is not of the official form; names video and prediction.
     """
-    data = _object(str(path), read_json(path))
+    data = as_object(str(path), read_json(path))
     if lost := [name for name in ("version", "external_data", "results") if name not in data]:
         raise TaskFileError(f"{path}: {some(lost)} missing: see that it is a file of predictions")
     results = {}
-    for video, entries in _object(f"{path}, 'results'", data["results"]).items():
+    for video, entries in as_object(f"{path}, 'results'", data["results"]).items():
         where = f"{path}, video {short(video)}"
         found = []
-        for place, entry in enumerate(_list(where, entries)):
+        for place, entry in enumerate(as_list(where, entries)):
             of = f"{where}, prediction {place}"
             label, segment = _labelled(of, entry)
             if segment[1] < segment[0]:
@@ -399,39 +387,18 @@ def table(found: Localisation) -> str:
     return "\n".join(lines)
 
 
-# --- class scores of whole videos ---
-
-
-def read_class_scores(path: Path) -> ClassScores:
-    """Class scores of videos, as CUHK's cuhk_val_simp_share.json has them.
-
-    Raises:
-      TaskFileError: it is of another form, or a video has not a score for each class.
-    """
-    data = _object(str(path), read_json(path))
-    classes = _list(f"{path}, 'class'", data.get("class"))
-    if not classes or not all(isinstance(name, str) for name in classes):
-        raise TaskFileError(f"{path}: 'class' must list the names of classes")
-    scores = {}
-    for video, values in _object(f"{path}, 'results'", data.get("results")).items():
-        where = f"{path}, video {short(video)}"
-        row = [json_number(where, value) for value in _list(where, values)]
-        if len(row) != len(classes):
-            raise TaskFileError(f"{where}: {len(row)} scores for {len(classes)} classes")
-        scores[video.removeprefix("v_")] = np.array(row)
-    return ClassScores(classes, scores)
-
-
 # --- parts of JSON ---
 
 
-def _object(where: str, value: Any) -> dict[str, Any]:
+def as_object(where: str, value: Any) -> dict[str, Any]:
+    """Return an object of JSON, or raise TaskFileError."""
     if not isinstance(value, dict):
         raise TaskFileError(f"{where}: must be an object, got {short(value)}")
     return value
 
 
-def _list(where: str, value: Any) -> list[Any]:
+def as_list(where: str, value: Any) -> list[Any]:
+    """Return a list of JSON, or raise TaskFileError."""
     if not isinstance(value, list):
         raise TaskFileError(f"{where}: must have a list, got {short(value)}")
     return value

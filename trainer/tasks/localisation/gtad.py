@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from trainer.configs.config import check_counts
+from trainer.configs.fields import check_counts
 from trainer.tasks.localisation import align
 
 # Uniform in ±1/√(inputs).

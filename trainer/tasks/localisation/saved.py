@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from protos.strict_json import first_line, parse_object
 from trainer import tensor_file
-from trainer.configs.config import build
+from trainer.configs.fields import build
 from trainer.finite import finite_tensors
 from trainer.tasks.localisation import pytorch_layout
 from trainer.tasks.localisation.training import LocalisationConfig, LocalisationError, Model

@@ -18,12 +18,13 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from trainer.checkpoint import by_name
-from trainer.configs.config import check_above, check_counts, check_range
+from trainer.configs.fields import check_above, check_counts, check_range
 from trainer.finite import NonFiniteError, finite, finite_tensors
 from trainer.interruption import stop_requests
 from trainer.tasks.localisation import checkpoints, classifier, losses, proposals
+from trainer.tasks.localisation.class_scores import ClassScores
 from trainer.tasks.localisation.features import VideoFeatures, interpolated
-from trainer.tasks.localisation.files import ClassScores, Found, Video
+from trainer.tasks.localisation.files import Found, Video
 from trainer.tasks.localisation.gtad import GTAD, GtadConfig, Outputs, sampling_of
 from trainer.tasks.localisation.targets import Targets, on_axis, targets
 

@@ -21,7 +21,7 @@ from protos.v1 import clip_pb2
 from trainer.batch import ExampleBatch
 from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
-from trainer.configs.config import check_counts, check_range
+from trainer.configs.fields import check_counts, check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
 from trainer.data.boxes import Boxes

@@ -5,6 +5,7 @@ import pytest
 
 from trainer.tasks.files import TaskFileError
 from trainer.tasks.localisation import files
+from trainer.tasks.localisation.class_scores import read_class_scores
 from trainer.tasks.localisation.files import Action, Found
 
 
@@ -123,7 +124,7 @@ def test_class_scores_go_by_ids_without_v(tmp_path):
     (tmp_path / "scores.json").write_text(
         '{"class": ["run", "sit"], "results": {"v_a": [0.25, 1], "b": [0, 0.5]}}'
     )
-    read = files.read_class_scores(tmp_path / "scores.json")
+    read = read_class_scores(tmp_path / "scores.json")
     assert read.classes == ["run", "sit"]
     assert {video: row.tolist() for video, row in read.scores.items()} == {
         "a": [0.25, 1],
@@ -169,4 +170,4 @@ def test_what_is_wrong_in_other_files_is_told(official, published, listed, tmp_p
         files.read_annotations(strange)
     scores = dump(tmp_path / "scores.json", {"class": ["run", "sit"], "results": {"a": [1]}})
     with pytest.raises(TaskFileError, match="video 'a': 1 scores for 2 classes"):
-        files.read_class_scores(scores)
+        read_class_scores(scores)

@@ -1,0 +1,100 @@
+"""Fields of configurations: what values they take, and configurations from the values in JSON."""
+
+import dataclasses
+import math
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+# Of positive float32 numbers: what is smaller is 0 where it is computed with, and what is larger
+# infinite.
+_LEAST, _MOST = 1.2e-38, 3.4e38
+
+
+def check_above(part: str, name: str, value: float | int) -> None:
+    """Refuses what is not above 0.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    if not _LEAST <= value <= _MOST:
+        raise ValueError(f"{part}: {name} must be above 0, got {value:g}")
+
+
+def check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
+    """Refuses a whole number below 1 in any field, some apart.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if type(value) is int and field.name not in but and value < 1:
+            raise ValueError(f"{name}: {field.name} must be 1 or more, got {value}")
+
+
+def check_range(
+    part: str,
+    name: str,
+    value: float | int,
+    least: float,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> None:
+    """Refuses what is not in a range.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    if not (least <= value <= most and value < below):
+        to = "" if most == math.inf else f" and {most:g} or less"
+        to = to if below == math.inf else f" and below {below:g}"
+        raise ValueError(f"{part}: {name} must be {least:g} or more{to}, got {value:g}")
+
+
+def build(cls: type, values: Any) -> Any:
+    """A configuration, or a section of one, from the values that JSON gives.
+
+    Raises:
+      ValueError: a field is unknown, or values do not go together.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} is no object with its fields")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(values.keys() - fields.keys())
+    if unknown:
+        raise ValueError(
+            f"{cls.__name__} has no field {', '.join(unknown)}; it has {sorted(fields)}"
+        )
+    built = {}
+    for name, value in values.items():
+        kind = fields[name].type
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            value = build(kind, value)
+        else:
+            value = tuple(value) if isinstance(value, list) else value
+            if not _fits(value, kind):
+                raise ValueError(f"{cls.__name__}: {name} cannot be {value!r:.100}")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and not abs(one) <= _MOST:  # float32's
+                raise ValueError(f"{cls.__name__}: {name} must be finite, got {one:g}")
+        built[name] = value
+    return cls(**built)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a field's type; a tuple's parts are not looked at.
+
+    >>> _fits(1, float), _fits(True, int), _fits(None, int | None), _fits("a", Literal["b"])
+    (True, False, True, False)
+    """
+    if kind in (bool, int, str):
+        return type(value) is kind
+    if kind is float:
+        return type(value) in (int, float)
+    if get_origin(kind) is Literal:
+        return any(value == one and type(value) is type(one) for one in get_args(kind))
+    if get_origin(kind) in (types.UnionType, Union):
+        return any(_fits(value, one) for one in get_args(kind))
+    if kind is types.NoneType:
+        return value is None
+    return get_origin(kind) is not tuple or isinstance(value, tuple)

@@ -1,0 +1,39 @@
+"""Class scores of whole videos, in the form that CUHK's for 2017 are published in.
+
+{"class": [NAME, …], "results": {ID: [a score a class, …], …}}
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from trainer.tasks.files import Path, TaskFileError, json_number, read_json, short
+from trainer.tasks.localisation.files import as_list, as_object
+
+
+class ClassScores(NamedTuple):
+    """How likely each video shows each class."""
+
+    classes: list[str]
+    scores: dict[str, Float[np.ndarray, " classes"]]  # by the video's id
+
+
+def read_class_scores(path: Path) -> ClassScores:
+    """Class scores of videos, as CUHK's cuhk_val_simp_share.json has them.
+
+    Raises:
+      TaskFileError: it is of another form, or a video has not a score for each class.
+    """
+    data = as_object(str(path), read_json(path))
+    classes = as_list(f"{path}, 'class'", data.get("class"))
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise TaskFileError(f"{path}: 'class' must list the names of classes")
+    scores = {}
+    for video, values in as_object(f"{path}, 'results'", data.get("results")).items():
+        where = f"{path}, video {short(video)}"
+        row = [json_number(where, value) for value in as_list(where, values)]
+        if len(row) != len(classes):
+            raise TaskFileError(f"{where}: {len(row)} scores for {len(classes)} classes")
+        scores[video.removeprefix("v_")] = np.array(row)
+    return ClassScores(classes, scores)
