@@ -18,6 +18,7 @@ EXTRAS = {
         "pyarrow>=20",
         "simplejpeg>=1.9",
         "spacy>=3.8,<3.9",
+        "threadpoolctl>=3.5",
     ],
     # With [pipelines]: what submits a job to Google Cloud Dataflow. It is all that Beam's own [gcp]
     # brings and a build needs; the rest is as large again as Beam and makes its import slower.

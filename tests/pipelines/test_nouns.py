@@ -1,4 +1,5 @@
 import collections
+import copy
 import csv
 import json
 import time
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import nouns
+from pipelines.parts_of_speech import PartsOfSpeech
 from protos import contract
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -114,6 +116,17 @@ def test_parts_of_speech_are_the_rulers(parser):
         parser._parts.set(asked)
         for token, own in zip(nlp(caption), asked, strict=True):
             assert token.pos == own.pos or not {token.pos_, own.pos_} & nominal, caption
+
+
+def test_products_by_numpy_give_the_chunks_of_spacys_default(parser):
+    """Neither sums in the other's order: close calls of the parser might be decided otherwise."""
+    sentences = Path(__file__).parents[1] / "trainer" / "weights" / "paraphrases.tsv"
+    captions = {text for line in sentences.read_text().splitlines() for text in line.split("\t")}
+    assert len(captions) > 80
+    by_default = copy.copy(parser)
+    by_default._nlp = spacy.load(nouns.default_model(), exclude=["ner", "lemmatizer", "senter"])
+    by_default._parts = PartsOfSpeech(by_default._nlp)
+    assert parser.parse(captions) == by_default.parse(captions)
 
 
 @pytest.mark.parametrize(
