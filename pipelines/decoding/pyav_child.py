@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 
 import av
 import av.logging
-import av.subtitles.stream  # noqa: F401  (else imported when subtitles are met: too late)
+import av.subtitles.codeccontext  # noqa: F401  (else imported when subtitles are met: too late)
+import av.subtitles.stream  # noqa: F401
 from av.error import FFmpegError
 
 from pipelines.decoding.pyav_spans import Span, decoded

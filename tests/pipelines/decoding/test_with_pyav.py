@@ -197,3 +197,31 @@ def test_a_file_that_is_gone_or_may_not_be_read(tmp_path):
     for spans in (SPANS, [(0, video.TO_THE_END)]):
         for failure in decode(tmp_path / "gone.mp4", spans):
             assert failure == Failure("video_unreadable", "gone.mp4: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("others.mkv", "-c:s srt -attach {text} -metadata:s:t mimetype=text/plain"),
+        ("ass.mkv", "-c:s ass -c:a flac"),
+        ("others.mp4", "-c:s mov_text -c:a aac -timecode 00:00:00:00"),
+        ("others.mov", "-c:s mov_text -c:a pcm_s16le -timecode 00:00:00:00"),
+        ("webvtt.webm", "-c:v libvpx -b:v 500k -c:s webvtt -c:a libopus"),
+    ],
+)
+def test_streams_of_other_kinds(films, name, options):
+    """The confined child may load nothing more once it meets them."""
+    text = films.folder / "text.srt"
+    text.write_text("1\n00:00:00,000 --> 00:00:02,000\nA cat.\n")
+    tone = ("-f", "lavfi", "-i", "sine=440:duration=6")
+    maps = ("-map", "2:s", "-map", "1:a", "-map", "0:v")
+    coded = ("-c:v", "libx264", "-g", "25", "-pix_fmt", "yuv420p")
+    path = films.folder / name
+    failed = films.run(
+        *("-i", films.source, *tone, "-i", text, *maps, *coded),
+        *(word.format(text=text) for word in options.split()),
+        path,
+    )
+    assert not failed
+    (found,) = films.decode(path, (2_000_000, 2_400_000))
+    assert films.numbers(found) == [51, 53, 55, 57, 59]
