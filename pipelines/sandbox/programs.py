@@ -14,6 +14,8 @@ from pipelines.sandbox import nursery as sandbox
 from pipelines.sandbox.launcher import FIRST
 
 _LINKED_SECONDS = 30.0
+# For the loader; and for C++, which ends a program that it cannot give chance.
+_HARMLESS = ("/etc/ld.so.cache", "/dev/urandom")
 LAUNCHER = own_python.command("pipelines.sandbox.launcher")
 
 
@@ -106,7 +108,7 @@ def started(
         "limits": limits,
         "confined": not program.unconfined,
         "loaders": program.loaders,
-        "read": ["/etc/ld.so.cache", *program.libraries, *opens],
+        "read": [*_HARMLESS, *program.libraries, *opens],
     }
     with contextlib.ExitStack() as opened:
         nursery = sandbox.take(LAUNCHER, required)

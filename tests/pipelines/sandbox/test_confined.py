@@ -253,7 +253,8 @@ def test_what_a_program_is_given(python, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     with open(first, "wb", 0) as one, open(second, "wb", 0) as two:
         given = {"descriptors": [one.fileno(), two.fileno()], "environment": environment}
-        code = "import os; os.write(3, b'one'); os.write(4, b'two'); os.write(2, b'said')"
+        code = "import os; os.write(3, b'one'); os.write(4, b'two'); os.write(2, b'said'); "
+        code += "assert len(open('/dev/urandom', 'rb', 0).read(8)) == 8"
         assert run(program, ["-P", "-S", "-c", code], **given) == (0, "said")
         assert (first.read_text(), second.read_text()) == ("one", "two")
         code = "import os\nwhile True: os.write(3, bytes(4096))"
