@@ -14,13 +14,7 @@ import numpy as np
 
 from pipelines.video_file import Failure
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,ogg,flv,asf"
 WIDEST = 16  # of width to height, or the other way round
-OTHER_CONTAINER = (
-    "its container is not MP4, MOV, Matroska, WebM, AVI, MPEG, MPEG-TS, Ogg, FLV or ASF: "
-    "convert it, for example: ffmpeg -i FILE -c copy FILE.mkv"
-)
-NOT_LISTED = "Format not on whitelist"  # FFmpeg's message of it
 LENGTH_SLACK_US = 100_000  # between the length that a file states and that of its packets
 
 _OPEN_SPANS = 16  # whose frames are held at once: some 11 MB a span at 256 pixels, 16:9

@@ -25,12 +25,10 @@ import numpy as np
 from pipelines import ffmpeg as program
 from pipelines.decoding import with_pyav
 from pipelines.decoding.codecs import HARMLESS
+from pipelines.decoding.containers import CONTAINERS, NOT_LISTED, OTHER_CONTAINER
 from pipelines.decoding.ffmpeg_run import UnreadableError, output, run, source
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.spans import (
-    CONTAINERS,
-    NOT_LISTED,
-    OTHER_CONTAINER,
     WIDEST,
     Frames,
     Limits,

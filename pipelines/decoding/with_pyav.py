@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipelines import own_python
+from pipelines.decoding.containers import CONTAINERS
 from pipelines.decoding.spans import (
-    CONTAINERS,
     LENGTH_SLACK_US,
     WIDEST,
     Frames,

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from pipelines import ffmpeg, video
+from pipelines.card import pictures
 from pipelines.decoding import with_pyav
-from pipelines.sandbox import LAYERS, nursery
+from pipelines.sandbox import LAYERS, nursery, programs
 
 ROOT = pathlib.Path(__file__).parents[2]
 # A user namespace in which no other may be made: the limit is each namespace's own.
@@ -127,6 +128,17 @@ def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
     done = cli(*build(inputs, inputs / "out", "--decoder", "ffmpeg", "--require-sandbox"))
     assert done.returncode == 0, done.stderr
     assert "decoded in the sandbox, of which every layer held" in done.stdout
+
+
+@pytest.mark.parametrize("program", [with_pyav.PROGRAM, programs.LAUNCHER, pictures.PROGRAM])
+def test_what_forks_children_loses_no_layer(program):
+    """A thread that a library starts as it is loaded is enough to lose a user namespace."""
+    forking = nursery.Nursery(program)
+    status = pathlib.Path(f"/proc/{forking.process.pid}/status").read_text()
+    missing = forking.missing
+    forking.end()
+    assert missing == nursery.missing_here()
+    assert "Threads:\t1\n" in status
 
 
 def test_a_decoder_is_asked_for_every_layer(inputs, monkeypatch):
