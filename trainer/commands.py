@@ -208,7 +208,7 @@ def add_parser(
     commands: Any, name: str, summary: str, description: str, epilog: str
 ) -> argparse.ArgumentParser:
     """Adds a command that has an epilogue."""
-    return commands.addadd_parser(
+    return commands.add_parser(
         name,
         help=summary,
         description=description,

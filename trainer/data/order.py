@@ -19,6 +19,8 @@ from jaxtyping import Int64
 # Of the index cipher; even. TensorFlow's default of 4 leaves neighbours visibly correlated.
 _ROUNDS = 16
 
+_MOST_STEPS = 2**31 - 1
+
 
 class Source(NamedTuple):
     """A snapshot as the order sees it."""
@@ -47,11 +49,20 @@ def steps_per_epoch(visits: int, batch: int) -> int:
 def total_steps(visits: int, batch: int, epochs: int, max_steps: int | None) -> int:
     """Steps of a whole run: `epochs` of them, or `max_steps` if that is fewer.
 
+    Raises:
+      ValueError: they are fewer than one, or more than a step's number, of 32 bits, can count.
+
     >>> total_steps(10, 4, epochs=3, max_steps=None), total_steps(10, 4, epochs=3, max_steps=5)
     (6, 5)
     """
     steps = epochs * steps_per_epoch(visits, batch)
-    return steps if max_steps is None else min(steps, max_steps)
+    steps = steps if max_steps is None else min(steps, max_steps)
+    if steps > _MOST_STEPS:
+        raise ValueError(
+            f"{steps:,} steps are more than a run can count, {_MOST_STEPS:,}: set epochs= or "
+            "max_steps= lower"
+        )
+    return steps
 
 
 def records_at(
