@@ -22,8 +22,8 @@ _BUILD_EPILOG = """\
 sources (the form of an annotation row):
 {forms}
 
---videos is a folder of <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi, .ts, .3gp, .3g2, .mpg,
-.mpeg, .ogv, .flv, .wmv, .asf, in lower or upper case: the first of these that is there), or a
+--videos is a folder of <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi, .ts, .mts, .m2ts, .3gp,
+.3g2, .mpg, .mpeg, .ogv, .flv, .wmv, .asf, in any case: the first of these that is there), or a
 template of paths with {{video_id}} in it and, perhaps, {{ext}} for these extensions and {{label}}
 for a clip's class. An id may end with its file's extension. --video-map names paths in the folder;
 the template finds the videos that it leaves out. What leads out of that folder is rejected. Each

@@ -4,6 +4,9 @@ The child's exit status proves nothing (ffmpeg cuts a span at the end of a file 
 success): frames are counted. Its log does not say which frames an error concerns (it reads ahead).
 So where anything is wrong with a file, the default decoder decides which frames are sound. It also
 finds the end of a file, which ffmpeg shows only by copying packets, with other times.
+
+At edges of colour the two decoders differ: ffmpeg's scaling takes the chroma of 4:2:0 for centred,
+where the default decoder places it as the stream says (H.264: to the left).
 """
 
 import bisect
@@ -216,7 +219,9 @@ def _argv(
         .filter("trim", end_frame=1)
         .filter("showinfo", checksum=0)
     )
-    outputs = [ffmpeg.output(told, "-", format="null")]
+    # Sound that is asked for counts where ffmpeg looks for the file's beginning.
+    sound = ffmpeg.output(film["a?"], "-", **{"format": "null", "codec": "copy", "frames:a": 1})
+    outputs = [ffmpeg.output(told, "-", format="null"), sound]
     for branch, (start_us, end_us) in enumerate(spans):
         length_us = end_us - start_us
         picked = (

@@ -3,11 +3,13 @@
 import ctypes
 
 import av
+import numpy as np
 import pytest
 
 from pipelines import video
 from pipelines.clip_request import TO_THE_END
 from pipelines.decoding.pyav_video import unhidden
+from pipelines.decoding.spans import frame_times_us
 from pipelines.video_file import Failure
 
 FRAME_US = 40_000
@@ -139,3 +141,25 @@ def test_a_single_frame(films, container, decoder):
 def test_overlapping_spans_of_a_container_without_an_index(films, decoder):
     path = films.make("overlapping.ts", "-c:v", "libx264", "-g", "50")
     films.check(path, [(200_000, 5_900_000), (460_000, 470_000), (1, 20)], decoder=decoder)
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+@pytest.mark.parametrize("container", ["ts", "mkv", "mp4"])
+def test_sound_that_begins_before_the_picture(films, container, decoder):
+    """A file begins with its first stream, as in players."""
+    film = films.make("h264.delayed.mp4", *CODECS["h264"].split())
+    path = films.folder / f"delayed.{container}"
+    tone = ("-f", "lavfi", "-i", "sine=440:duration=6")
+    maps = ("-map", "2:v", "-map", "1:a", "-c:v", "copy", "-c:a", "mp2")
+    delayed = ("-itsoffset", "0.7", "-i", film)
+    assert not films.run(*tone, *delayed, *maps, path, source=film)
+    with av.open(str(path)) as opened:
+        stream = opened.streams.video[0]
+        assert stream.start_time is not None and stream.time_base is not None
+        begins_us = int(stream.start_time * stream.time_base * 1_000_000) - (opened.start_time or 0)
+    assert 650_000 < begins_us < 750_000
+    spans = [(0, 200_000), (1_000_000, 2_000_000), (5_000_000, 6_000_000)]
+    for span, found in zip(spans, films.decode(path, *spans, decoder=decoder), strict=True):
+        wanted = [(at - begins_us) // FRAME_US for at in frame_times_us(*span, 5)]
+        apart = np.subtract(films.numbers(found), np.maximum(wanted, 0))
+        assert abs(apart).max() <= 1 and (apart == 0).sum() >= 4, (span, apart)
