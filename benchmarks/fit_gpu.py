@@ -22,7 +22,6 @@ KEPT = (
     "flops",
     "executed_flops",
     "traffic_bytes_a_device",
-    "no_pixel_or_video_token_crosses",
     "roofline_seconds",
     "utilisation",
     "clips_per_second",

@@ -137,7 +137,7 @@ class Program:
                 devices = self._group(one.attributes)
                 if kind not in COLLECTIVES or devices == 1:
                     continue
-                operands = tuple(self._operands(computation, one))
+                operands = tuple(self._given(computation, one))
                 found[Collective(kind, operands, devices, 1)] += times
         listed = [dataclasses.replace(one, times=times) for one, times in found.items()]
         return sorted(listed, key=lambda one: one.bytes * one.times, reverse=True)
@@ -195,6 +195,24 @@ class Program:
         if match := _GROUP.search(attributes):
             return int(match[2]) if match[2] else len(match[1].split(","))
         return self._devices
+
+    def _given(self, computation: str, one: Instruction) -> Iterator[Shape]:
+        """What a collective is given: of arrays laid one behind another, each.
+
+        CUDA's compiler so sums up many gradients at once.
+        """
+        inside = self._computations[computation]
+        for name in one.operands:
+            yield from self._joined(inside[name]) or inside[name].results
+
+    def _joined(self, one: Instruction) -> tuple[Shape, ...]:
+        if one.opcode != "fusion" or len(one.results) != 1 or len(one.results[0].sizes) != 1:
+            return ()
+        inside = self._computations[_CALLED.findall(one.attributes)[0]]
+        (root,) = (line for line in inside.values() if line.is_root)
+        if root.opcode != "concatenate":
+            return ()
+        return tuple(shape for name in root.operands for shape in inside[name].results)
 
     def _operands(self, computation: str, one: Instruction) -> Iterator[Shape]:
         inside = self._computations[computation]

@@ -112,3 +112,33 @@ def test_what_is_in_a_loop_or_computed_again_counts_as_often_as_it_runs():
         jax.make_jaxpr(kept)(x, weights)
     )
     assert 1.2 < ratio < 1.4
+
+
+def test_what_is_laid_one_behind_another_is_told_apart():
+    """As CUDA's compiler sums up gradients."""
+    text = """\
+HloModule jit_step, is_scheduled=true, num_partitions=2
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%joined (p: f32[6], q: f32[4]) -> f32[10] {
+  %p = f32[6]{0} parameter(0)
+  %q = f32[4]{0} parameter(1)
+  ROOT %both = f32[10]{0} concatenate(%p, %q), dimensions={0}
+}
+
+ENTRY %main (x: f32[6], y: f32[4]) -> f32[10] {
+  %x = f32[6]{0} parameter(0)
+  %y = f32[4]{0} parameter(1)
+  %flat = f32[10]{0} fusion(%x, %y), kind=kLoop, calls=%joined
+  %begun = f32[10]{0} all-reduce-start(%flat), replica_groups={{0,1}}, to_apply=%add
+  ROOT %done = f32[10]{0} all-reduce-done(%begun)
+}
+"""
+    (found,) = Program(text).collectives()
+    assert found.operands == (Shape("f32", (6,)), Shape("f32", (4,)))
+    assert found.bytes == 40
