@@ -35,9 +35,7 @@ def write(folder: RunPath) -> None:
       OSError: a file cannot be read, or the checksums cannot be written.
     """
     parts = {path.name for path in folder.iterdir() if path.is_dir()}
-    files = {name: list(values) for name, values in sorted(_compute(folder, parts).items())}
-    text = json.dumps({"algorithm": "crc32c", "files": files}, indent=0)
-    write_file(folder / NAME, text.encode())
+    write_file(folder / NAME, _to_json(_compute(folder, parts)))
 
 
 def exist(folder: RunPath) -> bool:
@@ -59,10 +57,12 @@ def find_damage(folder: RunPath, parts: Collection[str] | None = None) -> str | 
       OSError: a file cannot be read for a reason other than damage.
     """
     try:
-        known = json.loads(read_file(folder / NAME))
+        text = read_file(folder / NAME)
         saved: Checksums = {
-            name: (int(size), str(crc)) for name, (size, crc) in known["files"].items()
+            name: (int(size), str(crc)) for name, (size, crc) in json.loads(text)["files"].items()
         }
+        if _to_json(saved) != text:
+            raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return f"{NAME} is not what was written"
     wanted = {name for name in saved if parts is None or name.partition("/")[0] in parts}
@@ -121,6 +121,11 @@ def _compute(
         except (FileNotFoundError, NotADirectoryError):
             continue
     return computed
+
+
+def _to_json(checksums: Checksums) -> bytes:
+    files = {name: list(values) for name, values in sorted(checksums.items())}
+    return json.dumps({"algorithm": "crc32c", "files": files}, indent=0).encode()
 
 
 def _of_file(path: pathlib.Path) -> tuple[int, str]:

@@ -170,6 +170,19 @@ def test_every_flipped_bit_is_noticed(saved, data):
         path.write_bytes(whole)
 
 
+def test_every_flipped_bit_of_the_checksums_is_noticed(saved):
+    folder = saved / "checkpoints" / "2"
+    path = folder / checksums.NAME
+    whole = path.read_bytes()
+    try:
+        for bit in range(8 * whole.index(b"files")):  # where the algorithm is named
+            flip(path, bit)
+            assert checksums.find_damage(folder) == "checksums.json is not what was written", bit
+            path.write_bytes(whole)
+    finally:
+        path.write_bytes(whole)
+
+
 def test_a_model_is_loaded_from_the_checkpoint_before_and_nothing_is_moved(run, capfd, state):
     (damaged, *_) = (run / "checkpoints" / "2" / "average").glob("d/*")
     flip(damaged, 100)
