@@ -68,7 +68,7 @@ def _serve(video: Video, request: dict[str, Any], out: BinaryIO) -> None:
         _tell(out, {"end_us": video.end_us(request["from_us"])})
         return
     if "lacks" in request:
-        _tell(out, {"lacks": video.lacks()})
+        _tell(out, {"lead_us": video.lead_us(), "lacks": video.lacks()})
         return
     for group in request["passes"]:
         for span in decoded(video, [Span(i, request["times_us"][i]) for i in group]):

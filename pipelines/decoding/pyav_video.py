@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import av
 from av.error import FFmpegError
+from av.format import Flags
 from av.stream import Disposition
 from av.video.frame import PictureType
 
@@ -382,6 +383,16 @@ class Video:
         """Returns the frame at its final size, RGB, not turned yet."""
         self._check_pixels(frame.width, frame.height)
         return self.pictures.scaled(frame)
+
+    def lead_us(self) -> int:
+        """Return how long sound runs before the picture in a container of jumping clocks.
+
+        In these, the ffmpeg program leaves out of its times what it is not asked to read.
+        """
+        if not self._container.format.flags & Flags.ts_discont.value:
+            return 0
+        begins = self._stream.start_time
+        return 0 if begins is None else max(0, self.us(begins))
 
     def lacks(self) -> bool:
         """Return whether a packet is damaged or missing, or the first one is no key frame."""

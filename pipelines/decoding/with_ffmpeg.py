@@ -111,6 +111,7 @@ class _Film:
     limits: Limits
     end_us: int | None = None  # of the last frame, once it was looked for
     lacks: bool | None = None  # whether packets are missing or damaged, once it was looked for
+    lead_us: int = 0  # which ffmpeg leaves out of its times: once `lacks` is known
 
     def decode(self, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Frames | Failure]]:
         """Decodes spans by one child.
@@ -125,8 +126,16 @@ class _Film:
         begins_us = min(start_us for start_us, _ in wanted)
         status, log = "", ""
         with _open_files(len(wanted)) as outputs:
-            for seek_us in dict.fromkeys((begins_us if self.seeks else 0, 0)):
-                argv = _argv(self.path, seek_us, wanted, self.frames, self.short_side, self.limits)
+            for seek_us in (begins_us if self.seeks else 0, 0, 0):
+                lead_us = self.lead_us
+                argv = _argv(
+                    self.path,
+                    seek_us,
+                    [(start_us - lead_us, end_us - lead_us) for start_us, end_us in wanted],
+                    self.frames,
+                    self.short_side,
+                    self.limits,
+                )
                 for file in outputs:
                     os.ftruncate(file.fileno(), 0)
                     file.seek(0)
@@ -137,6 +146,9 @@ class _Film:
                 # Where there is no index, seeks go too far, or to no key frame: then from the
                 # beginning.
                 if self.seeks and not _complains(log) and _reaches(log, first_us):
+                    break
+                self._look(log)
+                if seek_us == 0 and lead_us == self.lead_us:
                     break
             images = [_read_ppm(file, self.frames) for file in outputs]
         found: dict[int, Frames | Failure] = {}
@@ -158,11 +170,15 @@ class _Film:
 
     def _is_doubtful(self, log: str) -> bool:
         """Return whether frames may be damaged."""
-        if _complains(log):
-            return True
+        self._look(log)
+        return _complains(log) or bool(self.lacks)
+
+    def _look(self, log: str) -> None:
+        """Look for what ffmpeg does not tell of a file."""
         if self.lacks is None:
-            self.lacks = not _TELLING.search(log) and with_pyav.lacks(self.path, self.limits)
-        return self.lacks
+            self.lacks = False
+            if not _TELLING.search(log):
+                self.lacks, self.lead_us = with_pyav.lacks(self.path, self.limits)
 
     def _in_time(self, log: str, times_us: list[int]) -> int:
         """Returns how many of some times are not after the end, if the end is in doubt.
@@ -219,9 +235,7 @@ def _argv(
         .filter("trim", end_frame=1)
         .filter("showinfo", checksum=0)
     )
-    # Sound that is asked for counts where ffmpeg looks for the file's beginning.
-    sound = ffmpeg.output(film["a?"], "-", **{"format": "null", "codec": "copy", "frames:a": 1})
-    outputs = [ffmpeg.output(told, "-", format="null"), sound]
+    outputs = [ffmpeg.output(told, "-", format="null")]
     for branch, (start_us, end_us) in enumerate(spans):
         length_us = end_us - start_us
         picked = (
@@ -231,7 +245,7 @@ def _argv(
             # p ≤ start + (n + 0.5)·length/T  ⇔  n ≥ (2·T·(p − start) − length) / (2·length).
             .filter(
                 "setpts",
-                f"ceil((2*{frames}*(PTS-{start_us})-{length_us})/(2*{length_us}))*1000000",
+                f"ceil((2*{frames}*(PTS-({start_us}))-{length_us})/(2*{length_us}))*1000000",
             )
             .filter("fps", fps=1, start_time=0)  # the last frame of each n, or the one before
             .filter("trim", end_frame=frames)

@@ -90,14 +90,15 @@ def end_us(path: str, from_us: int, limits: Limits) -> int:
         return 0
 
 
-def lacks(path: str, limits: Limits) -> bool:
-    """Return whether packets are damaged or missing, as far as their container shows it."""
-    try:
-        with _child(path, {"lacks": True}, limits, 1) as child:
-            answer = child.answer()
-            return answer is None or answer.get("lacks", True)
-    except _UnreadableError:
-        return True
+def lacks(path: str, limits: Limits) -> tuple[bool, int]:
+    """Return whether packets are damaged or missing, as far as their container shows it.
+
+    And how long sound runs before the picture, microseconds, where ffmpeg leaves that out.
+    """
+    with contextlib.suppress(_UnreadableError), _child(path, {"lacks": True}, limits, 1) as child:
+        if (answer := child.answer()) and "lacks" in answer:
+            return answer["lacks"], answer["lead_us"]
+    return True, 0
 
 
 @contextlib.contextmanager
@@ -239,7 +240,7 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "end_us" in answer:
         return {"end_us": int(answer["end_us"])}
     if "lacks" in answer:
-        return {"lacks": bool(answer["lacks"])}
+        return {"lacks": bool(answer["lacks"]), "lead_us": int(answer["lead_us"])}
     if "width" not in answer:
         stated_us = answer["stated_us"]
         return {

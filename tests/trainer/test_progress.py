@@ -48,7 +48,7 @@ def test_a_row_has_at_most_100_columns(step, more, left, scale):
 def test_a_row_fits_any_number_of_columns(columns, step):
     row = step_row.row(step, 10**7, MANY, 3600.0, columns)
     assert len(row) <= columns
-    if columns > 60:
+    if columns >= 70:  # of the longest row with the loss alone
         assert "loss 123.5" in row and row.endswith("1:00:00 left")
 
 
