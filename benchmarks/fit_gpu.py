@@ -1,4 +1,4 @@
-"""Which presets fit which NVIDIA GPUs, and how fast they can be: benchmarks/results/fit_gpu.json.
+"""Plan presets for NVIDIA GPUs: memory and roofline speed, in benchmarks/results/fit_gpu.json.
 
 Compiles for GPUs that are not there, which takes JAX's plugin for CUDA and minutes a row: `make
 fit`, or this program with the rows to do again, PRESET@TOPOLOGY.
@@ -30,7 +30,7 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "fit_gpu.json"
 
 
 def plan(row: str) -> dict[str, Any]:
-    """What is kept of a row's plan, or what it lacks."""
+    """Return the published fields of a row's plan, or the missing memory."""
     preset, _, topology = row.partition("@")
     try:
         planned = as_json(make_plan(PRESETS[preset], topology))

@@ -1,4 +1,4 @@
-"""What a build tells of the sandbox around its decoders: before it begins, and at its end."""
+"""Messages of a build about the sandbox of its decoders: one at the start, one at the end."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,10 @@ def check(decoder: str, required: bool) -> None:
 
 
 def told(unconfined: Sequence[str]) -> str:
-    """Which layers held where videos were decoded, from those that were missing somewhere.
+    """Return a line that names the sandbox layers around the decoders.
+
+    Args:
+      unconfined: layers that were missing in some worker.
 
     >>> told(("landlock",))
     'videos were decoded in a sandbox without landlock'

@@ -51,7 +51,7 @@ _MODULES = {
     "VideoError": "trainer.video_files",
     "load": "trainer.api",
 }
-_ROOT = pathlib.Path(__file__).parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def open_snapshot(folder: str | os.PathLike[str]) -> "Snapshot":
@@ -88,6 +88,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def _real(path: str) -> pathlib.Path:
+    return pathlib.Path(path).resolve()
+
+
 def _import_own(package: str) -> None:
     """Import a package that lies beside this one, whatever the working folder holds.
 
@@ -99,7 +103,7 @@ def _import_own(package: str) -> None:
         assert spec is not None and spec.loader is not None
         known = sys.modules[package] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(known)
-    elif os.fspath(_ROOT / package) not in getattr(known, "__path__", ()):
+    elif _ROOT / package not in map(_real, getattr(known, "__path__", ())):
         where = getattr(known, "__file__", None) or "this process"
         raise ImportError(
             f"the module {package!r} of {where} hides svilm's package of that name: rename it, or "

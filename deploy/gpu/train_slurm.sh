@@ -17,10 +17,10 @@ Starts `svilm-train pretrain --coordinator auto` with the PRETRAIN-OPTIONs, a pr
 svilm-train is on the PATH of all nodes; snapshot and run are on a file system that all nodes share,
 or in a bucket (gs://…).
 
-A run that was stopped and has saved (status 75, as five minutes before the job's time is over),
-whose folder a process from before still writes to (75 too), or that lost a process to a signal, is
-queued again and goes on from its last checkpoint. A process
-that fails (1), is misused (2) or ends with any other status ends the job, however others end.
+The job is queued again, and the run resumes from its last checkpoint, after status 75 (stopped and
+saved, as five minutes before the job's time is over; or an earlier process still writes to the
+run's folder) and when a signal ended a process. A process that fails (1), is misused (2) or ends
+with any other status ends the job, however others end.
 
 options:
   --restarts N  give up after N of them, Slurm's own (preemption, node failure) among them; comes

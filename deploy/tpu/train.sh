@@ -9,11 +9,11 @@ usage: train.sh COMMAND NAME --zone ZONE [OPTION…] [-- PRETRAIN-OPTION…]
 commands:
   train   ask for the slice NAME as a queued resource, wait for it, start `svilm-train pretrain
           --coordinator auto` with the PRETRAIN-OPTIONs on all its workers, and show what they
-          print. When the slice is preempted, or the run was asked to stop there, or a process from
-          before still writes to its folder (status 75), ask again: the run goes on from its last
-          checkpoint. At the end, also that by an error, the
-          slice is given back. Ctrl-C (or SIGTERM, or a closed terminal) has the run save and stop,
-          and gives the slice back; with --keep, both stay as they are.
+          print. When the slice is preempted, the run is asked to stop, or an earlier process still
+          writes to the run's folder (status 75), ask again: the run resumes from its last
+          checkpoint. At the end, also after an error, the slice is given back. Ctrl-C (or
+          SIGTERM, or a closed terminal) has the run save and stop, and gives the slice back;
+          with --keep, both stay as they are.
   logs    show the last lines of every worker
   delete  give the slice back
 
@@ -50,8 +50,8 @@ fail() {
   exit "${2:-1}"
 }
 
-# Statuses of a worker after which the same command goes on: asked to stop and saved, or its folder
-# is in use (75), lost its peers (134), killed (137, 143), or its machine cannot be reached (255).
+# Exit statuses after which the same command resumes: stopped and saved, or folder in use (75), lost
+# its peers (134), killed (137, 143), machine unreachable (255).
 readonly -a GOES_ON=(75 134 137 143 255)
 
 # Codes of google.rpc.Code with which the same request would fail again: INVALID_ARGUMENT, NOT_FOUND,

@@ -80,7 +80,7 @@ def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[I
 
 
 def _read(pipe: int, most: int, patience: Patience) -> bytes:
-    """What comes until the end, in time and up to so many bytes."""
+    """Read a pipe to its end, at most `most` bytes and while `patience` lasts."""
     parts: list[bytes] = []
     while most > 0 and patience.readable(pipe) and (part := os.read(pipe, min(most, 1 << 20))):
         parts.append(part)

@@ -61,6 +61,13 @@ def test_a_module_that_is_loaded_already_is_named(tmp_path):
     assert str(tmp_path / "trainer.py") in said
 
 
+def test_a_stage_that_is_loaded_by_another_path_is_ours(tmp_path):
+    (tmp_path / "link").symlink_to(pathlib.Path(svilm.__file__).parents[1])
+    code = f"import svilm, sys; sys.path.insert(0, {str(tmp_path / 'link')!r}); import trainer; "
+    done = python(tmp_path, f"{code}print(svilm.Snapshot.__name__)")
+    assert (done.returncode, done.stdout) == (0, "Snapshot\n"), done.stderr
+
+
 def test_a_package_that_is_missing_is_named(tmp_path):
     block = "import sys; sys.modules['numpy'] = None; import svilm; svilm.load"
     done = python(tmp_path, block)
