@@ -257,7 +257,7 @@ def _spool(path: str, copy: str) -> None:
                     continue
                 if block:
                     out.write(block)
-                elif out.tell() or poll.poll(100):  # all writers have closed it
+                elif out.tell() or _closed(poll):
                     return
                 elif time.monotonic() - began > _WRITER_SECONDS:
                     raise AnnotationError(
@@ -265,6 +265,14 @@ def _spool(path: str, copy: str) -> None:
                     )
     finally:
         os.close(pipe)
+
+
+def _closed(poll: select.poll) -> bool:
+    """Return whether all writers have closed a pipe from which nothing was read.
+
+    A writer may have come since, so that bytes wait in it: then it is read once more.
+    """
+    return any(not event & select.POLLIN for _, event in poll.poll(100))
 
 
 def _wait(path: str, poll: select.poll) -> None:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -110,6 +111,26 @@ def test_a_named_pipe_keeps_its_name(tmp_path, size):
                 assert file.read() == b"a" * size
         assert other == str(tmp_path / "gone.csv")
     assert not os.path.exists(os.path.dirname(copy))
+
+
+@pytest.mark.parametrize("size", [1, 3_000_000])
+def test_a_writer_that_comes_between_a_read_and_a_poll_is_read(tmp_path, monkeypatch, size):
+    path = tmp_path / "rows.csv"
+    os.mkfifo(path)
+    read, writers = os.read, []
+
+    def read_then_let_a_writer_come(pipe, most):
+        block = read(pipe, most)
+        if not writers:
+            assert block == b""
+            writers.append(write_later(path, b"a" * size))
+            select.select([pipe], [], [], 60)
+        return block
+
+    monkeypatch.setattr(os, "read", read_then_let_a_writer_come)
+    with annotation_file.spooled([str(path)]) as (copy,):
+        assert os.path.getsize(copy) == size
+        writers[0].join()
 
 
 def test_pipes_of_the_shell_are_named_by_their_order(tmp_path):
