@@ -65,9 +65,6 @@ REMOVED = "video_removed"  # never tried again
 ROW_CHARACTERS = 500  # of a rejected row that are kept
 
 
-TO_THE_END = 0  # as a clip's end: that of its video, which decoding will tell
-
-
 class Question(NamedTuple):
     """A question about a clip, by the fields of the record's."""
 

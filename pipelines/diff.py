@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 
 from google.protobuf.json_format import MessageToDict
 
-from pipelines import records, split, storage, video_lookup
+from pipelines import records, split, storage
 from pipelines.clip_request import REMOVED
 from pipelines.records import Place
+from pipelines.video_id import video_key
 from protos import contract, tfrecord
 from protos.v1.manifest_pb2 import Manifest, Reject
 
@@ -149,10 +150,10 @@ def _only(side: _Side, other: _Side, no_row: str, rejected: str) -> Iterator[Cha
     """The records that `side` has and `other` lacks, in order of place."""
     missing = side.records.keys() - other.records.keys()
     places = sorted(side.records[clip_id][0] for clip_id in missing)
-    removed = set(map(video_lookup.key, other.manifest.removed_videos))
+    removed = set(map(video_key, other.manifest.removed_videos))
     for clip in records.read(side.folder, side.manifest, places):
         reject = other.rejects.get(clip.source_row)
-        if video_lookup.key(clip.video_id) in removed:
+        if video_key(clip.video_id) in removed:
             yield Change(clip.clip_id, f"{rejected}: {REMOVED}")
         elif reject and reject.video_id == clip.video_id:
             yield Change(clip.clip_id, f"{rejected}: {reject.reason}")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines import annotation_file, video_lookup
+from pipelines import annotation_file
 from pipelines.clip_request import TO_THE_END, ClipRequest, reject
 from pipelines.sources import lines
+from pipelines.video_id import video_key
 from protos.v1.manifest_pb2 import Filters, Reject
 
 
@@ -40,7 +41,7 @@ def keep(
 ) -> ClipRequest | Reject:
     """The row, or a reject of the first filter that drops it.
 
-    `excluded` has the `video_lookup.key` of each video to leave out.
+    `excluded` has the `video_key` of each video to leave out.
     """
     if isinstance(row, Reject) or not (dropped := _dropped(row, filters, excluded)):
         return row
@@ -98,7 +99,7 @@ def _dropped(
     row: ClipRequest, filters: Filters, excluded: frozenset[str]
 ) -> tuple[str, str] | None:
     """The reason code and message of the first filter that drops a row."""
-    if excluded and video_lookup.key(row.video_id) in excluded:
+    if excluded and video_key(row.video_id) in excluded:
         return "excluded", "the video is on the exclusion list"
     if row.end_us != TO_THE_END:
         dropped = dropped_by_length(row.end_us - row.start_us, filters)

@@ -4,10 +4,9 @@ import collections
 import dataclasses
 import hashlib
 import itertools
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from pipelines import annotation_file, choices, filters, snapshot, storage, video_lookup
 from pipelines.clip_request import AnnotationError, ClipRequest, RowError
@@ -15,6 +14,7 @@ from pipelines.sources import SOURCES, parquet
 from pipelines.sources.cautions import cautions
 from pipelines.sources.row import is_text
 from pipelines.takedown import Takedown
+from pipelines.video_id import video_key
 from protos import contract
 from protos.v1.clip_pb2 import (
     FRAME_ENCODING_JPEG,
@@ -85,13 +85,7 @@ class Plan:
     @property
     def config_sha256(self) -> str:
         """Of everything chosen that shapes bytes."""
-        return config_sha256(self.config, self.versions)
-
-
-def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:
-    """sha256, hex, of a manifest's configuration and versions."""
-    data = snapshot.to_json(config) + json.dumps(dict(versions), sort_keys=True).encode()
-    return hashlib.sha256(data).hexdigest()
+        return snapshot.config_sha256(self.config, self.versions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,7 +262,7 @@ def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
     """
     try:
         ids = filters.read_ids(paths)
-        return ids | set(map(video_lookup.key, ids))
+        return ids | set(map(video_key, ids))
     except OSError as error:
         raise PlanError(_unreadable("--exclude", error.filename, error)) from None
     except RowError as error:
@@ -428,12 +422,3 @@ def default_shards(projected: int) -> int:
     400
     """
     return max(FEWEST_SHARDS, math.ceil(projected / SHARD_BYTES))
-
-
-def shard_of(video_id: str, num_shards: int) -> int:
-    """A video's shard, so that its clips share one and it is decoded once.
-
-    >>> shard_of("dQw4w9WgXcQ", 16)
-    14
-    """
-    return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8]) % num_shards

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from google.protobuf import json_format
@@ -14,6 +14,7 @@ from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
     AnnotationFile,
+    BuildConfig,
     FileEntry,
     Manifest,
     RecordEntry,
@@ -220,3 +221,18 @@ def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) ->
         )
     for name in unfinished:
         storage.remove(os.path.join(folder, name))
+
+
+def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:
+    """sha256, hex, of a manifest's configuration and versions."""
+    data = to_json(config) + json.dumps(dict(versions), sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def shard_of(video_id: str, num_shards: int) -> int:
+    """A video's shard, so that its clips share one and it is decoded once.
+
+    >>> shard_of("dQw4w9WgXcQ", 16)
+    14
+    """
+    return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8]) % num_shards

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from pipelines import video_lookup
 from pipelines.clip_request import ClipRequest
+from pipelines.video_id import video_key
 from protos.v1.manifest_pb2 import Reject, Split, SplitPart
 
 _NAMES = {2: ("train", "test"), 3: ("train", "validation", "test")}
@@ -32,7 +32,7 @@ def part_of(video_id: str, split: Split) -> str:
     >>> part_of("dQw4w9WgXcQ", split), part_of("dQw4w9WgXcQ.mp4", split), part_of("clip 1", split)
     ('train', 'train', 'test')
     """
-    name = video_lookup.key(video_id)
+    name = video_key(video_id)
     digest = hashlib.sha256(
         f"split {split.seed}\n{name}".encode(errors="backslashreplace")
     ).digest()

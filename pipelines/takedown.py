@@ -2,7 +2,7 @@
 
 A reject may hold a video's caption, id or row without saying whose it is. So besides its video id,
 its text decides: a text that names a removed video is dropped, as is one that was cut before the
-place where it might name one. An id stands for its video in each spelling (`video_lookup.key`).
+place where it might name one. An id stands for its video in each spelling (`video_key`).
 """
 
 import collections
@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus, unquote
 
-from pipelines import records, video_lookup
+from pipelines import records
 from pipelines.clip_request import REMOVED, ROW_CHARACTERS, reject
+from pipelines.video_id import video_key
 from protos.v1.manifest_pb2 import AnnotationFile, Manifest, Reject, ShardSummary
 
 _WORD = re.compile(r"[\w-]+")
@@ -39,8 +40,8 @@ class Takedown:
         self._by_word: dict[str, list[tuple[str, int, str]]] = collections.defaultdict(list)
         self._wordless: list[tuple[str, str]] = []
         for video_id in self.video_ids:
-            self._by_key[video_lookup.key(video_id)].add(video_id)
-            for spelling in _spellings(video_id) | _spellings(video_lookup.key(video_id)):
+            self._by_key[video_key(video_id)].add(video_id)
+            for spelling in _spellings(video_id) | _spellings(video_key(video_id)):
                 if len(spelling) >= _LONG:
                     self._by_start[spelling[:_LONG]].append((spelling, video_id))
                 elif word := _WORD.search(spelling):
@@ -54,7 +55,7 @@ class Takedown:
         >>> sorted(Takedown(["a", "a.mp4", "b"]).ids_of("a.webm")), Takedown(["a"]).ids_of("ab")
         (['a', 'a.mp4'], frozenset())
         """
-        return frozenset(self._by_key.get(video_lookup.key(video_id), ()))
+        return frozenset(self._by_key.get(video_key(video_id), ()))
 
     def named_in(self, text: str) -> set[str]:
         """The removed videos whose ids a text has; short ids not as a part of a longer word.

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from pipelines import plan_summary, processes, records, snapshot, split, storage, video_lookup
+from pipelines import plan_summary, processes, records, snapshot, split, storage
 from pipelines.plan import config_sha256, shard_of
+from pipelines.video_id import video_key
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import (
@@ -75,7 +76,7 @@ def faults(
     """
     shards = len(manifest.shards)
     found: dict[int, _ShardFound] = {}
-    gone = frozenset(map(video_lookup.key, manifest.removed_videos))
+    gone = frozenset(map(video_key, manifest.removed_videos))
     jobs = [
         _Job(folder, shard, entry, manifest.config, gone)
         for shard, entry in enumerate(manifest.shards)
@@ -220,7 +221,7 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
             try:
                 clip = records.parse(framed, place.clip_id, job.config)
                 _check_shard_of(clip, job.shard, job.config)
-                if video_lookup.key(clip.video_id) in job.removed:
+                if video_key(clip.video_id) in job.removed:
                     raise contract.ContractError("its video was taken down")
             except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
                 yield f"{stem}.tfrecord: record {place.clip_id!r}: {error}"

@@ -7,19 +7,14 @@ import copy
 import functools
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
 from pipelines import annotation_file, storage, video_file
 from pipelines.clip_request import RowError
 from pipelines.sources import lines
 from pipelines.video_file import Failure, Video
+from pipelines.video_id import EXTENSIONS, split_extension
 
-# The first that is there is taken, in lower case, else in upper case, else in mixed case.
-EXTENSIONS = (
-    *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
-    *("ts", "mts", "m2ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
-)
 _USUAL = 6  # the first ones, for which a bucket is asked one by one
 FIELDS = {"video_id", "label", "ext"}  # that a template may have, in braces
 IN_A_FOLDER = "{video_id}.{ext}"  # the template where none is given
@@ -195,16 +190,6 @@ class VideoLookup:
         return _filled(self._template, video_id, label, extension)
 
 
-def split_extension(video_id: str) -> tuple[str, str]:
-    """Split a video's id or path into what is before a video file's extension, and that.
-
-    >>> split_extension("bikes.MP4"), split_extension("v1.2")
-    (('bikes', 'MP4'), ('v1.2', ''))
-    """
-    stem, _, extension = video_id.rpartition(".")
-    return (stem, extension) if stem and extension.lower() in EXTENSIONS else (video_id, "")
-
-
 def _mixed_case(paths: Iterable[str]) -> tuple[str, ...]:
     """Return the extensions of video files that are neither in lower nor in upper case.
 
@@ -221,17 +206,6 @@ def _mixed_case_in(folder: str) -> tuple[str, ...]:
         return _mixed_case(os.listdir(folder))
     except (OSError, ValueError):  # no such folder, or no name that a folder can have
         return ()
-
-
-def key(video_id: str) -> str:
-    r"""Return what all spellings of a video's id have in common.
-
-    These are with and without its file's extension, and in each Unicode normalisation.
-
-    >>> key("bikes.MP4"), key("v1.2"), key("Cafe\u0301") == key("Caf\u00e9.mkv")
-    ('bikes', 'v1.2', True)
-    """
-    return unicodedata.normalize("NFC", split_extension(video_id)[0])
 
 
 def _filled(template: str, video_id: str, label: str, extension: str) -> str:

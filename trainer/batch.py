@@ -1,8 +1,15 @@
 """What the input pipeline hands to the training step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float32, Int32, UInt8
+
+# Clips encoded at once: enough to keep a device busy, few enough for a laptop.
+CLIPS_AT_ONCE = 32
+
+Progress = Callable[[int, int], None]
+"""Called with the clips done so far and the number of clips."""
 
 
 class Crops(NamedTuple):

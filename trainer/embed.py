@@ -1,7 +1,7 @@
 """A trained model over a snapshot: clips and texts in, embeddings out as NumPy arrays."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,12 +21,7 @@ from trainer.mesh import PER_CLIP, REPLICATED, on_each_device, own_devices
 from trainer.models.svilm import SViLM, normalise
 from trainer.models.transformer import at_least_float32
 
-# Clips, and texts, encoded at once: enough to keep a device busy, little enough for a laptop.
-CLIPS_AT_ONCE = 32
 _TEXTS_AT_ONCE = 64
-
-Progress = Callable[[int, int], None]
-"""Called with the clips done so far and the clips in all."""
 
 
 class EncodedClips(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.video_file import Failure
 
+TO_THE_END = 0  # as a span's end: that of its video, which decoding finds
 WIDEST = 16  # of width to height, or the other way round
 LENGTH_SLACK_US = 100_000  # between the length that a file states and that of its packets
 

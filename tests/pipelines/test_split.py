@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import records, split, verify, video_lookup
+from pipelines import records, split, verify
 from pipelines.argument_types import shares
 from pipelines.clip_request import ClipRequest, reject
+from pipelines.video_id import split_extension
 from protos.v1.manifest_pb2 import Manifest
 
 VIDEOS = [f"film {number}" for number in range(10)]
@@ -30,7 +31,7 @@ def test_every_row_is_of_one_part(video_id, parts, seed):
     ):
         assert sum(split.has(row, one) for one in splits) == 1
     same = unicodedata.normalize("NFD", video_id) + ".MP4"
-    if video_id and not video_lookup.split_extension(video_id)[1]:
+    if video_id and not split_extension(video_id)[1]:
         assert split.part_of(same, splits[0]) == split.part_of(video_id, splits[0])
 
 

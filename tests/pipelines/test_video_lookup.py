@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipelines import storage, video_lookup
 from pipelines.clip_request import REASONS, RowError
 from pipelines.video_file import Failure, Video
+from pipelines.video_id import EXTENSIONS
 from pipelines.video_lookup import VideoLookup
 
 
@@ -79,7 +80,7 @@ def test_by_template(root, template, path):
 
 def test_extensions_are_tried_in_order(root):
     lookup = VideoLookup(f"{root}/v_{{video_id}}.{{ext}}")
-    both = (*video_lookup.EXTENSIONS, *map(str.upper, video_lookup.EXTENSIONS))
+    both = (*EXTENSIONS, *map(str.upper, EXTENSIONS))
     for extension in reversed(both):
         (root / f"v_a.{extension}").write_bytes(b"1")
         assert lookup.find("a") == Video(str(root / f"v_a.{extension}"), 1)
@@ -116,7 +117,7 @@ TEMPLATES = st.sampled_from(
 
 @given(TEMPLATES, st.text().filter(lambda text: "{" not in text), st.data())
 def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, data):
-    extension = data.draw(st.sampled_from(video_lookup.EXTENSIONS).map(str))
+    extension = data.draw(st.sampled_from(EXTENSIONS).map(str))
     extension = data.draw(st.sampled_from([extension, extension.upper(), extension.title()]))
     videos = f"gs://lab/videos/{template}"
     label = data.draw(st.text().filter(lambda text: not set(text) & set("/{")))

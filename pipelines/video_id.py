@@ -1,0 +1,30 @@
+"""Spellings of a video's id: with and without its file's extension."""
+
+import unicodedata
+
+# The first that is there is taken, in lower case, else in upper case, else in mixed case.
+EXTENSIONS = (
+    *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
+    *("ts", "mts", "m2ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
+)
+
+
+def split_extension(video_id: str) -> tuple[str, str]:
+    """Split a video's id or path into what is before a video file's extension, and that.
+
+    >>> split_extension("bikes.MP4"), split_extension("v1.2")
+    (('bikes', 'MP4'), ('v1.2', ''))
+    """
+    stem, _, extension = video_id.rpartition(".")
+    return (stem, extension) if stem and extension.lower() in EXTENSIONS else (video_id, "")
+
+
+def video_key(video_id: str) -> str:
+    r"""Return what all spellings of a video's id have in common.
+
+    These are with and without its file's extension, and in each Unicode normalisation.
+
+    >>> video_key("bikes.MP4"), video_key("v1.2"), video_key("Cafe\u0301") == key("Caf\u00e9.mkv")
+    ('bikes', 'v1.2', True)
+    """
+    return unicodedata.normalize("NFC", split_extension(video_id)[0])
