@@ -57,7 +57,7 @@ kills: setup  ## commands killed at KILL_ROUNDS random instants, repeated, compa
 	$(BIN)/python benchmarks/kills.py --rounds $(KILL_ROUNDS)
 
 engines: setup $(BIN)/prism  ## the pipeline on Prism, Beam's own portable engine
-	$(BIN)/python -m pytest tests/pipelines/test_portable.py
+	$(BIN)/python -m pytest tests/pipelines/building/test_portable.py
 
 # Two minutes on two cores; Go comes as a Python package.
 $(BIN)/prism: $(READY)
@@ -92,7 +92,7 @@ fit: setup  ## plans for TPU slices and GPUs: their tests, benchmarks/results/fi
 	$(UV) pip install --quiet --python .venv-tpu/bin/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[trainer,tpu,cuda,dev]'
 	.venv-tpu/bin/python -m pytest tests/trainer/plan/test_tpu.py tests/trainer/plan/test_gpu.py \
-	tests/trainer/test_topologies.py
+	tests/trainer/distributed/test_hardware.py
 	.venv-tpu/bin/python benchmarks/fit.py
 	.venv-tpu/bin/python benchmarks/fit_gpu.py
 

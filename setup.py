@@ -83,15 +83,15 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["pipelines*", "trainer*", "protos*", "svilm*"]),
     package_data={
         "protos": ["py.typed", "**/*.proto", "**/*.pyi"],
-        "pipelines": ["card/page.html"],
+        "pipelines": ["snapshots/card/page.html"],
         "trainer": ["report/page.html"],
     },
     install_requires=["google-crc32c>=1.8", "protobuf>=6.33,<7"],
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": [
-            "svilm-pipelines=pipelines.main:main",
-            "svilm-train=trainer.main:main",
+            "svilm-pipelines=pipelines.cli.main:main",
+            "svilm-train=trainer.cli.main:main",
         ]
     },
 )

@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 import ffmpeg
 import numpy as np
 
-from pipelines import ffmpeg as program
-from pipelines import nouns
-from pipelines.plan import shard_of
+from pipelines.building import nouns
+from pipelines.decoding import ffmpeg as program
+from pipelines.snapshots.snapshot import shard_of
 from protos import contract
 
 _HERE = pathlib.Path(__file__).parent

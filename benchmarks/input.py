@@ -42,19 +42,19 @@ from trainer_figures import CONFIG, THREADS, keep
 
 from protos import contract, tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
-from trainer.batch import Batch
+from trainer.cli.main import start_with_malloc_tuned
 from trainer.configs.config import Config
 from trainer.configs.tiny import CONFIG as TINY
 from trainer.data import order
-from trainer.data.ahead import ahead
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
+from trainer.data.prefetch import ahead
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenise import Tokeniser
-from trainer.main import start_with_malloc_tuned
-from trainer.mesh import make_mesh
-from trainer.scaling import on_devices
-from trainer.step import init_state, train_step
+from trainer.data.tokenizer import Tokeniser
+from trainer.data.types import Batch
+from trainer.distributed.mesh import make_mesh
+from trainer.method.train_step import init_state, train_step
+from trainer.training.device_batch import on_devices
 
 _CAPTION = "a long street with many people on bicycles"
 

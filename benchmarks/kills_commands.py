@@ -34,11 +34,16 @@ class Command(NamedTuple):
 
 
 _PRELOAD = {
-    "pipelines": ("pipelines.main", "pipelines.build", "pipelines.engine", "pipelines.export"),
+    "pipelines": (
+        "pipelines.cli.main",
+        "pipelines.building.graph",
+        "pipelines.building.runners",
+        "pipelines.snapshots.export",
+    ),
     "trainer": (
-        "trainer.main",
-        "trainer.loop",
-        "trainer.features",
+        "trainer.cli.main",
+        "trainer.training.loop",
+        "trainer.inference.features",
         "trainer.figures.write",
         "trainer.report.page",
         "trainer.tasks.finetuning",

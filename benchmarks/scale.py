@@ -75,7 +75,7 @@ def _write_howto100m(path: pathlib.Path, lines: int) -> None:
 
 def _write_small_videos(folder: pathlib.Path, clips: int) -> None:
     """Annotations of SPANS overlapping seconds a video; the videos are one file of many names."""
-    from pipelines import ffmpeg
+    from pipelines.decoding import ffmpeg
 
     videos = folder / "videos"
     videos.mkdir(parents=True)
@@ -100,15 +100,16 @@ def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
     began = time.monotonic()
     import apache_beam as beam
 
-    from pipelines import batches, build, engine, plan
-    from pipelines.shard import ShardOutcome
+    from pipelines.building import graph, row_spill, runners
+    from pipelines.building.shard import ShardOutcome
+    from pipelines.planning import plan
     from protos import contract
     from protos.v1.manifest_pb2 import Filters, ShardEntry, SourceOptions
 
     class CountRows(beam.DoFn):
         def process(self, element):
             shard, places = element
-            rows = sum(1 for _ in batches.requests(out, places))
+            rows = sum(1 for _ in row_spill.requests(out, places))
             yield ShardOutcome(shard, rows, {"video_missing": rows}, ShardEntry(), "", False)
 
     os.makedirs(out)
@@ -136,9 +137,9 @@ def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
             1.0,
         )
     )
-    runner, beam_options = engine.choose(WORKERS, [])
+    runner, beam_options = runners.choose(WORKERS, [])
     with beam.Pipeline(runner=runner, options=beam_options) as pipeline:
-        build.graph(pipeline, planned, CountRows())
+        graph.graph(pipeline, planned, CountRows())
     return {
         "import_s": imported - began,
         "survey_s": surveyed - imported,
@@ -149,8 +150,8 @@ def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
 
 def _read_howto100m(path: str) -> dict[str, float]:
     """The HowTo100M source reads a file."""
-    from pipelines import plan
-    from pipelines.clip_request import ClipRequest
+    from pipelines.planning import plan
+    from pipelines.sources.clip_request import ClipRequest
     from protos.v1.manifest_pb2 import SourceOptions
 
     began = time.monotonic()
@@ -163,16 +164,19 @@ def _many_shards(shards: int, out: str) -> dict[str, float]:
     """A manifest of many shards is written; the snapshot is verified and described."""
     import numpy as np
 
-    from pipelines import build, plan, record_frames, snapshot, verify
-    from pipelines.card import page
-    from pipelines.shard import ShardOutcome
+    from pipelines.building import graph
+    from pipelines.building.shard import ShardOutcome
+    from pipelines.decoding import frame_codec
+    from pipelines.planning import plan
+    from pipelines.snapshots import snapshot, verify
+    from pipelines.snapshots.card import page
     from protos import contract
     from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip
     from protos.v1.manifest_pb2 import ShardEntry, ShardSummary
 
     os.makedirs(out)
     config = plan.build_config(2, 8, 90, (), shards)
-    frames = record_frames.encode(np.zeros((2, 8, 12, 3), np.uint8), FRAME_ENCODING_JPEG, 90)
+    frames = frame_codec.encode(np.zeros((2, 8, 12, 3), np.uint8), FRAME_ENCODING_JPEG, 90)
     by_shard: dict[int, list[str]] = {}
     for video in (f"video{i}" for i in range(shards)):
         by_shard.setdefault(plan.shard_of(video, shards), []).append(video)
@@ -201,7 +205,7 @@ def _many_shards(shards: int, out: str) -> dict[str, float]:
         outcomes.append(ShardOutcome(shard, count, {}, entry, "", False))
     planned = plan.Plan("videocc", (), (), "videos", out, "1.0.0", config, {}, "", "", 1.0)
     written = _cpu_seconds()
-    build.write_manifest(planned, shards, [], outcomes)
+    graph.write_manifest(planned, shards, [], outcomes)
     completed = _cpu_seconds()
     manifest = verify.read_manifest(out)
     read = _cpu_seconds()

@@ -1,6 +1,6 @@
 """How fast a training step is, beside matrix products and beside PyTorch, in one run.
 
-step_vs_matmul   analytic FLOPs of a step without what is computed again (trainer/flops.py), a
+step_vs_matmul   analytic FLOPs of a step without what is computed again (distributed/flops.py), a
                  second, over those of the fastest square float32 product, JAX's or PyTorch's
 step_vs_pytorch  seconds of the same step in PyTorch (step_pytorch.py) over those of ours, once
                  both have given the same loss and gradient
@@ -30,14 +30,14 @@ from jax.sharding import NamedSharding
 from trainer_figures import CONFIG as WITH_COLOURS
 from trainer_figures import THREADS, keep
 
-from trainer.batch import Batch
+from trainer.cli.main import start_with_malloc_tuned
 from trainer.configs.config import InputConfig
-from trainer.cut_and_paste import splice_at_step
-from trainer.flops import step_flops
-from trainer.main import start_with_malloc_tuned
-from trainer.mesh import PER_CLIP, make_mesh
-from trainer.models.video import gumbel_noise
-from trainer.step import GUMBEL, SPLICE, clip_keys, for_purpose, init_state, train_step
+from trainer.data.types import Batch
+from trainer.distributed.flops import step_flops
+from trainer.distributed.mesh import PER_CLIP, make_mesh
+from trainer.method.cut_and_paste import splice_at_step
+from trainer.method.models.video import gumbel_noise
+from trainer.method.train_step import GUMBEL, SPLICE, clip_keys, for_purpose, init_state, train_step
 
 _STEPS = 1000  # of the run that the step is of
 _ROUNDS = 3

@@ -1,7 +1,7 @@
 """S-ViLM's training step in plain PyTorch, for benchmarks/step.py to compare ours with.
 
-The same model, losses and update as trainer/step.py, written as one writes PyTorch: query, key and
-value in one product, `scaled_dot_product_attention`, autograd, `torch.optim`. Modules have the
+The same model, losses and update as method/train_step.py, written as one writes PyTorch: query, key
+and value in one product, `scaled_dot_product_attention`, autograd, `torch.optim`. Modules have the
 names of our parameters. Every caption has all its nouns; colours are not augmented.
 """
 
@@ -14,8 +14,8 @@ import torch  # pyright: ignore[reportMissingImports]  # of the extra [bench], i
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from trainer.batch import Batch
 from trainer.configs.config import Config, TextConfig, VideoConfig
+from trainer.data.types import Batch
 
 
 def mlp(width: int, hidden: int, gelu: str) -> nn.Sequential:
@@ -178,7 +178,7 @@ class Model(nn.Module):
         Args:
           batch: of tensors.
           splice: each clip's partner, foreground windows and foreground share, as
-            trainer/cut_and_paste.py draws them.
+            trainer/method/cut_and_paste.py draws them.
           noise: Gumbel noise by grouping layer; of a layer that is not there, drawn anew.
         """
         partner, mask, share = splice

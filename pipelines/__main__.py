@@ -2,7 +2,7 @@
 
 import sys
 
-from pipelines.main import main
+from pipelines.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from protos.v1.clip_pb2 import Clip
     from protos.v1.manifest_pb2 import Manifest
-    from trainer.api import Model, load
-    from trainer.checkpoint import CheckpointError
     from trainer.data.snapshot import Snapshot, SnapshotError
-    from trainer.run_folder import RunError
-    from trainer.video_files import VideoError
+    from trainer.inference.api import Model, load
+    from trainer.inference.video_files import VideoError
+    from trainer.runs.checkpoint import CheckpointError
+    from trainer.runs.run_folder import RunError
 
 __all__ = [
     "CheckpointError",
@@ -41,15 +41,15 @@ __all__ = [
 __version__ = importlib.metadata.version("svilm")
 
 _MODULES = {
-    "CheckpointError": "trainer.checkpoint",
+    "CheckpointError": "trainer.runs.checkpoint",
     "Clip": "protos.v1.clip_pb2",
     "Manifest": "protos.v1.manifest_pb2",
-    "Model": "trainer.api",
-    "RunError": "trainer.run_folder",
+    "Model": "trainer.inference.api",
+    "RunError": "trainer.runs.run_folder",
     "Snapshot": "trainer.data.snapshot",
     "SnapshotError": "trainer.data.snapshot",
-    "VideoError": "trainer.video_files",
-    "load": "trainer.api",
+    "VideoError": "trainer.inference.video_files",
+    "load": "trainer.inference.api",
 }
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 

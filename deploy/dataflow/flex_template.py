@@ -8,8 +8,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from pipelines.arguments import parsers
-from pipelines.main import main
+from pipelines.cli.arguments import parsers
+from pipelines.cli.main import main
 
 
 def command(words: Sequence[str]) -> list[str]:

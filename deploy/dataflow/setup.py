@@ -23,7 +23,7 @@ def pack(folder: Path) -> None:
     """Makes a folder of which setuptools can make a package."""
     from packaging.requirements import Requirement
 
-    from pipelines import nouns
+    from pipelines.building import nouns
 
     here = Path(__file__).resolve()
     for package in PACKAGES:
@@ -52,6 +52,6 @@ with tempfile.TemporaryDirectory() as folder:
         name="svilm-workers",
         version="0",  # it is made for one job
         packages=setuptools.find_packages(include=[f"{package}*" for package in PACKAGES]),
-        package_data={"protos": ["py.typed"], "pipelines": ["card/page.html"]},
+        package_data={"protos": ["py.typed"], "pipelines": ["snapshots/card/page.html"]},
         install_requires=REQUIREMENTS.read_text("utf-8").split(),
     )

@@ -1,1 +1,4 @@
-"""How spans of an untrusted video become frames: two decoders, in children that can be ended."""
+"""Decode spans of an untrusted video to frames, in children that can be ended.
+
+It may import storage and processes.
+"""

@@ -11,11 +11,11 @@ import resource
 from collections.abc import Sequence
 from typing import IO, Any
 
-from pipelines import ffmpeg
+from pipelines.decoding import ffmpeg
+from pipelines.decoding.sandbox import programs
+from pipelines.decoding.sandbox.limits import processor
 from pipelines.decoding.spans import Limits
-from pipelines.patience import Patience
-from pipelines.sandbox import programs
-from pipelines.sandbox.limits import processor
+from pipelines.processes.timeouts import Patience
 
 _VIDEO = programs.FIRST
 _LOG_BYTES = 1 << 16  # of its beginning, and of its end

@@ -23,8 +23,8 @@ from av.error import FFmpegError
 
 from pipelines.decoding.pyav_spans import Span, decoded
 from pipelines.decoding.pyav_video import RefusedError, Video
-from pipelines.sandbox import forks, limits
-from pipelines.sandbox.confine import Confinement
+from pipelines.decoding.sandbox import forks, limits
+from pipelines.decoding.sandbox.confine import Confinement
 
 _PIPE_BYTES = 1 << 20
 

@@ -14,15 +14,15 @@ from av.video.frame import PictureType
 
 from pipelines.decoding import codecs
 from pipelines.decoding.chains import Chain, chain
-from pipelines.decoding.complaints import Complaints
 from pipelines.decoding.containers import NOT_LISTED, OTHER_CONTAINER
+from pipelines.decoding.decoder_messages import Complaints
 from pipelines.decoding.frame_times import FrameTimes
+from pipelines.decoding.integrity import Soundness
 from pipelines.decoding.last_frame import LastFrame
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.pyav_losses import Losses
 from pipelines.decoding.pyav_picture import Pictures
 from pipelines.decoding.schedule import Coded, IrregularError
-from pipelines.decoding.soundness import Soundness
 
 _ENCRYPTED = {"refused": "undecodable", "told": ENCRYPTED}
 _ENCRYPTED_TAGS = ("encv", "drmi")

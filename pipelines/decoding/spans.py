@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.video_file import Failure
+from pipelines.decoding.video_file import Failure
 
 TO_THE_END = 0  # as a span's end: that of its video, which decoding finds
 WIDEST = 16  # of width to height, or the other way round

@@ -25,7 +25,7 @@ from typing import IO
 import ffmpeg
 import numpy as np
 
-from pipelines import ffmpeg as program
+from pipelines.decoding import ffmpeg as program
 from pipelines.decoding import with_pyav
 from pipelines.decoding.codecs import HARMLESS
 from pipelines.decoding.containers import CONTAINERS, NOT_LISTED, OTHER_CONTAINER
@@ -39,7 +39,7 @@ from pipelines.decoding.spans import (
     no_frames,
     too_large,
 )
-from pipelines.video_file import Failure
+from pipelines.decoding.video_file import Failure
 
 _SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than another child
 _SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixels, 16:9

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import own_python
 from pipelines.decoding.containers import CONTAINERS
+from pipelines.decoding.sandbox import fork_server as sandbox
 from pipelines.decoding.spans import (
     LENGTH_SLACK_US,
     WIDEST,
@@ -22,11 +22,11 @@ from pipelines.decoding.spans import (
     passes,
     too_large,
 )
-from pipelines.patience import Patience
-from pipelines.sandbox import nursery as sandbox
-from pipelines.video_file import Failure
+from pipelines.decoding.video_file import Failure
+from pipelines.processes import child_python
+from pipelines.processes.timeouts import Patience
 
-PROGRAM = own_python.command("pipelines.decoding.pyav_child")
+PROGRAM = child_python.command("pipelines.decoding.pyav_child")
 
 _MESSAGE_BYTES = 1 << 16
 _PADDING_BYTES = 256  # at most, behind each row of pixels

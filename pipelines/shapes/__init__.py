@@ -1,4 +1,7 @@
-"""*Shapes*: a corpus of small captioned videos that anyone can render, with its ground truth."""
+"""*Shapes*: a corpus of small captioned videos that anyone can render, with its ground truth.
+
+It may import decoding and what is below it.
+"""
 
 
 class ShapesError(Exception):

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from pipelines import ffmpeg, processes
+from pipelines.decoding import ffmpeg
+from pipelines.processes import pool
 from pipelines.shapes import ShapesError, encode, truth
 from pipelines.shapes.draws import Split
 from pipelines.shapes.scene import Clip, sample_actions, sample_clips, sample_untrimmed
@@ -156,12 +157,12 @@ def _render_all(
     written: dict[Path, _Written] = {}
     done = 0
     try:
-        for video, result in processes.each(_render, videos, workers):
+        for video, result in pool.each(_render, videos, workers):
             written[video.path] = result
             done += len(video.clips)
             if progress:
                 progress(done, total)
-    except processes.WorkerDiedError as error:
+    except pool.WorkerDiedError as error:
         raise ShapesError(str(error)) from None
     return written
 

@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import ffmpeg
-from pipelines.patience import Patience
+from pipelines.decoding import ffmpeg
+from pipelines.processes.timeouts import Patience
 from pipelines.shapes import ShapesError, render
 from pipelines.shapes.scene import Clip
 

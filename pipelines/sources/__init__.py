@@ -1,4 +1,6 @@
-"""Annotation formats, each a module of one shape.
+"""Annotation formats, one module each.
+
+It may import decoding, storage and processes.
 
 FORM        one line: what a row is, for messages and help
 OPTIONS     the fields of SourceOptions that it follows; others are refused

@@ -8,8 +8,8 @@ Segments overlap, and some end after the duration. val_2 annotates the videos of
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.clip_request import ClipRequest, RowError
 from pipelines.sources import json_object
+from pipelines.sources.clip_request import ClipRequest, RowError
 from pipelines.sources.json_object import Span
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 

@@ -16,8 +16,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import AnnotationError, ClipRequest, RowError, Segment
-from pipelines.sources import json_file, lines, row, sentences
+from pipelines.sources import clip_fields, json_file, lines, sentences
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError, Segment
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -54,7 +54,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
             for window in _windows_of(video, entry, subsets, options):
                 source_row = f"{name}:{next(numbers)}"
                 if isinstance(window, RowError):
-                    yield row.rejected(window, source_row=source_row, video_id=video)
+                    yield clip_fields.rejected(window, source_row=source_row, video_id=video)
                 else:
                     yield window._replace(source_row=source_row)
 
@@ -83,10 +83,10 @@ def _windows_of(
         if options.subset and (other := sentences.not_of_split(known, video, options.subset)):
             raise RowError("plan", "other_split", other)
         duration = entry.get("duration", entry.get("duration_second"))
-        duration_us = row.microseconds(duration, "duration", "s")
+        duration_us = clip_fields.microseconds(duration, "duration", "s")
         if not 0 < duration_us <= _DAY_US:
             raise RowError("plan", "time_invalid", f"a duration of {duration_us} µs, or over a day")
-        video_id = row.youtube_id(video)
+        video_id = clip_fields.youtube_id(video)
         annotations = _annotations(entry)
     except RowError as error:
         yield error
@@ -100,7 +100,7 @@ def _windows_of(
             errors.append(error)
     window_us = options.window_us or WINDOW_US
     for start_us, end_us in windows(duration_us, window_us, options.stride_us or window_us):
-        clip = row.clip(
+        clip = clip_fields.clip(
             video_id,
             start_us,
             end_us,
@@ -126,10 +126,10 @@ def _segment(annotation: object) -> Segment:
     told = f"segment {times!r:.100} of label {label!r:.100}"
     if not isinstance(times, list) or len(times) != 2:
         raise RowError("plan", "segment_invalid", f"{told}: not [start, end]")
-    if not row.is_text(label) or not label.strip():
+    if not clip_fields.is_text(label) or not label.strip():
         raise RowError("plan", "segment_invalid", f"{told}: the label is no text")
     start_us, end_us = (
-        row.microseconds(time, which, "s")
+        clip_fields.microseconds(time, which, "s")
         for time, which in zip(times, ("start", "end"), strict=True)
     )
     if not 0 <= start_us <= end_us:  # of no length is one: the ground truth has three

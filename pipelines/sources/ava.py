@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipelines.clip_request import AnnotationError, Box, ClipRequest, RowError, row_order
-from pipelines.sources import lines, row
+from pipelines.sources import clip_fields, lines
+from pipelines.sources.clip_request import AnnotationError, Box, ClipRequest, RowError, row_order
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -74,7 +74,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
             _, number, _, error = errors[bad]
             raise AnnotationError(f"{name}:{number}: {error}: no line of the file is a box")
     clips = [
-        row.clip_or_reject(
+        clip_fields.clip_or_reject(
             functools.partial(_clip, keyframe, found, excluded, source_row, options),
             source_row=source_row,
             video_id=keyframe[0],
@@ -83,7 +83,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
         for keyframe, (source_row, found) in by_keyframe.items()
     ]
     rejects = [
-        row.rejected(error, source_row=f"{name}:{number}", row=lines.excerpt(line))
+        clip_fields.rejected(error, source_row=f"{name}:{number}", row=lines.excerpt(line))
         for name, number, line, error in errors
     ]
     order = [*files]
@@ -151,8 +151,8 @@ def _clip(
     if time_us < 0:
         raise RowError("plan", "time_negative", f"second {second}, before the video is cut")
     window_us = options.window_us or WINDOW_US
-    clip = row.clip(
-        row.plain_id(video),
+    clip = clip_fields.clip(
+        clip_fields.plain_id(video),
         max(0, time_us - window_us // 2),
         time_us + window_us - window_us // 2,
         "",

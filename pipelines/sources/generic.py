@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, TypeGuard, cast
 
-from pipelines.annotation_file import plain_name
-from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import json_text, lines, parquet, row
+from pipelines.sources import clip_fields, json_text, lines, parquet
+from pipelines.sources.annotation_file import plain_name
+from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -41,7 +41,7 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
             yield _clip(fields, source_row, options)
         except RowError as error:
             video = fields.get(options.columns.get("video", "video")) if _has(fields) else None
-            yield row.rejected(
+            yield clip_fields.rejected(
                 error,
                 source_row=source_row,
                 video_id=video.strip() if isinstance(video, str) else "",
@@ -94,10 +94,10 @@ def _clip(
         return field(name) if named else otherwise
 
     unit = options.time_unit or "s"
-    return row.clip(
-        row.any_id(field("video")),
-        row.microseconds(field_if_any("start", 0), "start", unit),
-        row.microseconds(field("end"), "end", unit),
+    return clip_fields.clip(
+        clip_fields.any_id(field("video")),
+        clip_fields.microseconds(field_if_any("start", 0), "start", unit),
+        clip_fields.microseconds(field("end"), "end", unit),
         field("caption"),
         source_row=source_row,
         options=options,
@@ -110,6 +110,6 @@ def _labels(field: object) -> tuple[str, ...]:
         return ()
     if isinstance(field, str):
         field = field.split(";")
-    if not isinstance(field, list) or not all(map(row.is_text, field)):
+    if not isinstance(field, list) or not all(map(clip_fields.is_text, field)):
         raise RowError("plan", "labels_invalid", f"labels {field!r:.100} are no list of texts")
     return tuple(label.strip() for label in field if label.strip())

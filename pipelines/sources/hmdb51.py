@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.annotation_file import plain_name
-from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import lines, row
+from pipelines.sources import clip_fields, lines
+from pipelines.sources.annotation_file import plain_name
+from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -37,7 +37,7 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
     )
     for number, line, fields in rows:
         source_row = f"{name}:{number}"
-        yield row.clip_or_reject(
+        yield clip_fields.clip_or_reject(
             functools.partial(_clip, fields, options, source_row),
             source_row=source_row,
             row=lines.excerpt(line),
@@ -89,4 +89,6 @@ def _clip(fields: _Fields, options: SourceOptions, source_row: str) -> ClipReque
     use = _USES.get(number, "neither train nor test")
     if use != (options.subset or use) or number not in _USES:
         raise RowError("plan", "other_split", f"{use} in split {options.fold or 1}")
-    return row.whole_video(row.file_name(video), labels=(label,), source_row=source_row)
+    return clip_fields.whole_video(
+        clip_fields.file_name(video), labels=(label,), source_row=source_row
+    )

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.annotation_file import plain_name
-from pipelines.clip_request import ClipRequest
-from pipelines.sources import json_object, lines, row
+from pipelines.sources import clip_fields, json_object, lines
+from pipelines.sources.annotation_file import plain_name
+from pipelines.sources.clip_request import ClipRequest
 from pipelines.sources.json_object import Span
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
@@ -39,7 +39,7 @@ def _read_csv(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[Cli
     video = plain_name(name).removesuffix(".csv")
     for number, line, fields in lines.table(file):
         source_row = f"{name}:{number}"
-        yield row.clip_or_reject(
+        yield clip_fields.clip_or_reject(
             functools.partial(_clip, video, fields, source_row, options),
             source_row=source_row,
             video_id=video,
@@ -48,10 +48,10 @@ def _read_csv(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[Cli
 
 
 def _clip(video: str, fields: lines.Fields, source_row: str, options: SourceOptions) -> ClipRequest:
-    return row.clip(
-        row.youtube_id(video),
-        row.microseconds(lines.column(fields, "start"), "start", "s"),
-        row.microseconds(lines.column(fields, "end"), "end", "s"),
+    return clip_fields.clip(
+        clip_fields.youtube_id(video),
+        clip_fields.microseconds(lines.column(fields, "start"), "start", "s"),
+        clip_fields.microseconds(lines.column(fields, "end"), "end", "s"),
         lines.column(fields, "text"),
         source_row=source_row,
         options=options,

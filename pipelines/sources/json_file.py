@@ -1,7 +1,7 @@
 """Annotation files that are JSON as a whole and small enough to be read whole."""
 
-from pipelines.clip_request import AnnotationError
 from pipelines.sources import json_text
+from pipelines.sources.clip_request import AnnotationError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

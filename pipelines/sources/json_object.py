@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from pipelines.clip_request import AnnotationError, ClipRequest, RowError
-from pipelines.sources import row
+from pipelines.sources import clip_fields
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources.json_stream import JsonStream, StreamError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
@@ -40,7 +40,7 @@ def read(
             yield _clip(span, source_row, options)
         except RowError as error:
             text = json.dumps(span, ensure_ascii=False) if isinstance(span, Span) else ""
-            yield row.rejected(error, source_row=source_row, video_id=video, row=text)
+            yield clip_fields.rejected(error, source_row=source_row, video_id=video, row=text)
 
 
 def lists(value: object, *names: str) -> list[list]:
@@ -94,10 +94,10 @@ def _entries(file: BinaryIO, name: str) -> Iterator[tuple[str, object]]:
 def _clip(span: Span | RowError, source_row: str, options: SourceOptions) -> ClipRequest:
     if isinstance(span, RowError):
         raise span
-    return row.clip(
-        row.youtube_id(span.video),
-        row.microseconds(span.start, "start", "s"),
-        row.microseconds(span.end, "end", "s"),
+    return clip_fields.clip(
+        clip_fields.youtube_id(span.video),
+        clip_fields.microseconds(span.start, "start", "s"),
+        clip_fields.microseconds(span.end, "end", "s"),
         span.caption,
         source_row=source_row,
         options=options,

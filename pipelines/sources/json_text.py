@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from pipelines.clip_request import RowError
+from pipelines.sources.clip_request import RowError
 
 MOST_DEPTH = 64  # levels of lists and objects; annotations have four
 

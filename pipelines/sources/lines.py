@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, TypeVar
 
-from pipelines.clip_request import RowError
+from pipelines.sources.clip_request import RowError
 
 LINE_BYTES = 4 << 20  # room for a caption of 1 MB in any quoting
 

@@ -15,8 +15,8 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipelines.clip_request import AnnotationError, ClipRequest
-from pipelines.sources import json_file, lines, row, sentences
+from pipelines.sources import clip_fields, json_file, lines, sentences
+from pipelines.sources.clip_request import AnnotationError, ClipRequest
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -98,7 +98,7 @@ def _test_list(name: str, data: bytes) -> Iterator[ClipRequest | Reject]:
         raise AnnotationError(f"{name} is neither JSON nor a CSV with video_id and sentence")
     for number, line, fields in lines.table(io.BytesIO(data)):
         source_row = f"{name}:{number}"
-        yield row.clip_or_reject(
+        yield clip_fields.clip_or_reject(
             functools.partial(_tested, fields, source_row),
             source_row=source_row,
             row=lines.excerpt(line),
@@ -107,5 +107,7 @@ def _test_list(name: str, data: bytes) -> Iterator[ClipRequest | Reject]:
 
 def _tested(fields: lines.Fields, source_row: str) -> ClipRequest:
     video, sentence = lines.column(fields, "video_id"), lines.column(fields, "sentence")
-    captions = [row.described(sentence)[0]]
-    return row.whole_video(row.plain_id(video), captions=captions, source_row=source_row)
+    captions = [clip_fields.described(sentence)[0]]
+    return clip_fields.whole_video(
+        clip_fields.plain_id(video), captions=captions, source_row=source_row
+    )

@@ -8,8 +8,8 @@ Video N is MSR-VTT's videoN; JSON Lines have that name itself.
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.clip_request import ClipRequest
 from pipelines.sources import questions
+from pipelines.sources.clip_request import ClipRequest
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = 'a JSON list, or JSON Lines, of {"question", "answer", "video_id": N or "videoN"}'

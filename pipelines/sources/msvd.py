@@ -13,8 +13,8 @@ import io
 import itertools
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import ClipRequest, RowError, row_order
-from pipelines.sources import lines, row, sentences
+from pipelines.sources import clip_fields, lines, sentences
+from pipelines.sources.clip_request import ClipRequest, RowError, row_order
 from pipelines.sources.sentences import Sentence
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
@@ -40,7 +40,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
         error = RowError("read", "row_columns", "ids without sentences")
         for name, ids in lists.items():
             for number in sorted(itertools.chain.from_iterable(ids.values())):
-                yield row.rejected(error, source_row=f"{name}:{number}")
+                yield clip_fields.rejected(error, source_row=f"{name}:{number}")
         return
     for name, of_videos in said.items():
         other = functools.partial(sentences.other_split, lists)
@@ -70,7 +70,9 @@ def _sentences(data: bytes, name: str) -> tuple[dict[str, list[Sentence]], list[
                 raise RowError("read", "row_columns", "the line is not <video> <sentence>")
         except RowError as error:
             source_row = f"{name}:{number}"
-            unread.append(row.rejected(error, source_row=source_row, row=lines.excerpt(line)))
+            unread.append(
+                clip_fields.rejected(error, source_row=source_row, row=lines.excerpt(line))
+            )
             continue
         said.setdefault(video, []).append(Sentence(sentence, number))
     return said, unread

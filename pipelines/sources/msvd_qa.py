@@ -11,8 +11,8 @@ import functools
 import io
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources import json_file, lines, questions
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (

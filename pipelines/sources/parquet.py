@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from pipelines.clip_request import AnnotationError, RowError
+from pipelines.sources.clip_request import AnnotationError, RowError
 
 _BATCH_ROWS = 1024
 _NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}

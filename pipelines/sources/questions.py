@@ -10,8 +10,14 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 
-from pipelines.clip_request import AnnotationError, ClipRequest, Question, RowError, row_order
-from pipelines.sources import json_file, json_text, lines, row
+from pipelines.sources import clip_fields, json_file, json_text, lines
+from pipelines.sources.clip_request import (
+    AnnotationError,
+    ClipRequest,
+    Question,
+    RowError,
+    row_order,
+)
 from protos.v1.manifest_pb2 import Reject
 
 _TEXT_CHARACTERS = 1000  # of a question, or of an answer
@@ -46,9 +52,11 @@ def rows(
         except RowError as error:
             text = text or json.dumps(entry, ensure_ascii=False)
             video = _owner(entry, video_of)
-            rejects.append(row.rejected(error, source_row=source_row, video_id=video, row=text))
+            rejects.append(
+                clip_fields.rejected(error, source_row=source_row, video_id=video, row=text)
+            )
     videos = [
-        row.clip_or_reject(
+        clip_fields.clip_or_reject(
             functools.partial(_video, video, questions, source_row),
             source_row=source_row,
             video_id=video,
@@ -78,7 +86,9 @@ def named(field: object) -> str:
 
 
 def _video(video: str, questions: list[Question], source_row: str) -> ClipRequest:
-    return row.whole_video(row.plain_id(video), questions=tuple(questions), source_row=source_row)
+    return clip_fields.whole_video(
+        clip_fields.plain_id(video), questions=tuple(questions), source_row=source_row
+    )
 
 
 def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError]]:
@@ -121,7 +131,7 @@ def _question(entry: Mapping[str, object], place: int) -> Question:
 
 
 def _text(what: str, value: object) -> str:
-    if not row.is_text(value) or len(value) > _TEXT_CHARACTERS:
+    if not clip_fields.is_text(value) or len(value) > _TEXT_CHARACTERS:
         raise RowError("plan", "question_invalid", f"a {what} of {value!r:.100}")
     return value.strip()
 

@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.clip_request import AnnotationError, ClipRequest, RowError
-from pipelines.sources import lines, row
+from pipelines.sources import clip_fields, lines
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject
 
 
@@ -43,14 +43,14 @@ def rows(
         line = 0
         for sentence in said:
             try:
-                captions.append(row.described(sentence.text)[0])
+                captions.append(clip_fields.described(sentence.text)[0])
                 line = line or sentence.line
             except RowError as error:
                 errors.append((error, sentence))
         reason = other(video)
         if captions or reason or not errors or not errors[0][1].line:
             source_row = f"{name}:{line or (said and said[0].line) or next(numbers)}"
-            yield row.clip_or_reject(
+            yield clip_fields.clip_or_reject(
                 functools.partial(_video, video, captions, reason, source_row),
                 source_row=source_row,
                 video_id=video,
@@ -60,11 +60,13 @@ def rows(
             continue
         for error, sentence in errors:
             source_row = f"{name}:{sentence.line or next(numbers)}"
-            yield row.rejected(error, source_row=source_row, video_id=video, row=str(sentence.text))
+            yield clip_fields.rejected(
+                error, source_row=source_row, video_id=video, row=str(sentence.text)
+            )
     for entry in nameless:
         text = json.dumps(entry, ensure_ascii=False)
         error = RowError("plan", "video_id_invalid", "the entry names no video")
-        yield row.rejected(error, source_row=f"{name}:{next(numbers)}", row=text)
+        yield clip_fields.rejected(error, source_row=f"{name}:{next(numbers)}", row=text)
 
 
 def _video(video: str, captions: list[str], other: str, source_row: str) -> ClipRequest:
@@ -72,7 +74,9 @@ def _video(video: str, captions: list[str], other: str, source_row: str) -> Clip
         raise RowError("plan", "other_split", other)
     if not captions:
         raise RowError("plan", "caption_empty", "the video has no sentence")
-    return row.whole_video(row.plain_id(video), captions=captions, source_row=source_row)
+    return clip_fields.whole_video(
+        clip_fields.plain_id(video), captions=captions, source_row=source_row
+    )
 
 
 Listed = Mapping[str, Sequence[int]]
@@ -132,7 +136,7 @@ def listed(data: bytes, name: str) -> dict[str, list[int]]:
 
 def _listed_id(text: str) -> str:
     text = text.strip()
-    if len(text) > row.ID_CHARACTERS or '"' in text:  # a file of another form
+    if len(text) > clip_fields.ID_CHARACTERS or '"' in text:  # a file of another form
         raise RowError("plan", "video_id_invalid", f"{text[:100]!r} is no video id")
     return text
 
@@ -156,7 +160,9 @@ def not_annotated(lists: Mapping[str, Listed], sentences: Mapping[str, object]) 
             error = RowError("plan", "not_annotated", f"no sentence of {video[:100]!r}")
             if not video:
                 error = RowError("plan", "video_id_invalid", "the line names no video")
-            yield row.rejected(error, source_row=f"{name}:{number}", video_id=video, row=video)
+            yield clip_fields.rejected(
+                error, source_row=f"{name}:{number}", video_id=video, row=video
+            )
 
 
 def other_split(lists: Mapping[str, Listed], video: str) -> str:

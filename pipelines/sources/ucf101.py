@@ -11,8 +11,8 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 
-from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import lines, row
+from pipelines.sources import clip_fields, lines
+from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
@@ -38,7 +38,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
     for name in listed:
         for number, line in lines.numbered(io.BytesIO(files[name])):
             source_row = f"{name}:{number}"
-            yield row.clip_or_reject(
+            yield clip_fields.clip_or_reject(
                 functools.partial(_video, line, classes, source_row),
                 source_row=source_row,
                 row=lines.excerpt(line),
@@ -64,4 +64,6 @@ def _video(line: bytes, classes: Mapping[str, str], source_row: str) -> ClipRequ
     if classes and (label not in classes or number not in (None, classes[label])):
         told = f"class {label!r:.100} of number {number or 'none'}"
         raise RowError("plan", "labels_invalid", f"{told} is not in the file of classes")
-    return row.whole_video(row.file_name(file), labels=(label,), source_row=source_row)
+    return clip_fields.whole_video(
+        clip_fields.file_name(file), labels=(label,), source_row=source_row
+    )

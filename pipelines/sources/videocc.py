@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import lines, row
+from pipelines.sources import clip_fields, lines
+from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = "a CSV file; its rows: video URL or YouTube id, start µs, end µs, caption"
@@ -29,7 +29,7 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
         if place == 0 and _is_header(line):
             continue
         source_row = f"{name}:{number}"
-        yield row.clip_or_reject(
+        yield clip_fields.clip_or_reject(
             functools.partial(parse, line, source_row, options),
             source_row=source_row,
             row=lines.excerpt(line),
@@ -47,10 +47,10 @@ def parse(line: bytes, source_row: str, options: SourceOptions) -> ClipRequest:
     'a man sings, badly'
     """
     video, start, end, caption = _columns(line)
-    return row.clip(
+    return clip_fields.clip(
         _video_id(video),
-        row.microseconds(start, "start", "us"),
-        row.microseconds(end, "end", "us"),
+        clip_fields.microseconds(start, "start", "us"),
+        clip_fields.microseconds(end, "end", "us"),
         caption,
         source_row=source_row,
         options=options,
@@ -94,4 +94,4 @@ def _video_id(field: str) -> str:
     field = field.strip()
     if match := _URL.fullmatch(field):
         return match[1]
-    return row.youtube_id(field)
+    return clip_fields.youtube_id(field)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.clip_request import ClipRequest, RowError
-from pipelines.sources import lines, row
+from pipelines.sources import clip_fields, lines
+from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = "a CSV file with the columns videoid, duration (PT00H00M26S) and name"
@@ -22,7 +22,7 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
     """A row a video, in the file's order."""
     for number, line, fields in lines.table(file):
         source_row = f"{name}:{number}"
-        yield row.clip_or_reject(
+        yield clip_fields.clip_or_reject(
             functools.partial(_clip, fields, source_row, options),
             source_row=source_row,
             row=lines.excerpt(line),
@@ -30,8 +30,8 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
 
 
 def _clip(fields: lines.Fields, source_row: str, options: SourceOptions) -> ClipRequest:
-    return row.clip(
-        row.plain_id(lines.column(fields, "videoid")),
+    return clip_fields.clip(
+        clip_fields.plain_id(lines.column(fields, "videoid")),
         0,
         duration_us(lines.column(fields, "duration")),
         lines.column(fields, "name"),

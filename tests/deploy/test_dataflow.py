@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import nouns
-from pipelines.arguments import parsers
+from pipelines.building import nouns
+from pipelines.cli.arguments import parsers
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "dataflow"
@@ -127,16 +127,16 @@ def test_a_dry_run_prints_a_command_that_the_program_takes():
     given, rest = parser.parse_known_args(words)
     assert (given.source, given.annotations) == ("webvid", ["gs://mine/a file.csv"])
 
-    from pipelines import engine
+    from pipelines.building import runners
 
-    runner, beams = engine.choose(1, rest)
+    runner, beams = runners.choose(1, rest)
     chosen = beams.get_all_options()
     assert runner == "DataflowRunner"
     assert chosen["temp_location"] == "gs://mine/dataflow/temp"
     assert chosen["sdk_container_image"] == "images/svilm:1"
     assert (chosen["machine_type"], chosen["disk_size_gb"]) == ("n2d-standard-8", 60)
     assert chosen["number_of_worker_harness_threads"] == 1
-    assert not engine.waits(beams)
+    assert not runners.waits(beams)
 
 
 def test_what_follows_the_source_is_stronger():
@@ -144,10 +144,10 @@ def test_what_follows_the_source_is_stronger():
     words = shlex.split(done.stdout)
     assert words[words.index("--setup_file") + 1] == str(FOLDER / "setup.py")
 
-    from pipelines import engine
+    from pipelines.building import runners
 
     parser, _ = parsers()
-    _, beams = engine.choose(1, parser.parse_known_args(words[1:])[1])
+    _, beams = runners.choose(1, parser.parse_known_args(words[1:])[1])
     assert beams.get_all_options()["machine_type"] == "e2-standard-4"
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from trainer import api, embed
-from trainer.checkpoint import Checkpoints
+from trainer.cli.main import main
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
-from trainer.data.tokenise import Tokeniser
-from trainer.main import main
-from trainer.mesh import one_device
-from trainer.step import init_state
-from trainer.video_files import VideoError
+from trainer.data.tokenizer import Tokeniser
+from trainer.distributed.mesh import one_device
+from trainer.inference import api, encoder
+from trainer.inference.video_files import VideoError
+from trainer.method.train_step import init_state
+from trainer.runs.checkpoint import Checkpoints
 
 SIZES = (
     "video.frames=4 video.resolution=32 video.patch=16 video.width=32 video.layers=1 video.heads=2 "
@@ -29,7 +29,7 @@ COLOURS = {"red": (254, 0, 0), "blue": (0, 0, 254)}
 
 def compiled_programs():
     # Jitted functions have it; jax's stubs do not.
-    return embed._encode_clips._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+    return encoder._encode_clips._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.fixture(scope="module")

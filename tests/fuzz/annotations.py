@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pipelines import filters, plan, snapshot
-from pipelines.clip_request import (
+from pipelines.decoding.spans import TO_THE_END
+from pipelines.planning import filters, plan
+from pipelines.snapshots import snapshot
+from pipelines.sources.clip_request import (
     REASONS,
-    TO_THE_END,
     AnnotationError,
     ClipRequest,
     from_json,

@@ -23,7 +23,6 @@ from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import folder
 from tests.trainer.conftest import make_clip, make_tokeniser, write_clips
-from trainer import metrics, run_folder
 from trainer.configs.config import (
     Config,
     CutAndPasteConfig,
@@ -33,10 +32,12 @@ from trainer.configs.config import (
 )
 from trainer.data.annotations import captions_of, read_annotations
 from trainer.data.snapshot import Snapshot, SnapshotError
-from trainer.data.tokenise import VocabularyError
-from trainer.embed import frames_of
-from trainer.features import FeaturesError
+from trainer.data.tokenizer import VocabularyError
+from trainer.inference.encoder import frames_of
+from trainer.inference.features import FeaturesError
+from trainer.runs import run_folder
 from trainer.tasks.localisation.features import read_features
+from trainer.training import metric_writer
 
 _STEM = "shard-00000-of-00002"
 _RUN_FILES = ("config.json", "data.json", "task.json", "metrics.jsonl", "vocab.txt")
@@ -244,7 +245,7 @@ def _run(name: str, data: bytes) -> None:
         "vocab.txt": lambda: _configuration(*run_folder.read(path)),
         "task.json": lambda: run_folder.read_task(path),
         "data.json": lambda: _with_checkpoint(path),
-        "metrics.jsonl": lambda: _lines(metrics.read(path)),
+        "metrics.jsonl": lambda: _lines(metric_writer.read(path)),
     }
     # The command line makes one line of a message.
     with contextlib.suppress(run_folder.RunError, VocabularyError):

@@ -13,10 +13,10 @@ import numpy as np
 from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import written
-from trainer.tasks import scoring, truth
-from trainer.tasks.files import TaskFileError
+from trainer.evaluation import box_files as spatiotemporal
+from trainer.evaluation import ground_truth, scoring
+from trainer.evaluation.prediction_files import TaskFileError
 from trainer.tasks.localisation.class_scores import read_class_scores
-from trainer.tasks.spatiotemporal import files as spatiotemporal
 
 _NEXT_FILE = b"\x1e"  # between an input's files
 
@@ -58,7 +58,7 @@ def _check(form: Form, data: bytes) -> None:
     paths = written(dict(zip(form.files, found, strict=True)))
     try:
         result = form.read(paths)
-    except (TaskFileError, truth.TruthError) as error:
+    except (TaskFileError, ground_truth.TruthError) as error:
         assert "\n" not in str(error), "a message of several lines"
         named = (*(path.name for path in paths), "ground truth", "the annotations")
         assert any(name in str(error) for name in named), f"no file is named: {error}"
@@ -194,5 +194,5 @@ def forms() -> list[Form]:
              _scored("spatiotemporal")),
         Form("boxes", {"b.csv": b"v,0902,0.07,0.15,0.28,0.81,,0.95\nv,0902,0.5,0.1,0.9,0.9,,0.5\n"},
              lambda paths: spatiotemporal.read_boxes(paths[0], 0.8) and None),
-        Form("truth", {"t.jsonl": shown}, lambda paths: truth.load(paths[0]) and None),
+        Form("truth", {"t.jsonl": shown}, lambda paths: ground_truth.load(paths[0]) and None),
     ]  # fmt: skip

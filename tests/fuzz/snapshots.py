@@ -19,9 +19,9 @@ import google_crc32c
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from pipelines import diff, export, plan_summary, records, remove, snapshot, verify
-from pipelines.card import page, strips, text
-from pipelines.clip_request import reject
+from pipelines.snapshots import diff, export, plan_summary, records, remove, snapshot, verify
+from pipelines.snapshots.card import page, strips, text
+from pipelines.sources.clip_request import reject
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Box, Clip, Question, Segment
 from protos.v1.manifest_pb2 import Manifest, ShardIndex, ShardSummary

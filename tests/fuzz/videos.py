@@ -6,9 +6,10 @@ import subprocess
 
 import numpy as np
 
-from pipelines import ffmpeg, video
-from pipelines.clip_request import REASONS, TO_THE_END
-from pipelines.video_file import Failure
+from pipelines.decoding import ffmpeg, video
+from pipelines.decoding.spans import TO_THE_END
+from pipelines.decoding.video_file import Failure
+from pipelines.sources.clip_request import REASONS
 from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import folder

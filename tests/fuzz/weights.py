@@ -16,12 +16,12 @@ from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import folder
 from trainer.configs.config import TextConfig, VideoConfig
-from trainer.data.tokenise import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokeniser, VocabularyError
 from trainer.tasks.localisation import saved
 from trainer.tasks.localisation.training import LocalisationError
 from trainer.weights import bert, scenic, video
-from trainer.weights import folder as weights_folder
-from trainer.weights.folder import WeightsError
+from trainer.weights import hf_format as weights_folder
+from trainer.weights.hf_format import WeightsError
 
 _PARITY = pathlib.Path(__file__).parents[1] / "data" / "parity"
 _REFUSALS = (WeightsError, VocabularyError, LocalisationError)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import ffmpeg, record_frames, snapshot
-from pipelines.plan import config_sha256, shard_of
+from pipelines.decoding import ffmpeg, frame_codec
+from pipelines.snapshots import snapshot
+from pipelines.snapshots.snapshot import config_sha256, shard_of
 from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip, FrameEncoding, NounChunk
 from protos.v1.manifest_pb2 import (
@@ -62,7 +63,7 @@ def cli():
 
     def run(*arguments, env=None, timeout=240):
         return subprocess.run(
-            [sys.executable, "-m", "pipelines.main", *map(str, arguments)],
+            [sys.executable, "-m", "pipelines.cli.main", *map(str, arguments)],
             cwd=ROOT,
             env={**os.environ, **(env or {})},
             capture_output=True,
@@ -92,7 +93,7 @@ def clip_of(
         end_us=start_us + 1_000_000,
         caption=caption,
         noun_chunks=[NounChunk(text=noun, start=start, end=len(caption), prompts=prompts)],
-        frames=record_frames.encode(np.full((4, 8, 12, 3), grey, np.uint8), encoding, 90),
+        frames=frame_codec.encode(np.full((4, 8, 12, 3), grey, np.uint8), encoding, 90),
         frame_time_us=[start_us + i for i in range(4)],
         frame_encoding=encoding,
         height=8,

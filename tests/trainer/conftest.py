@@ -13,7 +13,6 @@ from PIL import Image
 
 from protos import contract, tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
-from trainer.checkpoint import Checkpoints
 from trainer.configs.config import (
     Config,
     CutAndPasteConfig,
@@ -22,9 +21,10 @@ from trainer.configs.config import (
     VideoConfig,
 )
 from trainer.configs.overrides import override
-from trainer.data.tokenise import Tokeniser
-from trainer.mesh import one_device
-from trainer.step import init_state
+from trainer.data.tokenizer import Tokeniser
+from trainer.distributed.mesh import one_device
+from trainer.method.train_step import init_state
+from trainer.runs.checkpoint import Checkpoints
 
 COLOURS = ("red", "green", "blue", "violet", "amber")
 KINDS = ("ring", "disc", "cross", "star")

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import loop, progress, step_row
-from trainer.bad_steps import BadSteps
+from trainer import progress
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.metrics import Metrics
-from trainer.objective import Pretraining
+from trainer.training import console_row, loop
+from trainer.training.bad_step_report import BadSteps
+from trainer.training.metric_writer import Metrics
+from trainer.training.objective import Pretraining
 
 MANY = {
     "loss": 123.456789, "epoch": 3, "temporal": 0.123456, "grounding": 12.34567,
@@ -37,7 +38,7 @@ MANY = {
 )
 def test_a_row_has_at_most_100_columns(step, more, left, scale):
     values = {name: value * scale for name, value in MANY.items()}
-    row = step_row.row(step, step + more, values, left)
+    row = console_row.row(step, step + more, values, left)
     assert len(row) <= 100
     assert row.startswith(f"step {step:,}/{step + more:,}  loss ")
     assert ("left" in row) == (left is not None)
@@ -46,7 +47,7 @@ def test_a_row_has_at_most_100_columns(step, more, left, scale):
 
 @given(columns=st.integers(1, 200), step=st.integers(1, 10**7))
 def test_a_row_fits_any_number_of_columns(columns, step):
-    row = step_row.row(step, 10**7, MANY, 3600.0, columns)
+    row = console_row.row(step, 10**7, MANY, 3600.0, columns)
     assert len(row) <= columns
     if columns >= 70:  # of the longest row with the loss alone
         assert "loss 123.5" in row and row.endswith("1:00:00 left")

@@ -1,4 +1,7 @@
-"""Configurations: the dataclasses, and the presets by name."""
+"""Configurations: the dataclasses, and the presets by name.
+
+It imports no other room.
+"""
 
 from trainer.configs import base16, paper, paper_sizes, small, tiny
 

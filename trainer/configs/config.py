@@ -28,7 +28,7 @@ class VideoConfig:
     mlp_width: int = 3072
     group_tokens: int = 32  # M
     grouping_after: tuple[int, ...] = (6, 9, 12)  # layers, 1-based
-    # How group tokens gather video tokens (trainer/models/grouping.py). The paper's block is
+    # How group tokens gather video tokens (trainer/method/models/grouping.py). The paper's block is
     # "svilm"; the blocks that it is made from are there to be compared with: GroupViT's own, and
     # one that assigns as kMaX does, which leaves queries and keys without a gradient.
     grouping: Literal["svilm", "groupvit", "kmax"] = "svilm"
@@ -118,7 +118,7 @@ class InputConfig:
     short_side: int = 256  # pixels
     scale: tuple[float, float] = (0.9, 1.33)
     flip: bool = True  # falsifies captions that say "left" or "right"
-    # Where crops get the model's size, to the same pixels but for rounding (trainer/scaling.py):
+    # Where crops get the model's size, equal but for rounding (training/device_batch.py):
     # the "device" has time where a host's processors, which decode, have not. "auto": there, unless
     # it is these processors.
     scale_on: Literal["auto", "host", "device"] = "auto"
@@ -243,7 +243,7 @@ class ComputeConfig:
     # projections into the joint space and losses are float32 with either. (Accelerators round the
     # other products' operands with "float32", too, unless JAX_DEFAULT_MATMUL_PRECISION=highest.)
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # The video encoder's attention (trainer/models/attention.py): "plain" keeps all probabilities,
+    # The video encoder's attention (method/models/attention.py): "plain" keeps all probabilities,
     # 0.5 GB a clip and layer at the paper's size; "blocked" does `video.attention_block` queries at
     # a time; "pallas" and "cudnn" are the fused kernels of TPUs and NVIDIA GPUs. "auto" takes the
     # devices' kernel for long sequences, else "blocked".

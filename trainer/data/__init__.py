@@ -1,1 +1,4 @@
-"""A snapshot in, batches for the device out: read, decode, tokenise, batch."""
+"""A snapshot in, batches for the device out: read, decode, tokenize, batch.
+
+It may import configs.
+"""

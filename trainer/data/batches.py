@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from protos.v1 import clip_pb2
-from trainer.batch import Batch, Crops, ExampleBatch
 from trainer.configs.config import Config
 from trainer.data import order
 from trainer.data.boxes import Boxes, in_view
+from trainer.data.crop_size import room
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
-from trainer.data.tokenise import Tokeniser
-from trainer.scaling import room
+from trainer.data.tokenizer import Tokeniser
+from trainer.data.types import Batch, Crops, ExampleBatch
 
 # What a clip's seed is for, so that draws for different purposes are independent.
 _CROP, _NOUNS, _TEXT = 0, 1, 2

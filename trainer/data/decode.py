@@ -12,9 +12,9 @@ from collections.abc import Callable
 from protos import contract
 from protos.v1 import clip_pb2
 from trainer.configs import config as configs
-from trainer.data.apart import apart
 from trainer.data.cpu_tensorflow import tf
-from trainer.scaling import ANTIALIAS_ABOVE
+from trainer.data.crop_size import ANTIALIAS_ABOVE
+from trainer.data.zero_copy import apart
 
 _DESCRIPTOR = b"bytes://" + contract.clip_descriptor()
 

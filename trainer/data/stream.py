@@ -130,7 +130,7 @@ def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
 
 
 def _plain(values: Any) -> Any:
-    from trainer.data.apart import held_by
+    from trainer.data.zero_copy import held_by
 
     if values.dtype.name == "variant":
         return held_by(values)

@@ -1,1 +1,4 @@
-"""The paper's figures 2, 4 and 5 for any run and clips, as files of pictures."""
+"""The paper's figures 2, 4 and 5 for any run and clips, as files of pictures.
+
+It may import tasks and what is below it.
+"""

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from trainer.tasks.grounding import nearest_group
+from trainer.evaluation.grounding import nearest_group
 
 
 def patch_shares(

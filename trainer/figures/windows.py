@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
 
-from trainer.embed import Encoder
-from trainer.tasks import temporal
+from trainer.evaluation import temporal
+from trainer.inference.encoder import Encoder
 
 _COLUMNS = 6  # frames of a splice
 
@@ -20,7 +20,7 @@ def similarities(
     Matrices of a row share one scale, up to 1; white lines are where the clips meet.
 
     Args:
-      spliced: clips pasted into others (trainer.tasks.temporal.splice).
+      spliced: clips pasted into others (trainer.evaluation.temporal.splice).
       mask: True at windows of the pasted clip.
       encoders: by the names to be shown.
     """

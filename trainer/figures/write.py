@@ -16,14 +16,15 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from protos import contract
-from trainer.checkpoint import Loaded
 from trainer.data.snapshot import Snapshot, SnapshotError
-from trainer.embed import Encoder, Progress, frames_in_batches
-from trainer.evaluate import check_control
-from trainer.figures import heat, usage, windows
-from trainer.subject import parameters_sha256
-from trainer.tasks import temporal
-from trainer.tasks.grounding import heat_map
+from trainer.data.types import Progress
+from trainer.evaluation import temporal
+from trainer.evaluation.grounding import heat_map
+from trainer.figures import heatmap, usage, windows
+from trainer.inference.encoder import Encoder, frames_in_batches
+from trainer.runs.checkpoint import Loaded
+from trainer.runs.provenance import parameters_sha256
+from trainer.tasks.zero_shot import check_control
 
 _SEED = 0  # of clips drawn, and of splices
 _SPLICES = 4
@@ -103,9 +104,9 @@ def write(
                 for noun in embedded
             ]
             picture, film = (out / f"nouns-{record:05d}.{kind}" for kind in ("png", "gif"))
-            heat.still(text.caption, frames[place], phrases, maps).savefig(picture)
+            heatmap.still(text.caption, frames[place], phrases, maps).savefig(picture)
             seconds = (text.end_us - text.start_us) / 1e6
-            heat.save_film(heat.film(frames[place], maps), seconds, film)
+            heatmap.save_film(heatmap.film(frames[place], maps), seconds, film)
             files += [picture, film]
             told.append({"record": record, "clip_id": text.clip_id, "nouns": phrases} | of)
             held.append(clips.group_of[place])

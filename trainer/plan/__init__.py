@@ -1,1 +1,4 @@
-"""Compiling a run's step for hardware that need not be there, and what the program tells."""
+"""Compile a run's step for hardware that is not there, and report memory, FLOPs and collectives.
+
+It may import runs and what is below it.
+"""

@@ -7,17 +7,17 @@ from typing import Any
 
 import jax
 
-from trainer import gpus
 from trainer.configs.config import Config
 from trainer.data import order
-from trainer.flops import step_flops
-from trainer.mesh import make_mesh
-from trainer.models.attention import Kind, choose
-from trainer.plan.crossings import UNEXPLAINED, Crossing, crossings
-from trainer.plan.program import Program
-from trainer.plan.work import executed_flops, kernel_flops
-from trainer.step import batch_shapes, state_shapes, train_step
-from trainer.topologies import HERE, Chip, chip, devices_of, usable_memory
+from trainer.distributed import gpus
+from trainer.distributed.flops import step_flops
+from trainer.distributed.hardware import HERE, Chip, chip, devices_of, usable_memory
+from trainer.distributed.mesh import make_mesh
+from trainer.method.models.attention import Kind, choose
+from trainer.method.train_step import batch_shapes, state_shapes, train_step
+from trainer.plan.collectives import UNEXPLAINED, Crossing, crossings
+from trainer.plan.hlo import Program
+from trainer.plan.jaxpr_flops import executed_flops, kernel_flops
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -92,7 +92,7 @@ class Plan:
     config: Config
     attention: Kind  # that `auto` comes to on these devices
     memory: Memory
-    flops: int  # of a step, counted by hand (trainer/flops.py), without what is computed again
+    flops: int  # of a step, counted by hand (distributed/flops.py), without what is computed again
     executed_flops: int  # of a step's matrix products, with it
     # A device's, all operations; a loop's body once, kernels not at all. None: it does not tell, as
     # CUDA's, of GPUs that are not there.

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from trainer.plan.crossings import Crossing
+from trainer.plan.collectives import Crossing
 from trainer.plan.plan import Plan
 
 _GIB = 2**30

@@ -1,1 +1,4 @@
-"""A run as one page to look at: figures, curves, films of what it finds, its structure."""
+"""A run as one page: figures, curves, films of what it finds, its structure.
+
+It may import tasks and what is below it.
+"""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from trainer.tasks.grounding import Point
+from trainer.evaluation.grounding import Point
 
 _WEBP_QUALITY = 78
 # A film's pictures are no larger, and no more, than its place on the page can show.

@@ -9,15 +9,16 @@ from typing import Any
 
 import jax
 
-from trainer.checkpoint import Loaded
 from trainer.data.snapshot import Snapshot
-from trainer.embed import Encoder, Progress, embed_clips
-from trainer.evaluate import Metrics, check_control
-from trainer.report import found, measured, structure
+from trainer.data.types import Progress
+from trainer.evaluation.ground_truth import ClipKey, TrueObject
+from trainer.inference.encoder import Encoder, embed_clips
+from trainer.report import curves, retrieval, structure
+from trainer.report.context import Subject
 from trainer.report.drawing import escape
-from trainer.report.subject import Subject
-from trainer.seen import Overlap
-from trainer.tasks.truth import ClipKey, TrueObject
+from trainer.runs.checkpoint import Loaded
+from trainer.runs.seen_clips import Overlap
+from trainer.tasks.zero_shot import Metrics, check_control
 
 _TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
 
@@ -38,7 +39,7 @@ def page(
 
     Args:
       run: the checkpoint.
-      log: what was logged in training (trainer.metrics.read).
+      log: what was logged in training (trainer.training.metric_writer.read).
       metrics: of the run on `test`.
       test: the clips that it was evaluated on.
       progress: told of each batch of them.
@@ -58,13 +59,13 @@ def page(
     texts, clips = embed_clips(test, encoder, progress)
     subject = Subject(run, log, metrics, test, train, truth, control, encoder, texts, clips)
     sections = (
-        measured.headline(subject),
-        measured.training(log, measured.trained(subject)),
-        found.findings(subject),
+        curves.headline(subject),
+        curves.training(log, curves.trained(subject)),
+        retrieval.findings(subject),
         structure.nouns(subject),
         structure.splices(subject),
         structure.groups(subject),
-        measured.snapshots(subject),
+        curves.snapshots(subject),
     )
     video = run.config.video
     size = sum(leaf.size for leaf in jax.tree.leaves(run.params)) / 1e6

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from trainer.embed import Encoder, frames_of
-from trainer.evaluate import fresh_encoder, true_objects
+from trainer.evaluation import grounding, temporal
+from trainer.inference.encoder import Encoder, frames_of
 from trainer.report import drawing
+from trainer.report.context import Subject
 from trainer.report.drawing import Bar, escape
-from trainer.report.subject import Subject
-from trainer.tasks import grounding, temporal
+from trainer.tasks.zero_shot import fresh_encoder, true_objects
 
 _NOUN_CLIPS, _SPLICES = 6, 2
 _SPLICE_SEED = 0

@@ -1,1 +1,4 @@
-"""What a trained model is asked to do, one file a task; each is pure NumPy over embeddings."""
+"""Downstream tasks: what each adds to the encoders, how it is trained and predicted.
+
+It may import training and what is below it.
+"""

@@ -10,11 +10,11 @@ import numpy as np
 from jax import random
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
-from trainer.augment import augment_colour
 from trainer.configs.config import Config
-from trainer.models.svilm import SViLM, VideoEmbedding, normalise, standardise
-from trainer.models.transformer import at_least_float32
-from trainer.step import COLOUR, DROPOUT, GUMBEL, for_purpose
+from trainer.method.augment import augment_colour
+from trainer.method.models.svilm import SViLM, VideoEmbedding, normalise, standardise
+from trainer.method.models.transformer import at_least_float32
+from trainer.method.train_step import COLOUR, DROPOUT, GUMBEL, for_purpose
 
 
 def video_in_training(

@@ -12,19 +12,17 @@ from jax import random
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from trainer import loop, run_folder
-from trainer.batch import ExampleBatch
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples, example_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenise import Tokeniser
-from trainer.flops import fine_tuning_flops
-from trainer.mesh import gather_params, keep_placed, on_each_device, placed_shapes
-from trainer.run_path import run_path
-from trainer.step import (
+from trainer.data.tokenizer import Tokeniser
+from trainer.data.types import ExampleBatch
+from trainer.distributed.flops import fine_tuning_flops
+from trainer.distributed.mesh import gather_params, keep_placed, on_each_device, placed_shapes
+from trainer.method.train_step import (
     HEAD,
     TrainState,
     begin,
@@ -34,12 +32,15 @@ from trainer.step import (
     updated,
     with_attention,
 )
+from trainer.runs import run_folder
+from trainer.runs.run_path import run_path
 from trainer.tasks.action import task as action
 from trainer.tasks.qa import task as qa
 from trainer.tasks.retrieval import task as retrieval
 from trainer.tasks.spatiotemporal import task as spatiotemporal
 from trainer.tasks.task import COMMON, Task, TaskError, trained_on
-from trainer.weights.start import Start
+from trainer.training import loop
+from trainer.training.initialization import Start
 
 TASKS: dict[str, Task] = {
     "action": action,
@@ -129,7 +130,7 @@ def configure(
 
 
 class FineTuning:
-    """A task as the loop sees it (trainer/objective.py)."""
+    """A task as the loop sees it (trainer/training/objective.py)."""
 
     job = "finetune"
 

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Key, PyTree
 
 from protos.v1 import clip_pb2
-from trainer.batch import ExampleBatch
-from trainer.checkpoint import Loaded
 from trainer.configs.config import Config
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
-from trainer.embed import Progress
+from trainer.data.types import ExampleBatch, Progress
+from trainer.runs.checkpoint import Loaded
 
 
 class Recipe(NamedTuple):

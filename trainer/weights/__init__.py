@@ -1,1 +1,4 @@
-"""Starting weights: published checkpoints in the Hugging Face layout, read and written."""
+"""Published checkpoints in the Hugging Face layout, read and written.
+
+It may import runs and what is below it.
+"""

@@ -6,8 +6,8 @@ from typing import Any
 from jaxtyping import PyTree
 
 from trainer.configs.config import TextConfig
-from trainer.weights.folder import Checkpoint, WeightsError, sized
-from trainer.weights.places import (
+from trainer.weights.hf_format import Checkpoint, WeightsError, sized
+from trainer.weights.param_mapping import (
     SAME,
     Place,
     dense,

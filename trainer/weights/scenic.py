@@ -20,8 +20,8 @@ from flax import serialization
 from jaxtyping import PyTree
 
 from trainer.configs.config import VideoConfig
-from trainer.weights.folder import Checkpoint, WeightsError, sized, widened
-from trainer.weights.places import SAME, Layout, Place, spare, to_params
+from trainer.weights.hf_format import Checkpoint, WeightsError, sized, widened
+from trainer.weights.param_mapping import SAME, Layout, Place, spare, to_params
 
 _POSITIONS, _CLASS_TOKEN = "Transformer.posembed_input.pos_embedding", "cls"
 _UNUSED = rf"{_CLASS_TOKEN}|output_projection\..*|pre_logits\..*"

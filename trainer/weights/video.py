@@ -26,9 +26,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from trainer.configs.config import VideoConfig
-from trainer.weights import pixels
-from trainer.weights.folder import CONFIG, Checkpoint, WeightsError, sized
-from trainer.weights.places import (
+from trainer.weights import pixel_range
+from trainer.weights.hf_format import CONFIG, Checkpoint, WeightsError, sized
+from trainer.weights.param_mapping import (
     SAME,
     Layout,
     Place,
@@ -71,7 +71,7 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
     if gelu not in _GELUS:
         raise WeightsError(f"{checkpoint.folder}: hidden_act {gelu!r} is none of {list(_GELUS)}")
     _, _, length, patch = _geometry(checkpoint)
-    mean, std = pixels.scaling(checkpoint, _PIXEL_MEAN[kind], _PIXEL_STD[kind])
+    mean, std = pixel_range.scaling(checkpoint, _PIXEL_MEAN[kind], _PIXEL_STD[kind])
     return sized(
         checkpoint,
         config,
@@ -244,7 +244,9 @@ def as_vivit(
         "qkv_bias": True,
         "tubelet_size": [config.tubelet, config.patch, config.patch],
     }
-    files = pixels.processors(config.pixel_mean, config.pixel_std, short_side, config.resolution)
+    files = pixel_range.processors(
+        config.pixel_mean, config.pixel_std, short_side, config.resolution
+    )
     return settings, tensors, files
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pipelines import ffmpeg, video
+from pipelines.decoding import ffmpeg, video
 from pipelines.decoding.spans import frame_times_us
-from pipelines.video_file import Failure
+from pipelines.decoding.video_file import Failure
 
 WIDTH, HEIGHT, FRAMES, FRAME_US = 96, 64, 150, 40_000
 NUMBERED = (  # eight blocks, a bit each, under a little noise

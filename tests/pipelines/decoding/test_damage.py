@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from pipelines import video
-from pipelines.clip_request import TO_THE_END
-from pipelines.video_file import Failure
+from pipelines.decoding import video
+from pipelines.decoding.spans import TO_THE_END
+from pipelines.decoding.video_file import Failure
 
 SPANS = [(i * 500_000, (i + 1) * 500_000) for i in range(12)]
 CODECS = {

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from pipelines import video
+from pipelines.decoding import video
 from pipelines.decoding.chains import chain
-from pipelines.video_file import Failure
+from pipelines.decoding.video_file import Failure
 
 SPANS = [(i * 500_000, (i + 1) * 500_000) for i in range(12)]
 CODECS = {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines import video
-from pipelines.video_file import Failure
+from pipelines.decoding import video
+from pipelines.decoding.video_file import Failure
 
 X264, X265 = "-c:v libx264", "-c:v libx265"
 CODECS = {

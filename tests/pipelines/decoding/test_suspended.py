@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from pipelines.patience import Patience
+from pipelines.processes.timeouts import Patience
 
 # A decoder that takes some time, as seen from a build that gives it 2 s.
 DECODING = r"""
 import sys
-from pipelines import video
+from pipelines.decoding import video
 from pipelines.decoding import with_pyav
 
 with_pyav.PROGRAM = (sys.executable, "-c", '''
@@ -28,7 +28,7 @@ child.main()
 ''')
 if sys.argv[2] == "ffmpeg":
     import os, pathlib
-    from pipelines import ffmpeg
+    from pipelines.decoding import ffmpeg
 
     slow = pathlib.Path(sys.argv[1]).with_name("slow")
     slow.write_text(f"#!/bin/sh\nsleep 1\nexec '{ffmpeg.executable()}' \"$@\"\n")
@@ -60,7 +60,7 @@ def test_what_is_in_flight_is_kept(tmp_path, make_video, decoder, after_s):
 # Says a lot, a second and a half late; waited for 2 s by one that is stopped for 4.
 ANSWERING = """
 import subprocess, sys
-from pipelines.patience import Patience
+from pipelines.processes.timeouts import Patience
 late = "import sys, time; time.sleep(1.5); sys.stdout.write('x' * 1_000_000)"
 print("begun", flush=True)
 with subprocess.Popen([sys.executable, "-c", late], stdout=-1, stderr=-1) as child:

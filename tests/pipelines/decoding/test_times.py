@@ -6,11 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from pipelines import video
-from pipelines.clip_request import TO_THE_END
+from pipelines.decoding import video
 from pipelines.decoding.pyav_video import unhidden
-from pipelines.decoding.spans import frame_times_us
-from pipelines.video_file import Failure
+from pipelines.decoding.spans import TO_THE_END, frame_times_us
+from pipelines.decoding.video_file import Failure
 
 FRAME_US = 40_000
 TICKS = 512  # of a frame, in the MP4s that are edited

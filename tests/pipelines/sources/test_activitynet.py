@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import AnnotationError, ClipRequest
 from pipelines.sources import activitynet, json_stream
+from pipelines.sources.clip_request import AnnotationError, ClipRequest
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 TWO = {

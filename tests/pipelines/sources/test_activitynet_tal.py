@@ -7,8 +7,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from pipelines.clip_request import AnnotationError, ClipRequest, Segment
 from pipelines.sources import activitynet_tal
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, Segment
 from protos.v1.manifest_pb2 import SourceOptions
 
 VIDEO = "kitchen-001"

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import AnnotationError, Box, ClipRequest
 from pipelines.sources import ava
+from pipelines.sources.clip_request import AnnotationError, Box, ClipRequest
 from protos.v1.manifest_pb2 import SourceOptions
 
 TRUTH = b"""-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1

@@ -17,8 +17,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import plan
-from pipelines.clip_request import AnnotationError, ClipRequest
+from pipelines.planning import plan
+from pipelines.sources.clip_request import AnnotationError, ClipRequest
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 ROWS = 30

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources import generic, lines, parquet
-from pipelines.sources.row import microseconds
+from pipelines.sources.clip_fields import microseconds
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 ROWS = [

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import TO_THE_END, ClipRequest
+from pipelines.decoding.spans import TO_THE_END
 from pipelines.sources import hmdb51
+from pipelines.sources.clip_request import ClipRequest
 from protos.v1.manifest_pb2 import SourceOptions
 
 TABLE = b"""video_id,label,split1,split2,split3

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import ClipRequest
 from pipelines.sources import howto100m
-from pipelines.sources.cautions import cautions, stop_words_removed
+from pipelines.sources.annotation_checks import cautions, stop_words_removed
+from pipelines.sources.clip_request import ClipRequest
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 TWO = {

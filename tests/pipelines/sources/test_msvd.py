@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import TO_THE_END, AnnotationError, ClipRequest
+from pipelines.decoding.spans import TO_THE_END
 from pipelines.sources import msvd
+from pipelines.sources.clip_request import AnnotationError, ClipRequest
 from protos.v1.manifest_pb2 import SourceOptions
 
 SAID = (

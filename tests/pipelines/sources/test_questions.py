@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.clip_request import TO_THE_END, AnnotationError, ClipRequest, Question
+from pipelines.decoding.spans import TO_THE_END
 from pipelines.sources import msrvtt_qa, msvd_qa
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, Question
 from protos.v1.manifest_pb2 import SourceOptions
 
 ASKED = [

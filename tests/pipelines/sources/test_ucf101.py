@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from pipelines.clip_request import TO_THE_END, ClipRequest
+from pipelines.decoding.spans import TO_THE_END
 from pipelines.sources import ucf101
+from pipelines.sources.clip_request import ClipRequest
 from protos.v1.manifest_pb2 import SourceOptions
 
 CLASSES = b"1 ApplyEyeMakeup\r\n37 HandstandPushups\r\n"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clip_request import REASONS, ClipRequest, RowError
 from pipelines.sources import videocc
+from pipelines.sources.clip_request import REASONS, ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 ID = "dQw4w9WgXcQ"

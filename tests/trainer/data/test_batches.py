@@ -283,7 +283,7 @@ from trainer.configs.config import Config
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenise import Tokeniser
+from trainer.data.tokenizer import Tokeniser
 folder, vocabulary, config = sys.argv[1:]
 config = Config.from_json(pathlib.Path(config).read_text())
 mixture = Mixture([Snapshot.open(folder)])

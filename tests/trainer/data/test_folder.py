@@ -7,7 +7,7 @@ from trainer.data.batches import train_batches
 from trainer.data.folder import Part, open_folder, read_file
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import CorruptRecordError, Snapshot, SnapshotError
-from trainer.data.tokenise import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokeniser, VocabularyError
 
 
 @pytest.fixture(scope="module")

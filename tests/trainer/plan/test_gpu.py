@@ -2,12 +2,12 @@
 
 import pytest
 
-from trainer import gpus
+from trainer.cli.main import main
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
-from trainer.main import main
+from trainer.distributed import gpus
+from trainer.distributed.hardware import has_cuda
 from trainer.plan.plan import make_plan
-from trainer.topologies import has_cuda
 
 pytestmark = pytest.mark.skipif(
     not has_cuda(), reason="JAX's plugin for CUDA is not installed: `make fit` does it"

@@ -11,18 +11,18 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh
 
+from trainer.cli.main import main
 from trainer.configs import PRESETS
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
-from trainer.main import main
-from trainer.mesh import AXES, one_device
+from trainer.distributed.hardware import Chip
+from trainer.distributed.mesh import AXES, one_device
+from trainer.method.train_step import state_shapes
 from trainer.plan import plan, search
-from trainer.plan.crossings import FIGURES, PARAMETERS, TEXTS, UNEXPLAINED, crossings
+from trainer.plan.collectives import FIGURES, PARAMETERS, TEXTS, UNEXPLAINED, crossings
+from trainer.plan.hlo import Collective, Shape
 from trainer.plan.plan import DoesNotFit, PlanError, make_plan
-from trainer.plan.program import Collective, Shape
 from trainer.plan.text import as_json, describe
-from trainer.step import state_shapes
-from trainer.topologies import Chip
 
 SETTINGS = [
     "batch=8",

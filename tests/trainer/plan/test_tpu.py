@@ -4,9 +4,9 @@ import pytest
 
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
+from trainer.distributed.hardware import has_libtpu
 from trainer.plan.plan import DoesNotFit, make_plan
 from trainer.plan.search import search
-from trainer.topologies import has_libtpu
 
 pytestmark = pytest.mark.skipif(
     not has_libtpu(), reason="libtpu is not installed: `make fit` does it, and runs these"

@@ -11,19 +11,21 @@ import jax
 import numpy as np
 import pytest
 
-from trainer import checkpoint, metrics
+from trainer.ablation import measures
+from trainer.cli import tasks
+from trainer.cli.main import main
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.main import main
-from trainer.mesh import one_device
-from trainer.step import init_state
-from trainer.study import measures
-from trainer.tasks import command, finetuning
+from trainer.distributed.mesh import one_device
+from trainer.method.train_step import init_state
+from trainer.runs import checkpoint
+from trainer.tasks import finetuning
 from trainer.tasks.task import TaskError, Views
-from trainer.weights.start import Start
+from trainer.training import metric_writer
+from trainer.training.initialization import Start
 
 ANSWERS = ("ring", "disc", "two")
 
@@ -92,7 +94,7 @@ def alone(task, predictions, truth, tmp_path):
 
 
 def test_the_command_trains_each_task():
-    assert tuple(sorted(finetuning.TASKS)) == command.TRAINED
+    assert tuple(sorted(finetuning.TASKS)) == tasks.TRAINED
     for name, task in finetuning.TASKS.items():
         assert name == task.NAME
         assert task.RECIPES
@@ -239,7 +241,7 @@ def test_two_processes_train_a_task_as_one_does(retrieving, tmp_path):
             child.kill()
             child.communicate()
 
-    losses = [[record["loss"] for record in metrics.read(folder)] for folder in (run, alone)]
+    losses = [[record["loss"] for record in metric_writer.read(folder)] for folder in (run, alone)]
     assert len(losses[1]) == 4
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     jax.tree.map(

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.trainer.weights.hidden_states import text_states, video_states
 from trainer.configs.config import Config
-from trainer.data.tokenise import Tokeniser
-from trainer.data.tokeniser_settings import SPECIAL, Added, Settings
-from trainer.mesh import one_device
-from trainer.step import state_shapes
-from trainer.weights import bert, folder, places, video
-from trainer.weights.answer import text_states, video_states
-from trainer.weights.folder import WeightsError
+from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer_settings import SPECIAL, Added, Settings
+from trainer.distributed.mesh import one_device
+from trainer.method.train_step import state_shapes
+from trainer.weights import bert, hf_format, param_mapping, video
+from trainer.weights.hf_format import WeightsError
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "transformers"
 READINGS = [json.loads(path.read_text()) for path in sorted(DATA.glob("export-*.json"))]
@@ -55,9 +55,9 @@ def write_export(out):
         for number, leaf in enumerate(jax.tree.leaves(shapes))
     ]
     params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-    folder.write(out / "video", *video.as_vivit(params["video"], VIDEO, SHORT_SIDE))
-    tensors = places.to_tensors(params["text"], bert.places(TEXT))
-    folder.write(out / "text", bert.settings(TEXT), tensors)
+    hf_format.write(out / "video", *video.as_vivit(params["video"], VIDEO, SHORT_SIDE))
+    tensors = param_mapping.to_tensors(params["text"], bert.places(TEXT))
+    hf_format.write(out / "text", bert.settings(TEXT), tensors)
     TOKENISER.save(out / "text" / "vocab.txt", TEXT.tokens)
     (out / "captions.json").write_text(json.dumps(CAPTIONS))
     np.save(out / "frames.npy", frames())
@@ -113,7 +113,7 @@ def test_hidden_states_are_those_of_transformers(exported):
 
 
 def test_the_export_is_read_back(exported):
-    checkpoint = folder.read(exported / "video")
+    checkpoint = hf_format.read(exported / "video")
     assert video.video_config(checkpoint, VIDEO) == VIDEO
     assert Tokeniser.from_vocabulary(exported / "text").difference(TOKENISER) is None
 
@@ -170,4 +170,4 @@ def pixels_of(tmp_path, settings, file):
     (tmp_path / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
     (tmp_path / file).write_text(json.dumps(settings))
     sizes = dataclasses.replace(VIDEO, resolution=16, patch=8)
-    return video.video_config(folder.read(tmp_path), sizes)
+    return video.video_config(hf_format.read(tmp_path), sizes)

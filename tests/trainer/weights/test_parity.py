@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainer.weights.answer import group_states, text_states, video_states
+from tests.trainer.weights.hidden_states import group_states, text_states, video_states
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
 TOLERANCE = 1e-5

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainer.data.tokenise import Tokeniser
-from trainer.models.svilm import l2_normalise
-from trainer.weights.answer import text_states
+from tests.trainer.weights.hidden_states import text_states
+from trainer.data.tokenizer import Tokeniser
+from trainer.method.models.svilm import l2_normalise
 
 
 @pytest.fixture(scope="module")

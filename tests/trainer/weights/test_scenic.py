@@ -15,11 +15,11 @@ from flax import serialization
 
 from trainer.configs.config import VideoConfig
 from trainer.configs.overrides import override
-from trainer.mesh import one_device
-from trainer.step import init_state
-from trainer.weights import folder, scenic, video
-from trainer.weights.folder import WeightsError
-from trainer.weights.start import Start
+from trainer.distributed.mesh import one_device
+from trainer.method.train_step import init_state
+from trainer.training.initialization import Start
+from trainer.weights import hf_format, scenic, video
+from trainer.weights.hf_format import WeightsError
 
 VIVIT = pathlib.Path(__file__).parents[2] / "data" / "parity" / "vivit"
 SIZES = VideoConfig(frames=4, resolution=32, grouping_after=(2,), layers=2, group_tokens=3)
@@ -106,7 +106,7 @@ def test_it_is_the_encoder_that_the_hugging_face_layout_holds(era, known, write)
     if era == "optimizer":
         state = {"optimizer": {"target": known, "state": {"step": 7}}, "global_step": 7}
     ours, config = read(write(state))
-    same = folder.read(VIVIT)
+    same = hf_format.read(VIVIT)
     assert config == video.video_config(same, SIZES)
     jax.tree.map(np.testing.assert_array_equal, ours, video.params(same, config))
 

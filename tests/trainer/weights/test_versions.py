@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.trainer.weights.hidden_states import text_states, video_states
 from trainer.configs.config import TextConfig, VideoConfig
-from trainer.weights import bert, folder, places, video
-from trainer.weights.answer import text_states, video_states
-from trainer.weights.folder import WeightsError
+from trainer.weights import bert, hf_format, param_mapping, video
+from trainer.weights.hf_format import WeightsError
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "transformers"
 VERSIONS = ("4.44.2", "4.57.6", "5.8.1", "5.18.0", "5.24.0")
@@ -54,7 +54,7 @@ def altered_version(tmp_path):
         (copy / "config.json").write_text(json.dumps(config | settings))
         held = safetensors.numpy.load_file(copy / "model.safetensors")
         safetensors.numpy.save_file(tensors(held), copy / "model.safetensors")
-        return folder.read(copy)
+        return hf_format.read(copy)
 
     return alter
 
@@ -101,15 +101,15 @@ def test_video_encoders(version, name):
 )
 def test_what_is_left_out_is_named(name, told):
     module = bert if name.startswith("Bert") else video
-    names = module.left_out(folder.read(DATA / "5.24.0" / name))
-    assert ", ".join(places.parts(names)) == told
+    names = module.left_out(hf_format.read(DATA / "5.24.0" / name))
+    assert ", ".join(param_mapping.parts(names)) == told
 
 
 def test_a_head_of_any_name_is_left_out(altered_version):
     def change(tensors):
         return tensors | {"crf.transitions": np.ones((2, 2), np.float32)}
 
-    assert "crf" in places.parts(bert.left_out(altered_version("BertForMaskedLM", change)))
+    assert "crf" in param_mapping.parts(bert.left_out(altered_version("BertForMaskedLM", change)))
     bert.params(altered_version("BertForMaskedLM", change, copy="other"), TextConfig(**SIZES))
     # Without the prefix nothing says that it is a head's.
     with pytest.raises(WeightsError, match=r"crf\.transitions has no place"):
@@ -182,18 +182,20 @@ def test_numbers_of_8_bits_are_refused(tmp_path, kind):
     copy = shutil.copytree(DATA / "5.24.0" / "BertModel", tmp_path / "copy")
     rewritten(copy / "model.safetensors", kind, 1)
     with pytest.raises(WeightsError, match=r"model\.safetensors has numbers of a kind"):
-        folder.read(copy)
+        hf_format.read(copy)
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16"])
 def test_numbers_of_16_bits_become_float32(tmp_path, kind):
     copy = shutil.copytree(DATA / "5.24.0" / "BertModel", tmp_path / "copy")
     rewritten(copy / "model.safetensors", kind, 2)
-    assert {tensor.dtype for tensor in folder.read(copy).tensors.values()} == {np.dtype("float32")}
+    assert {tensor.dtype for tensor in hf_format.read(copy).tensors.values()} == {
+        np.dtype("float32")
+    }
 
 
 def test_a_deep_config_is_refused(tmp_path):
     copy = shutil.copytree(DATA / "5.24.0" / "BertModel", tmp_path / "copy")
     (copy / "config.json").write_text("[" * 100_000)
     with pytest.raises(WeightsError, match="is damaged"):
-        folder.read(copy)
+        hf_format.read(copy)

@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
-from trainer import run_folder
 from trainer.configs.overrides import override
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenise import Tokeniser, VocabularyError
-from trainer.data.tokeniser_settings import SPECIAL, Settings
-from trainer.run_folder import Origin, RunError
-from trainer.weights.start import Start
+from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer_settings import SPECIAL, Settings
+from trainer.runs import run_folder
+from trainer.runs.run_folder import Origin, RunError
+from trainer.training.initialization import Start
 
 TOKENISERS = pathlib.Path(__file__).parents[2] / "data" / "transformers"
 

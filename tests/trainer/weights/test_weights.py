@@ -11,11 +11,11 @@ import pytest
 import safetensors.numpy
 
 from trainer.configs.config import TextConfig, VideoConfig
-from trainer.mesh import one_device
-from trainer.step import init_state
-from trainer.weights import bert, folder, places, video
-from trainer.weights.folder import WeightsError
-from trainer.weights.start import Start
+from trainer.distributed.mesh import one_device
+from trainer.method.train_step import init_state
+from trainer.training.initialization import Start
+from trainer.weights import bert, hf_format, param_mapping, video
+from trainer.weights.hf_format import WeightsError
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
 # The sizes that the parity checkpoints have, where VideoConfig would not follow from them.
@@ -23,13 +23,13 @@ SIZES = VideoConfig(frames=4, resolution=32, grouping_after=(2,), layers=2, grou
 
 
 def video_params(path, sizes=SIZES):
-    checkpoint = folder.read(path)
+    checkpoint = hf_format.read(path)
     config = video.video_config(checkpoint, sizes)
     return video.params(checkpoint, config), config
 
 
 def text_params(path):
-    checkpoint = folder.read(path)
+    checkpoint = hf_format.read(path)
     config = bert.text_config(checkpoint, TextConfig(tokens=12, positions=12))
     return bert.params(checkpoint, config), config
 
@@ -171,7 +171,7 @@ def test_shards_are_read_as_one(altered):
 )
 def test_shards_that_their_index_does_not_fit_are_refused(altered, index, told):
     with pytest.raises(WeightsError, match=re.escape(told)):
-        folder.read(shards(altered("bert"), index))
+        hf_format.read(shards(altered("bert"), index))
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"weight_map": []}', "{"])
@@ -179,28 +179,28 @@ def test_an_index_of_shards_that_is_none_is_refused(altered, text):
     split = shards(altered("bert"), {})
     (split / "model.safetensors.index.json").write_text(text)
     with pytest.raises(WeightsError, match=r"index\.json is damaged"):
-        folder.read(split)
+        hf_format.read(split)
 
 
 def test_folders_that_are_none_are_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"has no config\.json"):
-        folder.read(tmp_path)
+        hf_format.read(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
     with pytest.raises(WeightsError, match=r"has no model\.safetensors.*pickles"):
-        folder.read(tmp_path)
+        hf_format.read(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x80" * 20)
     with pytest.raises(WeightsError, match="is damaged"):
-        folder.read(tmp_path)
+        hf_format.read(tmp_path)
     shutil.copy(DATA / "bert" / "model.safetensors", tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(WeightsError, match="no JSON object"):
-        folder.read(tmp_path)
+        hf_format.read(tmp_path)
 
 
 def test_exported_encoders_are_read_back_to_the_bit(small_config, tmp_path):
     params = init_state(small_config, 1, mesh=one_device()).params
-    folder.write(tmp_path / "video", *video.as_vivit(params["video"], small_config.video, 40))
+    hf_format.write(tmp_path / "video", *video.as_vivit(params["video"], small_config.video, 40))
     read, config = video_params(tmp_path / "video", small_config.video)
     assert config == small_config.video
     assert_same(read, {name: params["video"][name] for name in read})
@@ -208,8 +208,8 @@ def test_exported_encoders_are_read_back_to_the_bit(small_config, tmp_path):
     assert left == {"group_tokens", "grouping_1", "norm_groups"}  # not in the layout
 
     sizes = small_config.text
-    tensors = places.to_tensors(params["text"], bert.places(sizes))
-    folder.write(tmp_path / "text", bert.settings(sizes), tensors)
-    checkpoint = folder.read(tmp_path / "text")
+    tensors = param_mapping.to_tensors(params["text"], bert.places(sizes))
+    hf_format.write(tmp_path / "text", bert.settings(sizes), tensors)
+    checkpoint = hf_format.read(tmp_path / "text")
     assert bert.text_config(checkpoint, sizes) == sizes
     assert_same(bert.params(checkpoint, sizes), params["text"])

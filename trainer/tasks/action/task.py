@@ -18,19 +18,18 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from protos.v1 import clip_pb2
-from trainer.batch import ExampleBatch
-from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
 from trainer.configs.fields import check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
+from trainer.data.multi_view import view_batches
 from trainer.data.snapshot import Snapshot
-from trainer.data.views import view_batches
-from trainer.embed import Progress
+from trainer.data.types import ExampleBatch, Progress
+from trainer.evaluation import action_accuracy, action_files
 from trainer.finite import finite
-from trainer.models.svilm import VideoEmbedding
-from trainer.models.transformer import at_least_float32, normal_init
-from trainer.tasks.action import files, metrics
+from trainer.method.models.svilm import VideoEmbedding
+from trainer.method.models.transformer import at_least_float32, normal_init
+from trainer.runs.checkpoint import Loaded
 from trainer.tasks.encoders import drop, video_in_training, video_in_use
 from trainer.tasks.task import Recipe, TaskError, Views, task_of
 
@@ -167,13 +166,14 @@ class Probabilities(NamedTuple):
     def figures(self) -> Mapping[str, Any]:
         """Of the one split that the snapshot is of."""
         predicted = {
-            video: metrics.best_class(rows, self.classes) for video, rows in self.views.items()
+            video: action_accuracy.best_class(rows, self.classes)
+            for video, rows in self.views.items()
         }
-        return metrics.mean_of([files.figures(predicted, self.labels, self.split)])
+        return action_accuracy.mean_of([action_files.figures(predicted, self.labels, self.split)])
 
     def write(self, path: pathlib.Path) -> None:
         """The CSV file of probabilities."""
-        files.write(path, self.classes, self.views)
+        action_files.write(path, self.classes, self.views)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Probabilities:
@@ -188,7 +188,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     task = task_of(run, NAME)
     settings = Config(**task["config"])
     clips = read_annotations(snapshot)
-    labels = {files.video_of(clip.video_id): _label_of(clip) for clip in clips}
+    labels = {action_files.video_of(clip.video_id): _label_of(clip) for clip in clips}
     if len(labels) < len(clips):
         raise TaskError(f"{snapshot.folder} has two records of one video: a class is a video's")
     if not set(labels.values()) & set(task["classes"]):
@@ -213,7 +213,7 @@ def _split_of(snapshot: Snapshot) -> int:
     Of another snapshot it is 1.
     """
     for annotations in snapshot.manifest.annotations:
-        if (number := files.split_of(annotations.name)) is not None:
+        if (number := action_files.split_of(annotations.name)) is not None:
             return number
     return snapshot.manifest.config.source.fold or 1
 

@@ -2,7 +2,7 @@
 
 A proposal starts at s and is of duration index d: it covers the times s … s + d + 1. Its region
 reaches half of that further on both sides, [s − ½(d + 1), s + d + ½(d + 1)], and is cut into bins
-(trainer/tasks/bins.py). What the bins hold is linear in the features: one constant matrix.
+(trainer/tasks/roi_sampling.py). What the bins hold is linear in the features: one constant matrix.
 """
 
 import functools
@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trainer.tasks.bins import bin_weights
+from trainer.tasks.roi_sampling import bin_weights
 
 
 def valid(length: int) -> Bool[np.ndarray, "d s"]:

@@ -1,6 +1,6 @@
 """Localisation's training on disk, to continue from: OUT/checkpoints, the last two of them.
 
-Each has checksums.json (trainer/checksums.py), and one that differs from it is not used.
+Each has checksums.json (trainer/runs/checksums.py), and one that differs from it is not used.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Float, PyTree
 
-from trainer import checksums
-from trainer.run_folder import RunError
-from trainer.usable import CheckpointError, Usable, one_line
+from trainer.runs import checksums
+from trainer.runs.run_folder import RunError
+from trainer.runs.usable_checkpoints import CheckpointError, Usable, one_line
 
 
 class Progress(NamedTuple):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from trainer.tasks.files import Path, TaskFileError, json_number, read_json, short
-from trainer.tasks.localisation.files import as_list, as_object
+from trainer.evaluation.prediction_files import Path, TaskFileError, json_number, read_json, short
+from trainer.evaluation.segment_files import as_list, as_object
 
 
 class ClassScores(NamedTuple):

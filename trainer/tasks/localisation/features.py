@@ -8,8 +8,8 @@ import safetensors
 from jaxtyping import Float, Int
 
 from protos.strict_json import first_line, parse_object
-from trainer.features import MANIFEST, FeaturesError
 from trainer.finite import NonFiniteError, finite
+from trainer.inference.features import MANIFEST, FeaturesError
 
 
 class VideoFeatures(NamedTuple):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from trainer.evaluation.segment_files import Found
 from trainer.finite import finite
-from trainer.tasks.localisation.files import Found
 
 SIGMA = 0.8  # of Soft-NMS on ActivityNet
 KEPT = 100  # proposals a video

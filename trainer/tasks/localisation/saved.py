@@ -14,8 +14,8 @@ import safetensors
 import safetensors.numpy
 
 from protos.strict_json import first_line, parse_object
-from trainer import tensor_file
 from trainer.configs.fields import build
+from trainer.data import safetensors_file
 from trainer.finite import finite_tensors
 from trainer.tasks.localisation import pytorch_layout
 from trainer.tasks.localisation.training import LocalisationConfig, LocalisationError, Model
@@ -34,7 +34,7 @@ def save(folder: pathlib.Path, model: Model) -> None:
     state |= {_OF_CLASSIFIER + name: array for name, array in model.classifier.items()}
     tensors = {name: np.asarray(array, np.float32) for name, array in state.items()}
     finite_tensors(str(folder / _WEIGHTS), tensors)
-    tensor_file.save(tensors, folder / _WEIGHTS)
+    safetensors_file.save(tensors, folder / _WEIGHTS)
     settings = {
         "config": dataclasses.asdict(model.config),
         "classes": model.classes,

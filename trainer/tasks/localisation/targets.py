@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from trainer.tasks.localisation.metrics import temporal_iou
+from trainer.evaluation.segment_detection import temporal_iou
 
 # Around each boundary, in steps of the axis: 0.015 at 100.
 _REACH = 1.5

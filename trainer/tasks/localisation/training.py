@@ -17,16 +17,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from trainer.checkpoint import by_name
 from trainer.configs.fields import check_above, check_counts, check_range
+from trainer.evaluation.segment_files import Found, Video
 from trainer.finite import NonFiniteError, finite, finite_tensors
-from trainer.interruption import stop_requests
+from trainer.runs.checkpoint import by_name
 from trainer.tasks.localisation import checkpoints, classifier, losses, proposals
 from trainer.tasks.localisation.class_scores import ClassScores
 from trainer.tasks.localisation.features import VideoFeatures, interpolated
-from trainer.tasks.localisation.files import Found, Video
 from trainer.tasks.localisation.gtad import GTAD, GtadConfig, Outputs, sampling_of
 from trainer.tasks.localisation.targets import Targets, on_axis, targets
+from trainer.training.preemption import stop_requests
 
 _AT_ONCE = 16  # videos
 

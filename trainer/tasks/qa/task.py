@@ -18,16 +18,17 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from protos.v1 import clip_pb2
-from trainer.batch import ExampleBatch
-from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
 from trainer.configs.fields import check_counts, check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
-from trainer.embed import Encoder, Progress, frames_in_batches
+from trainer.data.types import ExampleBatch, Progress
+from trainer.evaluation import qa_accuracy, qa_files
 from trainer.finite import finite
-from trainer.models.transformer import at_least_float32
+from trainer.inference.encoder import Encoder, frames_in_batches
+from trainer.method.models.transformer import at_least_float32
+from trainer.runs.checkpoint import Loaded
 from trainer.tasks.encoders import (
     in_chunks,
     padded,
@@ -35,7 +36,6 @@ from trainer.tasks.encoders import (
     question_state,
     video_in_training,
 )
-from trainer.tasks.qa import files, metrics
 from trainer.tasks.qa.head import Head
 from trainer.tasks.task import Recipe, TaskError, Views, task_of
 
@@ -93,7 +93,7 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
     # records have another order.
     if all(question.question_id.isdecimal() for question in questions):
         questions.sort(key=lambda question: int(question.question_id))
-    return metrics.vocabulary([question.answer for question in questions], settings.answers)
+    return qa_accuracy.vocabulary([question.answer for question in questions], settings.answers)
 
 
 def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
@@ -175,7 +175,7 @@ def losses(
     return {"loss": cost, "accuracy": right.astype(jnp.float32)}
 
 
-class OfVocabulary(metrics.Accuracy):
+class OfVocabulary(qa_accuracy.Accuracy):
     """With what the run can say at all, which tells MSVD-QA's 1,852 answers from its 2,423."""
 
     vocabulary: int  # answers
@@ -186,7 +186,7 @@ class Answers(NamedTuple):
     """To the questions of a test set."""
 
     answers: dict[str, str]  # by question id
-    questions: list[files.Question]
+    questions: list[qa_files.Question]
     vocabulary: list[str]
 
     def figures(self) -> OfVocabulary:
@@ -194,14 +194,14 @@ class Answers(NamedTuple):
         known = set(self.vocabulary)
         within = sum(question.answer in known for question in self.questions)
         return {
-            **files.figures(self.answers, self.questions),
+            **qa_files.figures(self.answers, self.questions),
             "vocabulary": len(known),
             "ceiling": 100.0 * within / len(self.questions),
         }
 
     def write(self, path: pathlib.Path) -> None:
         """The JSON file of answers."""
-        files.write(path, self.answers)
+        qa_files.write(path, self.answers)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Answers:
@@ -242,7 +242,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
             best = np.argmax(logits, axis=-1)
             for question, number in zip(chunk, best.tolist(), strict=False):
                 name = question.question_id
-                questions.append(files.Question(name, question.text, question.answer))
+                questions.append(qa_files.Question(name, question.text, question.answer))
                 answers[name] = vocabulary[number]
     if not questions:
         raise TaskError(f"{snapshot.folder} has no question")

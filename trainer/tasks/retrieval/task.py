@@ -14,19 +14,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, Key, PyTree
 
 from protos.v1 import clip_pb2
-from trainer import losses as equations
-from trainer.batch import ExampleBatch
-from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
 from trainer.data.annotations import captions_of, read_annotations
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
-from trainer.embed import Encoder, Progress, embed_clips
-from trainer.mesh import AXES
-from trainer.models.svilm import SViLM
-from trainer.step import exact_products, of_all_devices, temperatures
+from trainer.data.types import ExampleBatch, Progress
+from trainer.distributed.mesh import AXES
+from trainer.evaluation import retrieval_files
+from trainer.inference.encoder import Encoder, embed_clips
+from trainer.method import losses as equations
+from trainer.method.models.svilm import SViLM
+from trainer.method.train_step import exact_products, of_all_devices, temperatures
+from trainer.runs.checkpoint import Loaded
 from trainer.tasks.encoders import video_in_training
-from trainer.tasks.retrieval import files
 from trainer.tasks.task import Recipe, TaskError, Views
 
 NAME: str = "retrieval"
@@ -131,16 +131,16 @@ class Similarities(NamedTuple):
     """Of each caption of a test set to each of its videos."""
 
     similarity: Float[np.ndarray, "q n"]
-    captions: list[files.Caption]
+    captions: list[retrieval_files.Caption]
     videos: list[str]
 
     def figures(self) -> Mapping[str, Any]:
         """Ranks of the captions' own videos, and back."""
-        return files.figures(self.similarity, self.captions, self.videos)
+        return retrieval_files.figures(self.similarity, self.captions, self.videos)
 
     def write(self, path: pathlib.Path) -> None:
         """The CSV file with names."""
-        files.write(path, self.similarity, self.captions, self.videos)
+        retrieval_files.write(path, self.similarity, self.captions, self.videos)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Similarities:
@@ -159,7 +159,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     if len(set(videos)) < len(videos):  # then their spans tell clips apart
         videos = [clip.clip_id for clip in clips]
     captions = [
-        files.Caption(video, text)
+        retrieval_files.Caption(video, text)
         for video, clip in zip(videos, clips, strict=True)
         for text in captions_of(clip)
     ]

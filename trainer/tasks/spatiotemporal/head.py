@@ -14,8 +14,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from trainer.evaluation.box_detection import box_iou
 from trainer.tasks.encoders import drop
-from trainer.tasks.spatiotemporal.metrics import box_iou
 
 _INIT_STD = 0.01  # SlowFast's
 
@@ -50,7 +50,7 @@ def bin_weights(
 ) -> Float[Array, "b k p length"]:
     """The weight of each place of an axis in each bin of boxes, as RoIAlign samples them.
 
-    Aligned, with as many samples a bin as it is long: those of trainer/tasks/bins.py, but on the
+    Aligned, with as many samples a bin as it is long: those of tasks/roi_sampling.py, but on the
     device, since crops move the boxes. A box's ends are half a place less, so that a place's value
     stands at its middle; a box of no length has no weight.
 

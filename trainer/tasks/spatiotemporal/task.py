@@ -18,21 +18,22 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from protos.v1 import clip_pb2
-from trainer.batch import ExampleBatch
-from trainer.checkpoint import Loaded
 from trainer.configs.config import Config as RunConfig
 from trainer.configs.fields import check_counts, check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
 from trainer.data.boxes import Boxes
+from trainer.data.full_frame import whole_batches
 from trainer.data.snapshot import Snapshot
-from trainer.data.whole import whole_batches
-from trainer.embed import Encoder, Progress
+from trainer.data.types import ExampleBatch, Progress
+from trainer.distributed.mesh import AXES
+from trainer.evaluation import box_files
 from trainer.finite import finite
-from trainer.mesh import AXES
-from trainer.models.transformer import at_least_float32
+from trainer.inference.encoder import Encoder
+from trainer.method.models.transformer import at_least_float32
+from trainer.runs.checkpoint import Loaded
 from trainer.tasks.encoders import video_in_training, video_in_use
-from trainer.tasks.spatiotemporal import files, head
+from trainer.tasks.spatiotemporal import head
 from trainer.tasks.task import Recipe, TaskError, Views, task_of
 from trainer.weights.video import interpolate
 
@@ -101,10 +102,10 @@ def _detected(clip: clip_pb2.Clip, settings: Config) -> list[clip_pb2.Box]:
 
 def _actions(clip: clip_pb2.Clip, box: clip_pb2.Box) -> list[int]:
     for label in box.labels:
-        if not label.isdecimal() or not 1 <= int(label) <= files.ACTIONS:
+        if not label.isdecimal() or not 1 <= int(label) <= box_files.ACTIONS:
             raise TaskError(
                 f"a box of clip {clip.clip_id!r} is labelled {label!r}: AVA's actions are numbers "
-                f"1 … {files.ACTIONS}"
+                f"1 … {box_files.ACTIONS}"
             )
     return [int(label) for label in box.labels]
 
@@ -213,24 +214,24 @@ def losses(
 class Detections(NamedTuple):
     """What each box does, as likely as it is."""
 
-    found: files.Labelled
-    true: files.Labelled
+    found: box_files.Labelled
+    true: box_files.Labelled
     judged: tuple[int, ...]
     boxes_from: str
     missing: int
 
-    def figures(self) -> files.Figures:
+    def figures(self) -> box_files.Figures:
         """Both scripts' means, by the snapshot's annotations.
 
         Keyframes that its build left out, as AVA's excluded ones, are in neither mean, though the
         official script judges them: a file of detections has them if the snapshot does.
         """
-        found = files.figures(self.found, self.true, classes=self.judged)
+        found = box_files.figures(self.found, self.true, classes=self.judged)
         return {**found, "boxes_from": self.boxes_from, "missing": self.missing}
 
     def write(self, path: pathlib.Path) -> None:
         """The official CSV file of detections."""
-        files.write_detections(path, self.found)
+        box_files.write_detections(path, self.found)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Detections:
@@ -252,7 +253,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         given = [list(dict.fromkeys(_as_tuples(_true(clip)))) for clip in clips]
         boxes_from, missing = "ground truth", 0
     else:
-        by_keyframe = files.read_boxes(views.boxes, settings.detection_score)
+        by_keyframe = box_files.read_boxes(views.boxes, settings.detection_score)
         given = [by_keyframe.get(keyframe, []) for keyframe in keyframes]
         boxes_from = pathlib.PurePath(views.boxes).name
         missing = len(by_keyframe.keys() - set(keyframes))
@@ -261,7 +262,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         raise TaskError(
             f"no box of {boxes_from} is at one of the {len(clips)} keyframes of {snapshot.folder}"
         )
-    true = files.as_columns(
+    true = box_files.as_columns(
         (keyframe, box, action, 1.0)
         for keyframe, clip in zip(keyframes, clips, strict=True)
         for one, box in zip(_true(clip), _as_tuples(_true(clip)), strict=True)
@@ -282,17 +283,17 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
             [f"clip {clips[record].clip_id}" for record in some.tolist()],
         )
         likely.update(zip(some.tolist(), probabilities, strict=False))
-    found = files.as_columns(
+    found = box_files.as_columns(
         (keyframes[record], box, action, score)
         for record in records
         for box, of_box in zip(given[record], likely[record].tolist(), strict=False)
         for action, score in zip(actions, of_box, strict=True)
     )
-    judged = files.JUDGED if settings.judged == "ava" else tuple(actions)
+    judged = box_files.JUDGED if settings.judged == "ava" else tuple(actions)
     return Detections(found, true, judged, boxes_from, missing)
 
 
-def _keyframe(clip: clip_pb2.Clip, snapshot: Snapshot) -> files.Keyframe:
+def _keyframe(clip: clip_pb2.Clip, snapshot: Snapshot) -> box_files.Keyframe:
     times = {box.time_us for box in clip.boxes}
     if len(times) != 1:
         raise TaskError(
@@ -302,7 +303,7 @@ def _keyframe(clip: clip_pb2.Clip, snapshot: Snapshot) -> files.Keyframe:
     return clip.video_id, (times.pop() + snapshot.manifest.config.source.cut_at_us) // 1_000_000
 
 
-def _as_tuples(boxes: Sequence[clip_pb2.Box]) -> Iterator[files.Box]:
+def _as_tuples(boxes: Sequence[clip_pb2.Box]) -> Iterator[box_files.Box]:
     for box in boxes:  # as annotated: a float32 has no more digits
         yield round(box.x1, 6), round(box.y1, 6), round(box.x2, 6), round(box.y2, 6)
 

@@ -6,7 +6,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.features import FeaturesError
+from trainer.inference.features import FeaturesError
 from trainer.tasks.localisation.features import interpolated, read_features
 
 

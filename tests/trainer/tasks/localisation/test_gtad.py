@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.tasks.bins import bin_weights
 from trainer.tasks.localisation import losses, pytorch_layout
 from trainer.tasks.localisation.gtad import GTAD, GtadConfig, sampling_of
 from trainer.tasks.localisation.targets import targets
+from trainer.tasks.roi_sampling import bin_weights
 
 LENGTH, CHANNELS, BATCH = 5, 4, 2
 SIZES = GtadConfig(

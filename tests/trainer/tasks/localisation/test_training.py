@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from trainer import run_lock
-from trainer.main import main
-from trainer.study import measures
-from trainer.tasks.localisation import files, training
+from trainer.ablation import measures
+from trainer.cli.main import main
+from trainer.evaluation import segment_files
+from trainer.runs import run_lock
+from trainer.tasks.localisation import training
 
 SMALL = (
     "network.length=12", "network.width=16", "network.groups=4", "network.group_width=2",
@@ -163,7 +164,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(
 
 def test_its_predictions_are_scored_alike_from_their_file(corpus, trained):
     found = json.loads((trained / "figures.json").read_text())
-    again = files.score([trained / "predictions.json"], [corpus / "truth.json"])
+    again = segment_files.score([trained / "predictions.json"], [corpus / "truth.json"])
     assert again["sets"] == found["sets"]
 
 
@@ -172,7 +173,7 @@ def test_a_trained_model_is_tested_again_and_with_given_class_scores(corpus, tra
     test = f"--test-features={corpus / 'test'}"
     assert localise(corpus, trained, test) == 0
     assert (trained / "predictions.json").read_bytes() == before
-    truth = files.read_truths([corpus / "truth.json"])[0]
+    truth = segment_files.read_truths([corpus / "truth.json"])[0]
     sure = {
         name: np.eye(2)[CLASSES.index(video.actions[0].label)].tolist()
         for name, video in truth.videos.items()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.tasks.bins import bin_weights
+from trainer.tasks.roi_sampling import bin_weights
 from trainer.tasks.spatiotemporal import head
 
 ROWS, COLUMNS = 4, 6

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainer import checkpoint
-from trainer.batch import ExampleBatch
+from trainer.cli.main import main
 from trainer.data.annotations import read_annotations
 from trainer.data.snapshot import Snapshot
-from trainer.main import main
-from trainer.mesh import on_each_device, one_device
+from trainer.data.types import ExampleBatch
+from trainer.distributed.mesh import on_each_device, one_device
+from trainer.runs import checkpoint
 from trainer.tasks.spatiotemporal import task
 from trainer.tasks.spatiotemporal.task import Config
 from trainer.tasks.task import TaskError, Views

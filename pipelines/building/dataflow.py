@@ -1,0 +1,100 @@
+"""Jobs on Google Cloud Dataflow: what they need is asked for here, before anything is begun."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    WorkerOptions,
+)
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.runners.runner import PipelineResult
+
+from pipelines.storage import storage
+
+RUNNER = "DataflowRunner"
+
+# A worker is a process for each processor core: threads of one process would wait for one another
+# while they encode frames. So a machine needs this memory for each core: noun chunks take 0.5 GB,
+# a clip's frames 11 MB, a decoder of large frames the rest. The hint is of the whole graph, as a
+# step with one of its own would have workers of its own.
+_DEFAULTS = (
+    "--number_of_worker_harness_threads=1",
+    "--resource_hints=min_ram=4GB",
+    "--no_save_main_session",  # all that workers run is in modules
+)
+
+
+class JobError(ValueError):
+    """A job that Dataflow could not run: one line that says what to do."""
+
+
+def complete(arguments: Sequence[str]) -> list[str]:
+    """Beam's arguments of a job, with what suits this one where they say nothing.
+
+    Raises:
+      JobError: one is missing or wrong.
+    """
+    if importlib.util.find_spec("google.cloud.dataflow") is None:
+        raise JobError(
+            f"--runner {RUNNER} wants Google's client of it: "
+            "pip install -c constraints.txt '.[pipelines,dataflow]'"
+        )
+    options = PipelineOptions([*arguments])
+    cloud = options.view_as(GoogleCloudOptions)
+    wanted = {"project": "PROJECT", "region": "REGION", "temp_location": "gs://BUCKET/FOLDER"}
+    if missing := [f"--{name} {what}" for name, what in wanted.items() if not getattr(cloud, name)]:
+        raise JobError(f"--runner {RUNNER} wants {', '.join(missing)}")
+    validator = PipelineOptionsValidator(options, None)
+    wrong = validator.validate_gcs_path(cloud, "temp_location")
+    if wrong := wrong + validator.validate_cloud_options(cloud):
+        raise JobError(f"--runner {RUNNER}: {wrong[0]}")
+    if not (
+        options.view_as(WorkerOptions).sdk_container_image
+        or options.view_as(SetupOptions).setup_file
+    ):
+        raise JobError(
+            f"the workers of --runner {RUNNER} have to get this program: name "
+            "--sdk_container_image, an image of deploy/dataflow/Dockerfile, or "
+            "--setup_file deploy/dataflow/setup.py"
+        )
+    # A template is no job yet that could be waited for.
+    handed_over = ["--no_wait_until_finish"] if cloud.template_location else []
+    return [*_DEFAULTS, *arguments, *handed_over]
+
+
+def refuse_local(paths: Mapping[str, Sequence[str]]) -> None:
+    """Refuses files that workers in a cloud cannot see.
+
+    Args:
+      paths: by option.
+
+    Raises:
+      JobError: naming the local ones.
+
+    >>> refuse_local({"--videos": ["gs://mine/videos"]})
+    """
+    local = [
+        f"{option} {path}"
+        for option, named in paths.items()
+        for path in named
+        if not storage.in_bucket(path)
+    ]
+    if local:
+        raise JobError(
+            f"the workers of --runner {RUNNER} cannot see this machine's files, such as "
+            f"{', '.join(local[:3])}: copy them to a bucket (gcloud storage cp) and name gs://…"
+        )
+
+
+def page(result: PipelineResult, options: PipelineOptions) -> str | None:
+    """The address of a job's page; None if it is no job of Dataflow's, or a template."""
+    from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
+
+    if not isinstance(result, DataflowPipelineResult) or not result.has_job:
+        return None
+    cloud = options.view_as(GoogleCloudOptions)
+    job = f"{cloud.region}/{result.job_id()}"
+    return f"https://console.cloud.google.com/dataflow/jobs/{job}?project={cloud.project}"

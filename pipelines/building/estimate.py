@@ -1,0 +1,175 @@
+"""What a build will take, from a sample: records, size, time, cost.
+
+Videos are drawn, not rows, as a build fetches and opens a video once for all its rows. A total is
+the rows to decode times the sample's quantity a row, with the standard error of such a ratio:
+W. G. Cochran, Sampling Techniques (1977), eq. 6.9.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import heapq
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from pipelines.building import shard
+from pipelines.building.nouns import NounParser
+from pipelines.formatting import duration, in_bytes
+from pipelines.planning import filters
+from pipelines.planning.plan import Plan, read_rows, units
+from pipelines.planning.video_lookup import VideoLookup
+from pipelines.sources.clip_request import ClipRequest
+from protos.v1.manifest_pb2 import Reject
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The annotations: counts of all rows, and the rows of the videos that were drawn."""
+
+    rows: int
+    rejects: dict[str, int]  # by reason, before anything is decoded
+    drawn: tuple[tuple[ClipRequest, ...], ...]  # those of a video together
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """What became of one video."""
+
+    rows: int
+    records: int
+    rejects: dict[str, int]  # by reason
+    bytes: int  # of its records
+    seconds: float  # of one worker
+
+
+@dataclasses.dataclass(frozen=True)
+class Total:
+    """An estimate of a total, and its standard error."""
+
+    value: float
+    error: float
+
+
+def draw(rows: Iterable[ClipRequest | Reject], videos: int) -> Rows:
+    """Draws up to `videos` videos, each as likely as another, in one pass over the rows.
+
+    They are those whose ids have the smallest sha256: the same in every run, however large the
+    annotations are.
+    """
+    count, rejects = 0, collections.Counter()
+    # Of (−hash, id), so that the largest hash stands first and goes first.
+    smallest: list[tuple[int, str]] = []
+    drawn: dict[str, list[ClipRequest]] = {}
+    for row in rows:
+        count += 1
+        if isinstance(row, Reject):
+            rejects[row.reason] += 1
+            continue
+        if row.video_id not in drawn:
+            rank = -int.from_bytes(hashlib.sha256(row.video_id.encode()).digest()[:8])
+            if len(smallest) < videos:
+                heapq.heappush(smallest, (rank, row.video_id))
+            elif rank > smallest[0][0]:
+                del drawn[heapq.heappushpop(smallest, (rank, row.video_id))[1]]
+            else:
+                continue
+            drawn[row.video_id] = []
+        drawn[row.video_id].append(row)
+    of_videos = tuple(tuple(drawn[video_id]) for _, video_id in sorted(smallest, reverse=True))
+    return Rows(count, dict(rejects), of_videos)
+
+
+def read(plan: Plan, videos: int) -> Rows:
+    """`draw` from a plan's annotations, after its filters."""
+    rows = (
+        filters.keep(row, plan.config.filters, plan.excluded)
+        for paths in units(plan.source, plan.annotations)
+        for row in read_rows(paths, plan.source, plan.config.source)
+    )
+    return draw(rows, videos)
+
+
+def try_out(
+    plan: Plan,
+    drawn: Sequence[Sequence[ClipRequest]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Tried]:
+    """Builds the videos that were drawn, one after another, and forgets them."""
+    parser = NounParser(plan.spacy_model, plan.config.prompt_templates)
+    lookup = VideoLookup(plan.videos, plan.video_map)
+    tried = []
+    for requests in drawn:
+        with tempfile.TemporaryDirectory(prefix="svilm-estimate-") as folder:
+            began = time.monotonic()
+            outcome = shard.build_shard(
+                0, requests, dataclasses.replace(plan, out=folder), parser, lookup
+            )
+            seconds = time.monotonic() - began
+        entry = outcome.entry
+        tried.append(Tried(outcome.rows, entry.records, outcome.rejects, entry.data.bytes, seconds))
+        progress(len(tried), len(drawn))
+    return tried
+
+
+def total(to_decode: int, rows: Sequence[int], values: Sequence[float]) -> Total:
+    """The sum of a quantity over all rows to decode, from videos with `rows` and `values`.
+
+    >>> total(1000, [1, 3], [10.0, 30.0])
+    Total(value=10000.0, error=0.0)
+    """
+    ratio = sum(values) / sum(rows)
+    if len(rows) < 2:
+        return Total(to_decode * ratio, math.inf)
+    mean = sum(rows) / len(rows)
+    spread = sum((y - ratio * n) ** 2 for n, y in zip(rows, values, strict=True)) / (len(rows) - 1)
+    return Total(to_decode * ratio, to_decode * math.sqrt(spread / len(rows)) / mean)
+
+
+def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None) -> list[str]:
+    """The estimate for a person, a line each.
+
+    Args:
+      rows: the annotations.
+      tried: the videos of the sample; at least one.
+      workers: that the build will have.
+      price: of a worker for an hour, if it is to be reckoned with.
+    """
+    to_decode = rows.rows - sum(rows.rejects.values())
+    counts = [one.rows for one in tried]
+
+    def of(values: Iterable[float]) -> Total:
+        return total(to_decode, counts, [*values])
+
+    records = of(one.records for one in tried)
+    size = of(one.bytes for one in tried)
+    seconds = of(one.seconds for one in tried)
+    failed = sum((collections.Counter(one.rejects) for one in tried), collections.Counter())
+    told = [
+        f"sample    {len(tried):,} videos, {sum(counts):,} rows, "
+        f"{sum(one.seconds for one in tried):.1f} s{_reasons(failed)}",
+        f"rows      {rows.rows:,}, of which {to_decode:,} to decode{_reasons(rows.rejects)}",
+        f"records   {_told(records, '{:,.0f}'.format)}",
+        f"size      {_told(size, in_bytes)}",
+        f"decoding  {_told(seconds, duration)} of one worker: {duration(seconds.value / workers)} "
+        f"with --workers {workers}, start-up and stragglers apart",
+    ]
+    if price is not None:
+        cost = Total(seconds.value / 3600 * price, seconds.error / 3600 * price)
+        told.append(f"cost      {_told(cost, '{:,.4g}'.format)} at {price:g} a worker-hour")
+    return told
+
+
+def _told(of: Total, wording: Callable[[float], str]) -> str:
+    """A total with its 95 % interval."""
+    if math.isinf(of.error):
+        return f"{wording(of.value)} (one video: no interval)"
+    return f"{wording(of.value)} ± {wording(1.96 * of.error)}"
+
+
+def _reasons(rejects: dict[str, int]) -> str:
+    if not rejects:
+        return ""
+    told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejects.items()))
+    return f"; rejects: {told}"

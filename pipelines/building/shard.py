@@ -1,0 +1,311 @@
+"""The work item: one shard's clips, from planned rows to finished files.
+
+Doing it twice does no harm: a shard whose summary has the right fingerprint is left as it is.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, MutableSequence
+
+from pipelines.building import previous_version
+from pipelines.building.nouns import NounParser
+from pipelines.decoding import frame_codec, video, video_file
+from pipelines.decoding.spans import TO_THE_END
+from pipelines.planning import filters
+from pipelines.planning.plan import Plan
+from pipelines.planning.video_lookup import VideoLookup
+from pipelines.snapshots import snapshot
+from pipelines.snapshots.takedown import taken_down
+from pipelines.sources.clip_request import (
+    REMOVED,
+    ClipRequest,
+    first_of_clip_id,
+    reject,
+    row_order,
+    to_json,
+)
+from protos import contract
+from protos.v1.clip_pb2 import Box, Clip, NounChunk, Question, Segment
+from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
+
+_ENOUGH_ROWS = 100  # of a shard, for its share of failures to be that of the whole: it is random
+
+
+class HopelessError(RuntimeError):
+    """Too many rows fail for the run to be worth its time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardOutcome:
+    """What the manifest says of a shard."""
+
+    shard: int
+    rows: int
+    rejects: dict[str, int]  # by reason code
+    entry: ShardEntry
+    videos_sha256: str
+    reused: bool  # as it was there, or was taken over from an earlier version
+
+
+def build_shard(
+    shard: int,
+    requests: Iterable[ClipRequest],
+    plan: Plan,
+    parser: NounParser,
+    lookup: VideoLookup,
+    decoded: Callable[[int, float], None] = lambda clips, seconds: None,
+) -> ShardOutcome:
+    """Decodes and writes one shard, unless it is there already.
+
+    `decoded` is told, a video each, how many clips were wanted of it and how long that took.
+    """
+    # So a video's clips are one after another, except where what begins its clip_ids begins
+    # another's, too, as with the ids "s1" and "s1_e2".
+    requests = sorted(
+        requests, key=lambda r: (first_of_clip_id(r.video_id), r.clip_id, row_order(r.source_row))
+    )
+    down = taken_down(plan.removed)
+    gone = [request for request in requests if down.ids_of(request.video_id)]
+    requests = [request for request in requests if not down.ids_of(request.video_id)]
+    by_video = {
+        video_id: list(group)
+        for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
+    }
+    videos = {
+        video_id: lookup.find(video_id, *wanted[0].labels[:1])
+        for video_id, wanted in by_video.items()
+    }
+    fingerprint = _fingerprint(requests, len(gone), videos, plan)
+    stem = contract.shard_name(shard, plan.config.num_shards)
+    previous = previous_version.read(plan.previous, shard) if plan.previous else None
+    if previous and previous.is_final(len(requests) + len(gone), plan.removed):
+        for file in previous.files:
+            snapshot.adopt(plan.previous, file, plan.out)
+        return _outcome(shard, previous.summary, plan, reused=True)
+    if done := _finished(stem, fingerprint, plan):
+        return _outcome(shard, done, plan, reused=True)
+
+    chunks = parser.parse(request.caption for request in requests)
+    summary = ShardSummary(fingerprint=fingerprint, rows=len(requests) + len(gone))
+    summary.rejects.extend(_reject("remove", REMOVED, "taken down", request) for request in gone)
+    seen = 0
+    with snapshot.ShardWriter(plan.out, stem) as writer:
+        mixed: list[Clip] = []
+        for video_id, wanted in by_video.items():
+            if mixed:
+                first = first_of_clip_id(mixed[0].video_id)
+                if not first_of_clip_id(video_id).startswith(first):
+                    writer.append_all(mixed)
+                    mixed = []
+            distinct = _without_duplicates(wanted, summary.rejects)
+            if previous and previous.keeps(video_id, videos[video_id]):
+                clips = previous.keep(video_id, distinct, summary)
+            else:
+                began = time.monotonic()
+                clips = _clips(videos[video_id], distinct, chunks, plan, summary)
+                decoded(len(distinct), time.monotonic() - began)
+            mixed += clips
+            seen += len(wanted)
+            _check_hope(seen, summary.rejects, plan.most_failures)
+        writer.append_all(mixed)
+    summary.records = writer.records
+    summary.data.CopyFrom(writer.data)
+    summary.index.CopyFrom(writer.index)
+    rejects = sorted(summary.rejects, key=lambda r: row_order(r.source_row))
+    del summary.rejects[:]
+    summary.rejects.extend(down.rejects(rejects))
+    snapshot.write_file(plan.out, f"{stem}.json", snapshot.to_json(summary))
+    return _outcome(shard, summary, plan, reused=False)
+
+
+def _fingerprint(
+    requests: list[ClipRequest],
+    gone: int,  # rows of removed videos
+    videos: dict[str, video_file.Video | video_file.Failure],
+    plan: Plan,
+) -> str:
+    digest = hashlib.sha256(plan.config_sha256.encode())
+    if gone:
+        digest.update(f"{gone} removed\n".encode())
+    for request in requests:
+        digest.update(to_json(request).encode() + b"\n")
+    for video_id, found in videos.items():
+        what = video_file.identity(found) if isinstance(found, video_file.Video) else found.reason
+        digest.update(json.dumps([video_id, what]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _finished(stem: str, fingerprint: str, plan: Plan) -> ShardSummary | None:
+    path = os.path.join(plan.out, f"{stem}.json")
+    try:
+        summary = snapshot.read_json(path, ShardSummary)
+    except snapshot.SnapshotError:
+        return None
+    if summary.fingerprint != fingerprint:
+        return None
+    if any(snapshot.fault(plan.out, entry) for entry in (summary.data, summary.index)):
+        return None
+    return summary
+
+
+def _check_hope(seen: int, rejects: Iterable[Reject], most: float) -> None:
+    reasons = collections.Counter(reject.reason for reject in rejects if reject.stage == "decode")
+    failed = reasons.total()
+    if seen >= _ENOUGH_ROWS and failed > most * seen:
+        reason, count = reasons.most_common(1)[0]
+        raise HopelessError(
+            f"{failed} of the first {seen} rows of a shard failed, {count} of them as {reason}, "
+            f"and --max-failures allows {most:.0%}: see that --videos is right, or allow more"
+        )
+
+
+def _without_duplicates(
+    requests: list[ClipRequest], rejects: MutableSequence[Reject]
+) -> list[ClipRequest]:
+    """The first row of each clip_id; `requests` are in order of clip_id and row."""
+    distinct: list[ClipRequest] = []
+    for request in requests:
+        if distinct and request.clip_id == distinct[-1].clip_id:
+            message = f"the same clip as {distinct[-1].source_row}"
+            rejects.append(_reject("plan", "duplicate", message, request))
+        else:
+            distinct.append(request)
+    return distinct
+
+
+def _clips(
+    found: video_file.Video | video_file.Failure,
+    requests: list[ClipRequest],
+    chunks: dict[str, list[NounChunk]],
+    plan: Plan,
+    summary: ShardSummary,
+) -> list[Clip]:
+    """One video's records, in the order of `requests`; its rejects go into the summary."""
+    if isinstance(found, video_file.Failure):
+        summary.rejects.extend(_reject("decode", *found, request) for request in requests)
+        return []
+    with video_file.fetched(found, plan.most_video_bytes) as here:
+        sha256 = video_file.sha256(here) if isinstance(here, video_file.Video) else here
+        if isinstance(sha256, video_file.Failure) or isinstance(here, video_file.Failure):
+            assert isinstance(sha256, video_file.Failure)
+            summary.rejects.extend(_reject("decode", *sha256, request) for request in requests)
+            return []
+        summary.videos.append(
+            VideoFile(video_id=requests[0].video_id, bytes=here.bytes, sha256=sha256)
+        )
+        return _decoded(here.path, requests, chunks, plan, summary)
+
+
+def _decoded(
+    path: str,
+    requests: list[ClipRequest],
+    chunks: dict[str, list[NounChunk]],
+    plan: Plan,
+    summary: ShardSummary,
+) -> list[Clip]:
+    """The records of a video file of this machine."""
+    config, least = plan.config, plan.config.filters.min_motion
+    clips: list[Clip] = []
+    by_span: dict[tuple[int, int], list[ClipRequest]] = {}
+    for request in requests:
+        by_span.setdefault((request.start_us, request.end_us), []).append(request)
+    spans = [*by_span]
+    decoded = video.decode(
+        path,
+        spans,
+        least_us=[_least_us(*span, plan) for span in spans],
+        frames=config.frames_per_clip,
+        short_side=config.short_side,
+        decoder=plan.decoder,
+        limits=video.Limits(seconds=plan.decode_seconds, confined=plan.require_sandbox),
+    )
+    for i, frames in decoded:
+        same = by_span[spans[i]]
+        if isinstance(frames, video_file.Failure):
+            summary.rejects.extend(_reject("decode", *frames, request) for request in same)
+            continue
+        if spans[i][1] == TO_THE_END and (
+            dropped := filters.dropped_by_length(frames.end_us - spans[i][0], config.filters)
+        ):
+            summary.rejects.extend(_reject("filter", *dropped, request) for request in same)
+            continue
+        if config.square:
+            frames = frames._replace(pixels=frame_codec.square(frames.pixels))
+        if least and (moved := filters.motion(frames.pixels)) < least:
+            message = f"pixels change by {moved:.2f} where {least:g} are wanted"
+            summary.rejects.extend(
+                _reject("filter", "clip_static", message, request) for request in same
+            )
+            continue
+        encoded = frame_codec.encode(frames.pixels, config.frame_encoding, config.jpeg_quality)
+        clips.extend(_clip(request, frames, encoded, chunks, plan) for request in same)
+    return sorted(clips, key=lambda clip: clip.clip_id)
+
+
+def _least_us(start_us: int, end_us: int, plan: Plan) -> int:
+    """How much of a span must be left where the video ends within it."""
+    if end_us == TO_THE_END:
+        return 1
+    left = 1 - plan.config.max_past_end_share
+    left_us = math.ceil(left * (end_us - start_us))
+    return max(1, left_us, plan.config.filters.min_clip_us)
+
+
+def _clip(
+    request: ClipRequest,
+    frames: video.Frames,
+    encoded: list[bytes],
+    chunks: dict[str, list[NounChunk]],
+    plan: Plan,
+) -> Clip:
+    _, height, width, _ = frames.pixels.shape
+    return Clip(
+        clip_id=request.clip_id,
+        video_id=request.video_id,
+        start_us=request.start_us,
+        end_us=frames.end_us,
+        end_cut_from_us=request.end_us if frames.end_us < request.end_us else 0,
+        caption=request.caption,
+        noun_chunks=chunks[request.caption],
+        frames=encoded,
+        frame_time_us=frames.times_us,
+        frame_encoding=plan.config.frame_encoding,
+        height=height,
+        width=width,
+        labels=request.labels,
+        source_row=request.source_row,
+        caption_cut_from=request.caption_cut_from,
+        captions=request.captions,
+        questions=[Question(**question._asdict()) for question in request.questions],
+        segments=[Segment(**segment._asdict()) for segment in request.segments],
+        boxes=[Box(**box._asdict()) for box in request.boxes],
+        video_duration_us=request.video_duration_us,
+    )
+
+
+def _reject(stage: str, reason: str, message: str, request: ClipRequest) -> Reject:
+    return reject(stage, reason, message, source_row=request.source_row, video_id=request.video_id)
+
+
+def _outcome(shard: int, summary: ShardSummary, plan: Plan, *, reused: bool) -> ShardOutcome:
+    data = snapshot.to_json(summary)
+    name = contract.shard_name(shard, plan.config.num_shards) + ".json"
+    return ShardOutcome(
+        shard=shard,
+        rows=summary.rows,
+        rejects=dict(collections.Counter(reject.reason for reject in summary.rejects)),
+        entry=ShardEntry(
+            records=summary.records,
+            data=summary.data,
+            index=summary.index,
+            summary=FileEntry(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()),
+        ),
+        videos_sha256=snapshot.videos_sha256(summary),
+        reused=reused,
+    )

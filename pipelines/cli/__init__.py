@@ -1,0 +1,4 @@
+"""The command line: arguments, help, messages.
+
+It may import every other room.
+"""

@@ -1,0 +1,213 @@
+"""The commands that read finished snapshots. What they need is imported late: --help is instant."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from pipelines.formatting import counted
+
+PROGRAM = "svilm-pipelines"
+
+
+class UsageError(Exception):
+    """A command line that cannot be understood: one line that says why."""
+
+
+class CommandError(Exception):
+    """A job that failed: one line that says what to do."""
+
+
+def unusable(error: OSError) -> str:
+    """A file, folder or object that cannot be read or written."""
+    return f"{error.filename}: {error.strerror}: see that it is there, may be used and has room"
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pipelines.cli.progress import Progress
+    from pipelines.snapshots import split, verify
+
+    with _told():
+        progress = Progress("verify", "shards")
+        try:
+            manifest = verify.read_manifest(arguments.snapshot)
+            faults = verify.faults(arguments.snapshot, manifest, arguments.workers, progress.update)
+        finally:
+            progress.close()
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise CommandError(
+            f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'} in {arguments.snapshot!r}: "
+            "build it again into another folder"
+        )
+    part = f" ({split.described(manifest.config.split)})" if manifest.config.split.part else ""
+    print(f"verify: {arguments.snapshot}{part} is sound: {counted(manifest.counts)}")
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from pipelines.snapshots import records, snapshot, verify
+    from pipelines.snapshots.card import page, strips, text
+    from pipelines.storage import storage
+
+    with _told():
+        manifest = verify.read_manifest(arguments.snapshot)
+        if arguments.records:
+            places = records.find(arguments.snapshot, manifest, arguments.records)
+        else:
+            places = records.evenly(manifest, _FEW)
+        entries = strips.entries(arguments.snapshot, manifest, places)
+        if arguments.pictures:
+            if arguments.pictures.endswith(".png"):
+                data = strips.png(entries)
+            else:
+                data = page.contact_sheet(arguments.snapshot, manifest, entries).encode()
+            snapshot.write_file(*storage.folder_and_name(arguments.pictures), data)
+    for entry in entries:
+        print("\n".join(text.lines(entry)))
+    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from pipelines.cli.progress import Progress
+    from pipelines.snapshots import snapshot, verify
+    from pipelines.snapshots.card import page
+    from pipelines.storage import storage
+
+    with _told():
+        progress = Progress("describe", "records")
+        try:
+            card = page.data_card(
+                arguments.snapshot,
+                verify.read_manifest(arguments.snapshot),
+                clips=arguments.clips,
+                records=arguments.records,
+                name=arguments.name,
+                progress=progress.update,
+            )
+        finally:
+            progress.close()
+        snapshot.write_file(*storage.folder_and_name(arguments.out), card.encode())
+    print(f"describe: {arguments.snapshot} → {arguments.out}")
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from pipelines.snapshots import diff, verify
+
+    with _told():
+        old, new = (verify.read_manifest(folder) for folder in (arguments.old, arguments.new))
+        difference = diff.compare(arguments.old, old, arguments.new, new)
+    for line in diff.lines(difference, most=arguments.most):
+        print(line)
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from pipelines.cli.progress import Progress
+    from pipelines.planning import filters
+    from pipelines.snapshots import remove, verify
+    from pipelines.sources.clip_request import RowError
+
+    with _told():
+        try:
+            video_ids = filters.read_ids([arguments.videos])
+        except RowError as error:
+            raise CommandError(
+                f"--videos {arguments.videos!r} should be a text file of one video id a line: "
+                f"{error}"
+            ) from None
+        manifest = verify.read_manifest(arguments.snapshot)
+        version = arguments.data_version or remove.next_major(manifest.data_version)
+        progress = Progress("remove", "shards")
+        try:
+            done = remove.remove(
+                arguments.snapshot,
+                manifest,
+                video_ids,
+                arguments.out,
+                version,
+                workers=arguments.workers,
+                progress=progress.update,
+            )
+        finally:
+            progress.close()
+    if done.unknown:
+        named = ", ".join(map(repr, done.unknown[:_UNKNOWN]))
+        more = f" and {len(done.unknown) - _UNKNOWN:,} more" if done.unknown[_UNKNOWN:] else ""
+        print(
+            f"{PROGRAM}: warning: the snapshot has nothing of {len(done.unknown):,} of these "
+            f"videos: {named}{more}. See that these are ids as its records have them",
+            file=sys.stderr,
+        )
+    print(
+        f"remove: version {version} has {manifest.counts.records - done.records:,} records, "
+        f"{done.records:,} fewer → {arguments.out}"
+    )
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pipelines.cli.progress import Progress
+    from pipelines.snapshots import export, verify
+
+    with _told():
+        manifest = verify.read_manifest(arguments.snapshot)
+        progress = Progress("export", "shards")
+        try:
+            write = {
+                "webdataset": export.webdataset,
+                "sequence-example": export.sequence_examples,
+            }[arguments.format]
+            write(
+                arguments.snapshot,
+                manifest,
+                arguments.out,
+                workers=arguments.workers,
+                progress=progress.update,
+            )
+        finally:
+            progress.close()
+    print(f"export: {manifest.counts.records:,} samples → {arguments.out}")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pipelines.cli import doctor
+    from pipelines.decoding.sandbox import fork_server
+
+    missing = fork_server.missing_here()
+    for line in doctor.lines(missing):
+        print(line)
+    return 3 if missing else 0
+
+
+_FEW = 8  # records to show where none is named
+_UNKNOWN = 20  # ids to name
+
+
+COMMANDS = {
+    "describe": _describe,
+    "diff": _diff,
+    "doctor": _doctor,
+    "export": _export,
+    "inspect": _inspect,
+    "remove": _remove,
+    "verify": _verify,
+}
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Gives the errors that a snapshot may cause the form of a failed command."""
+    from pipelines.processes import pool
+    from pipelines.snapshots import snapshot
+    from protos import contract
+
+    try:
+        yield
+    except (snapshot.SnapshotError, contract.ContractError, pool.WorkerDiedError) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(unusable(error)) from None

@@ -1,0 +1,35 @@
+"""What a build wants of a machine: the sandbox's layers, and what decodes and parses."""
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+
+from pipelines.decoding import ffmpeg
+from pipelines.decoding.sandbox import LAYERS, fork_server
+
+
+def lines(missing: Mapping[str, str]) -> Iterator[str]:
+    """A table of the sandbox's layers, then the versions of programs and packages.
+
+    Args:
+      missing: the layers that do not hold, and why.
+
+    >>> print([*lines({"landlock": "Function not implemented"})][7])
+    landlock           no   Function not implemented
+    """
+    yield f"{'layer':18} holds"
+    for layer, purpose in LAYERS.items():
+        if why := missing.get(layer):
+            yield f"{layer:18} no   {why}"
+        else:
+            yield f"{layer:18} yes  {purpose}"
+    for package in ("av", "spacy", "apache-beam"):
+        try:
+            yield f"{package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            yield f"{package} is not installed: pip install '.[pipelines]' from the sources"
+    try:
+        line = f"ffmpeg {ffmpeg.version()} ({ffmpeg.executable()})"
+        less = ffmpeg.known().program.missing
+        yield f"{line}, around which {fork_server.told(less)}" if less else line
+    except ffmpeg.FfmpegError as error:
+        yield str(error)

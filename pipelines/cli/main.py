@@ -1,0 +1,458 @@
+"""svilm-pipelines: the command line. Thin: what the commands do is in the modules they call."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from pipelines.cli import sandbox_messages, standard_streams
+from pipelines.cli.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
+from pipelines.formatting import counted, in_bytes, printable
+from pipelines.processes import child_python
+
+_JPEG_QUALITY = 95  # where none is given
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command. Returns 0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C."""
+    if argv is None:
+        standard_streams.prepare()
+        child_python.keep_to_it()
+    try:
+        try:
+            return _command(argv)
+        finally:
+            sys.stdout.flush()  # while its errors can still be reported
+    except (UsageError, CommandError) as error:
+        _complain(str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        _interrupted()
+        return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("pipelines", "protos")):
+            raise
+        _complain(f"{error}: pip install '.[pipelines]' from the sources")
+        return 1
+    except OSError as error:
+        if not error.filename:
+            raise
+        _complain(unusable(error))
+        return 1
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    from pipelines.cli.arguments import parsers
+
+    parser, build_parser = parsers()
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command == "build":
+        return _build(arguments, rest, build_parser)
+    if rest:
+        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+    commands = COMMANDS | {"corpus": _corpus, "estimate": _estimate}
+    return commands[arguments.command](arguments)
+
+
+def _complain(message: str) -> None:
+    print(f"{PROGRAM}: error: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def _interrupted() -> None:
+    print(f"{PROGRAM}: interrupted", file=sys.stderr, flush=True)
+
+
+def _corpus(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipelines.cli.progress import Progress
+    from pipelines.decoding import ffmpeg
+    from pipelines.shapes import ShapesError, corpus
+    from pipelines.snapshots import run_lock
+    from pipelines.snapshots.snapshot import SnapshotError
+    from pipelines.storage import storage
+
+    if storage.in_bucket(arguments.out):
+        raise CommandError(f"{arguments.out}: a corpus is written to a disk: name a folder there")
+    progress = Progress("corpus", "clips")
+    began = time.monotonic()
+    try:
+        with run_lock.held(arguments.out):
+            summary = corpus.write(
+                Path(arguments.out),
+                train_clips=arguments.train_clips,
+                test_clips=arguments.test_clips,
+                seed=arguments.seed,
+                workers=arguments.workers,
+                tasks=arguments.tasks,
+                progress=progress.update,
+            )
+    except (ShapesError, SnapshotError, ffmpeg.FfmpegError) as error:
+        raise CommandError(str(error)) from None
+    finally:
+        progress.close()
+    print(
+        f"corpus: {summary.train_clips:,} + {summary.test_clips:,} clips in {summary.videos:,} "
+        f"videos, {in_bytes(summary.video_bytes)}, {time.monotonic() - began:.1f} s "
+        f"→ {arguments.out}"
+    )
+    return 0
+
+
+def _build(
+    arguments: argparse.Namespace, rest: Sequence[str], parser: argparse.ArgumentParser
+) -> int:
+    began = time.monotonic()
+    for word in rest:
+        ours = [option for option in parser._option_string_actions if option.startswith("--")]
+        if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
+            parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
+    _refuse_contradictions(arguments)
+    if rest:  # before anything is read or written
+        _refuse_local(arguments, _engine(arguments.workers, rest)[0])
+
+    if not rest or not isinstance(_engine(arguments.workers, rest)[0], str):  # on this machine
+        sandbox_messages.check(arguments.decoder, arguments.require_sandbox)
+    with _usable_inputs(arguments):
+        return _build_planned(arguments, rest, began)
+
+
+def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: float) -> int:
+    from pipelines.planning import plan
+
+    planned, rows = _plan(arguments)
+    parts = _parts(planned, rows, arguments)
+    size = sum(plan.projected_bytes(of_part, part.config) for part, of_part in parts)
+    built = [plan.complete(part) for part, _ in parts]
+    if not all(built) and size > arguments.max_size:
+        raise CommandError(
+            f"about {rows:,} rows make some {in_bytes(size)}, more than --max-size allows "
+            f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
+            "fewer --frames, --square, or --encoding jpeg at --jpeg-quality 85 take less"
+        )
+    for (part, of_part), manifest in zip(parts, built, strict=True):
+        _build_part(part, of_part, manifest, arguments, rest, began)
+        began = time.monotonic()
+    return 0
+
+
+def _parts(planned, rows: int, arguments: argparse.Namespace):
+    """Return the plan of each snapshot to build and its number of rows."""
+    from pipelines.planning import plan
+    from pipelines.snapshots import split
+    from pipelines.storage import storage
+
+    if not arguments.split:
+        return [(_checked(planned), rows)]
+    if storage.exists(os.path.join(planned.out, "manifest.json")):
+        raise CommandError(f"--out {arguments.out!r} holds a snapshot: choose another for --split")
+    parts = []
+    seed = arguments.split_seed or 0
+    for of_all, share in zip(split.splits(arguments.split, seed), arguments.split, strict=True):
+        config = type(planned.config)()
+        config.CopyFrom(planned.config)
+        config.split.CopyFrom(of_all)
+        of_part = round(rows * share)
+        if not arguments.shards:
+            config.num_shards = plan.default_shards(plan.projected_bytes(of_part, config))
+        part = dataclasses.replace(
+            planned,
+            config=config,
+            out=os.path.join(planned.out, of_all.part),
+            previous=planned.previous and os.path.join(planned.previous, of_all.part),
+        )
+        parts.append((_checked(part), of_part))
+    return parts
+
+
+def _checked(planned):
+    """Return a plan that goes on from an earlier version, if any, and knows what was removed."""
+    from pipelines.planning import plan
+    from pipelines.snapshots import takedown, verify
+
+    if not planned.previous:
+        return planned
+    manifest = verify.read_manifest(planned.previous)
+    plan.check_previous(planned, manifest)
+    return dataclasses.replace(planned, removed=takedown.of(planned.previous, manifest))
+
+
+def _build_part(
+    planned,
+    rows: int,
+    manifest,
+    arguments: argparse.Namespace,
+    rest: Sequence[str],
+    began: float,
+) -> None:
+    """Build one snapshot, unless its manifest is there."""
+    from pipelines.building import row_spill
+    from pipelines.planning import plan
+    from pipelines.snapshots import records, run_lock, snapshot
+    from protos import contract
+
+    where = planned.out if arguments.split else arguments.out
+    if manifest:
+        row_spill.remove(planned.out)  # captions that a killed build left
+        run_lock.clear(planned.out)
+        print(
+            f"build: {where} is already complete ({counted(manifest.counts)}); "
+            "to check its files, use `svilm-pipelines verify`"
+        )
+        return
+    config = planned.config
+    with run_lock.held(planned.out):
+        snapshot.clear_unfinished(planned.out, config.num_shards)
+        print(
+            f"build: about {rows:,} rows to {config.num_shards:,} shards, "
+            f"some {in_bytes(plan.projected_bytes(rows, config))} if every video is there",
+            file=sys.stderr,
+        )
+        launched = time.time()
+        result = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
+        if result is None:
+            print(
+                f"build: the job is handed over; {planned.out}/{contract.MANIFEST_NAME} will "
+                "be there when it has ended"
+            )
+            return
+        manifest = plan.complete(planned)
+        counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
+    if not counts.records:
+        _print_rejects(planned, counts)
+        other = "; another --split-seed draws other videos" if arguments.split else ""
+        raise CommandError(
+            f"no row became a record ({counted(counts)}), so the snapshot is not complete: "
+            f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it{other}"
+        )
+    print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {where}")
+    if totals := _totals(result):
+        print(f"build: {_pace(totals, launched)}")
+        print(f"build: {sandbox_messages.told(totals.unconfined)}")
+    _print_rejects(planned, counts)
+
+
+def _print_rejects(planned, counts) -> None:
+    """Print an example of each reject reason, and what may help."""
+    from pipelines.cli import reject_examples
+
+    config = planned.config
+    for line in reject_examples.lines(
+        planned.out, config.num_shards, counts.rejects, planned.source, config.source.time_unit
+    ):
+        print(f"build: rejects: {line}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _usable_inputs(arguments: argparse.Namespace) -> Iterator[None]:
+    """Copy what comes through pipes, and report errors of inputs and outputs in one line."""
+    from pipelines.building import nouns
+    from pipelines.decoding import ffmpeg
+    from pipelines.planning import plan
+    from pipelines.snapshots import snapshot
+    from pipelines.sources import annotation_file
+    from pipelines.sources.clip_request import AnnotationError
+    from protos import contract
+
+    given = {
+        "annotations": arguments.annotations,
+        "exclude": arguments.exclude,
+        "video_map": [arguments.video_map] if arguments.video_map else [],
+    }
+    try:
+        with contextlib.ExitStack() as copies:
+            for name, paths in given.items():
+                usable = copies.enter_context(annotation_file.spooled(paths))
+                setattr(arguments, name, usable)
+            arguments.video_map = "".join(arguments.video_map)
+            yield
+    except (
+        AnnotationError,
+        plan.PlanError,
+        snapshot.SnapshotError,
+        ffmpeg.FfmpegError,
+        nouns.NounModelError,
+        contract.ContractError,
+    ) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(unusable(error)) from None
+
+
+def _pace(totals, launched: float) -> str:
+    """What this run did itself, and how fast; its start-up is told apart."""
+    reused = f" ({totals.reused:,} more were there)" if totals.reused else ""
+    return (
+        f"{totals.records:,} clips, {in_bytes(totals.bytes)} in {totals.built:,} shards{reused}, "
+        f"{totals.records / max(totals.ended - totals.began, 1e-3):,.2f} clips/s after "
+        f"{max(totals.began - launched, 0):.1f} s of start-up"
+    )
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    _refuse_contradictions(arguments)
+    sandbox_messages.check(arguments.decoder, arguments.require_sandbox)
+
+    from pipelines.building import estimate
+    from pipelines.cli.progress import Progress
+
+    with _usable_inputs(arguments):
+        planned, _ = _plan(arguments)
+        rows = estimate.read(planned, arguments.sample)
+        if not rows.drawn:
+            raise CommandError(f"all {rows.rows:,} rows are rejected before anything is decoded")
+        progress = Progress("estimate", "videos")
+        try:
+            tried = estimate.try_out(planned, rows.drawn, progress.update)
+        finally:
+            progress.close()
+    for line in estimate.lines(rows, tried, arguments.workers, arguments.price):
+        print(line)
+    return 0
+
+
+def _refuse_contradictions(arguments: argparse.Namespace) -> None:
+    from pipelines.cli import filter_arguments, source_arguments
+
+    refused = source_arguments.refusal(arguments) or filter_arguments.refusal(arguments)
+    if arguments.split_seed is not None and not arguments.split:
+        refused = "--split-seed is for --split"
+    if arguments.jpeg_quality and arguments.encoding != "jpeg":
+        refused = f"--jpeg-quality is for --encoding jpeg; {arguments.encoding} loses nothing"
+    if refused:
+        raise UsageError(refused)
+
+
+def _plan(arguments: argparse.Namespace):
+    """The plan, and the number of rows that it is about."""
+    from pipelines.building import nouns, software_versions
+    from pipelines.cli import filter_arguments, source_arguments
+    from pipelines.planning import filters, plan
+    from pipelines.storage import storage
+    from protos import contract
+    from protos.v1.manifest_pb2 import Filters, SourceOptions
+
+    options = SourceOptions(**source_arguments.given(arguments))
+    survey = plan.survey(arguments.source, tuple(arguments.annotations), options)
+    for caution in survey.cautions:
+        print(f"{PROGRAM}: warning: {caution}", file=sys.stderr)
+    plan.check_videos(arguments.videos, arguments.video_map, arguments.list_videos)
+    excluded = plan.read_exclusions(tuple(arguments.exclude))
+    model = arguments.spacy_model or nouns.default_model()
+    encoding = contract.FRAME_ENCODINGS[arguments.encoding]
+    config = plan.build_config(
+        arguments.frames,
+        arguments.short_side,
+        (arguments.jpeg_quality or _JPEG_QUALITY) if arguments.encoding == "jpeg" else 0,
+        contract.PROMPT_TEMPLATES,
+        0,
+        options,
+        Filters(**filter_arguments.given(arguments), excluded_sha256=filters.ids_sha256(excluded)),
+        arguments.max_past_end,
+        encoding,
+        arguments.square,
+    )
+    size = plan.projected_bytes(survey.rows, config)
+    config.num_shards = arguments.shards or plan.default_shards(size)
+    planned = plan.Plan(
+        source=arguments.source,
+        annotations=tuple(storage.absolute(path) for path in survey.paths),
+        annotation_files=survey.files,
+        videos=storage.absolute(arguments.videos),
+        out=storage.absolute(arguments.out),
+        data_version=arguments.data_version,
+        config=config,
+        excluded=excluded,
+        video_map=storage.absolute(arguments.video_map) if arguments.video_map else "",
+        versions=software_versions.here(model, encoding, arguments.decoder),
+        list_videos=arguments.list_videos,
+        spacy_model=model,
+        decoder=arguments.decoder,
+        decode_seconds=arguments.decode_timeout,
+        require_sandbox=arguments.require_sandbox,
+        most_failures=arguments.max_failures,
+        most_video_bytes=int(arguments.max_video_size),
+        previous=storage.absolute(arguments.retry_rejects) if arguments.retry_rejects else "",
+    )
+    return planned, survey.rows
+
+
+def _engine(workers: int, beam_arguments: Sequence[str]):
+    """Beam's runner and options."""
+    if not os.environ.get("SVILM_TRACE"):
+        logging.disable(logging.CRITICAL)  # before Beam is imported; its errors are told here
+    from pipelines.building import runners
+
+    try:
+        return runners.choose(workers, beam_arguments)
+    except runners.EngineError as error:
+        raise UsageError(str(error)) from None
+
+
+def _refuse_local(arguments: argparse.Namespace, runner) -> None:
+    from pipelines.building import dataflow
+
+    if runner != dataflow.RUNNER:
+        return
+    paths = {
+        "--annotations": arguments.annotations,
+        "--videos": [arguments.videos],
+        "--video-map": [arguments.video_map] if arguments.video_map else [],
+        "--retry-rejects": [arguments.retry_rejects] if arguments.retry_rejects else [],
+        "--out": [arguments.out],
+    }
+    try:
+        dataflow.refuse_local(paths)
+    except dataflow.JobError as error:
+        raise UsageError(str(error)) from None
+
+
+def _run(planned, workers: int, runner, options):
+    """Runs the graph. Returns Beam's result; None if the job is handed over and not waited for."""
+    from pipelines.building import dataflow, graph, runners
+    from pipelines.cli import progress
+
+    def begun(result) -> None:
+        if page := dataflow.page(result, options):
+            print(f"build: the job's page is {page}", file=sys.stderr, flush=True)
+
+    runners.end_with_workers(lambda cause: _complain(_stopped(cause)))
+    try:
+        with (
+            runners.interruptible(workers, _interrupted),
+            progress.watching(planned.out, planned.config.num_shards),
+        ):
+            result = graph.run(planned, runner, options, begun)
+            return result if runners.waits(options) else None
+    except Exception as error:  # engines wrap what a worker raised in types of their own
+        if os.environ.get("SVILM_TRACE"):
+            raise
+        raise CommandError(_stopped(runners.cause(error))) from None
+
+
+def _totals(result):
+    """counters.Totals, if this run built anything and its engine tells."""
+    from pipelines.building import beam_metrics
+
+    try:
+        return beam_metrics.totals(result)
+    except Exception:  # an engine that cannot tell its counts has built the snapshot all the same
+        if os.environ.get("SVILM_TRACE"):
+            raise
+        return None
+
+
+def _stopped(cause: str) -> str:
+    return (
+        f"the build stopped: {cause}. Finished shards are kept: mend it and run the same command "
+        "again (with SVILM_TRACE=1 for a trace)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

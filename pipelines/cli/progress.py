@@ -1,0 +1,123 @@
+"""Progress of a long job: a bar on a terminal, plain lines in a log."""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from pipelines.snapshots import snapshot
+from pipelines.storage import storage
+from protos import contract
+from protos.v1.manifest_pb2 import ShardSummary
+
+_LINE_EVERY_S = 10.0
+_BAR_EVERY_S = 0.5
+_LIST_EVERY_S = 5.0  # in a bucket, which asks a fee for a list
+_BAR = 24  # characters
+
+
+class Progress:
+    """Shows how much of a job is done, on stderr."""
+
+    def __init__(self, job: str, unit: str) -> None:
+        self._job, self._unit = job, unit
+        self._began = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._shown = self._began if not self._terminal else 0.0
+
+    def update(self, done: int, total: int, detail: str = "", *, before: int = 0) -> None:
+        """Shows a state, unless the last one is too recent.
+
+        Args:
+          done: units that are done, of `total`.
+          total: all units.
+          detail: what else to tell.
+          before: units that were done when the job began: they tell nothing of its pace.
+        """
+        now = time.monotonic()
+        if now - self._shown < (_BAR_EVERY_S if self._terminal else _LINE_EVERY_S):
+            return
+        self._shown = now
+        counts = f"{done:,}/{total:,} {self._unit}{detail}"
+        left = ""
+        if before < done < total:
+            seconds = round((now - self._began) / (done - before) * (total - done))
+            left = f", {seconds // 60}:{seconds % 60:02d} left"
+        if self._terminal:
+            filled = _BAR * done // max(total, 1)
+            bar = "█" * filled + "·" * (_BAR - filled)
+            print(f"\r\x1b[2K{self._job} {bar} {counts}{left}", end="", file=sys.stderr, flush=True)
+        else:
+            print(f"{self._job}: {counts}{left}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._terminal:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+class Shards:
+    """The finished shards of a build, found in its folder, whatever engine makes them."""
+
+    def __init__(self, folder: str, num_shards: int) -> None:
+        """Leaves those that are there already out of the counts, but for `before`."""
+        self._folder = folder
+        self._awaited = {
+            f"{contract.shard_name(shard, num_shards)}.json" for shard in range(num_shards)
+        }
+        self._began = time.monotonic()
+        self._records = self._rejects = 0
+        there = self._there()
+        self._awaited -= there
+        self.before = self.done = len(there)
+
+    def look(self) -> None:
+        """Counts those that have come since."""
+        for name in sorted(self._there()):
+            with contextlib.suppress(snapshot.SnapshotError):
+                summary = snapshot.read_json(os.path.join(self._folder, name), ShardSummary)
+                self._records += summary.records
+                self._rejects += len(summary.rejects)
+                self.done += 1
+                self._awaited.remove(name)
+
+    def _there(self) -> set[str]:
+        try:
+            return self._awaited & set(storage.names(self._folder))
+        except OSError:  # whoever writes there will tell
+            return set()
+
+    @property
+    def told(self) -> str:
+        """What this run has made of them, and how fast."""
+        rate = self._records / max(time.monotonic() - self._began, 1e-3)
+        kept = f" ({self.before:,} were there)" if self.before else ""
+        return f"{kept}, {self._records:,} clips, {self._rejects:,} rejects, {rate:.1f} clips/s"
+
+
+@contextlib.contextmanager
+def watching(folder: str, num_shards: int) -> Iterator[None]:
+    """Shows the progress of a build."""
+    progress = Progress("build", "shards")
+    shards = Shards(folder, num_shards)
+    every_s = _LIST_EVERY_S if storage.in_bucket(folder) else _BAR_EVERY_S
+    ended = threading.Event()
+
+    def watch() -> None:
+        pause_s = every_s
+        while not ended.wait(pause_s):
+            began = time.monotonic()
+            shards.look()
+            pause_s = max(every_s, 20 * (time.monotonic() - began))  # a large folder's list is slow
+            progress.update(shards.done, num_shards, shards.told, before=shards.before)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        progress.close()

@@ -1,0 +1,95 @@
+"""An example row for each reason why rows were rejected, and a hint, for the terminal."""
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+
+from pipelines.formatting import printable
+from pipelines.snapshots import plan_summary, records
+from pipelines.sources import SOURCES
+from protos.v1.manifest_pb2 import Reject
+
+_MOST_READ = 200_000  # rejects of plan.json, and as many of the shards: a second or two
+_MOST_CHARACTERS = 200  # of an example
+
+# What may help, by reason code; for sources that have the option, if one is named.
+_HINTS: Mapping[str, tuple[str, str]] = {
+    "row_not_utf8": ("", "save the file as UTF-8: iconv -f latin1 -t utf-8 FILE"),
+    "row_columns": ("columns", "do --columns name the file's columns?"),
+    "row_quote": ("", "double the quotes within a quoted field"),
+    "row_stray_quote": ("", "double the quotes within a quoted field"),
+    "row_carriage_return": ("", "quote fields that hold line ends"),
+    "video_id_invalid": ("columns", "an id is a file's name; --video-map names paths"),
+    "time_invalid": ("time_unit", "a time is a number of --time-unit, or h:m:s"),
+    "span_empty": ("columns", "is it a length? end is a time in the video"),
+    "span_past_end": ("time_unit", "are these milliseconds? --time-unit ms"),
+    "caption_empty": ("keep_empty_captions", "--keep-empty-captions keeps such rows"),
+    "video_missing": ("", "--videos may be a template of paths, --video-map names files"),
+    "video_ambiguous": ("", "name one file for an id in --video-map"),
+    "video_outside_root": ("", "--videos must hold what links lead to"),
+    "video_undecodable": ("", "--decoder ffmpeg may know more codecs"),
+    "video_truncated": ("", "get the file anew"),
+    "video_too_large": ("", "--max-video-size sets the limit"),
+    "decode_timeout": ("", "--decode-timeout sets the limit"),
+    "not_annotated": ("", "is the annotation file of the same split?"),
+}
+
+
+def lines(
+    folder: str, num_shards: int, rejects: Mapping[str, int], source: str, unit: str
+) -> Iterator[str]:
+    """Yield a line for each reason, in order of counts: the count, an example, a hint.
+
+    Args:
+      folder: folder of a snapshot, complete or not.
+      num_shards: number of its shards.
+      rejects: its rejected rows by reason code.
+      source: a name of SOURCES.
+      unit: the time unit that the user chose; empty for none.
+
+    Raises:
+      SnapshotError: a file of the snapshot is not there or is damaged.
+    """
+    found = _found(folder, num_shards, rejects)
+    for reason, count in sorted(rejects.items(), key=lambda item: (-item[1], item[0])):
+        line = f"{count:,} × {reason}"
+        if reason in found:
+            line += f", for example {shown(found[reason])}"
+        option, hint = _HINTS.get(reason, ("", ""))
+        if (
+            hint
+            and (not option or option in SOURCES[source].OPTIONS)
+            and (reason != "span_past_end" or not unit)
+        ):
+            line += f" ({hint})"
+        yield line
+
+
+def shown(reject: Reject) -> str:
+    r"""Return a reject for a terminal, without characters that could control it.
+
+    >>> shown(Reject(source_row="a.csv:7", video_id="x\x1b[2J", message="no x"))
+    "a.csv:7, video 'x\\x1b[2J': no x"
+    """
+    text = f"{reject.source_row}"
+    if reject.video_id:
+        text += f", video {reject.video_id!r}"
+    text = f"{text}: {reject.message}"
+    plain = printable(text)
+    return plain if len(plain) <= _MOST_CHARACTERS else f"{plain[:_MOST_CHARACTERS]}…"
+
+
+def _found(folder: str, num_shards: int, reasons: Collection[str]) -> dict[str, Reject]:
+    """Return a reject of each reason, if one is among the first of the plan or the shards."""
+    found: dict[str, Reject] = {}
+    of_shards = (
+        reject
+        for summary in records.shard_summaries(folder, num_shards)
+        for reject in summary.rejects
+    )
+    for rejects in (plan_summary.rejects(folder), of_shards):
+        for reject in itertools.islice(rejects, _MOST_READ):
+            if len(found) == len(reasons):
+                return found
+            if reject.reason in reasons:
+                found.setdefault(reject.reason, reject)
+    return found

@@ -1,0 +1,150 @@
+"""The layers put on a process: first those of the process that forks, then those of its child."""
+
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from pipelines.decoding.sandbox import (
+    kernel,
+    landlock,
+    namespaces,
+    privileges,
+    seccomp,
+    secret_start,
+    system_calls,
+)
+
+
+class Confinement:
+    """What holds on this machine. `missing` has, by layer, "" or why it does not hold."""
+
+    def __init__(self) -> None:
+        """Puts on the layers that children inherit, and finds out which others there are.
+
+        Beware: it goes on in a process of its own, where the kernel grants a namespace for
+        processes; the one that called it waits, and ends with that one.
+        """
+        self.missing = namespaces.enter()
+        if not self.missing["pid_namespace"]:
+            _continue_as_first()
+        self.missing["no_new_privs"] = _tried(privileges.forbid_new)
+        self.missing["capabilities"] = _tried(privileges.drop_capabilities)
+        self._landlock = 0
+        self.missing["landlock"] = _tried(self._look_for_landlock)
+        self.missing |= self._try_out("landlock", self.forbid_files, _opens)
+        self.missing |= self._try_out("seccomp", self.leave_calls, _connects)
+
+    def compute_only(self) -> None:
+        """Leaves this process what is open, and its memory.
+
+        Raises:
+          OSError: a layer that holds on this machine does not hold here.
+        """
+        self.forbid_files()
+        # Neither a file nor a process more, also where no layer forbids them.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        self.leave_calls()
+
+    def become(
+        self,
+        program: str,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        loaders: Sequence[str],
+        read: Sequence[str | int],
+    ) -> None:
+        """Goes on as another program, which keeps what is open and inheritable, and its memory.
+
+        Args:
+          program: its path.
+          words: its arguments, from its name on.
+          environment: all of it.
+          loaders: other programs that the kernel starts with it.
+          read: files, by path or descriptor, that it may open for reading, as it may itself.
+
+        Raises:
+          OSError: it cannot be started, or a layer that holds on this machine does not hold here.
+        """
+        if self.missing["seccomp"]:
+            self.forbid_files(read, (program, *loaders))
+            os.execve(program, [*words], environment)
+        start = secret_start.prepared(program, words, environment)
+        self.forbid_files(read, (program, *loaders))
+        self.leave_calls_to_program(start)
+        secret_start.go(start)
+
+    def forbid_files(self, read: Sequence[str | int] = (), execute: Sequence[str] = ()) -> None:
+        """Landlock's part; see landlock.restrict."""
+        if not self.missing["landlock"]:
+            landlock.restrict(self._landlock, read=read, execute=execute)
+
+    def leave_calls(self) -> None:
+        """The part of seccomp; see system_calls."""
+        with contextlib.suppress(OSError):  # no layer: that of seccomp forbids tracing
+            privileges.forbid_tracing()
+        if not self.missing.get("seccomp"):
+            seccomp.restrict(system_calls.computing(os.getpid()))
+
+    def leave_calls_to_program(self, start: system_calls.Start) -> None:
+        """The part of seccomp for a process that becomes a program, by one start."""
+        if not self.missing["seccomp"]:
+            seccomp.restrict(system_calls.running(os.getpid(), start))
+
+    def _look_for_landlock(self) -> None:
+        self._landlock = landlock.version()
+
+    def _try_out(
+        self, layer: str, put_on: Callable[[], None], forbidden: Callable[[], None]
+    ) -> dict[str, str]:
+        """A layer put on a child, which then tries what the layer forbids."""
+        if self.missing.get(layer):
+            return {layer: self.missing[layer]}
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                why = _tried(put_on)
+                if not why:
+                    with contextlib.suppress(PermissionError):
+                        forbidden()
+                        why = "it holds nothing back"
+                os.write(theirs, why.encode() or b"\0")
+            os._exit(0)
+        os.close(theirs)
+        with os.fdopen(ours, "rb") as answer:
+            told = answer.read()
+        os.waitpid(child, 0)
+        if told == b"\0":
+            return {layer: ""}
+        return {layer: told.decode() or "a process that puts it on dies"}
+
+
+def _continue_as_first() -> None:
+    """Goes on as the first process of the namespace, with which all others in it end."""
+    first = os.fork()
+    if first:
+        os.closerange(0, 1 << 16)  # or who gives orders would not see them close
+        status = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+        os._exit(status if status >= 0 else 1)
+
+
+def _tried(put_on: Callable[[], None]) -> str:
+    try:
+        put_on()
+    except OSError as error:
+        return error.strerror or str(error)
+    except kernel.MissingError as error:
+        return str(error)
+    return ""
+
+
+def _opens() -> None:
+    os.close(os.open("/", os.O_RDONLY))
+
+
+def _connects() -> None:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()

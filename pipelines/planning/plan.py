@@ -1,0 +1,426 @@
+"""What is to be built, settled before anything is decoded: inputs, configuration, shards."""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Iterator, Sequence
+
+from pipelines.planning import filters, video_lookup
+from pipelines.snapshots import choices, snapshot
+from pipelines.snapshots.takedown import Takedown
+from pipelines.sources import SOURCES, annotation_file, parquet
+from pipelines.sources.annotation_checks import cautions
+from pipelines.sources.clip_fields import is_text
+from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
+from pipelines.sources.video_id import video_key
+from pipelines.storage import storage
+from protos import contract
+from protos.v1.clip_pb2 import (
+    FRAME_ENCODING_JPEG,
+    FRAME_ENCODING_PNG,
+    FRAME_ENCODING_RAW,
+    FrameEncoding,
+)
+from protos.v1.manifest_pb2 import (
+    AnnotationFile,
+    BuildConfig,
+    Filters,
+    Manifest,
+    Reject,
+    SourceOptions,
+)
+
+# Part of every fingerprint: raise it when a change of this code changes the bytes it writes.
+PIPELINE_VERSION = "4"
+
+SHARD_BYTES = 256 << 20  # aimed at
+FEWEST_SHARDS = 16  # so that several workers have work
+
+_ROWS_TRIED = 1000
+_NAMED = 20  # differences of a kind
+_WHOLE_BYTES = 1 << 30  # of a file that is read whole
+_FORM_REASONS = {
+    "row_not_utf8",
+    "row_too_long",
+    "row_columns",
+    "row_quote",
+    "row_stray_quote",
+    "row_carriage_return",
+    "row_too_deep",
+    "list_lengths",
+    "video_id_invalid",
+    "time_invalid",
+}
+
+
+class PlanError(ValueError):
+    """Inputs from which nothing can be built."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One build, as every work item knows it."""
+
+    source: str  # a name of SOURCES
+    annotations: tuple[str, ...]  # paths
+    annotation_files: tuple[AnnotationFile, ...]
+    videos: str  # folder, or template of paths
+    out: str  # folder
+    data_version: str
+    config: BuildConfig
+    versions: dict[str, str]
+    spacy_model: str
+    decoder: str  # a name of video.DECODERS
+    decode_seconds: float
+    most_failures: float = 1.0  # share of a shard's rows that may fail to decode
+    most_video_bytes: int = 4 << 30  # of a video that is fetched from a bucket
+    previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
+    excluded: frozenset[str] = frozenset()  # video ids and their keys
+    removed: frozenset[str] = frozenset()  # video ids that were taken down from `previous`
+    video_map: str = ""  # file of video ids and paths, if any
+    list_videos: bool = False  # a bucket's, once, rather than ask for each
+    require_sandbox: bool = False  # nothing is decoded where a layer of it is missing
+
+    @property
+    def config_sha256(self) -> str:
+        """Of everything chosen that shapes bytes."""
+        return snapshot.config_sha256(self.config, self.versions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """The annotation files at a glance."""
+
+    paths: tuple[str, ...]
+    files: tuple[AnnotationFile, ...]
+    rows: int  # roughly, if there are many
+    cautions: tuple[str, ...]  # for the user, a line each
+
+
+def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Survey:
+    """Looks at the beginning of each annotation file and takes its checksum.
+
+    Args:
+      source: a name of SOURCES.
+      paths: files, or folders of them.
+      options: what the source is to do.
+
+    Raises:
+      PlanError: a file is not there, is empty, or is not of the source's form.
+    """
+    paths = tuple(file for path in paths for file in _expand(path))
+    names = [storage.name(path) for path in paths]
+    for name in names:
+        if not is_text(name):
+            raise PlanError(f"--annotations {name!r}: the file's name is not UTF-8: rename it")
+    if twice := {name for name, count in collections.Counter(names).items() if count > 1}:
+        raise PlanError(
+            f"two annotation files are named {min(twice)!r}: "
+            "rows are known by file name and number, so rename one"
+        )
+    found = [_annotation_file(path) for path in paths]
+    captions, rows = [], 0
+    if _together(source):
+        _check_sizes(source, found)
+        first, rows = _first_of_all(source, paths, options)
+        captions += [row.caption for row in first if isinstance(row, ClipRequest)]
+    else:
+        for path, file in zip(paths, found, strict=True):
+            first, read_bytes = _first_rows(source, path, options)
+            rows += _rows(path, len(first), read_bytes, file.bytes)
+            if len(captions) < _ROWS_TRIED:
+                captions += [row.caption for row in first if isinstance(row, ClipRequest)]
+    return Survey(paths, tuple(found), rows, tuple(cautions(source, names, captions)))
+
+
+def _annotation_file(path: str) -> AnnotationFile:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with storage.open_to_read(path) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise PlanError(_unreadable("--annotations", path, error)) from None
+    return AnnotationFile(name=storage.name(path), bytes=size, sha256=digest.hexdigest())
+
+
+def units(source: str, paths: Sequence[str]) -> list[tuple[str, ...]]:
+    """Annotation files, in order: those whose rows several of them tell are together.
+
+    >>> units("videocc", ["a.csv", "b.csv"]), units("msrvtt", ["a.json", "a.csv"])
+    ([('a.csv',), ('b.csv',)], [('a.json', 'a.csv')])
+    """
+    return [tuple(paths)] if _together(source) else [(path,) for path in paths]
+
+
+def read_rows(
+    paths: Sequence[str], source: str, options: SourceOptions
+) -> Iterator[ClipRequest | Reject]:
+    """The rows of one of the `units`, in order."""
+    if _together(source):
+        files = {}
+        for path in paths:
+            files[storage.name(path)] = annotation_file.read(path, _WHOLE_BYTES)
+        yield from SOURCES[source].read_all(files, options)
+        return
+    (path,) = paths
+    with annotation_file.open_to_read(path) as file:
+        yield from SOURCES[source].read(file, storage.name(path), options)
+
+
+def _together(source: str) -> bool:
+    return hasattr(SOURCES[source], "read_all")
+
+
+def _check_sizes(source: str, files: Sequence[AnnotationFile]) -> None:
+    for file in files:
+        if file.bytes > _WHOLE_BYTES:
+            raise PlanError(
+                f"--annotations {file.name!r} has {file.bytes:,} bytes, and {source} reads files "
+                f"whole, of up to {_WHOLE_BYTES:,}: see that it is the right file"
+            )
+
+
+def _first_of_all(
+    source: str, paths: Sequence[str], options: SourceOptions
+) -> tuple[list[ClipRequest | Reject], int]:
+    """The first rows of files that are read together, and how many rows there are in all."""
+    rows = read_rows(paths, source, options)
+    first = _first(source, ", ".join(repr(path) for path in paths), rows)
+    return first, len(first) + sum(1 for _ in rows)
+
+
+def _expand(path: str) -> list[str]:
+    try:
+        found = storage.expand(path)
+    except OSError as error:
+        raise PlanError(_unreadable("--annotations", path, error)) from None
+    if not found:
+        raise PlanError(f"--annotations {path!r} is an empty folder")
+    return found
+
+
+def _unreadable(option: str, path: str, error: OSError) -> str:
+    return f"{option} {path!r}: {error.strerror}: see that it is there and can be read"
+
+
+def _first_rows(
+    source: str, path: str, options: SourceOptions
+) -> tuple[list[ClipRequest | Reject], int]:
+    """A file's first rows, and how many of its bytes were read for them."""
+    with annotation_file.open_to_read(path) as file:
+        rows = SOURCES[source].read(file, storage.name(path), options)
+        first = _first(source, repr(path), rows)
+        read_bytes = annotation_file.position(file)
+    return first, read_bytes
+
+
+def _first(
+    source: str, told: str, rows: Iterator[ClipRequest | Reject]
+) -> list[ClipRequest | Reject]:
+    """Read the first rows, and refuse annotations of another form."""
+    first: list[ClipRequest | Reject] = []
+    try:
+        first.extend(itertools.islice(rows, _ROWS_TRIED))
+    except AnnotationError as error:
+        form = f": {source} wants {SOURCES[source].FORM}" if not first else ""
+        raise PlanError(f"--annotations {told}: {error}{form}") from None
+    _check_form(source, told, first)
+    return first
+
+
+def _check_form(source: str, told: str, first: Sequence[ClipRequest | Reject]) -> None:
+    """Refuses annotations without rows, and those of which none has the source's form."""
+    form = SOURCES[source].FORM
+    if not first:
+        raise PlanError(f"--annotations {told} has no rows: {source} wants {form}")
+    bad = [row for row in first if isinstance(row, Reject) and row.reason in _FORM_REASONS]
+    if len(bad) == len(first):
+        raise PlanError(
+            f"--annotations {told} is no {source} file ({bad[0].source_row}: "
+            f"{bad[0].message}): it should be {form}"
+        )
+
+
+def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
+    """A file's rows: as a Parquet file states them, else as the first ones are to their bytes."""
+    if path.endswith(".parquet"):
+        with storage.open_to_read(path) as file:
+            return parquet.count(file)
+    if first < _ROWS_TRIED:
+        return first
+    return round(first * size / read_bytes)
+
+
+def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
+    """Return the video ids in files of one id a line, and the key of each.
+
+    Raises:
+      PlanError: a file cannot be read, or is no text.
+    """
+    try:
+        ids = filters.read_ids(paths)
+        return ids | set(map(video_key, ids))
+    except OSError as error:
+        raise PlanError(_unreadable("--exclude", error.filename, error)) from None
+    except RowError as error:
+        raise PlanError(f"--exclude wants text files of one video id a line: {error}") from None
+
+
+def check_videos(videos: str, map_path: str, listed: bool) -> None:
+    """Refuses a folder or template that leads to no videos, and a map that cannot be read.
+
+    Args:
+      videos: the folder or template.
+      map_path: of the file of ids and paths, if any.
+      listed: whether all videos are to be listed.
+
+    Raises:
+      PlanError: naming it.
+    """
+    try:
+        folder, template = video_lookup.split(videos)
+    except ValueError as error:
+        raise PlanError(f"--videos {videos!r}: {error}") from None
+    if listed and (map_path or not storage.in_bucket(folder)):
+        raise PlanError(
+            "--list-videos saves requests to a bucket in which videos are found by their ids: "
+            f"{'--video-map names them' if map_path else f'--videos {folder!r} is none'}"
+        )
+    try:
+        if storage.is_empty(folder):
+            raise PlanError(f"--videos {folder!r} is an empty folder")
+    except OSError as error:
+        raise PlanError(_unreadable("--videos", folder, error)) from None
+    if not map_path:
+        return
+    if template != video_lookup.IN_A_FOLDER:
+        raise PlanError(f"--video-map names paths in a folder: --videos {videos!r} is none")
+    try:
+        video_lookup.read_map(map_path)
+    except OSError as error:
+        raise PlanError(_unreadable("--video-map", map_path, error)) from None
+    except RowError as error:
+        raise PlanError(
+            f"--video-map {map_path!r} should be a CSV file, video_id,path: {error}"
+        ) from None
+
+
+def complete(plan: Plan) -> Manifest | None:
+    """The manifest of the very snapshot that is planned, if --out already holds it.
+
+    Raises:
+      PlanError: it holds a complete snapshot of something else, which is left alone.
+    """
+    path = os.path.join(plan.out, contract.MANIFEST_NAME)
+    if not storage.exists(path):
+        return None
+    manifest = snapshot.read_json(path, Manifest)
+    if manifest.data_version != plan.data_version:
+        raise PlanError(_holds_another(plan, "data version"))
+    if what := difference(manifest, plan):
+        raise PlanError(_holds_another(plan, what))
+    if frozenset(manifest.removed_videos) != plan.removed:
+        raise PlanError(_holds_another(plan, "list of removed videos"))
+    return manifest
+
+
+def _holds_another(plan: Plan, what: str) -> str:
+    return (
+        f"--out {plan.out!r} already holds a complete snapshot, made with another {what}: "
+        "choose another --out"
+    )
+
+
+def difference(manifest: Manifest, plan: Plan) -> str | None:
+    """Name all that a snapshot was made with otherwise than planned, except the data version."""
+    gone = Takedown(manifest.removed_videos)
+    old, new = gone.annotations(manifest.annotations), gone.annotations(plan.annotation_files)
+    if manifest.dataset != plan.source:
+        return f"source ({manifest.dataset}, not {plan.source})"
+    parts = {
+        "annotations": choices.changed_files(old, new) if old != new else [],
+        "configuration": choices.changes(
+            choices.chosen(manifest.config), choices.chosen(plan.config)
+        ),
+        "software": choices.changes(dict(manifest.versions), plan.versions),
+    }
+    if manifest.config != plan.config and not parts["configuration"]:
+        parts["configuration"] = ["in a field of another release"]
+    told = [f"{what} ({'; '.join(changed[:_NAMED])})" for what, changed in parts.items() if changed]
+    return " and another ".join(told) or None
+
+
+def check_previous(plan: Plan, manifest: Manifest) -> None:
+    """Refuses to go on from a version that this build cannot have made.
+
+    Raises:
+      PlanError: saying what differs, or that the new version has the old one's number.
+    """
+    if what := difference(manifest, plan):
+        raise PlanError(
+            f"--retry-rejects {plan.previous!r} was made with another {what}: "
+            "give the same options and annotations, or build without --retry-rejects"
+        )
+    if manifest.data_version == plan.data_version:
+        raise PlanError(
+            f"--retry-rejects makes a new version, and {plan.data_version} is that of "
+            f"{plan.previous!r}: give a later --data-version"
+        )
+
+
+def build_config(
+    frames: int,
+    short_side: int,
+    jpeg_quality: int,
+    templates: tuple[str, ...],
+    num_shards: int,
+    source: SourceOptions | None = None,
+    dropping: Filters | None = None,
+    max_past_end_share: float = 0.0,
+    encoding: FrameEncoding = FRAME_ENCODING_JPEG,
+    square: bool = False,
+) -> BuildConfig:
+    """The part of the choices that the manifest records."""
+    return BuildConfig(
+        frames_per_clip=frames,
+        short_side=short_side,
+        frame_encoding=encoding,
+        jpeg_quality=jpeg_quality,
+        prompt_templates=templates,
+        num_shards=num_shards,
+        source=source,
+        filters=dropping,
+        max_past_end_share=max_past_end_share,
+        square=square,
+    )
+
+
+def projected_bytes(rows: int, config: BuildConfig) -> int:
+    """A snapshot's rough size: frames of 16:9 or square, with the means of real videos.
+
+    Those are, in bytes a pixel: JPEG 0.37 at quality 95 and 0.19 at 85, PNG 1.4, raw 3.
+
+    >>> round(projected_bytes(3_300_000, build_config(32, 256, 95, (), 16)) / 1e12, 1)
+    4.7
+    """
+    bytes_a_pixel = {
+        FRAME_ENCODING_JPEG: 0.19 * 2 ** ((config.jpeg_quality - 85) / 10),
+        FRAME_ENCODING_PNG: 1.4,
+        FRAME_ENCODING_RAW: 3.0,
+    }
+    pixels = config.short_side**2 * (1 if config.square else 16 / 9)
+    return round(rows * config.frames_per_clip * pixels * bytes_a_pixel[config.frame_encoding])
+
+
+def default_shards(projected: int) -> int:
+    """As many shards as make each about SHARD_BYTES. Later versions of a data set keep the number.
+
+    >>> default_shards(100 << 30)
+    400
+    """
+    return max(FEWEST_SHARDS, math.ceil(projected / SHARD_BYTES))

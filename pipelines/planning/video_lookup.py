@@ -1,0 +1,214 @@
+"""Which file is the video of an id: by a file of ids and paths, else by a template of its path.
+
+Ids and paths come from others; what lies outside the root folder is never opened.
+"""
+
+import copy
+import functools
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from pipelines.decoding import video_file
+from pipelines.decoding.video_file import Failure, Video
+from pipelines.sources import annotation_file, lines
+from pipelines.sources.clip_request import RowError
+from pipelines.sources.video_id import EXTENSIONS, split_extension
+from pipelines.storage import storage
+
+_USUAL = 6  # the first ones, for which a bucket is asked one by one
+FIELDS = {"video_id", "label", "ext"}  # that a template may have, in braces
+IN_A_FOLDER = "{video_id}.{ext}"  # the template where none is given
+
+
+def split(videos: str) -> tuple[str, str]:
+    """The root folder, and the template of paths in it, of a folder or a template.
+
+    Raises:
+      ValueError: the template has no {video_id}, or a field that is not one of FIELDS.
+
+    >>> split("activitynet/v_{video_id}.{ext}")
+    ('activitynet/', 'v_{video_id}.{ext}')
+    >>> split("activitynet")
+    ('activitynet', '{video_id}.{ext}')
+    """
+    fields = set(re.findall(r"{(.*?)}", videos))
+    if not fields:
+        return videos, IN_A_FOLDER
+    if "video_id" not in fields or fields - FIELDS:
+        raise ValueError(
+            "a template has {video_id}, perhaps {ext} and {label}, and no other braces"
+        )
+    start = videos.rfind("/", 0, videos.index("{")) + 1
+    return videos[:start] or ".", videos[start:]
+
+
+def read_map(path: str) -> dict[str, set[str]]:
+    """The paths of each video id, from a CSV file with the columns video_id and path.
+
+    Raises:
+      OSError: the file cannot be read.
+      RowError: a row is not of that form, or there is none.
+    """
+    paths: dict[str, set[str]] = {}
+    with annotation_file.open_to_read(path) as file:
+        for number, _, row in lines.table(file):
+            try:
+                video_id = lines.column(row, "video_id").strip()
+                paths.setdefault(video_id, set()).add(lines.column(row, "path").strip())
+            except RowError as error:
+                raise RowError(error.stage, error.reason, f"line {number}: {error}") from None
+    if not paths:
+        raise RowError("read", "row_columns", "no rows below a header")
+    return paths
+
+
+def listing(videos: str) -> Iterator[tuple[str, str, int]]:
+    """Yield all that a bucket has where a template may lead: video id, path in the root, bytes.
+
+    A file comes twice: annotations may name it with its extension, too.
+
+    Raises:
+      OSError: the bucket cannot be used.
+    """
+    root, template = split(videos)
+    form = _form(template)
+    for path, size in storage.listing(root, template[: template.index("{")]):
+        if match := form.fullmatch(path):
+            yield match["video_id"], path, size
+            extension = split_extension(path)[1]
+            if match["video_id"] and extension:
+                yield f"{match['video_id']}.{extension}", path, size
+
+
+def _form(template: str) -> re.Pattern[str]:
+    """What paths by a template look like; each has one id and extension that it can be made of.
+
+    >>> _form("v_{video_id}.{ext}").fullmatch("v_dQw4w9WgXcQ.webm")["video_id"]
+    'dQw4w9WgXcQ'
+    """
+    fields = {
+        "{video_id}": "(?P<video_id>.*)",
+        "{label}": "(?P<label>[^/]*)",
+        "{ext}": f"(?P<ext>(?i:{'|'.join(EXTENSIONS)}))",
+    }
+    pattern, seen = "", set()
+    for part in re.split(r"({.*?})", template):
+        name = part[1:-1]
+        pattern += f"(?P={name})" if part in seen else fields.get(part, re.escape(part))
+        seen |= {part} & set(fields)
+    return re.compile(pattern, re.DOTALL)
+
+
+class VideoLookup:
+    """Finds videos by id."""
+
+    def __init__(self, videos: str, map_path: str = "") -> None:
+        """Takes a folder or template as `split` does and, if any, a file as `read_map` does."""
+        self._root, self._template = split(videos)
+        self._mapped = read_map(map_path) if map_path else {}
+        self._listed: Mapping[str, int] | None = None
+        self._mixed: tuple[str, ...] = ()  # extensions of what is listed
+
+    def among(self, listed: Mapping[str, int]) -> "VideoLookup":
+        """Finds by template in a part of a `listing`, paths and bytes, and asks no bucket."""
+        other = copy.copy(self)
+        other._listed = listed
+        other._mixed = _mixed_case(listed)
+        return other
+
+    def find(self, video_id: str, label: str = "") -> Video | Failure:
+        """Return the video's file, or why there is none.
+
+        Args:
+          video_id: as annotated; it may end with its file's extension.
+          label: one of its classes, if it has any.
+        """
+        found = self._find(video_id, label)
+        if isinstance(found, Failure) and found.reason == "video_missing":
+            for form in ("NFC", "NFD"):
+                other = unicodedata.normalize(form, video_id)
+                if other != video_id and isinstance(self._find(other, label), Video):
+                    return found._replace(
+                        message=f"{found.message}; a file's name differs in Unicode normalisation "
+                        f"alone: write the id in {form}, or name the file in --video-map"
+                    )
+        return found
+
+    def _find(self, video_id: str, label: str) -> Video | Failure:
+        paths = sorted(self._mapped.get(video_id, ()))
+        if not paths:
+            return self._by_template(video_id, label)
+        if len(paths) > 1:
+            told = ", ".join(repr(os.path.basename(path))[:100] for path in paths[:2])
+            return Failure("video_ambiguous", f"{len(paths)} files in the video map: {told}")
+        return video_file.at(self._root, paths[0])
+
+    def _by_template(self, video_id: str, label: str) -> Video | Failure:
+        if "\0" in label:  # which no path can have
+            return Failure("video_missing", f"no folder {label[:100]!r}")
+        asked = storage.in_bucket(self._root) and self._listed is None
+        paths = [*dict.fromkeys(self._paths(video_id, label))]
+        first = _USUAL + bool(split_extension(video_id)[1])
+        for path in paths[:first] if asked else paths:
+            found = video_file.at(self._root, path, self._listed)
+            if isinstance(found, Video) or found.reason != "video_missing":
+                return found
+        before = self._template.partition("{ext}")[0]
+        if asked and "{video_id}" in before and "{ext}" in self._template:
+            return self._in_one_request(video_id, label, before)
+        usual = f"{{{','.join(EXTENSIONS[:_USUAL])},…}}"
+        return Failure("video_missing", f"no {self._path(video_id, label, usual)}")
+
+    def _in_one_request(self, video_id: str, label: str, before: str) -> Video | Failure:
+        """Find a video of a bucket by what begins with its name, instead of all extensions."""
+        try:
+            listed = dict(storage.listing(self._root, _filled(before, video_id, label, "")))
+        except FileNotFoundError:
+            listed = {}
+        return self.among(listed)._by_template(video_id, label)
+
+    def _paths(self, video_id: str, label: str) -> Iterator[str]:
+        """Yield the paths that may be a video's, in the order in which they are tried."""
+        stem, own = split_extension(video_id)
+        if own and "{ext}" in self._template:
+            yield self._path(stem, label, own)
+        for extension in (*EXTENSIONS, *map(str.upper, EXTENSIONS)):
+            yield self._path(video_id, label, extension)
+        if "{ext}" in self._template:
+            path = self._path(video_id, label, EXTENSIONS[0])
+            for extension in self._mixed or self._mixed_in(os.path.dirname(path)):
+                yield self._path(video_id, label, extension)
+        if own:
+            yield self._path(stem, label, own)
+
+    def _mixed_in(self, folder: str) -> tuple[str, ...]:
+        if storage.in_bucket(self._root):
+            return ()
+        return _mixed_case_in(os.path.join(self._root, folder))
+
+    def _path(self, video_id: str, label: str, extension: str) -> str:
+        return _filled(self._template, video_id, label, extension)
+
+
+def _mixed_case(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the extensions of video files that are neither in lower nor in upper case.
+
+    >>> _mixed_case(["a.Mp4", "b.MP4", "c/d.mKv", "e.Txt"])
+    ('Mp4', 'mKv')
+    """
+    found = {split_extension(path)[1] for path in paths}
+    return tuple(sorted(one for one in found if one not in (one.lower(), one.upper())))
+
+
+@functools.lru_cache(1024)
+def _mixed_case_in(folder: str) -> tuple[str, ...]:
+    try:
+        return _mixed_case(os.listdir(folder))
+    except (OSError, ValueError):  # no such folder, or no name that a folder can have
+        return ()
+
+
+def _filled(template: str, video_id: str, label: str, extension: str) -> str:
+    values = {"ext": extension, "label": label, "video_id": video_id}
+    return re.sub(r"{(.*?)}", lambda field: values[field[1]], template)

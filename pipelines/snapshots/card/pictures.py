@@ -1,0 +1,88 @@
+"""Frames of a record made small, by a confined child: those of a forged record may be anything."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+
+from PIL import Image
+
+from pipelines.decoding.sandbox import fork_server as sandbox
+from pipelines.formatting import printable
+from pipelines.processes import child_python
+from pipelines.processes.timeouts import Patience
+from pipelines.snapshots.card import pictures_child
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
+
+PROGRAM = child_python.command("pipelines.snapshots.card.pictures_child")
+
+_SECONDS = 2.0 * pictures_child.PROCESSOR_SECONDS
+_MESSAGE_BYTES = 200
+_KINDS = {
+    FRAME_ENCODING_RAW: pictures_child.RAW,
+    FRAME_ENCODING_PNG: pictures_child.PNG,
+    FRAME_ENCODING_JPEG: pictures_child.JPEG,
+}
+
+
+class PictureError(Exception):
+    """A frame that cannot be decoded: why."""
+
+
+def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[Image.Image]:
+    """Some of a clip's frames, each in this size.
+
+    Raises:
+      PictureError: one cannot be decoded.
+      OSError: the process that forks children has died.
+    """
+    frames = [clip.frames[number] for number in numbers]
+    request = {
+        "kind": _KINDS[clip.frame_encoding],
+        "size": (clip.width, clip.height),
+        "shown": (width, height),
+        "lengths": [len(frame) for frame in frames],
+    }
+    size = 3 * width * height
+    most = 1 + max(size * len(frames), _MESSAGE_BYTES)
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+        file.writelines(frames)
+        file.seek(0)
+        nursery = sandbox.take(PROGRAM, required=False)
+        ours, theirs = os.pipe()
+        opened.callback(os.close, ours)
+        status = None
+        try:
+            nursery.begin(request, [theirs, file.fileno()])
+            os.close(theirs)
+            patience = Patience(_SECONDS)
+            answer = _read(ours, most + 1, patience)
+            if len(answer) <= most:  # else it is not to go on
+                status = nursery.status(patience)
+        finally:
+            if status is None:
+                nursery.end()
+            else:
+                sandbox.give_back(nursery)
+    if status is None and len(answer) <= most:
+        raise PictureError(f"it takes more than {_SECONDS:g} s")
+    if status:
+        raise PictureError(f"what decodes it ended with status {status}")
+    if answer[:1] == b"\1":
+        raise PictureError(printable(answer[1:].decode(errors="replace")[:_MESSAGE_BYTES]))
+    if answer[:1] != b"\0" or len(answer) != 1 + size * len(frames):
+        raise PictureError("what decodes it gave no picture")
+    return [
+        Image.frombytes("RGB", (width, height), answer[1 + i * size : 1 + (i + 1) * size])
+        for i in range(len(frames))
+    ]
+
+
+def _read(pipe: int, most: int, patience: Patience) -> bytes:
+    """Read a pipe to its end, at most `most` bytes and while `patience` lasts."""
+    parts: list[bytes] = []
+    while most > 0 and patience.readable(pipe) and (part := os.read(pipe, min(most, 1 << 20))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)

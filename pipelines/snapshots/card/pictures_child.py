@@ -1,0 +1,76 @@
+"""The program that decodes frames of records, to be drawn: in a confined child for each clip.
+
+With a request come the pipe for the answer and a file of the frames' bytes one after another. The
+answer is a byte: 0, and RGB pixels behind it, or 1, and what is wrong.
+"""
+
+import io
+import os
+import resource
+from typing import Any
+
+from PIL import Image
+
+from pipelines.decoding.sandbox import forks, limits
+from pipelines.decoding.sandbox.confine import Confinement
+
+PROCESSOR_SECONDS = 60
+_MEMORY = 2 << 30  # bytes of address space
+RAW, PNG, JPEG = "raw", "PNG", "JPEG"
+
+
+def image(kind: str, size: tuple[int, int], data: bytes) -> Image.Image:
+    """A frame of width and height `size`, as RGB.
+
+    Args:
+      kind: RAW, PNG or JPEG.
+      size: width and height that it must have.
+      data: its bytes.
+
+    Raises:
+      Exception: it cannot be decoded; which type is for Pillow to choose.
+
+    >>> image(RAW, (1, 2), bytes(6)).size
+    (1, 2)
+    """
+    if kind == RAW:
+        return Image.frombytes("RGB", size, data)
+    with Image.open(io.BytesIO(data), formats=[kind]) as encoded:
+        if encoded.size != size:
+            raise ValueError(f"it is {encoded.width}x{encoded.height}, not {size[0]}x{size[1]}")
+        return encoded.convert("RGB")
+
+
+def main() -> None:
+    """Forks a child for each request, until the other end of standard input closes."""
+    Image.preinit()  # the decoders, which a confined child could not load
+    forks.serve(_answer)
+
+
+def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confinement) -> None:
+    pipe, frames = descriptors
+    limits.lower(
+        (
+            (resource.RLIMIT_AS, _MEMORY, _MEMORY),
+            (resource.RLIMIT_FSIZE, 0, 0),
+            (resource.RLIMIT_CORE, 0, 0),
+            limits.processor(PROCESSOR_SECONDS),
+        )
+    )
+    with os.fdopen(pipe, "wb") as out, os.fdopen(frames, "rb", buffering=0) as file:
+        confinement.compute_only()
+        try:
+            pixels = b"".join(
+                image(request["kind"], tuple(request["size"]), file.read(length))
+                .resize(tuple(request["shown"]), Image.Resampling.LANCZOS)
+                .tobytes()
+                for length in request["lengths"]
+            )
+        except Exception as error:  # Pillow has no type of its own for damage
+            out.write(b"\1" + (str(error) or type(error).__name__).encode())
+        else:
+            out.write(b"\0" + pixels)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""A record as lines of text."""
+
+from pipelines.snapshots.card.strips import Entry, clock
+from protos.v1.clip_pb2 import Box, FrameEncoding
+
+
+def lines(entry: Entry) -> list[str]:
+    """Everything in a record but its pixels and prompts."""
+    clip = entry.clip
+    times = [clock(time) for time in clip.frame_time_us]
+    encoding = FrameEncoding.Name(clip.frame_encoding).removeprefix("FRAME_ENCODING_")
+    chunks = [f"{chunk.text!r} [{chunk.start}, {chunk.end})" for chunk in clip.noun_chunks]
+    cut = f", cut from {clock(clip.end_cut_from_us)}" if clip.end_cut_from_us else ""
+    fields = {
+        "place": str(entry.place),
+        "video": clip.video_id,
+        "span": f"{clock(clip.start_us)} – {clock(clip.end_us)} "
+        f"({(clip.end_us - clip.start_us) / 1e6:g} s{cut})",
+        "caption": repr(clip.caption),
+        "noun chunks": ", ".join(chunks) or "none",
+        "labels": ", ".join(map(repr, clip.labels)) or "none",
+        "frames": f"{len(clip.frames)} of {clip.width}×{clip.height}, {encoding}, "
+        f"{sum(map(len, clip.frames)):,} bytes",
+        "shown at": f"{times[0]} … {times[-1]}" if times else "never",
+        "source row": clip.source_row,
+    }
+    if clip.video_duration_us:
+        fields["video's end"] = f"{clock(clip.video_duration_us)} as annotated"
+    told = [
+        *(f"  caption      {caption!r}" for caption in clip.captions[1:]),
+        *(f"  question     {asked.text!r} → {asked.answer!r}" for asked in clip.questions),
+        *(
+            f"  segment      {clock(one.start_us)} – {clock(one.end_us)} {one.label!r}"
+            for one in clip.segments
+        ),
+        *(f"  box          {_box(box)}" for box in clip.boxes),
+    ]
+    return [clip.clip_id, *(f"  {name:<12} {value}" for name, value in fields.items()), *told]
+
+
+def _box(box: Box) -> str:
+    """A box's instant, corners and labels or score.
+
+    >>> _box(Box(time_us=1_000_000, x1=0.25, x2=0.5, y2=1, labels=["12", "80"]))
+    "0:01.000 [0.25, 0, 0.5, 1] '12', '80'"
+    """
+    corners = ", ".join(f"{value:.4g}" for value in (box.x1, box.y1, box.x2, box.y2))
+    told = [*map(repr, box.labels), *([f"score {box.score:.4g}"] if box.score else [])]
+    return f"{clock(box.time_us)} [{corners}] {', '.join(told)}"

@@ -1,0 +1,182 @@
+"""What changed between two snapshots, and why.
+
+Records are compared by id, then by length and the CRC32C that ends each of them. So frames are
+not read, but for records whose own row or video must be known to tell why they differ.
+"""
+
+import collections
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+
+from google.protobuf.json_format import MessageToDict
+
+from pipelines.snapshots import records, split
+from pipelines.snapshots.records import Place
+from pipelines.sources.clip_request import REMOVED
+from pipelines.sources.video_id import video_key
+from pipelines.storage import storage
+from protos import contract, tfrecord
+from protos.v1.manifest_pb2 import Manifest, Reject
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A record that is in one snapshot only, or differs."""
+
+    clip_id: str
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """All that differs between an old and a new snapshot."""
+
+    manifest: dict[str, tuple[str, str]]  # field: old and new value
+    added: list[Change]
+    removed: list[Change]
+    changed: list[Change]
+    same: int  # records
+    rejects: dict[str, tuple[int, int]]  # reason: old and new count, where they differ
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.manifest or self.added or self.removed or self.changed or self.rejects)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Side:
+    """One of the two snapshots."""
+
+    folder: str
+    manifest: Manifest
+    records: dict[str, tuple[Place, bytes]]  # clip_id: where, and its length and checksum
+    videos: dict[str, str]  # video id: sha256
+    rejects: dict[str, Reject]  # by source row
+
+
+def compare(old: str, old_manifest: Manifest, new: str, new_manifest: Manifest) -> Difference:
+    """Compares two snapshots.
+
+    Raises:
+      SnapshotError: a file of either is not there or is damaged.
+    """
+    before, after = _side(old, old_manifest), _side(new, new_manifest)
+    fields = _fields(old_manifest, new_manifest)
+    ids = before.records.keys() & after.records.keys()
+    changed = sorted(i for i in ids if before.records[i][1] != after.records[i][1])
+    counts = old_manifest.counts.rejects, new_manifest.counts.rejects
+    return Difference(
+        manifest=fields,
+        added=list(_only(after, before, "was no row", "was rejected")),
+        removed=list(_only(before, after, "is no longer a row", "is rejected")),
+        changed=list(_changed(before, after, changed, fields)),
+        same=len(ids) - len(changed),
+        rejects={
+            reason: (counts[0][reason], counts[1][reason])
+            for reason in sorted(set(counts[0]) | set(counts[1]))
+            if counts[0][reason] != counts[1][reason]
+        },
+    )
+
+
+def lines(difference: Difference, most: int) -> Iterator[str]:
+    """The difference for a person: at most `most` records of each kind, and how many there are."""
+    for field, (old, new) in difference.manifest.items():
+        yield f"{field}: {old} → {new}"
+    for reason, (old, new) in difference.rejects.items():
+        yield f"rejects, {reason}: {old:,} → {new:,}"
+    for kind, changes in (
+        ("added", difference.added),
+        ("removed", difference.removed),
+        ("changed", difference.changed),
+    ):
+        for why, count in sorted(collections.Counter(change.why for change in changes).items()):
+            yield f"{kind}: {count:,}, as each {why}"
+        for change in changes[:most]:
+            yield f"  {kind} {change.clip_id} ({change.why})"
+        if len(changes) > most:
+            yield f"  … and {len(changes) - most:,} more"
+    yield f"same: {difference.same:,} records"
+
+
+def _side(folder: str, manifest: Manifest) -> _Side:
+    found: dict[str, tuple[Place, bytes]] = {}
+    for shard in range(len(manifest.shards)):
+        stem = contract.shard_name(shard, len(manifest.shards))
+        entries = records.index(folder, manifest, shard)
+        ends = [entry.offset + entry.length for entry in entries]
+        checksums = storage.read_ranges(
+            os.path.join(folder, f"{stem}.tfrecord"),
+            [(end - tfrecord.FOOTER_BYTES, end) for end in ends],
+        )
+        for number, (entry, checksum) in enumerate(zip(entries, checksums, strict=True)):
+            found[entry.clip_id] = Place(shard, number), entry.length.to_bytes(8) + checksum
+    return _Side(
+        folder,
+        manifest,
+        found,
+        {
+            video.video_id: video.sha256
+            for summary in records.summaries(folder, manifest)
+            for video in summary.videos
+        },
+        {reject.source_row: reject for reject in records.rejects(folder, manifest)},
+    )
+
+
+def _fields(old: Manifest, new: Manifest) -> dict[str, tuple[str, str]]:
+    """The choices, versions and inputs that differ."""
+    sides = []
+    for manifest in (old, new):
+        fields = {
+            "dataset": manifest.dataset,
+            "data version": manifest.data_version,
+            "schema version": manifest.schema_version,
+        }
+        config = MessageToDict(manifest.config, preserving_proto_field_name=True)
+        if "split" in config:
+            config["split"] = split.described(manifest.config.split)
+        fields |= {f"option {name}": str(value) for name, value in config.items()}
+        fields |= {f"version of {name}": text for name, text in manifest.versions.items()}
+        fields |= {f"annotations {file.name}": file.sha256[:12] for file in manifest.annotations}
+        sides.append(fields)
+    names = dict.fromkeys(itertools.chain(*sides))
+    pairs = {name: (sides[0].get(name, "none"), sides[1].get(name, "none")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _only(side: _Side, other: _Side, no_row: str, rejected: str) -> Iterator[Change]:
+    """The records that `side` has and `other` lacks, in order of place."""
+    missing = side.records.keys() - other.records.keys()
+    places = sorted(side.records[clip_id][0] for clip_id in missing)
+    removed = set(map(video_key, other.manifest.removed_videos))
+    for clip in records.read(side.folder, side.manifest, places):
+        reject = other.rejects.get(clip.source_row)
+        if video_key(clip.video_id) in removed:
+            yield Change(clip.clip_id, f"{rejected}: {REMOVED}")
+        elif reject and reject.video_id == clip.video_id:
+            yield Change(clip.clip_id, f"{rejected}: {reject.reason}")
+        else:
+            yield Change(clip.clip_id, no_row)
+
+
+def _changed(
+    before: _Side, after: _Side, clip_ids: list[str], fields: Mapping[str, tuple[str, str]]
+) -> Iterator[Change]:
+    """Why records of the same id differ."""
+    shaping = [
+        name
+        for name in fields
+        if name.startswith(("option", "version of")) and name != "option num_shards"
+    ]
+    if shaping:  # reason enough for every one
+        for clip_id in clip_ids:
+            yield Change(clip_id, f"was made with another {', '.join(shaping)}")
+        return
+    places = [before.records[clip_id][0] for clip_id in clip_ids]
+    for clip in records.read(before.folder, before.manifest, places):
+        same_video = before.videos.get(clip.video_id) == after.videos.get(clip.video_id)
+        why = "stands in another annotation row" if same_video else "has another video file"
+        yield Change(clip.clip_id, why)

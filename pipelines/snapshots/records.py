@@ -1,0 +1,214 @@
+"""What a finished snapshot holds: records by place or id or spread evenly, and rejects."""
+
+import bisect
+import collections
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from pipelines.decoding import frame_codec
+from pipelines.snapshots import plan_summary, snapshot
+from pipelines.storage import storage
+from protos import contract, tfrecord
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import (
+    BuildConfig,
+    Counts,
+    Manifest,
+    RecordEntry,
+    Reject,
+    ShardSummary,
+)
+
+_AT_ONCE = 16  # records to ask a bucket for
+
+
+class Place(NamedTuple):
+    """Where a record is: its shard, and its number there, both from 0."""
+
+    shard: int
+    number: int
+
+    def __str__(self) -> str:
+        """The form that `find` reads."""
+        return f"{self.shard}:{self.number}"
+
+
+def evenly(manifest: Manifest, count: int) -> list[Place]:
+    """Up to `count` places at equal distances over all records, in their order.
+
+    Shards hold videos by hash, so these are as good as drawn at random.
+    """
+    starts = list(itertools.accumulate((entry.records for entry in manifest.shards), initial=0))
+    total = starts[-1]
+    count = min(count, total)
+    places = []
+    for i in range(count):
+        record = (2 * i + 1) * total // (2 * count)
+        shard = bisect.bisect_right(starts, record) - 1
+        places.append(Place(shard, record - starts[shard]))
+    return places
+
+
+def find(folder: str, manifest: Manifest, names: Sequence[str]) -> list[Place]:
+    """The places of records named "<shard>:<number>" or by clip_id.
+
+    Raises:
+      SnapshotError: there is no such record, or an index is damaged.
+    """
+    places: dict[str, Place] = {}
+    for name in names:
+        if re.fullmatch(r"[0-9]{1,9}:[0-9]{1,9}", name):
+            places[name] = _checked(folder, manifest, Place(*map(int, name.split(":"))))
+    ids = [name for name in names if name not in places]
+    for shard in range(len(manifest.shards)) if ids else ():
+        entries = index(folder, manifest, shard)
+        for clip_id in ids:
+            number = bisect.bisect_left(entries, clip_id, key=lambda entry: entry.clip_id)
+            if number < len(entries) and entries[number].clip_id == clip_id:
+                places[clip_id] = Place(shard, number)
+    for name in names:
+        if name not in places:
+            raise snapshot.SnapshotError(
+                f"no record {name!r} in {folder!r}: give a clip_id, or a shard and a number "
+                f"such as 0:0; there are {manifest.counts.records:,} records"
+            )
+    return [places[name] for name in names]
+
+
+def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[Clip]:
+    """The records at these places, in the order given; each shard's index is read once a run.
+
+    Raises:
+      SnapshotError: a record or an index is damaged.
+    """
+    for shard, group in itertools.groupby(places, key=lambda place: place.shard):
+        entries = index(folder, manifest, shard)
+        stem = contract.shard_name(shard, len(manifest.shards))
+        path = os.path.join(folder, f"{stem}.tfrecord")
+        while some := [entries[place.number] for place in itertools.islice(group, _AT_ONCE)]:
+            ranges = [(entry.offset, entry.offset + entry.length) for entry in some]
+            for entry, framed in zip(some, storage.read_ranges(path, ranges), strict=True):
+                try:
+                    yield parse(framed, entry.clip_id, manifest.config)
+                except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
+                    raise snapshot.SnapshotError(
+                        f"{stem}.tfrecord: record {entry.clip_id!r} is damaged ({error}): "
+                        "`svilm-pipelines verify` lists all that is"
+                    ) from None
+
+
+def parse(framed: bytes, clip_id: str, config: BuildConfig) -> Clip:
+    """Parse a record and check it against its index and the snapshot's configuration.
+
+    Args:
+      framed: its TFRecord frame.
+      clip_id: the index's.
+      config: the manifest's.
+
+    Raises:
+      CorruptRecordError: its checksums do not match.
+      DecodeError: it is no Clip.
+      ValueError: it is another clip, or breaks the contract.
+    """
+    clip = Clip.FromString(tfrecord.unframe(framed))
+    if clip.clip_id != clip_id:
+        raise contract.ContractError(f"is {clip.clip_id!r}")
+    contract.check_clip(clip, config)
+    frame_codec.check(clip)
+    return clip
+
+
+def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
+    """What became of the rows of each shard, in order.
+
+    Raises:
+      SnapshotError: a summary is not there or is damaged.
+    """
+    return shard_summaries(folder, len(manifest.shards))
+
+
+def shard_summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
+    """Yield what became of the rows of each shard of a snapshot that has no manifest, perhaps.
+
+    Raises:
+      SnapshotError: a summary is not there or is damaged.
+    """
+    for shard in range(num_shards):
+        name = f"{contract.shard_name(shard, num_shards)}.json"
+        yield snapshot.read_json(os.path.join(folder, name), ShardSummary)
+
+
+def rejects(folder: str, manifest: Manifest) -> Iterator[Reject]:
+    """Every reject: the plan's, then those of each shard.
+
+    Raises:
+      SnapshotError: the plan or a summary is not there or is damaged.
+    """
+    yield from plan_summary.rejects(folder)
+    for summary in summaries(folder, manifest):
+        yield from summary.rejects
+
+
+def counts(folder: str, num_shards: int) -> Counts:
+    """Rows, records and rejects by reason of a build that may have had no record, so no manifest.
+
+    Raises:
+      SnapshotError: the plan or a summary is not there or is damaged.
+    """
+    reasons = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
+    made = 0
+    for summary in shard_summaries(folder, num_shards):
+        reasons.update(reject.reason for reject in summary.rejects)
+        made += summary.records
+    return Counts(rows=plan_summary.rows(folder), records=made, rejects=reasons)
+
+
+def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
+    """Where each record of a shard lies, in order of clip_id.
+
+    Raises:
+      SnapshotError: the index is not there, is damaged, or is of other records.
+    """
+    stem, expected = contract.shard_name(shard, len(manifest.shards)), manifest.shards[shard]
+    path = os.path.join(folder, f"{stem}.index")
+    entries = snapshot.read_index(path, expected.index).records
+    if len(entries) != expected.records:
+        raise snapshot.SnapshotError(
+            f"{stem}.index has {len(entries)} records, the manifest "
+            f"{expected.records}: `svilm-pipelines verify` lists all that is damaged"
+        )
+    # Records lie one behind another in order of their ids, so that no entry leads elsewhere.
+    offset, last_id = 0, ""
+    for entry in entries:
+        if entry.offset != offset or entry.length <= 0 or entry.clip_id <= last_id:
+            raise snapshot.SnapshotError(
+                f"{stem}.index: {entry.clip_id!r} at {entry.offset}, {entry.length} bytes long, "
+                f"does not follow {last_id!r}, which ends at {offset}: `svilm-pipelines verify` "
+                "lists all that is damaged"
+            )
+        offset, last_id = offset + entry.length, entry.clip_id
+    if offset != expected.data.bytes:
+        raise snapshot.SnapshotError(
+            f"{stem}.index ends at {offset} of {expected.data.bytes} bytes: "
+            "`svilm-pipelines verify` lists all that is damaged"
+        )
+    return entries
+
+
+def _checked(folder: str, manifest: Manifest, place: Place) -> Place:
+    if place.shard >= len(manifest.shards):
+        raise snapshot.SnapshotError(
+            f"no record {str(place)!r} in {folder!r}: its shards are 0 to "
+            f"{len(manifest.shards) - 1}"
+        )
+    records = manifest.shards[place.shard].records
+    if place.number >= records:
+        raise snapshot.SnapshotError(
+            f"no record {str(place)!r} in {folder!r}: shard {place.shard} has {records:,} records"
+        )
+    return place

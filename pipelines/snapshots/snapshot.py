@@ -1,0 +1,238 @@
+"""A snapshot's files: written whole or not at all, and read back."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+
+from pipelines.storage import storage
+from protos import contract, tfrecord
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import (
+    AnnotationFile,
+    BuildConfig,
+    FileEntry,
+    Manifest,
+    RecordEntry,
+    ShardIndex,
+    ShardSummary,
+)
+
+LOCK_NAME = "build.lock"
+
+M = TypeVar("M", bound=Message)
+
+
+class SnapshotError(ValueError):
+    """A snapshot's folder or file that is not as it should be."""
+
+
+def to_json(message: Message) -> bytes:
+    r"""A message as JSON, the same bytes every time.
+
+    >>> to_json(FileEntry(name="plan.json", bytes=7)).decode()
+    '{\n "bytes": "7",\n "name": "plan.json"\n}\n'
+    """
+    fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return (json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def read_json(path: str, kind: type[M]) -> M:
+    """Reads what `to_json` made; fields of a newer schema are passed over.
+
+    Raises:
+      SnapshotError: the file is not there or is damaged.
+    """
+    try:
+        return contract.parse_json(storage.read(path), kind)
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror}") from None
+    except contract.ContractError as error:
+        raise SnapshotError(f"{path} is damaged: {error}") from None
+
+
+def write_file(folder: str, name: str, data: bytes) -> FileEntry:
+    """Writes a whole file."""
+    with storage.NewFile(os.path.join(folder, name)) as file:
+        file.write(data)
+    return FileEntry(name=name, bytes=file.bytes, sha256=file.sha256)
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Completes a snapshot.
+
+    Raises:
+      SnapshotError: another build has done so meanwhile.
+      ContractError: the manifest is not valid.
+    """
+    contract.check_manifest(manifest)
+    path = os.path.join(folder, contract.MANIFEST_NAME)
+    try:
+        storage.write_new(path, to_json(manifest))
+    except FileExistsError:
+        raise SnapshotError(
+            f"another build has completed {folder!r} meanwhile: choose another --out"
+        ) from None
+
+
+def adopt(source: str, entry: FileEntry, folder: str) -> None:
+    """Gives a new version a file of an older one: linked or copied by the store, if it can.
+
+    Raises:
+      SnapshotError: the file is not what its entry says.
+    """
+    if os.path.basename(entry.name) != entry.name:
+        raise SnapshotError(f"{source}: its manifest names {entry.name!r}, which lies elsewhere")
+    old, new = os.path.join(source, entry.name), os.path.join(folder, entry.name)
+    if storage.duplicate(old, new):
+        return
+    with storage.open_to_read(old) as file, storage.NewFile(new) as copy:
+        while block := file.read(1 << 20):
+            copy.write(block)
+        if (copy.bytes, copy.sha256) != (entry.bytes, entry.sha256):
+            raise SnapshotError(f"{old} is damaged: `svilm-pipelines verify` lists all that is")
+
+
+class ShardWriter:
+    """Writes a shard's records, in order of clip_id, and then its index.
+
+    Use as a context manager; the files appear when the block ends without an error, and
+    `data` and `index` describe them from then on.
+    """
+
+    def __init__(self, folder: str, stem: str) -> None:
+        self._folder, self._stem = folder, stem
+        self._file = storage.NewFile(os.path.join(folder, f"{stem}.tfrecord"))
+        self._index = ShardIndex()
+
+    def __enter__(self):
+        self._file.__enter__()
+        return self
+
+    def append(self, clip: Clip) -> None:
+        """Adds a record.
+
+        Raises:
+          ValueError: its clip_id is not after the last one's.
+        """
+        records = self._index.records
+        if records and clip.clip_id <= records[-1].clip_id:
+            raise ValueError(f"clip {clip.clip_id!r} after {records[-1].clip_id!r}: not in order")
+        framed = tfrecord.frame(clip.SerializeToString(deterministic=True))
+        records.append(
+            RecordEntry(offset=self._file.bytes, length=len(framed), clip_id=clip.clip_id)
+        )
+        self._file.write(framed)
+
+    def append_all(self, clips: Iterable[Clip]) -> None:
+        """Adds records that come after those before, in any order among themselves."""
+        for clip in sorted(clips, key=lambda clip: clip.clip_id):
+            self.append(clip)
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._file.__exit__(kind, error, trace)
+        if kind is None:
+            self.data = FileEntry(
+                name=f"{self._stem}.tfrecord", bytes=self._file.bytes, sha256=self._file.sha256
+            )
+            index = self._index.SerializeToString(deterministic=True)
+            self.index = write_file(self._folder, f"{self._stem}.index", index)
+            self.records = len(self._index.records)
+
+
+def read_index(path: str, entry: FileEntry | None = None) -> ShardIndex:
+    """Reads a shard's index.
+
+    Args:
+      path: its file.
+      entry: what the manifest says of it; None: its checksum was compared before.
+
+    Raises:
+      SnapshotError: it is not there or is damaged.
+    """
+    try:
+        data = storage.read(path)
+        index = ShardIndex.FromString(data)
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror}") from None
+    except DecodeError:
+        raise SnapshotError(f"{path} is no index") from None
+    if entry is not None and hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise SnapshotError(f"{path} is damaged: its sha256 is not the manifest's")
+    return index
+
+
+def fault(folder: str, entry: FileEntry) -> str | None:
+    """What is wrong with a file of the snapshot: not there, another size, another checksum."""
+    path = os.path.join(folder, entry.name)
+    try:
+        size = storage.size(path)
+        if size != entry.bytes:
+            return f"{entry.name}: {size} bytes where there should be {entry.bytes}"
+        sha256 = storage.sha256(path)
+    except OSError as error:
+        return f"{entry.name}: {error.strerror}"
+    if sha256 != entry.sha256:
+        return f"{entry.name}: sha256 is {sha256}, should be {entry.sha256}"
+    return None
+
+
+def videos_sha256(summary: ShardSummary) -> str:
+    """sha256, hex, of what identifies a shard's videos."""
+    digest = hashlib.sha256()
+    for file in summary.videos:
+        digest.update(to_json(file))
+    return digest.hexdigest()
+
+
+def inputs_sha256(annotations: Iterable[AnnotationFile], videos: Iterable[str]) -> str:
+    """Manifest.inputs_sha256, from the annotation files and each shard's `videos_sha256`."""
+    digest = hashlib.sha256()
+    for part in (*(file.sha256 for file in annotations), *videos):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) -> None:
+    """Removes what an earlier, killed build left half written; keeps its finished shards.
+
+    Args:
+      folder: the build's.
+      num_shards: as many as it writes.
+      complete: whether its manifest may be there.
+
+    Raises:
+      SnapshotError: the folder holds anything else, which is left alone.
+    """
+    stems = {contract.shard_name(shard, num_shards) for shard in range(num_shards)}
+    ours = {LOCK_NAME, contract.PLAN_NAME, *([contract.MANIFEST_NAME] if complete else [])}
+    ours |= {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
+    names = storage.names(folder)
+    unfinished = [name for name in names if name.endswith(storage.UNFINISHED)]
+    foreign = [name for name in names if name not in ours and name not in unfinished]
+    if foreign:
+        raise SnapshotError(
+            f"--out {folder!r} holds {foreign[0]!r}, which is not of a build with "
+            f"{num_shards} shards: choose an empty folder"
+        )
+    for name in unfinished:
+        storage.remove(os.path.join(folder, name))
+
+
+def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:
+    """sha256, hex, of a manifest's configuration and versions."""
+    data = to_json(config) + json.dumps(dict(versions), sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def shard_of(video_id: str, num_shards: int) -> int:
+    """A video's shard, so that its clips share one and it is decoded once.
+
+    >>> shard_of("dQw4w9WgXcQ", 16)
+    14
+    """
+    return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8]) % num_shards

@@ -1,0 +1,243 @@
+"""Checks a snapshot against itself: every checksum, record, index entry and count."""
+
+import collections
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from pipelines.processes import pool
+from pipelines.snapshots import plan_summary, records, snapshot, split
+from pipelines.snapshots.snapshot import config_sha256, shard_of
+from pipelines.sources.video_id import video_key
+from pipelines.storage import storage
+from protos import contract, tfrecord
+from protos.v1.clip_pb2 import Clip
+from protos.v1.manifest_pb2 import (
+    BuildConfig,
+    FileEntry,
+    Manifest,
+    ShardEntry,
+    ShardSummary,
+)
+
+
+def read_manifest(folder: str) -> Manifest:
+    """Reads the manifest of a complete snapshot of a version this reader knows.
+
+    Raises:
+      SnapshotError: the folder is no snapshot, or one that is not complete.
+      ContractError: the snapshot has another major version, or its counts do not add up.
+    """
+    path = os.path.join(folder, contract.MANIFEST_NAME)
+    try:
+        names = storage.names(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise snapshot.SnapshotError(
+            f"{folder!r} is no folder: name one that `svilm-pipelines build` wrote"
+        ) from None
+    if contract.MANIFEST_NAME not in names:
+        if any(name.startswith("shard-") for name in names):
+            raise snapshot.SnapshotError(
+                f"the snapshot in {folder!r} is not complete (no {contract.MANIFEST_NAME}): "
+                "run the same build again, it goes on where it ended"
+            )
+        raise snapshot.SnapshotError(
+            f"{folder!r} is no snapshot (no {contract.MANIFEST_NAME}): make one with "
+            "`svilm-pipelines build`"
+        )
+    manifest = snapshot.read_json(path, Manifest)
+    contract.check_manifest(manifest)
+    return manifest
+
+
+@functools.lru_cache(maxsize=1)
+def manifest_of(folder: str) -> Manifest:
+    """`read_manifest`, once a process: it is large where there are many work items that need it."""
+    return read_manifest(folder)
+
+
+def faults(
+    folder: str,
+    manifest: Manifest,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Everything that is wrong with a snapshot, a line each; nothing if it is sound.
+
+    Args:
+      folder: the snapshot's.
+      manifest: what `read_manifest` read there.
+      workers: processes, a shard at a time each.
+      progress: told of the shards that are done, and of all.
+
+    Raises:
+      WorkerDiedError: a process was killed.
+    """
+    shards = len(manifest.shards)
+    found: dict[int, _ShardFound] = {}
+    gone = frozenset(map(video_key, manifest.removed_videos))
+    jobs = [
+        _Job(folder, shard, entry, manifest.config, gone)
+        for shard, entry in enumerate(manifest.shards)
+    ]
+    for job, of_shard in pool.each(_check_shard, jobs, workers):
+        found[job.shard] = of_shard
+        progress(len(found), shards)
+
+    plan_rows, rejects, lines = _check_plan(folder, manifest)
+    for shard in range(shards):
+        lines += found[shard].faults
+        rejects.update(found[shard].rejects)
+    lines += _check_hashes(manifest, [found[shard].videos_sha256 for shard in range(shards)])
+    rows = plan_rows + sum(of_shard.rows for of_shard in found.values())
+    if rows != manifest.counts.rows:
+        lines.append(
+            f"the plan and the shards have {rows} rows, the manifest has {manifest.counts.rows}"
+        )
+    if dict(rejects) != dict(manifest.counts.rejects):
+        lines.append(
+            f"the plan and the shards have rejects {dict(sorted(rejects.items()))}, "
+            f"the manifest has {dict(sorted(manifest.counts.rejects.items()))}"
+        )
+    known = {contract.MANIFEST_NAME, contract.PLAN_NAME}
+    for shard in range(shards):
+        stem = contract.shard_name(shard, shards)
+        known |= {f"{stem}.{suffix}" for suffix in ("tfrecord", "index", "json")}
+    for name in sorted(set(storage.names(folder)) - known):
+        lines.append(f"{name}: not a file of this snapshot")
+    return lines
+
+
+class _ShardFound(NamedTuple):
+    """What a shard's files hold, and what is wrong with them."""
+
+    rows: int
+    rejects: collections.Counter[str]  # by reason
+    faults: list[str]
+    videos_sha256: str = ""  # empty: the summary is damaged
+
+
+class _Job(NamedTuple):
+    """A shard to check."""
+
+    folder: str
+    shard: int
+    entry: ShardEntry
+    config: BuildConfig
+    removed: frozenset[str]  # keys of videos that were taken down
+
+
+def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Counter[str], list[str]]:
+    """The rows that never reached a shard, their rejects by reason, and what is wrong."""
+    if wrong := _wrong_file(folder, manifest.plan, contract.PLAN_NAME):
+        return 0, collections.Counter(), [wrong]
+    try:
+        rows = plan_summary.rows(folder)
+        rejects = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
+    except snapshot.SnapshotError as error:
+        return 0, collections.Counter(), [str(error)]
+    wrong = []
+    if rows != manifest.counts.rows:
+        wrong = [f"{contract.PLAN_NAME}: {rows} rows, the manifest has {manifest.counts.rows}"]
+    return rejects.total(), rejects, wrong
+
+
+def _check_shard(job: _Job) -> _ShardFound:
+    stem = contract.shard_name(job.shard, job.config.num_shards)
+    files = (
+        (job.entry.data, "tfrecord"),
+        (job.entry.index, "index"),
+        (job.entry.summary, "json"),
+    )
+    wrong = [
+        fault
+        for file, suffix in files
+        if (fault := _wrong_file(job.folder, file, f"{stem}.{suffix}"))
+    ]
+    if wrong:
+        return _ShardFound(0, collections.Counter(), wrong)
+    try:
+        summary = snapshot.read_json(os.path.join(job.folder, f"{stem}.json"), ShardSummary)
+        wrong = list(_shard_faults(job, stem, summary))
+    except snapshot.SnapshotError as error:
+        return _ShardFound(0, collections.Counter(), [str(error)])
+    rejects = collections.Counter(reject.reason for reject in summary.rejects)
+    return _ShardFound(summary.rows, rejects, wrong, snapshot.videos_sha256(summary))
+
+
+def _check_hashes(manifest: Manifest, videos: Sequence[str]) -> Iterator[str]:
+    """Compare the manifest's own hashes with what they are of."""
+    if manifest.config_sha256 != config_sha256(manifest.config, manifest.versions):
+        yield f"{contract.MANIFEST_NAME}: config_sha256 is not that of its config and versions"
+    if all(videos) and manifest.inputs_sha256 != snapshot.inputs_sha256(
+        manifest.annotations, videos
+    ):
+        yield (
+            f"{contract.MANIFEST_NAME}: inputs_sha256 is not that of its annotations and of the "
+            "shards' videos"
+        )
+
+
+def _wrong_file(folder: str, entry: FileEntry, name: str) -> str | None:
+    if entry.name != name:  # also keeps a manifest from naming files elsewhere
+        return f"{name}: the manifest names {entry.name!r} in its place"
+    return snapshot.fault(folder, entry)
+
+
+def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
+    """The faults inside a shard whose files have the right checksums.
+
+    Raises:
+      SnapshotError: the index is none.
+    """
+    entry = job.entry
+    if summary.rows != summary.records + len(summary.rejects):
+        yield (
+            f"{stem}.json: {summary.rows} rows, but {summary.records} records and "
+            f"{len(summary.rejects)} rejects"
+        )
+    if (summary.data, summary.index) != (entry.data, entry.index):
+        yield f"{stem}.json: other data or index than the manifest's"
+    index = snapshot.read_index(os.path.join(job.folder, f"{stem}.index")).records
+    if not len(index) == entry.records == summary.records:
+        yield (
+            f"{stem}: {len(index)} index entries, {summary.records} records in its summary, "
+            f"{entry.records} in the manifest"
+        )
+    offset, last_id = 0, ""
+    with storage.open_to_read(os.path.join(job.folder, f"{stem}.tfrecord")) as file:
+        for place in index:
+            if place.offset != offset:
+                yield f"{stem}.index: {place.clip_id!r} at {place.offset}, should be {offset}"
+                return
+            if place.clip_id <= last_id:
+                yield f"{stem}.index: {place.clip_id!r} after {last_id!r}, not in order"
+            if not 0 < place.length <= entry.data.bytes - offset:
+                yield f"{stem}.index: {place.clip_id!r} is {place.length} bytes long"
+                return
+            framed = file.read(place.length)
+            offset, last_id = offset + place.length, place.clip_id
+            try:
+                clip = records.parse(framed, place.clip_id, job.config)
+                _check_shard_of(clip, job.shard, job.config)
+                if video_key(clip.video_id) in job.removed:
+                    raise contract.ContractError("its video was taken down")
+            except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
+                yield f"{stem}.tfrecord: record {place.clip_id!r}: {error}"
+    if offset != entry.data.bytes:
+        yield f"{stem}.index: ends at {offset} of {entry.data.bytes} bytes"
+
+
+def _check_shard_of(clip: Clip, shard: int, config: BuildConfig) -> None:
+    belongs = shard_of(clip.video_id, config.num_shards)
+    if belongs != shard:
+        raise contract.ContractError(f"video {clip.video_id!r} belongs into shard {belongs}")
+    if config.HasField("split") and (part := split.part_of(clip.video_id, config.split)) != (
+        config.split.part
+    ):
+        raise contract.ContractError(
+            f"video {clip.video_id!r} belongs to {part}, not {config.split.part}"
+        )

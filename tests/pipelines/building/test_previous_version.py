@@ -1,0 +1,150 @@
+"""A new version of which only the failed rows are decoded."""
+
+import dataclasses
+
+import pytest
+
+from pipelines.building import shard
+from pipelines.building.graph import write_manifest
+from pipelines.building.nouns import NounParser, default_model
+from pipelines.planning import plan
+from pipelines.planning.plan import Plan, build_config
+from pipelines.planning.video_lookup import VideoLookup
+from pipelines.snapshots import snapshot, takedown, verify
+from pipelines.snapshots.remove import remove
+from pipelines.snapshots.snapshot import shard_of
+from pipelines.sources.clip_request import REMOVED, ClipRequest, clip_id
+from protos import contract
+
+SHARDS = 3
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return NounParser(default_model(), contract.PROMPT_TEMPLATES)
+
+
+def ids(wanted):
+    """Two video ids of a shard."""
+    return [f"video{i}" for i in range(99) if shard_of(f"video{i}", SHARDS) == wanted][:2]
+
+
+HERE, LATE = ids(0)
+ALONE = ids(1)[0]
+
+
+@pytest.fixture
+def setting(tmp_path, make_video, parser):
+    """Plans and builds: three videos with two rows each, of which one has not arrived yet."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for video_id in (HERE, ALONE):
+        make_video(videos / f"{video_id}.mp4", seconds=1)
+    rows = [
+        ClipRequest(
+            clip_id(video_id, start, start + 400_000, "a man"),
+            *(video_id, start, start + 400_000, "a man", (), f"rows.csv:{i}"),
+        )
+        for i, (video_id, start) in enumerate(
+            (video_id, start) for video_id in (HERE, LATE, ALONE) for start in (0, 500_000)
+        )
+    ]
+    planned = Plan(
+        source="videocc",
+        annotations=(),
+        annotation_files=(),
+        videos=str(videos),
+        out=str(tmp_path / "1.0.0"),
+        data_version="1.0.0",
+        config=build_config(4, 24, 90, contract.PROMPT_TEMPLATES, SHARDS),
+        versions={"ffmpeg": "7"},
+        spacy_model=default_model(),
+        decoder="pyav",
+        decode_seconds=60.0,
+    )
+
+    past_end = ClipRequest("z", HERE, 5_000_000, 6_000_000, "a man", (), "rows.csv:99")
+
+    def build(version, previous="", more=False):
+        wanted = [*rows, past_end] if more else rows
+        out = tmp_path / version
+        out.mkdir()
+        new = dataclasses.replace(planned, out=str(out), data_version=version)
+        if previous:
+            old = str(tmp_path / previous)
+            removed = takedown.of(old, verify.read_manifest(old))
+            new = dataclasses.replace(new, previous=old, removed=removed)
+        outcomes = [
+            shard.build_shard(
+                number,
+                [row for row in wanted if shard_of(row.video_id, SHARDS) == number],
+                new,
+                parser,
+                VideoLookup(str(videos)),
+            )
+            for number in range(SHARDS)
+        ]
+        write_manifest(new, len(wanted), [], outcomes)
+        return out
+
+    return build, videos
+
+
+def shards(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("shard-*")}
+
+
+def test_the_failed_rows_alone_are_decoded(setting, tmp_path, make_video):
+    build, videos = setting
+    old = build("1.0.0")
+    assert verify.read_manifest(str(old)).counts.rejects == {"video_missing": 2}
+    make_video(videos / f"{LATE}.mp4", seconds=1)
+    fresh = build("9.0.0")
+    (videos / f"{HERE}.mp4").write_bytes(b"not looked at")
+    (videos / f"{ALONE}.mp4").unlink()
+    new = build("1.1.0", previous="1.0.0")
+    manifest = verify.read_manifest(str(new))
+    assert verify.faults(str(new), manifest) == []
+    assert (manifest.counts.records, dict(manifest.counts.rejects)) == (6, {})
+    for name, data in shards(fresh).items():
+        if not name.endswith(".json"):
+            assert (new / name).read_bytes() == data, name
+    assert (new / "shard-00001-of-00003.tfrecord").samefile(old / "shard-00001-of-00003.tfrecord")
+
+
+def test_nothing_new_gives_the_same_bytes(setting):
+    build, _ = setting
+    old = build("1.0.0")
+    assert shards(build("1.1.0", previous="1.0.0")) == shards(old)
+
+
+def test_what_was_removed_stays_removed(setting, tmp_path, make_video):
+    build, videos = setting
+    old = build("1.0.0", more=True)
+    manifest = verify.read_manifest(str(old))
+    remove(str(old), manifest, {HERE}, str(tmp_path / "2.0.0"), "2.0.0")
+    make_video(videos / f"{LATE}.mp4", seconds=1)
+    new = build("2.1.0", previous="2.0.0", more=True)
+    assert dict(verify.read_manifest(str(new)).counts.rejects) == {REMOVED: 3}
+
+
+def test_another_configuration_is_refused(setting, tmp_path):
+    build, _ = setting
+    manifest = verify.read_manifest(str(build("1.0.0")))
+    new = Plan(
+        *("videocc", (), (), "", "", "1.1.0", manifest.config, {"ffmpeg": "8"}, "", "pyav", 1.0),
+        previous="1.0.0",
+    )
+    with pytest.raises(plan.PlanError, match="another software"):
+        plan.check_previous(new, manifest)
+    same = dataclasses.replace(new, versions={"ffmpeg": "7"})
+    plan.check_previous(same, manifest)
+    with pytest.raises(plan.PlanError, match="later --data-version"):
+        plan.check_previous(dataclasses.replace(same, data_version="1.0.0"), manifest)
+
+
+def test_an_earlier_version_must_be_complete(tmp_path, setting):
+    build, _ = setting
+    (tmp_path / "0.0.0").mkdir()
+    with pytest.raises(snapshot.SnapshotError, match="is no snapshot"):
+        build("1.0.0", previous="0.0.0")

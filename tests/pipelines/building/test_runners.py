@@ -1,0 +1,102 @@
+import pytest
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from pipelines.building import runners
+
+
+@pytest.mark.parametrize("arguments", [[], ["--runner", "DirectRunner"], ["--job_name=a"]])
+def test_in_process_by_default(arguments):
+    runner, _ = runners.choose(1, arguments)
+    assert isinstance(runner, FnApiRunner)
+
+
+@pytest.fixture
+def jar(tmp_path):
+    """What stands for Beam's job server: it is there, and is not started here."""
+    (tmp_path / "server.jar").touch()
+    return str(tmp_path / "server.jar")
+
+
+@pytest.fixture
+def java(tmp_path, monkeypatch):
+    (tmp_path / "java").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [("FlinkRunner", "FlinkRunner"), ("flink", "FlinkRunner")]
+)
+def test_other_engines_keep_their_options(jar, java, given, name):
+    arguments = [f"--runner={given}", "--flink_master=[local]", f"--flink_job_server_jar={jar}"]
+    runner, options = runners.choose(1, arguments)
+    assert runner == name
+    assert options.get_all_options()["flink_master"] == "[local]"
+
+
+@pytest.mark.parametrize(
+    ("workers", "arguments", "told"),
+    [
+        (1, ["--runner=DaskRunner"], "DaskRunner is refused"),
+        (1, ["--runner=dask"], "DaskRunner is refused"),
+        (1, ["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"], "DaskRunner is refused"),
+        (1, ["--runner=FlumeRunner"], "FlumeRunner is unknown; there are .*FlinkRunner"),
+        (1, ["--runner=PortableRunner"], "name it with --job_endpoint HOST:PORT"),
+        (
+            1,
+            ["--runner=FlinkRunner", "--job_endpoint=127.0.0.1:1"],
+            "no job service answers at --job_endpoint 127.0.0.1:1 .*Connection refused",
+        ),
+        (
+            1,
+            ["--runner=SparkRunner", "--spark_job_server_jar=/no/server.jar"],
+            "--spark_job_server_jar '/no/server.jar': there is no such file",
+        ),
+        (2, ["--runner=FlinkRunner"], "--workers is for this machine"),
+        (1, ["--flubber", "3"], "unrecognised arguments: --flubber 3"),
+        (1, ["stray"], "unrecognised arguments: stray"),
+        (1, ["--direct_num_workers=two"], "invalid int value"),
+    ],
+)
+def test_what_no_engine_takes(workers, arguments, told):
+    with pytest.raises(runners.EngineError, match=told):
+        runners.choose(workers, arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (
+            "Traceback (most recent call last):\n  File …\nOSError: [Errno 28] No space left on "
+            "device: '/x' [while running 'Build shards-ptransform-1']\n",
+            "OSError: [Errno 28] No space left on device: '/x'",
+        ),
+        (
+            "pipelines.building.nouns.NounModelError: no parser [while running 'a']",
+            "NounModelError: no parser",
+        ),
+        ("", "RuntimeError"),
+        ("Service failed to start up.", "Service failed to start up"),
+    ],
+)
+def test_causes_are_one_line(text, cause):
+    assert runners.cause(RuntimeError(text)) == cause
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
+def test_an_engine_in_java_without_java(jar, monkeypatch, tmp_path, runner):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    option = f"--{runner[:5].lower()}_job_server_jar={jar}"
+    with pytest.raises(runners.EngineError, match=r"there is no 'java': install Java"):
+        runners.choose(1, [f"--runner={runner}", option])
+    # Flink's own server takes a jar with everything in it.
+    runners.choose(1, [f"--runner={runner}", option, f"--{runner[:5].lower()}_submit_uber_jar"])
+
+
+def test_a_job_server_that_cannot_be_fetched(java, tmp_path):
+    address = "http://127.0.0.1:1/server.jar"
+    arguments = [f"--flink_job_server_jar={address}", f"--jar_cache_dir={tmp_path / 'jars'}"]
+    with pytest.raises(runners.EngineError) as caught:
+        runners.choose(1, ["--runner=FlinkRunner", *arguments])
+    told = str(caught.value)
+    assert f"at {address}: <urlopen error [Errno 111] Connection refused>)" in told
+    assert "name it with --flink_job_server_jar" in told and "\n" not in told

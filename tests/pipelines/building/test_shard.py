@@ -1,0 +1,156 @@
+"""A shard that fails too often ends the run; spans are cut where videos end; frames as chosen."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from pipelines.building import shard
+from pipelines.building.nouns import NounParser, default_model
+from pipelines.decoding import video
+from pipelines.planning.plan import Plan, build_config
+from pipelines.planning.video_lookup import VideoLookup
+from pipelines.snapshots import snapshot
+from pipelines.snapshots.card import pictures
+from pipelines.sources.clip_request import ClipRequest, clip_id
+from protos import contract, tfrecord
+from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
+from protos.v1.manifest_pb2 import Filters
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return NounParser(default_model(), contract.PROMPT_TEMPLATES)
+
+
+@pytest.fixture
+def planned(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "out").mkdir()
+    config = build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 1)
+    where = str(tmp_path / "videos"), str(tmp_path / "out")
+    return Plan("videocc", (), (), *where, "1.0.0", config, {}, default_model(), "pyav", 60.0)
+
+
+def with_config(plan, **choices):
+    return dataclasses.replace(
+        plan, config=build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 1, **choices)
+    )
+
+
+def row(video_id, end_us=9, number=0):
+    name = clip_id(video_id, 0, end_us, "a man")
+    return ClipRequest(name, video_id, 0, end_us, "a man", (), f"rows.csv:{number}")
+
+
+def rows(count):
+    return [row(f"video{i}", number=i) for i in range(count)]
+
+
+def build(plan, parser, requests):
+    return shard.build_shard(0, requests, plan, parser, VideoLookup(plan.videos))
+
+
+def only_record(tmp_path):
+    (path,) = (tmp_path / "out").glob("*.tfrecord")
+    return Clip.FromString(tfrecord.unframe(path.read_bytes()))
+
+
+def test_too_many_failures_stop_the_run_and_say_why(planned, parser, tmp_path):
+    strict = dataclasses.replace(planned, most_failures=0.5)
+    with pytest.raises(shard.HopelessError, match=r"100 of the first 100 rows.*video_missing"):
+        build(strict, parser, rows(150))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("count", "most"), [(99, 0.5), (150, 1.0)])
+def test_few_rows_or_a_greater_share_do_not(planned, parser, count, most):
+    lenient = dataclasses.replace(planned, most_failures=most)
+    outcome = build(lenient, parser, rows(count))
+    assert outcome.rejects == {"video_missing": count}
+
+
+def test_ids_that_begin_like_others(planned, parser, tmp_path, make_video):
+    film = make_video(tmp_path / "videos" / "s1.mp4", seconds=1)
+    ids = ("s1", "s1-a", "s10", "s1_5", "s1_00", "s1A", "s2")
+    for video_id in ids[1:]:
+        (tmp_path / "videos" / f"{video_id}.mp4").hardlink_to(film)
+    clips = [
+        ClipRequest(
+            clip_id(video_id, start, start + 400_000, "a man"),
+            *(video_id, start, start + 400_000, "a man", (), f"rows.csv:{i}"),
+        )
+        for i, (video_id, start) in enumerate(itertools.product(ids, (0, 60_000, 500_000)))
+    ]
+    outcome = build(planned, parser, clips)
+    assert (outcome.entry.records, outcome.rejects) == (len(clips), {})
+    index = snapshot.read_index(str(tmp_path / "out" / outcome.entry.index.name))
+    found = [entry.clip_id for entry in index.records]
+    assert found == sorted(clip.clip_id for clip in clips)
+
+
+@pytest.mark.parametrize(
+    ("past_end", "shortest_us", "end_us", "is_record"),
+    [
+        (0.5, 0, 2_000_000, True),
+        (0.5, 0, 2_000_002, False),
+        (0.1, 0, 2_000_000, False),
+        (0.0, 0, 1_200_000, False),
+        (1.0, 0, 9_000_000, True),
+        (0.5, 1_000_000, 2_000_000, True),
+        (0.5, 1_000_001, 2_000_000, False),
+    ],
+)
+def test_a_video_of_one_second(
+    planned, parser, tmp_path, make_video, past_end, shortest_us, end_us, is_record
+):
+    make_video(tmp_path / "videos" / "a.mp4", seconds=1)
+    plan = with_config(
+        planned, dropping=Filters(min_clip_us=shortest_us), max_past_end_share=past_end
+    )
+    outcome = build(plan, parser, [row("a", end_us)])
+    assert (outcome.entry.records, outcome.rejects) == (
+        (1, {}) if is_record else (0, {"span_past_end": 1})
+    )
+    if is_record:
+        clip = only_record(tmp_path)
+        contract.check_clip(clip, plan.config)
+        assert (clip.end_us, clip.end_cut_from_us) == (1_000_000, end_us)
+        assert clip.frame_time_us[:] == [125_000, 375_000, 625_000, 875_000]
+        assert clip.clip_id == row("a", end_us).clip_id
+
+
+def test_a_span_within_its_video_is_not_cut(planned, parser, tmp_path, make_video):
+    make_video(tmp_path / "videos" / "a.mp4", seconds=1)
+    build(with_config(planned, max_past_end_share=0.5), parser, [row("a", 1_000_000)])
+    clip = only_record(tmp_path)
+    assert (clip.end_us, clip.end_cut_from_us) == (1_000_000, 0)
+
+
+@pytest.mark.parametrize(("least", "is_record"), [(0, True), (5.9, True), (6.1, False)])
+def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, is_record):
+    make_video(tmp_path / "videos" / "a.mp4", seconds=1)  # six greys from a frame to the next
+    make_video(tmp_path / "videos" / "b.mp4", seconds=1, filters="geq=lum=80")
+    plan = with_config(planned, dropping=Filters(min_motion=least))
+    outcome = build(plan, parser, [row("a", 960_000), row("b", 960_000, number=1)])
+    static = (not is_record) + (least > 0)
+    assert outcome.rejects == ({"clip_static": static} if static else {})
+    assert outcome.entry.records == 2 - static
+
+
+def test_png_and_raw_records_hold_the_decoders_pixels(planned, parser, tmp_path, make_video):
+    path = make_video(tmp_path / "videos" / "v.mp4", filters="noise=alls=60:allf=t")
+    (_, frames), *_ = video.decode(
+        str(path), [(0, 1_000_000)], frames=4, short_side=24, decoder="pyav"
+    )
+    assert isinstance(frames, video.Frames)
+    assert frames.pixels.shape == (4, 24, 32, 3) and frames.pixels.std() > 10
+    for encoding in (FRAME_ENCODING_PNG, FRAME_ENCODING_RAW):
+        for square, pixels in ((False, frames.pixels), (True, frames.pixels[:, :, 4:28])):
+            plan = with_config(planned, encoding=encoding, square=square)
+            build(plan, parser, [row("v", 1_000_000)])
+            clip = only_record(tmp_path)
+            contract.check_clip(clip, plan.config)
+            drawn = pictures.small(clip, range(4), clip.width, clip.height)
+            np.testing.assert_array_equal([np.asarray(image) for image in drawn], pixels)

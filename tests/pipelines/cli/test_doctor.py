@@ -1,0 +1,161 @@
+"""Which layers of the sandbox hold, told and required; on a machine that refuses one, too."""
+
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.decoding import ffmpeg, video, with_pyav
+from pipelines.decoding.sandbox import LAYERS, fork_server, programs
+from pipelines.snapshots.card import pictures
+
+ROOT = pathlib.Path(__file__).parents[3]
+# A user namespace in which no other may be made: the limit is each namespace's own.
+REFUSING = ("unshare", "--user", "--map-root-user", "sh", "-c")
+NO_MORE = "echo 0 > /proc/sys/user/max_user_namespaces; exec "
+
+
+def refusing(*words) -> subprocess.CompletedProcess[str]:
+    """Runs svilm-pipelines where the kernel refuses user namespaces."""
+    command = [sys.executable, "-m", "pipelines.cli.main", *map(str, words)]
+    return subprocess.run(
+        [*REFUSING, NO_MORE + shlex.join(command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+
+
+@pytest.fixture(scope="module")
+def can_refuse():
+    if not shutil.which("unshare") or subprocess.run([*REFUSING, NO_MORE + "true"]).returncode:
+        pytest.skip("no unshare, or no user namespaces here at all")
+
+
+@pytest.fixture
+def inputs(tmp_path, make_video):
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "dQw4w9WgXcQ.mp4")
+    (tmp_path / "rows.csv").write_text("dQw4w9WgXcQ,0,1000000,a man\n")
+    return tmp_path
+
+
+def build(inputs, out, *more):
+    where = ("--annotations", inputs / "rows.csv", "--videos", inputs / "videos", "--out", out)
+    return ("build", "videocc", *where, "--frames", 4, "--short-side", 32, "--shards", 1, *more)
+
+
+def test_every_layer_is_in_the_table(cli):
+    done = cli("doctor")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1 : 1 + len(LAYERS)]] == [*LAYERS]
+    missing = [line for line in lines[1 : 1 + len(LAYERS)] if line.split()[1] == "no"]
+    assert done.returncode == (3 if missing else 0)
+    assert any(line.startswith("ffmpeg ") for line in lines)
+
+
+@pytest.mark.usefixtures("can_refuse")
+def test_a_layer_that_is_refused_is_told():
+    done = refusing("doctor")
+    assert done.returncode == 3, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("user_namespace")]
+    assert line.split(maxsplit=2)[1:] == ["no", "the system's limit on them is reached"]
+
+
+@pytest.mark.usefixtures("can_refuse")
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
+def test_a_layer_that_is_missing_and_required_ends_a_build_before_it_begins(inputs, decoder):
+    (inputs / "rows.csv").chmod(0)  # nothing is read
+    required = ("--require-sandbox", "--decoder", decoder)
+    done = refusing(*build(inputs, inputs / "out", *required))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "--require-sandbox" in line and "no user_namespace" in line
+    assert not (inputs / "out").exists()
+
+
+@pytest.mark.usefixtures("can_refuse")
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
+def test_the_bytes_written_do_not_depend_on_the_layers(inputs, cli, decoder):
+    by = ("--decoder", decoder)
+    less = refusing(*build(inputs, inputs / "less", *by))
+    assert less.returncode == 0, less.stderr
+    assert "warning: decoders are confined less" in less.stderr
+    assert "in a sandbox without user_namespace" in less.stdout
+    more = cli(*build(inputs, inputs / "more", "--workers", 2, *by))
+    assert more.returncode == 0, more.stderr
+    assert ("every layer held" in more.stdout) == (not fork_server.missing_here())
+    files = {path.name for path in (inputs / "more").iterdir()}
+    assert files == {path.name for path in (inputs / "less").iterdir()}
+    for name in files:
+        assert (inputs / "less" / name).read_bytes() == (inputs / "more" / name).read_bytes()
+
+
+def script_for(tmp_path) -> pathlib.Path:
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\nexec '{ffmpeg.executable()}' \"$@\"\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_an_ffmpeg_that_is_a_script_is_told(inputs, tmp_path, cli):
+    """It would start other programs, which the sandbox is there to prevent."""
+    script = script_for(tmp_path)
+    named = {ffmpeg.VARIABLE: str(script)}
+    (line,) = [line for line in cli("doctor", env=named).stdout.splitlines() if str(script) in line]
+    assert "no landlock (ffmpeg is a script), no seccomp" in line
+    by = ("--decoder", "ffmpeg")
+    done = cli(*build(inputs, inputs / "refused", "--require-sandbox", *by), env=named)
+    assert done.returncode == 1
+    assert "--require-sandbox: there is no landlock (ffmpeg is a script)" in done.stderr
+    assert not (inputs / "refused").exists()
+    done = cli(*build(inputs, inputs / "out", *by), env=named)
+    assert done.returncode == 0, done.stderr
+    assert "warning: decoders are confined less" in done.stderr
+    assert re.search("in a sandbox without .*landlock, .*seccomp", done.stdout)
+
+
+def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
+    if missing := fork_server.missing_here():
+        pytest.skip(fork_server.told(missing))
+    done = cli(*build(inputs, inputs / "out", "--decoder", "ffmpeg", "--require-sandbox"))
+    assert done.returncode == 0, done.stderr
+    assert "decoded in the sandbox, of which every layer held" in done.stdout
+
+
+@pytest.mark.parametrize("program", [with_pyav.PROGRAM, programs.LAUNCHER, pictures.PROGRAM])
+def test_what_forks_children_loses_no_layer(program):
+    """A thread that a library starts as it is loaded is enough to lose a user namespace."""
+    forking = fork_server.Nursery(program)
+    status = pathlib.Path(f"/proc/{forking.process.pid}/status").read_text()
+    missing = forking.missing
+    forking.end()
+    assert missing == fork_server.missing_here()
+    assert "Threads:\t1\n" in status
+
+
+def test_a_decoder_is_asked_for_every_layer(inputs, monkeypatch):
+    """In a worker: its machine may not be the one that the build was started on."""
+    code = (
+        "from pipelines.decoding.sandbox import namespaces\n"
+        "namespaces.enter = lambda: {'network_namespace': 'refused'} | dict.fromkeys("
+        "('user_namespace', 'ipc_namespace'), '') | {'pid_namespace': 'refused'}\n"
+        "from pipelines.decoding import pyav_child\npyav_child.main()\n"
+    )
+    monkeypatch.setattr(with_pyav, "PROGRAM", (sys.executable, "-c", code))
+    path, spans = str(inputs / "videos" / "dQw4w9WgXcQ.mp4"), [(0, 1_000_000)]
+    how = {"frames": 4, "short_side": 32, "decoder": "pyav"}
+    with pytest.raises(
+        fork_server.UnconfinedError, match=r"no network_namespace \(refused\), no pid"
+    ):
+        list(video.decode(path, spans, **how, limits=video.Limits(confined=True)))
+    ((_, found),) = video.decode(path, spans, **how)
+    assert isinstance(found, video.Frames)
+    assert set(fork_server.seen) >= {"network_namespace", "pid_namespace"}
+    fork_server.seen.clear()

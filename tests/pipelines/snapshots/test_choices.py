@@ -1,0 +1,82 @@
+"""Each choice that shapes bytes is named by the option that makes it."""
+
+import pytest
+
+from pipelines.cli.arguments import parsers
+from pipelines.planning import plan
+from pipelines.snapshots import choices, split
+from protos import contract
+from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, Filters, Manifest, SourceOptions
+
+FIELDS = [
+    (kind, field.name)
+    for kind in (BuildConfig, SourceOptions, Filters)
+    for field in kind.DESCRIPTOR.fields
+    if not field.message_type or field.message_type.GetOptions().map_entry
+]
+
+
+def changed(kind, name):
+    """A configuration with another value of one field."""
+    config = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+    owner = {BuildConfig: config, SourceOptions: config.source, Filters: config.filters}[kind]
+    value = getattr(owner, name)
+    if name == "columns":
+        value["video"] = "clip"
+    elif name == "prompt_templates":
+        value.append("A {}.")
+    else:
+        setattr(owner, name, {str: "a", int: 7, bool: True, float: 0.5}[type(value)])
+        if name == "frame_encoding":
+            owner.frame_encoding = 2
+    return config
+
+
+@pytest.mark.parametrize(("kind", "name"), FIELDS)
+def test_a_difference_names_an_option_of_the_command_and_both_values(kind, name):
+    old = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+    new = changed(kind, name)
+    (phrase,) = choices.changes(choices.chosen(old), choices.chosen(new))
+    option = phrase.partition(" was ")[0]
+    _, build = parsers()
+    assert option in build._option_string_actions or option == "prompt templates"
+    assert phrase.count(" was ") == phrase.count(", is now ") == 1
+
+
+def test_all_differences_are_named_at_once():
+    old = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+    file = AnnotationFile(name="rows.csv", bytes=9, sha256="a" * 64)
+    manifest = Manifest(
+        dataset="videocc", config=old, versions={"ffmpeg": "7.0"}, annotations=[file]
+    )
+    planned = plan.Plan(
+        source="videocc",
+        annotations=("rows.csv",),
+        annotation_files=(AnnotationFile(name="rows.csv", bytes=1200, sha256="b" * 64),),
+        videos="",
+        out="",
+        data_version="1.1.0",
+        config=plan.build_config(4, 24, 95, contract.PROMPT_TEMPLATES, 16),
+        versions={"ffmpeg": "7.1"},
+        spacy_model="",
+        decoder="pyav",
+        decode_seconds=1.0,
+        previous="old",
+    )
+    with pytest.raises(plan.PlanError) as error:
+        plan.check_previous(planned, manifest)
+    assert (
+        "another annotations (rows.csv was of 9 bytes, is now 1,200) and another configuration "
+        "(--frames was 8, is now 4; --short-side was 32, is now 24) and another software "
+        "(ffmpeg was 7.0, is now 7.1)"
+    ) in str(error.value)
+
+
+def test_parts_of_a_split_differ_in_its_option():
+    sides = []
+    for part in split.splits([0.9, 0.1], seed=3):
+        config = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+        config.split.CopyFrom(part)
+        sides.append(choices.chosen(config))
+    (phrase,) = choices.changes(*sides)
+    assert phrase.startswith("--split was train") and "is now test" in phrase

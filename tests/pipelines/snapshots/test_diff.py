@@ -1,0 +1,86 @@
+import pytest
+
+from pipelines.snapshots import diff
+from pipelines.snapshots.diff import Change
+from protos.v1.manifest_pb2 import Reject
+
+
+@pytest.fixture
+def compare(tmp_path, write_snapshot):
+    """compare(old, new): each the arguments of write_snapshot."""
+
+    def run(old, new):
+        sides = []
+        for name, arguments in (("old", old), ("new", new)):
+            sides += [str(tmp_path / name), write_snapshot(tmp_path / name, **arguments)]
+        return diff.compare(*sides)
+
+    return run
+
+
+def told(difference):
+    return "\n".join(diff.lines(difference, most=2))
+
+
+def test_a_snapshot_and_itself(compare, make_clip):
+    clips = [make_clip(f"video{i}") for i in range(5)]
+    difference = compare({"clips": clips}, {"clips": clips[::-1]})
+    assert not difference
+    assert told(difference) == "same: 5 records"
+
+
+def test_records_that_come_and_go_with_their_reasons(compare, make_clip):
+    kept, arrived, lost, dropped, fresh = (make_clip(f"video{i}") for i in range(5))
+    missing = Reject(
+        reason="video_missing", video_id=arrived.video_id, source_row=arrived.source_row
+    )
+    removed = Reject(reason="video_empty", video_id=lost.video_id, source_row=lost.source_row)
+    difference = compare(
+        {"clips": [kept, lost, dropped], "rejects": (missing,)},
+        {"clips": [kept, arrived, fresh], "rejects": (removed,), "data_version": "1.1.0"},
+    )
+    assert difference.same == 1 and difference.changed == []
+    assert set(difference.added) == {
+        Change(arrived.clip_id, "was rejected: video_missing"),
+        Change(fresh.clip_id, "was no row"),
+    }
+    assert set(difference.removed) == {
+        Change(lost.clip_id, "is rejected: video_empty"),
+        Change(dropped.clip_id, "is no longer a row"),
+    }
+    assert difference.rejects == {"video_empty": (0, 1), "video_missing": (1, 0)}
+    assert difference.manifest == {"data version": ("1.0.0", "1.1.0")}
+    assert "rejects, video_empty: 0 → 1" in told(difference)
+    assert "added: 1, as each was rejected: video_missing" in told(difference)
+
+
+def test_options_explain_changed_records(compare, make_clip):
+    difference = compare(
+        {"clips": [make_clip("a", grey=10)], "shards": 2},
+        {"clips": [make_clip("a", grey=20)], "shards": 5, "jpeg_quality": 80},
+    )
+    (change,) = difference.changed
+    assert change.why == "was made with another option jpeg_quality"
+    assert difference.manifest["option jpeg_quality"] == ("90", "80")
+
+
+def test_a_record_changes_under_the_same_options(compare, make_clip):
+    moved = make_clip("a")
+    moved.source_row = "rows.csv:77"
+    difference = compare({"clips": [make_clip("a")]}, {"clips": [moved]})
+    assert difference.changed == [Change(moved.clip_id, "stands in another annotation row")]
+
+
+def test_another_file_of_the_same_video(compare, make_clip):
+    difference = compare(
+        {"clips": [make_clip("a", grey=10)]},
+        {"clips": [make_clip("a", grey=20)], "videos": "another upload"},
+    )
+    assert [change.why for change in difference.changed] == ["has another video file"]
+
+
+def test_long_lists_are_cut(compare, make_clip):
+    clips = [make_clip(f"video{i}") for i in range(5)]
+    difference = compare({"clips": clips[:1]}, {"clips": clips})
+    assert told(difference).count("  added ") == 2
+    assert "… and 2 more" in told(difference)

@@ -1,0 +1,142 @@
+import itertools
+
+import pytest
+
+from pipelines.snapshots import records, remove, snapshot, verify
+from pipelines.snapshots.snapshot import shard_of
+from protos.v1.manifest_pb2 import Reject
+
+SHARDS = 3
+GONE = "video4"
+
+
+@pytest.fixture
+def written(tmp_path, make_clip, write_snapshot):
+    clips = [make_clip(f"video{i}", start) for i in range(9) for start in (0, 2_000_000)]
+    rejects = (Reject(reason="span_past_end", video_id=GONE, source_row="rows.csv:9"),)
+    plan_rejects = (
+        Reject(reason="span_empty", source_row="rows.csv:1", row=f"https://x/{GONE},2,1,secret"),
+        Reject(reason="span_empty", source_row="rows.csv:2", row="video40,2,1,kept"),
+    )
+    folder = tmp_path / "old"
+    manifest = write_snapshot(folder, clips, rejects=rejects, plan_rejects=plan_rejects)
+    return folder, manifest, clips
+
+
+@pytest.fixture(params=[1, 2])
+def removed(written, tmp_path, request):
+    folder, manifest, _ = written
+    out = tmp_path / "new"
+    ids = {GONE, "never seen"}
+    done = remove.remove(str(folder), manifest, ids, str(out), "2.0.0", workers=request.param)
+    assert done == remove.Removal(2, ["never seen"])
+    return out
+
+
+def test_the_new_version_is_sound_and_without_the_video(written, removed):
+    _, old, clips = written
+    manifest = verify.read_manifest(str(removed))
+    assert verify.faults(str(removed), manifest) == []
+    places = records.evenly(manifest, 99)
+    kept = list(records.read(str(removed), manifest, places))
+    assert {clip.clip_id for clip in kept} == {
+        clip.clip_id for clip in clips if clip.video_id != GONE
+    }
+    assert manifest.data_version == "2.0.0"
+    assert manifest.counts.rows == old.counts.rows
+    assert manifest.counts.rejects == {"span_empty": 2, "video_removed": 3}
+    assert manifest.removed_videos == ["never seen", GONE]
+    assert manifest.inputs_sha256 != old.inputs_sha256
+
+
+def test_nothing_of_the_video_is_left_but_its_id(written, removed):
+    assert not any(b"secret" in path.read_bytes() for path in removed.iterdir())
+    manifest = verify.read_manifest(str(removed))
+    rejects = {r.source_row: r for r in records.rejects(str(removed), manifest)}
+    assert rejects["rows.csv:2"].row == "video40,2,1,kept"
+    assert rejects["rows.csv:1"].row == ""
+    assert rejects["rows.csv:9"].reason == "video_removed"
+    assert rejects["rows.csv:9"].video_id == ""
+
+
+def test_other_shards_are_the_same_files(written, removed):
+    folder, _, _ = written
+    touched = f"shard-{shard_of(GONE, SHARDS):05d}"
+    others = [path for path in folder.glob("shard-*") if not path.name.startswith(touched)]
+    assert len(others) == 3 * (SHARDS - 1)
+    for path in others:
+        assert (removed / path.name).samefile(path)
+
+
+def test_the_old_version_is_left_as_it_was(written, removed):
+    folder, manifest, _ = written
+    assert verify.faults(str(folder), manifest) == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        ({"never seen"}, "no record or reject is"),
+        ({f"video{i}" for i in range(9)}, "every record is"),
+    ],
+)
+def test_removing_nothing_or_all_is_refused(written, tmp_path, ids, told):
+    folder, manifest, _ = written
+    with pytest.raises(snapshot.SnapshotError, match=told):
+        remove.remove(str(folder), manifest, ids, str(tmp_path / "new"), "2.0.0")
+    assert not (tmp_path / "new" / "manifest.json").exists()
+
+
+def test_a_complete_snapshot_is_not_written_over(written):
+    folder, manifest, _ = written
+    with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
+        remove.remove(str(folder), manifest, {GONE}, str(folder), "2.0.0")
+
+
+def test_a_copy_is_checked(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    entry = snapshot.write_file(str(tmp_path / "old"), "a", b"12345")
+    (tmp_path / "new" / "a").touch()  # so that it cannot be linked
+    snapshot.adopt(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+    assert (tmp_path / "new" / "a").read_bytes() == b"12345"
+    (tmp_path / "old" / "a").write_bytes(b"12346")
+    with pytest.raises(snapshot.SnapshotError, match="is damaged"):
+        snapshot.adopt(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+    entry.name = "../a"
+    with pytest.raises(snapshot.SnapshotError, match="lies elsewhere"):
+        snapshot.adopt(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+
+
+def test_the_command(written, cli, tmp_path):
+    folder, _, _ = written
+    (tmp_path / "gone.txt").write_text(f"{GONE}\n\n")
+    done = cli("remove", folder, "--videos", tmp_path / "gone.txt", "--out", tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert "version 2.0.0 has 16 records, 2 fewer" in done.stdout
+
+
+SPELLINGS = ["Caf\u00e9", "Cafe\u0301", "Caf\u00e9.mp4", "Cafe\u0301.MKV"]
+OTHERS = ["Cafe", "Caf\u00e9s", "Caf\u00e9.mp", "Caf\u00e9.1", "Caf\u00e9.mp4.txt", "v1", "v1.2"]
+
+
+@pytest.mark.parametrize("listed", SPELLINGS)
+def test_a_video_goes_in_each_spelling_of_its_id(tmp_path, make_clip, write_snapshot, listed):
+    assert len({shard_of(spelling, SHARDS) for spelling in SPELLINGS}) > 1
+    clips = [make_clip(name, caption=f"a zq{name}") for name in [*SPELLINGS, *OTHERS]]
+    rejects = tuple(
+        Reject(reason="span_empty", video_id=name, source_row=f"r.csv:{i}", row="secret")
+        for i, name in enumerate(SPELLINGS, 50)
+    )
+    old = write_snapshot(tmp_path / "old", clips, rejects=rejects, plan_rejects=rejects)
+    done = remove.remove(
+        str(tmp_path / "old"), old, {listed, "v1.2"}, str(tmp_path / "new"), "2.0.0"
+    )
+    assert done == remove.Removal(len(SPELLINGS) + 1, [])
+    new = verify.read_manifest(str(tmp_path / "new"))
+    assert verify.faults(str(tmp_path / "new"), new) == []
+    kept = records.read(str(tmp_path / "new"), new, records.evenly(new, 99))
+    assert {clip.video_id for clip in kept} == {*OTHERS} - {"v1.2"}
+    assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "new").iterdir())
+    videos = itertools.chain(*(one.videos for one in records.summaries(str(tmp_path / "new"), new)))
+    assert {video.video_id for video in videos} == {*OTHERS} - {"v1.2"}

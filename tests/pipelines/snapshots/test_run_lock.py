@@ -1,0 +1,75 @@
+"""One run at a time, in a folder of a disk and in one of a bucket."""
+
+import os
+import time
+
+import pytest
+
+from pipelines.snapshots import run_lock
+from pipelines.snapshots.snapshot import LOCK_NAME, SnapshotError
+from pipelines.storage import bucket, storage
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(run_lock, "RENEW_S", 0.1)
+    monkeypatch.setattr(run_lock, "EXPIRE_S", 1.0)
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def folder(request, tmp_path):
+    if request.param == "disk":
+        return str(tmp_path / "new" / "folder")
+    return f"{request.getfixturevalue('lab')}/locks"
+
+
+def test_one_run_at_a_time(folder, quick):
+    with run_lock.held(folder):
+        with pytest.raises(SnapshotError, match=LOCK_NAME), run_lock.held(folder):
+            pass
+        assert storage.names(folder) == [LOCK_NAME]
+    assert storage.names(folder) == []
+    with run_lock.held(folder):
+        pass
+
+
+def test_a_lock_left_by_a_killed_build_does_not_hold(tmp_path):
+    (tmp_path / LOCK_NAME).touch()
+    with run_lock.held(str(tmp_path)):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lease_left_by_a_killed_build_is_taken_over_in_time(lab, quick, capsys):
+    folder = f"{lab}/killed"
+    left = bucket.write(f"{folder}/{LOCK_NAME}", b"{}")
+    began = time.monotonic()
+    with run_lock.held(folder):
+        assert time.monotonic() - began >= run_lock.EXPIRE_S
+        assert bucket.stat(f"{folder}/{LOCK_NAME}").generation != left
+    assert storage.names(folder) == []
+    assert "to see whether the build that holds" in capsys.readouterr().err
+
+
+def test_a_run_that_lost_its_lease_ends(lab, quick):
+    folder = f"{lab}/lost"
+    with pytest.raises(SnapshotError, match=r"took .* over"), run_lock.held(folder):
+        for _ in range(30):  # the emulator may let a renewal that is under way replace it
+            bucket.write(f"{folder}/{LOCK_NAME}", b"another's")
+            time.sleep(1)
+    assert bucket.read(f"{folder}/{LOCK_NAME}") == b"another's"
+
+
+def test_a_run_that_lost_its_lease_ends_though_it_misses_the_interrupt(lab, quick):
+    folder = f"{lab}/missed"
+    missed = 0
+    with pytest.raises(SnapshotError, match=r"took .* over"), run_lock.held(folder):
+        for _ in range(30):
+            try:
+                bucket.write(f"{folder}/{LOCK_NAME}", b"another's")
+                time.sleep(1)
+            except KeyboardInterrupt:
+                missed += 1
+                if missed == 2:
+                    break
+    assert missed == 2

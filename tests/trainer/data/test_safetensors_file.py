@@ -1,0 +1,40 @@
+import ast
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import trainer
+from trainer.data import safetensors_file
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_may_read_the_file(tmp_path, umask, mode):
+    path = tmp_path / "a.safetensors"
+    before = os.umask(umask)
+    try:
+        for _ in range(2):  # new, and in place of another
+            safetensors_file.save({"a": np.arange(6).reshape(2, 3).T}, path, {"of": "what"})
+            assert path.stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+    np.testing.assert_array_equal(
+        safetensors.numpy.load_file(path)["a"], np.arange(6).reshape(2, 3).T
+    )
+    with safetensors.safe_open(path, "numpy") as file:
+        assert file.metadata() == {"of": "what"}
+
+
+def test_nothing_else_writes_such_files():
+    """`save_file` and tempfile's files have mode 0600 whatever the umask."""
+    private = {"save_file", "mkstemp", "NamedTemporaryFile"}
+    (root,) = trainer.__path__
+    for path in pathlib.Path(root).rglob("*.py"):
+        used = {
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute)
+        }
+        assert path.name == "tensor_file.py" or not used & private, path

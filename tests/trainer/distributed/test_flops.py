@@ -1,0 +1,44 @@
+"""The count by hand, against what the compiler counts of the same step with its layers unrolled."""
+
+import pytest
+
+from trainer.configs import PRESETS
+from trainer.configs.overrides import override
+from trainer.distributed.flops import clip_flops, step_flops
+from trainer.distributed.mesh import one_device
+from trainer.method.train_step import batch_shapes, state_shapes, train_step
+
+# Wide enough for matrix products to outweigh all else, whose FLOPs the compiler counts too.
+WIDE = (
+    "batch=8",
+    "optimiser.name=sgd",
+    "input.jitter_probability=0",
+    "video.width=256",
+    "video.mlp_width=1024",
+    "video.grouping_after=1,3",
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("video.layers=5", "video.grouping_after=2,3,5", "text.layers=4", "video.frames=6")],
+    ids=["", "deeper, with fewer frames"],
+)
+def test_the_compiler_counts_as_many_flops(settings):
+    config, mesh = override(PRESETS["tiny"], [*WIDE, *settings]), one_device()
+    lowered = train_step.lower(
+        state_shapes(config, 10, mesh),
+        batch_shapes(config, mesh),
+        config=config,
+        steps=10,
+        mesh=mesh,
+    )
+    counted = (lowered.cost_analysis() or {})["flops"]
+    assert 1.0 <= counted / step_flops(config) < 1.03
+
+
+def test_a_clip_of_the_papers_costs_what_its_encoders_do():
+    # ViT-B/16×2 and BERT-base alone, without group tokens and grouping blocks, take 2.75 TFLOP.
+    config = PRESETS["paper"]
+    assert clip_flops(config) == pytest.approx(2.75e12, rel=0.05)
+    assert step_flops(config) * (3_300_000 // 1024) * 10 == pytest.approx(9.1e19, rel=0.05)

@@ -1,0 +1,101 @@
+import io
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
+
+from trainer.configs.overrides import override
+from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.distributed.mesh import one_device
+from trainer.inference import search
+from trainer.inference.encoder import Encoder, embed_clips
+from trainer.method.train_step import init_state
+from trainer.runs.checkpoint import Loaded
+
+
+def no_progress(done, total):
+    pass
+
+
+@pytest.fixture
+def run(small_config, tokeniser):
+    config = override(small_config, [f"text.vocabulary={len(tokeniser.pieces)}", "joint_width=16"])
+    params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
+    return Loaded(config, tokeniser, params, step=5, averaged=False)
+
+
+def test_the_most_similar_clips_come_first(write_snapshot, run):
+    written = write_snapshot(clips=11)
+    snapshot = Snapshot.open(written.folder)
+    found = search.search("red ring", run, snapshot, 4, no_progress)
+
+    encoder = Encoder(run.config, run.tokeniser, run.params)
+    _, clips = embed_clips(snapshot, encoder, no_progress)
+    scores = clips.clip @ encoder.texts(["red ring"])[0]
+    assert [one.record for one in found] == np.argsort(-scores, kind="stable")[:4].tolist()
+    assert [one.score for one in found] == pytest.approx(sorted(scores, reverse=True)[:4])
+    for one in found:
+        assert one.clip.clip_id == written.clips[one.record].clip_id
+    assert len(search.search("red ring", run, snapshot, 99, no_progress)) == 11
+
+
+@given(st.text("iIl. WmM,'abc…é漢", max_size=60), st.integers(0, 400))
+def test_a_text_is_cut_where_it_would_be_wider_than_its_room(text, room):
+    font, draw = ImageFont.load_default(15), ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    expected = text
+    if draw.textlength(text, font) > room:
+        while expected and draw.textlength(expected + "…", font) > room:
+            expected = expected[:-1]
+        expected += "…"
+    assert search.fitting(draw, text, font, room) == expected
+
+
+@pytest.mark.timeout(60)  # character by character it takes hours
+def test_a_text_of_a_million_characters_is_cut_at_once():
+    font, draw = ImageFont.load_default(15), ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    assert search.fitting(draw, "ring " * 200_000, font, 100).endswith("…")
+
+
+def test_the_contact_sheet_shows_the_clips_frames(write_snapshot, run):
+    written = write_snapshot(clips=5, frames=12, height=40, width=60, shards=1)
+    snapshot = Snapshot.open(written.folder)
+    found = search.search("red ring", run, snapshot, 2, no_progress)
+    sheet = search.contact_sheet("red ring", found, snapshot)
+    one = search.contact_sheet("red ring", found[:1], snapshot)
+    assert sheet.width > 8 * 180  # eight frames of 180×120 pixels
+    assert one.width == sheet.width and one.height < sheet.height
+
+    # The first strip's first picture is the clip's first shown frame.
+    first = Image.open(io.BytesIO(written.clips[found[0].record].frames[0])).resize((180, 120))
+    pixels = np.asarray(one)[:, 24 : 24 + 180].astype(int)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, 120, axis=0)
+    differences = [
+        np.abs(window - np.asarray(first).transpose(1, 2, 0)).mean() for window in windows
+    ]
+    assert min(differences) == 0
+
+
+def test_a_long_caption_is_cut_to_the_sheets_width(write_snapshot, run):
+    snapshot = Snapshot.open(write_snapshot(clips=3, shards=1).folder)
+    found = search.search("ring", run, snapshot, 1, no_progress)
+    sheet = search.contact_sheet("ring " * 500, found, snapshot)
+    margin = np.asarray(sheet)[:, -20:]
+    assert (margin == margin[0, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("time_us", "shown"),
+    [(0, "00:00.000"), (999, "00:00.000"), (59_999_000, "00:59.999"), (3_600_000_000, "60:00.000")],
+)
+def test_times_are_told_to_the_millisecond(time_us, shown):
+    assert search.clock(time_us) == shown
+
+
+def test_an_empty_snapshot_is_refused(write_snapshot, run):
+    with pytest.raises(SnapshotError, match="holds no clip"):
+        search.search(
+            "red ring", run, Snapshot.open(write_snapshot(clips=0).folder), 4, no_progress
+        )

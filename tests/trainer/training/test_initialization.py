@@ -1,0 +1,133 @@
+"""A run that begins with known weights: what it is filled with, and what continues it."""
+
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trainer.configs.overrides import override
+from trainer.distributed.mesh import one_device
+from trainer.method.train_step import init_state, state_shapes
+from trainer.runs import checkpoint, run_folder
+from trainer.training import loop
+from trainer.training.initialization import Start
+from trainer.weights import bert, hf_format, video
+from trainer.weights.hf_format import WeightsError
+
+DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
+
+
+@pytest.fixture
+def config(small_config):
+    """Of the parity checkpoints' number of layers; its steps change nothing."""
+    return override(
+        small_config,
+        [
+            *("video.layers=2", "video.grouping_after=2", "video.group_tokens=4"),
+            *("on_bad_step=skip", "spike.gradient_norm=1e-30", "max_steps=1"),
+        ],
+    )
+
+
+def assert_same(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_what_is_known_replaces_chance_and_no_more(config):
+    start = Start(video=DATA / "vivit", text=DATA / "bert")
+    config = start.configure(config)
+    fresh = init_state(config, 1, mesh=one_device()).params
+    filled = start.fill(fresh, config)
+    known = video.params(hf_format.read(DATA / "vivit"), config.video)
+    assert_same({name: filled["video"][name] for name in known}, known)
+    assert_same(filled["text"], bert.params(hf_format.read(DATA / "bert"), config.text))
+    for name in ("group_tokens", "grouping_2", "norm_groups"):
+        assert_same(filled["video"][name], fresh["video"][name])
+    assert_same(filled["project_text"], fresh["project_text"])
+
+
+def test_a_vocabulary_may_have_fewer_pieces_than_the_weights_have_rows(
+    config, write_snapshot, tmp_path
+):
+    """Published ones are padded to round numbers; with more pieces than rows it is another's."""
+    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
+    start = Start(text=DATA / "bert")
+    for pieces, fits in ((55, True), (61, False)):
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        words += [f"word{number}" for number in range(pieces - 5)]
+        vocabulary, run = tmp_path / f"{pieces}.txt", tmp_path / str(pieces)
+        vocabulary.write_text("".join(f"{word}\n" for word in words))
+        if fits:
+            loop.pretrain(config, snapshot, run, vocabulary, start)
+            assert checkpoint.load(run).params["text"]["words"].shape == (60, 24)
+        else:
+            with pytest.raises(loop.TrainingError, match="61 pieces, but the starting weights"):
+                loop.pretrain(config, snapshot, run, vocabulary, start)
+
+
+def test_a_tensor_of_another_size_is_refused(config):
+    start = Start(text=DATA / "bert")
+    other = override(start.configure(config), ["text.vocabulary=70"])
+    with pytest.raises(
+        WeightsError, match=r"word_embeddings\.weight is \(60, 24\), not \(70, 24\)"
+    ):
+        start.fill(init_state(other, 1, mesh=one_device()).params, other)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # compiles two steps
+def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snapshot, tmp_path):
+    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
+    start = Start(video=DATA / "videomae")
+    loop.pretrain(config, snapshot, tmp_path / "first", start=start)
+    first = checkpoint.load(tmp_path / "first")
+    assert first.config.video.gelu == "erf"
+    known = video.params(hf_format.read(DATA / "videomae"), first.config.video)
+    assert_same({name: first.params["video"][name] for name in known}, known)
+
+    # It is continued with the same start only.
+    assert loop.pretrain(config, snapshot, tmp_path / "first", start=start)
+    with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now None"):
+        loop.pretrain(start.configure(config), snapshot, tmp_path / "first")
+
+    again = Start(run=tmp_path / "first")
+    wider = override(first.config, ["joint_width=64"])
+    with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there and \(64,\) in"):
+        again.fill(init_state(wider, 1, mesh=one_device()).params, wider)
+    longer = override(first.config, ["video.frames=8", "video.resolution=64"])
+    filled = again.fill(state_shapes(longer, 1, one_device()).params, longer)["video"]["positions"]
+    grid = jnp.asarray(first.params["video"]["positions"]).reshape(2, 2, 2, -1)
+    np.testing.assert_array_equal(filled, video.interpolate(grid, windows=4, rows=4, columns=4))
+
+    loop.pretrain(override(first.config, ["seed=8"]), snapshot, tmp_path / "second", start=again)
+    second = checkpoint.load(tmp_path / "second")
+    assert_same(second.params, first.params)
+    assert second.tokeniser.pieces == first.tokeniser.pieces
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(config, write_snapshot, tmp_path):
+    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
+    weights, earlier = tmp_path / "videomae", tmp_path / "earlier"
+    shutil.copytree(DATA / "videomae", weights)
+    loop.pretrain(config, snapshot, earlier, start=Start(video=weights))
+    start = Start(video=weights, run=earlier)
+    steps = override(config, ["max_steps=2", "checkpoint_every=1"])
+    assert loop.pretrain(steps, snapshot, tmp_path / "run", start=start)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")
+    shutil.rmtree(weights)
+    shutil.rmtree(earlier)
+    assert loop.pretrain(steps, snapshot, tmp_path / "run", start=start)
+    assert checkpoint.load(tmp_path / "run").step == 2
+    # What they decided is still theirs, and others are still refused.
+    wider = override(steps, ["video.width=64"])
+    assert loop.pretrain(wider, snapshot, tmp_path / "run", start=start)
+    with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now [0-9a-f]"):
+        loop.pretrain(
+            steps,
+            snapshot,
+            tmp_path / "run",
+            start=Start(video=DATA / "vivit", run=tmp_path / "run"),
+        )

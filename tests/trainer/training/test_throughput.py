@@ -1,0 +1,44 @@
+import pytest
+
+from trainer.configs.tiny import CONFIG
+from trainer.distributed import flops, hardware
+from trainer.distributed.mesh import one_device
+from trainer.training import throughput
+from trainer.training.throughput import Pace
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that have gone by, to be set."""
+    now = [100.0]
+
+    class Time:
+        monotonic = staticmethod(lambda: now[0])
+
+    monkeypatch.setattr(throughput, "time", Time)
+    return now
+
+
+def test_what_steps_take_is_counted_between_readings(clock):
+    measured = Pace(CONFIG, one_device(), flops.step_flops(CONFIG), start=10)
+    clock[0] += 6
+    with measured.waiting():
+        clock[0] += 2
+    with measured.paused():
+        clock[0] += 50
+    assert measured.read(14) == {
+        "step_seconds": 2.0,
+        "clips_per_second": CONFIG.batch / 2,
+        "input_wait": 0.25,
+    }  # a processor's peak is not known, nor does it tell its memory
+    clock[0] += 3
+    assert measured.read(15)["step_seconds"] == 3.0
+
+
+def test_utilisation_is_of_the_peak_of_all_chips(clock, monkeypatch):
+    chip = hardware.Chip("a processor", None, 2e12, 1e9, 1e9)
+    monkeypatch.setitem(hardware.CHIPS, "cpu", chip)
+    measured = Pace(CONFIG, one_device(), flops.step_flops(CONFIG), start=0)
+    clock[0] += 4
+    expected = flops.step_flops(CONFIG) / 2e12 / 2
+    assert measured.read(2)["flops_utilisation"] == pytest.approx(expected)

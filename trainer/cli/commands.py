@@ -1,0 +1,336 @@
+"""The commands that look at a trained model: their arguments, and what they print and write."""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from protos.strict_json import parse_object
+from trainer.cli.arguments import add_allow_seen, count, phrase
+from trainer.cli.tasks import EVALUATE_EPILOG, add_task, evaluate_task
+
+if TYPE_CHECKING:
+    from trainer.data.snapshot import Snapshot
+    from trainer.runs.checkpoint import Loaded
+    from trainer.runs.seen_clips import Overlap
+
+_EVALUATE_EPILOG = """\
+Prints, and with --out writes as JSON:
+  zero_shot   text-to-video and video-to-text retrieval among all clips: R@1, R@5, R@10 in percent
+              and the median rank; ties averaged (and, beside, all won)
+  grounding   with --truth: how often the surest patch of a noun's group lies on what it names,
+              beside chance (its mean area) and another object of the clip
+  temporal    how many windows of two clips spliced together resemble their own side more, beside
+              what position alone, an untrained model, and the --control run reach
+  controls    text-to-video R@1 of grey frames and of the middle frame alone
+
+examples:
+  svilm-train evaluate --run runs/first --snapshot snapshots/test \\
+      --truth shapes/test/truth.jsonl --out metrics.json
+"""
+
+_SEARCH_EPILOG = """\
+example:
+  svilm-train search "a red ring is rising" --run runs/first --snapshot snapshots/test \\
+      --out found.png
+"""
+
+_REPORT_EPILOG = """\
+The page needs no other file and no network. Its clips are drawn at random, not chosen.
+
+example:
+  svilm-train report --run runs/first --metrics metrics.json --snapshot snapshots/test \\
+      --train-snapshot snapshots/train --truth shapes/test/truth.jsonl --out report.html
+"""
+
+
+class OutputError(RuntimeError):
+    """A file that cannot be written, or is not what the command needs."""
+
+
+def add_evaluate(commands: Any) -> None:
+    """Adds `svilm-train evaluate`."""
+    parser = add_parser(
+        commands,
+        "evaluate",
+        "measure a run on test clips",
+        "Measures what a run learned, on clips that it has not seen.",
+        _EVALUATE_EPILOG + EVALUATE_EPILOG,
+    )
+    parser.set_defaults(command=_evaluate, misused=parser.error)
+    add_task(parser)
+    add_run(parser, required=False)
+    _add_snapshot(parser, required=False)
+    parser.add_argument(
+        "--truth",
+        nargs="+",
+        metavar="FILE",
+        help="what is true of the clips: the truth.jsonl that `svilm-pipelines corpus` wrote of "
+        "them; with --task the benchmark's files",
+    )
+    _add_control(parser)
+    add_allow_seen(parser, "measure a snapshot")
+    parser.add_argument("--out", metavar="JSON", help="file for the figures (default: none)")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.task:
+        return evaluate_task(arguments)
+    if not arguments.run or not arguments.snapshot:
+        arguments.misused("--run and --snapshot are required, unless there is a --task")
+    if arguments.truth and len(arguments.truth) > 1:
+        arguments.misused("--truth takes one file, unless there is a --task")
+
+    from trainer import progress
+    from trainer.data.snapshot import Snapshot
+    from trainer.evaluation import ground_truth
+    from trainer.runs import checkpoint
+    from trainer.runs.provenance import subject
+    from trainer.tasks.zero_shot import evaluate, table
+
+    with written(arguments.out) as unfinished:
+        run = loaded(arguments.run)
+        snapshot = Snapshot.open(arguments.snapshot)
+        seen = unseen(run, snapshot, arguments)
+        control = checkpoint.load(arguments.control) if arguments.control else None
+        if control:
+            unseen(control, snapshot, arguments)
+        objects = ground_truth.load(arguments.truth[0]) if arguments.truth else None
+        with progress.shown("evaluate") as show:
+            metrics = evaluate(run, snapshot, show, objects, control)
+        if unfinished:
+            figures = {"subject": subject(run, snapshot, seen), **metrics}
+            text = json.dumps(figures, indent=2, allow_nan=False)
+            unfinished.write_text(text + "\n", encoding="utf-8")
+    print(table(metrics))
+    print(seen.sentence())
+    return 0
+
+
+def add_search(commands: Any) -> None:
+    """Adds `svilm-train search`."""
+    parser = add_parser(
+        commands,
+        "search",
+        "find the clips that a text describes",
+        "Finds the clips of a snapshot that are most similar to a text.",
+        _SEARCH_EPILOG,
+    )
+    parser.set_defaults(command=_search)
+    parser.add_argument("text", type=phrase, help="what the clip should show")
+    add_subject(parser)
+    parser.add_argument("--top", type=count(1), default=5, metavar="N", help="clips (default: 5)")
+    parser.add_argument("--out", metavar="PNG", help="contact sheet to write (default: none)")
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from trainer import progress
+    from trainer.data.snapshot import Snapshot
+    from trainer.inference.search import clock, contact_sheet, search
+
+    with written(arguments.out) as unfinished:
+        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        with progress.shown("search") as show:
+            found = search(arguments.text, run, snapshot, arguments.top, show)
+        if unfinished:
+            contact_sheet(arguments.text, found, snapshot).save(unfinished, "png")
+    for one in found:
+        clip = one.clip
+        print(
+            f"{one.score:6.3f}  {clip.clip_id}  {clip.video_id}  "
+            f"{clock(clip.start_us)}–{clock(clip.end_us)}  {clip.caption}"
+        )
+    return 0
+
+
+def add_report(commands: Any) -> None:
+    """Adds `svilm-train report`."""
+    parser = add_parser(
+        commands,
+        "report",
+        "make a page that shows what a run learned",
+        "Makes a self-contained HTML page of a run: figures, curves, films of what it finds, and "
+        "pictures of its structure.",
+        _REPORT_EPILOG,
+    )
+    parser.set_defaults(command=_report)
+    _add_structure(parser)
+    parser.add_argument(
+        "--metrics", required=True, metavar="JSON", help="what `svilm-train evaluate --out` wrote"
+    )
+    parser.add_argument(
+        "--train-snapshot", metavar="DIR", help="what the run was trained on, for its figures"
+    )
+    add_allow_seen(parser, "show a snapshot")
+    parser.add_argument("--out", required=True, metavar="HTML", help="the page to write")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from trainer import progress
+    from trainer.data.snapshot import Snapshot
+    from trainer.evaluation import ground_truth
+    from trainer.report import page
+    from trainer.runs import checkpoint
+    from trainer.runs.provenance import check_same, subject
+    from trainer.training import metric_writer as training_log
+
+    with written(arguments.out) as unfinished:
+        assert unfinished is not None  # --out is required
+        figures = _read_metrics(arguments.metrics)
+        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        seen = unseen(run, snapshot, arguments)
+        check_same(arguments.metrics, figures["subject"], subject(run, snapshot, seen))
+        train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
+        with progress.shown("report") as show:
+            html = page.page(
+                run,
+                training_log.read(arguments.run),
+                figures,
+                snapshot,
+                show,
+                seen=seen,
+                train=train,
+                truth=ground_truth.load(arguments.truth) if arguments.truth else None,
+                control=checkpoint.load(arguments.control) if arguments.control else None,
+            )
+        unfinished.write_text(html, encoding="utf-8")
+    print(f"report: {arguments.out}, {len(html.encode()) / 1e6:.1f} MB")
+    return 0
+
+
+# --- shared by the commands ---
+
+
+def add_parser(
+    commands: Any, name: str, summary: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    """Adds a command that has an epilogue."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds --run."""
+    parser.add_argument(
+        "--run",
+        required=required,
+        metavar="RUN",
+        help="what `svilm-train pretrain --out` wrote, on a disk or gs://BUCKET/FOLDER",
+    )
+
+
+def loaded(folder: str) -> "Loaded":
+    """Loads a run, and says what of it is used."""
+    from trainer.runs import checkpoint
+
+    run = checkpoint.load(folder)
+    which = "averaged parameters" if run.averaged else "parameters"
+    print(f"{folder}: {which} of step {run.step:,}", file=sys.stderr)
+    return run
+
+
+def add_subject(parser: argparse.ArgumentParser) -> None:
+    """Adds --run and --snapshot."""
+    add_run(parser)
+    _add_snapshot(parser)
+
+
+def _add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument(
+        "--snapshot", required=required, metavar="DIR", help="what `svilm-pipelines build` wrote"
+    )
+
+
+def _add_structure(parser: argparse.ArgumentParser) -> None:
+    add_subject(parser)
+    parser.add_argument(
+        "--truth",
+        metavar="JSONL",
+        help="what the snapshot's clips truly show: the truth.jsonl of its split, as "
+        "`svilm-pipelines corpus` writes it",
+    )
+    _add_control(parser)
+
+
+def _add_control(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--control",
+        metavar="RUN",
+        help="a run with --set loss.temporal_weight=0, to compare temporal grouping with",
+    )
+
+
+def unseen(run: "Loaded", snapshot: "Snapshot", arguments: argparse.Namespace) -> "Overlap":
+    """Refuses a snapshot of which the run has seen some, unless --allow-seen is given.
+
+    Raises:
+      SeenError: it has, and it is not.
+    """
+    from trainer.runs import seen_clips
+
+    found = seen_clips.of_loaded(run, snapshot)
+    seen_clips.refuse(found, allowed=arguments.allow_seen)
+    return found
+
+
+def _read_metrics(path: str) -> Any:
+    from trainer.tasks.zero_shot import Metrics
+
+    try:
+        metrics = parse_object(pathlib.Path(path).read_bytes())
+    except ValueError as error:
+        raise OutputError(f"{path} is not JSON ({error}): run svilm-train evaluate") from None
+    wanted = {"subject", *Metrics.__required_keys__}
+    missing = wanted - set(metrics if isinstance(metrics, dict) else ())
+    if missing:
+        raise OutputError(
+            f"{path} lacks {', '.join(sorted(missing))}: give what svilm-train evaluate --out wrote"
+        )
+    for name, value in _figures_in({key: metrics[key] for key in Metrics.__required_keys__}):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise OutputError(
+                f"{path}: {name} is {value!r}, no finite number: run svilm-train evaluate again"
+            )
+    return cast(Metrics, metrics)
+
+
+def _figures_in(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All that an object of figures has, by its path; what was not measured, null, left out."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _figures_in(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield prefix + name, value
+
+
+@contextlib.contextmanager
+def written(out: str | None) -> Iterator[pathlib.Path | None]:
+    """Gives a temporary name that becomes `out` if all goes well; tries it before the work."""
+    if out is None:
+        yield None
+        return
+    if out.startswith("gs://"):
+        raise OutputError(f"{out} cannot be written: name a file on a disk, and copy it there")
+    path = pathlib.Path(out)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()
+        except OSError as error:
+            raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

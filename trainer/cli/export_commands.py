@@ -1,0 +1,170 @@
+"""The commands that write what a trained model has for other programs: features and weights."""
+
+import argparse
+import os
+import pathlib
+import sys
+from typing import Any
+
+from trainer.cli.arguments import count, on_disk
+from trainer.cli.commands import OutputError, add_parser, add_run, loaded
+
+_EXPORT_EPILOG = """\
+Video weights are written as ViViT's, with a class token of zeros: ours has none, and another
+implementation attends to it. Text weights are BERT's, with the tokeniser. AutoModel,
+AutoImageProcessor and AutoTokenizer of transformers read both; its poolers are random, so use the
+last hidden states. `svilm-train pretrain --video-weights DIR --text-weights DIR` reads both back,
+to the bit.
+
+example:
+  svilm-train export --run runs/first --video first-vivit --text first-bert
+"""
+
+_EMBED_EPILOG = """\
+OUT then has features-00000-of-….safetensors, each with a tensor a feature and a row a clip, which
+clip that is in the file's metadata, and features.json (format: inference/features.py):
+  clip     E numbers: the clip in the joint space, beside captions, L2-normalised
+  groups   D numbers: the group tokens, averaged; temporal localisation is trained on these
+  windows  Nt × D numbers: for other tasks, what the encoder says of each window of frames
+
+The same command goes on with the shards that are missing. To share the work start it N times with
+--processes N and --process 0 … N − 1, at the same time or not, on one file system.
+
+examples:
+  svilm-train embed --run runs/first --snapshot snapshots/test --out features/test
+  svilm-train embed --run runs/first --videos holiday/ --feature windows --out features/holiday
+"""
+
+
+def add_embed(commands: Any) -> None:
+    """Adds `svilm-train embed`."""
+    parser = add_parser(
+        commands,
+        "embed",
+        "write the features of clips for other programs",
+        "Writes what a run's video encoder says of the clips of a snapshot, or of whole videos.",
+        _EMBED_EPILOG,
+    )
+    parser.set_defaults(command=_embed)
+    add_run(parser)
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--snapshot", metavar="DIR", help="what `svilm-pipelines build` wrote")
+    subject.add_argument(
+        "--videos",
+        type=on_disk,
+        metavar="DIR",
+        help="folder of video files, each of which is one clip, with its file name as video id; "
+        "svilm-pipelines decodes them into OUT/videos",
+    )
+    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
+    parser.add_argument(
+        "--feature",
+        action="append",
+        choices=("clip", "groups", "windows"),
+        help="which to write; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--random-encoder",
+        action="store_true",
+        help="of an encoder of the run's sizes with fresh parameters: what a task learns without",
+    )
+    parser.add_argument(
+        "--shard-clips", type=count(1), default=1024, metavar="N", help="a file's (default: 1024)"
+    )
+    parser.add_argument(
+        "--processes", type=count(1), default=1, metavar="N", help="that share it (default: 1)"
+    )
+    parser.add_argument(
+        "--process", type=count(0), default=0, metavar="I", help="this one's number (default: 0)"
+    )
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    from trainer import progress
+    from trainer.data.snapshot import Snapshot
+    from trainer.inference import features, video_files
+    from trainer.tasks.zero_shot import fresh_encoder
+
+    if arguments.process >= arguments.processes:
+        raise OutputError(
+            f"--process {arguments.process} of {arguments.processes}: they are numbered 0 … "
+            f"{arguments.processes - 1}"
+        )
+    if arguments.videos and arguments.processes > 1:
+        raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
+    run = loaded(arguments.run)
+    if arguments.random_encoder:
+        # What it was trained on, these have not seen.
+        run = run._replace(params=fresh_encoder(run).params, task=None, folder=None)
+    snapshot = arguments.snapshot
+    if arguments.videos:
+        videos = {path.name: path for path in video_files.in_folder(arguments.videos)}
+        workers = os.cpu_count() or 1
+        snapshot = video_files.build(videos, arguments.out / "videos", run.config, workers)
+    clips = Snapshot.open(snapshot)
+    if arguments.videos and len(clips) < len(videos):
+        print(
+            f"embed: {len(videos) - len(clips)} of {len(videos)} videos cannot be decoded: "
+            f"{snapshot}/manifest.json counts why, such as "
+            f"{video_files.undecodable(pathlib.Path(snapshot), videos)}",
+            file=sys.stderr,
+        )
+    with progress.shown("embed") as show:
+        whole = features.write(
+            run,
+            clips,
+            arguments.out,
+            tuple(name for name in features.FEATURES if name in (arguments.feature or [name])),
+            show,
+            shard_clips=arguments.shard_clips,
+            process=arguments.process,
+            processes=arguments.processes,
+        )
+    if whole:
+        print(f"embed: {arguments.out}, {len(clips):,} clips")
+    else:
+        print(f"embed: this process's part of {arguments.out} is done, others' is not yet")
+    return 0
+
+
+def add_export(commands: Any) -> None:
+    """Adds `svilm-train export`."""
+    parser = add_parser(
+        commands,
+        "export",
+        "write a run's encoders for other programs",
+        "Writes a run's encoders in the Hugging Face layout: config.json, model.safetensors.",
+        _EXPORT_EPILOG,
+    )
+    parser.set_defaults(command=_export)
+    add_run(parser)
+    for name, kind in (("--video", "video"), ("--text", "text")):
+        parser.add_argument(
+            name,
+            type=on_disk,
+            metavar="DIR",
+            help=f"folder for the {kind} encoder (default: not written)",
+        )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from trainer.runs.run_lock import held
+    from trainer.weights import bert, hf_format, param_mapping, video
+
+    if not (arguments.video or arguments.text):
+        raise OutputError("nothing to export: name a folder with --video, --text or both")
+    run = loaded(arguments.run)
+    if arguments.video:
+        layers, sizes = run.params["video"], run.config.video
+        files = video.as_vivit(layers, sizes, run.config.input.short_side)
+        with held(arguments.video, "export"):
+            hf_format.write(arguments.video, *files)
+        print(f"export: video encoder in {arguments.video}")
+    if arguments.text:
+        sizes = run.config.text
+        tensors = param_mapping.to_tensors(run.params["text"], bert.places(sizes))
+        with held(arguments.text, "export"):
+            hf_format.write(arguments.text, bert.settings(sizes), tensors)
+            run.tokeniser.save(arguments.text / "vocab.txt", sizes.tokens)
+        print(f"export: text encoder in {arguments.text}")
+    return 0

@@ -1,0 +1,73 @@
+"""`svilm-train figures`: its arguments, and what it prints."""
+
+import argparse
+from typing import Any
+
+from trainer.cli.arguments import add_allow_seen, count, on_disk, phrase
+from trainer.cli.commands import add_subject, loaded, unseen
+
+_EPILOG = """\
+OUT then has, of each clip, nouns-NUMBER.png and .gif: where the run finds each noun of the caption
+(hot: patches that belong surely to the group most similar to the noun); windows.png: clips pasted
+into others, and how similar their windows are to each other; groups.png: what each group gathers
+and answers to; and figures.json: which clips these are, and of which run, step and snapshot.
+
+examples:
+  svilm-train figures --run runs/first --snapshot snapshots/test --out figures
+  svilm-train figures --run runs/first --beside runs/no-temporal-loss --snapshot snapshots/test \\
+      --clip dQw4w9WgXcQ_0_10000000_1a2b3c4d5e6f7a8b --noun "red ring" --out figures
+"""
+
+
+def add_figures(commands: Any) -> None:
+    """Adds `svilm-train figures`."""
+    parser = commands.add_parser(
+        "figures",
+        help="draw what a run sees: noun heat maps, window similarities, group usage",
+        description="Draws the paper's figures 2, 4 and 5 for a run and clips.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_figures)
+    add_subject(parser)
+    parser.add_argument(
+        "--beside", metavar="RUN", help="another run, whose windows are compared with the first's"
+    )
+    add_allow_seen(parser, "draw clips")
+    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--clips", type=count(1), default=8, metavar="N", help="drawn at random (default: 8)"
+    )
+    which.add_argument("--clip", action="append", metavar="ID", help="a clip; may be repeated")
+    parser.add_argument(
+        "--noun",
+        type=phrase,
+        action="append",
+        default=[],
+        metavar="PHRASE",
+        help="to look for in every clip; may be repeated (default: the nouns of its caption)",
+    )
+
+
+def _figures(arguments: argparse.Namespace) -> int:
+    from trainer import progress
+    from trainer.data.snapshot import Snapshot
+    from trainer.figures import write
+    from trainer.runs import run_lock
+
+    runs = {arguments.run: loaded(arguments.run)}
+    if arguments.beside:
+        runs[arguments.beside] = loaded(arguments.beside)
+    snapshot = Snapshot.open(arguments.snapshot)
+    told = [unseen(run, snapshot, arguments).sentence() for run in runs.values()]
+    records = (
+        write.named(snapshot, arguments.clip)
+        if arguments.clip
+        else write.drawn(snapshot, arguments.clips)
+    )
+    with run_lock.held(arguments.out, "figures"), progress.shown("figures") as show:
+        files = write.write(runs, snapshot, records, tuple(arguments.noun), arguments.out, show)
+    print(f"figures: {len(files)} files in {arguments.out}; {'; '.join(told)}")
+    return 0

@@ -1,0 +1,244 @@
+"""`svilm-train localise`: its arguments, and what it prints and writes."""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from trainer.cli.arguments import add_allow_seen, add_settings, on_disk
+
+if TYPE_CHECKING:
+    from trainer.runs.run_lock import Lock
+
+_EPILOG = """\
+The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
+the videos, of snapshots that `svilm-pipelines build activitynet-tal` made of them. G-TAD is trained
+on these; of the videos to test, each proposal is then predicted of the two classes that are likely.
+
+Class scores are of whole videos and from elsewhere with --class-scores (CUHK's for 2017 are what
+published figures have: supervision that is not the encoder's), else of a linear classifier on the
+same features; predictions.json says which. OUT is then localisation.json and model.safetensors
+(trainer/tasks/localisation/saved.py), metrics.jsonl, the losses of each epoch, checkpoints, from
+which the same command continues (Ctrl-C or SIGTERM saves one and ends with status 75), and with
+--test-features predictions.json, in the official form, and figures.json: mAP on ActivityNet's
+videos and, with video_info_new.csv or anet_anno_action.json, on those of G-TAD, beside `chance`,
+what as many predictions reach that know nothing. A video without features counts as not found.
+
+Any field of the configuration can be set: --set epochs=20 --set network.width=128
+
+examples:
+  svilm-train embed --run runs/paper --snapshot snapshots/anet-train --feature groups \\
+      --out features/train
+  svilm-train localise --features features/train --test-features features/val --best-epoch \\
+      --truth activity_net.v1-3.min.json video_info_new.csv \\
+      --class-scores cuhk_val_simp_share.json --out runs/localisation
+"""
+
+
+def add_localise(commands: Any) -> None:
+    """Adds `svilm-train localise`."""
+    parser = commands.add_parser(
+        "localise",
+        help="train and test temporal action localisation on frozen features",
+        description="Trains G-TAD on features of untrimmed videos, and tests it as ActivityNet "
+        "does.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_localise, misused=parser.error)
+    parser.add_argument(
+        "--preset",
+        default="activitynet",
+        choices=("activitynet", "shapes"),
+        help="sizes and recipe to start from. activitynet: those of G-TAD's authors; shapes: "
+        "small, minutes on two cores (default: activitynet)",
+    )
+    parser.add_argument(
+        "--features",
+        type=on_disk,
+        metavar="DIR",
+        help="of the videos to train on, as `svilm-train embed` wrote them (default: the model "
+        "that OUT has is tested)",
+    )
+    parser.add_argument(
+        "--test-features", type=on_disk, metavar="DIR", help="of the videos to test on"
+    )
+    parser.add_argument(
+        "--truth",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="ActivityNet's JSON file, or G-TAD's anet_anno_action.json with video_info_new.csv",
+    )
+    parser.add_argument(
+        "--class-scores", metavar="JSON", help="of whole videos, as CUHK's are published"
+    )
+    parser.add_argument(
+        "--best-epoch",
+        action="store_true",
+        help="keep the epoch with the lowest loss on the test videos, as G-TAD's authors do, and "
+        "not the last: the figure is then chosen on what it is measured on",
+    )
+    add_allow_seen(parser, "test on features")
+    parser.add_argument("--out", required=True, type=on_disk, metavar="OUT", help="folder")
+    add_settings(parser)
+
+
+def _localise(arguments: argparse.Namespace) -> int:
+    if not arguments.features and not arguments.test_features:
+        arguments.misused("give --features to train on, --test-features to test on, or both")
+    if arguments.best_epoch and not (arguments.features and arguments.test_features):
+        arguments.misused("--best-epoch wants --features and --test-features")
+
+    from trainer.configs.overrides import override
+    from trainer.evaluation import segment_files
+    from trainer.runs import run_lock
+    from trainer.tasks.localisation import training
+    from trainer.tasks.localisation.class_scores import read_class_scores
+    from trainer.tasks.localisation.features import made_of
+
+    config = override(training.PRESETS[arguments.preset], arguments.settings)
+    truths = segment_files.read_truths(arguments.truth)
+    scores = read_class_scores(arguments.class_scores) if arguments.class_scores else None
+    of_train = made_of(arguments.features) if arguments.features else {}
+    of_test = made_of(arguments.test_features) if arguments.test_features else {}
+    if arguments.features and arguments.test_features:
+        _check_encoder(of_train["parameters_sha256"], of_test["parameters_sha256"])
+    if of_test:
+        _check_unseen(arguments.test_features, of_test["seen"], allowed=arguments.allow_seen)
+    with run_lock.held(arguments.out, "localise") as lock:
+        return _run(arguments, config, truths, scores, of_train, of_test, lock)
+
+
+def _run(
+    arguments: argparse.Namespace,
+    config: Any,
+    truths: Any,
+    scores: Any,
+    of_train: dict[str, Any],
+    of_test: dict[str, Any],
+    lock: "Lock",
+) -> int:
+    """Train if features are given, and test; the folder is held."""
+    from trainer.data.folder import write_file
+    from trainer.evaluation import segment_files
+    from trainer.tasks.localisation import saved, training
+    from trainer.tasks.localisation.features import read_features
+
+    if arguments.features:
+        videos = read_features(arguments.features, config.feature)
+        tested = {name for truth in truths for name in truth.videos}
+        if both := sorted(videos.keys() & tested):
+            raise training.LocalisationError(
+                f"{len(both)} of the videos to train on are validation videos, such as {both[0]}"
+            )
+        annotated: dict[str, segment_files.Video] = {}
+        for path in arguments.truth:
+            if not path.endswith(".csv"):
+                annotated |= segment_files.read_annotations(path)
+        held_out = None
+        if arguments.best_epoch:
+            held_out = read_features(arguments.test_features, config.feature)
+        lines: list[str] = []
+
+        def told(epoch: int, means: dict[str, float]) -> None:
+            # Whole, once training has accepted the folder: a refused command changes nothing.
+            lock.check()
+            lines.append(json.dumps({"epoch": epoch} | means) + "\n")
+            write_file(arguments.out / "metrics.jsonl", "".join(lines).encode())
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+            print(f"epoch {epoch}/{config.epochs}  {shown}", file=sys.stderr, flush=True)
+
+        model = training.train(config, videos, annotated, arguments.out, held_out, told)
+        if model is None:
+            print(f"localise: saved; the same command continues {arguments.out}", file=sys.stderr)
+            return os.EX_TEMPFAIL
+        model = model._replace(encoder=of_train["parameters_sha256"])
+        saved.save(arguments.out, model)
+    else:
+        model = saved.load(arguments.out)
+        _check_encoder(model.encoder, of_test["parameters_sha256"])
+    if arguments.test_features:
+        test = read_features(arguments.test_features, model.config.feature)
+        _test(arguments.out, model, test, truths, scores, arguments.class_scores, of_test)
+    return 0
+
+
+def _check_encoder(trained: str | None, tested: str | None) -> None:
+    """Refuses to test on the features of another encoder than the one that was trained on.
+
+    Raises:
+      LocalisationError: they are of another one; what does not tell its encoder passes.
+    """
+    from trainer.tasks.localisation.training import LocalisationError
+
+    if trained and tested and trained != tested:
+        raise LocalisationError(
+            f"the test features are of another encoder, parameters of sha256 {tested[:16]}…, than "
+            f"those that were trained on, {trained[:16]}…: write both with one run and step"
+        )
+
+
+def _check_unseen(folder: pathlib.Path, seen: Any, *, allowed: bool) -> None:
+    """Refuses test features of videos that their encoder was trained on, or says what is known.
+
+    Raises:
+      SeenError: it was, and it is not allowed.
+    """
+    from trainer.runs.seen_clips import Overlap, refuse
+
+    told = seen if isinstance(seen, dict) else {}
+    found = Overlap(
+        snapshot=str(folder),
+        known=bool(told.get("known")),
+        unknown=tuple(told.get("unknown", ())),
+        videos=told.get("videos", 0),
+        seen_videos=told.get("seen_videos", 0),
+        examples=tuple(told.get("examples", ())),
+        by_id_alone=told.get("by_id_alone", 0),
+    )
+    refuse(found, allowed=allowed)
+    print(f"localise: {found.sentence()}", file=sys.stderr)
+
+
+def _test(
+    out: pathlib.Path,
+    model: Any,
+    videos: Any,
+    truths: Any,
+    scores: Any,
+    scores_of: str | None,
+    subject: dict[str, Any],
+) -> None:
+    """Predicts, and scores what was predicted."""
+    from trainer.evaluation import segment_files
+    from trainer.tasks.localisation import training
+
+    if scores_of:
+        external = {"used": True, "details": f"class scores of {pathlib.Path(scores_of).name}"}
+    else:
+        of = f"each {model.config.classify}"
+        external = {"used": False, "details": f"class scores: own linear classifier of {of}"}
+    results = training.predict(model, videos, scores)
+    segment_files.write_predictions(out / "predictions.json", results, external)
+    chance = training.by_chance(model, videos)
+    found = {
+        "subject": subject,  # what the test features are of
+        "sets": [segment_files.figures(results, truth) for truth in truths],
+        "external_data": external,
+        "chance": [segment_files.figures(chance, truth)["average_mAP"] for truth in truths],
+    }
+    (out / "figures.json").write_text(
+        json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    print(
+        segment_files.table(segment_files.Localisation(sets=found["sets"], external_data=external))
+    )
+    for truth, by_chance in zip(truths, found["chance"], strict=True):
+        lost = len(truth.videos.keys() - videos.keys())
+        print(
+            f"  {truth.name}: {by_chance:.2f} by chance; {lost:,} videos without features",
+        )

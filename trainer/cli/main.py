@@ -1,0 +1,354 @@
+"""svilm-train: the command line. Thin: what the commands do is in the modules they call."""
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from trainer import child_python
+from trainer.cli import standard_streams
+from trainer.cli.ablation import add_study
+from trainer.cli.arguments import add_settings, count, is_value, on_disk
+from trainer.cli.commands import add_evaluate, add_report, add_search
+from trainer.cli.export_commands import add_embed, add_export
+from trainer.cli.figures import add_figures
+from trainer.cli.localisation import add_localise
+from trainer.cli.plan import add_plan
+from trainer.cli.tasks import add_finetune
+from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
+from trainer.configs import PRESETS, published
+from trainer.configs.overrides import OverrideError, override, overruled
+
+PROGRAM = "svilm-train"
+
+_PRETRAIN_EPILOG = """\
+RUN is then the run: config.json, vocab.txt, metrics.jsonl (a JSON object a logged step),
+tensorboard/ and checkpoints/. With average_decay (say 0.999) a moving average of the parameters
+is kept too, and all commands use that. In a bucket, whose objects cannot be appended to, metrics
+and events are written anew each half a minute and with each checkpoint. The same command again
+continues it from its last checkpoint, as if it had never stopped; with settings that would train it
+otherwise it is refused.
+
+Ctrl-C or SIGTERM, which is also how a pod announces preemption, ends the step under way, saves a
+checkpoint and stops; a second one stops at once. Of several processes all stop at the same step,
+whichever it comes to. Exit status:
+  0   trained to the end
+  75  stopped by such a signal, and saved: the same command continues; or another command was
+      writing to RUN: the same command again when that one has ended
+  1   failed, and will again: see the message
+  2   wrong usage
+Others are of a process that was killed (130, 137, 143), or lost its peers (134): the same command
+continues from the last checkpoint.
+
+A step whose loss or gradient is not finite stops the run, with its clips in bad_steps.jsonl, or
+makes no update with --set on_bad_step=skip; so does a spike, if spike.loss_factor or
+spike.gradient_norm says what is one. Of the checkpoints the last checkpoint_keep are kept, and
+for good those at multiples of checkpoint_keep_every.
+
+Any field of the configuration can be set, by its name in config.json:
+  --set batch=64 --set video.width=128 --set video.grouping_after=2,4 --set input.flip=false
+
+examples:
+  svilm-train pretrain --preset tiny --snapshot snapshots/train --out runs/first
+  svilm-train pretrain --preset small --snapshot snapshots/train --out runs/small \\
+      --video-weights videomae-small-finetuned-kinetics --text-weights all-MiniLM-L6-v2
+  svilm-train pretrain --preset paper --snapshot snapshots/videocc --out runs/paper \\
+      --video-weights vivit-b-16x2-kinetics400 --text-weights bert-base-uncased
+  svilm-train pretrain --preset paper --out runs/both --set input.weights=1,20 \
+      --snapshot gs://clips/videocc --snapshot gs://clips/activitynet
+"""
+
+
+class CommandError(Exception):
+    """Ends the program with one line on stderr."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see `{self.prog} --help`)", 2)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        if arg_string not in self._option_string_actions and is_value(arg_string):
+            return None
+        return super()._parse_optional(arg_string)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+      0 if it succeeded, 1 if it failed, 2 if misused, 75 if the same command is to be run again
+      (training was asked to stop and did, or another command was writing to the folder), 130 if
+      Ctrl-C ended anything else.
+    """
+    if argv is None:
+        standard_streams.prepare()
+        switch_64_bits_off()
+        start_with_malloc_tuned()
+        child_python.keep_to_it()
+    try:
+        try:
+            arguments = _parser().parse_args(argv)
+            return arguments.command(arguments)
+        finally:
+            sys.stdout.flush()  # while its errors can still be reported
+    except CommandError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return error.status
+    except OverrideError as error:
+        print(f"{PROGRAM}: error: --set: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("trainer", "protos")):
+            raise
+        print(
+            f"{PROGRAM}: error: {error}: pip install '.[trainer]' from the sources", file=sys.stderr
+        )
+        return 1
+    except Exception as error:
+        if not isinstance(error, _foreseeable()):
+            raise
+        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
+        return os.EX_TEMPFAIL if _may_pass(error) else 1
+
+
+def switch_64_bits_off() -> None:
+    """Keep JAX at 32-bit numbers, which checkpoints and their figures are of.
+
+    From Python, where JAX may be imported already, training refuses 64 bits.
+    """
+    if os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "t", "yes", "y", "on"):
+        os.environ["JAX_ENABLE_X64"] = "0"
+        print(f"{PROGRAM}: JAX_ENABLE_X64 is ignored: models are of float32", file=sys.stderr)
+
+
+def start_with_malloc_tuned() -> None:
+    """Starts this program again with glibc's memory in huge pages, which it keeps when it is freed.
+
+    A step on a CPU allocates gigabytes anew: page by page that took a third of its time. Memory
+    that went back to the system is cleared before it comes again: a tenth of the time of reading.
+    """
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        values = {
+            "hugetlb": 1,
+            # Bytes. Setting one of these two ends glibc's own adjusting of both.
+            "mmap_threshold": 2**25,  # the most it takes: what is larger does go back
+            "trim_threshold": 2**32,
+        }
+        os.environ["GLIBC_TUNABLES"] = ":".join(
+            f"glibc.malloc.{name}={value}" for name, value in values.items()
+        )
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Trains S-ViLM on snapshots of captioned clips, and uses what it learned.",
+        epilog=f"`{PROGRAM} COMMAND --help` explains a command and gives an example.",
+        allow_abbrev=False,
+    )
+    version = importlib.metadata.version("svilm")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_pretrain(commands)
+    add_finetune(commands)
+    add_evaluate(commands)
+    add_search(commands)
+    add_report(commands)
+    add_figures(commands)
+    add_export(commands)
+    add_embed(commands)
+    add_plan(commands)
+    add_localise(commands)
+    add_study(commands)
+    return parser
+
+
+def _foreseeable() -> tuple[type[Exception], ...]:
+    """What may go wrong without a fault in the program; imported only once something did."""
+    from trainer.ablation.variants import StudyError
+    from trainer.cli.commands import OutputError
+    from trainer.data.snapshot import SnapshotError
+    from trainer.data.tokenizer import VocabularyError
+    from trainer.distributed.hardware import TopologyError
+    from trainer.distributed.mesh import MeshError
+    from trainer.evaluation.ground_truth import TruthError
+    from trainer.evaluation.prediction_files import TaskFileError
+    from trainer.evaluation.temporal import TemporalError
+    from trainer.finite import NonFiniteError
+    from trainer.inference.features import FeaturesError
+    from trainer.inference.video_files import VideoError
+    from trainer.plan.plan import PlanError
+    from trainer.runs.checkpoint import CheckpointError
+    from trainer.runs.provenance import SubjectError
+    from trainer.runs.run_folder import RunError
+    from trainer.runs.run_lock import LockedError
+    from trainer.runs.seen_clips import SeenError
+    from trainer.tasks.localisation.training import LocalisationError
+    from trainer.tasks.task import TaskError
+    from trainer.tasks.zero_shot import EvaluationError
+    from trainer.training.bad_step_report import BadStepError
+    from trainer.training.loop import TrainingError
+    from trainer.weights.hf_format import WeightsError
+
+    return (
+        BadStepError,
+        CheckpointError,
+        EvaluationError,
+        FeaturesError,
+        LocalisationError,
+        LockedError,
+        MeshError,
+        NonFiniteError,
+        OSError,
+        OutputError,
+        PlanError,
+        RunError,
+        SeenError,
+        SnapshotError,
+        StudyError,
+        SubjectError,
+        TaskError,
+        TaskFileError,
+        TemporalError,
+        TopologyError,
+        TrainingError,
+        TruthError,
+        VideoError,
+        VocabularyError,
+        WeightsError,
+    )
+
+
+def _may_pass(error: Exception) -> bool:
+    from trainer.runs.run_lock import LockedError
+
+    return isinstance(error, LockedError)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}: see that it may be used and has room"
+    return " ".join(str(error).split())
+
+
+# --- pretrain ---
+
+
+def add_pretrain(commands: Any) -> None:
+    """Adds `svilm-train pretrain`."""
+    parser = commands.add_parser(
+        "pretrain",
+        help="train a model on a snapshot, or continue to",
+        description="Trains S-ViLM on a snapshot, or continues a run that was interrupted.",
+        epilog=_PRETRAIN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_pretrain, misused=parser.error)
+    parser.add_argument(
+        "--preset",
+        required=True,
+        choices=PRESETS,
+        help="sizes and recipe to start from. tiny: for Shapes, minutes on two cores; small: "
+        "ViT-S/16×2 and MiniLM, 16 frames of 224² pixels, batch 256, for one GPU of 24 GB and "
+        "published weights to start from (--video-weights, --text-weights); base-16: ViT-B/16×2 "
+        "and BERT-base, 16 frames, batch 1024, for 8 GPUs; paper: the same with 32 frames, for a "
+        "pod; paper-large: ViT-L/16×2 and BERT-large; paper-huge: ViT-H/14×2 and BERT-large",
+    )
+    parser.add_argument(
+        "--snapshot",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="what `svilm-pipelines build` wrote, on a disk or gs://BUCKET/FOLDER; repeat it to "
+        "train on several together, each clip once an epoch or as often as input.weights says",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="RUN",
+        help="folder of the run, new or to be continued, on a disk or gs://BUCKET/FOLDER; several "
+        "processes must all reach it",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        help="BERT's vocab.txt or tokenizer.json, with the settings that are beside it (default: "
+        "that of --text-weights or --start-from, else WordPieces trained on the snapshot's "
+        "captions and prompts, text.vocabulary of them at most)",
+    )
+    parser.add_argument(
+        "--video-weights",
+        type=on_disk,
+        metavar="PATH",
+        help="start the video encoder from a ViViT or VideoMAE checkpoint in the Hugging Face "
+        "layout (a folder of config.json and model.safetensors), or from the file that scenic "
+        "saves a ViViT in, and take its sizes",
+    )
+    parser.add_argument(
+        "--text-weights",
+        type=on_disk,
+        metavar="DIR",
+        help="start the text encoder from a BERT checkpoint (with vocab.txt or "
+        "tokenizer.json), and take its sizes",
+    )
+    parser.add_argument(
+        "--start-from",
+        metavar="RUN",
+        help="start from the last checkpoint of another run of the same sizes, on a disk or "
+        "gs://BUCKET/FOLDER",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=count(1),
+        metavar="N",
+        help="stop after N steps, the learning rate's schedule ending there (default: as many as "
+        "the preset's epochs have)",
+    )
+    add_loop(parser)
+    add_settings(parser)
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    check_loop(arguments)
+    settings = list(arguments.settings)
+    if arguments.max_steps is not None:
+        settings.append(f"max_steps={arguments.max_steps}")
+    config = override(PRESETS[arguments.preset], settings)
+
+    from trainer.distributed import multihost
+    from trainer.runs import run_folder
+    from trainer.runs.run_path import run_path
+    from trainer.training import loop
+    from trainer.training.initialization import Start
+
+    monitoring = begin_loop(arguments)
+    earlier = run_path(arguments.start_from) if arguments.start_from else None
+    start = Start(arguments.video_weights, arguments.text_weights, earlier)
+    origin = run_folder.read_origin(run_path(arguments.out), start.options())
+    configured = origin.configure(config) if origin else start.configure(config)
+    missing = published.describe_missing(
+        arguments.preset, video=bool(start.video or earlier), text=bool(start.text or earlier)
+    )
+    if missing and origin is None and multihost.is_first():
+        print(f"{PROGRAM}: {missing}", file=sys.stderr)
+    if lost := overruled(settings, config, configured):
+        raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)
+    if not loop.pretrain(
+        config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
+    ):
+        print(f"pretrain: saved; the same command continues {arguments.out}", file=sys.stderr)
+        return os.EX_TEMPFAIL
+    print(f"pretrain: {arguments.out} is trained to its end")
+    return 0

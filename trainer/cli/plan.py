@@ -1,0 +1,115 @@
+"""`svilm-train plan`: its arguments, and what it prints and writes."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from trainer.cli.arguments import add_settings, count
+from trainer.cli.commands import written
+from trainer.configs import PRESETS
+from trainer.configs.overrides import override
+
+_EPILOG = """\
+The step of `svilm-train pretrain` with the same settings is compiled, not run. Of a TPU slice or
+of GPUs nothing need be there: libtpu (pip install '.[trainer,tpu]') or JAX's plugin for CUDA
+('.[trainer,cuda]') compiles for it, which takes minutes, and a few GB of memory, at the paper's
+size. Of a GPU, JAX lets a program have 0.75 of the memory, or XLA_PYTHON_CLIENT_MEM_FRACTION of it;
+what cuDNN's attention takes beside the program is estimated. Printed, and with --out written as
+JSON:
+  memory      a device's, against what a program may use
+  FLOPs       by hand, as traced with all that is computed again, and as the compiler counts (of
+              kernels nothing, so what is traced of them is added; CUDA's counts none)
+  traffic     bytes that a step moves through a device's memory
+  collectives what goes between devices, each explained by the shapes of its operands
+  roofline    the least time of a step at the chips' published rates, and the utilisation (MFU)
+  run         hours of all steps at that, without input, evaluation and checkpoints
+
+Exit status: 0 it fits, 1 it does not, 2 wrong usage.
+
+examples:
+  svilm-train plan --preset tiny
+  svilm-train plan --preset small --topology l4:1 --clips 100000
+  svilm-train plan --preset base-16 --topology a100-40:8
+  svilm-train plan --preset paper --topology v5e:8x8 --clips 3300000 --out plan.json
+  svilm-train plan --preset paper --topology v5e:4x4 --search --headroom 1
+"""
+
+
+def add_plan(commands: Any) -> None:
+    """Adds `svilm-train plan`."""
+    parser = commands.add_parser(
+        "plan",
+        help="tell whether a step fits hardware, and how long a run takes",
+        description="Compiles a run's step for hardware that need not be there, and tells what it "
+        "needs and takes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_plan)
+    parser.add_argument("--preset", required=True, choices=PRESETS, help="as of pretrain")
+    parser.add_argument(
+        "--topology",
+        default="here",
+        help="here: the devices that JAX sees (default); a TPU slice, VERSION:SHAPE, such as "
+        "v5e:8x8, v5p:2x4x4, v6e:4x4; or GPUs, NAME:COUNT, of a10, l4, rtx4090, a100-40, a100-80, "
+        "h100, h200",
+    )
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="try ways to compute the step, from the cheapest to the dearest, and take the first "
+        "that fits",
+    )
+    parser.add_argument(
+        "--headroom",
+        type=_gibibytes,
+        default=0.5,
+        metavar="GIB",
+        help="memory that --search leaves on each device (default: 0.5)",
+    )
+    parser.add_argument(
+        "--clips", type=count(1), metavar="N", help="in the snapshot, for the run's length"
+    )
+    parser.add_argument(
+        "--epochs", type=count(1), metavar="N", help="of the run (default: the preset's)"
+    )
+    parser.add_argument("--out", metavar="JSON", help="file for the plan (default: none)")
+    add_settings(parser)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    settings = list(arguments.settings)
+    if arguments.epochs is not None:
+        settings.append(f"epochs={arguments.epochs}")
+    config = override(PRESETS[arguments.preset], settings)
+
+    from trainer.plan.plan import make_plan
+    from trainer.plan.search import search
+    from trainer.plan.text import as_json, describe
+
+    with written(arguments.out) as unfinished:
+        if arguments.search:
+            headroom = int(arguments.headroom * 2**30)
+            plan = search(config, arguments.topology, arguments.clips, headroom, _tried)
+        else:
+            plan = make_plan(config, arguments.topology, arguments.clips)
+        if unfinished:
+            unfinished.write_text(json.dumps(as_json(plan), indent=2) + "\n", encoding="utf-8")
+    print(describe(plan))
+    return 0
+
+
+def _tried(what: str) -> None:
+    print(f"plan: does not fit: {what}", file=sys.stderr, flush=True)
+
+
+def _gibibytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB, 0 or more")
+    return value

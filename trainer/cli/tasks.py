@@ -1,0 +1,259 @@
+"""The commands of downstream tasks: their arguments, and what they print and write."""
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from trainer.cli.arguments import add_settings, count
+from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
+
+# Their modules are loaded once a command wants them; tests compare.
+TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
+TRAINED = ("action", "qa", "retrieval", "spatiotemporal")
+
+_FINETUNE_EPILOG = """\
+Presets, of the paper's tables 8 to 10 unless they are for Shapes; of AVA it has none, those are
+SlowFast's settings:
+  retrieval       msrvtt, shapes
+  qa              msrvtt-qa, msvd-qa, shapes
+  action          ucf101, hmdb51 and, with a frozen encoder, ucf101-linear, hmdb51-linear;
+                  shapes, shapes-linear
+  spatiotemporal  ava, shapes
+The model and its input are the pre-trained run's; --set changes any field of the configuration, and
+task.FIELD one of the task's own (trainer/tasks/TASK/task.py has them, with their reasons):
+  --set task.frozen=true      trains the head alone, on the encoders as they are
+  --set task.fusion=linear    (qa) the product of two projections instead of BUTD's attention
+  --set task.feature=tokens   (action) classifies the mean video token instead of the group tokens'
+
+RUN2 is then a run as `svilm-train pretrain --out` makes them, with task.json beside: the same
+command continues it, Ctrl-C or SIGTERM saves it and ends with status 75, and `evaluate --task`,
+`embed`, `search` take it.
+
+examples:
+  svilm-train finetune --task retrieval --preset msrvtt --run runs/paper \\
+      --snapshot snapshots/msrvtt-9k --out runs/retrieval
+  svilm-train finetune --task qa --preset msvd-qa --run runs/paper --snapshot snapshots/msvd-qa \\
+      --answers train_qa.json val_qa.json test_qa.json --out runs/qa
+  svilm-train finetune --task spatiotemporal --preset ava --run runs/paper \\
+      --snapshot snapshots/ava-train --out runs/ava
+  svilm-train evaluate --task qa --run runs/qa --snapshot snapshots/msvd-qa-test \\
+      --write-predictions answers.json
+"""
+
+EVALUATE_EPILOG = """
+With --task, a downstream task is measured instead, by its benchmark's rules: a run of `svilm-train
+finetune` (retrieval: any run) on a test snapshot, or with --predictions a file alone, no model
+needed:
+  retrieval  similarities: .npy of captions in rows and videos in columns, both in the truth's
+             order, or .csv with a header video_id,sentence,VIDEO,VIDEO,… and a row a caption, in
+             any order; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json (full): ties
+             averaged, and beside, all won
+  qa         answers, a JSON array (or JSON Lines) of {"question_id", "answer"}; truth
+             test_qa.json: exact match over all of the questions, and by their first word
+  action     .csv, video_id,label or video_id,CLASS,CLASS,… with probabilities, a row a clip or
+             crop; or .json, {"results": {video_id: [{"label", "score"}, …]}}; one file a split;
+             truth UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1
+             of each split and their mean, and the mean over classes
+  localisation    ActivityNet's JSON, {"version", "external_data", "results": {video_id: [{"label",
+             "score", "segment": [start, end] in seconds}, …]}}; truth its
+             activity_net.v1-3.min.json, and for the 4,728 videos of G-TAD anet_anno_action.json
+             or video_info_new.csv: mAP at tIoU 0.5 … 0.95
+  spatiotemporal  AVA's CSV of detections, video,second,x1,y1,x2,y2,action,score without a header;
+             truth ava_val_v2.2.csv, and if you like the excluded timestamps (a name with
+             `excluded`) and the list of classes (.pbtxt): mAP as the official script and as
+             SlowFast. A run
+             classifies the snapshot's annotated boxes, which bounds the figure from above, or with
+             --boxes a detector's: CSV of video,second,x1,y1,x2,y2,,score, of which those of 0.8 and
+             more count (task.detection_score). Build the snapshot with that file beside the
+             annotations, so that it has the keyframes where only the detector saw somebody
+(trainer/tasks/*/files.py have the formats in full.)
+
+  svilm-train evaluate --task action --run runs/ucf1 --snapshot snapshots/ucf1-test \\
+      --clips 4 --crops 3 --write-predictions split1.csv
+  svilm-train evaluate --task spatiotemporal --run runs/ava --snapshot snapshots/ava-val \\
+      --boxes ava_val_predicted_boxes.csv --write-predictions detections.csv
+  svilm-train evaluate --task qa --predictions answers.json --truth test_qa.json
+  svilm-train evaluate --task action --predictions split1.csv split2.csv split3.csv \\
+      --truth ucfTrainTestlist/
+"""
+
+
+def add_finetune(commands: Any) -> None:
+    """Adds `svilm-train finetune`."""
+    parser = commands.add_parser(
+        "finetune",
+        help="train a downstream task from a pre-trained run",
+        description="Trains retrieval, question answering, action recognition or spatiotemporal "
+        "localisation, end to end or on frozen encoders, or continues a run that was interrupted.",
+        epilog=_FINETUNE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_finetune, misused=parser.error)
+    parser.add_argument("--task", required=True, choices=TRAINED, help="what to train")
+    parser.add_argument(
+        "--preset", required=True, metavar="NAME", help="recipe to start from: see below"
+    )
+    parser.add_argument(
+        "--run",
+        required=True,
+        metavar="RUN",
+        help="what `svilm-train pretrain --out` wrote, on a disk or gs://BUCKET/FOLDER; its last "
+        "checkpoint is started from",
+    )
+    parser.add_argument(
+        "--snapshot",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="the task's training videos, as `svilm-pipelines build` wrote them; may be repeated",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="RUN2",
+        help="folder of the run, new or to be continued, on a disk or gs://BUCKET/FOLDER",
+    )
+    parser.add_argument(
+        "--answers",
+        nargs="+",
+        metavar="FILE",
+        help="(qa) take the classes from the answers of these files, as published, and not of the "
+        "snapshot: with train, val and test of MSVD-QA they are the paper's 2,423",
+    )
+    parser.add_argument(
+        "--random-encoder",
+        action="store_true",
+        help="start with fresh parameters of the run's sizes: what the task learns by itself",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=count(1),
+        metavar="N",
+        help="stop after N steps, the learning rate's schedule ending there",
+    )
+    add_loop(parser)
+    add_settings(parser, "the configuration or, as task.FIELD, of the task")
+
+
+def _finetune(arguments: argparse.Namespace) -> int:
+    check_loop(arguments)
+
+    from trainer.evaluation import qa_accuracy, qa_files
+    from trainer.tasks import finetuning
+
+    answers, settings = None, list(arguments.settings)
+    if arguments.answers:
+        questions = [one for path in arguments.answers for one in qa_files.read_truth(path)]
+        answers = qa_accuracy.vocabulary([question.answer for question in questions])
+    if arguments.max_steps is not None:
+        settings.append(f"max_steps={arguments.max_steps}")
+    monitoring = begin_loop(arguments)
+    if not finetuning.finetune(
+        finetuning.TASKS[arguments.task],
+        arguments.preset,
+        arguments.run,
+        arguments.snapshot,
+        arguments.out,
+        settings,
+        answers,
+        random_encoder=arguments.random_encoder,
+        monitoring=monitoring,
+    ):
+        print(f"finetune: saved; the same command continues {arguments.out}", file=sys.stderr)
+        return os.EX_TEMPFAIL
+    print(f"finetune: {arguments.out} is trained to its end")
+    return 0
+
+
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """Adds to `svilm-train evaluate` what is of downstream tasks."""
+    parser.add_argument(
+        "--task", choices=TASKS, help="measure a downstream task instead (default: none)"
+    )
+    parser.add_argument(
+        "--predictions",
+        nargs="+",
+        metavar="FILE",
+        help="with --task and --truth: score these files alone; of action recognition one a split",
+    )
+    parser.add_argument(
+        "--write-predictions",
+        metavar="FILE",
+        help="with --task, --run and --snapshot: write what the run says, as --predictions reads "
+        "it (qa: .json, others: .csv)",
+    )
+    parser.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="with --task spatiotemporal and --run: classify the boxes that a detector found, CSV "
+        "of video,second,x1,y1,x2,y2,,score (default: those that are annotated)",
+    )
+    for name, what in (("--clips", "that follow one another"), ("--crops", "along the long side")):
+        parser.add_argument(
+            name,
+            type=count(1),
+            default=1,
+            metavar="N",
+            help=f"with --task action: look at N {name[2:]} of a video, {what} (default: 1)",
+        )
+
+
+def evaluate_task(arguments: argparse.Namespace) -> int:
+    """Measures a task as the arguments of `svilm-train evaluate` say."""
+    from trainer.cli.commands import written
+    from trainer.evaluation import scoring
+
+    alone, with_run = (arguments.predictions, arguments.truth), (arguments.run, arguments.snapshot)
+    if not ((all(alone) and not any(with_run)) or (all(with_run) and not any(alone))):
+        arguments.misused(
+            "--task wants --run and --snapshot, or --predictions and --truth to score files alone"
+        )
+    if arguments.boxes and (arguments.task != "spatiotemporal" or all(alone)):
+        arguments.misused("--boxes is for a run of --task spatiotemporal")
+    if all(with_run) and arguments.task not in TRAINED:
+        arguments.misused(f"--task {arguments.task} scores files: give --predictions and --truth")
+    with written(arguments.out) as unfinished:
+        if all(alone):
+            figures = scoring.score(arguments.task, arguments.predictions, arguments.truth)
+        else:
+            figures = _measured(arguments)
+        if unfinished:
+            unfinished.write_text(as_json(figures), encoding="utf-8")
+    print(scoring.SCORERS[arguments.task].table(figures))
+    return 0
+
+
+def _measured(arguments: argparse.Namespace) -> Any:
+    """The figures of a run on a snapshot; writes its predictions if they are wanted."""
+    from trainer import progress
+    from trainer.cli.commands import loaded, unseen, written
+    from trainer.data.snapshot import Snapshot
+    from trainer.runs.provenance import subject
+    from trainer.tasks.finetuning import TASKS
+    from trainer.tasks.task import Views
+
+    views = Views(arguments.clips, arguments.crops, arguments.boxes)
+    with written(arguments.write_predictions) as unfinished:
+        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+        seen = unseen(run, snapshot, arguments)
+        print(f"evaluate: {seen.sentence()}", file=sys.stderr)
+        known = (run.task or {}).get("trained_on", {}).get("datasets", [])
+        if known and snapshot.manifest.dataset not in known:
+            print(
+                f"evaluate: {arguments.run} was trained on {', '.join(known)}, and "
+                f"{arguments.snapshot} is of {snapshot.manifest.dataset}",
+                file=sys.stderr,
+            )
+        with progress.shown("evaluate") as show:
+            predictions = TASKS[arguments.task].predict(run, snapshot, show, views)
+        if unfinished:
+            predictions.write(unfinished)
+    return {"subject": subject(run, snapshot, seen), **predictions.figures()}
+
+
+def as_json(figures: Any) -> str:
+    """Figures as a file has them."""
+    return json.dumps(figures, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,4 @@
+"""Devices and hosts: mesh, processes, hardware.
+
+It may import configs.
+"""

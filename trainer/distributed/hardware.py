@@ -1,0 +1,182 @@
+"""Chips that a run may be for, and what is known of them: TPU slices and GPUs, by name.
+
+`jax.devices()` tells what is here. For what is not, programs can be compiled: libtpu, the package
+behind `jax[tpu]`, describes TPU slices, and JAX's plugin for CUDA (`jax[cuda12]`) compiles for any
+GPU that it is told the sizes of (trainer/distributed/gpus.py).
+"""
+
+import dataclasses
+import importlib.util
+import os
+import re
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from trainer.distributed import gpus
+
+HERE = "here"
+"""The topology of the devices that JAX sees."""
+
+KNOWN = (
+    "v4:2x2x1 … 8x8x8, v5e:2x2 2x4 4x4 4x8 8x8 8x16 16x16, v5p:2x2x1 2x2x2 2x4x4 4x4x4 …, "
+    "v6e:2x2 … 16x16, tpu7x:2x2x1 2x2x2 …"
+)
+"""Names of TPU slices, for messages."""
+
+_TPUS = re.compile(r"(v[0-9]+[a-z]*|tpu[0-9]+[a-z]*):[0-9]+(x[0-9]+){1,2}")
+
+_GIB = 2**30
+
+
+class TopologyError(ValueError):
+    """A topology that has no such name, or that cannot be described here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What one JAX device has: a chip, or one of a chip's two cores (v4, tpu7x)."""
+
+    name: str
+    memory: int | None  # bytes that a program may use; None: the device tells
+    flops: float  # of dense bfloat16 products, a second
+    bandwidth: float  # of its memory, bytes a second
+    links: float  # to other chips, all links together, bytes a second in one direction
+    network: float | None = None  # of GPUs: the same to other hosts; None: not known
+
+
+# By JAX's device_kind. TPUs: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, where interconnect
+# is given for both directions or in Gbit/s; memory, a little below theirs, is libtpu's own limit.
+CHIPS = {
+    "TPU v4": Chip("v4 core", int(15.25 * _GIB), 137.5e12, 614e9, 150e9),
+    "TPU v5 lite": Chip("v5e", int(15.75 * _GIB), 197e12, 819e9, 200e9),
+    "TPU v5": Chip("v5p", int(95.74 * _GIB), 459e12, 2765e9, 600e9),
+    "TPU v6 lite": Chip("v6e", int(31.25 * _GIB), 918e12, 1638e9, 400e9),
+    "TPU7x": Chip("tpu7x core", int(94.75 * _GIB), 1153e12, 3690e9, 300e9),
+    **{
+        gpu.kind: Chip(gpu.label, None, gpu.flops, gpu.bandwidth, gpu.links, gpu.network)
+        for gpu in gpus.GPUS.values()
+    },
+}
+
+
+def chip(kind: str) -> Chip | None:
+    """What is known of a `device_kind`; None of processors and of chips that are not listed.
+
+    >>> chip("TPU v5 lite").name
+    'v5e'
+    """
+    return CHIPS.get(kind)
+
+
+def usable_memory(device: Any) -> int:
+    """Bytes that a program may use on a device.
+
+    Of a GPU, what JAX may allocate (of one that is not there, what it would by the settings here);
+    of a processor, its share of the machine's memory.
+
+    Raises:
+      TopologyError: nothing is known of the device.
+    """
+    if device.platform == "cpu":
+        pages = os.sysconf("SC_PHYS_PAGES")
+        return pages * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    if device.platform == "gpu":
+        if device in jax.devices():
+            return device.memory_stats()["bytes_limit"]
+        try:
+            usable = gpus.usable(device.device_kind)
+        except gpus.GpuError as error:
+            raise TopologyError(str(error)) from None
+    else:
+        known = chip(device.device_kind)
+        usable = known and known.memory
+    if usable is None:
+        raise TopologyError(
+            f"{device.device_kind} is not in trainer/distributed/hardware.py: add it"
+        )
+    return usable
+
+
+def devices_of(topology: str) -> list[Any]:
+    """The devices of a TPU slice or of GPUs that need not be there, or with `here` those that are.
+
+    Devices that are not there can be compiled for, and nothing else. Call it before JAX is used: of
+    an absent slice, this machine's processor is all that JAX then looks for.
+
+    Raises:
+      TopologyError: there is nothing of the name, or the package that knows it is not installed.
+    """
+    if topology == HERE:
+        return jax.devices()
+    try:
+        named = gpus.parse(topology)
+    except gpus.GpuError as error:
+        raise TopologyError(str(error)) from None
+    if named:
+        return _gpus(topology, *named)
+    if not _TPUS.fullmatch(topology):
+        raise TopologyError(
+            f"there is no topology {topology!r}: use {HERE}, a TPU slice ({KNOWN}), or GPUs "
+            f"({gpus.KNOWN})"
+        )
+    return _slice(topology)
+
+
+def _gpus(topology: str, gpu: gpus.Gpu, number: int) -> list[Any]:
+    jax.config.update("jax_platforms", "cpu")
+    hosts, each = max(number // gpus.HOST, 1), min(number, gpus.HOST)
+    try:
+        return list(
+            topologies.get_topology_desc(
+                platform="cuda", topology=f"1x{hosts}x{each}", target_config=gpus.target(gpu)
+            ).devices
+        )
+    except Exception as error:  # without the plugin a NotImplementedError, with it JAX's own
+        if not has_cuda():
+            raise TopologyError(
+                f"compiling for {topology} needs JAX's plugin for CUDA, and no GPU: pip install -c "
+                f"constraints.txt '.[trainer,cuda]' from the sources, or use --topology {HERE}"
+            ) from None
+        raise TopologyError(
+            f"JAX's plugin for CUDA does not take {topology!r} ({' '.join(str(error).split())})"
+        ) from None
+
+
+def _slice(topology: str) -> list[Any]:
+    # libtpu asks the machine which TPU it is, unless told, and serves one process, which has it.
+    for name, value in (
+        ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
+        ("TPU_SKIP_MDS_QUERY", "1"),
+        ("TPU_WORKER_HOSTNAMES", "localhost"),
+        ("TPU_ACCELERATOR_TYPE", "v5litepod-8"),
+    ):
+        os.environ.setdefault(name, value)
+    jax.config.update("jax_platforms", "cpu")
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    except Exception as error:  # libtpu's is a JaxRuntimeError, without libtpu it is another
+        if not has_libtpu():
+            raise TopologyError(
+                f"compiling for {topology} needs libtpu: pip install -c constraints.txt "
+                f"'.[trainer,tpu]' from the sources, or use --topology {HERE}"
+            ) from None
+        raise TopologyError(
+            f"there is no topology {topology!r} ({' '.join(str(error).split())}): use {HERE}, or "
+            f"a TPU slice: {KNOWN}"
+        ) from None
+
+
+def has_libtpu() -> bool:
+    """Whether programs for TPUs can be compiled here."""
+    try:
+        import libtpu  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+def has_cuda() -> bool:
+    """Whether programs for NVIDIA GPUs can be compiled here."""
+    return importlib.util.find_spec("jax_cuda12_plugin") is not None

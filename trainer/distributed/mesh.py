@@ -1,0 +1,176 @@
+"""How a run is spread over devices: clips over all of them, parameters by explicit rules."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from trainer.configs.config import Config
+
+AXES = ("data", "fsdp")
+"""The mesh's axes: copies of the parameters, and the devices that share one copy."""
+
+PER_CLIP = PartitionSpec(AXES)
+REPLICATED = PartitionSpec()
+
+# The first rule whose expression ends a parameter's path says which of its axes is cut up.
+_RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"head\..*", REPLICATED),  # of a downstream task: small
+    (r"(query|key|value|in|embed)\.kernel", PartitionSpec("fsdp")),
+    (r"out\.kernel", PartitionSpec("fsdp")),
+    (r"project_(video|text)\.kernel", PartitionSpec("fsdp")),
+    (r"(words|positions|types|group_tokens)", PartitionSpec(None, "fsdp")),
+    (r"(scale|bias)", REPLICATED),
+    (r"log_temperatures\.\w+", REPLICATED),
+    (r"ns_coeffs", REPLICATED),  # Muon's own
+)
+
+
+# Where the fused kernels of attention run.
+_PLATFORMS = {"pallas": "tpu", "cudnn": "gpu"}
+
+
+class MeshError(ValueError):
+    """Devices, batch or parameters that do not go together."""
+
+
+def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
+    """All devices, each process's side by side, in the order of the processes.
+
+    Args:
+      config: of batch, pairs, and devices that share parameters.
+      devices: to use instead of those that JAX sees.
+
+    Raises:
+      MeshError: the devices are not divisible by `mesh.fsdp`, or the batch by them, or they have no
+        such attention.
+    """
+    # A process brings rows of its own to a global batch, behind those of the processes before it
+    # (training/loop.py): so must be the devices that get them. But JAX may list a slice's devices
+    # by their coordinates, so that two processes take turns, and so may its mesh_utils, which
+    # looks for the fastest rings: for copies of parameters, a small part of a step here.
+    devices = sorted(
+        jax.devices() if devices is None else devices,
+        key=lambda device: (device.process_index, device.id),
+    )
+    fsdp, group = config.mesh.fsdp, config.cut_and_paste.pair_group
+    kernel, platform = config.compute.attention, devices[0].platform
+    if _PLATFORMS.get(kernel, platform) != platform:
+        raise MeshError(
+            f"compute.attention={kernel} runs on {_PLATFORMS[kernel].upper()}s, the devices are "
+            f"{platform.upper()}s: use auto, which takes the one that is there"
+        )
+    if len(devices) % fsdp:
+        raise MeshError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices there are")
+    parts = config.compute.microbatches
+    if config.batch % (len(devices) * parts * group):
+        raise MeshError(
+            f"batch {config.batch} must be divisible by {len(devices)} devices × "
+            f"compute.microbatches {parts} × cut_and_paste.pair_group {group}, so "
+            "that clips are pasted within one"
+        )
+    return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
+
+
+def one_device() -> Mesh:
+    """A mesh of one device, where a checkpoint is loaded."""
+    return Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), AXES)
+
+
+def partition(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """Where a parameter, or the optimiser's copy of it, lies.
+
+    Raises:
+      MeshError: no rule is for it, or its size is not divisible by the devices that share it.
+
+    >>> tuple(partition("video.layer_1.mlp.in.kernel", (128, 512), one_device()))
+    ('fsdp',)
+    """
+    if not shape:  # counts of steps
+        return REPLICATED
+    spec = next((spec for rule, spec in _RULES if re.search(rf"(^|\.){rule}$", path)), None)
+    if spec is None:
+        raise MeshError(f"parameter {path} matches no rule of trainer/distributed/mesh.py: add one")
+    for size, axis in zip(shape, spec, strict=False):
+        if axis and size % mesh.shape[axis]:
+            raise MeshError(
+                f"parameter {path} {shape} is not divisible by mesh.fsdp={mesh.shape[axis]}"
+            )
+    return spec
+
+
+def shardings(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The sharding of every parameter in a tree of arrays or shapes."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _sharding(path, leaf, mesh), tree)
+
+
+def _sharding(path: Any, leaf: Any, mesh: Mesh) -> NamedSharding:
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return NamedSharding(mesh, partition(name, leaf.shape, mesh))
+
+
+def placed_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The same shapes, each with the sharding of the parameter that it stands for."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=_sharding(path, leaf, mesh)
+        ),
+        tree,
+    )
+
+
+def keep_placed(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The same arrays, told to the compiler to lie where the rules say; for compiled functions."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.lax.with_sharding_constraint(leaf, _sharding(path, leaf, mesh)), tree
+    )
+
+
+def on_each_device(
+    function: Callable[..., Any], mesh: Mesh, replicated: int = 0, *, reduces: bool = True
+) -> Callable[..., Any]:
+    """A function of a device's own clips as one of all clips.
+
+    Args:
+      function: takes and returns trees whose leaves have a leading axis of clips; may reduce over
+        `AXES`.
+      mesh: the devices.
+      replicated: how many first arguments are the same for all clips instead.
+      reduces: False for a function that reduces over no axis. It then may call kernels (Pallas'),
+        which cannot tell JAX over which axes their results differ.
+    """
+
+    def of_all(*arguments: Any) -> Any:
+        specs = (REPLICATED,) * replicated + (PER_CLIP,) * (len(arguments) - replicated)
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=PER_CLIP, check_vma=reduces
+        )(*arguments)
+
+    return of_all
+
+
+def own_devices() -> Mesh:
+    """This process's devices, to share clips while each has the whole parameters."""
+    return Mesh(np.array(jax.local_devices()).reshape(-1, 1), AXES)
+
+
+def on_own_devices(params: PyTree, mesh: Mesh) -> PyTree:
+    """The whole parameters on each of `own_devices`; all processes must call it together."""
+    gathered = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, REPLICATED))(params)
+    own = own_devices()
+
+    def here(leaf: jax.Array) -> jax.Array:
+        copies = [shard.data for shard in leaf.addressable_shards]
+        whole = NamedSharding(own, REPLICATED)
+        return jax.make_array_from_single_device_arrays(leaf.shape, whole, copies)
+
+    return jax.tree.map(here, gathered)
+
+
+def gather_params(params: PyTree, mesh: Mesh) -> PyTree:
+    """The whole parameters on every device: clips stay where they are, parameters come to them."""
+    return jax.lax.with_sharding_constraint(params, NamedSharding(mesh, REPLICATED))

@@ -1,0 +1,299 @@
+"""Action recognition's files: the benchmarks' splits, and the predictions that are scored.
+
+Ground truth, each of it with the split or splits that it has:
+
+testlist01.txt  UCF101's: a line `ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi` a test video
+hmdb51.csv      MIL-NCE's: `video_id,label,split1,split2,split3`; 2 says that a video is tested
+a folder        of the three testlists, or of HMDB51's `<class>_test_split1.txt`
+
+Predictions of one split are
+
+FILE.csv   `video_id,label`, a line a video; or `video_id,CLASS,CLASS,…` with a probability each,
+           a line a clip or crop: those of one video are averaged
+FILE.json  ActivityNet's and Kinetics' form, {"results": {video_id: [{"label", "score"}, …]}}, of
+           which the label with the highest score counts
+
+Videos go by their file's name, with or without folder and extension.
+"""
+
+import collections
+import csv
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from trainer.evaluation import action_accuracy
+from trainer.evaluation.prediction_files import (
+    Path,
+    Row,
+    TaskFileError,
+    json_number,
+    number,
+    read_json,
+    read_lines,
+    read_table,
+    short,
+    some,
+    text_of,
+)
+
+Split = tuple[int, dict[str, str]]
+"""A split's number, and the class of each of its test videos."""
+
+_UCF = re.compile(r"testlist0?(\d+)\.txt")
+_HMDB = re.compile(r"(.+)_test_split(\d+)\.txt")
+_EXTENSION = re.compile(r"\.(avi|mp4|mkv|webm)$")
+_TESTED = "2"  # in HMDB51's files: 0 is a video that a split leaves out, 1 one that it trains on
+
+
+def score(predictions: Sequence[Path], truth: Sequence[Path]) -> action_accuracy.Splits:
+    """Scores files of predictions, one a split, in the order of the splits.
+
+    Raises:
+      TaskFileError: a file is not of its form, or has other videos than its split; or there are
+        more files than splits.
+    """
+    splits = [split for path in truth for split in read_splits(path)]
+    if len(predictions) > len(splits):
+        raise TaskFileError(
+            f"{len(predictions)} files of predictions for {len(splits)} splits of "
+            f"{some([str(path) for path in truth])}: give one a split, in their order"
+        )
+    found = []
+    for path, (name, labels) in zip(predictions, splits, strict=False):
+        found.append(figures(read_predictions(path, labels), labels, name))
+    return action_accuracy.mean_of(found)
+
+
+def figures(
+    predicted: Mapping[str, str], labels: Mapping[str, str], split: int
+) -> action_accuracy.Split:
+    """The figures of one split.
+
+    Args:
+      predicted: classes by video; a video without one counts as wrong.
+      labels: the true class of each test video.
+      split: its number.
+    """
+    return action_accuracy.accuracy(
+        list(labels.values()), [predicted.get(video) for video in labels], split
+    )
+
+
+def video_of(name: str) -> str:
+    """The id of a video by its path in a list.
+
+    >>> video_of("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi")
+    'v_ApplyEyeMakeup_g01_c01'
+    """
+    return _EXTENSION.sub("", name.replace("\\", "/").rpartition("/")[2])
+
+
+def split_of(name: str) -> int | None:
+    """The split of UCF101 that a list of test videos is of, by its name; None: it is no such list.
+
+    >>> split_of("testlist02.txt")
+    2
+    """
+    found = _UCF.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def read_splits(path: Path) -> list[Split]:
+    """The splits that a file or folder has, in the order of their numbers.
+
+    Raises:
+      TaskFileError: it is none of those that the module names.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        lists = sorted((number, one) for one in path.iterdir() if (number := split_of(one.name)))
+        splits = [(name, _read_testlist(one)) for name, one in lists] or _read_hmdb_folder(path)
+    elif path.suffix == ".csv":
+        splits = _read_hmdb_csv(path)
+    else:
+        splits = [(split_of(path.name) or 1, _read_testlist(path))]
+    for name, labels in splits:
+        if not labels:
+            raise TaskFileError(f"{path}: split {name} has no test video")
+    if not splits:
+        raise TaskFileError(
+            f"{path} has no split: give UCF101's testlist0N.txt or their folder, HMDB51's folder "
+            "of <class>_test_splitN.txt, or hmdb51.csv"
+        )
+    return splits
+
+
+def _read_testlist(path: pathlib.Path) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for where, line in read_lines(path):
+        name = line.split()[0]  # UCF101's training lists have the class's number behind it
+        folder, slash, _ = name.replace("\\", "/").rpartition("/")
+        if not slash:
+            raise TaskFileError(f"{where}: {short(line)} is not CLASS/VIDEO.avi")
+        _add(labels, where, name, folder.rpartition("/")[2])
+    return labels
+
+
+def _read_hmdb_folder(folder: pathlib.Path) -> list[Split]:
+    splits = collections.defaultdict[int, dict[str, str]](dict)
+    for path in sorted(folder.iterdir()):
+        if not (found := _HMDB.fullmatch(path.name)):
+            continue
+        for where, line in read_lines(path):
+            fields = line.split()
+            if len(fields) != 2 or fields[1] not in {"0", "1", _TESTED}:
+                raise TaskFileError(f"{where}: {short(line)} is not VIDEO.avi and 0, 1 or 2")
+            if fields[1] == _TESTED:
+                _add(splits[int(found[2])], where, fields[0], found[1])
+    return sorted(splits.items())
+
+
+def _read_hmdb_csv(path: pathlib.Path) -> list[Split]:
+    header, rows = read_table(path)
+    numbers = [int(name[5:]) for name in header.values if re.fullmatch(r"split[1-9]", name)]
+    if header.values[:2] != ["video_id", "label"] or not numbers:
+        raise TaskFileError(f"{header.where}: the header must be video_id,label,split1,…")
+    columns = [header.values.index(f"split{name}") for name in numbers]
+    splits: list[Split] = [(name, {}) for name in numbers]
+    for where, fields in rows:
+        for (_, labels), column in zip(splits, columns, strict=True):
+            if fields[column] not in {"0", "1", _TESTED}:
+                raise TaskFileError(f"{where}: {short(fields[column])} is not 0, 1 or 2")
+            if fields[column] == _TESTED:
+                _add(labels, where, fields[0], fields[1].removesuffix("_test"))
+    return splits
+
+
+def _add(labels: dict[str, str], where: str, name: str, label: str) -> None:
+    video = video_of(name)
+    if video in labels:
+        raise TaskFileError(f"{where}: {video} is in the list already")
+    labels[video] = label
+
+
+def read_predictions(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
+    """The class that a file gives each video.
+
+    Args:
+      path: the file.
+      labels: the true class of each test video of the split.
+
+    Raises:
+      TaskFileError: the file is not as the module says, has a video that is not tested, or lacks a
+        class.
+    """
+    if pathlib.Path(path).suffix == ".json":
+        return _read_results(path, labels)
+    header, rows = read_table(path)
+    if header.values[0] != "video_id" or len(header.values) < 2:
+        raise TaskFileError(
+            f"{header.where}: the header must be video_id,label or video_id,CLASS,CLASS,…"
+        )
+    classes = header.values[1:]
+    if classes == ["label"]:
+        return _with_known_classes(path, _read_labels(rows, labels), labels)
+    if twice := [name for name, count in collections.Counter(classes).items() if count > 1]:
+        raise TaskFileError(f"{header.where}: there are two columns {some(twice)}")
+    if lost := sorted(set(labels.values()) - set(classes)):
+        raise TaskFileError(f"{header.where}: there is no column for class {some(lost)}")
+    views = collections.defaultdict[str, list[list[float]]](list)
+    for where, (name, *values) in rows:
+        views[_tested(where, name, labels)].append([number(where, value) for value in values])
+    return {
+        video: action_accuracy.best_class(np.array(of_video), classes)
+        for video, of_video in views.items()
+    }
+
+
+def _read_labels(rows: Iterator[Row], labels: Mapping[str, str]) -> dict[str, str]:
+    predicted: dict[str, str] = {}
+    for where, (name, label) in rows:
+        video = _tested(where, name, labels)
+        if video in predicted:
+            raise TaskFileError(f"{where}: {video} has a class already")
+        predicted[video] = label
+    return predicted
+
+
+def _read_results(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
+    data = read_json(path)
+    results = data.get("results") if isinstance(data, dict) else None
+    if not isinstance(results, dict):
+        raise TaskFileError(f"{path}: must be an object with 'results', an object by video id")
+    predicted: dict[str, str] = {}
+    for name, given in results.items():
+        where = f"{path}, results[{name!r}]"
+        if not isinstance(given, list) or not given:
+            raise TaskFileError(f"{where}: must be a list of one label or more")
+        scores = []
+        for place, one in enumerate(given):
+            row = Row(f"{where}[{place}]", one)
+            if not isinstance(one, dict) or "score" not in one:
+                raise TaskFileError(f"{row.where}: must be an object with 'label' and 'score'")
+            scores.append((json_number(row.where, one["score"]), text_of(row, "label")))
+        video = _tested(where, name, labels)
+        if video in predicted:
+            raise TaskFileError(f"{where}: {video} has labels already, under another name")
+        predicted[video] = max(scores, key=lambda scored: scored[0])[1]
+    return _with_known_classes(path, predicted, labels)
+
+
+def _with_known_classes(
+    path: Path, predicted: dict[str, str], labels: Mapping[str, str]
+) -> dict[str, str]:
+    """Predictions one of which at least is a class that is tested: numbers are none, say."""
+    classes, given = sorted(set(labels.values())), sorted(set(predicted.values()))
+    if given and not set(given) & set(classes):
+        raise TaskFileError(
+            f"{path}: no label is a class of the ground truth, such as {classes[0]}: got "
+            f"{some(given)}"
+        )
+    return predicted
+
+
+def _tested(where: str, name: str, labels: Mapping[str, str]) -> str:
+    video = video_of(name)
+    if video not in labels:
+        raise TaskFileError(
+            f"{where}: {short(video)} is not a test video of this split: each split has a model "
+            "and a file of its own"
+        )
+    return video
+
+
+def write(
+    path: Path,
+    classes: Sequence[str],
+    views: Mapping[str, Float[np.ndarray, "views classes"]],
+) -> None:
+    """Writes the probabilities of each video's clips and crops, to the bit.
+
+    Args:
+      path: of the CSV file.
+      classes: their names, the columns.
+      views: by video, a row a clip or crop.
+    """
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["video_id", *classes])
+        for video, rows in views.items():
+            lines.writerows([video, *map(str, row)] for row in rows)
+
+
+def table(found: action_accuracy.Splits) -> str:
+    """The figures for a person to read on a terminal."""
+    lines = [f"{'action recognition':<35}{'top-1':>7}{'classes':>9}"]
+    rows = [
+        (f"split {one['split']}, {one['videos']:,} videos", one["top1"], one["mean_class"])
+        for one in found["splits"]
+    ]
+    if len(rows) > 1:
+        rows.append((f"mean of {len(rows)} splits", found["top1"], found["mean_class"]))
+    lines += [f"  {name:<33}{top1:7.2f}{mean_class:9.2f}" for name, top1, mean_class in rows]
+    if missing := sum(one["missing"] for one in found["splits"]):
+        lines.append(f"  {missing:,} videos without a prediction count as wrong")
+    return "\n".join(lines)

@@ -1,0 +1,353 @@
+"""AVA's files, which are CSV without a header.
+
+annotations  video,second,x1,y1,x2,y2,action,person: a row a label; boxes in shares of width and
+             height, actions 1 … 80. The person may be missing, and so may box and action: then
+             the keyframe is known to show nobody.
+detections   the same with a score instead of the person, which must be there
+boxes        of people that a detector found: the same without an action, whose column may be empty
+             or missing
+exclusions   video,second: keyframes that the benchmark excludes
+classes      …pbtxt, of which the `id` or `label_id` lines count: the 60 classes that are judged
+"""
+
+import csv
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, NotRequired, TypedDict
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from trainer.evaluation.box_detection import STYLES, Boxes, Detections, average_precisions
+from trainer.evaluation.prediction_files import (
+    Path,
+    Row,
+    TaskFileError,
+    number,
+    read_csv,
+    read_text,
+    short,
+)
+
+ACTIONS = 80
+
+# Those with at least 25 instances each in validation and test, as
+# ava_action_list_v2.2_for_activitynet_2019.pbtxt lists them.
+JUDGED = (
+    *(1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 20, 22, 24, 26, 27, 28, 29, 30, 34),
+    *(36, 37, 38, 41, 43, 45, 46, 47, 48, 49, 51, 52, 54, 56, 57, 58, 59, 60, 61, 62, 63, 64),
+    *(65, 66, 67, 68, 69, 70, 72, 73, 74, 76, 77, 78, 79, 80),
+)
+
+# Detected boxes may pass the picture's edges by as much, in its widths and heights.
+_BEYOND = 1.0
+
+_CLASS_ID = re.compile(r"^\s*(?:label_)?id:\s*(\d+)\s*$", re.MULTILINE)
+
+
+Keyframe = tuple[str, int]
+"""A video and a second."""
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in shares of width and height."""
+
+
+class Labelled(NamedTuple):
+    """Annotations or detections, n rows as columns: AVA's detections are millions."""
+
+    keyframes: list[Keyframe]  # that there are, each once
+    keyframe: Int[np.ndarray, " n"]  # a row's place among them
+    box: Float[np.ndarray, "n 4"]
+    action: Int[np.ndarray, " n"]  # 1 … 80
+    score: Float[np.ndarray, " n"]  # of a detection
+
+
+class Figures(TypedDict):
+    """Mean average precision in percent, as both scripts have it."""
+
+    images: int  # keyframes with true boxes
+    boxes: int  # true ones, a label each
+    detections: int
+    classes: int  # that are judged
+    official: float
+    slowfast: float
+    unlabelled: int  # detections on keyframes that are not annotated: SlowFast calls them wrong
+    # Of a run that made the detections:
+    boxes_from: NotRequired[str]  # a detector's file, or "ground truth", which bounds its figures
+    missing: NotRequired[int]  # the detector's keyframes that the snapshot does not have
+
+
+def as_columns(rows: Iterable[tuple[Keyframe, Box, int, float]]) -> Labelled:
+    """Keyframes, boxes, actions and scores, in their order.
+
+    >>> as_columns([(("a", 902), (0.0, 0.0, 0.5, 1.0), 12, 0.25)]).box.tolist()
+    [[0.0, 0.0, 0.5, 1.0]]
+    """
+    places: dict[Keyframe, int] = {}
+    keyframes, boxes, actions, scores = array("i"), array("d"), array("i"), array("d")
+    for keyframe, box, action, score in rows:
+        keyframes.append(places.setdefault(keyframe, len(places)))
+        boxes.extend(box)
+        actions.append(action)
+        scores.append(score)
+    return Labelled(
+        list(places),
+        np.asarray(keyframes),
+        np.asarray(boxes).reshape(-1, 4),
+        np.asarray(actions),
+        np.asarray(scores),
+    )
+
+
+def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
+    """The rows of annotations, or of detections; and the keyframes that show nobody.
+
+    Args:
+      path: the file.
+      scored: whether the eighth column is a score, which must be there, or a person, unread.
+
+    Raises:
+      TaskFileError: a row is not of the form; names it.
+    """
+    nobody: set[Keyframe] = set()
+
+    def rows() -> Iterator[tuple[Keyframe, Box, int, float]]:
+        for where, fields in _rows(path):
+            if len(fields) == 2:
+                nobody.add((fields[0], _second(where, fields[1])))
+                continue
+            if len(fields) != 8 and (scored or len(fields) != 7):
+                wanted = "8 columns" if scored else "7 or 8 columns"
+                raise TaskFileError(f"{where}: {len(fields)} columns, wanted {wanted}")
+            video, second, *box, action, score = (*fields, "")[:8]
+            corners = _box(where, box, ordered=not scored)
+            if min(corners) < -_BEYOND or max(corners) > 1 + _BEYOND:
+                raise TaskFileError(
+                    f"{where}: the box {','.join(box)} is far outside the picture: corners are "
+                    "shares of its width and height, 0 … 1; are these pixels?"
+                )
+            if not re.fullmatch("0*[0-9]{1,2}", action.strip()[:20]) or not (
+                1 <= int(action) <= ACTIONS
+            ):
+                raise TaskFileError(
+                    f"{where}: {short(action)} is none of the actions 1 … {ACTIONS}"
+                )
+            keyframe = (video, _second(where, second))
+            yield keyframe, corners, int(action), number(where, score) if scored else 1.0
+
+    return as_columns(rows()), nobody
+
+
+def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
+    """The boxes that a detector found and is sure of, each once, by keyframe.
+
+    Args:
+      path: the file.
+      least_score: of the boxes that are taken.
+
+    Raises:
+      TaskFileError: a row is not of the form; names it.
+    """
+    found: dict[Keyframe, dict[Box, None]] = {}
+    for where, fields in _rows(path):
+        if len(fields) not in (7, 8):
+            raise TaskFileError(
+                f"{where}: {len(fields)} columns, wanted video,second,x1,y1,x2,y2,,score, with or "
+                "without the empty one"
+            )
+        video, second, *corners = fields[:6]
+        keyframe, box = (video, _second(where, second)), _box(where, corners)
+        if not 0 <= min(box) <= max(box) <= 1:
+            raise TaskFileError(f"{where}: the box is not within 0 … 1: {','.join(corners)}")
+        score = number(where, fields[-1])
+        if not 0 <= score <= 1:
+            raise TaskFileError(f"{where}: {short(fields[-1])} is no score from 0 to 1")
+        if score >= least_score:
+            found.setdefault(keyframe, {})[box] = None
+    return {keyframe: list(boxes) for keyframe, boxes in found.items()}
+
+
+def read_exclusions(path: Path) -> set[Keyframe]:
+    """Videos and seconds that the benchmark excludes.
+
+    Raises:
+      TaskFileError: a row has other than two columns.
+    """
+    found = set()
+    for where, fields in _rows(path):
+        if len(fields) != 2:
+            raise TaskFileError(f"{where}: {len(fields)} columns, wanted video,second")
+        found.add((fields[0], _second(where, fields[1])))
+    return found
+
+
+def read_classes(path: Path) -> tuple[int, ...]:
+    """The classes that are judged.
+
+    Raises:
+      TaskFileError: it lists none.
+    """
+    ids = tuple(found for found in _CLASS_ID.findall(read_text(path)))
+    if not ids:
+        raise TaskFileError(f"{path}: no line such as `  id: 12`: see that it is a list of classes")
+    for found in ids:
+        if not re.fullmatch("[0-9]{1,2}", found) or not 1 <= int(found) <= ACTIONS:
+            raise TaskFileError(f"{path}: {short(found)} is none of the actions 1 … {ACTIONS}")
+    ids = tuple(dict.fromkeys(map(int, ids)))
+    return ids
+
+
+def write_detections(path: Path, detections: Labelled) -> None:
+    """Writes detections in the official form."""
+    keyframes, *columns = detections
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        for place, box, action, score in zip(*columns, strict=True):
+            video, second = keyframes[place]
+            shown = map(repr, box.tolist())  # the fewest digits that tell it apart
+            rows.writerow([video, f"{second:04d}", *shown, action, repr(float(score))])
+
+
+def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
+    """Scores a file of detections.
+
+    Args:
+      predictions: the one file.
+      truth: annotations; and, if given, exclusions, whose name has `excluded`, and the list of
+        the classes, `.pbtxt` (without it: the 60 of AVA v2.2).
+
+    Raises:
+      TaskFileError: a file is not of its form, or there are several of a kind.
+    """
+    if len(predictions) != 1:
+        raise TaskFileError(f"spatiotemporal is scored with one file, got {len(predictions)}")
+    excluded: set[Keyframe] = set()
+    classes: tuple[int, ...] = JUDGED
+    annotations = []
+    for path in truth:
+        if ".pbtxt" in str(path):
+            classes = read_classes(path)
+        elif "excluded" in str(path).rpartition("/")[2]:
+            excluded = read_exclusions(path)
+        else:
+            annotations.append(path)
+    if len(annotations) != 1:
+        raise TaskFileError(
+            f"--truth wants one file of annotations, got {len(annotations)}; the file of excluded "
+            "keyframes is known by `excluded` in its name, the list of classes by .pbtxt"
+        )
+    true, nobody = read_labelled(annotations[0], scored=False)
+    detections, without = read_labelled(predictions[0], scored=True)
+    if not len(detections.score) and not without:
+        raise TaskFileError(f"{predictions[0]} has no detection")
+    return figures(detections, true, nobody, excluded, classes)
+
+
+def figures(
+    detections: Labelled,
+    true: Labelled,
+    nobody: Iterable[Keyframe] = (),
+    excluded: Iterable[Keyframe] = (),
+    classes: Sequence[int] = JUDGED,
+) -> Figures:
+    """The figures of detections.
+
+    Args:
+      detections: of all classes.
+      true: of all classes: boxes of those that are not judged, too, make a keyframe an annotated
+        one.
+      nobody: keyframes that are annotated and have no box.
+      excluded: keyframes that the benchmark excludes.
+      classes: those that are judged.
+
+    Raises:
+      TaskFileError: no true box is of a class that is judged.
+    """
+    judged = {action: place for place, action in enumerate(classes)}
+    images: dict[Keyframe, int] = {}
+    for key in (*true.keyframes, *detections.keyframes):
+        images.setdefault(key, len(images))
+    left_out, annotated = (
+        np.array([images[key] for key in keys if key in images], int)
+        for keys in (set(excluded), {*true.keyframes, *nobody})
+    )
+
+    def those_judged(rows: Labelled) -> Detections:
+        actions, of_row = np.unique(rows.action, return_inverse=True)
+        label = np.array([judged.get(action, -1) for action in actions.tolist()], int)[of_row]
+        image = np.array([images[key] for key in rows.keyframes], int)[rows.keyframe]
+        which = label >= 0
+        return Detections(image[which], label[which], rows.box[which], rows.score[which])
+
+    of_true = Boxes(*those_judged(true)[:3])
+    found = those_judged(detections)
+    if np.all(np.isin(of_true.image, left_out)):
+        raise TaskFileError(
+            f"the annotations have no box of the {len(judged)} judged classes that is not excluded"
+        )
+    means = {
+        name: 100.0
+        * float(
+            np.nanmean(average_precisions(of_true, found, len(judged), style, left_out, annotated))
+        )
+        for name, style in STYLES.items()
+    }
+    return {
+        "images": len(np.unique(of_true.image)),
+        "boxes": len(of_true.label),
+        "detections": len(found.label),
+        "classes": len(judged),
+        "official": means["official"],
+        "slowfast": means["slowfast"],
+        "unlabelled": int(np.sum(~np.isin(found.image, annotated))),
+    }
+
+
+def table(found: Figures) -> str:
+    """The figures for a person to read on a terminal."""
+    of_boxes = []
+    if "boxes_from" in found:
+        of_boxes.append(f"  on boxes of {found['boxes_from']}")
+        if missing := found.get("missing"):
+            of_boxes.append(
+                f"  {missing:,} more keyframes with such boxes are not in the snapshot: build it "
+                "with that file among --annotations, or SlowFast's figure is too high"
+            )
+    of_others = []
+    if found["unlabelled"]:
+        of_others.append(
+            f"  {found['unlabelled']:,} detections are on keyframes that are not annotated: "
+            "SlowFast counts them as wrong"
+        )
+    return "\n".join(
+        [
+            f"spatiotemporal, {found['images']:,} keyframes, {found['classes']} classes"
+            f"{'mAP@0.5':>16}",
+            f"  official (50 detections a keyframe){found['official']:22.2f}",
+            f"  as SlowFast (all of them){found['slowfast']:32.2f}",
+            *of_boxes,
+            *of_others,
+        ]
+    )
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    for where, fields in read_csv(path):
+        while fields and not fields[-1]:  # ends in commas where there is nobody
+            fields.pop()
+        if fields:
+            yield Row(where, fields)
+
+
+def _box(where: str, corners: Sequence[str], *, ordered: bool = True) -> Box:
+    x1, y1, x2, y2 = (number(where, value) for value in corners)
+    if ordered and (x1 > x2 or y1 > y2):
+        raise TaskFileError(f"{where}: the box ends before it starts: {','.join(corners)}")
+    return x1, y1, x2, y2
+
+
+def _second(where: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text.strip()):
+        raise TaskFileError(f"{where}: {short(text)} is no second such as 0902")
+    return int(text)

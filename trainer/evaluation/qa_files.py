@@ -1,0 +1,114 @@
+"""Question answering's files: the benchmarks' questions, and the answers that are scored.
+
+Ground truth is a file of MSRVTT-QA or MSVD-QA as published, a JSON array of
+{"id", "question", "answer", "video_id"}, or the JSON Lines that ClipBERT and ALPRO made of them,
+which have no ids: their questions are numbered from 0.
+
+Answers are a JSON array, or JSON Lines, of {"question_id", "answer"}, the form of VQA's results
+(or "id" for the id). A question without an answer is wrong.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from trainer.evaluation import qa_accuracy
+from trainer.evaluation.prediction_files import Path, TaskFileError, read_objects, short, text_of
+
+
+class Question(NamedTuple):
+    """A question and its true answer."""
+
+    question_id: str
+    text: str
+    answer: str
+
+
+def score(predictions: Path, truth: Path) -> qa_accuracy.Accuracy:
+    """Scores a file of answers.
+
+    Raises:
+      TaskFileError: a file is not of its form, or answers a question that there is not, or twice.
+    """
+    questions = read_truth(truth)
+    return figures(read_answers(predictions, questions), questions)
+
+
+def figures(answers: Mapping[str, str], questions: Sequence[Question]) -> qa_accuracy.Accuracy:
+    """The accuracy of answers by question id, over all questions."""
+    return qa_accuracy.accuracy(
+        [question.text for question in questions],
+        [question.answer for question in questions],
+        [answers.get(question.question_id) for question in questions],
+    )
+
+
+def read_truth(path: Path) -> list[Question]:
+    """The questions of a file, in its order.
+
+    Raises:
+      TaskFileError: the file is not as the module says, or has an id twice.
+    """
+    questions = []
+    seen: set[str] = set()
+    for place, row in enumerate(read_objects(path)):
+        name = text_of(row, "id", "question_id") if _has_id(row.values) else str(place)
+        if name in seen:
+            raise TaskFileError(f"{row.where}: a second question has the id {name}")
+        seen.add(name)
+        questions.append(Question(name, text_of(row, "question"), text_of(row, "answer")))
+    if not questions:
+        raise TaskFileError(f"{path} has no question")
+    return questions
+
+
+def _has_id(record: dict[str, object]) -> bool:
+    return "id" in record or "question_id" in record
+
+
+def read_answers(path: Path, questions: Sequence[Question]) -> dict[str, str]:
+    """Answers by question id.
+
+    Raises:
+      TaskFileError: the file is not as the module says, or answers a question that is not one of
+        `questions`, or one twice.
+    """
+    known = {question.question_id for question in questions}
+    answers = {}
+    for row in read_objects(path):
+        name = text_of(row, "question_id", "id")
+        if name not in known:
+            raise TaskFileError(f"{row.where}: the ground truth has no question {short(name)}")
+        if name in answers:
+            raise TaskFileError(f"{row.where}: question {name} has an answer already")
+        answers[name] = text_of(row, "answer")
+    return answers
+
+
+def write(path: Path, answers: Mapping[str, str]) -> None:
+    """Writes answers by question id, a JSON array; ids that are whole numbers as such."""
+    rows = [
+        {"question_id": int(name) if _is_number(name) else name, "answer": answer}
+        for name, answer in answers.items()
+    ]
+    pathlib.Path(path).write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and str(int(name)) == name
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The figures for a person to read on a terminal; of the types the eight most frequent."""
+    lines = [f"question answering, {found['questions']:,} questions    accuracy"]
+    lines.append(f"  {'all':<33}{found['accuracy']:7.2f}")
+    for kind, part in list(found["types"].items())[:8]:
+        name = f"{kind} ({part['questions']:,})"
+        lines.append(f"  {name:<33}{part['accuracy']:7.2f}")
+    if "vocabulary" in found:  # of a run, not of a file alone
+        name = f"at most, with {found['vocabulary']:,} answers"
+        lines.append(f"  {name:<33}{found['ceiling']:7.2f}")
+    if found["unanswered"]:
+        lines.append(f"  {found['unanswered']:,} without an answer count as wrong")
+    return "\n".join(lines)

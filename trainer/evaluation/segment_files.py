@@ -1,0 +1,429 @@
+"""Temporal localisation's files: ActivityNet's, and those that G-TAD is published with.
+
+Ground truth is the official file,
+
+  {"version": …, "taxonomy": …, "database": {ID: {"subset": "validation", "duration": 82.73,
+   "annotations": [{"segment": [6.195, 77.731], "label": "Ballet"}, …]}, …}}
+
+or G-TAD's anet_anno_action.json, whose videos are v_ID and belong to no subset,
+
+  {"v_ID": {"duration_second": 82.73, "duration_frame": 2067, "feature_frame": 2064,
+            "annotations": [… as above]}, …}
+
+with video_info_new.csv, which tells their subsets in its columns `video` and `subset`. Of the
+official validation videos, 4,926, G-TAD and its successors have 4,728: their figures are of
+those, and no prediction may be of another video, since one of an unknown video counts as wrong.
+
+Predictions are of the official form,
+
+  {"version": …, "external_data": …, "results": {ID: [{"label", "score", "segment"}, …], …}}
+
+Times are seconds; ids have no `v_` unless it is said.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from trainer.evaluation.prediction_files import (
+    Path,
+    TaskFileError,
+    json_number,
+    read_json,
+    read_table,
+    short,
+    some,
+)
+from trainer.evaluation.segment_detection import (
+    THRESHOLDS,
+    Instances,
+    Predictions,
+    average_precisions,
+)
+from trainer.finite import finite
+
+_SUBSET = "validation"
+
+
+class Action(NamedTuple):
+    """A labelled segment of a video, in seconds."""
+
+    label: str
+    start: float
+    end: float
+
+
+class Found(NamedTuple):
+    """A prediction: a scored, labelled segment of a video, in seconds."""
+
+    label: str
+    score: float
+    start: float
+    end: float
+
+
+class Video(NamedTuple):
+    """What an annotation file says of a video."""
+
+    duration: float  # seconds
+    actions: list[Action]
+    subset: str | None = None  # G-TAD's file does not say it
+    # Share of the video that G-TAD's features cover, feature_frame / duration_frame.
+    covered: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """Videos with what is true of them, and a name for them in figures."""
+
+    name: str
+    videos: Mapping[str, Video]
+    labels: frozenset[str]  # of all classes that there are, also if none of the videos shows them
+
+
+def truth_of(name: str, annotated: Mapping[str, Video], ids: Iterable[str]) -> Truth:
+    """The videos that have one of the given ids, of all that are annotated.
+
+    Args:
+      name: of the set in figures.
+      annotated: also others, from which all classes are known.
+      ids: the set.
+    """
+    kept = set(ids)
+    return Truth(
+        name,
+        {one: video for one, video in annotated.items() if one in kept},
+        frozenset(one.label for video in annotated.values() for one in video.actions),
+    )
+
+
+class Figures(TypedDict):
+    """How good predictions are on one set of videos; mAP in percent."""
+
+    truth: str
+    videos: int
+    instances: int
+    classes: int
+    predictions: int
+    unknown_videos: int  # predicted videos that the set has not: all of their predictions are wrong
+    past_end: int  # predictions that begin after their video has ended
+    average_mAP: float
+    mAP: dict[str, float]  # by threshold, "0.50" … "0.95"
+
+
+class Localisation(TypedDict):
+    """The figures of each set of videos that there is ground truth of."""
+
+    sets: list[Figures]
+    external_data: Any  # what the predictions say that they used besides, unread
+
+
+# --- ground truth ---
+
+
+def read_annotations(path: Path) -> dict[str, Video]:
+    """The videos of the official file or of anet_anno_action.json, by their ids without `v_`.
+
+    Of the official file only those that have annotations: the test set's are withheld.
+
+    Raises:
+      TaskFileError: it is of neither form.
+    """
+    data = as_object(str(path), read_json(path))
+    if "database" in data:
+        entries = as_object(f"{path}, 'database'", data["database"])
+        return {
+            name: _official_video(f"{path}, video {short(name)}", entry)
+            for name, entry in entries.items()
+            if not isinstance(entry, dict) or "annotations" in entry
+        }
+    return {
+        name.removeprefix("v_"): _published_video(f"{path}, video {short(name)}", name, entry)
+        for name, entry in data.items()
+    }
+
+
+def _official_video(where: str, entry: Any) -> Video:
+    entry = as_object(where, entry)
+    return Video(
+        json_number(f"{where}, 'duration'", entry.get("duration")),
+        _actions(where, entry),
+        str(entry.get("subset")),
+    )
+
+
+def _published_video(where: str, name: str, entry: Any) -> Video:
+    entry = as_object(where, entry)
+    if not name.startswith("v_") or "duration_second" not in entry:
+        raise TaskFileError(
+            f"{where}: neither ActivityNet's file, with a 'database', nor G-TAD's "
+            "anet_anno_action.json, with 'duration_second' of each v_…"
+        )
+    seconds, frames, used = (
+        json_number(f"{where}, {name!r}", entry.get(name))
+        for name in ("duration_second", "duration_frame", "feature_frame")
+    )
+    if frames <= 0:
+        raise TaskFileError(f"{where}: 'duration_frame' must be 1 or more, got {frames}")
+    return Video(seconds, _actions(where, entry), covered=used / frames)
+
+
+def _actions(where: str, entry: dict[str, Any]) -> list[Action]:
+    return [
+        Action(label, *segment)
+        for label, segment in (
+            _labelled(f"{where}, annotation {place}", one)
+            for place, one in enumerate(as_list(where, entry.get("annotations")))
+        )
+    ]
+
+
+def read_subset(path: Path, subset: str = _SUBSET) -> set[str]:
+    """The ids, without `v_`, of a subset's videos, from video_info_new.csv.
+
+    Raises:
+      TaskFileError: it has no columns `video` and `subset`, or no video of that subset.
+    """
+    header, rows = read_table(path)
+    if lost := [name for name in ("video", "subset") if name not in header.values]:
+        raise TaskFileError(f"{header.where}: the header lacks {some(lost)}")
+    video, of = header.values.index("video"), header.values.index("subset")
+    ids = {fields[video].removeprefix("v_") for _, fields in rows if subset in fields[of]}
+    if not ids:
+        raise TaskFileError(f"{path} has no video of the subset {subset!r}")
+    return ids
+
+
+def read_truths(paths: Sequence[Path]) -> list[Truth]:
+    """The sets of videos to score on, of the files that are given.
+
+    The official file is one, anet_anno_action.json another: it needs video_info_new.csv, or else
+    the official file, to know which videos are validated on. The official file with
+    video_info_new.csv gives both sets as well.
+
+    Raises:
+      TaskFileError: a file is of none of the forms, or no ground truth is among them.
+    """
+    listed: set[str] | None = None
+    official: dict[str, Video] = {}
+    published: dict[str, Video] = {}
+    for path in paths:
+        if str(path).endswith(".csv"):
+            listed = read_subset(path)
+            continue
+        videos = read_annotations(path)
+        if any(video.subset for video in videos.values()):
+            official = videos
+        else:
+            published = videos
+    if not official and not published:
+        raise TaskFileError("there is no ground truth: give ActivityNet's JSON file")
+    validated = {name for name, video in official.items() if video.subset == _SUBSET}
+    truths = [truth_of("official", official, validated)] if official else []
+    if published or listed:
+        if not official and listed is None:
+            raise TaskFileError(
+                "anet_anno_action.json does not say which of its videos are validated on: give "
+                "video_info_new.csv as well, or ActivityNet's own file"
+            )
+        ids = validated if listed is None else listed
+        truths.append(truth_of("G-TAD", published or official, ids))
+    for truth in truths:
+        if not any(video.actions for video in truth.videos.values()):
+            raise TaskFileError(f"the ground truth ({truth.name}) has no {_SUBSET} instance")
+    return truths
+
+
+# --- predictions ---
+
+
+def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
+    """Predictions of each video, and what the file says of external data.
+
+    Raises:
+      TaskFileError: it is not of the official form; names video and prediction.
+    """
+    data = as_object(str(path), read_json(path))
+    if lost := [name for name in ("version", "external_data", "results") if name not in data]:
+        raise TaskFileError(f"{path}: {some(lost)} missing: see that it is a file of predictions")
+    results = {}
+    for video, entries in as_object(f"{path}, 'results'", data["results"]).items():
+        where = f"{path}, video {short(video)}"
+        found = []
+        for place, entry in enumerate(as_list(where, entries)):
+            of = f"{where}, prediction {place}"
+            label, segment = _labelled(of, entry)
+            if segment[1] < segment[0]:
+                raise TaskFileError(f"{of}: ends at {segment[1]} s, before it starts")
+            found.append(Found(label, json_number(of, entry.get("score")), *segment))
+        results[video] = found
+    try:
+        json.dumps(data["external_data"], allow_nan=False)  # it is told again with the figures
+    except ValueError:
+        raise TaskFileError(f"{path}, 'external_data': has a number that is not finite") from None
+    return results, data["external_data"]
+
+
+def write_predictions(
+    path: Path, results: Mapping[str, Iterable[Found]], external_data: Mapping[str, Any]
+) -> None:
+    """Writes predictions in the official form.
+
+    Args:
+      path: of the JSON file.
+      results: of each video.
+      external_data: `used`, and in `details` what was used besides the training videos.
+    """
+    listed = {
+        video: [
+            {"label": one.label, "score": one.score, "segment": [one.start, one.end]}
+            for one in found
+        ]
+        for video, found in results.items()
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(
+            {"version": "VERSION 1.3", "external_data": external_data, "results": listed}, file
+        )
+
+
+# --- scoring ---
+
+
+def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Localisation:
+    """Scores a file of predictions on each set of videos that the ground truth has.
+
+    Raises:
+      TaskFileError: a file is not of its form, or they do not go together.
+    """
+    if len(predictions) != 1:
+        raise TaskFileError(f"localisation is scored with one file, got {len(predictions)}")
+    truths = read_truths(truth)
+    results, external_data = read_predictions(predictions[0])
+    return {
+        "sets": [figures(results, one, str(predictions[0])) for one in truths],
+        "external_data": external_data,
+    }
+
+
+def figures(
+    results: Mapping[str, Sequence[Found]], truth: Truth, where: str = "predictions"
+) -> Figures:
+    """The figures of predictions on a set of videos.
+
+    Args:
+      results: predictions of each video.
+      truth: the videos.
+      where: how messages call the predictions.
+
+    Raises:
+      TaskFileError: a label is none of all classes, or all videos go by other ids.
+    """
+    for name, predicted in results.items():
+        finite(f"{where}, video {short(name)}", [one[1:] for one in predicted])
+    videos = {video: place for place, video in enumerate(truth.videos)}
+    unknown = [video for video in results if video not in videos]
+    if unknown and len(unknown) == len(results) and unknown[0].removeprefix("v_") in videos:
+        raise TaskFileError(f"{where}: videos go by their ids without v_, got {short(unknown[0])}")
+    labels = sorted({one.label for video in truth.videos.values() for one in video.actions})
+    classes = {label: place for place, label in enumerate(labels)}
+
+    true = [
+        (videos[name], classes[one.label], one.start, one.end)
+        for name, video in truth.videos.items()
+        for one in video.actions
+    ]
+    found = []
+    for name, predicted in results.items():
+        place = videos.get(name, -1)
+        for one in predicted:
+            if one.label not in truth.labels:
+                raise TaskFileError(
+                    f"{where}, video {short(name)}: {short(one.label)} is none of the "
+                    f"{len(truth.labels)} classes of the ground truth ({truth.name})"
+                )
+            found.append((place, classes.get(one.label, -1), one.start, one.end, one.score))
+    of_true, of_found = np.array(true, np.float64), np.array(found, np.float64).reshape(-1, 5)
+    ap = average_precisions(
+        Instances(of_true[:, 0].astype(int), of_true[:, 1].astype(int), of_true[:, 2:4]),
+        Predictions(
+            of_found[:, 0].astype(int), of_found[:, 1].astype(int), of_found[:, 2:4], of_found[:, 4]
+        ),
+        len(classes),
+    )
+    means = 100.0 * np.mean(ap, axis=1)
+    return {
+        "truth": truth.name,
+        "videos": len(videos),
+        "instances": len(true),
+        "classes": len(classes),
+        "predictions": len(found),
+        "unknown_videos": len(unknown),
+        "past_end": sum(
+            one.start > video.duration
+            for name, video in truth.videos.items()
+            for one in results.get(name, ())
+        ),
+        "average_mAP": float(np.mean(means)),
+        "mAP": {f"{at:.2f}": float(value) for at, value in zip(THRESHOLDS, means, strict=True)},
+    }
+
+
+def table(found: Localisation) -> str:
+    """The figures for a person to read on a terminal."""
+    lines = [f"{'localisation, mAP at tIoU':<44}{'0.50':>7}{'0.75':>7}{'0.95':>7}{'mean':>7}"]
+    for one in found["sets"]:
+        name = f"{one['truth']}: {one['videos']:,} videos, {one['instances']:,} instances"
+        shown = (*(one["mAP"][at] for at in ("0.50", "0.75", "0.95")), one["average_mAP"])
+        lines.append(f"  {name:<42}" + "".join(f"{value:7.2f}" for value in shown))
+        if unknown := one["unknown_videos"]:
+            lines.append(
+                f"    {unknown:,} predicted videos are not among these: their predictions count as "
+                "wrong"
+            )
+        if past_end := one["past_end"]:
+            lines.append(
+                f"    {past_end:,} of the {one['predictions']:,} predictions begin after their "
+                "video has ended: see that their times are seconds"
+            )
+    used = found["external_data"]
+    if isinstance(used, dict) and used.get("used"):
+        lines.append(f"  with external data: {used.get('details', '')}")
+    return "\n".join(lines)
+
+
+# --- parts of JSON ---
+
+
+def as_object(where: str, value: Any) -> dict[str, Any]:
+    """Return an object of JSON, or raise TaskFileError."""
+    if not isinstance(value, dict):
+        raise TaskFileError(f"{where}: must be an object, got {short(value)}")
+    return value
+
+
+def as_list(where: str, value: Any) -> list[Any]:
+    """Return a list of JSON, or raise TaskFileError."""
+    if not isinstance(value, list):
+        raise TaskFileError(f"{where}: must have a list, got {short(value)}")
+    return value
+
+
+def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
+    """A label, and the start and end of its segment."""
+    if not isinstance(entry, dict):
+        raise TaskFileError(f"{where}: must be an object, got {short(entry)}")
+    label, segment = entry.get("label"), entry.get("segment")
+    if not isinstance(label, str):
+        raise TaskFileError(f"{where}: 'label' must be a text, got {short(label)}")
+    if (
+        not isinstance(segment, list)
+        or len(segment) != 2
+        or not all(type(time) in (int, float) for time in segment)
+    ):
+        raise TaskFileError(f"{where}: 'segment' must be two times in s, got {short(segment)}")
+    start, end = (json_number(f"{where}, 'segment'", time) for time in segment)
+    return label, (start, end)

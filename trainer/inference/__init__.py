@@ -1,0 +1,4 @@
+"""Uses of a trained model: embed, search, export features.
+
+It may import runs and what is below it.
+"""

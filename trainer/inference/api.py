@@ -1,0 +1,178 @@
+"""Using a trained model from Python: embeddings of videos and texts, and where a noun is.
+
+    from trainer.inference import api
+
+    model = api.load("runs/first")
+    videos = model.embed_videos(["a.mp4", "b.mp4"])  # [2, E]
+    texts = model.embed_texts(["a red ring is rising", "a blue disc"])  # [2, E]
+    print(texts @ videos.T)  # cosines: both are L2-normalised
+    heat = model.ground("a.mp4", "red ring")  # [Nt, R/p, R/p]
+
+Sizes are those of `model.config`: T frames of R² pixels, Nt = T / tubelet windows, patches of p
+pixels, joint width E.
+"""
+
+import contextlib
+import os
+import pathlib
+import reprlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from protos import contract
+from trainer.configs.config import Config
+from trainer.data.snapshot import Snapshot
+from trainer.evaluation.grounding import heat_map
+from trainer.inference import video_files
+from trainer.inference.encoder import EncodedClips, Encoder, concatenate, embed_clips
+from trainer.inference.video_files import VideoError
+from trainer.runs import checkpoint
+
+Videos = Iterable[str | os.PathLike[str]] | Iterable[np.ndarray] | np.ndarray
+"""Video files, in a list, an array or what else can be gone through, of each of which T frames
+spread over its whole length are taken; or frames as the model sees them, uint8, RGB:
+[n, T, R, R, 3] of n clips, or a list of [T, R, R, 3]."""
+
+# Clips encoded at once, of however many: one size is compiled for once. More would make a single
+# video slow.
+_AT_ONCE = 8
+
+
+def load(run_or_checkpoint: str | os.PathLike[str]) -> "Model":
+    """Loads a trained model: the average of its parameters, if the run kept one.
+
+    Args:
+      run_or_checkpoint: a run's folder, on a disk or gs://bucket/folder, for its last checkpoint,
+        or RUN/checkpoints/STEP.
+
+    Raises:
+      RunError: it is no run.
+      CheckpointError: there is no such checkpoint, or it does not fit the run's configuration.
+    """
+    return Model(checkpoint.load(run_or_checkpoint))
+
+
+class Model:
+    """A trained model, to be used."""
+
+    def __init__(self, loaded: checkpoint.Loaded) -> None:
+        """Use `load`."""
+        self._encoder = Encoder(loaded.config, loaded.tokeniser, loaded.params)
+        self.step = loaded.step
+
+    @property
+    def config(self) -> Config:
+        """What the model was trained with."""
+        return self._encoder.config
+
+    def embed_videos(self, videos: Videos) -> Float[np.ndarray, "n E"]:
+        """Embeds whole videos, f^v, L2-normalised, in the order given.
+
+        Raises:
+          VideoError: a file cannot be decoded, or `svilm-pipelines` is not installed.
+          ValueError: an array is of another shape or type, or it is no list of paths or arrays.
+        """
+        return self._encode(videos).clip
+
+    def embed_texts(self, texts: Iterable[str] | np.ndarray) -> Float[np.ndarray, "n E"]:
+        """Embeds captions, f^c, L2-normalised; longer ones are cut to the model's tokens.
+
+        Raises:
+          ValueError: it is no list of texts, or an empty one.
+        """
+        return self._encoder.texts(_listed(texts, str, "texts must be a list of one text or more"))
+
+    def ground(
+        self, video: str | os.PathLike[str] | np.ndarray, noun: str
+    ) -> Float[np.ndarray, "Nt h w"]:
+        """Where in a video the thing is that a noun names (figures 2 and 4 of the paper).
+
+        Args:
+          video: a file, or frames as the model sees them, uint8 [T, R, R, 3].
+          noun: a noun phrase such as "red ring"; it is put in the first of the paper's prompts.
+
+        Returns:
+          [Nt, R/p, R/p]: for each window and patch its soft assignment to the group that is most
+          similar to the noun, 0 where it belongs to another group. All 0 if that group is empty.
+
+        Raises:
+          VideoError, ValueError: as `embed_videos`; or the noun is no text, or an empty one.
+        """
+        if not isinstance(noun, str) or not noun.strip():
+            raise ValueError(f"the noun must be a text such as 'red ring', got {noun!r}")
+        clip = self._encode(video[None] if isinstance(video, np.ndarray) else [video])
+        (prompted,) = self._encoder.texts([contract.PROMPT_TEMPLATES[0].format(noun)])
+        heat = heat_map(
+            clip.groups[0], clip.group_of[0], clip.share[0], prompted, self.config.video
+        )
+        return heat.astype(np.float32)
+
+    def _encode(self, videos: Videos) -> EncodedClips:
+        if isinstance(videos, np.ndarray) and videos.dtype.kind not in "OUS":
+            return self._encode_frames(videos)
+        wanted = "videos must be a list of one path or more, or of arrays of frames"
+        listed = _listed(videos, (str, os.PathLike, np.ndarray), wanted)
+        if isinstance(listed[0], np.ndarray):
+            return self._encode_frames(_stacked(_listed(listed, np.ndarray, wanted)))
+        listed = _listed(listed, (str, os.PathLike), wanted)
+        paths = {str(number): pathlib.Path(video) for number, video in enumerate(listed)}
+        with _snapshot(paths, self.config) as snapshot:
+            ids = snapshot.clip_ids(np.arange(len(snapshot)))
+            row = {clip_id.partition("_")[0]: record for record, clip_id in enumerate(ids)}
+            if lost := [path for video_id, path in paths.items() if video_id not in row]:
+                told = video_files.undecodable(pathlib.Path(snapshot.folder), paths)
+                raise VideoError(told or f"video {lost[0]} cannot be decoded: see that it plays")
+            _, clips = embed_clips(snapshot, self._encoder, lambda *_: None, at_once=_AT_ONCE)
+        rows = [row[video_id] for video_id in paths]
+        return EncodedClips(*(array[rows] for array in clips))
+
+    def _encode_frames(self, frames: np.ndarray) -> EncodedClips:
+        video = self.config.video
+        wanted = (video.frames, video.resolution, video.resolution, 3)
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != wanted:
+            raise ValueError(
+                f"frames must be uint8 {['n', *wanted]}, got {frames.dtype} {list(frames.shape)}: "
+                "scale and cut them, or give the video's path"
+            )
+        if not len(frames):
+            raise ValueError("there is no clip in the array of frames")
+        parts = []
+        for start in range(0, len(frames), _AT_ONCE):
+            some = frames[start : start + _AT_ONCE]
+            padded = np.pad(some, [(0, _AT_ONCE - len(some)), *[(0, 0)] * 4])
+            encoded = self._encoder.clips(padded)
+            parts.append(EncodedClips(*(array[: len(some)] for array in encoded)))
+        return concatenate(parts)
+
+
+def _listed(given: Any, kind: type | tuple[type, ...], wanted: str) -> list[Any]:
+    """What a caller gave several of, in a list, tuple, array or what else can be gone through."""
+    several = given.tolist() if isinstance(given, np.ndarray) else given
+    # One path or text can be gone through, too, or is of the wanted kind.
+    if isinstance(several, Iterable) and not isinstance(several, str | bytes | os.PathLike):
+        several = list(several)
+        if several and all(isinstance(one, kind) for one in several):
+            return several
+    raise ValueError(f"{wanted}, got {reprlib.repr(given)}")
+
+
+def _stacked(clips: list[np.ndarray]) -> np.ndarray:
+    first = clips[0]
+    for place, clip in enumerate(clips):
+        if (clip.shape, clip.dtype) != (first.shape, first.dtype):
+            raise ValueError(
+                f"frames of clip {place} are {clip.dtype} {list(clip.shape)}, those of clip 0 "
+                f"{first.dtype} {list(first.shape)}: they must be alike"
+            )
+    return np.stack(clips)
+
+
+@contextlib.contextmanager
+def _snapshot(videos: dict[str, pathlib.Path], config: Config) -> Iterator[Snapshot]:
+    with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
+        workers = min(len(videos), os.cpu_count() or 1)
+        yield Snapshot.open(video_files.build(videos, pathlib.Path(folder), config, workers))

@@ -1,0 +1,244 @@
+"""Frozen features of a snapshot's clips, for other programs: `svilm-train embed`.
+
+OUT/features-00000-of-00004.safetensors and so on, each with the next SHARD_CLIPS clips of the
+snapshot, in its order; a tensor a kind of feature, float32, a row a clip:
+
+  clip     [n, E]      f^v, the clip in the joint space, L2-normalised
+  groups   [n, D]      group tokens after their last norm, averaged
+  windows  [n, Nt, D]  video tokens after the last norm, averaged over each window's patches
+
+and in the file's metadata two texts in JSON: `clips`, a list of {"clip_id", "video_id",
+"start_us", "end_us"}, a row each; and `made_from`, the object that features.json has too.
+
+OUT/features.json, written once all shards are there: {"format": "svilm-features/1", "made_from",
+"features": {name: shape of a row}, "clips": how many in all, "shards": [{"name", "clips"}],
+"seen": how many of the videos the model was trained on (trainer/runs/seen_clips.py)}.
+`made_from` tells the model (sha256 of its parameters, step), the snapshot (its hashes) and how
+clips are divided, so that what another model left in OUT is never continued.
+"""
+
+import json
+import os
+import pathlib
+import time
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+
+from protos.strict_json import parse_object
+from trainer.data import safetensors_file
+from trainer.data.snapshot import Snapshot
+from trainer.data.types import Progress
+from trainer.inference.encoder import Encoder, embed_clips
+from trainer.runs.checkpoint import Loaded
+from trainer.runs.provenance import parameters_sha256
+from trainer.runs.seen_clips import of_loaded
+
+Feature = Literal["clip", "groups", "windows"]
+FEATURES: tuple[Feature, ...] = ("clip", "groups", "windows")
+MANIFEST = "features.json"
+
+_FORMAT = "svilm-features/1"
+_CLAIM = ".made_from.json"  # while shards are written
+
+
+class FeaturesError(RuntimeError):
+    """A folder with features of something else, or that cannot be read."""
+
+
+def write(
+    run: Loaded,
+    snapshot: Snapshot,
+    out: pathlib.Path,
+    features: tuple[Feature, ...],
+    progress: Progress,
+    *,
+    shard_clips: int = 1024,
+    process: int = 0,
+    processes: int = 1,
+) -> bool:
+    """Writes the shards that are not there yet and, when all are, features.json.
+
+    Args:
+      run: the model.
+      snapshot: the clips.
+      out: folder for the shards, shared by all processes.
+      features: which to write.
+      progress: told of the clips done and in all, of those that this process does.
+      shard_clips: clips a shard; the last one has the rest.
+      process: this one's number; it writes each `processes`-th shard. Processes need not run at
+        the same time, nor know of each other.
+      processes: how many share the work.
+
+    Returns:
+      Whether all shards of all processes are there.
+
+    Raises:
+      FeaturesError: the folder has features of another model, snapshot or choice.
+      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+    """
+    total = -(-len(snapshot) // shard_clips)
+    names = [f"features-{shard:05d}-of-{total:05d}.safetensors" for shard in range(total)]
+    made_from = _made_from(run, snapshot, features, shard_clips)
+    out.mkdir(parents=True, exist_ok=True)
+    claimed = _claim(out, made_from)
+    try:
+        _check_same(out, set(names), made_from)
+        return _write_shards(
+            run,
+            snapshot,
+            out,
+            features,
+            progress,
+            made_from,
+            names,
+            shard_clips,
+            process,
+            processes,
+        )
+    except BaseException:
+        if claimed:  # shards that are there keep other features out by themselves
+            (out / _CLAIM).unlink(missing_ok=True)
+        raise
+
+
+def _write_shards(
+    run: Loaded,
+    snapshot: Snapshot,
+    out: pathlib.Path,
+    features: tuple[Feature, ...],
+    progress: Progress,
+    made_from: dict[str, Any],
+    names: list[str],
+    shard_clips: int,
+    process: int,
+    processes: int,
+) -> bool:
+    total = len(names)
+    encoder = Encoder(run.config, run.tokeniser, run.params)
+    mine = [shard for shard in range(process, total, processes)]
+    to_do = [shard for shard in mine if not (out / names[shard]).exists()]
+    ranges = {
+        shard: np.arange(shard * shard_clips, min((shard + 1) * shard_clips, len(snapshot)))
+        for shard in range(total)
+    }
+    every, done = sum(len(ranges[shard]) for shard in to_do), 0
+    for shard in to_do:
+        before = done
+
+        def shown(of_shard: int, _: int, before: int = before) -> None:
+            progress(before + of_shard, every)
+
+        texts, clips = embed_clips(snapshot, encoder, shown, ranges[shard])
+        rows = [
+            {
+                "clip_id": text.clip_id,
+                "video_id": text.video_id,
+                "start_us": text.start_us,
+                "end_us": text.end_us,
+            }
+            for text in texts
+        ]
+        of_clips = {"clip": clips.clip, "groups": clips.pooled, "windows": clips.windows}
+        tensors = {name: of_clips[name].astype(np.float32) for name in features}
+        metadata = {"made_from": json.dumps(made_from), "clips": json.dumps(rows)}
+        unfinished = out / f".{names[shard]}.{os.getpid()}.unfinished"
+        try:
+            safetensors_file.save(tensors, unfinished, metadata)
+            os.replace(unfinished, out / names[shard])
+        finally:
+            unfinished.unlink(missing_ok=True)
+        done += len(texts)
+
+    if not all((out / name).exists() for name in names):
+        return False
+    video = run.config.video
+    rows_of = {
+        "clip": [run.config.joint_width],
+        "groups": [video.width],
+        "windows": [video.windows, video.width],
+    }
+    manifest = {
+        "format": _FORMAT,
+        "made_from": made_from,
+        "features": {name: rows_of[name] for name in features},
+        "clips": len(snapshot),
+        "shards": [{"name": names[shard], "clips": len(ranges[shard])} for shard in range(total)],
+        "seen": of_loaded(run, snapshot).as_json(),
+    }
+    unfinished = out / f".{MANIFEST}.{os.getpid()}.unfinished"
+    unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, out / MANIFEST)  # of whichever process is last: all write the same
+    (out / _CLAIM).unlink(missing_ok=True)
+    return True
+
+
+def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
+    """Keep out commands that write other features into the same folder at the same time.
+
+    A lock would not do: the processes that share the work need not run at the same time.
+
+    Returns:
+      Whether this command is the first.
+
+    Raises:
+      FeaturesError: the folder is another model's, snapshot's or choice's.
+    """
+    ours, claim = json.dumps(made_from), out / _CLAIM
+    while True:
+        try:
+            with claim.open("x", encoding="utf-8") as file:
+                try:
+                    file.write(ours)
+                    file.flush()
+                except BaseException:
+                    claim.unlink(missing_ok=True)
+                    raise
+            return True
+        except FileExistsError:
+            pass
+        try:
+            theirs = claim.read_text(encoding="utf-8")
+            if not theirs.endswith("}"):
+                time.sleep(1.0)  # it is being written
+                theirs = claim.read_text(encoding="utf-8")
+        except FileNotFoundError:  # its command has ended meanwhile
+            continue
+        if theirs != ours:
+            raise FeaturesError(
+                f"another `svilm-train embed` writes other features to {out}: give another --out, "
+                f"or if it has been killed, remove {claim}"
+            )
+        return False
+
+
+def _made_from(
+    run: Loaded, snapshot: Snapshot, features: tuple[Feature, ...], shard_clips: int
+) -> dict[str, Any]:
+    manifest = snapshot.manifest
+    return {
+        "step": run.step,
+        "averaged": run.averaged,
+        "parameters_sha256": parameters_sha256(run.params),
+        "dataset": manifest.dataset,
+        "inputs_sha256": manifest.inputs_sha256,
+        "config_sha256": manifest.config_sha256,
+        "features": list(features),
+        "shard_clips": shard_clips,
+    }
+
+
+def _check_same(out: pathlib.Path, names: set[str], made_from: dict[str, Any]) -> None:
+    for path in sorted(out.glob("features-*.safetensors")):
+        try:
+            with safetensors.safe_open(path, "numpy") as file:
+                theirs = parse_object((file.metadata() or {}).get("made_from", "{}"))
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise FeaturesError(f"{path} is damaged ({error}): remove it") from None
+        differing = sorted(key for key in made_from if theirs.get(key) != made_from[key])
+        if differing or path.name not in names:
+            raise FeaturesError(
+                f"{path} was made with another {', '.join(differing) or 'division'}: give another "
+                "--out, or empty this one"
+            )

@@ -1,0 +1,5 @@
+"""The paper, equation by equation, up to the training step.
+
+It may import data, distributed and
+configs.
+"""

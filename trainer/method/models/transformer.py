@@ -1,0 +1,163 @@
+"""What both encoders share: self-attention, the perceptron, and in what types they compute.
+
+Encoders call their layers one after another, and do not scan over parameters stacked by layer: so
+each layer's parameters keep their name, grouping blocks stand between layers where they are wanted,
+and the compiler counts every layer's FLOPs. It costs compiling: 2 to 7 minutes on a CPU for the
+paper's step on a TPU slice (`compile_seconds` in benchmarks/results/fit.json).
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Key
+
+from trainer.configs.config import ComputeConfig
+from trainer.method.models.attention import ATTENDED, Kind, attend, attention
+
+Remat = Literal["none", "matmuls", "attention", "block"]
+
+normal_init = nn.initializers.normal(stddev=0.02)
+xavier_init = nn.initializers.xavier_uniform()
+
+
+def gelu(kind: Literal["tanh", "erf"]) -> Callable[[Array], Array]:
+    """The GELU that a checkpoint was trained with.
+
+    >>> round(float(gelu("erf")(1.0)), 4), round(float(gelu("tanh")(1.0)), 4)
+    (0.8413, 0.8412)
+    """
+    return partial(nn.gelu, approximate=kind == "tanh")
+
+
+def at_least_float32(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Widens bfloat16; wider types stay.
+
+    >>> at_least_float32(jnp.ones(1, jnp.bfloat16)).dtype
+    dtype('float32')
+    """
+    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+
+
+def shared(parameter: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
+    """A parameter for every member of a batch, whose axes come first in `shape`.
+
+    It is rounded to `dtype` after it is broadcast, not before: so its gradient, a sum over the
+    batch and over devices, adds up in the parameter's own float32.
+
+    >>> def total(bias: Array) -> Array:
+    ...     return jnp.sum(shared(bias, (1001, 1), jnp.bfloat16), dtype=jnp.float32)
+    >>> jax.grad(total)(jnp.zeros(1)).tolist()  # bfloat16 has no 1001
+    [1001.0]
+    """
+    return jnp.broadcast_to(parameter, shape).astype(dtype)
+
+
+def computed_in(config: ComputeConfig) -> DTypeLike | None:
+    """The type for Flax's layers to compute in; None: their parameters' and input's own."""
+    return jnp.bfloat16 if config.dtype == "bfloat16" else None
+
+
+def rematerialised(layer: type[nn.Module], remat: Remat) -> type[nn.Module]:
+    """A layer that keeps for its backward pass what `ComputeConfig.remat` says."""
+    if remat == "none":
+        return layer
+    attended = jax.checkpoint_policies.save_only_these_names(ATTENDED)
+    keeps = {
+        "block": jax.checkpoint_policies.nothing_saveable,
+        "attention": attended,
+        "matmuls": jax.checkpoint_policies.save_from_both_policies(
+            jax.checkpoint_policies.dots_with_no_batch_dims_saveable, attended
+        ),
+    }
+    return nn.remat(layer, policy=keeps[remat])
+
+
+class Dense(nn.Module):
+    """Flax's `DenseGeneral` of the last axes, but with its bias `shared`."""
+
+    features: int | tuple[int, ...]
+    axes: int = 1  # of the input that the kernel takes
+    kernel_init: nn.initializers.Initializer = xavier_init
+    dtype: DTypeLike | None = None
+    precision: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Maps the last `axes` axes to `features`."""
+        taken = x.shape[-self.axes :]
+        features = (self.features,) if isinstance(self.features, int) else self.features
+
+        def init(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+            matrix = self.kernel_init(key, (math.prod(taken), math.prod(features)))
+            return matrix.reshape(shape)
+
+        kernel = self.param("kernel", init, taken + features)
+        bias = self.param("bias", nn.initializers.zeros, features)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
+        y = jnp.tensordot(x, kernel, self.axes, precision=self.precision)
+        return y + shared(bias, y.shape, y.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Flax's, with statistics and scaling in float32 or wider; the answer has the input's type."""
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Normalises each vector on its own."""
+        return super().__call__(at_least_float32(x)).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with biases, of a sequence to itself or to another.
+
+    `mask` is False at positions that nobody attends to (padding). With one, or to another sequence
+    (`context`), attention is plain.
+    """
+
+    heads: int
+    kind: Kind = "plain"
+    block: int | None = None  # of "blocked": trainer/method/models/attention.py
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b q d"],
+        mask: Bool[Array, "b n"] | None = None,
+        context: Float[Array, "b n d"] | None = None,
+    ) -> Float[Array, "b q d"]:
+        """Attends, and projects back to the input's width."""
+        width = x.shape[-1]
+        attended_to = x if context is None else context
+
+        def project(name: str, x: Float[Array, "b l d"]) -> Float[Array, "b l h k"]:
+            heads = (self.heads, width // self.heads)
+            return Dense(heads, dtype=self.dtype, name=name)(x)
+
+        query = project("query", x)
+        key, value = project("key", attended_to), project("value", attended_to)
+        if mask is None and context is None:
+            attended = attention(query, key, value, self.kind, self.block)
+        else:
+            attended = attend(query, key, value, mask)
+        return Dense(width, axes=2, dtype=self.dtype, name="out")(attended)
+
+
+class Mlp(nn.Module):
+    """Dense, GELU, Dense, back to the input's width."""
+
+    hidden: int
+    activation: Callable[[Array], Array]
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Maps each vector on its own."""
+        hidden = self.activation(Dense(self.hidden, dtype=self.dtype, name="in")(x))
+        return Dense(x.shape[-1], dtype=self.dtype, name="out")(hidden)

@@ -1,0 +1,424 @@
+"""One training step: cut-and-paste, both encoders, three losses, one update."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import random
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
+
+from trainer.configs.config import Config
+from trainer.data.types import Batch
+from trainer.distributed.mesh import (
+    AXES,
+    PER_CLIP,
+    gather_params,
+    keep_placed,
+    on_each_device,
+    placed_shapes,
+)
+from trainer.method import losses
+from trainer.method.augment import augment_colour
+from trainer.method.bad_steps import Watch, all_finite
+from trainer.method.cut_and_paste import Splice, label_weights, paste, splice_at_step
+from trainer.method.models.attention import choose
+from trainer.method.models.svilm import SViLM, standardise
+from trainer.method.optimizer import make_optimiser
+
+# What a key is for; folded in, so that draws for different purposes are independent.
+_INIT, COLOUR, SPLICE, GUMBEL, HEAD, DROPOUT = range(6)
+
+
+@struct.dataclass
+class TrainState:
+    """All that a checkpoint holds besides the configuration and the vocabulary."""
+
+    step: Int[Any, ""]  # of arrays, or of shapes as `state_shapes` gives them
+    params: PyTree
+    optimiser: PyTree
+    watch: Watch
+    average: PyTree  # of the parameters so far; {} if the configuration wants none
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))  # leaves out the forward pass that shapes come from
+def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
+    """Fresh parameters from the run's seed, at step 0, each on its devices."""
+    return keep_placed(begin(init_params(config), config, steps), mesh)
+
+
+def init_params(config: Config) -> dict[str, Any]:
+    """Fresh parameters of both encoders, and the temperatures if they are learned."""
+    video, text = config.video, config.text
+    pixels = jnp.zeros((1, video.frames, video.resolution, video.resolution, 3))
+    ids = jnp.zeros((1, text.tokens), jnp.int32)
+    key = random.fold_in(random.key(config.seed), _INIT)
+    variables: Any = SViLM(config).init(key, pixels, ids, ids == 0)
+    params: dict[str, Any] = variables["params"]
+    if config.loss.learn_temperatures:
+        params["log_temperatures"] = {
+            name: jnp.log(jnp.float32(value)) for name, value in fixed_temperatures(config).items()
+        }
+    return params
+
+
+def begin(
+    params: dict[str, Any], config: Config, steps: int, trained: tuple[str, ...] | None = None
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      params: the first parameters.
+      config: the run's.
+      steps: of the whole run.
+      trained: the parts of the parameters that are trained; None: all.
+    """
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimiser=make_optimiser(config.optimiser, steps).init(divide(params, trained)[0]),
+        watch=Watch.begin(),
+        average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
+    )
+
+
+def divide(
+    params: dict[str, Any], trained: tuple[str, ...] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parts of the parameters that are trained, and those that stay as they are.
+
+    >>> divide({"video": 1, "head": 2}, ("head",))
+    ({'head': 2}, {'video': 1})
+    """
+    moves = {name for name in params if trained is None or name in trained}
+    return (
+        {name: part for name, part in params.items() if name in moves},
+        {name: part for name, part in params.items() if name not in moves},
+    )
+
+
+def state_shapes(config: Config, steps: int, mesh: Mesh) -> TrainState:
+    """A state's shapes, types and placement, without the numbers."""
+    return placed_shapes(jax.eval_shape(lambda: init_state(config, steps, mesh)), mesh)
+
+
+def batch_shapes(config: Config, mesh: Mesh) -> Batch:
+    """A global batch's shapes and types, spread over the devices."""
+    b, k, length, video = config.batch, config.input.nouns, config.text.tokens, config.video
+
+    def shape(kind: Any, *sizes: int) -> Any:
+        return jax.ShapeDtypeStruct(sizes, kind, sharding=NamedSharding(mesh, PER_CLIP))
+
+    return Batch(
+        frames=shape(jnp.uint8, b, video.frames, video.resolution, video.resolution, 3),
+        caption_ids=shape(jnp.int32, b, length),
+        caption_mask=shape(jnp.bool, b, length),
+        noun_ids=shape(jnp.int32, b, k, length),
+        noun_mask=shape(jnp.bool, b, k, length),
+        noun_valid=shape(jnp.bool, b, k),
+        index=shape(jnp.int32, b),
+    )
+
+
+def fixed_temperatures(config: Config) -> dict[str, float]:
+    """The four temperatures of section 5 by name."""
+    loss = config.loss
+    return {
+        "temporal": loss.temporal_temperature,
+        "group": loss.group_temperature,
+        "grounding": loss.grounding_temperature,
+        "contrast": loss.contrast_temperature,
+    }
+
+
+def temperatures(config: Config, params: PyTree) -> dict[str, Any]:
+    """The temperatures in force: fixed, or learned as logarithms."""
+    if not config.loss.learn_temperatures:
+        return fixed_temperatures(config)
+    return {name: jnp.exp(value) for name, value in params["log_temperatures"].items()}
+
+
+def clip_keys(seed: int, step: Int[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
+    """A key for each clip from (seed, step, place in the global batch) alone."""
+    of_step = random.fold_in(random.key(seed), step)
+    return jax.vmap(partial(random.fold_in, of_step))(index)
+
+
+def for_purpose(keys: Key[Array, " b"], purpose: int) -> Key[Array, " b"]:
+    """Independent keys for another use of the same clips."""
+    return jax.vmap(lambda key: random.fold_in(key, purpose))(keys)
+
+
+class Encoded(NamedTuple):
+    """What is left of clips after both encoders: what the losses of a whole batch want, float32."""
+
+    clip: Float[Array, "b e"]  # f^v
+    groups: Float[Array, "b m e"]  # g^m
+    caption: Float[Array, "b e"]  # f^c
+    nouns: Float[Array, "b k e"]  # n^k
+    temporal: Float[Array, " b"] | None  # L_t, which is of each clip alone; None: switched off
+    usage: Float[Array, "b m"]  # share of its tokens that each group holds
+
+
+def total_loss(
+    params: PyTree,
+    batch: Batch,
+    splice: Splice,
+    keys: Key[Array, " b"],
+    config: Config,
+    mesh: Mesh,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """L = ω1 L_t + ω2 L_g + ω3 L_contrast over a batch (section 3.4), and its parts."""
+    loss = config.loss
+    encode = partial(encode_clips, config=with_attention(config, mesh))
+    encode = in_parts(encode, config.compute.microbatches)
+    encoded = on_each_device(encode, mesh, replicated=1, reduces=False)(params, batch, splice, keys)
+
+    per_clip = on_each_device(partial(clip_losses, config=config), mesh, replicated=1)(
+        temperatures(config, params), encoded, batch.noun_valid, label_weights(splice)
+    )
+    parts = {name: jnp.mean(costs) for name, costs in per_clip.items()}
+    total = jnp.asarray(
+        loss.temporal_weight * parts.get("temporal", 0.0)
+        + loss.grounding_weight * parts.get("grounding", 0.0)
+        + loss.contrast_weight * parts.get("contrast", 0.0)
+    )
+    return total, parts | {"loss": total} | group_usage(jax.lax.stop_gradient(encoded.usage))
+
+
+def with_attention(config: Config, mesh: Mesh) -> Config:
+    """The configuration with the attention that the mesh's devices compute."""
+    attention = choose(config.video, config.compute, mesh.devices.flat[0].platform)
+    return dataclasses.replace(
+        config, compute=dataclasses.replace(config.compute, attention=attention)
+    )
+
+
+def encode_clips(
+    params: PyTree, batch: Batch, splice: Splice, keys: Key[Array, " b"], *, config: Config
+) -> Encoded:
+    """Cut-and-paste and both encoders, on a device's clips: whole groups of `pair_group`.
+
+    Neither pixels nor video tokens are needed outside.
+    """
+    pixels = augment_colour(batch.frames, for_purpose(keys, COLOUR), config.input)
+    pixels = paste(pixels, splice._replace(partner=splice.partner - batch.index[0]))
+    # A caption and its nouns side by side, so that a clip's texts are encoded where it is.
+    ids = jnp.concatenate([batch.caption_ids[:, None], batch.noun_ids], axis=1)
+    mask = jnp.concatenate([batch.caption_mask[:, None], batch.noun_mask], axis=1)
+    encoded: Any = SViLM(config).apply(
+        {"params": params},
+        standardise(pixels, config.video),
+        ids.reshape(-1, ids.shape[-1]),
+        mask.reshape(-1, mask.shape[-1]),
+        for_purpose(keys, GUMBEL),
+    )
+    video, text = encoded
+    text = text.reshape(*ids.shape[:2], -1)
+    temporal = None
+    if config.loss.temporal_weight:
+        with exact_products():
+            temporal = losses.temporal_grouping(
+                video.features.tokens,
+                splice.mask,
+                temperatures(config, params)["temporal"],
+                config.loss.temporal,
+            )
+    return Encoded(
+        clip=video.clip,
+        groups=video.groups,
+        caption=text[:, 0],
+        nouns=text[:, 1:],
+        temporal=temporal,
+        usage=jnp.mean(video.features.assignment.hard, axis=-1),
+    )
+
+
+def in_parts(encode: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """`encode_clips`, or what a task has in its place, a part of a device's clips after another.
+
+    Of each part only what it returns is kept. So the losses and their gradient by embeddings are
+    those of the whole batch; then each part is encoded again, with the same noise, and its share of
+    the gradient added up: the two passes of gradient caching (Gao et al. 2021).
+    """
+    if parts == 1:
+        return encode
+
+    def encode_all(params: PyTree, *clips: PyTree) -> Any:
+        def encode_part(part: tuple[PyTree, ...]) -> Any:
+            return encode(params, *part)
+
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), clips)
+        encoded = jax.lax.map(jax.checkpoint(encode_part, prevent_cse=False), split)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), encoded)
+
+    return encode_all
+
+
+def clip_losses(
+    tau: dict[str, Any],
+    encoded: Encoded,
+    noun_valid: Bool[Array, "b k"],
+    weights: Float[Array, "b c"],
+    *,
+    config: Config,
+) -> dict[str, Float[Array, " b"]]:
+    """The losses of a device's clips among the captions of all devices.
+
+    Only captions and nouns go to other devices, K + 1 vectors a clip; group tokens stay.
+    """
+    loss = config.loss
+    parts = {}
+    if encoded.temporal is not None:
+        parts["temporal"] = encoded.temporal
+    with exact_products():
+        if loss.grounding_weight:
+            every_noun, every_valid = of_all_devices(encoded.nouns), of_all_devices(noun_valid)
+            similarity = losses.grounding_similarity(
+                encoded.groups, every_noun, every_valid, tau["group"], loss.grounding_block
+            )
+            with_nouns = jnp.any(every_valid, axis=1)
+            parts["grounding"] = losses.alignment(
+                similarity, weights, tau["grounding"], with_nouns, AXES
+            )
+        if loss.contrast_weight:
+            similarity = encoded.clip @ of_all_devices(encoded.caption).T
+            every = jnp.ones(similarity.shape[1], bool)
+            parts["contrast"] = losses.alignment(similarity, weights, tau["contrast"], every, AXES)
+    return parts
+
+
+def exact_products() -> Any:
+    """Float32 products as float32, where accelerators would round to bfloat16 or TF32."""
+    return jax.default_matmul_precision("highest")
+
+
+def of_all_devices(x: Any) -> Any:
+    """What every device has of an array, one behind another; within `on_each_device`."""
+    return jax.lax.all_gather(x, AXES, tiled=True)
+
+
+def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
+    """How evenly groups are used: grouping is known to collapse (GroupViT issues 35, 60).
+
+    Args:
+      usage: share of its clip's tokens that each group holds.
+
+    Returns:
+      group_entropy: of a clip's usage, mean over clips, as a share of the maximum log M; 0 of one
+        group.
+      groups_dead: groups that hold no token in any clip of the batch.
+    """
+    entropy = -jnp.sum(usage * jnp.log(jnp.maximum(usage, 1e-9)), axis=-1)
+    return {
+        "group_entropy": jnp.mean(entropy) / (math.log(usage.shape[1]) or 1.0),
+        "groups_dead": jnp.sum(jnp.max(usage, axis=0) < 1e-6).astype(jnp.float32),
+    }
+
+
+def moved_average(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
+    """The exponential moving average of parameters after one more step.
+
+    a ← a + (1 − min(d, (1 + s)/(10 + s)))·(p − a): the decay grows into its value, as in
+    TensorFlow's ExponentialMovingAverage, so that where the parameters began is forgotten soon.
+
+    >>> float(moved_average(jnp.float32(0), jnp.float32(1), jnp.int32(0), decay=0.999))
+    0.8999999761581421
+    """
+    s = step.astype(jnp.float32)
+    rest = 1.0 - jnp.minimum(decay, (1.0 + s) / (10.0 + s))
+    return jax.tree.map(lambda a, p: a + rest.astype(a.dtype) * (p - a), average, params)
+
+
+@partial(jax.jit, static_argnames=("config", "steps", "mesh"), donate_argnums=0)
+def train_step(
+    state: TrainState, batch: Batch, *, config: Config, steps: int, mesh: Mesh
+) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
+    """Updates the parameters once.
+
+    Args:
+      state: donated; use the returned one.
+      batch: on the devices, spread over them by clip.
+      config: static.
+      steps: of the whole run, for the schedule; static.
+      mesh: the devices; static.
+
+    Returns:
+      The state after the step, and its figures: losses, group usage, the gradient's norm before it
+      is clipped, and whether the step was bad (bad_steps.py); then, if the configuration skips such
+      steps, only the counts of steps have changed in the state.
+    """
+    keys = clip_keys(config.seed, state.step, batch.index)
+    splice = splice_at_step(
+        for_purpose(keys, SPLICE), state.step, config.video.windows, config.cut_and_paste, steps
+    )
+
+    def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        return total_loss(gather_params(params, mesh), batch, splice, keys, config, mesh)
+
+    return updated(state, loss, config, steps, mesh)
+
+
+def updated(
+    state: TrainState,
+    loss: Callable[[PyTree], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]],
+    config: Config,
+    steps: int,
+    mesh: Mesh,
+    trained: tuple[str, ...] | None = None,
+) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
+    """One update by a loss's gradient: what is left of a step once its loss is known.
+
+    Args:
+      state: before.
+      loss: of the parameters; with its figures, of which "loss" is itself.
+      config: the run's.
+      steps: of the whole run, for the schedule.
+      mesh: the devices.
+      trained: the parts of the parameters that are trained; None: all.
+
+    Returns:
+      As `train_step`.
+    """
+    moving, fixed = divide(state.params, trained)
+    gradient, metrics = jax.grad(lambda some: loss(some | fixed), has_aux=True)(moving)
+    gradient = keep_placed(gradient, mesh)
+    metrics["gradient_norm"] = optax.tree.norm(gradient)
+    with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
+        update, optimiser = make_optimiser(config.optimiser, steps).update(
+            gradient, state.optimiser, moving
+        )
+    changed: Any = optax.apply_updates(moving, update)
+    params: Any = changed | fixed
+    if config.loss.learn_temperatures:  # kept in [0.01, 1]; in the loss a clamp has no way back
+        params["log_temperatures"] = {
+            name: jnp.clip(value, jnp.log(0.01), 0.0)
+            for name, value in params["log_temperatures"].items()
+        }
+    average = state.average
+    if config.average_decay:
+        average = moved_average(average, params, state.step, config.average_decay)
+    # Also after the last step, whose parameters no later loss tells of.
+    finite = all_finite(params, optimiser, average)
+    bad = state.watch.is_bad(metrics["loss"], metrics["gradient_norm"], config.spike) | ~finite
+    if config.on_bad_step == "skip":
+        params, optimiser, average = jax.tree.map(
+            partial(jnp.where, bad),
+            (state.params, state.optimiser, state.average),
+            (params, optimiser, average),
+        )
+    watch = state.watch.after(metrics["loss"], bad, config.spike)
+    metrics |= {
+        "bad_in_a_row": watch.in_a_row,
+        "mean_loss": state.watch.mean_loss(config.spike),
+        "skipped_steps": watch.skipped,
+        "state_finite": finite,
+    }
+    state = TrainState(state.step + 1, params, optimiser, watch, average)
+    return keep_placed(state, mesh), metrics

@@ -1,1 +1,0 @@
-"""The model: video encoder, grouping blocks, text encoder, and S-ViLM made of them."""

@@ -1,0 +1,186 @@
+"""The report's numbers: figures against their references, training curves, snapshots."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from protos.v1 import clip_pb2, manifest_pb2
+from trainer.report import drawing
+from trainer.report.context import Subject, describe
+from trainer.report.drawing import Bar, Series
+
+# --- figures against their references ---
+
+
+def headline(subject: Subject) -> str:
+    """The main figures, each beside what it must beat."""
+    metrics = subject.metrics
+    shot, controls, times = metrics["zero_shot"], metrics["controls"], metrics["temporal"]
+    forward = shot["t2v"]
+    tiles = [
+        _tile(
+            "Finds the clip",
+            f"{forward['R@1']:.1f}<small> %</small>",
+            f"of captions find their own clip first among {shot['n']:,}; "
+            f"{forward['R@5']:.0f} % among the first five.",
+            [
+                Bar("whole clip", forward["R@1"], f"{forward['R@1']:.1f}", ours=True),
+                Bar(
+                    "its middle frame", controls["single_frame"], f"{controls['single_frame']:.1f}"
+                ),
+                Bar("grey frames", controls["blank_frames"], f"{controls['blank_frames']:.1f}"),
+                Bar("chance", 100 / shot["n"], f"{100 / shot['n']:.1f}"),
+            ],
+        )
+    ]
+    if pointing := metrics["grounding"]:
+        rows = [
+            ("named object", pointing["pointing_accuracy"], True),
+            ("another object", pointing["other_object"], False),
+            ("chance: its area", pointing["chance"], False),
+        ]
+        tiles.append(
+            _tile(
+                "Points at the thing",
+                drawing.percent(pointing["pointing_accuracy"], "<small> %</small>"),
+                "of nouns: the surest patch of the noun's group lies on the object it names.",
+                [Bar(name, value, drawing.percent(value), ours) for name, value, ours in rows],
+            )
+        )
+    rows = [
+        ("this run", times["window_accuracy"], True),
+        ("no temporal loss", times["no_temporal_loss"], False),
+        ("position alone", times["position_prior"], False),
+        ("untrained", times["random_encoder"], False),
+    ]
+    tiles.append(
+        _tile(
+            "Feels the cut",
+            drawing.percent(times["window_accuracy"], "<small> %</small>"),
+            "of the windows of two clips spliced together resemble their own side more.",
+            [Bar(name, value, drawing.percent(value), ours) for name, value, ours in rows],
+        )
+    )
+    retrieval = drawing.table(
+        ("", "R@1, %", "R@5, %", "R@10, %", "median rank", "R@1, ties won"),
+        [
+            [
+                name,
+                *(f"{shot[way][key]:.1f}" for key in ("R@1", "R@5", "R@10", "MedR")),
+                f"{shot[way]['optimistic']['R@1']:.1f}",
+            ]
+            for name, way in (("text finds video", "t2v"), ("video finds text", "v2t"))
+        ],
+        f"Retrieval without fine-tuning. {subject.of}",
+    )
+    return (
+        f'<section><div class="tiles">{"".join(tiles)}</div>{drawing.source(subject.of)}'
+        f"{retrieval}</section>"
+    )
+
+
+def _tile(name: str, figure: str, sentence: str, rows: Sequence[Bar]) -> str:
+    most = max([row.value for row in rows if row.value is not None], default=0.0)
+    return (
+        f'<div class="card tile"><h3>{name}</h3><div class="figure">{figure}</div>'
+        f"<p>{sentence}</p>{drawing.bars(rows, most or 1.0)}</div>"
+    )
+
+
+# --- training ---
+
+_CURVES = (
+    ("contrast", "Global contrastive loss", "captions against clips", "--orange"),
+    ("grounding", "Spatial grounding loss", "nouns against groups", "--blue"),
+    ("temporal", "Temporal grouping loss", "windows against two centres", "--green"),
+    ("group_entropy", "Use of the groups", "1: all alike, 0: one takes all", "--violet"),
+)
+
+
+def training(log: list[dict[str, Any]], of: str) -> str:
+    """Curves of what was logged in the training of a run (`trained`)."""
+    charts = []
+    for key, name, what, colour in _CURVES:
+        points = [(float(entry["step"]), entry[key]) for entry in log if key in entry]
+        if not points:
+            continue
+        steps, values = zip(*points, strict=True)
+        finite = [math.nan if value is None else float(value) for value in values]
+        series = Series(name, colour, steps, finite)
+        charts.append(
+            f'<div class="card"><h3>{name} <span>· {what}</span></h3>'
+            f"{drawing.lines([series], f'{name} over steps')}</div>"
+        )
+    body = f'<div class="charts">{"".join(charts)}</div>'
+    if not charts:
+        body = '<p class="none">Nothing was logged.</p>'
+    return drawing.section(
+        "How it learned",
+        "Each loss as training went on, by step: faint as it was logged, bold its running mean. A "
+        "clip that is not spliced has no temporal loss, so that curve rises when splicing begins.",
+        body,
+        of,
+    )
+
+
+def trained(subject: Subject) -> str:
+    """The run whose training was logged, and on what, as captions have it."""
+    steps = [entry["step"] for entry in subject.log if "step" in entry]
+    logged = f", logged at steps {min(steps):,} to {max(steps):,}" if steps else ""
+    on = "" if subject.train is None else f" on {describe(subject.train)}"
+    return f"Of {subject.run_name}: its training{on}{logged}."
+
+
+# --- snapshots ---
+
+
+def snapshots(subject: Subject) -> str:
+    """What the snapshots' manifests say, side by side."""
+    named = [("test", subject.test)]
+    if subject.train is not None:
+        named.insert(0, ("train", subject.train))
+    columns = {name: _facts(snapshot.manifest) for name, snapshot in named}
+    labels = list(dict.fromkeys(label for facts in columns.values() for label in facts))
+    told = "; ".join(f"{name}: {describe(snapshot)}" for name, snapshot in named)
+    table = drawing.table(
+        ("", *columns),
+        [[label, *(facts.get(label, "–") for facts in columns.values())] for label in labels],
+        f"Manifests of the snapshots. {told}.",
+    )
+    return drawing.section(
+        "What it was fed",
+        "The snapshots: every annotation row became a record or a counted reject, and everything "
+        "that shapes their bytes is on record.",
+        table,
+        f"Of the test clips{'' if subject.train is None else ' and training clips'} of "
+        f"{subject.run_name}.",
+    )
+
+
+def _frame(config: manifest_pb2.BuildConfig) -> str:
+    """Size and encoding.
+
+    >>> _frame(manifest_pb2.BuildConfig(short_side=64, frame_encoding=1, jpeg_quality=95))
+    'short side 64 px, JPEG 95'
+    """
+    side = config.short_side
+    size = f"{side} × {side} px" if config.square else f"short side {side} px"
+    encoding = clip_pb2.FrameEncoding.Name(config.frame_encoding).removeprefix("FRAME_ENCODING_")
+    return f"{size}, {encoding}{f' {config.jpeg_quality}' if config.jpeg_quality else ''}"
+
+
+def _facts(manifest: manifest_pb2.Manifest) -> dict[str, str]:
+    counts, config = manifest.counts, manifest.config
+    size = sum(shard.data.bytes for shard in manifest.shards)
+    rejects = ", ".join(f"{reason} {number:,}" for reason, number in sorted(counts.rejects.items()))
+    return {
+        "data set, version": f"{manifest.dataset} {manifest.data_version}",
+        "annotation rows": f"{counts.rows:,}",
+        "records": f"{counts.records:,}",
+        "rejects": rejects or "none",
+        "frames a clip": f"{config.frames_per_clip}, {_frame(config)}",
+        "shards, size": f"{config.num_shards:,}, {size / 1e6:,.1f} MB",
+        "schema": manifest.schema_version,
+        "inputs, sha256": manifest.inputs_sha256[:16],
+        **{f"{name}": version for name, version in sorted(manifest.versions.items())},
+    }

@@ -1,0 +1,497 @@
+"""Checkpoints of a run: saved while training goes on, restored to the bit, loaded for use.
+
+A checkpoint is a folder named by the updates made, and has all that the model needs wherever it is
+copied to. Its parts are Orbax's:
+
+params      the parameters, a tree of float32 arrays by name, such as video.layer_1.mlp.in.kernel
+average     their moving average, of the same names; only with average_decay above 0
+optimiser   Optax's state
+watch       what bad_steps.py remembers of the losses
+config      JSON: the configuration, as config.json of the run's folder has it
+vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids, "settings": how text is
+            split into them, as tokenizer_config.json has it; without, it is lower-cased}
+task        JSON: of a run of `svilm-train finetune` its task.json; else absent
+
+checksums.json has a CRC-32C of each of their files (checksums.py). A checkpoint that differs from
+it is not used: the one before is.
+
+The arrays' parts are OCDBT stores of zarr arrays, each array whole whatever number of devices saved
+it: TensorStore reads them in other languages.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import logging
+import os
+import re
+from collections.abc import Collection, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from jaxtyping import PyTree
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
+
+from trainer import progress
+from trainer.configs.config import Config
+from trainer.data.folder import bucket_errors, in_bucket, told
+from trainer.data.tokenizer import Tokeniser
+from trainer.distributed.mesh import one_device, placed_shapes
+from trainer.finite import NonFiniteError, finite_tensors
+from trainer.method.train_step import TrainState, state_shapes
+from trainer.runs import checksums, run_folder
+from trainer.runs.run_path import RunPath, run_path
+from trainer.runs.usable_checkpoints import CheckpointError, Usable, one_line, unreadable
+
+# The parts with arrays.
+_ITEMS = ("params", "optimiser", "watch", "average")
+
+# TensorStore raises ValueError for all that goes wrong, beginning with a status: these say that the
+# store does not answer, or does not let us, and nothing of what it holds.
+_UNREACHABLE = re.compile(
+    "(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED"
+    "|RESOURCE_EXHAUSTED)"
+)
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+class UncheckedError(CheckpointError):
+    """A checkpoint without checksums that the libraries cannot read: perhaps it is damaged."""
+
+
+class Loaded(NamedTuple):
+    """A trained model."""
+
+    config: Config
+    tokeniser: Tokeniser
+    params: PyTree
+    step: int  # updates made
+    averaged: bool  # whether the parameters are the run's moving average
+    task: dict[str, Any] | None = None  # of a fine-tuned one its task.json; then it has a `head`
+    folder: RunPath | None = None  # of its run; None: it is a checkpoint alone
+
+
+class Checkpoints:
+    """The checkpoints of a run, `checkpoints/<step>`; a context manager.
+
+    A checkpoint is complete when its folder has that name, in a bucket when it has Orbax's
+    commit_success.txt: a process killed while saving leaves the earlier ones usable, and a
+    temporary folder that the next one removes. An earlier one is
+    removed once a later one is complete, so a save that fails costs none.
+    """
+
+    def __init__(self, folder: RunPath, config: Config | None = None) -> None:
+        """Opens a folder of checkpoints.
+
+        Args:
+          folder: `checkpoints` of a run, or another that checkpoints were copied to.
+          config: the run's, to save checkpoints; None: to read, writing and removing nothing.
+        """
+        # It reports each save and restore, in many lines, and what it raises too.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self._folder = folder if in_bucket(folder) else folder.absolute()
+        self._bucket_errors = bucket_errors() if in_bucket(folder) else ()
+        self._described: dict[str, Any] = {}
+        self._usable = Usable(self._folder, self._bucket_errors)
+        self._saving_step: int | None = None
+        if config:
+            if not in_bucket(folder):
+                self._folder.mkdir(exist_ok=True)
+            tokeniser = Tokeniser.from_run(self._folder.parent)
+            self._described["config"] = ocp.args.JsonSave(dataclasses.asdict(config))
+            self._described["vocabulary"] = ocp.args.JsonSave(tokeniser.to_json())
+            if task := run_folder.read_task(self._folder.parent):
+                self._described["task"] = ocp.args.JsonSave(task)
+        arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+        described = {name: ocp.JsonCheckpointHandler() for name in ("config", "vocabulary", "task")}
+        with self._answering():
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                # By name, or a process that has not saved cannot read shapes.
+                item_handlers=arrays | described,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=_kept(config) if config else None,
+                    cleanup_tmp_directories=config is not None,
+                    read_only=config is None,
+                    create=False,
+                    # Else a thread waits for folders that could not be made until its time is up,
+                    # and the program's end for that thread.
+                    async_options=ocp.AsyncOptions(
+                        create_directories_asynchronously=False,
+                        post_finalization_callback=self._write_checksums,
+                    ),
+                ),
+            )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Waits for a save under way; if that fails it must not hide an error that came first.
+        with contextlib.suppress(Exception) if error else self._saving():
+            self._manager.close()
+
+    def latest(self) -> int | None:
+        """The step of the last complete checkpoint, or None."""
+        with self._answering():
+            return self._manager.latest_step()
+
+    def newest(self, parts: Collection[str] | None = None) -> int | None:
+        """Return the step of the newest usable checkpoint, as `Usable.newest` does."""
+        return self._usable.newest(parts)
+
+    def _write_checksums(self) -> None:
+        """Write the checksums of the checkpoint being saved; in the first process, before commit.
+
+        Orbax calls it when all processes have written their arrays.
+        """
+        folder = self._folder / str(self._saving_step)
+        if not in_bucket(folder):  # there it is renamed when it is complete
+            folder = folder.with_name(f"{folder.name}.orbax-checkpoint-tmp")
+        checksums.write(folder)
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except self._bucket_errors as error:
+            raise CheckpointError(
+                f"{self._folder} cannot be read ({one_line(error)}): see that the bucket is "
+                "there, and that you may list it and get its metadata (storage.buckets.get)"
+            ) from error
+
+    def save(self, state: TrainState) -> None:
+        """Saves a state; returns when it is copied, while it is still being written.
+
+        Raises:
+          CheckpointError: the save before this one failed, such as on a full disk.
+        """
+        with self._saving():
+            items = {name: getattr(state, name) for name in _ITEMS}
+            args = {
+                name: ocp.args.StandardSave(item)
+                for name, item in items.items()
+                if jax.tree.leaves(item)
+            }
+            args |= self._described
+            self._manager.wait_until_finished()
+            self._saving_step = int(state.step)
+            self._manager.save(int(state.step), args=ocp.args.Composite(**args))
+
+    def check(self) -> None:
+        """Raises CheckpointError if a save that went on in the background has failed."""
+        if not self._manager.is_saving_in_progress():
+            with self._saving():
+                self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError, *self._bucket_errors) as error:
+            try:
+                steps = run_folder.checkpoint_steps(self._folder)
+                last = (
+                    f"step {max(steps)} is the last one kept"
+                    if steps
+                    else "there is none before it"
+                )
+            except OSError:
+                last = "the earlier ones are as they were"
+            why, advice = one_line(error), f"see that {self._folder} can be written"
+            if any(said in str(error) for said in _FULL):
+                why = "the disk is full"
+                advice = "make room, or keep fewer with --set checkpoint_keep=1"
+            raise CheckpointError(
+                f"a checkpoint in {self._folder} could not be saved ({why}); {last}: {advice}, and "
+                "repeat the command"
+            ) from error
+
+    def restore_newest(self, like: TrainState) -> TrainState | None:
+        """Restore the newest checkpoint that can be used; every process must call it.
+
+        Newer ones, which are damaged, are renamed to STEP.damaged.
+
+        Args:
+          like: as `restore`.
+
+        Returns:
+          None if there is no checkpoint.
+
+        Raises:
+          CheckpointError: every checkpoint is damaged, or as `restore`.
+        """
+        while (step := self.newest()) is not None:
+            try:
+                state = self.restore(step, like)
+            except UncheckedError as error:
+                if jax.process_count() > 1:  # another process may have read its part
+                    raise
+                self._usable.reject(step, str(error))
+                continue
+            if self._usable.set_others_aside(step):
+                with self._answering():
+                    self._manager.reload()
+            return state
+        return None
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """Restores a state to train on, whatever devices it was saved from.
+
+        An average that is wanted and the checkpoint lacks begins with the parameters.
+
+        Args:
+          step: of the checkpoint.
+          like: the state's shapes, types and placement.
+
+        Raises:
+          CheckpointError: the checkpoint is of a model of another size, is damaged, or cannot be
+            read.
+        """
+        self._usable.verify(step)
+        if other := self._check(step, like.params):
+            raise CheckpointError(
+                f"{self._folder / str(step)} is not of float32: tensor {other}, as "
+                "JAX_ENABLE_X64=1 made it in an earlier release. It cannot be continued to "
+                "the same numbers: use --start-from in a new run"
+            )
+        wanted = {name: getattr(like, name) for name in _ITEMS}
+        averages = bool(wanted["average"])
+        if not (averages and self._has(step, "average")):
+            del wanted["average"]
+        restored = self._restore(step, wanted)
+        average = restored.get("average", {})
+        if averages and not average:
+            average = jax.tree.map(jnp.copy, restored["params"])
+        return TrainState(
+            step=jax.device_put(jnp.int32(step), like.step.sharding),
+            params=restored["params"],
+            optimiser=restored["optimiser"],
+            watch=restored["watch"],
+            average=average,
+        )
+
+    def restore_params(self, step: int, config: Config) -> tuple[PyTree, bool]:
+        """Restores the parameters to use: their average if the checkpoint has one.
+
+        Returns:
+          The parameters, and whether they are an average.
+
+        Raises:
+          CheckpointError: as `restore` does; or a parameter is not finite.
+        """
+        self._usable.verify(step)
+        like = state_shapes(config, 1, one_device()).params | self._head(step)
+        if other := self._check(step, like):
+            progress.say(
+                f"svilm-train: {self._folder / str(step)} is used as float32: tensor {other} there",
+            )
+        name = "average" if self._has(step, "average") else "params"
+        params = self._restore(step, {name: like})[name]
+        try:
+            finite_tensors(f"{self._folder / str(step)}, {name}", by_name(params))
+        except NonFiniteError as error:
+            raise CheckpointError(
+                f"{error}: such a model says nothing; remove that folder, and the checkpoint "
+                "before it is used, or train again with a lower optimiser.learning_rate"
+            ) from error
+        return params, name == "average"
+
+    def restore_newest_params(self, config: Config) -> tuple[int, PyTree, bool] | None:
+        """Restore the parameters of the newest checkpoint that can be used.
+
+        Every process must call it.
+
+        Returns:
+          The step, and the same as `restore_params`; None if there is no checkpoint.
+
+        Raises:
+          CheckpointError: every checkpoint is damaged, or as `restore_params`.
+        """
+        while (step := self.newest(("params", "average"))) is not None:
+            try:
+                return (step, *self.restore_params(step, config))
+            except UncheckedError as error:
+                if jax.process_count() > 1:
+                    raise
+                self._usable.reject(step, str(error))
+        return None
+
+    def describe(self, step: int) -> tuple[Config, Tokeniser, dict[str, Any] | None]:
+        """The configuration, the vocabulary and, if any, the task that a checkpoint has in it.
+
+        Raises:
+          CheckpointError: they are damaged, of another release of svilm, or cannot be read.
+        """
+        self._usable.verify(step)
+        names = ["config", "vocabulary", *(["task"] if self._has(step, "task") else [])]
+        args = {name: ocp.args.JsonRestore() for name in names}
+        with self._readable(step):
+            found = self._manager.restore(step, args=ocp.args.Composite(**args))
+            tokeniser = Tokeniser.from_json(found["vocabulary"])
+        try:
+            config = Config.from_json(json.dumps(found["config"]))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self._folder / str(step)} is of another release of svilm, or its config is "
+                f"damaged: {error}"
+            ) from error
+        return config, tokeniser, found.get("task")
+
+    def _has(self, step: int, item: str) -> bool:
+        with self._readable(step):
+            return (self._folder / str(step) / item).exists()
+
+    def _head(self, step: int) -> dict[str, Any]:
+        """The shapes of a task's head, which the configuration does not tell; {} if it has none."""
+        with self._readable(step):
+            saved = self._params_metadata(step)
+        head = {name: part for name, part in saved.items() if name == "head"}
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), head)
+        return placed_shapes(shapes, one_device())
+
+    def _params_metadata(self, step: int) -> PyTree:
+        # The manager's method opens all parts, and those not needed may be damaged.
+        handler = ocp.StandardCheckpointHandler()
+        metadata: Any = handler.metadata(epath.Path(os.fspath(self._folder)) / str(step) / "params")
+        return metadata.tree
+
+    def _check(self, step: int, like: PyTree) -> str | None:
+        """Compare the sizes of the parameters; return a tensor of another type, if there is one.
+
+        Raises:
+          CheckpointError: one has other sizes, or is only in one of the two.
+        """
+        with self._readable(step):
+            saved = by_name(self._params_metadata(step))
+        wanted = by_name(like)
+        for name in sorted(saved.keys() | wanted.keys()):
+            there, here = (
+                tuple(tensors[name].shape) if name in tensors else "absent"
+                for tensors in (saved, wanted)
+            )
+            if there != here:
+                raise CheckpointError(
+                    f"{self._folder / str(step)} is of another model size: tensor {name} is "
+                    f"{there} there, and {here} by config.json: put back the config.json that the "
+                    "run was started with"
+                )
+        for name, tensor in wanted.items():
+            if saved[name].dtype != tensor.dtype:
+                return f"{name} is {saved[name].dtype}"
+        return None
+
+    def _restore(self, step: int, like: dict[str, PyTree]) -> dict[str, Any]:
+        args = {name: ocp.args.StandardRestore(item) for name, item in like.items()}
+        with self._readable(step):
+            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        return {name: restored[name] for name in like}
+
+    @contextlib.contextmanager
+    def _readable(self, step: int) -> Iterator[None]:
+        """Raise what the libraries raise as CheckpointError, but for what can only be a fault."""
+        try:
+            yield
+        except (OSError, *self._bucket_errors) as error:
+            if isinstance(error, FileNotFoundError) and not self._usable.is_verified(step):
+                raise self._unchecked(step, error) from error
+            raise unreadable(self._folder / str(step), error) from error
+        except ValueError as error:
+            if _UNREACHABLE.match(str(error)):
+                raise unreadable(self._folder / str(step), error) from error
+            if self._usable.is_verified(step):
+                raise CheckpointError(
+                    f"{self._folder / str(step)} cannot be read by this release "
+                    f"({one_line(error)}), though its files are as they were saved: use the "
+                    "release that saved it"
+                ) from error
+            raise self._unchecked(step, error) from error
+        except (LookupError, TypeError, AttributeError) as error:
+            if self._usable.is_verified(step):
+                raise  # the files are whole, so it is a fault in the program
+            raise self._unchecked(step, error) from error
+
+    def _unchecked(self, step: int, error: Exception) -> UncheckedError:
+        return UncheckedError(
+            f"{self._folder / str(step)} cannot be read ({type(error).__name__}: "
+            f"{one_line(error)}), and has no {checksums.NAME} that would show whether its files "
+            "are damaged: use another checkpoint, or a copy of it"
+        )
+
+
+def _kept(config: Config) -> AnyPreservationPolicy:
+    policies: list[Any] = [LatestN(config.checkpoint_keep)]
+    if config.checkpoint_keep_every is not None:
+        policies.append(EveryNSteps(config.checkpoint_keep_every))
+    return AnyPreservationPolicy(policies)
+
+
+def load(run: str | os.PathLike[str]) -> Loaded:
+    """Loads a run's model, to use it: the average of its parameters, if the run kept one.
+
+    Args:
+      run: the folder that `svilm-train pretrain --out` wrote, on a disk or gs://bucket/folder, for
+        its last checkpoint; or a checkpoint, RUN/checkpoints/STEP or a copy of it, which keeps its
+        name.
+
+    Raises:
+      RunError: it is neither.
+      CheckpointError: it has no checkpoint yet, or one that does not fit its configuration.
+    """
+    folder = run_path(run)
+    if folder.name.isdecimal() and _is_dir(folder / "config"):
+        with Checkpoints(folder.parent) as checkpoints:
+            step = int(folder.name)
+            config, tokeniser, task = checkpoints.describe(step)
+            params, averaged = checkpoints.restore_params(step, config)
+            return Loaded(config, tokeniser, params, step, averaged, task, _run_of(folder))
+    config, tokeniser = run_folder.read(folder)
+    if not _is_dir(folder / "checkpoints"):
+        raise CheckpointError(_no_checkpoint(folder))
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        found = checkpoints.restore_newest_params(config)
+        if found is None:
+            raise CheckpointError(_no_checkpoint(folder))
+        step, params, averaged = found
+        task = run_folder.read_task(folder)
+        return Loaded(config, tokeniser, params, step, averaged, task, folder)
+
+
+def _run_of(folder: RunPath) -> RunPath | None:
+    """The run that a checkpoint's folder is in; None: it was copied from there."""
+    folder = folder if in_bucket(folder) else folder.absolute()
+    return folder.parent.parent if folder.parent.name == "checkpoints" else None
+
+
+def _is_dir(path: RunPath) -> bool:
+    with told(os.fspath(path)) if in_bucket(path) else contextlib.nullcontext():
+        return path.is_dir()
+
+
+def _no_checkpoint(folder: RunPath) -> str:
+    return (
+        f"run {folder} has no checkpoint yet: wait for the first (every checkpoint_every steps), "
+        "or run its `svilm-train pretrain` command to the end"
+    )
+
+
+def by_name(tree: PyTree) -> dict[str, Any]:
+    """A tree's leaves by their paths.
+
+    >>> by_name({"video": {"bias": 1}, "text": 2})
+    {'text': 2, 'video.bias': 1}
+    """
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

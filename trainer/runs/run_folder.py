@@ -1,0 +1,335 @@
+"""A training run's folder: what it was started with, so that it can be continued and used.
+
+config.json      the configuration; written last, so a folder with it has all three
+vocab.txt        the WordPieces
+tokenizer_config.json  how text is split into them; runs of earlier releases have none: lower-cased
+data.json        which snapshot, and where vocabulary and first parameters came from; its `start` is
+                 what a run needs to go on when the weights that it started from are gone
+seen.bin         which videos it can have seen: trainer/runs/seen_clips.py
+task.json        of a run of `svilm-train finetune`: {"name", "config", "classes", "trained_on"}
+metrics.jsonl, tensorboard/      trainer/training/metric_writer.py
+bad_steps.jsonl  trainer/method/bad_steps.py
+checkpoints/     trainer/runs/checkpoint.py
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from typing import Any, NamedTuple
+
+from protos.strict_json import parse_object
+from trainer.configs.config import Config
+from trainer.configs.fields import build
+from trainer.data.batches import check_suits
+from trainer.data.folder import in_bucket, read_file, told, write_file
+from trainer.data.mixture import Mixture
+from trainer.data.snapshot import read_texts
+from trainer.data.tokenizer import Tokeniser
+from trainer.runs.run_path import RunPath
+
+# Captions that a vocabulary is trained on: plenty for its size, and read in a minute.
+_VOCABULARY_RECORDS = 100_000
+
+
+# A command that continues a run may give others of these fields. Some do not shape the parameters
+# of a run whose records and steps are good; the others, such as for fewer devices or less memory,
+# only by rounding.
+_MAY_CHANGE = re.compile(
+    r"input\.on_corrupt|(log|checkpoint|skip|average|evaluate)_\w+|on_bad_step|spike\.\w+"
+    r"|mesh\.\w+|compute\.(attention|remat|microbatches)"
+)
+
+
+_TASK = "task.json"
+
+
+class RunError(RuntimeError):
+    """A run folder that is not one, or that was started with something else."""
+
+
+class Origin(NamedTuple):
+    """What a run's first parameters came from."""
+
+    options: dict[str, str]  # the folders or files, as they were given
+    fields: dict[str, Any]  # of the configuration: those that they decided, "text.width"
+    identity: dict[str, str]  # what tells their tensors from others
+
+    def configure(self, config: Config) -> Config:
+        """Sets the fields that they decided.
+
+        Raises:
+          RunError: they do not fit the configuration.
+
+        >>> Origin({"text": "bert"}, {"text.width": 312}, {}).configure(Config()).text.width
+        312
+        """
+        values = dataclasses.asdict(config)
+        try:
+            for name, value in self.fields.items():
+                *sections, field = name.split(".")
+                inside = values
+                for section in sections:
+                    inside = inside[section]
+                inside[field] = value
+            return build(Config, values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(
+                f"the fields that the first parameters decided do not fit ({error}): see the run's "
+                "data.json"
+            ) from None
+
+
+def read(folder: RunPath) -> tuple[Config, Tokeniser]:
+    """What a run was started with.
+
+    Raises:
+      RunError: the folder is no run, or its configuration is damaged.
+      VocabularyError: its vocabulary is.
+    """
+    try:
+        config = Config.from_json(read_file(folder / "config.json").decode())
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(
+            f"{folder} is not a training run, it has no config.json: give the folder that "
+            "`svilm-train pretrain --out` wrote"
+        ) from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{folder / 'config.json'} is damaged, or of another release of svilm: {error}"
+        ) from None
+    return config, Tokeniser.from_run(folder)
+
+
+def read_task(folder: RunPath) -> dict[str, Any] | None:
+    """What a fine-tuned run is for, its task.json; None: it was pre-trained.
+
+    Raises:
+      RunError: the file is damaged.
+    """
+    try:
+        return parse_object(read_file(folder / _TASK))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{folder / _TASK} is damaged: {error}") from None
+
+
+def read_origin(folder: RunPath, options: dict[str, str]) -> Origin | None:
+    """What a run that is to be continued started from, if the options still name it.
+
+    Its checkpoints have it in them: the weights themselves may be gone, or trained further.
+
+    Args:
+      folder: the run's, whether it is there or not.
+      options: of this command, as `Origin` has them.
+
+    Returns:
+      None: nothing is to be continued, or the options name something else.
+
+    Raises:
+      RunError: data.json is damaged.
+    """
+    if not checkpoint_steps(folder / "checkpoints"):
+        return None
+    data = read_data(folder)
+    started = data.get("start")
+    if started is None:
+        return None
+    if not isinstance(started, dict) or not all(
+        isinstance(started.get(part), dict) for part in ("options", "fields")
+    ):
+        raise RunError(f"{folder / 'data.json'} is damaged: its start has no options and fields")
+    if started["options"] != options:
+        return None
+    identity = {name: value for name, value in data.items() if name.startswith("start.")}
+    return Origin(options, started["fields"], identity)
+
+
+def differing_fields(before: Config, after: Config) -> dict[str, Any]:
+    """The fields that differ, by name, as the second has them.
+
+    >>> differing_fields(Config(batch=8), Config(batch=16))
+    {'batch': 16}
+    """
+    old, new = (_flat(dataclasses.asdict(config)) for config in (before, after))
+    return {name: value for name, value in new.items() if old[name] != value}
+
+
+def start_or_continue(
+    folder: RunPath,
+    config: Config,
+    mixture: Mixture,
+    vocabulary: Tokeniser | None,
+    origin: Origin,
+    task: dict[str, Any] | None = None,
+    *,
+    steps: int,
+) -> tuple[Config, Tokeniser]:
+    """Makes the run's folder, or checks that it was started with the same.
+
+    Args:
+      folder: the run's; made if it is not there.
+      config: as asked for, with `text.vocabulary` the most pieces wanted.
+      mixture: the clips to train on.
+      vocabulary: of the text encoder; None trains one on the clips' captions.
+      origin: of the first parameters.
+      task: of a downstream task its name, configuration and classes; None: pre-training.
+      steps: of the whole run.
+
+    Returns:
+      The configuration with `text.vocabulary` the pieces there are, and the tokeniser.
+
+    Raises:
+      RunError: the folder's run was started with something else; says with what.
+      SnapshotError: a record is damaged, or there are too few frames for the model.
+      ValueError: vocabulary or crop do not fit.
+    """
+    data = _data(config, mixture, given=vocabulary is not None) | origin.identity | _task(task)
+    # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
+    if checkpoint_steps(folder / "checkpoints"):
+        return _continue(folder, config, data, vocabulary, steps)
+    if (tokeniser := vocabulary) is None:
+        texts = read_texts(mixture, _VOCABULARY_RECORDS)
+        tokeniser = Tokeniser.train(texts, config.text.vocabulary)
+    config = _with_vocabulary(config, tokeniser, data)
+    for snapshot in mixture.snapshots:
+        check_suits(snapshot, tokeniser, config)
+    if not in_bucket(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    tokeniser.save(folder / "vocab.txt", config.text.tokens)
+    data["start"] = {"options": origin.options, "fields": origin.fields}
+    write_data(folder, data)
+    if task:
+        _write_json(folder / _TASK, task)
+    _write_json(folder / "config.json", dataclasses.asdict(config))
+    return config, tokeniser
+
+
+def _continue(
+    folder: RunPath,
+    config: Config,
+    data: dict[str, Any],
+    vocabulary: Tokeniser | None,
+    steps: int,
+) -> tuple[Config, Tokeniser]:
+    started, tokeniser = read(folder)
+    config = _scheduled_as(started, config, steps)
+    if vocabulary and (differs := tokeniser.difference(vocabulary)):
+        raise RunError(
+            f"{folder} was started with another vocabulary than the one given: its {differs} there"
+        )
+    started_data = read_data(folder)
+    for name in ("start", "seen"):  # of which the command says nothing
+        started_data.pop(name, None)
+    config = _with_vocabulary(config, tokeniser, data)
+    wanted = _flat(dataclasses.asdict(config)) | data
+    had = _flat(dataclasses.asdict(started)) | started_data
+    differing = [
+        f"{name} was {had.get(name)}, now {wanted.get(name)}"
+        for name in sorted(wanted.keys() | had.keys())
+        if wanted.get(name) != had.get(name) and not _MAY_CHANGE.fullmatch(name)
+    ]
+    if differing:
+        raise RunError(
+            f"{folder} was started with another configuration: {'; '.join(differing)}. "
+            "To continue it repeat its command, for a new run give another --out"
+        )
+    if config != started:
+        _write_json(folder / "config.json", dataclasses.asdict(config))
+    return config, tokeniser
+
+
+def _scheduled_as(started: Config, config: Config, steps: int) -> Config:
+    """Write a schedule as the started run has it, in steps or as a share, where both are equal."""
+    before, now = started.cut_and_paste, config.cut_and_paste
+    if before.first_step(steps) != now.first_step(steps):
+        return config
+    same = dataclasses.replace(now, from_share=before.from_share, from_step=before.from_step)
+    return dataclasses.replace(config, cut_and_paste=same)
+
+
+def checkpoint_steps(checkpoints: RunPath) -> list[int]:
+    """The steps of the complete checkpoints of a folder, which need not be there.
+
+    Raises:
+      OSError: it cannot be listed.
+    """
+    if not in_bucket(checkpoints):
+        return [int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal()]
+    # Folders are not renamed there: a checkpoint is complete once it has this file.
+    with told(os.fspath(checkpoints)):
+        complete = [path.parent.name for path in checkpoints.glob("*/commit_success.txt")]
+    return [int(name) for name in complete if name.isdecimal()]
+
+
+def read_data(folder: RunPath) -> dict[str, Any]:
+    """A run's data.json.
+
+    Raises:
+      RunError: it is damaged.
+      OSError: it is not there, or cannot be read.
+    """
+    try:
+        return parse_object(read_file(folder / "data.json"))
+    except ValueError as error:
+        raise RunError(f"{folder / 'data.json'} is damaged: {error}") from None
+
+
+def write_data(folder: RunPath, data: dict[str, Any]) -> None:
+    """Writes a run's data.json."""
+    _write_json(folder / "data.json", data)
+
+
+def _write_json(path: RunPath, values: dict[str, Any]) -> None:
+    write_file(path, json.dumps(values, indent=2).encode() + b"\n")
+
+
+def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
+    """What besides the configuration shapes the numbers of a run."""
+    data: dict[str, Any] = {
+        "vocabulary": "given" if given else f"trained, {config.text.vocabulary} pieces at most"
+    }
+    for number, snapshot in enumerate(mixture.snapshots, 1):
+        name = "snapshot" if number == 1 else f"snapshot.{number}"
+        data |= {
+            f"{name}.dataset": snapshot.manifest.dataset,
+            f"{name}.inputs_sha256": snapshot.manifest.inputs_sha256,
+            f"{name}.config_sha256": snapshot.manifest.config_sha256,
+            f"{name}.records": len(snapshot),
+        }
+    return data
+
+
+def _task(task: dict[str, Any] | None) -> dict[str, Any]:
+    """What tells a task's run from others; as data.json has it."""
+    if task is None:
+        return {}
+    classes = hashlib.sha256(json.dumps(task["classes"]).encode()).hexdigest()
+    named = {"task": task["name"], "task.classes": f"{len(task['classes'])}, sha256 {classes}"}
+    return named | _flat(task["config"], "task.")
+
+
+def _with_vocabulary(config: Config, tokeniser: Tokeniser, data: dict[str, Any]) -> Config:
+    """Gives the text encoder a row a piece, if no checkpoint has said how many it has."""
+    pieces, rows = len(tokeniser.pieces), config.text.vocabulary
+    if data.keys() & {"start.text", "start.run"}:
+        if pieces > rows:
+            raise ValueError(
+                f"the vocabulary has {pieces:,} pieces, but the starting weights know {rows:,}: "
+                "give the vocabulary that belongs to them"
+            )
+        return config
+    text = dataclasses.replace(config.text, vocabulary=len(tokeniser.pieces))
+    return dataclasses.replace(config, text=text)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,273 @@
+"""Which clips a run can have seen: kept with the run, and asked before it is measured on others.
+
+RUN/seen.bin has two marks a video, 8 bytes each, sorted, little-endian: of its id and of its file.
+RUN/data.json has in `seen` {"videos", "sha256" of seen.bin, "unknown": what the run started from
+and does not tell what it has seen, such as published weights}. A run that starts from another has
+seen what that one saw.
+
+A clip counts as seen if any clip of its video was trained on. Two videos are the same if their
+files are, or if one data set gives them one id. Ids of different data sets say nothing, `video7`
+is in many; but one of YouTube's form, 11 characters in upper and lower case, is YouTube's in all.
+Tables of one's own are all of the data set "generic": of two of them ids count only where the file
+of either is not known.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt64
+
+from trainer.data.folder import read_file, write_file
+from trainer.data.snapshot import Snapshot
+from trainer.runs.checkpoint import Loaded
+from trainer.runs.run_folder import RunError, read_data, write_data
+from trainer.runs.run_path import RunPath
+
+_MARKS = "seen.bin"
+# Of any table whose columns are named.
+_TABLES = "generic"
+_YOUTUBE = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{11}")
+_EXAMPLES = 3
+
+
+class SeenError(RuntimeError):
+    """Clips to measure a run on of which it was trained on some."""
+
+
+class Seen(NamedTuple):
+    """What a run can have seen."""
+
+    marks: UInt64[np.ndarray, " n"]  # sorted, each once
+    videos: int  # of its own snapshots
+    unknown: tuple[str, ...] = ()  # what it started from that does not tell
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """How much of a snapshot a run can have seen."""
+
+    snapshot: str
+    known: bool  # whether the run tells what it has seen
+    unknown: tuple[str, ...]  # what it started from that does not tell
+    videos: int  # of the snapshot
+    seen_videos: int
+    examples: tuple[str, ...]  # ids of some that were seen
+    by_id_alone: int = 0  # of those seen: their files are others, or not known
+
+    def sentence(self) -> str:
+        """What figures of the snapshot are worth, for a person.
+
+        >>> Overlap("test", True, (), 10, 0, ()).sentence()
+        'the run was trained on none of the 10 videos of test'
+        """
+        if self.seen_videos:
+            by_id = "videos with the ids of " if self.by_id_alone == self.seen_videos else ""
+            text = (
+                f"the run was trained on {by_id}{self.seen_videos:,} of the {self.videos:,} videos "
+                f"of {self.snapshot}, such as {', '.join(self.examples)}"
+            )
+            if self.by_id_alone:
+                text += f" ({self.by_id_alone:,} by id alone: the files differ, or are not known)"
+        elif self.known:
+            text = f"the run was trained on none of the {self.videos:,} videos of {self.snapshot}"
+        else:
+            return (
+                f"it is not known which clips the run saw, and whether {self.snapshot} has some of "
+                "them: it does not tell"
+            )
+        if self.unknown:
+            text += f"; what {' and '.join(self.unknown)} saw is not known"
+        return text
+
+    def as_json(self) -> dict[str, Any]:
+        """As files of figures have it."""
+        return {
+            "known": self.known,
+            "unknown": list(self.unknown),
+            "videos": self.videos,
+            "seen_videos": self.seen_videos,
+            "examples": list(self.examples),
+            "by_id_alone": self.by_id_alone,
+        }
+
+
+# --- what is kept with a run ---
+
+
+def gather(
+    snapshots: Iterable[Snapshot], earlier: RunPath | None = None, weights: Sequence[Any] = ()
+) -> Seen:
+    """What a run will have seen that is trained on some snapshots.
+
+    Args:
+      snapshots: to train on.
+      earlier: a run that it starts from.
+      weights: published weights that it starts from, whose training is not known.
+
+    Raises:
+      SnapshotError: a shard's summary or index is damaged.
+    """
+    marks, videos = [np.zeros(0, np.uint64)], 0
+    for snapshot in snapshots:
+        listed = list(snapshot.videos())
+        videos += len({video_id for video_id, _ in listed})
+        dataset = snapshot.manifest.dataset
+        of_ids = [_mark_of_id(dataset, video_id, known=bool(sha256)) for video_id, sha256 in listed]
+        of_files = _marks_of_files(listed)
+        marks += [np.array(of_ids, np.uint64), of_files[of_files > 0]]
+    unknown = [f"{path}" for path in weights]
+    if earlier is not None:
+        try:
+            before = of_run(earlier)
+        except OSError:
+            before = None
+        if before is None:
+            unknown.append(f"{earlier}")
+        else:
+            marks.append(before.marks)
+            unknown.extend(before.unknown)
+    return Seen(np.unique(np.concatenate(marks)), videos, tuple(dict.fromkeys(unknown)))
+
+
+def keep(run: RunPath, seen: Seen) -> None:
+    """Writes what a run will have seen into its folder, whose data.json is there."""
+    packed = seen.marks.astype("<u8").tobytes()
+    write_file(run / _MARKS, packed)
+    about = {
+        "videos": seen.videos,
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "unknown": list(seen.unknown),
+    }
+    write_data(run, read_data(run) | {"seen": about})
+
+
+def of_run(run: RunPath) -> Seen | None:
+    """What a run has seen; None: it is of an earlier release, or a checkpoint alone.
+
+    Raises:
+      RunError: the record is damaged.
+    """
+    try:
+        about = read_data(run).get("seen")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if about is None:
+        return None
+    try:
+        packed = read_file(run / _MARKS)
+    except FileNotFoundError:
+        packed = b""
+    if hashlib.sha256(packed).hexdigest() != about["sha256"]:
+        raise RunError(
+            f"{run / _MARKS} is not what data.json says: it tells which clips the run saw; put it "
+            "back, or train the run again"
+        )
+    return Seen(np.frombuffer(packed, "<u8"), about["videos"], tuple(about["unknown"]))
+
+
+# --- what a snapshot has of it ---
+
+
+def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None = None) -> Overlap:
+    """How much of a snapshot was seen.
+
+    Args:
+      seen: by a run; None: it does not tell.
+      snapshot: to measure it on.
+      task: of a fine-tuned run its task.json, which has what it was fine-tuned on.
+
+    Raises:
+      SnapshotError: a shard's summary or index is damaged.
+    """
+    listed, dataset = list(snapshot.videos()), snapshot.manifest.dataset
+    ids = [video_id for video_id, _ in listed]
+    found, same_file = np.zeros((2, len(ids)), bool)
+    if seen is not None:
+        same_file = np.isin(_marks_of_files(listed), seen.marks)
+        by_id = np.isin(_marks_of_ids(dataset, listed), seen.marks).any(axis=1)
+        found = by_id | same_file
+    tuned = (task or {}).get("trained_on", {"datasets": (), "videos": ()})
+    # Of tables `seen` tells more: the files, too.
+    if dataset in tuned["datasets"] and (seen is None or dataset != _TABLES):
+        videos = set(tuned["videos"])
+        found |= np.fromiter((one in videos for one in ids), bool, len(ids))
+    # A snapshot may have parts of a video in several shards.
+    those, files = (sorted({ids[k] for k in np.flatnonzero(part)}) for part in (found, same_file))
+    return Overlap(
+        snapshot=snapshot.folder,
+        known=seen is not None,
+        unknown=() if seen is None else seen.unknown,
+        videos=len(set(ids)),
+        seen_videos=len(those),
+        examples=tuple(those[:_EXAMPLES]),
+        by_id_alone=len(those) - len(files),
+    )
+
+
+def of_loaded(run: Loaded, snapshot: Snapshot) -> Overlap:
+    """How much of a snapshot a loaded run can have seen.
+
+    Raises:
+      RunError: its record is damaged.
+      SnapshotError: as `overlap`.
+    """
+    return overlap(of_run(run.folder) if run.folder else None, snapshot, run.task)
+
+
+def refuse(found: Overlap, *, allowed: bool) -> None:
+    """Refuses to measure a run on clips that it was trained on, unless it is allowed.
+
+    Raises:
+      SeenError: some were, and it is not.
+    """
+    if found.seen_videos and not allowed:
+        raise SeenError(
+            f"{found.sentence()}: test it on its own split, or train one for this; --allow-seen "
+            "measures it all the same, and says so"
+        )
+
+
+def _marks_of_files(listed: Sequence[tuple[str, str]]) -> UInt64[np.ndarray, " n"]:
+    """The marks of the files of a snapshot's videos; 0: not known."""
+    return np.array([int(sha256[:16], 16) if sha256 else 0 for _, sha256 in listed], np.uint64)
+
+
+def _marks_of_ids(
+    dataset: str, listed: Sequence[tuple[str, str]]
+) -> UInt64[np.ndarray, "n known=2"]:
+    """The marks by which the ids of a snapshot's videos are looked for in what a run has seen."""
+    marks = [
+        # A file that is known is another than that of an id whose file was known.
+        [_mark_of_id(dataset, video_id, known=known and not sha256) for known in (False, True)]
+        for video_id, sha256 in listed
+    ]
+    return np.array(marks, np.uint64).reshape(-1, 2)
+
+
+def _mark_of_id(dataset: str, video_id: str, *, known: bool) -> int:
+    """The first 8 bytes of a sha256.
+
+    Args:
+      dataset: the snapshot's.
+      video_id: within it.
+      known: whether the video's file is, which matters to tables alone.
+
+    >>> first = _mark_of_id("howto100m", "dQw4w9WgXcQ", known=True)
+    >>> first == _mark_of_id("activitynet", "dQw4w9WgXcQ", known=False)
+    True
+    >>> _mark_of_id("msrvtt", "video7", known=True) == _mark_of_id("shapes", "video7", known=True)
+    False
+    >>> _mark_of_id("generic", "7", known=True) == _mark_of_id("generic", "7", known=False)
+    False
+    """
+    of = f"dataset {dataset}"
+    if _YOUTUBE.fullmatch(video_id):
+        of = "youtube"
+    elif dataset == _TABLES and known:
+        of += ", file known"
+    return int.from_bytes(hashlib.sha256(json.dumps([of, video_id]).encode()).digest()[:8])

@@ -1,0 +1,170 @@
+"""Which checkpoints of a folder can be used: those whose files are as they were saved."""
+
+import contextlib
+import json
+import os
+from collections.abc import Collection
+from typing import Any
+
+import jax
+
+from trainer import progress
+from trainer.data.folder import in_bucket, told
+from trainer.distributed import multihost
+from trainer.runs import checksums, run_folder
+from trainer.runs.run_path import RunPath
+
+
+class CheckpointError(RuntimeError):
+    """A missing, damaged or unsuitable checkpoint, or a failed save."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error on one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300]
+
+
+def unreadable(checkpoint: RunPath, error: Exception) -> CheckpointError:
+    """Return the error to raise where a store does not answer, or denies access."""
+    return CheckpointError(
+        f"{checkpoint} cannot be read ({one_line(error)}): see that it is whole and may be read, "
+        "and repeat the command"
+    )
+
+
+class Usable:
+    """Finds the newest usable checkpoint, falling back from damaged ones."""
+
+    def __init__(self, folder: RunPath, bucket_errors: tuple[type[Exception], ...] = ()) -> None:
+        """Read nothing yet.
+
+        Args:
+          folder: of the checkpoints, each a folder named by its step.
+          bucket_errors: what the libraries for buckets raise, besides OSError.
+        """
+        self._folder, self._bucket_errors = folder, bucket_errors
+        self._verified: dict[int, bool] = {}  # step: whether it has checksums
+        self._unusable: dict[int, str] = {}  # step: what is wrong with its files
+
+    def newest(self, parts: Collection[str] | None = None) -> int | None:
+        """Return the step of the newest checkpoint whose files are as they were saved.
+
+        Every process must call it. Newer checkpoints, which are damaged, are named on stderr.
+
+        Args:
+          parts: the parts that will be read; None checks all.
+
+        Returns:
+          None if there is no checkpoint.
+
+        Raises:
+          CheckpointError: every checkpoint is damaged, or one cannot be read.
+        """
+        if jax.process_count() == 1:
+            return self._find_newest(parts)
+        found: list[str] = []
+        if multihost.is_first():
+            try:
+                answer: dict[str, Any] = {"step": self._find_newest(parts)}
+            except CheckpointError as error:
+                answer = {"error": str(error)}
+            found.append(json.dumps(answer | {"verified": self._verified}))
+        answer = json.loads(multihost.all_of(found)[0])
+        if "error" in answer:
+            raise CheckpointError(answer["error"])
+        self._verified = {int(step): has for step, has in answer["verified"].items()}
+        return answer["step"]
+
+    def _find_newest(self, parts: Collection[str] | None) -> int | None:
+        try:
+            steps = sorted(run_folder.checkpoint_steps(self._folder), reverse=True)
+        except (OSError, *self._bucket_errors) as error:
+            raise unreadable(self._folder, error) from error
+        for step in steps:
+            if step in self._unusable:
+                continue
+            if step in self._verified or not (why := self._find_damage(step, parts)):
+                return step
+            if not (self._folder / str(step)).exists():  # training removed it meanwhile
+                return self._find_newest(parts)
+            self.reject(step, why)
+        if self._unusable:
+            listed = "; ".join(f"{step}: {why}" for step, why in sorted(self._unusable.items()))
+            raise CheckpointError(
+                f"no checkpoint in {self._folder} can be used ({listed}): put back a copy of one, "
+                "or begin again with another --out; nothing was removed"
+            )
+        return None
+
+    def reject(self, step: int, why: str) -> None:
+        """Mark a checkpoint as unusable, and say so on stderr."""
+        self._unusable[step] = why
+        progress.say(
+            f"svilm-train: checkpoint {self._folder / str(step)} cannot be used: {why}",
+        )
+
+    def is_verified(self, step: int) -> bool:
+        """Return whether a checkpoint has checksums, and its files have been compared with them."""
+        return self._verified.get(step, False)
+
+    def verify(self, step: int) -> None:
+        """Compare a checkpoint with its checksums, unless `newest` has done so.
+
+        Raises:
+          CheckpointError: it is damaged, or cannot be read.
+        """
+        if step not in self._verified and (why := self._find_damage(step, None)):
+            raise CheckpointError(
+                f"{self._folder / str(step)} is damaged: {why}. Use a copy of it, or another "
+                "checkpoint"
+            )
+
+    def _find_damage(self, step: int, parts: Collection[str] | None) -> str | None:
+        folder = self._folder / str(step)
+        try:
+            with told(os.fspath(folder)) if in_bucket(folder) else contextlib.nullcontext():
+                has = checksums.exist(folder)
+            if not has and step not in self._verified:
+                progress.say(
+                    f"svilm-train: {folder} has no {checksums.NAME}: damage to it would not be "
+                    "noticed",
+                )
+            why = checksums.find_damage(folder, parts) if has else None
+        except (OSError, *self._bucket_errors) as error:
+            raise unreadable(folder, error) from error
+        if why is None:
+            self._verified[step] = has
+        return why
+
+    def set_others_aside(self, used: int) -> bool:
+        """Rename the unusable checkpoints, so that their steps can be saved again.
+
+        Every process must call it.
+
+        Args:
+          used: the step of the checkpoint that training continues from.
+
+        Returns:
+          Whether there were any.
+
+        Raises:
+          CheckpointError: one cannot be renamed.
+        """
+        if multihost.is_first():
+            for step in sorted(self._unusable):
+                folder = self._folder / str(step)
+                try:
+                    aside = checksums.set_aside(folder)
+                except (OSError, *self._bucket_errors) as error:
+                    raise CheckpointError(
+                        f"{folder} is damaged and cannot be renamed ({one_line(error)}): rename "
+                        "it, and repeat the command"
+                    ) from error
+                progress.say(
+                    f"svilm-train: training continues from step {used}; the damaged checkpoint is "
+                    f"kept as {aside}",
+                )
+        multihost.wait_for_all("damaged checkpoints are renamed")
+        any_aside = multihost.total(len(self._unusable)) > 0
+        self._unusable.clear()
+        return any_aside

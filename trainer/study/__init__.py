@@ -1,1 +1,0 @@
-"""Studies: the same run in variants, over seeds, measured alike (tables 5, 6 and 12)."""

@@ -1,0 +1,240 @@
+"""Evaluates a run on a test snapshot: retrieval, grounding, temporal grouping, and controls.
+
+Every clip is read once; what is measured of it is measured then, so that memory holds embeddings
+and never a snapshot's frames.
+"""
+
+import dataclasses
+from functools import partial
+from typing import TypedDict
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from trainer.data.batches import ClipText
+from trainer.data.snapshot import Snapshot
+from trainer.data.types import Progress
+from trainer.distributed.mesh import one_device
+from trainer.evaluation import grounding, retrieval, temporal
+from trainer.evaluation.ground_truth import ClipKey, TrueObject, TruthError
+from trainer.inference.encoder import EncodedClips, Encoder, concatenate, frames_in_batches
+from trainer.method.train_step import init_state
+from trainer.runs.checkpoint import Loaded
+
+# Test splices are drawn from this, so that all runs are asked the same.
+_SPLICE_SEED = 0
+_MID_GREY = 128
+
+
+class EvaluationError(ValueError):
+    """A snapshot, run or control that cannot be evaluated together."""
+
+
+class Temporal(TypedDict):
+    """Shares of windows given to their own side."""
+
+    window_accuracy: float
+    position_prior: float  # from the window's index alone
+    random_encoder: float  # the same model with fresh parameters
+    no_temporal_loss: float | None  # of the control run, if there is one
+
+
+class Controls(TypedDict):
+    """Text-to-video R@1, in percent, of clips that show less."""
+
+    blank_frames: float  # mid-grey
+    single_frame: float  # the middle one, repeated
+
+
+class Metrics(TypedDict):
+    """All figures of an evaluation."""
+
+    step: int
+    zero_shot: retrieval.ZeroShot
+    grounding: grounding.Grounding | None  # None without ground truth
+    temporal: Temporal
+    controls: Controls
+
+
+def evaluate(
+    run: Loaded,
+    snapshot: Snapshot,
+    progress: Progress,
+    truth: dict[ClipKey, list[TrueObject]] | None = None,
+    control: Loaded | None = None,
+) -> Metrics:
+    """Measures a run.
+
+    Args:
+      run: the checkpoint.
+      snapshot: clips that it has not seen.
+      progress: told of each batch.
+      truth: what each clip shows, for grounding.
+      control: a run without the temporal loss, for comparison.
+
+    Raises:
+      EvaluationError: the control's clips are others than the run's, or there is one clip only.
+      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+      TemporalError: the model has too few windows.
+      TruthError: the ground truth is not this snapshot's.
+    """
+    temporal.check_windows(run.config.video)
+    if len(snapshot) < 2:
+        raise EvaluationError(
+            f"{snapshot.folder} has {len(snapshot)} clips: evaluation needs two or more"
+        )
+    encoder = Encoder(run.config, run.tokeniser, run.params)
+    rivals = {"trained": encoder, "random": fresh_encoder(run)}
+    if control is not None:
+        check_control(run, control)
+        rivals["control"] = Encoder(control.config, control.tokeniser, control.params)
+
+    masks = temporal.draw_masks(len(snapshot), run.config.video.windows, _SPLICE_SEED)
+    texts: list[ClipText] = []
+    whole: list[EncodedClips] = []
+    blank: list[Float[np.ndarray, "b e"]] = []
+    single: list[Float[np.ndarray, "b e"]] = []
+    windows: dict[str, list[Float[np.ndarray, "b nt d"]]] = {name: [] for name in rivals}
+    before = None
+    for frames, of_batch in frames_in_batches(snapshot, encoder, progress):
+        count, first = len(of_batch), len(texts)
+        texts.extend(of_batch)
+        encoded = encoder.clips(frames, [text.clip_id for text in of_batch])
+        whole.append(EncodedClips(*(array[:count] for array in encoded)))
+        blank.append(encoder.clips(np.full_like(frames, _MID_GREY)).clip[:count])
+        single.append(encoder.clips(middle_frame(frames)).clip[:count])
+        # Each clip goes into the one a batch before it: neighbours are often of one video.
+        other = opposite(frames, count) if before is None else before
+        of_rows = np.minimum(np.arange(first, first + len(frames)), len(snapshot) - 1)
+        spliced = temporal.splice(frames, other, masks[of_rows])
+        for name, rival in rivals.items():
+            windows[name].append(rival.clips(spliced).windows[:count])
+        before = frames
+    clips = concatenate(whole)
+    accuracy = {
+        name: temporal.window_accuracy(np.concatenate(parts), masks)
+        for name, parts in windows.items()
+    }
+
+    captions = [text.caption for text in texts]
+    of_blank = encoder.similarity(captions, np.concatenate(blank))
+    of_single = encoder.similarity(captions, np.concatenate(single))
+    return {
+        "step": run.step,
+        "zero_shot": retrieval.zero_shot(encoder.similarity(captions, clips.clip)),
+        "grounding": None if truth is None else ground(encoder, snapshot, texts, clips, truth),
+        "temporal": {
+            "window_accuracy": accuracy["trained"],
+            "position_prior": temporal.position_prior(run.config.video.windows),
+            "random_encoder": accuracy["random"],
+            "no_temporal_loss": accuracy.get("control"),
+        },
+        "controls": {
+            "blank_frames": retrieval.first_by_chance(of_blank),
+            "single_frame": retrieval.recalls(retrieval.ranks(of_single))["R@1"],
+        },
+    }
+
+
+def fresh_encoder(run: Loaded) -> Encoder:
+    """The same model untrained, from another seed than the run started with."""
+    fresh = dataclasses.replace(run.config, seed=run.config.seed + 1)
+    params = jax.jit(partial(init_state, fresh, 1, one_device()))().params
+    return Encoder(run.config, run.tokeniser, params)
+
+
+def check_control(run: Loaded, control: Loaded) -> None:
+    """Refuses a control that sees clips otherwise than the run.
+
+    Raises:
+      EvaluationError: naming the first setting that differs.
+    """
+    for name in ("frames", "tubelet", "resolution"):
+        ours, theirs = getattr(run.config.video, name), getattr(control.config.video, name)
+        if ours != theirs:
+            raise EvaluationError(
+                f"the control run has video.{name} {theirs}, the run has {ours}: train the "
+                "control with the run's settings, loss.temporal_weight 0 apart"
+            )
+
+
+def ground(
+    encoder: Encoder,
+    snapshot: Snapshot,
+    texts: list[ClipText],
+    clips: EncodedClips,
+    truth: dict[ClipKey, list[TrueObject]],
+) -> grounding.Grounding:
+    """Plays the pointing game, each object's phrase in the snapshot's first prompt.
+
+    Raises:
+      TruthError: clips are not in the ground truth, or it names no object.
+    """
+    objects = [true_objects(text, truth) for text in texts]
+    if not any(objects):
+        raise TruthError("the ground truth names no object in any clip of the snapshot")
+    template = snapshot.manifest.config.prompt_templates[0]
+    prompts = [template.format(thing.phrase) for things in objects for thing in things]
+    ends = np.cumsum([len(things) for things in objects])
+    nouns = np.split(encoder.texts(prompts), ends[:-1])
+    view = grounding.View(encoder.config, snapshot.manifest.config.frames_per_clip)
+    return grounding.pointing(clips.groups, clips.group_of, clips.share, objects, nouns, view)
+
+
+def true_objects(text: ClipText, truth: dict[ClipKey, list[TrueObject]]) -> list[TrueObject]:
+    """What a clip shows.
+
+    Raises:
+      TruthError: the ground truth does not have the clip.
+    """
+    key = ClipKey(text.video_id, text.start_us, text.end_us, text.caption)
+    if key not in truth:
+        raise TruthError(
+            f"the ground truth has no line for clip {text.clip_id!r} of video {text.video_id!r}, "
+            f"{text.start_us}–{text.end_us} µs: give the truth.jsonl of this snapshot's split"
+        )
+    return truth[key]
+
+
+def middle_frame(frames: UInt8[np.ndarray, "b t h w c"]) -> UInt8[np.ndarray, "b t h w c"]:
+    """Each clip's middle frame in place of all."""
+    length = frames.shape[1]
+    return np.repeat(frames[:, length // 2, None], length, axis=1)
+
+
+def opposite(frames: UInt8[np.ndarray, "b t h w c"], count: int) -> UInt8[np.ndarray, "b t h w c"]:
+    """For each of a batch's first `count` clips another of them, half the batch away."""
+    return frames[(np.arange(len(frames)) + count // 2) % count]
+
+
+def table(metrics: Metrics) -> str:
+    """The figures for a person to read on a terminal."""
+    shot, ground, times = metrics["zero_shot"], metrics["grounding"], metrics["temporal"]
+    lines = [f"zero-shot retrieval, {shot['n']:,} clips      R@1    R@5   R@10   MedR"]
+    for name, direction in (("text to video", shot["t2v"]), ("video to text", shot["v2t"])):
+        figures = "".join(f"{direction[key]:7.1f}" for key in ("R@1", "R@5", "R@10", "MedR"))
+        lines.append(f"  {name:<33}{figures}")
+    controls = metrics["controls"]
+    lines.append(f"  {'text to video, middle frame only':<33}{controls['single_frame']:7.1f}")
+    lines.append(f"  {'text to video, grey frames':<33}{controls['blank_frames']:7.1f}")
+    if ground is not None:
+        lines.append(f"grounding, share of {ground['objects']:,} nouns")
+        lines += [
+            _row("points at the named object", ground["pointing_accuracy"]),
+            _row("chance: its mean area", ground["chance"]),
+            _row("points at another object", ground["other_object"]),
+            _row("its group is empty", ground["empty_groups"]),
+        ]
+    lines += [
+        "temporal grouping, share of windows",
+        _row("resemble their own side", times["window_accuracy"]),
+        _row("from position alone", times["position_prior"]),
+        _row("untrained model", times["random_encoder"]),
+        _row("without the temporal loss", times["no_temporal_loss"]),
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, share: float | None) -> str:
+    return f"  {name:<33}{'      –' if share is None else f'{share:7.3f}'}"

@@ -1,0 +1,5 @@
+"""The loop of a run and what it leaves behind.
+
+It may import inference, weights and what is below
+them.
+"""

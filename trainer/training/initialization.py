@@ -1,0 +1,196 @@
+"""Where a run's first parameters come from: published checkpoints, another run, or chance."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from trainer import progress
+from trainer.configs.config import Config
+from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer_settings import VOCABULARY, WHOLE
+from trainer.distributed import multihost
+from trainer.finite import NonFiniteError, finite_tensors
+from trainer.method.train_step import divide
+from trainer.runs import checkpoint, run_folder
+from trainer.runs.run_path import RunPath
+from trainer.weights import bert, hf_format, param_mapping, scenic, video
+from trainer.weights.hf_format import WeightsError
+
+
+class Start(NamedTuple):
+    """What to start from; a parameter that none of these gives starts at random."""
+
+    video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout, or scenic's file
+    text: pathlib.Path | None = None  # BERT, with its vocabulary
+    run: RunPath | None = None  # of `svilm-train pretrain`, for its last checkpoint
+
+    def options(self) -> dict[str, str]:
+        """The folders and files, by kind."""
+        return {name: str(path) for name, path in self._asdict().items() if path}
+
+    def tokeniser(self, given: str | os.PathLike[str] | None = None) -> Tokeniser | None:
+        """Return the tokeniser of the text encoder that these give; None: they give none.
+
+        Args:
+          given: a vocabulary to use instead of the encoder's own. It must have the same pieces at
+            the same ids.
+
+        Raises:
+          VocabularyError: the encoder's or the one given cannot be read, or does not suit it.
+          RunError: `run` is no run.
+        """
+        known = None
+        if self.text:
+            # A folder that has none needs the one given.
+            if given is None or any((self.text / name).exists() for name in (VOCABULARY, WHOLE)):
+                known = Tokeniser.from_vocabulary(self.text)
+        elif self.run:
+            known = run_folder.read(self.run)[1]
+        if given is None:
+            return known
+        tokeniser = Tokeniser.from_vocabulary(given, known and known.settings)
+        if known and (differs := tokeniser.unfit_for(known)):
+            raise VocabularyError(
+                f"vocabulary {given} is not that of {self.text or self.run}: {differs} there; "
+                "leave out --vocabulary, for the encoder knows its own only"
+            )
+        return tokeniser
+
+    def configure(self, config: Config) -> Config:
+        """Takes over what the checkpoints say of their encoders.
+
+        Raises:
+          WeightsError: a checkpoint cannot be read or does not go with the rest.
+          RunError: `run` is no run.
+        """
+        if self.run:
+            pieces = run_folder.read(self.run)[0].text.vocabulary
+            text = dataclasses.replace(config.text, vocabulary=pieces)
+            config = dataclasses.replace(config, text=text)
+        if self.video:
+            layout, known = _video(self.video)
+            sizes = layout.video_config(known, config.video)
+            config = dataclasses.replace(config, video=sizes)
+        if self.text:
+            sizes = bert.text_config(hf_format.read(self.text), config.text)
+            config = dataclasses.replace(config, text=sizes)
+        return config
+
+    def fill(self, params: PyTree, config: Config) -> PyTree:
+        """Replaces fresh parameters by those that these give.
+
+        Raises:
+          WeightsError: a parameter of theirs is not one of ours, of another shape, or not finite.
+          CheckpointError, RunError: the run has no checkpoint, or is none.
+        """
+        if self.run:
+            run = checkpoint.load(self.run)
+            known, _ = divide(run.params, tuple(params))  # without the head of another task
+            known = _lengthened(_resampled(known, run.config, config), params)
+            params = _replaced(params, known, self.run)
+        if self.video:
+            layout, read = _video(self.video)
+            known = {"video": layout.params(read, config.video)}
+            _say_left_out(read, layout.left_out(read))
+            if layout is video and (doubt := video.doubt(read)) and multihost.is_first():
+                progress.say(doubt)
+            params = _replaced(params, known, self.video)
+        if self.text:
+            read = hf_format.read(self.text)
+            known = {"text": bert.params(read, config.text)}
+            _say_left_out(read, bert.left_out(read))
+            params = _replaced(params, known, self.text)
+        return params
+
+    def origin(self, config: Config) -> run_folder.Origin:
+        """What is kept of it with the run that it starts, configured from `config`.
+
+        Reads all the tensors. Raises as `configure` and `fill` do.
+        """
+        fields = run_folder.differing_fields(config, self.configure(config))
+        return run_folder.Origin(self.options(), fields, self.identity())
+
+    def identity(self) -> dict[str, str]:
+        """What tells one start from another, by kind."""
+        found = {}
+        for name, path in (("video", self.video), ("text", self.text)):
+            if path:
+                files = [path] if path.is_file() else hf_format.tensor_files(path)
+                found[f"start.{name}"] = _sha256(files)
+        if self.run:
+            digest = hashlib.sha256()
+            for leaf in jax.tree.leaves(checkpoint.load(self.run).params):
+                digest.update(np.asarray(leaf).tobytes())
+            found["start.run"] = digest.hexdigest()
+        return found
+
+
+def _say_left_out(checkpoint: hf_format.Checkpoint, names: list[str]) -> None:
+    if names and multihost.is_first():
+        progress.say(
+            f"{checkpoint.folder}: left out, our encoders have no such part: "
+            f"{', '.join(param_mapping.parts(names))}",
+        )
+
+
+def _sha256(files: list[pathlib.Path]) -> str:
+    """Of the files' bytes, one after another."""
+    digest = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def _video(path: pathlib.Path) -> tuple[Any, hf_format.Checkpoint]:
+    """The module of its layout, and what is read."""
+    return (scenic, scenic.read(path)) if path.is_file() else (video, hf_format.read(path))
+
+
+def _resampled(params: PyTree, theirs: Config, ours: Config) -> PyTree:
+    """A run's parameters with positions for our frames and resolution, in time and space."""
+    windows, side = theirs.video.windows, theirs.video.resolution // theirs.video.patch
+    positions = video.resampled(params["video"]["positions"], windows, side, ours.video)
+    return params | {"video": params["video"] | {"positions": positions}}
+
+
+def _lengthened(known: PyTree, ours: PyTree) -> PyTree:
+    """A run's parameters with our fresh positions of texts behind theirs, if we have more."""
+    theirs, fresh = known["text"]["positions"], ours["text"]["positions"]
+    if len(theirs) >= fresh.shape[0]:
+        return known
+    positions = jnp.asarray(fresh).at[: len(theirs)].set(theirs)
+    return known | {"text": known["text"] | {"positions": positions}}
+
+
+def _replaced(params: PyTree, known: PyTree, source: RunPath) -> PyTree:
+    ours, theirs = checkpoint.by_name(params), checkpoint.by_name(known)
+    faults = [
+        f"{name} is {tuple(leaf.shape)} there and "
+        f"{tuple(ours[name].shape) if name in ours else 'absent'} in this model"
+        for name, leaf in theirs.items()
+        if name not in ours or ours[name].shape != leaf.shape
+    ]
+    if faults:
+        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise WeightsError(
+            f"{source} is of another model: {'; '.join(faults[:3])}{more}: take the preset and the "
+            "--set values that it was made with"
+        )
+    try:
+        finite_tensors(str(source), theirs)
+    except NonFiniteError as error:
+        raise WeightsError(f"{error}: get its files again, of one version") from None
+    # Theirs as NumPy's: they are the same in every process, where ours may be spread over all.
+    leaves = [
+        np.asarray(theirs[name], leaf.dtype) if name in theirs else leaf
+        for name, leaf in ours.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)

@@ -1,0 +1,406 @@
+"""Training: batches in, updates made, metrics written, checkpoints kept."""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from trainer import progress
+from trainer.configs.config import Config
+from trainer.data import order
+from trainer.data.mixture import Mixture
+from trainer.data.prefetch import ahead
+from trainer.data.snapshot import Snapshot
+from trainer.data.tokenizer import Tokeniser
+from trainer.distributed import multihost
+from trainer.distributed.mesh import make_mesh, shardings
+from trainer.method.optimizer import learning_rate
+from trainer.method.train_step import TrainState
+from trainer.runs import run_folder, run_lock, seen_clips
+from trainer.runs.checkpoint import Checkpoints
+from trainer.runs.run_path import RunPath, run_path
+from trainer.training import run_length, weights_and_biases
+from trainer.training.bad_step_report import BadSteps
+from trainer.training.device_batch import on_devices
+from trainer.training.initialization import Start
+from trainer.training.metric_writer import Metrics
+from trainer.training.objective import Objective, Pretraining
+from trainer.training.preemption import stop_requests
+from trainer.training.profiling import Profile
+from trainer.training.throughput import Pace
+from trainer.training.validation import Probe
+
+# Steps that the device may be behind: enough that it never waits for Python, and few enough that
+# batches do not pile up in its memory. A bad step is noticed as many later.
+_STEPS_AHEAD = 2
+
+
+class Monitoring(NamedTuple):
+    """What is looked at while a run is trained; none of it changes the run."""
+
+    eval_snapshot: str | os.PathLike[str] | None = None  # clips for zero-shot retrieval
+    profile: tuple[int, int] | None = None  # first and last step of a trace, counted from 1
+    wandb_project: str | None = None
+    allow_seen: bool = False  # measures also clips that the run is trained on
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot start, or cannot go on."""
+
+
+def pretrain(
+    config: Config,
+    snapshot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    run: str | os.PathLike[str],
+    vocabulary: str | os.PathLike[str] | None = None,
+    start: Start | None = None,
+    monitoring: Monitoring | None = None,
+) -> bool:
+    """Pre-trains a model, or continues to (`train`).
+
+    Args:
+      config: the run's.
+      snapshot: folder of the clips to train on, or several (`config.input.weights`); on a disk or
+        gs://bucket/folder.
+      run: folder of the run.
+      vocabulary: as `train`.
+      start: as `train`.
+      monitoring: as `train`.
+
+    Raises:
+      As `train`.
+    """
+    # Fine-tuning, whose loss is its own, switches cut-and-paste off alone.
+    if config.loss.temporal_weight and not config.cut_and_paste.enabled:
+        raise TrainingError(
+            "without cut-and-paste every window is of one clip, and the temporal loss 0: set "
+            "loss.temporal_weight=0, or cut_and_paste.enabled=true"
+        )
+    folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
+    snapshots = [Snapshot.open(folder) for folder in folders]
+    try:
+        clips = Mixture(snapshots, config.input.weights)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    return train(Pretraining(clips), config, run, vocabulary, start, monitoring)
+
+
+def train(
+    objective: Objective,
+    config: Config,
+    run: str | os.PathLike[str],
+    vocabulary: str | os.PathLike[str] | Tokeniser | None = None,
+    start: Start | None = None,
+    monitoring: Monitoring | None = None,
+) -> bool:
+    """Trains a model, or continues to; saves its last state as a checkpoint.
+
+    The losses of a run that was interrupted at any point and continued are those of one that was
+    not, to the last bit on a CPU: batches and noise follow from (seed, step).
+
+    Args:
+      objective: what for.
+      config: the run's.
+      run: folder of the run, on a disk or gs://bucket/folder, made if it is not there, continued if
+        it is (see run_folder.py).
+      vocabulary: BERT's vocab.txt or tokenizer.json, or a tokeniser; None for the one that `start`
+        knows, or one trained on the captions.
+      start: where the first parameters come from; None: all at random. A run that is continued
+        needs them no more.
+      monitoring: what else to look at; None: nothing.
+
+    Returns:
+      Whether it is trained to its end: False if a signal to any of its processes stopped it early;
+      then its state is saved.
+
+    Raises:
+      TrainingError: batch, crop or vocabulary do not fit the snapshot, or the devices' memory does
+        not hold the state or a step.
+      BadStepError: a step would have spoilt the run; nothing was saved after it.
+      RunError: the folder's run was started with something else.
+      SeenError: the run is trained on some of the clips that it is to be measured on.
+      LockedError: another command is writing to the folder; nothing in it was changed.
+      SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
+    """
+    if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
+        raise TrainingError(
+            "JAX is set to 64 bits (JAX_ENABLE_X64 or jax_enable_x64), and checkpoints are of "
+            "float32: switch that off"
+        )
+    run = run_path(run)
+    with _locked(run, objective.job) as lock:
+        return _begin_or_continue(
+            objective,
+            config,
+            run,
+            vocabulary,
+            start or Start(),
+            monitoring or Monitoring(),
+            lock,
+        )
+
+
+@contextlib.contextmanager
+def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
+    """Hold the run's folder in the first process; where it is refused, all processes raise."""
+    with contextlib.ExitStack() as stack:
+        lock = refused = None
+        if multihost.is_first():
+            try:
+                lock = stack.enter_context(run_lock.held(run, job))
+            except (run_lock.LockedError, OSError) as error:
+                refused = error
+        in_use = isinstance(refused, run_lock.LockedError)
+        said = multihost.all_of([f"{in_use:d}{refused}"] if refused else [])
+        if refused:
+            raise refused
+        if said:  # by the first process: the others end with the same status
+            raise (run_lock.LockedError if said[0][0] == "1" else OSError)(said[0][1:])
+        yield lock
+
+
+def _known_to(
+    run: RunPath, vocabulary: str | os.PathLike[str] | None, start: Start, job: str
+) -> Tokeniser | None:
+    """The tokeniser of a run that goes on, for what it started from may be gone; None: trained."""
+    if vocabulary is None:
+        return Tokeniser.from_run(run) if start.text or start.run else None
+    known, differs = Tokeniser.to_continue(run, vocabulary)
+    if differs and multihost.is_first():
+        print(
+            f"{job}: {run} lower-cases text, as the release that began it did, whatever is said "
+            f"beside {vocabulary} ({differs})",
+            file=sys.stderr,
+        )
+    return known
+
+
+def _begin_or_continue(
+    objective: Objective,
+    config: Config,
+    run: RunPath,
+    vocabulary: str | os.PathLike[str] | Tokeniser | None,
+    start: Start,
+    monitoring: Monitoring,
+    lock: run_lock.Lock | None,
+) -> bool:
+    # By all: to read another run's checkpoint they wait for each other.
+    origin = run_folder.read_origin(run, start.options())
+    origin = origin or start.origin(config)
+    config = origin.configure(config)
+    try:
+        if isinstance(vocabulary, Tokeniser):
+            known = vocabulary
+        elif run_folder.checkpoint_steps(run / "checkpoints"):
+            known = _known_to(run, vocabulary, start, objective.job)
+        else:
+            known = start.tokeniser(vocabulary)
+        mesh = make_mesh(config)
+        steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
+        test_clips = None
+        if monitoring.eval_snapshot:
+            test_clips = Snapshot.open(monitoring.eval_snapshot)
+        if multihost.is_first():
+            continues = run_folder.checkpoint_steps(run / "checkpoints")
+            recorded = seen_clips.of_run(run) if continues else None
+            weights = [path for path in (start.video, start.text) if path]
+            has_seen = recorded or seen_clips.gather(objective.clips.snapshots, start.run, weights)
+            if test_clips is not None:
+                among = seen_clips.overlap(has_seen, test_clips)
+                seen_clips.refuse(among, allowed=monitoring.allow_seen)
+                print(f"{objective.job}: {among.sentence()}", file=sys.stderr)
+            run_folder.start_or_continue(
+                run, config, objective.clips, known, origin, objective.task, steps=steps
+            )
+            if recorded is None:
+                seen_clips.keep(run, has_seen)
+        multihost.wait_for_all("the run's folder is there")
+        config, tokeniser = run_folder.read(run)
+        probe = None
+        if test_clips is not None:
+            probe = Probe(test_clips, tokeniser, config, mesh)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+
+    with Checkpoints(run / "checkpoints", config) as checkpoints:
+        last = checkpoints.newest()
+        if last == steps:
+            return True
+        first = multihost.is_first()
+        if first:
+            _announce(objective.visits, config, steps, monitoring)
+        with (
+            _busy(f"{objective.job}: preparing the model"),
+            _in_memory(
+                "the parameters and the optimiser's state do not fit the devices' memory: let more "
+                "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
+            ),
+        ):
+            state = None
+            if last is not None:
+                state = checkpoints.restore_newest(objective.state_shapes(config, steps, mesh))
+            if state is None:
+                state = objective.init_state(config, steps, mesh)
+                filled = start.fill(state.params, config)
+                params = jax.device_put(filled, shardings(filled, mesh))
+                average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
+                state = dataclasses.replace(state, params=params, average=average)
+                jax.block_until_ready(state)
+        start_step = int(state.step)
+        record = None
+        if monitoring.wandb_project and first:
+            settings = dataclasses.asdict(config)
+            record = weights_and_biases.begin(run, monitoring.wandb_project, settings)
+        writes = Metrics(run, start_step, steps, record, objective.job) if first else None
+        with writes or contextlib.nullcontext() as metrics:
+            job = _Job(
+                objective=objective,
+                config=config,
+                tokeniser=tokeniser,
+                mesh=mesh,
+                start=start_step,
+                steps=steps,
+                checkpoints=checkpoints,
+                bad_steps=BadSteps(run, config, start=start_step, writes=first),
+                metrics=metrics,
+                probe=probe,
+                profile=Profile(run, monitoring.profile),
+                lock=lock,
+            )
+            with _in_memory(
+                f"a step with batch {config.batch} does not fit the device's memory: use --set "
+                "compute.microbatches=2 or more, or compute.remat=block, or a smaller batch"
+            ):
+                return _train(state, job)
+
+
+def _announce(visits: int, config: Config, steps: int, monitoring: Monitoring) -> None:
+    """Say on stderr what limits the run, and what will not happen in so few steps."""
+    evaluates = monitoring.eval_snapshot is not None
+    left_out = run_length.find_left_out(
+        config, steps, evaluates=evaluates, profile=monitoring.profile
+    )
+    for line in (run_length.describe(config, visits), *left_out):
+        print(f"svilm-train: {line}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _in_memory(advice: str) -> Iterator[None]:
+    """Raises TrainingError with the advice if the devices' memory runs out."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(advice) from error
+
+
+class _Job(NamedTuple):
+    """What a run is trained with, besides its state."""
+
+    objective: Objective
+    config: Config
+    tokeniser: Tokeniser
+    mesh: Mesh
+    start: int  # steps made
+    steps: int  # of the whole run
+    checkpoints: Checkpoints
+    bad_steps: BadSteps
+    metrics: Metrics | None  # of the first process
+    probe: Probe | None
+    profile: Profile
+    lock: run_lock.Lock | None  # of the first process
+
+
+def _train(state: TrainState, job: _Job) -> bool:
+    config, steps, mesh = job.config, job.steps, job.mesh
+    rate = learning_rate(config.optimiser, steps)
+    corrupt: list[str] = []
+
+    def skip(message: str) -> None:
+        corrupt.append(message)
+        progress.say(f"svilm-train: left out a clip: {message}")
+
+    host_batches = job.objective.batches(
+        job.tokeniser,
+        config,
+        start_step=job.start,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        on_skip=skip,
+    )
+    batches = ahead(
+        host_batches,
+        lambda made: (on_devices(made[1], mesh, config.video.resolution), made[2]),
+    )
+    in_flight: collections.deque[tuple[int, dict[str, jax.Array], list[str]]] = collections.deque()
+    pace = Pace(config, mesh, job.objective.step_flops(config), start=job.start)
+
+    compiling = _busy(f"{job.objective.job}: compiling the step, usually a minute or less")
+    with contextlib.closing(batches), stop_requests() as stops_at:
+        for done in range(job.start + 1, steps + 1):
+            job.profile.before(done)
+            with pace.waiting():
+                batch, clips = next(batches)
+            with compiling if done == job.start + 1 else contextlib.nullcontext():
+                state, measured = job.objective.train_step(state, batch, config, steps, mesh)
+            measured["bad_in_a_row"].copy_to_host_async()
+            in_flight.append((done, measured, clips))
+            stops = stops_at(done)
+            ends = done == steps or stops
+            job.profile.after(done, measured, ends=ends)
+            probes = job.probe and (done == steps or done % config.evaluate_every == 0)
+            logs = done in (1, steps) or done % config.log_every == 0 or probes
+            saves = ends or done % config.checkpoint_every == 0
+            while len(in_flight) > (0 if logs or saves else _STEPS_AHEAD):
+                job.bad_steps.check(*in_flight.popleft(), job.checkpoints.latest())
+            if job.lock:
+                job.lock.check()
+            if job.metrics:
+                job.metrics.progress(done)
+            if logs:
+                job.checkpoints.check()
+                values = _logged(measured, done, config, rate) | pace.read(done)
+                epoch = (done - 1) // order.steps_per_epoch(job.objective.visits, config.batch)
+                values = {"epoch": epoch, "loss": values["loss"]} | values
+                values["corrupt_records"] = multihost.total(len(corrupt))
+                corrupt.clear()
+                if job.probe and probes:
+                    with pace.paused():
+                        values |= job.probe.measure(state)
+                if job.metrics:
+                    job.metrics.write(done, values)
+            if saves:
+                # What was measured up to a checkpoint is never measured again.
+                if job.metrics:
+                    job.metrics.flush()
+                job.checkpoints.save(state)
+            if ends:
+                return done == steps
+    raise AssertionError("there was no step to make")
+
+
+def _busy(what: str) -> contextlib.AbstractContextManager[None]:
+    """Show in the first process that something long goes on."""
+    return progress.busy(what) if multihost.is_first() else contextlib.nullcontext()
+
+
+def _logged(
+    measured: dict[str, jax.Array], done: int, config: Config, rate: optax.Schedule
+) -> dict[str, float]:
+    """A step's figures as they are written."""
+    values = {name: float(value) for name, value in measured.items()}
+    updates = max(done - 1 - values["skipped_steps"], 0)  # before this one
+    unlogged = {"bad_in_a_row", "mean_loss", "state_finite"}
+    if config.on_bad_step == "stop":
+        unlogged.add("skipped_steps")
+    figures = {name: value for name, value in values.items() if name not in unlogged}
+    return figures | {"learning_rate": float(jnp.asarray(rate(updates)))}

@@ -1,0 +1,56 @@
+"""Zero-shot retrieval on test clips while a run is being trained."""
+
+import numpy as np
+from jax.sharding import Mesh
+
+from trainer.configs.config import Config
+from trainer.data.batches import check_suits
+from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.data.tokenizer import Tokeniser
+from trainer.distributed.mesh import on_own_devices
+from trainer.evaluation import retrieval
+from trainer.inference.encoder import Encoder, embed_clips
+from trainer.method.train_step import TrainState
+
+
+class Probe:
+    """Measures a training state on the same clips each time; draws nothing and changes nothing.
+
+    Every process measures all the clips on its own devices, so that none waits for another.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, tokeniser: Tokeniser, config: Config, mesh: Mesh
+    ) -> None:
+        """Chooses `evaluate_clips` clips, spread over the snapshot.
+
+        Raises:
+          SnapshotError: it has fewer than two clips, or does not suit the model.
+        """
+        if len(snapshot) < 2:
+            raise SnapshotError(f"{snapshot.folder} has {len(snapshot)} clips: too few to find one")
+        check_suits(snapshot, tokeniser, config)
+        count = min(config.evaluate_clips, len(snapshot))
+        self._records = np.arange(count) * len(snapshot) // count
+        self._snapshot, self._tokeniser = snapshot, tokeniser
+        self._config, self._mesh = config, mesh
+
+    def measure(self, state: TrainState) -> dict[str, float]:
+        """R@1, R@5, R@10 in percent and the median rank, of both directions.
+
+        Of the averaged parameters, if there are any. All processes must call it together.
+
+        Raises:
+          SnapshotError: a record is damaged.
+        """
+        params = on_own_devices(state.average or state.params, self._mesh)
+        encoder = Encoder(self._config, self._tokeniser, params)
+        texts, clips = embed_clips(self._snapshot, encoder, lambda *_: None, self._records)
+        found = retrieval.zero_shot(
+            encoder.similarity([text.caption for text in texts], clips.clip)
+        )
+        return {
+            f"{direction}_{name}": found[direction][name]
+            for direction in ("t2v", "v2t")
+            for name in ("R@1", "R@5", "R@10", "MedR")
+        }

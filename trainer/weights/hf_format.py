@@ -1,0 +1,211 @@
+"""A checkpoint folder in the Hugging Face layout: config.json beside model.safetensors.
+
+Of large models there are several files instead, the shards, and model.safetensors.index.json, whose
+`weight_map` says which of them has which tensor.
+"""
+
+import dataclasses
+import json
+import pathlib
+import types
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from trainer.configs.config import TextConfig, VideoConfig
+from trainer.data import safetensors_file
+from trainer.finite import finite_tensors
+
+CONFIG, TENSORS = "config.json", "model.safetensors"
+INDEX = f"{TENSORS}.index.json"
+PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
+"""How pixels are scaled; of video checkpoints only, either or both or none of them."""
+
+
+T = TypeVar("T")
+C = TypeVar("C", VideoConfig, TextConfig)
+
+
+class WeightsError(ValueError):
+    """A checkpoint that cannot be read, or does not fit the model."""
+
+
+class Checkpoint(NamedTuple):
+    """What a folder holds, or a file of scenic's."""
+
+    folder: pathlib.Path  # or the file
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]  # empty if there is none
+    tensors: dict[str, np.ndarray]
+
+    def setting(self, name: str, kind: type[T], default: T | None = None) -> T:
+        """A value of config.json.
+
+        Raises:
+          WeightsError: it is not of that kind, or not there (or null) and has no default.
+        """
+        value = self.config.get(name)
+        value = default if value is None else value
+        if value is None:
+            raise WeightsError(f"{self.folder / CONFIG} has no {name!r}: it must say it")
+        if kind is float and type(value) is int and abs(value) < 2**53:
+            value = float(value)
+        if type(value) is not kind:
+            raise WeightsError(
+                f"{self.folder / CONFIG}: {name!r} is {value!r}, it should be {kind.__name__}"
+            )
+        return value
+
+
+def read(folder: pathlib.Path) -> Checkpoint:
+    """Reads a folder; floating-point tensors become float32.
+
+    Raises:
+      WeightsError: a file is missing or damaged, or of a kind that is not read.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        preprocessor = {}
+        for name in (VIDEO_PREPROCESSOR, PREPROCESSOR):
+            if (folder / name).exists():
+                preprocessor = json.loads((folder / name).read_text(encoding="utf-8"))
+        tensors = _tensors(folder)
+    except FileNotFoundError:
+        missing = f"{TENSORS} nor {INDEX}" if (folder / CONFIG).exists() else CONFIG
+        raise WeightsError(
+            f"{folder} has no {missing}: give the folder of a checkpoint in the Hugging Face "
+            "layout, or of ViViT the file that scenic saves; PyTorch's .bin files are pickles, "
+            "which can run code, so convert them to safetensors first"
+        ) from None
+    except WeightsError:
+        raise
+    except (ValueError, RecursionError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{folder} is damaged: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from None
+    for name, found in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
+        if not isinstance(found, dict):
+            raise WeightsError(f"{folder / name} is damaged: it is no JSON object")
+    if method := config.get("quantization_config"):
+        raise WeightsError(
+            f"{folder / CONFIG}: the weights are quantised ({method!r:.80}): give those before"
+        )
+    return Checkpoint(folder, config, preprocessor, widened(tensors))
+
+
+def tensor_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files that hold a folder's tensors: one, or the shards of its index.
+
+    Raises:
+      WeightsError: the index is damaged, or names a file that is not beside it.
+      OSError: the index cannot be read.
+    """
+    return sorted({folder / shard for shard in (_index(folder) or {"": TENSORS}).values()})
+
+
+def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    index, tensors = _index(folder), {}
+    for path in tensor_files(folder):
+        if index and not path.exists():
+            raise WeightsError(
+                f"{folder} has no {path.name}, which its index names: put it there, too"
+            )
+        try:
+            held = safetensors.numpy.load_file(path)
+        except (AttributeError, KeyError, TypeError) as error:
+            # Numbers of 8 or fewer bits, as quantised weights have them.
+            raise WeightsError(
+                f"{path} has numbers of a kind that NumPy does not know ({error}): convert it to "
+                "float16, bfloat16 or float32"
+            ) from None
+        wanted = {name for name, shard in index.items() if shard == path.name}
+        if index and (wrong := sorted(held.keys() ^ wanted)):
+            raise WeightsError(
+                f"{path} does not hold the tensors that the index says: {', '.join(wrong)} "
+                "differ; get the folder's files again, of one version"
+            )
+        tensors |= held
+    return tensors
+
+
+def _index(folder: pathlib.Path) -> dict[str, str]:
+    """Each tensor's shard; empty for a checkpoint in one file."""
+    path = folder / INDEX
+    if (folder / TENSORS).exists() or not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["weight_map"].items()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{path} is damaged: it has no weight_map ({error!r})") from None
+    for _, shard in found:
+        if not isinstance(shard, str) or pathlib.PurePath(shard).name != shard:
+            raise WeightsError(f"{path}: {shard!r} is no name of a file beside it")
+        if not shard.endswith(".safetensors"):
+            raise WeightsError(f"{path}: {shard} is not read, shards must be .safetensors")
+    return dict(found)
+
+
+def widened(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Floating-point tensors as float32.
+
+    >>> widened({"w": np.ones(2, np.float16)})["w"].dtype
+    dtype('float32')
+    """
+    return {
+        name: tensor if tensor.dtype.kind in "iub" else tensor.astype(np.float32)
+        for name, tensor in tensors.items()
+    }
+
+
+def sized(checkpoint: Checkpoint, config: C, **sizes: Any) -> C:
+    """A configuration with the sizes of a checkpoint.
+
+    Raises:
+      WeightsError: they do not go with the rest of it.
+    """
+    if sizes["layers"] > len(checkpoint.tensors):
+        raise WeightsError(
+            f"{checkpoint.folder} has {len(checkpoint.tensors):,} tensors, too few for "
+            f"{sizes['layers']:,} layers: correct its num_hidden_layers"
+        )
+    try:
+        return dataclasses.replace(config, **sizes)
+    except ValueError as error:
+        raise WeightsError(
+            f"{checkpoint.folder} does not fit the rest of the configuration: {error}; --set it"
+        ) from None
+
+
+def write(
+    folder: pathlib.Path,
+    config: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    others: Mapping[str, dict[str, Any]] = types.MappingProxyType({}),
+) -> None:
+    """Writes a folder, config.json last, so that one with it is whole.
+
+    Args:
+      folder: is made, if it is not there.
+      config: of the model.
+      tensors: by name.
+      others: the values of further JSON files, by their names.
+
+    Raises:
+      NonFiniteError: a tensor is not finite; nothing is written.
+      WeightsError: it cannot be written.
+    """
+    finite_tensors(str(folder), tensors)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)
+        safetensors_file.save(tensors, folder / TENSORS, {"format": "pt"})
+        for name, values in (*others.items(), (CONFIG, config)):
+            text = json.dumps(values, indent=2) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(
+            f"{folder} cannot be written: {error}; name a folder that can be, with room"
+        ) from None
