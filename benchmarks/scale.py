@@ -179,7 +179,7 @@ def _many_shards(shards: int, out: str) -> dict[str, float]:
     frames = frame_codec.encode(np.zeros((2, 8, 12, 3), np.uint8), FRAME_ENCODING_JPEG, 90)
     by_shard: dict[int, list[str]] = {}
     for video in (f"video{i}" for i in range(shards)):
-        by_shard.setdefault(plan.shard_of(video, shards), []).append(video)
+        by_shard.setdefault(snapshot.shard_of(video, shards), []).append(video)
     outcomes = []
     for shard in range(shards):
         stem = contract.shard_name(shard, shards)

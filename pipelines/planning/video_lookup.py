@@ -7,6 +7,7 @@ import copy
 import functools
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
 from pipelines.decoding import video_file

@@ -66,8 +66,8 @@ def check_same(where: str, theirs: Any, ours: Mapping[str, Any]) -> None:
     >>> check_same("metrics.json", {"step": 1}, {"step": 2})
     Traceback (most recent call last):
       ...
-    trainer.runs.provenance.SubjectError: metrics.json is of another run or snapshot: the run's step is 1 \
-there, and 2 here: run svilm-train evaluate again
+    trainer.runs.provenance.SubjectError: metrics.json is of another run or \
+snapshot: the run's step is 1 there, and 2 here: run svilm-train evaluate again
     """
     theirs = theirs if isinstance(theirs, dict) else {}
     differing = [

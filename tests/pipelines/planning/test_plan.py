@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from pipelines.planning import plan
+from pipelines.snapshots.snapshot import shard_of
 from pipelines.sources import SOURCES
 from protos.v1.manifest_pb2 import SourceOptions
 
@@ -74,7 +75,7 @@ def test_file_names_are_row_names(tmp_path):
 def test_every_shard_gets_its_share_of_videos():
     counts = [0] * 16
     for i in range(16_000):
-        counts[plan.shard_of(f"video{i}", 16)] += 1
+        counts[shard_of(f"video{i}", 16)] += 1
     assert sum(counts) == 16_000
     assert all(850 < count < 1150 for count in counts), counts
 

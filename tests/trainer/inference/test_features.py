@@ -116,7 +116,7 @@ def test_a_folder_without_videos(untrained_run, tmp_path, capsys):
 
 
 def test_a_command_that_failed_keeps_no_other_out(embed, tmp_path, capsys, monkeypatch):
-    out, save = tmp_path / "features", features.tensor_file.save
+    out, save = tmp_path / "features", features.safetensors_file.save
     saved = []
 
     def full(tensors, path, metadata):
@@ -125,7 +125,7 @@ def test_a_command_that_failed_keeps_no_other_out(embed, tmp_path, capsys, monke
         save(tensors, path, metadata)
         saved.append(path)
 
-    monkeypatch.setattr(features.tensor_file, "save", full)
+    monkeypatch.setattr(features.safetensors_file, "save", full)
     assert embed("--feature=clip") == 1
     assert "No space left" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["features-00000-of-00003.safetensors"]

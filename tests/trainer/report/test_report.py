@@ -10,7 +10,7 @@ from trainer.data.snapshot import Snapshot
 from trainer.distributed.mesh import one_device
 from trainer.evaluation.ground_truth import ClipKey, TrueObject
 from trainer.evaluation.grounding import Point
-from trainer.inference.encoder import Encoder
+from trainer.inference.encoder import Encoder, embed_clips
 from trainer.method.train_step import init_state
 from trainer.report import curves, drawing, retrieval
 from trainer.report.page import page
@@ -50,7 +50,7 @@ def truth(snapshot, run):
         ClipKey(text.video_id, text.start_us, text.end_us, text.caption): [
             TrueObject(noun, mask) for noun in text.nouns
         ]
-        for text in encoder.embed_clips(snapshot, encoder, no_progress)[0]
+        for text in embed_clips(snapshot, encoder, no_progress)[0]
     }
 
 

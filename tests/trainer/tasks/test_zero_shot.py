@@ -10,8 +10,7 @@ from trainer.data.snapshot import Snapshot
 from trainer.distributed.mesh import one_device
 from trainer.evaluation import retrieval, temporal
 from trainer.evaluation.ground_truth import ClipKey, TrueObject, TruthError
-from trainer.inference import encoder
-from trainer.inference.encoder import Encoder, frames_of
+from trainer.inference.encoder import Encoder, embed_clips, frames_of
 from trainer.method.train_step import init_state
 from trainer.runs.checkpoint import Loaded
 from trainer.tasks import zero_shot
@@ -34,13 +33,13 @@ def run(config, tokeniser):
 @pytest.fixture
 def snapshot(write_snapshot, monkeypatch):
     # Three batches, the last of 3 clips.
-    monkeypatch.setattr(encoder, "CLIPS_AT_ONCE", 4)
+    monkeypatch.setattr("trainer.inference.encoder.CLIPS_AT_ONCE", 4)
     return Snapshot.open(write_snapshot(clips=CLIPS, frames=8).folder)
 
 
 def texts_of(snapshot, run):
     encoder = Encoder(run.config, run.tokeniser, run.params)
-    return encoder.embed_clips(snapshot, encoder, no_progress)[0]
+    return embed_clips(snapshot, encoder, no_progress)[0]
 
 
 def no_progress(done, total):
