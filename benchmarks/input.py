@@ -50,7 +50,7 @@ from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.prefetch import ahead
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import Batch
 from trainer.distributed.mesh import make_mesh
 from trainer.method.train_step import init_state, train_step
@@ -86,7 +86,7 @@ def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
         )
 
         def read() -> _Took:
-            batches = train_batches(Mixture([snapshot]), _tokeniser(), config)
+            batches = train_batches(Mixture([snapshot]), _tokenizer(), config)
             # Two are under way at once and end almost together: the clock runs from pair to pair.
             _exhaust(batches, 2)
             took = _took(lambda: _exhaust(batches, 8))
@@ -166,7 +166,7 @@ def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
 
     def read() -> Generator[Batch, None, None]:
         return ahead(
-            train_batches(Mixture([snapshot]), _tokeniser(), config),
+            train_batches(Mixture([snapshot]), _tokenizer(), config),
             lambda made: on_devices(made[1], mesh, config.video.resolution),
         )
 
@@ -224,7 +224,7 @@ def open_index(folder: str) -> dict[str, Any]:
     began = time.monotonic()
     snapshot = Snapshot.open(folder)
     opened, after = time.monotonic(), _peak_megabytes()
-    batches = train_batches(Mixture([snapshot]), _tokeniser(), config)
+    batches = train_batches(Mixture([snapshot]), _tokenizer(), config)
     _, batch, _ = next(batches)
     read = time.monotonic()
     batches.close()
@@ -247,9 +247,9 @@ def _peak_megabytes() -> float:
     return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.M)[0]) / 1e3
 
 
-def _tokeniser() -> Tokeniser:
+def _tokenizer() -> Tokenizer:
     prompts = [template.format(_CAPTION) for template in contract.PROMPT_TEMPLATES]
-    return Tokeniser.train([_CAPTION, *prompts], size=200)
+    return Tokenizer.train([_CAPTION, *prompts], size=200)
 
 
 # --- the snapshot that is measured on ---

@@ -43,7 +43,7 @@ _ORPHAN_SECONDS = 15.0
 _MOST_SECONDS = 900.0  # of one attempt
 _PR_SET_CHILD_SUBREAPER = 36
 
-# One thread each and little optimisation: the commands compile much and compute little.
+# One thread each and little optimization: the commands compile much and compute little.
 _ENVIRONMENT = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     " --xla_backend_optimization_level=0",

@@ -61,7 +61,7 @@ _TOY = tuple(
         *("video.group_tokens=4", "video.grouping_after=1", "video.frames=8"),
         *("video.resolution=24", "input.short_side=24", "cut_and_paste.from_step=0"),
         *("text.width=16", "text.layers=1", "text.heads=2", "text.mlp_width=32"),
-        *("joint_width=16", "batch=8", "optimiser.name=adamw"),
+        *("joint_width=16", "batch=8", "optimizer.name=adamw"),
         *("log_every=1", "checkpoint_every=3", "epochs=100"),
     )
     for word in ("--set", setting)
@@ -225,7 +225,7 @@ COMMANDS = {
                 *("finetune", "--task", "retrieval", "--preset", "shapes"),
                 *("--snapshot", "{data}/train", "--out", "{out}", "--max-steps", "8"),
                 *("--set", "batch=8", "--set", "log_every=1", "--set", "checkpoint_every=3"),
-                *("--set", "epochs=100", "--set", "optimiser.name=adamw"),
+                *("--set", "epochs=100", "--set", "optimizer.name=adamw"),
             ),
             run,
         ),

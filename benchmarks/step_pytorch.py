@@ -106,7 +106,7 @@ class VideoEncoder(nn.Module):
         self.norm_groups = nn.LayerNorm(c.width, c.norm_eps)
 
     def forward(self, pixels: Tensor, noise: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Normalised [b, t, h, w, 3] to tokens [b, nt, s, d] and groups [b, m, d]."""
+        """Normalized [b, t, h, w, 3] to tokens [b, nt, s, d] and groups [b, m, d]."""
         c, side = self.c, self.c.resolution // self.c.patch
         x = pixels.view(len(pixels), c.windows, c.tubelet, side, c.patch, side, c.patch, 3)
         x = x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(len(pixels), c.windows * c.patches, -1)
@@ -255,24 +255,24 @@ def fill(module: nn.Module, ours: Any) -> None:
 
 
 class Step:
-    """A model, its optimiser, and a batch again and again."""
+    """A model, its optimizer, and a batch again and again."""
 
     def __init__(self, config: Config, params: Any) -> None:
         self.model = Model(config)
         fill(self.model, params)
-        clip_norm = config.optimiser.clip_norm
+        clip_norm = config.optimizer.clip_norm
         self._clip_norm = math.inf if clip_norm is None else clip_norm
-        self._optimiser = torch.optim.SGD(
-            self.model.parameters(), lr=1e-4, momentum=config.optimiser.momentum, fused=True
+        self._optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=1e-4, momentum=config.optimizer.momentum, fused=True
         )
 
     def __call__(
         self, batch: Batch, splice: tuple[Tensor, Tensor, Tensor], noise: dict[int, Tensor]
     ) -> tuple[float, float]:
         """One update; returns the loss and the gradient's norm before it is clipped."""
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         loss = self.model(batch, splice, noise)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
-        self._optimiser.step()
+        self._optimizer.step()
         return loss.item(), norm.item()

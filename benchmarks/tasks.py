@@ -46,8 +46,8 @@ _QUESTIONS_END_TO_END = tuple(
     f"--set={setting}"
     for setting in (
         "task.frozen=false",
-        "optimiser.name=muon",
-        "optimiser.learning_rate=2e-3",
+        "optimizer.name=muon",
+        "optimizer.learning_rate=2e-3",
         "epochs=2",
         # Captions' words are pieces of their own, those of questions many: they are longer.
         "text.tokens=24",
@@ -56,8 +56,8 @@ _QUESTIONS_END_TO_END = tuple(
 )
 _FROZEN_BOXES = (
     "--set=task.frozen=true",
-    "--set=optimiser.name=adamw",
-    "--set=optimiser.learning_rate=1e-2",
+    "--set=optimizer.name=adamw",
+    "--set=optimizer.learning_rate=1e-2",
 )
 ROWS = (
     Row("retrieval", "retrieval", ("--preset", "shapes"), ("t2v", "R@1")),

@@ -65,7 +65,7 @@ def toy():
         *("video.width=16", "video.layers=1", "video.heads=2", "video.mlp_width=32"),
         *("video.group_tokens=4", "video.grouping_after=1"),
         *("text.width=16", "text.layers=1", "text.heads=2", "text.mlp_width=32"),
-        *("joint_width=16", "batch=8", "optimiser.name=adamw"),
+        *("joint_width=16", "batch=8", "optimizer.name=adamw"),
     )
     return [f"--set={setting}" for setting in settings]
 

@@ -48,7 +48,7 @@ _AMOUNTS = frozenset(
     | {"thousands", "millions"}
 )  # before "of": the noun comes after it
 
-_LONGEST_WORD = 100  # characters; the tokeniser's time grows with their square
+_LONGEST_WORD = 100  # characters; the tokenizer's time grows with their square
 _MOST_TOKENS = 2_500
 _NO_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 

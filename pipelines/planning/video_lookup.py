@@ -131,7 +131,7 @@ class VideoLookup:
                 other = unicodedata.normalize(form, video_id)
                 if other != video_id and isinstance(self._find(other, label), Video):
                     return found._replace(
-                        message=f"{found.message}; a file's name differs in Unicode normalisation "
+                        message=f"{found.message}; a file's name differs in Unicode normalization "
                         f"alone: write the id in {form}, or name the file in --video-map"
                     )
         return found

@@ -26,7 +26,7 @@ def splits(shares: Sequence[float], seed: int) -> Iterator[Split]:
 def part_of(video_id: str, split: Split) -> str:
     """Return the name of the part that has a video.
 
-    An id counts as equal with and without its file's extension, and in each Unicode normalisation.
+    An id counts as equal with and without its file's extension, and in each Unicode normalization.
 
     >>> split = next(splits([0.5, 0.5], seed=0))
     >>> part_of("dQw4w9WgXcQ", split), part_of("dQw4w9WgXcQ.mp4", split), part_of("clip 1", split)

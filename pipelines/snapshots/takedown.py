@@ -197,7 +197,7 @@ def _spellings(video_id: str) -> set[str]:
 
 
 def _decoded(text: str) -> set[str]:
-    r"""A text, and what it may stand for: percent-encoded, escaped or in another normalisation.
+    r"""A text, and what it may stand for: percent-encoded, escaped or in another normalization.
 
     >>> sorted(_decoded("a%3Db")), sorted(_decoded(r"a\nb"))
     (['a%3Db', 'a=b'], ['a\nb', 'a\\nb'])

@@ -22,7 +22,7 @@ def split_extension(video_id: str) -> tuple[str, str]:
 def video_key(video_id: str) -> str:
     r"""Return what all spellings of a video's id have in common.
 
-    These are with and without its file's extension, and in each Unicode normalisation.
+    These are with and without its file's extension, and in each Unicode normalization.
 
     >>> video_key("bikes.MP4"), video_key("v1.2"), video_key("Cafe\u0301") == key("Caf\u00e9.mkv")
     ('bikes', 'v1.2', True)

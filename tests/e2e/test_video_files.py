@@ -11,7 +11,7 @@ import safetensors.numpy
 from trainer.cli.main import main
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.mesh import one_device
 from trainer.inference import api, encoder
 from trainer.inference.video_files import VideoError
@@ -37,11 +37,11 @@ def run(tmp_path_factory):
     """An untrained run."""
     folder = tmp_path_factory.mktemp("runs") / "untrained"
     folder.mkdir()
-    tokeniser = Tokeniser.train(["a red disc", "a blue ring"], size=60)
-    pieces = f"text.vocabulary={len(tokeniser.pieces)}"
+    tokenizer = Tokenizer.train(["a red disc", "a blue ring"], size=60)
+    pieces = f"text.vocabulary={len(tokenizer.pieces)}"
     config = override(Config(), [*SIZES.split(), pieces])
     (folder / "config.json").write_text(config.to_json())
-    tokeniser.save(folder / "vocab.txt")
+    tokenizer.save(folder / "vocab.txt")
     with Checkpoints(folder / "checkpoints", config) as checkpoints:
         checkpoints.save(init_state(config, 1, one_device()))
     return folder

@@ -22,7 +22,7 @@ from protos.v1.manifest_pb2 import Manifest, ShardIndex
 from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import folder
-from tests.trainer.conftest import make_clip, make_tokeniser, write_clips
+from tests.trainer.conftest import make_clip, make_tokenizer, write_clips
 from trainer.configs.config import (
     Config,
     CutAndPasteConfig,
@@ -67,7 +67,7 @@ def sound() -> dict[str, bytes]:
 def sound_run() -> dict[str, bytes]:
     """A run's small files."""
     path = folder() / "vocab.txt"
-    make_tokeniser().save(path)
+    make_tokenizer().save(path)
     data = {"vocabulary": "given", "snapshot.records": 5, "start": {"options": {}, "fields": {}}}
     task = {"name": "action", "config": {"frozen": True}, "classes": ["a", "b"], "trained_on": {}}
     steps = [{"step": step, "loss": 1.5, "seconds": 0.25} for step in (1, 2)]
@@ -259,10 +259,10 @@ def _with_checkpoint(path: pathlib.Path) -> None:
         origin.configure(_CONFIG)
 
 
-def _configuration(config: Config, tokeniser: Any) -> None:
+def _configuration(config: Config, tokenizer: Any) -> None:
     assert Config.from_json(config.to_json()) == config, "a configuration that changes when written"
     _of_kind(json.loads(config.to_json()), json.loads(_CONFIG.to_json()), "")
-    tokeniser.encode(["a red ring"], 12)
+    tokenizer.encode(["a red ring"], 12)
 
 
 def _of_kind(found: Any, like: Any, name: str) -> None:

@@ -16,7 +16,7 @@ from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import folder
 from trainer.configs.config import TextConfig, VideoConfig
-from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokenizer, VocabularyError
 from trainer.tasks.localisation import saved
 from trainer.tasks.localisation.training import LocalisationError
 from trainer.weights import bert, scenic, video
@@ -87,7 +87,7 @@ def _text(path: pathlib.Path) -> None:
     checkpoint = weights_folder.read(path)
     config = bert.text_config(checkpoint, TextConfig())
     _finite(bert.params(checkpoint, config))
-    Tokeniser.from_vocabulary(path / "vocab.txt").encode(["a red ring"], 8)
+    Tokenizer.from_vocabulary(path / "vocab.txt").encode(["a red ring"], 8)
 
 
 def _scenic(path: pathlib.Path) -> None:

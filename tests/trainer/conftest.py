@@ -21,7 +21,7 @@ from trainer.configs.config import (
     VideoConfig,
 )
 from trainer.configs.overrides import override
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.mesh import one_device
 from trainer.method.train_step import init_state
 from trainer.runs.checkpoint import Checkpoints
@@ -219,23 +219,23 @@ def noisy_config():
 @pytest.fixture(scope="session")
 def untrained_run(noisy_config, tmp_path_factory):
     """The folder of a run whose only checkpoint, of step 0, has fresh parameters."""
-    tokeniser = make_tokeniser()
-    config = override(noisy_config, [f"text.vocabulary={len(tokeniser.pieces)}"])
+    tokenizer = make_tokenizer()
+    config = override(noisy_config, [f"text.vocabulary={len(tokenizer.pieces)}"])
     run = tmp_path_factory.mktemp("runs") / "untrained"
     run.mkdir()
     (run / "config.json").write_text(config.to_json())
-    tokeniser.save(run / "vocab.txt")
+    tokenizer.save(run / "vocab.txt")
     with Checkpoints(run / "checkpoints", config) as checkpoints:
         checkpoints.save(init_state(config, 1, one_device()))
     return run
 
 
 @pytest.fixture
-def tokeniser():
-    return make_tokeniser()
+def tokenizer():
+    return make_tokenizer()
 
 
-def make_tokeniser():
+def make_tokenizer():
     texts = [f"Look: {colour} {kind}" for colour in COLOURS for kind in KINDS]
     texts += [template.format("ring") for template in contract.PROMPT_TEMPLATES]
-    return Tokeniser.train(texts, size=120)
+    return Tokenizer.train(texts, size=120)

@@ -11,7 +11,7 @@ from trainer.cli.commands import OutputError, add_parser, add_run, loaded
 
 _EXPORT_EPILOG = """\
 Video weights are written as ViViT's, with a class token of zeros: ours has none, and another
-implementation attends to it. Text weights are BERT's, with the tokeniser. AutoModel,
+implementation attends to it. Text weights are BERT's, with the tokenizer. AutoModel,
 AutoImageProcessor and AutoTokenizer of transformers read both; its poolers are random, so use the
 last hidden states. `svilm-train pretrain --video-weights DIR --text-weights DIR` reads both back,
 to the bit.
@@ -23,7 +23,7 @@ example:
 _EMBED_EPILOG = """\
 OUT then has features-00000-of-….safetensors, each with a tensor a feature and a row a clip, which
 clip that is in the file's metadata, and features.json (format: inference/features.py):
-  clip     E numbers: the clip in the joint space, beside captions, L2-normalised
+  clip     E numbers: the clip in the joint space, beside captions, L2-normalized
   groups   D numbers: the group tokens, averaged; temporal localisation is trained on these
   windows  Nt × D numbers: for other tasks, what the encoder says of each window of frames
 
@@ -165,6 +165,6 @@ def _export(arguments: argparse.Namespace) -> int:
         tensors = param_mapping.to_tensors(run.params["text"], bert.places(sizes))
         with held(arguments.text, "export"):
             hf_format.write(arguments.text, bert.settings(sizes), tensors)
-            run.tokeniser.save(arguments.text / "vocab.txt", sizes.tokens)
+            run.tokenizer.save(arguments.text / "vocab.txt", sizes.tokens)
         print(f"export: text encoder in {arguments.text}")
     return 0

@@ -204,7 +204,7 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimiserConfig:
+class OptimizerConfig:
     """Section 4.2. The schedule is linear warm-up, then cosine to zero."""
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"
@@ -215,13 +215,13 @@ class OptimiserConfig:
     clip_norm: float | None = 1.0  # global; None: gradients stay as they are
 
     def __post_init__(self) -> None:
-        check_above("optimiser", "learning_rate", self.learning_rate)
-        check_range("optimiser", "weight_decay", self.weight_decay, 0.0)
+        check_above("optimizer", "learning_rate", self.learning_rate)
+        check_range("optimizer", "weight_decay", self.weight_decay, 0.0)
         for name in ("momentum", "warmup_share"):
-            check_range("optimiser", name, getattr(self, name), 0.0, below=1.0)
+            check_range("optimizer", name, getattr(self, name), 0.0, below=1.0)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(
-                f"optimiser: clip_norm must be above 0, got {self.clip_norm:g}: none clips nothing"
+                f"optimizer: clip_norm must be above 0, got {self.clip_norm:g}: none clips nothing"
             )
 
 
@@ -229,7 +229,7 @@ class OptimiserConfig:
 class MeshConfig:
     """How a run is spread over devices; each has its share of the batch."""
 
-    fsdp: int = 1  # devices that share one copy of parameters and optimiser state
+    fsdp: int = 1  # devices that share one copy of parameters and optimizer state
 
     def __post_init__(self) -> None:
         check_counts(self, "mesh")
@@ -296,7 +296,7 @@ class Config:
     input: InputConfig = InputConfig()
     cut_and_paste: CutAndPasteConfig = CutAndPasteConfig()
     loss: LossConfig = LossConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
     mesh: MeshConfig = MeshConfig()
     compute: ComputeConfig = ComputeConfig()
     batch: int = 1024  # B, over all devices

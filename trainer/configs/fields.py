@@ -1,13 +1,20 @@
 """Fields of configurations: what values they take, and configurations from the values in JSON."""
 
 import dataclasses
+import functools
 import math
 import types
+from collections.abc import Collection
 from typing import Any, Literal, Union, get_args, get_origin
+
+from trainer import progress
 
 # Of positive float32 numbers: what is smaller is 0 where it is computed with, and what is larger
 # infinite.
 _LEAST, _MOST = 1.2e-38, 3.4e38
+
+# Fields by the names that earlier releases gave them.
+RENAMED = {"optimiser": "optimizer"}
 
 
 def check_above(part: str, name: str, value: float | int) -> None:
@@ -51,6 +58,24 @@ def check_range(
         raise ValueError(f"{part}: {name} must be {least:g} or more{to}, got {value:g}")
 
 
+def current_name(name: str, fields: Collection[str]) -> str:
+    """Return a field's name of this release, given that of this or an earlier one.
+
+    >>> current_name("optimiser", ["optimizer"]), current_name("optimiser", ["batch"])
+    ('optimizer', 'optimiser')
+    """
+    new = RENAMED.get(name)
+    if new is None or new not in fields:
+        return name
+    _report_renaming(name, new)
+    return new
+
+
+@functools.cache  # once for each name, not for each checkpoint that is read
+def _report_renaming(name: str, new: str) -> None:
+    progress.say(f"svilm-train: {name!r} is now spelled {new!r}: read as such")
+
+
 def build(cls: type, values: Any) -> Any:
     """A configuration, or a section of one, from the values that JSON gives.
 
@@ -60,6 +85,7 @@ def build(cls: type, values: Any) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} is no object with its fields")
     fields = {field.name: field for field in dataclasses.fields(cls)}
+    values = {current_name(name, fields): value for name, value in values.items()}
     unknown = sorted(values.keys() - fields.keys())
     if unknown:
         raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from trainer.configs.config import Config
-from trainer.configs.fields import build
+from trainer.configs.fields import RENAMED, build, current_name
 
 C = TypeVar("C", bound=Any)
 
@@ -42,15 +42,18 @@ def override(config: C, settings: Iterable[str]) -> C:
         *sections, name = path.strip().split(".")
         kind, inside = type(config), values
         for place, section in enumerate(sections):
+            section = sections[place] = current_name(section, typing.get_type_hints(kind))
             kind = _field_type(kind, section, sections[:place])
             if not dataclasses.is_dataclass(kind):
                 raise OverrideError(f"{'.'.join(sections[: place + 1])} has no fields: {setting!r}")
             inside = inside[section]
+        name = current_name(name, typing.get_type_hints(kind))
+        path = ".".join([*sections, name])
         kind = _field_type(kind, name, sections)
         if dataclasses.is_dataclass(kind):
             fields = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(kind))
             raise OverrideError(f"{path} is a section: set one of {fields}")
-        inside[name] = _value(kind, text.strip(), path.strip())
+        inside[name] = _value(kind, text.strip(), path)
     try:
         return build(type(config), json.loads(json.dumps(values)))
     except ValueError as error:
@@ -67,6 +70,7 @@ def overruled(settings: Iterable[str], asked: Config, got: Config) -> list[str]:
     for setting in settings:
         before, after = asked, got
         for name in setting.partition("=")[0].strip().split("."):
+            name = RENAMED.get(name, name)
             before, after = getattr(before, name), getattr(after, name)
         if before != after:
             lost.append(f"{setting} would be {after}")

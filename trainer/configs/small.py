@@ -4,7 +4,7 @@ from trainer.configs.config import (
     ComputeConfig,
     Config,
     CutAndPasteConfig,
-    OptimiserConfig,
+    OptimizerConfig,
     TextConfig,
     VideoConfig,
 )
@@ -29,8 +29,8 @@ CONFIG = Config(
     cut_and_paste=CutAndPasteConfig(pair_group=8),
     # The paper's recipe for a quarter of its batch (linear scaling: Goyal et al. 2017). A quarter
     # is what one GPU does without encoding clips twice; negatives come from the batch, so with
-    # memory to spare rather take more: batch=512 and optimiser.learning_rate=0.05.
-    optimiser=OptimiserConfig(learning_rate=0.025),
+    # memory to spare rather take more: batch=512 and optimizer.learning_rate=0.05.
+    optimizer=OptimizerConfig(learning_rate=0.025),
     compute=ComputeConfig(dtype="bfloat16", remat="block"),
     batch=256,
 )

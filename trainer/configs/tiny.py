@@ -4,7 +4,7 @@ from trainer.configs.config import (
     Config,
     CutAndPasteConfig,
     InputConfig,
-    OptimiserConfig,
+    OptimizerConfig,
     TextConfig,
     VideoConfig,
 )
@@ -32,7 +32,7 @@ CONFIG = Config(
         short_side=64, scale=(1.0, 1.0), flip=False, jitter_probability=0.0, grey_probability=0.0
     ),
     cut_and_paste=CutAndPasteConfig(pair_group=8, from_share=0.423),
-    optimiser=OptimiserConfig(name="muon", learning_rate=3e-3, weight_decay=0.05, warmup_share=0.1),
+    optimizer=OptimizerConfig(name="muon", learning_rate=3e-3, weight_decay=0.05, warmup_share=0.1),
     batch=64,
     max_steps=520,
     epochs=20,

@@ -20,7 +20,7 @@ from trainer.data.crop_size import room
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import Batch, Crops, ExampleBatch
 
 # What a clip's seed is for, so that draws for different purposes are independent.
@@ -41,7 +41,7 @@ class ClipText:
 
 def train_batches(
     mixture: Mixture,
-    tokeniser: Tokeniser,
+    tokenizer: Tokenizer,
     config: Config,
     *,
     start_step: int = 0,
@@ -56,7 +56,7 @@ def train_batches(
 
     Args:
       mixture: the clips to train on.
-      tokeniser: of captions and noun prompts.
+      tokenizer: of captions and noun prompts.
       config: the run.
       start_step: the first step wanted, 0 for a new run.
       host: this host's number, 0 … hosts − 1.
@@ -71,7 +71,7 @@ def train_batches(
     from trainer.data.decode import training
 
     for snapshot in mixture.snapshots:
-        check_suits(snapshot, tokeniser, config)
+        check_suits(snapshot, tokenizer, config)
     steps = order.total_steps(mixture.visits, config.batch, config.epochs, config.max_steps)
     rows = order.host_rows(config.batch, host, hosts)
     positions = range(rows.start, rows.stop)
@@ -99,7 +99,7 @@ def train_batches(
         for position, chunks in zip(positions, _noun_chunks(clips), strict=True):
             seed = _clip_seed(config.seed, step, position, _NOUNS)
             prompts.append(draw_prompts(chunks, config.input.nouns, np.random.default_rng(seed)))
-        batch = _batch(clips, prompts, np.array(positions), tokeniser, config)
+        batch = _batch(clips, prompts, np.array(positions), tokenizer, config)
         yield step, batch, _strings(clips["clip_id"])
 
 
@@ -115,7 +115,7 @@ class Examples(NamedTuple):
 def example_batches(
     mixture: Mixture,
     examples: Examples,
-    tokeniser: Tokeniser,
+    tokenizer: Tokenizer,
     config: Config,
     *,
     start_step: int = 0,
@@ -134,7 +134,7 @@ def example_batches(
     from trainer.data.decode import training
 
     for snapshot in mixture.snapshots:
-        check_suits(snapshot, tokeniser, config)
+        check_suits(snapshot, tokenizer, config)
     count = len(examples.records)
     steps = order.total_steps(count, config.batch, config.epochs, config.max_steps)
     rows = order.host_rows(config.batch, host, hosts)
@@ -158,7 +158,7 @@ def example_batches(
                 rng = np.random.default_rng(_clip_seed(config.seed, step, position, _TEXT))
                 of_example = examples.texts[example]
                 texts.append(of_example[int(rng.integers(len(of_example)))])
-            ids, mask = tokeniser.encode(texts, config.text.tokens)
+            ids, mask = tokenizer.encode(texts, config.text.tokens)
         boxes = box_labels = None
         if examples.boxes is not None:
             boxes, box_labels = examples.boxes.of(chosen)
@@ -183,7 +183,7 @@ def example_numbers(examples: Examples, config: Config, step: int) -> Int64[np.n
 
 def eval_batches(
     snapshot: Snapshot,
-    tokeniser: Tokeniser,
+    tokenizer: Tokenizer,
     config: Config,
     batch: int,
     records: Int64[np.ndarray, " n"] | None = None,
@@ -199,7 +199,7 @@ def eval_batches(
     """
     from trainer.data.decode import evaluation
 
-    check_suits(snapshot, tokeniser, config)
+    check_suits(snapshot, tokenizer, config)
 
     wanted = np.arange(len(snapshot)) if records is None else records
 
@@ -222,10 +222,10 @@ def eval_batches(
         )
         texts = [ClipText(*row) for row in columns]
         count = min(batch, len(wanted) - step * batch)
-        yield _batch(clips, prompts, np.arange(batch), tokeniser, config), texts[:count]
+        yield _batch(clips, prompts, np.arange(batch), tokenizer, config), texts[:count]
 
 
-def check_suits(snapshot: Snapshot, tokeniser: Tokeniser, config: Config) -> None:
+def check_suits(snapshot: Snapshot, tokenizer: Tokenizer, config: Config) -> None:
     """Checks that a run of this configuration can read this snapshot with this vocabulary.
 
     Raises:
@@ -246,9 +246,9 @@ def check_suits(snapshot: Snapshot, tokeniser: Tokeniser, config: Config) -> Non
             f"input: short_side {config.input.short_side} × scale {config.input.scale} gets below "
             f"resolution {config.video.resolution}: nothing is left to crop"
         )
-    if len(tokeniser.pieces) > config.text.vocabulary:
+    if len(tokenizer.pieces) > config.text.vocabulary:
         raise ValueError(
-            f"text: the vocabulary has {len(tokeniser.pieces)} pieces, the model "
+            f"text: the vocabulary has {len(tokenizer.pieces)} pieces, the model "
             f"{config.text.vocabulary}"
         )
 
@@ -274,15 +274,15 @@ def _batch(
     clips: dict[str, Any],
     prompts: list[list[str]],
     index: np.ndarray,
-    tokeniser: Tokeniser,
+    tokenizer: Tokenizer,
     config: Config,
 ) -> Batch:
     nouns, tokens = config.input.nouns, config.text.tokens
-    caption_ids, caption_mask = tokeniser.encode(_strings(clips["caption"]), tokens)
+    caption_ids, caption_mask = tokenizer.encode(_strings(clips["caption"]), tokens)
     # In place of a missing noun stands the empty text, [CLS] [SEP]: attention over no token at
     # all would be undefined.
     filled = [(clip_prompts + [""] * nouns)[:nouns] for clip_prompts in prompts]
-    noun_ids, noun_mask = tokeniser.encode([noun for clip in filled for noun in clip], tokens)
+    noun_ids, noun_mask = tokenizer.encode([noun for clip in filled for noun in clip], tokens)
     shape = (len(prompts), nouns, tokens)
     return Batch(
         frames=_frames(clips),

@@ -17,7 +17,7 @@ def ahead(
 ) -> Generator[B, None, None]:
     """Yields `prepare(batch)` of each batch, in order, `depth` of them made in advance.
 
-    A thread draws and prepares them, so that tokenising and the way to the device take no time of
+    A thread draws and prepares them, so that tokenizing and the way to the device take no time of
     the one that trains. Closing the generator closes `batches`.
 
     >>> list(ahead((n for n in range(3)), prepare=str))

@@ -1,4 +1,4 @@
-"""WordPiece tokenisation as BERT's models have it: text in, ids and mask out."""
+"""WordPiece tokenization as BERT's models have it: text in, ids and mask out."""
 
 import json
 import os
@@ -26,13 +26,13 @@ from trainer.data.tokenizer_settings import (
     read_settings,
 )
 
-__all__ = ["Tokeniser", "VocabularyError"]
+__all__ = ["Tokenizer", "VocabularyError"]
 
 # A published vocabulary's row that a user may give a meaning.
 _UNUSED = re.compile(r"\[unused\d+\]")
 
 
-class Tokeniser:
+class Tokenizer:
     """Splits text into words and those into the vocabulary's pieces.
 
     The ids are those of transformers' BertTokenizerFast with the same files, with one exception:
@@ -40,7 +40,7 @@ class Tokeniser:
     """
 
     def __init__(self, vocabulary: Sequence[str], settings: Settings | None = None) -> None:
-        """Build the tokeniser.
+        """Build the tokenizer.
 
         Args:
           vocabulary: a piece's place is its id.
@@ -70,8 +70,8 @@ class Tokeniser:
     @classmethod
     def from_vocabulary(
         cls, path: str | os.PathLike[str], default: Settings | None = None
-    ) -> "Tokeniser":
-        """Read a published tokeniser, on a disk or in a bucket.
+    ) -> "Tokenizer":
+        """Read a published tokenizer, on a disk or in a bucket.
 
         Args:
           path: a folder that transformers wrote; or its vocab.txt or tokenizer.json, beside which
@@ -110,8 +110,8 @@ class Tokeniser:
         return cls._of_file(path, pieces, files.settings(pieces, default))
 
     @classmethod
-    def from_run(cls, folder: str | os.PathLike[str]) -> "Tokeniser":
-        """Read the tokeniser that `save` wrote; earlier releases wrote no settings: lower-cased.
+    def from_run(cls, folder: str | os.PathLike[str]) -> "Tokenizer":
+        """Read the tokenizer that `save` wrote; earlier releases wrote no settings: lower-cased.
 
         Raises:
           VocabularyError: a file is damaged.
@@ -124,7 +124,7 @@ class Tokeniser:
     @classmethod
     def to_continue(
         cls, folder: str | os.PathLike[str], given: str | os.PathLike[str]
-    ) -> tuple["Tokeniser", str | None]:
+    ) -> tuple["Tokenizer", str | None]:
         """Read a vocabulary that is given again for a run that goes on.
 
         A run of an earlier release has no settings. It read the pieces alone and lower-cased text,
@@ -135,7 +135,7 @@ class Tokeniser:
           given: as `from_vocabulary`.
 
         Returns:
-          The tokeniser to compare with the run's; and, if such a run goes on with other settings
+          The tokenizer to compare with the run's; and, if such a run goes on with other settings
           than the files say, how they differ, in words.
 
         Raises:
@@ -155,21 +155,21 @@ class Tokeniser:
         return cls._of_file(os.fspath(given), pieces, run.settings), differs
 
     @classmethod
-    def _of_file(cls, path: str, pieces: Sequence[str], settings: Settings | None) -> "Tokeniser":
+    def _of_file(cls, path: str, pieces: Sequence[str], settings: Settings | None) -> "Tokenizer":
         try:
             return cls(pieces, settings)
         except VocabularyError as error:
             raise VocabularyError(f"{path}: {error}") from None
 
     @classmethod
-    def train(cls, texts: Iterable[str], size: int) -> "Tokeniser":
+    def train(cls, texts: Iterable[str], size: int) -> "Tokenizer":
         """Makes a vocabulary of at most `size` pieces from texts, whose order does not matter.
 
         Raises:
           ValueError: `size` does not even hold the special pieces and the single characters.
 
-        >>> tokeniser = Tokeniser.train(["a red ring", "a red disc"], size=40)
-        >>> len(tokeniser.pieces), tokeniser.encode(["a red ring"], tokens=6)[0].shape
+        >>> tokenizer = Tokenizer.train(["a red ring", "a red disc"], size=40)
+        >>> len(tokenizer.pieces), tokenizer.encode(["a red ring"], tokens=6)[0].shape
         (31, (1, 6))
         """
         untrained = _tokenizer({}, Settings())
@@ -210,37 +210,37 @@ class Tokeniser:
         write_file(config, json.dumps(values, indent=2).encode() + b"\n")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the tokeniser as a checkpoint has it."""
+        """Return the tokenizer as a checkpoint has it."""
         return {"pieces": list(self.vocabulary), "settings": self.settings.to_json()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Tokeniser":
-        """Return the tokeniser that `to_json` described; without settings: lower-cased.
+    def from_json(cls, values: dict[str, Any]) -> "Tokenizer":
+        """Return the tokenizer that `to_json` described; without settings: lower-cased.
 
         Raises:
           VocabularyError: a setting is not known.
         """
         return cls(values["pieces"], Settings.from_json(values.get("settings", {})))
 
-    def difference(self, other: "Tokeniser") -> str | None:
+    def difference(self, other: "Tokenizer") -> str | None:
         """Return the first way in which `other` gives other ids, in words; None: it gives the same.
 
-        >>> first = Tokeniser([*SPECIAL, "ring", "disc"])
-        >>> first.difference(Tokeniser([*SPECIAL, "disc", "ring"]))
+        >>> first = Tokenizer([*SPECIAL, "ring", "disc"])
+        >>> first.difference(Tokenizer([*SPECIAL, "disc", "ring"]))
         "line 6 is 'ring', and 'disc'"
         """
         return difference(self.vocabulary, other.vocabulary) or self.settings.difference(
             other.settings
         )
 
-    def unfit_for(self, known: "Tokeniser") -> str | None:
+    def unfit_for(self, known: "Tokenizer") -> str | None:
         """Return why these ids do not suit an encoder that was trained on `known`; None: they do.
 
         Rows that no piece of `known` uses may have a meaning here: its [unused0], and any behind.
 
-        >>> known = Tokeniser([*SPECIAL, "[unused0]", "ring"])
-        >>> Tokeniser([*SPECIAL, "mug", "ring", "disc"]).unfit_for(known)
-        >>> Tokeniser([*SPECIAL, "ring", "mug"]).unfit_for(known)
+        >>> known = Tokenizer([*SPECIAL, "[unused0]", "ring"])
+        >>> Tokenizer([*SPECIAL, "mug", "ring", "disc"]).unfit_for(known)
+        >>> Tokenizer([*SPECIAL, "ring", "mug"]).unfit_for(known)
         "line 7 is 'mug', and 'ring'"
         """
         mine = [
@@ -256,7 +256,7 @@ class Tokeniser:
     def encode(
         self, texts: Sequence[str], tokens: int
     ) -> tuple[Int32[np.ndarray, "n L"], Bool[np.ndarray, "n L"]]:
-        """Tokenises texts to a fixed length: [CLS] pieces [SEP], cut or filled with [PAD].
+        """Tokenizes texts to a fixed length: [CLS] pieces [SEP], cut or filled with [PAD].
 
         Args:
           texts: n texts.

@@ -1,14 +1,14 @@
-"""How a published WordPiece tokeniser treats text: its settings, read from the files that say them.
+"""How a published WordPiece tokenizer treats text: its settings, read from the files that say them.
 
 transformers writes up to six files, which overlap:
 
   tokenizer_config.json     class, casing, accents and, from 4.34 to 4.x, the added tokens
-  tokenizer.json            all of the tokeniser, its vocabulary too; the only one besides
+  tokenizer.json            all of the tokenizer, its vocabulary too; the only one besides
                             tokenizer_config.json from 5.0 on
   vocab.txt                 the vocabulary
   added_tokens.json         ids of tokens that are not in the vocabulary
   special_tokens_map.json   names of the special tokens
-  config.json               the model's; some name the tokeniser's class there
+  config.json               the model's; some name the tokenizer's class there
 
 A setting that ours does not have, or that two files give differently, is refused by name.
 """
@@ -52,7 +52,7 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class VocabularyError(ValueError):
-    """A vocabulary that is absent, not BERT's, or of a tokeniser that ours is not."""
+    """A vocabulary that is absent, not BERT's, or of a tokenizer that ours is not."""
 
 
 class Added(NamedTuple):
@@ -68,7 +68,7 @@ class Added(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What a vocabulary does not say of its tokeniser; the defaults are BERT's uncased models'."""
+    """What a vocabulary does not say of its tokenizer; the defaults are BERT's uncased models'."""
 
     lowercase: bool = True
     strip_accents: bool | None = None  # None: as `lowercase`
@@ -76,7 +76,7 @@ class Settings(NamedTuple):
     added: tuple[Added, ...] = ()  # by id; of these, BERT's own special tokens are none
 
     def to_json(self) -> dict[str, Any]:
-        """Return the tokenizer_config.json of a tokeniser with these settings."""
+        """Return the tokenizer_config.json of a tokenizer with these settings."""
         values: dict[str, Any] = {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.lowercase,
@@ -157,7 +157,7 @@ class Files(NamedTuple):
         if model.get("type") != "WordPiece":
             raise VocabularyError(
                 f"{path}: the model is {model.get('type')!r}, only 'WordPiece' is read: start from "
-                "a BERT whose tokeniser it is"
+                "a BERT whose tokenizer it is"
             )
         vocabulary = model.get("vocab")
         if not isinstance(vocabulary, dict) or not all(type(n) is int for n in vocabulary.values()):
@@ -173,7 +173,7 @@ class Files(NamedTuple):
         return pieces
 
     def settings(self, pieces: Iterable[str], default: Settings | None = None) -> Settings:
-        """Return the settings of the tokeniser with this vocabulary.
+        """Return the settings of the tokenizer with this vocabulary.
 
         Args:
           pieces: the vocabulary.
@@ -236,11 +236,11 @@ class Files(NamedTuple):
     def _flags(self) -> dict[str, Any]:
         """Return casing, accents and Chinese characters as tokenizer.json has them."""
         path = os.path.join(self.folder, WHOLE)
-        normaliser = _part(self.whole, "normalizer")
+        normalizer = _part(self.whole, "normalizer")
         for part, found, wanted in (
-            ("normalizer", normaliser.get("type"), "BertNormalizer"),
+            ("normalizer", normalizer.get("type"), "BertNormalizer"),
             ("pre_tokenizer", _part(self.whole, "pre_tokenizer").get("type"), "BertPreTokenizer"),
-            ("clean_text of the normalizer", normaliser.get("clean_text"), True),
+            ("clean_text of the normalizer", normalizer.get("clean_text"), True),
             ("unk_token", _part(self.whole, "model").get("unk_token"), "[UNK]"),
             (
                 "continuing_subword_prefix",
@@ -257,9 +257,9 @@ class Files(NamedTuple):
             if found != wanted:
                 raise VocabularyError(f"{path}: {part} is {found!r}, only {wanted!r} is read")
         flags = {
-            "lowercase": normaliser.get("lowercase"),
-            "strip_accents": normaliser.get("strip_accents"),
-            "split_chinese": normaliser.get("handle_chinese_chars"),
+            "lowercase": normalizer.get("lowercase"),
+            "strip_accents": normalizer.get("strip_accents"),
+            "split_chinese": normalizer.get("handle_chinese_chars"),
         }
         for name, found in flags.items():
             if type(found) is not bool and not (name == "strip_accents" and found is None):

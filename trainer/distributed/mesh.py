@@ -82,7 +82,7 @@ def one_device() -> Mesh:
 
 
 def partition(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """Where a parameter, or the optimiser's copy of it, lies.
+    """Where a parameter, or the optimizer's copy of it, lies.
 
     Raises:
       MeshError: no rule is for it, or its size is not divisible by the devices that share it.

@@ -84,7 +84,7 @@ class View:
 
 
 def nearest_group(groups: Float[np.ndarray, "m e"], noun: Float[np.ndarray, " e"]) -> int:
-    """The group most similar to a noun; both are L2-normalised.
+    """The group most similar to a noun; both are L2-normalized.
 
     Raises:
       NonFiniteError: one of them is not finite.
@@ -171,11 +171,11 @@ def pointing(
     """Plays the pointing game for every named object of every clip.
 
     Args:
-      groups: g^m of each clip, L2-normalised.
+      groups: g^m of each clip, L2-normalized.
       group_of: of each clip's tokens, the group.
       share: of each clip's tokens, the soft assignment to that group.
       objects: of each clip, what it truly shows.
-      nouns: of each clip, the embeddings of its objects' prompted phrases, L2-normalised.
+      nouns: of each clip, the embeddings of its objects' prompted phrases, L2-normalized.
       view: how the model's frames lie in the source's.
     """
     hits, areas, others, empty = [], [], [], 0

@@ -77,7 +77,7 @@ def write(
     first, *others = runs.values()
     for other in others:
         check_control(first, other)
-    encoders = {name: Encoder(run.config, run.tokeniser, run.params) for name, run in runs.items()}
+    encoders = {name: Encoder(run.config, run.tokenizer, run.params) for name, run in runs.items()}
     encoder, video = next(iter(encoders.values())), first.config.video
     out.mkdir(parents=True, exist_ok=True)
     files: list[pathlib.Path] = []

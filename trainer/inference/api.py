@@ -5,7 +5,7 @@
     model = api.load("runs/first")
     videos = model.embed_videos(["a.mp4", "b.mp4"])  # [2, E]
     texts = model.embed_texts(["a red ring is rising", "a blue disc"])  # [2, E]
-    print(texts @ videos.T)  # cosines: both are L2-normalised
+    print(texts @ videos.T)  # cosines: both are L2-normalized
     heat = model.ground("a.mp4", "red ring")  # [Nt, R/p, R/p]
 
 Sizes are those of `model.config`: T frames of R² pixels, Nt = T / tubelet windows, patches of p
@@ -61,7 +61,7 @@ class Model:
 
     def __init__(self, loaded: checkpoint.Loaded) -> None:
         """Use `load`."""
-        self._encoder = Encoder(loaded.config, loaded.tokeniser, loaded.params)
+        self._encoder = Encoder(loaded.config, loaded.tokenizer, loaded.params)
         self.step = loaded.step
 
     @property
@@ -70,7 +70,7 @@ class Model:
         return self._encoder.config
 
     def embed_videos(self, videos: Videos) -> Float[np.ndarray, "n E"]:
-        """Embeds whole videos, f^v, L2-normalised, in the order given.
+        """Embeds whole videos, f^v, L2-normalized, in the order given.
 
         Raises:
           VideoError: a file cannot be decoded, or `svilm-pipelines` is not installed.
@@ -79,7 +79,7 @@ class Model:
         return self._encode(videos).clip
 
     def embed_texts(self, texts: Iterable[str] | np.ndarray) -> Float[np.ndarray, "n E"]:
-        """Embeds captions, f^c, L2-normalised; longer ones are cut to the model's tokens.
+        """Embeds captions, f^c, L2-normalized; longer ones are cut to the model's tokens.
 
         Raises:
           ValueError: it is no list of texts, or an empty one.

@@ -15,18 +15,18 @@ from trainer.configs.config import Config
 from trainer.data.batches import ClipText, eval_batches
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import CLIPS_AT_ONCE, Progress
 from trainer.distributed.mesh import PER_CLIP, REPLICATED, on_each_device, own_devices
 from trainer.finite import finite
-from trainer.method.models.svilm import SViLM, normalise
+from trainer.method.models.svilm import SViLM, normalize
 from trainer.method.models.transformer import at_least_float32
 
 _TEXTS_AT_ONCE = 64
 
 
 class EncodedClips(NamedTuple):
-    """What the tasks need of n clips; clip and group embeddings are L2-normalised."""
+    """What the tasks need of n clips; clip and group embeddings are L2-normalized."""
 
     clip: Float[np.ndarray, "n e"]  # f^v
     groups: Float[np.ndarray, "n m e"]  # g^m
@@ -42,13 +42,13 @@ class Encoder:
     All of this process's devices share each batch of clips, and each has the parameters.
     """
 
-    def __init__(self, config: Config, tokeniser: Tokeniser, params: PyTree) -> None:
-        """Makes an encoder of a checkpoint's configuration, tokeniser and parameters."""
+    def __init__(self, config: Config, tokenizer: Tokenizer, params: PyTree) -> None:
+        """Makes an encoder of a checkpoint's configuration, tokenizer and parameters."""
         self._mesh = own_devices()
         # Whatever the run trained on, its model is used on the devices that are here.
         compute = dataclasses.replace(config.compute, attention="auto")
         self.config = dataclasses.replace(config, compute=compute)
-        self.tokeniser = tokeniser
+        self.tokenizer = tokenizer
         self.params = jax.device_put(params, NamedSharding(self._mesh, REPLICATED))
 
     def clips(
@@ -84,7 +84,7 @@ class Encoder:
         parts = []
         for start in range(0, len(padded), _TEXTS_AT_ONCE):
             some = padded[start : start + _TEXTS_AT_ONCE]
-            ids, mask = self.tokeniser.encode(some, self.config.text.tokens)
+            ids, mask = self.tokenizer.encode(some, self.config.text.tokens)
             parts.append(np.asarray(_encode_texts(self.params, ids, mask, self.config)))
         place = {text: row for row, text in enumerate(distinct)}
         embedded = finite("the model's embeddings of texts", np.concatenate(parts), padded)
@@ -106,7 +106,7 @@ def _encode_clips(
 ) -> tuple[Array, ...]:
     def encode(params: PyTree, frames: UInt8[Array, "own t h w c"]) -> tuple[Array, ...]:
         embedding: Any = SViLM(config).apply(
-            {"params": params}, normalise(frames, config.video), method="encode_video"
+            {"params": params}, normalize(frames, config.video), method="encode_video"
         )
         hard, soft = embedding.features.assignment
         return (  # in the order of EncodedClips
@@ -158,7 +158,7 @@ def frames_in_batches(
     if records is None:
         records = np.arange(len(snapshot))
     at_once, done = at_once or min(CLIPS_AT_ONCE, len(records)), 0
-    for batch, texts in eval_batches(snapshot, encoder.tokeniser, encoder.config, at_once, records):
+    for batch, texts in eval_batches(snapshot, encoder.tokenizer, encoder.config, at_once, records):
         yield np.asarray(batch.frames), texts
         done += len(texts)
         progress(done, len(records))

@@ -3,7 +3,7 @@
 OUT/features-00000-of-00004.safetensors and so on, each with the next SHARD_CLIPS clips of the
 snapshot, in its order; a tensor a kind of feature, float32, a row a clip:
 
-  clip     [n, E]      f^v, the clip in the joint space, L2-normalised
+  clip     [n, E]      f^v, the clip in the joint space, L2-normalized
   groups   [n, D]      group tokens after their last norm, averaged
   windows  [n, Nt, D]  video tokens after the last norm, averaged over each window's patches
 
@@ -116,7 +116,7 @@ def _write_shards(
     processes: int,
 ) -> bool:
     total = len(names)
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     mine = [shard for shard in range(process, total, processes)]
     to_do = [shard for shard in mine if not (out / names[shard]).exists()]
     ranges = {

@@ -32,7 +32,7 @@ def search(
     Raises:
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     texts, clips = embed_clips(snapshot, encoder, progress)
     scores = encoder.similarity([query], clips.clip)[0]
     best = np.argsort(-scores, kind="stable")[:top]

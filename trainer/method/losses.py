@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from trainer.method.models.svilm import l2_normalise
+from trainer.method.models.svilm import l2_normalize
 from trainer.method.models.transformer import at_least_float32
 
 
@@ -50,7 +50,7 @@ def window_similarities(
     member = jnp.stack([~mask, mask], axis=1).astype(z_clip.dtype)
     size = jnp.sum(member, axis=-1, keepdims=True)
     centres = jnp.einsum("bcn,bnd->bcd", member, z_clip) / jnp.maximum(size, 1.0)
-    return jnp.einsum("bnd,bcd->bnc", l2_normalise(z_clip), l2_normalise(centres))
+    return jnp.einsum("bnd,bcd->bnc", l2_normalize(z_clip), l2_normalize(centres))
 
 
 def grounding_similarity(
@@ -62,7 +62,7 @@ def grounding_similarity(
 ) -> Float[Array, "v c"]:
     """G(v, c) of eq. 3: how well a caption's nouns find a group each in a video.
 
-    `groups` and `nouns` are L2-normalised, and the pooled vector again [reading]; the mean is
+    `groups` and `nouns` are L2-normalized, and the pooled vector again [reading]; the mean is
     over the valid nouns, 0 for a caption with none. Computed for `block` videos at a time and
     again in the backward pass, so that the largest array is [block, c·k, m]: with S = n·g
     the pooled vector's dot with n is Σ σ·S and its squared norm σᵀ(GGᵀ)σ, so the pooled

@@ -1,4 +1,4 @@
-"""The optimiser and its schedule (section 4.2)."""
+"""The optimizer and its schedule (section 4.2)."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from trainer.configs.config import OptimiserConfig
+from trainer.configs.config import OptimizerConfig
 
 # Gives Muon's updates the size of AdamW's, so that both take the same rates (Liu et al. 2025).
 _ADAMW_RMS = 0.2
 
 
-def learning_rate(config: OptimiserConfig, steps: int) -> optax.Schedule:
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Linear warm-up over `warmup_share` of all steps, then cosine to zero.
 
-    >>> schedule = learning_rate(OptimiserConfig(warmup_share=0.1), 100)
+    >>> schedule = learning_rate(OptimizerConfig(warmup_share=0.1), 100)
     >>> [round(float(schedule(step)), 3) for step in (0, 10, 55, 100)]
     [0.0, 0.1, 0.05, 0.0]
     """
@@ -27,7 +27,7 @@ def learning_rate(config: OptimiserConfig, steps: int) -> optax.Schedule:
     )
 
 
-def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """Global-norm clipping, then SGD with momentum, AdamW or Muon.
 
     Of the weights, the kernels of dense layers decay. Muon (Jordan et al. 2024) updates those

@@ -30,7 +30,7 @@ from trainer.method.bad_steps import Watch, all_finite
 from trainer.method.cut_and_paste import Splice, label_weights, paste, splice_at_step
 from trainer.method.models.attention import choose
 from trainer.method.models.svilm import SViLM, standardise
-from trainer.method.optimizer import make_optimiser
+from trainer.method.optimizer import make_optimizer
 
 # What a key is for; folded in, so that draws for different purposes are independent.
 _INIT, COLOUR, SPLICE, GUMBEL, HEAD, DROPOUT = range(6)
@@ -42,7 +42,7 @@ class TrainState:
 
     step: Int[Any, ""]  # of arrays, or of shapes as `state_shapes` gives them
     params: PyTree
-    optimiser: PyTree
+    optimizer: PyTree
     watch: Watch
     average: PyTree  # of the parameters so far; {} if the configuration wants none
 
@@ -82,7 +82,7 @@ def begin(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        optimiser=make_optimiser(config.optimiser, steps).init(divide(params, trained)[0]),
+        optimizer=make_optimizer(config.optimizer, steps).init(divide(params, trained)[0]),
         watch=Watch.begin(),
         average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
     )
@@ -391,8 +391,8 @@ def updated(
     gradient = keep_placed(gradient, mesh)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
-        update, optimiser = make_optimiser(config.optimiser, steps).update(
-            gradient, state.optimiser, moving
+        update, optimizer = make_optimizer(config.optimizer, steps).update(
+            gradient, state.optimizer, moving
         )
     changed: Any = optax.apply_updates(moving, update)
     params: Any = changed | fixed
@@ -405,13 +405,13 @@ def updated(
     if config.average_decay:
         average = moved_average(average, params, state.step, config.average_decay)
     # Also after the last step, whose parameters no later loss tells of.
-    finite = all_finite(params, optimiser, average)
+    finite = all_finite(params, optimizer, average)
     bad = state.watch.is_bad(metrics["loss"], metrics["gradient_norm"], config.spike) | ~finite
     if config.on_bad_step == "skip":
-        params, optimiser, average = jax.tree.map(
+        params, optimizer, average = jax.tree.map(
             partial(jnp.where, bad),
-            (state.params, state.optimiser, state.average),
-            (params, optimiser, average),
+            (state.params, state.optimizer, state.average),
+            (params, optimizer, average),
         )
     watch = state.watch.after(metrics["loss"], bad, config.spike)
     metrics |= {
@@ -420,5 +420,5 @@ def updated(
         "skipped_steps": watch.skipped,
         "state_finite": finite,
     }
-    state = TrainState(state.step + 1, params, optimiser, watch, average)
+    state = TrainState(state.step + 1, params, optimizer, watch, average)
     return keep_placed(state, mesh), metrics

@@ -46,7 +46,7 @@ class DoesNotFit(PlanError):  # noqa: N818  # it is a finding
 class Memory:
     """Bytes on one device."""
 
-    arguments: int  # parameters, optimiser state, batch
+    arguments: int  # parameters, optimizer state, batch
     outputs: int  # that do not take an argument's place
     temporaries: int
     code: int

@@ -55,7 +55,7 @@ def page(
     """
     if control is not None:
         check_control(run, control)
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     texts, clips = embed_clips(test, encoder, progress)
     subject = Subject(run, log, metrics, test, train, truth, control, encoder, texts, clips)
     sections = (

@@ -120,7 +120,7 @@ def splices(subject: Subject) -> str:
     if subject.control is not None:
         control = subject.control
         rivals["without the temporal loss"] = Encoder(
-            control.config, control.tokeniser, control.params
+            control.config, control.tokenizer, control.params
         )
     rivals["untrained"] = fresh_encoder(subject.run)
     features = {name: rival.clips(spliced).windows for name, rival in rivals.items()}

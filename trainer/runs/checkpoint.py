@@ -40,7 +40,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSt
 from trainer import progress
 from trainer.configs.config import Config
 from trainer.data.folder import bucket_errors, in_bucket, told
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.mesh import one_device, placed_shapes
 from trainer.finite import NonFiniteError, finite_tensors
 from trainer.method.train_step import TrainState, state_shapes
@@ -48,8 +48,13 @@ from trainer.runs import checksums, run_folder
 from trainer.runs.run_path import RunPath, run_path
 from trainer.runs.usable_checkpoints import CheckpointError, Usable, one_line, unreadable
 
-# The parts with arrays.
-_ITEMS = ("params", "optimiser", "watch", "average")
+# The parts with arrays: their names in a checkpoint, which never change, and TrainState's fields.
+_ITEMS = {
+    "params": "params",
+    "optimiser": "optimizer",
+    "watch": "watch",
+    "average": "average",
+}
 
 # TensorStore raises ValueError for all that goes wrong, beginning with a status: these say that the
 # store does not answer, or does not let us, and nothing of what it holds.
@@ -68,7 +73,7 @@ class Loaded(NamedTuple):
     """A trained model."""
 
     config: Config
-    tokeniser: Tokeniser
+    tokenizer: Tokenizer
     params: PyTree
     step: int  # updates made
     averaged: bool  # whether the parameters are the run's moving average
@@ -102,9 +107,9 @@ class Checkpoints:
         if config:
             if not in_bucket(folder):
                 self._folder.mkdir(exist_ok=True)
-            tokeniser = Tokeniser.from_run(self._folder.parent)
+            tokenizer = Tokenizer.from_run(self._folder.parent)
             self._described["config"] = ocp.args.JsonSave(dataclasses.asdict(config))
-            self._described["vocabulary"] = ocp.args.JsonSave(tokeniser.to_json())
+            self._described["vocabulary"] = ocp.args.JsonSave(tokenizer.to_json())
             if task := run_folder.read_task(self._folder.parent):
                 self._described["task"] = ocp.args.JsonSave(task)
         arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
@@ -177,7 +182,7 @@ class Checkpoints:
           CheckpointError: the save before this one failed, such as on a full disk.
         """
         with self._saving():
-            items = {name: getattr(state, name) for name in _ITEMS}
+            items = {name: getattr(state, field) for name, field in _ITEMS.items()}
             args = {
                 name: ocp.args.StandardSave(item)
                 for name, item in items.items()
@@ -265,7 +270,7 @@ class Checkpoints:
                 "JAX_ENABLE_X64=1 made it in an earlier release. It cannot be continued to "
                 "the same numbers: use --start-from in a new run"
             )
-        wanted = {name: getattr(like, name) for name in _ITEMS}
+        wanted = {name: getattr(like, field) for name, field in _ITEMS.items()}
         averages = bool(wanted["average"])
         if not (averages and self._has(step, "average")):
             del wanted["average"]
@@ -276,7 +281,7 @@ class Checkpoints:
         return TrainState(
             step=jax.device_put(jnp.int32(step), like.step.sharding),
             params=restored["params"],
-            optimiser=restored["optimiser"],
+            optimizer=restored["optimiser"],
             watch=restored["watch"],
             average=average,
         )
@@ -303,7 +308,7 @@ class Checkpoints:
         except NonFiniteError as error:
             raise CheckpointError(
                 f"{error}: such a model says nothing; remove that folder, and the checkpoint "
-                "before it is used, or train again with a lower optimiser.learning_rate"
+                "before it is used, or train again with a lower optimizer.learning_rate"
             ) from error
         return params, name == "average"
 
@@ -327,7 +332,7 @@ class Checkpoints:
                 self._usable.reject(step, str(error))
         return None
 
-    def describe(self, step: int) -> tuple[Config, Tokeniser, dict[str, Any] | None]:
+    def describe(self, step: int) -> tuple[Config, Tokenizer, dict[str, Any] | None]:
         """The configuration, the vocabulary and, if any, the task that a checkpoint has in it.
 
         Raises:
@@ -338,7 +343,7 @@ class Checkpoints:
         args = {name: ocp.args.JsonRestore() for name in names}
         with self._readable(step):
             found = self._manager.restore(step, args=ocp.args.Composite(**args))
-            tokeniser = Tokeniser.from_json(found["vocabulary"])
+            tokenizer = Tokenizer.from_json(found["vocabulary"])
         try:
             config = Config.from_json(json.dumps(found["config"]))
         except (ValueError, TypeError, AttributeError) as error:
@@ -346,7 +351,7 @@ class Checkpoints:
                 f"{self._folder / str(step)} is of another release of svilm, or its config is "
                 f"damaged: {error}"
             ) from error
-        return config, tokeniser, found.get("task")
+        return config, tokenizer, found.get("task")
 
     def _has(self, step: int, item: str) -> bool:
         with self._readable(step):
@@ -452,10 +457,10 @@ def load(run: str | os.PathLike[str]) -> Loaded:
     if folder.name.isdecimal() and _is_dir(folder / "config"):
         with Checkpoints(folder.parent) as checkpoints:
             step = int(folder.name)
-            config, tokeniser, task = checkpoints.describe(step)
+            config, tokenizer, task = checkpoints.describe(step)
             params, averaged = checkpoints.restore_params(step, config)
-            return Loaded(config, tokeniser, params, step, averaged, task, _run_of(folder))
-    config, tokeniser = run_folder.read(folder)
+            return Loaded(config, tokenizer, params, step, averaged, task, _run_of(folder))
+    config, tokenizer = run_folder.read(folder)
     if not _is_dir(folder / "checkpoints"):
         raise CheckpointError(_no_checkpoint(folder))
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -464,7 +469,7 @@ def load(run: str | os.PathLike[str]) -> Loaded:
             raise CheckpointError(_no_checkpoint(folder))
         step, params, averaged = found
         task = run_folder.read_task(folder)
-        return Loaded(config, tokeniser, params, step, averaged, task, folder)
+        return Loaded(config, tokenizer, params, step, averaged, task, folder)
 
 
 def _run_of(folder: RunPath) -> RunPath | None:

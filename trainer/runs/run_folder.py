@@ -26,7 +26,7 @@ from trainer.data.batches import check_suits
 from trainer.data.folder import in_bucket, read_file, told, write_file
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import read_texts
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.runs.run_path import RunPath
 
 # Captions that a vocabulary is trained on: plenty for its size, and read in a minute.
@@ -81,7 +81,7 @@ class Origin(NamedTuple):
             ) from None
 
 
-def read(folder: RunPath) -> tuple[Config, Tokeniser]:
+def read(folder: RunPath) -> tuple[Config, Tokenizer]:
     """What a run was started with.
 
     Raises:
@@ -99,7 +99,7 @@ def read(folder: RunPath) -> tuple[Config, Tokeniser]:
         raise RunError(
             f"{folder / 'config.json'} is damaged, or of another release of svilm: {error}"
         ) from None
-    return config, Tokeniser.from_run(folder)
+    return config, Tokenizer.from_run(folder)
 
 
 def read_task(folder: RunPath) -> dict[str, Any] | None:
@@ -161,12 +161,12 @@ def start_or_continue(
     folder: RunPath,
     config: Config,
     mixture: Mixture,
-    vocabulary: Tokeniser | None,
+    vocabulary: Tokenizer | None,
     origin: Origin,
     task: dict[str, Any] | None = None,
     *,
     steps: int,
-) -> tuple[Config, Tokeniser]:
+) -> tuple[Config, Tokenizer]:
     """Makes the run's folder, or checks that it was started with the same.
 
     Args:
@@ -179,7 +179,7 @@ def start_or_continue(
       steps: of the whole run.
 
     Returns:
-      The configuration with `text.vocabulary` the pieces there are, and the tokeniser.
+      The configuration with `text.vocabulary` the pieces there are, and the tokenizer.
 
     Raises:
       RunError: the folder's run was started with something else; says with what.
@@ -190,40 +190,40 @@ def start_or_continue(
     # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
     if checkpoint_steps(folder / "checkpoints"):
         return _continue(folder, config, data, vocabulary, steps)
-    if (tokeniser := vocabulary) is None:
+    if (tokenizer := vocabulary) is None:
         texts = read_texts(mixture, _VOCABULARY_RECORDS)
-        tokeniser = Tokeniser.train(texts, config.text.vocabulary)
-    config = _with_vocabulary(config, tokeniser, data)
+        tokenizer = Tokenizer.train(texts, config.text.vocabulary)
+    config = _with_vocabulary(config, tokenizer, data)
     for snapshot in mixture.snapshots:
-        check_suits(snapshot, tokeniser, config)
+        check_suits(snapshot, tokenizer, config)
     if not in_bucket(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tokeniser.save(folder / "vocab.txt", config.text.tokens)
+    tokenizer.save(folder / "vocab.txt", config.text.tokens)
     data["start"] = {"options": origin.options, "fields": origin.fields}
     write_data(folder, data)
     if task:
         _write_json(folder / _TASK, task)
     _write_json(folder / "config.json", dataclasses.asdict(config))
-    return config, tokeniser
+    return config, tokenizer
 
 
 def _continue(
     folder: RunPath,
     config: Config,
     data: dict[str, Any],
-    vocabulary: Tokeniser | None,
+    vocabulary: Tokenizer | None,
     steps: int,
-) -> tuple[Config, Tokeniser]:
-    started, tokeniser = read(folder)
+) -> tuple[Config, Tokenizer]:
+    started, tokenizer = read(folder)
     config = _scheduled_as(started, config, steps)
-    if vocabulary and (differs := tokeniser.difference(vocabulary)):
+    if vocabulary and (differs := tokenizer.difference(vocabulary)):
         raise RunError(
             f"{folder} was started with another vocabulary than the one given: its {differs} there"
         )
     started_data = read_data(folder)
     for name in ("start", "seen"):  # of which the command says nothing
         started_data.pop(name, None)
-    config = _with_vocabulary(config, tokeniser, data)
+    config = _with_vocabulary(config, tokenizer, data)
     wanted = _flat(dataclasses.asdict(config)) | data
     had = _flat(dataclasses.asdict(started)) | started_data
     differing = [
@@ -238,7 +238,7 @@ def _continue(
         )
     if config != started:
         _write_json(folder / "config.json", dataclasses.asdict(config))
-    return config, tokeniser
+    return config, tokenizer
 
 
 def _scheduled_as(started: Config, config: Config, steps: int) -> Config:
@@ -311,9 +311,9 @@ def _task(task: dict[str, Any] | None) -> dict[str, Any]:
     return named | _flat(task["config"], "task.")
 
 
-def _with_vocabulary(config: Config, tokeniser: Tokeniser, data: dict[str, Any]) -> Config:
+def _with_vocabulary(config: Config, tokenizer: Tokenizer, data: dict[str, Any]) -> Config:
     """Gives the text encoder a row a piece, if no checkpoint has said how many it has."""
-    pieces, rows = len(tokeniser.pieces), config.text.vocabulary
+    pieces, rows = len(tokenizer.pieces), config.text.vocabulary
     if data.keys() & {"start.text", "start.run"}:
         if pieces > rows:
             raise ValueError(
@@ -321,7 +321,7 @@ def _with_vocabulary(config: Config, tokeniser: Tokeniser, data: dict[str, Any])
                 "give the vocabulary that belongs to them"
             )
         return config
-    text = dataclasses.replace(config.text, vocabulary=len(tokeniser.pieces))
+    text = dataclasses.replace(config.text, vocabulary=len(tokenizer.pieces))
     return dataclasses.replace(config, text=text)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
 from trainer.configs.config import Config
 from trainer.method.augment import augment_colour
-from trainer.method.models.svilm import SViLM, VideoEmbedding, normalise, standardise
+from trainer.method.models.svilm import SViLM, VideoEmbedding, normalize, standardise
 from trainer.method.models.transformer import at_least_float32
 from trainer.method.train_step import COLOUR, DROPOUT, GUMBEL, for_purpose
 
@@ -41,7 +41,7 @@ def video_in_use(
 ) -> VideoEmbedding:
     """Encodes clips as they are."""
     embedding: Any = SViLM(config).apply(
-        {"params": params}, normalise(frames, config.video), method="encode_video"
+        {"params": params}, normalize(frames, config.video), method="encode_video"
     )
     return embedding
 

@@ -18,7 +18,7 @@ from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples, example_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import ExampleBatch
 from trainer.distributed.flops import fine_tuning_flops
 from trainer.distributed.mesh import gather_params, keep_placed, on_each_device, placed_shapes
@@ -91,12 +91,12 @@ def finetune(
             f"{pretrained} is fine-tuned for {chained['name']} already: benchmarks share videos "
             "(MSR-VTT's 9,000 have 1,990 that MSRVTT-QA tests), so start from the pre-trained run"
         )
-    config, tokeniser = run_folder.read(pretrained)
+    config, tokenizer = run_folder.read(pretrained)
     own, of_task = configure(task, preset, config, settings)
     clips = Mixture([Snapshot.open(folder) for folder in snapshots])
     objective = FineTuning(task, of_task, clips, answers)
     start = Start() if random_encoder else Start(run=pretrained)
-    return loop.train(objective, own, out, tokeniser, start, monitoring)
+    return loop.train(objective, own, out, tokenizer, start, monitoring)
 
 
 def configure(
@@ -173,7 +173,7 @@ class FineTuning:
 
     def batches(
         self,
-        tokeniser: Tokeniser,
+        tokenizer: Tokenizer,
         config: Config,
         *,
         start_step: int,
@@ -185,7 +185,7 @@ class FineTuning:
         return example_batches(
             self.clips,
             self._examples,
-            tokeniser,
+            tokenizer,
             config,
             start_step=start_step,
             host=host,

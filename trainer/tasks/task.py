@@ -30,9 +30,9 @@ class Recipe(NamedTuple):
 # pre-training's (METHOD, section 2). Sources: tables 8–10.
 COMMON = (
     "cut_and_paste.enabled=false",
-    "optimiser.name=sgd",
-    "optimiser.momentum=0.9",
-    "optimiser.warmup_share=0.1",
+    "optimizer.name=sgd",
+    "optimizer.momentum=0.9",
+    "optimizer.warmup_share=0.1",
     "log_every=10",
     "checkpoint_every=200",
 )

@@ -84,11 +84,11 @@ def evaluate(
         raise EvaluationError(
             f"{snapshot.folder} has {len(snapshot)} clips: evaluation needs two or more"
         )
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     rivals = {"trained": encoder, "random": fresh_encoder(run)}
     if control is not None:
         check_control(run, control)
-        rivals["control"] = Encoder(control.config, control.tokeniser, control.params)
+        rivals["control"] = Encoder(control.config, control.tokenizer, control.params)
 
     masks = temporal.draw_masks(len(snapshot), run.config.video.windows, _SPLICE_SEED)
     texts: list[ClipText] = []
@@ -141,7 +141,7 @@ def fresh_encoder(run: Loaded) -> Encoder:
     """The same model untrained, from another seed than the run started with."""
     fresh = dataclasses.replace(run.config, seed=run.config.seed + 1)
     params = jax.jit(partial(init_state, fresh, 1, one_device()))().params
-    return Encoder(run.config, run.tokeniser, params)
+    return Encoder(run.config, run.tokenizer, params)
 
 
 def check_control(run: Loaded, control: Loaded) -> None:

@@ -84,7 +84,7 @@ class BadSteps:
         raise BadStepError(
             f"{reason} at step {step} ({kept}), with clips {', '.join(clips[:3])}{more} (all in "
             f"{self._path}): {advice}; or train again into another folder with a lower "
-            "optimiser.learning_rate"
+            "optimizer.learning_rate"
         )
 
     def _reason(self, loss: float, norm: float, mean_loss: float, *, finite: bool) -> str:
@@ -94,7 +94,7 @@ class BadSteps:
         if not math.isfinite(norm):
             return f"the gradient's norm is {norm}"
         if not finite:
-            return "the update makes parameters, or optimiser state, that are not finite"
+            return "the update makes parameters, or optimizer state, that are not finite"
         if spike.gradient_norm is not None and norm > spike.gradient_norm:
             return f"the gradient's norm is {norm:.4g}, above spike.gradient_norm"
         return f"the loss is {loss:.4g}, above spike.loss_factor × its mean {mean_loss:.4g}"

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from trainer import progress
 from trainer.configs.config import Config
-from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokenizer, VocabularyError
 from trainer.data.tokenizer_settings import VOCABULARY, WHOLE
 from trainer.distributed import multihost
 from trainer.finite import NonFiniteError, finite_tensors
@@ -35,8 +35,8 @@ class Start(NamedTuple):
         """The folders and files, by kind."""
         return {name: str(path) for name, path in self._asdict().items() if path}
 
-    def tokeniser(self, given: str | os.PathLike[str] | None = None) -> Tokeniser | None:
-        """Return the tokeniser of the text encoder that these give; None: they give none.
+    def tokenizer(self, given: str | os.PathLike[str] | None = None) -> Tokenizer | None:
+        """Return the tokenizer of the text encoder that these give; None: they give none.
 
         Args:
           given: a vocabulary to use instead of the encoder's own. It must have the same pieces at
@@ -50,18 +50,18 @@ class Start(NamedTuple):
         if self.text:
             # A folder that has none needs the one given.
             if given is None or any((self.text / name).exists() for name in (VOCABULARY, WHOLE)):
-                known = Tokeniser.from_vocabulary(self.text)
+                known = Tokenizer.from_vocabulary(self.text)
         elif self.run:
             known = run_folder.read(self.run)[1]
         if given is None:
             return known
-        tokeniser = Tokeniser.from_vocabulary(given, known and known.settings)
-        if known and (differs := tokeniser.unfit_for(known)):
+        tokenizer = Tokenizer.from_vocabulary(given, known and known.settings)
+        if known and (differs := tokenizer.unfit_for(known)):
             raise VocabularyError(
                 f"vocabulary {given} is not that of {self.text or self.run}: {differs} there; "
                 "leave out --vocabulary, for the encoder knows its own only"
             )
-        return tokeniser
+        return tokenizer
 
     def configure(self, config: Config) -> Config:
         """Takes over what the checkpoints say of their encoders.

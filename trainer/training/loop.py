@@ -19,7 +19,7 @@ from trainer.data import order
 from trainer.data.mixture import Mixture
 from trainer.data.prefetch import ahead
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.distributed import multihost
 from trainer.distributed.mesh import make_mesh, shardings
 from trainer.method.optimizer import learning_rate
@@ -97,7 +97,7 @@ def train(
     objective: Objective,
     config: Config,
     run: str | os.PathLike[str],
-    vocabulary: str | os.PathLike[str] | Tokeniser | None = None,
+    vocabulary: str | os.PathLike[str] | Tokenizer | None = None,
     start: Start | None = None,
     monitoring: Monitoring | None = None,
 ) -> bool:
@@ -111,7 +111,7 @@ def train(
       config: the run's.
       run: folder of the run, on a disk or gs://bucket/folder, made if it is not there, continued if
         it is (see run_folder.py).
-      vocabulary: BERT's vocab.txt or tokenizer.json, or a tokeniser; None for the one that `start`
+      vocabulary: BERT's vocab.txt or tokenizer.json, or a tokenizer; None for the one that `start`
         knows, or one trained on the captions.
       start: where the first parameters come from; None: all at random. A run that is continued
         needs them no more.
@@ -169,11 +169,11 @@ def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
 
 def _known_to(
     run: RunPath, vocabulary: str | os.PathLike[str] | None, start: Start, job: str
-) -> Tokeniser | None:
-    """The tokeniser of a run that goes on, for what it started from may be gone; None: trained."""
+) -> Tokenizer | None:
+    """The tokenizer of a run that goes on, for what it started from may be gone; None: trained."""
     if vocabulary is None:
-        return Tokeniser.from_run(run) if start.text or start.run else None
-    known, differs = Tokeniser.to_continue(run, vocabulary)
+        return Tokenizer.from_run(run) if start.text or start.run else None
+    known, differs = Tokenizer.to_continue(run, vocabulary)
     if differs and multihost.is_first():
         print(
             f"{job}: {run} lower-cases text, as the release that began it did, whatever is said "
@@ -187,7 +187,7 @@ def _begin_or_continue(
     objective: Objective,
     config: Config,
     run: RunPath,
-    vocabulary: str | os.PathLike[str] | Tokeniser | None,
+    vocabulary: str | os.PathLike[str] | Tokenizer | None,
     start: Start,
     monitoring: Monitoring,
     lock: run_lock.Lock | None,
@@ -197,12 +197,12 @@ def _begin_or_continue(
     origin = origin or start.origin(config)
     config = origin.configure(config)
     try:
-        if isinstance(vocabulary, Tokeniser):
+        if isinstance(vocabulary, Tokenizer):
             known = vocabulary
         elif run_folder.checkpoint_steps(run / "checkpoints"):
             known = _known_to(run, vocabulary, start, objective.job)
         else:
-            known = start.tokeniser(vocabulary)
+            known = start.tokenizer(vocabulary)
         mesh = make_mesh(config)
         steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
         test_clips = None
@@ -223,10 +223,10 @@ def _begin_or_continue(
             if recorded is None:
                 seen_clips.keep(run, has_seen)
         multihost.wait_for_all("the run's folder is there")
-        config, tokeniser = run_folder.read(run)
+        config, tokenizer = run_folder.read(run)
         probe = None
         if test_clips is not None:
-            probe = Probe(test_clips, tokeniser, config, mesh)
+            probe = Probe(test_clips, tokenizer, config, mesh)
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
@@ -240,7 +240,7 @@ def _begin_or_continue(
         with (
             _busy(f"{objective.job}: preparing the model"),
             _in_memory(
-                "the parameters and the optimiser's state do not fit the devices' memory: let more "
+                "the parameters and the optimizer's state do not fit the devices' memory: let more "
                 "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
             ),
         ):
@@ -264,7 +264,7 @@ def _begin_or_continue(
             job = _Job(
                 objective=objective,
                 config=config,
-                tokeniser=tokeniser,
+                tokenizer=tokenizer,
                 mesh=mesh,
                 start=start_step,
                 steps=steps,
@@ -308,7 +308,7 @@ class _Job(NamedTuple):
 
     objective: Objective
     config: Config
-    tokeniser: Tokeniser
+    tokenizer: Tokenizer
     mesh: Mesh
     start: int  # steps made
     steps: int  # of the whole run
@@ -322,7 +322,7 @@ class _Job(NamedTuple):
 
 def _train(state: TrainState, job: _Job) -> bool:
     config, steps, mesh = job.config, job.steps, job.mesh
-    rate = learning_rate(config.optimiser, steps)
+    rate = learning_rate(config.optimizer, steps)
     corrupt: list[str] = []
 
     def skip(message: str) -> None:
@@ -330,7 +330,7 @@ def _train(state: TrainState, job: _Job) -> bool:
         progress.say(f"svilm-train: left out a clip: {message}")
 
     host_batches = job.objective.batches(
-        job.tokeniser,
+        job.tokenizer,
         config,
         start_step=job.start,
         host=jax.process_index(),

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree, Shaped
 from trainer.configs.config import Config
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.distributed import flops
 from trainer.method import train_step
 from trainer.method.train_step import TrainState
@@ -38,7 +38,7 @@ class Objective(Protocol):
 
     def batches(
         self,
-        tokeniser: Tokeniser,
+        tokenizer: Tokenizer,
         config: Config,
         *,
         start_step: int,
@@ -80,7 +80,7 @@ class Pretraining:
 
     def batches(
         self,
-        tokeniser: Tokeniser,
+        tokenizer: Tokenizer,
         config: Config,
         *,
         start_step: int,
@@ -91,7 +91,7 @@ class Pretraining:
         """Clips with captions and prompted nouns."""
         return train_batches(
             self.clips,
-            tokeniser,
+            tokenizer,
             config,
             start_step=start_step,
             host=host,

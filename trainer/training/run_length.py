@@ -52,20 +52,20 @@ def find_left_out(
     []
     >>> for line in find_left_out(Config(checkpoint_every=50), 8):
     ...     print(line)
-    no warm-up: optimiser.warmup_share=0.05 of 8 steps is less than one
+    no warm-up: optimizer.warmup_share=0.05 of 8 steps is less than one
     no checkpoint before the end: checkpoint_every=50
     """
     left_out = []
-    cut, optimiser, spike = config.cut_and_paste, config.optimiser, config.spike
+    cut, optimizer, spike = config.cut_and_paste, config.optimizer, config.spike
     if cut.enabled and cut.first_step(steps) >= steps:
         temporal = ", and the temporal loss is not trained" if config.loss.temporal_weight else ""
         left_out.append(
             f"no clips are spliced{temporal}: cut_and_paste.from_step={cut.from_step}; unset it "
             "with cut_and_paste.from_step=none, and give cut_and_paste.from_share"
         )
-    if optimiser.warmup_share and not round(optimiser.warmup_share * steps):
+    if optimizer.warmup_share and not round(optimizer.warmup_share * steps):
         left_out.append(
-            f"no warm-up: optimiser.warmup_share={optimiser.warmup_share:g} of {steps} steps is "
+            f"no warm-up: optimizer.warmup_share={optimizer.warmup_share:g} of {steps} steps is "
             "less than one"
         )
     if config.checkpoint_every >= steps > 1:

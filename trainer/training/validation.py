@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 from trainer.configs.config import Config
 from trainer.data.batches import check_suits
 from trainer.data.snapshot import Snapshot, SnapshotError
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.mesh import on_own_devices
 from trainer.evaluation import retrieval
 from trainer.inference.encoder import Encoder, embed_clips
@@ -20,7 +20,7 @@ class Probe:
     """
 
     def __init__(
-        self, snapshot: Snapshot, tokeniser: Tokeniser, config: Config, mesh: Mesh
+        self, snapshot: Snapshot, tokenizer: Tokenizer, config: Config, mesh: Mesh
     ) -> None:
         """Chooses `evaluate_clips` clips, spread over the snapshot.
 
@@ -29,10 +29,10 @@ class Probe:
         """
         if len(snapshot) < 2:
             raise SnapshotError(f"{snapshot.folder} has {len(snapshot)} clips: too few to find one")
-        check_suits(snapshot, tokeniser, config)
+        check_suits(snapshot, tokenizer, config)
         count = min(config.evaluate_clips, len(snapshot))
         self._records = np.arange(count) * len(snapshot) // count
-        self._snapshot, self._tokeniser = snapshot, tokeniser
+        self._snapshot, self._tokenizer = snapshot, tokenizer
         self._config, self._mesh = config, mesh
 
     def measure(self, state: TrainState) -> dict[str, float]:
@@ -44,7 +44,7 @@ class Probe:
           SnapshotError: a record is damaged.
         """
         params = on_own_devices(state.average or state.params, self._mesh)
-        encoder = Encoder(self._config, self._tokeniser, params)
+        encoder = Encoder(self._config, self._tokenizer, params)
         texts, clips = embed_clips(self._snapshot, encoder, lambda *_: None, self._records)
         found = retrieval.zero_shot(
             encoder.similarity([text.caption for text in texts], clips.clip)

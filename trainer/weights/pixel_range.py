@@ -35,12 +35,12 @@ def scaling(checkpoint: Checkpoint, mean: Colour, std: Colour) -> tuple[Colour, 
     scale = 255 * factor if _switch(checkpoint, "do_rescale", True) else 255.0
     scale = 1.0 if abs(scale - 1) < 1e-6 else scale
     mean, std = _colour(checkpoint, "image_mean", mean), _colour(checkpoint, "image_std", std)
-    normalised = _switch(checkpoint, "do_normalize", True)
-    if offset and abs(scale - 2) < 1e-6 and (not normalised or set(mean + std) == {0.5}):
+    normalized = _switch(checkpoint, "do_normalize", True)
+    if offset and abs(scale - 2) < 1e-6 and (not normalized or set(mean + std) == {0.5}):
         # ViViT was trained on [-1, 1]. Its published processor says to subtract a mean of 0.5 and
         # to divide by 0.5 after that: that is the default of its class, not what it saw.
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    if not normalised:
+    if not normalized:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if min(std) <= 0 or scale <= 0:
         name = "rescale_factor" if scale <= 0 else "image_std"

@@ -45,8 +45,8 @@ def read(path: pathlib.Path) -> Checkpoint:
         raise WeightsError(f"{path} is damaged, or no file of Flax's: {error}") from None
     params = None
     if isinstance(state, dict):
-        optimiser = state.get("optimizer")
-        params = optimiser.get("target") if isinstance(optimiser, dict) else state.get("params")
+        optimizer = state.get("optimizer")
+        params = optimizer.get("target") if isinstance(optimizer, dict) else state.get("params")
     if not isinstance(params, dict):
         raise WeightsError(
             f"{path} has neither optimizer.target nor params: it should be scenic's file "

@@ -32,7 +32,7 @@ def test_an_exclusion_holds_with_and_without_the_files_extension(tmp_path, liste
 
 @pytest.mark.parametrize("listed", ["Caf\u00e9", "Cafe\u0301", "Cafe\u0301.mp4"])
 @pytest.mark.parametrize("annotated", ["Caf\u00e9", "Cafe\u0301", "Caf\u00e9.mkv"])
-def test_an_exclusion_holds_in_each_unicode_normalisation(tmp_path, listed, annotated):
+def test_an_exclusion_holds_in_each_unicode_normalization(tmp_path, listed, annotated):
     (tmp_path / "ids.txt").write_text(listed, encoding="utf-8")
     excluded = plan.read_exclusions((str(tmp_path / "ids.txt"),))
     kept = filters.keep(ROW._replace(video_id=annotated), Filters(), excluded)

@@ -253,14 +253,14 @@ def test_an_id_may_have_its_files_extension(root, template, video_id, path):
 
 
 @pytest.mark.parametrize(("there", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
-def test_an_id_of_another_normalisation_is_missing_with_a_hint(root, mapped, there, asked):
+def test_an_id_of_another_normalization_is_missing_with_a_hint(root, mapped, there, asked):
     name = "Bär füttert"
     (root / f"{unicodedata.normalize(there, name)}.mp4").write_bytes(b"1")
     for lookup in (VideoLookup(str(root)), mapped("b,film.mp4")):
         found = lookup.find(unicodedata.normalize(asked, name))
         assert_fails(found, "video_missing")
         assert isinstance(found, Failure)
-        assert f"Unicode normalisation alone: write the id in {there}" in found.message
+        assert f"Unicode normalization alone: write the id in {there}" in found.message
         other = lookup.find("Bär")
         assert isinstance(other, Failure) and "Unicode" not in other.message
 

@@ -184,8 +184,8 @@ def test_small_has_the_published_number_of_parameters():
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_learn_at_the_papers_rate_for_their_batch(name):
     config = PRESETS[name]
-    if config.optimiser.name == "sgd":
-        assert config.optimiser.learning_rate == pytest.approx(0.1 * config.batch / 1024)
+    if config.optimizer.name == "sgd":
+        assert config.optimizer.learning_rate == pytest.approx(0.1 * config.batch / 1024)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_the_papers_preset_makes_a_step_with_a_layer_each_and_fewer_pixels():
 
 def test_the_papers_preset_is_what_the_paper_says():
     config = PRESETS["paper"]
-    assert (config.batch, config.epochs, config.optimiser.name) == (1024, 10, "sgd")
+    assert (config.batch, config.epochs, config.optimizer.name) == (1024, 10, "sgd")
     assert config.video.windows * config.video.patches == 3136
     assert config.cut_and_paste.pair_group == 8
     # … and on what it is silent: how clips pair up, and how it computes.
@@ -279,8 +279,8 @@ def test_settings_take_the_type_of_their_field():
         [
             "batch=64",
             "max_steps=10",
-            "optimiser.learning_rate=1e-3",
-            "optimiser.name=adamw",
+            "optimizer.learning_rate=1e-3",
+            "optimizer.name=adamw",
             "input.flip=false",
             "input.scale=1,1.5",
             "video.grouping_after=3, 12",
@@ -289,8 +289,8 @@ def test_settings_take_the_type_of_their_field():
     )
     assert config.batch == 64
     assert config.max_steps == 10
-    assert config.optimiser.learning_rate == 0.001
-    assert config.optimiser.name == "adamw"
+    assert config.optimizer.learning_rate == 0.001
+    assert config.optimizer.name == "adamw"
     assert config.input.flip is False
     assert config.input.scale == (1.0, 1.5)
     assert config.video.grouping_after == (3, 12)
@@ -328,8 +328,8 @@ def flat_defaults():
         ("batch.size=64", "batch has no fields"),
         ("batch=many", "batch takes a whole number, got 'many'"),
         ("batch=64.5", "batch takes a whole number"),
-        ("optimiser.learning_rate=nan", "learning_rate takes a finite number, got 'nan'"),
-        ("optimiser.name=adam", "optimiser.name takes sgd or adamw or muon, got 'adam'"),
+        ("optimizer.learning_rate=nan", "learning_rate takes a finite number, got 'nan'"),
+        ("optimizer.name=adam", "optimizer.name takes sgd or adamw or muon, got 'adam'"),
         ("input.flip=yes", "input.flip takes true or false"),
         ("input.scale=1", "input.scale takes 2 values"),
         ("video.heads=0", "heads must be 1 or more"),
@@ -343,9 +343,9 @@ def flat_defaults():
         ("cut_and_paste.from_step=-3", "from_step must be 0 or more, got -3"),
         ("loss.group_temperature=0", "group_temperature must be 0.01 or more"),
         ("loss.contrast_weight=-1", "contrast_weight must be 0 or more, got -1"),
-        ("optimiser.warmup_share=1", "warmup_share must be 0 or more and below 1, got 1"),
-        ("optimiser.momentum=1", "momentum must be 0 or more and below 1, got 1"),
-        ("optimiser.clip_norm=0", "clip_norm must be above 0, got 0: none clips nothing"),
+        ("optimizer.warmup_share=1", "warmup_share must be 0 or more and below 1, got 1"),
+        ("optimizer.momentum=1", "momentum must be 0 or more and below 1, got 1"),
+        ("optimizer.clip_norm=0", "clip_norm must be above 0, got 0: none clips nothing"),
         ("video.norm_eps=0", "video: norm_eps must be above 0, got 0"),
         ("text.norm_eps=-1", "text: norm_eps must be above 0, got -1"),
         ("video.pixel_std=0.5,0,0.5", "pixel_std must be above 0, got 0"),
@@ -357,9 +357,9 @@ def flat_defaults():
         ("seed=4294967296", "seed must be 0 or more and 4294967295 or less, got 4294967296"),
         ("compute.attention=cudnn", "cudnn does not take float32: set compute.dtype=bfloat16"),
         ("compute.remat=all", "remat takes none or matmuls or attention or block, got 'all'"),
-        ("optimiser.learning_rate=-1", "learning_rate must be above 0, got -1"),
-        ("optimiser.learning_rate=0", "learning_rate must be above 0, got 0"),
-        ("optimiser.learning_rate=1e-50", "learning_rate must be above 0, got 1e-50"),
+        ("optimizer.learning_rate=-1", "learning_rate must be above 0, got -1"),
+        ("optimizer.learning_rate=0", "learning_rate must be above 0, got 0"),
+        ("optimizer.learning_rate=1e-50", "learning_rate must be above 0, got 1e-50"),
         ("spike.gradient_norm=0", "gradient_norm must be above 0, got 0"),
     ],
 )
@@ -378,7 +378,7 @@ def test_a_run_without_any_loss_is_refused():
 def test_a_number_that_is_none_is_refused_in_a_file_too():
     values = json.loads(Config().to_json())
     for number in (float("nan"), float("inf")):
-        values["optimiser"]["learning_rate"] = number
+        values["optimizer"]["learning_rate"] = number
         with pytest.raises(ValueError, match="learning_rate must be finite"):
             Config.from_json(json.dumps(values))
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from trainer.configs import PRESETS
+from trainer.configs import fields as fields_module
 from trainer.configs.config import Config
 from trainer.configs.fields import build
-from trainer.configs.overrides import OverrideError, override
+from trainer.configs.overrides import OverrideError, override, overruled
 from trainer.tasks import finetuning
 from trainer.tasks.localisation.training import LocalisationConfig
 
@@ -57,6 +58,27 @@ def test_a_whole_number_that_is_none_is_refused_in_every_field(text):
             override(config, [f"{path}={','.join([text] * count)}"])
 
 
+def test_names_of_earlier_releases_are_read_and_the_new_one_is_named_once(capsys):
+    fields_module._report_renaming.cache_clear()
+    settings = ["optimiser.learning_rate=0.5", "optimiser.name=adamw"]
+    changed = override(Config(), settings)
+    assert (changed.optimizer.learning_rate, changed.optimizer.name) == (0.5, "adamw")
+    assert capsys.readouterr().err == (
+        "svilm-train: 'optimiser' is now spelled 'optimizer': read as such\n"
+    )
+    assert overruled(settings, changed, Config()) == [
+        f"optimiser.learning_rate=0.5 would be {Config().optimizer.learning_rate}",
+        f"optimiser.name=adamw would be {Config().optimizer.name}",
+    ]
+    values = json.loads(changed.to_json())
+    values["optimiser"] = values.pop("optimizer")
+    assert Config.from_json(json.dumps(values)) == changed
+    with pytest.raises(OverrideError, match="has no field 'optimisers'"):
+        override(Config(), ["optimisers.name=adamw"])
+    with pytest.raises(OverrideError, match=r"optimizer\.name takes"):
+        override(Config(), ["optimiser.name=none"])
+
+
 def test_no_count_of_zero_and_no_rate_of_zero_trains_nothing():
     may_be_zero = {"seed", "cut_and_paste.from_step"}
     for config, path, count in INTS:
@@ -76,7 +98,7 @@ def test_no_count_of_zero_and_no_rate_of_zero_trains_nothing():
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
 def test_a_file_with_a_number_that_is_not_finite_is_refused(number):
     values = json.loads(PRESETS["tiny"].to_json())
-    for section, name in (("video", "pixel_mean"), ("optimiser", "learning_rate")):
+    for section, name in (("video", "pixel_mean"), ("optimizer", "learning_rate")):
         spoilt = json.loads(json.dumps(values))
         was = spoilt[section][name]
         spoilt[section][name] = [json.loads(number)] * 3 if isinstance(was, list) else (

@@ -37,8 +37,8 @@ def assert_same(left, right):
             assert a.dtype == b.dtype
 
 
-def test_a_batch_is_typed_and_holds_the_steps_clips(mixture, snapshot, tokeniser, small_config):
-    steps = list(train_batches(mixture, tokeniser, small_config))
+def test_a_batch_is_typed_and_holds_the_steps_clips(mixture, snapshot, tokenizer, small_config):
+    steps = list(train_batches(mixture, tokenizer, small_config))
     assert [step for step, _, _ in steps] == list(range(6))
     for step, batch, clip_ids in steps:
         _, records = order.batch_records(small_config.seed, step, 4, [order.Source(11, 11)])
@@ -56,30 +56,30 @@ def test_a_batch_is_typed_and_holds_the_steps_clips(mixture, snapshot, tokeniser
         assert batch.index.tolist() == [0, 1, 2, 3]
         for row, record in enumerate(records):
             clip = clip_pb2.Clip.FromString(snapshot.read([int(record)])[0])
-            ids, mask = tokeniser.encode([clip.caption], 12)
+            ids, mask = tokenizer.encode([clip.caption], 12)
             np.testing.assert_array_equal(batch.caption_ids[row], ids[0])
             np.testing.assert_array_equal(batch.caption_mask[row], mask[0])
             nouns = min(len(clip.noun_chunks), 2)
             assert batch.noun_valid[row].tolist() == [True] * nouns + [False] * (2 - nouns)
             prompts = [p for chunk in clip.noun_chunks for p in chunk.prompts]
-            allowed = {tuple(i) for i in tokeniser.encode(prompts, 12)[0]}
+            allowed = {tuple(i) for i in tokenizer.encode(prompts, 12)[0]}
             assert {tuple(i) for i in batch.noun_ids[row][:nouns]} <= allowed
             # What stands in for a missing noun can be attended to: [CLS] [SEP].
             assert batch.noun_mask[row].sum(axis=1)[nouns:].tolist() == [2] * (2 - nouns)
 
 
-def test_resuming_at_any_step_gives_the_rest(mixture, tokeniser, small_config):
-    whole = list(train_batches(mixture, tokeniser, small_config))
+def test_resuming_at_any_step_gives_the_rest(mixture, tokenizer, small_config):
+    whole = list(train_batches(mixture, tokenizer, small_config))
     # Step 2 and 4 begin an epoch.
     for start in range(7):
-        resumed = list(train_batches(mixture, tokeniser, small_config, start_step=start))
+        resumed = list(train_batches(mixture, tokenizer, small_config, start_step=start))
         assert_same(resumed, whole[start:])
 
 
-def test_a_step_does_not_repeat_its_crops_in_the_next_epoch(mixture, tokeniser, small_config):
+def test_a_step_does_not_repeat_its_crops_in_the_next_epoch(mixture, tokenizer, small_config):
     frames = {}
     for _, batch, ids in train_batches(
-        mixture, tokeniser, dataclasses.replace(small_config, epochs=8)
+        mixture, tokenizer, dataclasses.replace(small_config, epochs=8)
     ):
         for row, clip_id in enumerate(ids):
             frames.setdefault(clip_id, set()).add(batch.frames[row].tobytes())
@@ -87,10 +87,10 @@ def test_a_step_does_not_repeat_its_crops_in_the_next_epoch(mixture, tokeniser, 
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_together_have_the_batches_of_one(mixture, tokeniser, small_config, hosts):
-    whole = list(train_batches(mixture, tokeniser, small_config))
+def test_hosts_together_have_the_batches_of_one(mixture, tokenizer, small_config, hosts):
+    whole = list(train_batches(mixture, tokenizer, small_config))
     parts = [
-        train_batches(mixture, tokeniser, small_config, host=host, hosts=hosts)
+        train_batches(mixture, tokenizer, small_config, host=host, hosts=hosts)
         for host in range(hosts)
     ]
     joined = []
@@ -102,11 +102,11 @@ def test_hosts_together_have_the_batches_of_one(mixture, tokeniser, small_config
     assert_same(joined, whole)
 
 
-def test_max_steps_and_seed(mixture, tokeniser, small_config):
+def test_max_steps_and_seed(mixture, tokenizer, small_config):
     short = dataclasses.replace(small_config, max_steps=3)
-    first = list(train_batches(mixture, tokeniser, short))
+    first = list(train_batches(mixture, tokenizer, short))
     assert len(first) == 3
-    other = list(train_batches(mixture, tokeniser, dataclasses.replace(short, seed=8)))
+    other = list(train_batches(mixture, tokenizer, dataclasses.replace(short, seed=8)))
     assert [ids for _, _, ids in first] != [ids for _, _, ids in other]
 
 
@@ -123,17 +123,17 @@ def test_nouns_and_prompts_are_drawn_uniformly_and_without_repetition():
 
 
 @pytest.mark.parametrize("batch", [1, 4, 11, 16])
-def test_evaluation_has_every_clip_once_in_order(write_snapshot, tokeniser, small_config, batch):
+def test_evaluation_has_every_clip_once_in_order(write_snapshot, tokenizer, small_config, batch):
     written = write_snapshot(clips=11, shards=3)
     snapshot = Snapshot.open(written.folder)
     seen = []
-    for arrays, texts in eval_batches(snapshot, tokeniser, small_config, batch):
+    for arrays, texts in eval_batches(snapshot, tokenizer, small_config, batch):
         assert arrays.frames.shape == (batch, 4, 32, 32, 3)
         assert 1 <= len(texts) <= batch
         for row, _ in enumerate(texts):
             clip = written.clips[len(seen) + row]
             prompts = [chunk.prompts[0] for chunk in clip.noun_chunks[:2]]
-            ids, _ = tokeniser.encode([*prompts, "", ""][:2], 12)
+            ids, _ = tokenizer.encode([*prompts, "", ""][:2], 12)
             np.testing.assert_array_equal(arrays.noun_ids[row], ids)
             assert arrays.noun_valid[row].sum() == len(prompts)
         seen.extend(texts)
@@ -161,7 +161,7 @@ def damage(snapshot, record):
 
 
 def test_a_corrupt_record_stops_the_run_after_the_batches_before_it(
-    write_snapshot, tokeniser, small_config
+    write_snapshot, tokenizer, small_config
 ):
     written = write_snapshot(clips=11, shards=3)
     snapshot = Snapshot.open(written.folder)
@@ -169,7 +169,7 @@ def test_a_corrupt_record_stops_the_run_after_the_batches_before_it(
     damaged = int(order.batch_records(small_config.seed, 1, 4, [order.Source(11, 11)])[1][2])
     where = snapshot.locate(damaged)
     damage(snapshot, damaged)
-    steps = train_batches(Mixture([snapshot]), tokeniser, small_config)
+    steps = train_batches(Mixture([snapshot]), tokenizer, small_config)
     assert next(steps)[0] == 0
     with pytest.raises(SnapshotError) as raised:
         next(steps)
@@ -178,9 +178,9 @@ def test_a_corrupt_record_stops_the_run_after_the_batches_before_it(
     assert where.clip_id in message and "\n" not in message
 
 
-def test_corrupt_records_are_left_out_on_request(mixture, tokeniser, small_config):
+def test_corrupt_records_are_left_out_on_request(mixture, tokenizer, small_config):
     (snapshot,) = mixture.snapshots
-    whole = list(train_batches(mixture, tokeniser, small_config))
+    whole = list(train_batches(mixture, tokenizer, small_config))
     ids = snapshot.clip_ids(range(11))
     second = order.batch_records(small_config.seed, 1, 4, mixture.sources)[1].tolist()
     # One that is read, and the first and second that would be read in its place.
@@ -191,7 +191,7 @@ def test_corrupt_records_are_left_out_on_request(mixture, tokeniser, small_confi
     tolerant = dataclasses.replace(small_config.input, on_corrupt="skip")
     config = dataclasses.replace(small_config, input=tolerant)
     told = []
-    steps = list(train_batches(mixture, tokeniser, config, on_skip=told.append))
+    steps = list(train_batches(mixture, tokenizer, config, on_skip=told.append))
     assert len(steps) == len(whole) and len(told) >= 3
     assert {clip for clip in damaged for message in told if repr(clip) in message} == set(damaged)
     assert all("shard-" in message and " offset " in message for message in told)
@@ -203,14 +203,14 @@ def test_corrupt_records_are_left_out_on_request(mixture, tokeniser, small_confi
                 np.testing.assert_array_equal(batch.frames[row], wanted.frames[row])
     assert steps[1][2][2] == ids[others[2]]
     # What stands in for a record depends neither on where a run begins nor on its hosts.
-    assert_same(list(train_batches(mixture, tokeniser, config, start_step=1)), steps[1:])
-    halves = [train_batches(mixture, tokeniser, config, host=host, hosts=2) for host in (0, 1)]
+    assert_same(list(train_batches(mixture, tokenizer, config, start_step=1)), steps[1:])
+    halves = [train_batches(mixture, tokenizer, config, host=host, hosts=2) for host in (0, 1)]
     for first, last, (_, _, together) in zip(*halves, steps, strict=True):
         assert first[2] + last[2] == together
 
 
 def test_a_snapshot_of_corrupt_records_alone_stops_a_run_all_the_same(
-    write_snapshot, tokeniser, small_config
+    write_snapshot, tokenizer, small_config
 ):
     snapshot = Snapshot.open(write_snapshot(clips=20, shards=1).folder)
     for record in range(20):
@@ -218,10 +218,10 @@ def test_a_snapshot_of_corrupt_records_alone_stops_a_run_all_the_same(
     tolerant = dataclasses.replace(small_config.input, on_corrupt="skip")
     config = dataclasses.replace(small_config, input=tolerant)
     with pytest.raises(SnapshotError, match="is corrupt at offset"):
-        next(train_batches(Mixture([snapshot]), tokeniser, config))
+        next(train_batches(Mixture([snapshot]), tokenizer, config))
 
 
-def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokeniser, small_config):
+def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokenizer, small_config):
     written = write_snapshot(clips=8, shards=1)
     snapshot = Snapshot.open(written.folder)
     where = snapshot.locate(5)
@@ -230,7 +230,7 @@ def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokeniser, small_confi
     with open(where.shard, "r+b") as shard:
         shard.seek(where.offset)
         shard.write(tfrecord.frame(clip.SerializeToString()))
-    steps = eval_batches(snapshot, tokeniser, small_config, batch=4)
+    steps = eval_batches(snapshot, tokenizer, small_config, batch=4)
     next(steps)
     with pytest.raises(SnapshotError, match=f"{clip.clip_id}.* cannot be decoded") as raised:
         next(steps)
@@ -242,13 +242,13 @@ def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokeniser, small_confi
         max_steps=3,
     )
     with pytest.raises(SnapshotError, match=f"{clip.clip_id}.* cannot be decoded.*JPEG"):
-        list(train_batches(Mixture([snapshot]), tokeniser, config))
+        list(train_batches(Mixture([snapshot]), tokenizer, config))
 
 
-def test_what_does_not_suit_is_refused_before_reading(write_snapshot, tokeniser, small_config):
+def test_what_does_not_suit_is_refused_before_reading(write_snapshot, tokenizer, small_config):
     mixture = Mixture([Snapshot.open(write_snapshot(frames=2).folder)])
     with pytest.raises(SnapshotError, match=r"has 2 frames a clip, .* wants 4: .*--frames 4"):
-        next(train_batches(mixture, tokeniser, small_config))
+        next(train_batches(mixture, tokenizer, small_config))
     mixture = Mixture([Snapshot.open(write_snapshot("other").folder)])
     for changes, message in (
         ({"input": dataclasses.replace(small_config.input, scale=(0.9, 1.3))}, "nothing is left"),
@@ -256,23 +256,23 @@ def test_what_does_not_suit_is_refused_before_reading(write_snapshot, tokeniser,
         ({"batch": 12}, "batch of 12 clips cannot be drawn from 11"),
     ):
         with pytest.raises(ValueError, match=message):
-            next(train_batches(mixture, tokeniser, dataclasses.replace(small_config, **changes)))
+            next(train_batches(mixture, tokenizer, dataclasses.replace(small_config, **changes)))
 
 
-def test_stopping_early_leaves_no_thread_behind(mixture, tokeniser, small_config):
+def test_stopping_early_leaves_no_thread_behind(mixture, tokenizer, small_config):
     endless = dataclasses.replace(small_config, epochs=10_000)
 
     for after in (1, 5):
-        steps = train_batches(mixture, tokeniser, endless)
+        steps = train_batches(mixture, tokenizer, endless)
         for _ in itertools.islice(steps, after):
             assert any(thread.name.startswith("decode") for thread in threading.enumerate())
         steps.close()
         assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
 
 
-def test_a_program_can_end_in_the_middle(write_snapshot, tokeniser, small_config, tmp_path):
+def test_a_program_can_end_in_the_middle(write_snapshot, tokenizer, small_config, tmp_path):
     written = write_snapshot()
-    tokeniser.save(tmp_path / "vocab.txt")
+    tokenizer.save(tmp_path / "vocab.txt")
     (tmp_path / "config.json").write_text(
         json.dumps(dataclasses.asdict(dataclasses.replace(small_config, epochs=10_000)))
     )
@@ -283,11 +283,11 @@ from trainer.configs.config import Config
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 folder, vocabulary, config = sys.argv[1:]
 config = Config.from_json(pathlib.Path(config).read_text())
 mixture = Mixture([Snapshot.open(folder)])
-steps = train_batches(mixture, Tokeniser.from_vocabulary(vocabulary), config)
+steps = train_batches(mixture, Tokenizer.from_vocabulary(vocabulary), config)
 print(next(steps)[0])
 """
     arguments = [written.folder, tmp_path / "vocab.txt", tmp_path / "config.json"]

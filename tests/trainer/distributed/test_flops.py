@@ -11,7 +11,7 @@ from trainer.method.train_step import batch_shapes, state_shapes, train_step
 # Wide enough for matrix products to outweigh all else, whose FLOPs the compiler counts too.
 WIDE = (
     "batch=8",
-    "optimiser.name=sgd",
+    "optimizer.name=sgd",
     "input.jitter_probability=0",
     "video.width=256",
     "video.mlp_width=1024",

@@ -42,9 +42,9 @@ def whole(tree):
 
 config = override(PRESETS["tiny"], [
     "batch=32", "cut_and_paste.pair_group=2", "cut_and_paste.from_step=0", "video.width=64",
-    "video.frames=8", "video.layers=1", "video.grouping_after=1", "optimiser.name=sgd",
-    f"optimiser.learning_rate={2**20}", "optimiser.momentum=0", "optimiser.warmup_share=0",
-    "optimiser.clip_norm=1e9",
+    "video.frames=8", "video.layers=1", "video.grouping_after=1", "optimizer.name=sgd",
+    f"optimizer.learning_rate={2**20}", "optimizer.momentum=0", "optimizer.warmup_share=0",
+    "optimizer.clip_norm=1e9",
     "text.vocabulary=40", "text.width=32", "loss.learn_temperatures=true",
     "video.heads=8", "text.heads=8",  # each device has one at most
     f"mesh.fsdp={fsdp}", f"compute.microbatches={microbatches}",
@@ -84,7 +84,7 @@ told = json.dumps({
     "rows": rows[:, 0, 0, 0, 0].tolist(),
     "devices": len(jax.devices()),
     "parts": {name: float(value) for name, value in measured.items()},
-    # The optimiser subtracts the gradient and does nothing else; so many times it that the
+    # The optimizer subtracts the gradient and does nothing else; so many times it that the
     # parameter's own rounding is none of it.
     "gradient": {name: ((np.float64(leaf) - np.float64(changed[name])) / 2**20).ravel().tolist()
                  for name, leaf in before.items()},

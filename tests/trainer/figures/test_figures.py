@@ -54,7 +54,7 @@ def test_clips_are_chosen_by_id_and_draw_their_captions_nouns(untrained_run, sna
     assert records == [4, 1]
     files = write.write({"a": run}, snapshot, records, (), tmp_path, lambda *_: None)
     told = json.loads(files[-1].read_text())
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     texts, _ = embed_clips(snapshot, encoder, lambda *_: None, np.array(records))
     assert [tuple(one["nouns"]) for one in told] == [text.nouns for text in texts]
     assert [one["record"] for one in told] == [4, 1]

@@ -47,7 +47,7 @@ def test_shards_have_the_features_and_say_of_which_clips(
     }  # fmt: skip
 
     run = checkpoint.load(untrained_run)
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     _, expected = embed_clips(Snapshot.open(written.folder), encoder, lambda *_: None)
     shards = [folder / shard["name"] for shard in manifest["shards"]]
     tensors = [safetensors.numpy.load_file(shard) for shard in shards]

@@ -21,10 +21,10 @@ def no_progress(done, total):
 
 
 @pytest.fixture
-def run(small_config, tokeniser):
-    config = override(small_config, [f"text.vocabulary={len(tokeniser.pieces)}", "joint_width=16"])
+def run(small_config, tokenizer):
+    config = override(small_config, [f"text.vocabulary={len(tokenizer.pieces)}", "joint_width=16"])
     params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
-    return Loaded(config, tokeniser, params, step=5, averaged=False)
+    return Loaded(config, tokenizer, params, step=5, averaged=False)
 
 
 def test_the_most_similar_clips_come_first(write_snapshot, run):
@@ -32,7 +32,7 @@ def test_the_most_similar_clips_come_first(write_snapshot, run):
     snapshot = Snapshot.open(written.folder)
     found = search.search("red ring", run, snapshot, 4, no_progress)
 
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     _, clips = embed_clips(snapshot, encoder, no_progress)
     scores = clips.clip @ encoder.texts(["red ring"])[0]
     assert [one.record for one in found] == np.argsort(-scores, kind="stable")[:4].tolist()

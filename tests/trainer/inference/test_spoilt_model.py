@@ -81,7 +81,7 @@ def test_every_command_that_uses_it_ends_with_one_line(
 def test_parameters_that_are_finite_may_still_say_what_is_not(untrained_run):
     loaded = checkpoint.load(untrained_run)
     huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3e38), loaded.params)
-    encoder, video = Encoder(loaded.config, loaded.tokeniser, huge), loaded.config.video
+    encoder, video = Encoder(loaded.config, loaded.tokenizer, huge), loaded.config.video
     shape = (2, video.frames, video.resolution, video.resolution, 3)
     with pytest.raises(NonFiniteError, match=r"model's 'clip' of clips: .* of one$"):
         encoder.clips(np.full(shape, 200, np.uint8), ["one", "two"])

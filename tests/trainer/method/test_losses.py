@@ -101,7 +101,7 @@ def slow_temporal(tokens: np.ndarray, mask: np.ndarray, tau: float, kind: str) -
 def slow_grounding(
     groups: np.ndarray, nouns: np.ndarray, valid: np.ndarray, tau: float
 ) -> np.ndarray:
-    """Equation 3 with the pooled vector formed and normalised."""
+    """Equation 3 with the pooled vector formed and normalized."""
     g_all = np.zeros((len(groups), len(nouns)))
     for v in range(len(groups)):
         for c in range(len(nouns)):
@@ -308,7 +308,7 @@ def naive_grounding_similarity(
     """Eq. 3 as it is written, with the pooled vectors of all videos and nouns."""
     s = jnp.einsum("vme,cke->vckm", groups, nouns)
     pooled = jnp.einsum("vckm,vme->vcke", jax.nn.softmax(s / tau, axis=-1), groups)
-    cosine = jnp.sum(losses.l2_normalise(pooled) * nouns[None], axis=-1)
+    cosine = jnp.sum(losses.l2_normalize(pooled) * nouns[None], axis=-1)
     found = jnp.sum(jnp.where(valid[None], cosine, 0.0), axis=-1)
     return found / jnp.maximum(jnp.sum(valid, axis=-1), 1).astype(found.dtype)[None]
 

@@ -1,13 +1,13 @@
-"""The optimiser: what each parameter's update looks like after one step."""
+"""The optimizer: what each parameter's update looks like after one step."""
 
 import jax
 import numpy as np
 import optax
 import pytest
 
-from trainer.configs.config import OptimiserConfig
+from trainer.configs.config import OptimizerConfig
 from trainer.distributed.mesh import one_device
-from trainer.method.optimizer import learning_rate, make_optimiser
+from trainer.method.optimizer import learning_rate, make_optimizer
 from trainer.method.train_step import init_state
 
 RATE = 0.01
@@ -17,16 +17,16 @@ def first_update(name, params, *, weight_decay=0.0):
     """The update of every parameter from random gradients, without warm-up or clipping."""
     rng = np.random.default_rng(0)
     gradient = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), params)
-    config = OptimiserConfig(
+    config = OptimizerConfig(
         name=name,
         learning_rate=RATE,
         weight_decay=weight_decay,
         warmup_share=0.0,
         clip_norm=1e9,
     )
-    optimiser = make_optimiser(config, 10)
+    optimizer = make_optimizer(config, 10)
     with jax.numpy_dtype_promotion("standard"):
-        update, _ = jax.jit(optimiser.update)(gradient, optimiser.init(params), params)
+        update, _ = jax.jit(optimizer.update)(gradient, optimizer.init(params), params)
     return update
 
 
@@ -86,7 +86,7 @@ def test_only_kernels_decay(params, name):
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_few_steps_have_a_schedule_whatever_share_warms_up(steps):
-    config = OptimiserConfig(learning_rate=RATE, warmup_share=0.9)
+    config = OptimizerConfig(learning_rate=RATE, warmup_share=0.9)
     schedule = learning_rate(config, steps)
     rates = [np.asarray(schedule(step)).item() for step in range(steps + 1)]
     assert max(rates) == pytest.approx(RATE)
@@ -97,10 +97,10 @@ def test_without_a_norm_to_clip_to_gradients_stay_as_they_are():
     params = {"kernel": np.zeros(4, np.float32)}
     gradient = {"kernel": np.full(4, 100, np.float32)}
     for clip_norm, norm in ((None, 200.0), (1.0, 1.0)):
-        config = OptimiserConfig(
+        config = OptimizerConfig(
             learning_rate=1.0, momentum=0.0, warmup_share=0.0, clip_norm=clip_norm
         )
-        optimiser = make_optimiser(config, 10)
+        optimizer = make_optimizer(config, 10)
         with jax.numpy_dtype_promotion("standard"):
-            update, _ = optimiser.update(gradient, optimiser.init(params), params)
+            update, _ = optimizer.update(gradient, optimizer.init(params), params)
         assert float(optax.tree.norm(update)) == pytest.approx(norm, rel=1e-6)

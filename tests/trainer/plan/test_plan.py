@@ -27,7 +27,7 @@ from trainer.plan.text import as_json, describe
 SETTINGS = [
     "batch=8",
     "cut_and_paste.pair_group=2",
-    "optimiser.name=sgd",  # compiles sooner
+    "optimizer.name=sgd",  # compiles sooner
     "video.frames=4",
     "video.resolution=24",
     "video.width=64",

@@ -29,11 +29,11 @@ def no_progress(done, total):
 
 
 @pytest.fixture
-def run(small_config, tokeniser):
+def run(small_config, tokenizer):
     settings = ["video.frames=8", "video.group_tokens=4", "joint_width=16"]
-    config = override(small_config, [*settings, f"text.vocabulary={len(tokeniser.pieces)}"])
+    config = override(small_config, [*settings, f"text.vocabulary={len(tokenizer.pieces)}"])
     params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
-    return Loaded(config, tokeniser, params, step=10, averaged=False)
+    return Loaded(config, tokenizer, params, step=10, averaged=False)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def snapshot(write_snapshot):
 def truth(snapshot, run):
     mask = np.zeros((8, 32, 32), bool)
     mask[:, 4:20, 8:30] = True
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     return {
         ClipKey(text.video_id, text.start_us, text.end_us, text.caption): [
             TrueObject(noun, mask) for noun in text.nouns

@@ -23,17 +23,17 @@ STEPS = 10
 @pytest.fixture
 def config(small_config):
     # AdamW's state has a counter and two moments, and nodes without arrays.
-    return override(small_config, ["optimiser.name=adamw", "optimiser.weight_decay=0.1"])
+    return override(small_config, ["optimizer.name=adamw", "optimizer.weight_decay=0.1"])
 
 
 @pytest.fixture
-def run(tmp_path, config, tokeniser):
+def run(tmp_path, config, tokenizer):
     """A run's folder, as pretrain leaves it, without checkpoints."""
-    config = override(config, [f"text.vocabulary={len(tokeniser.pieces)}"])
+    config = override(config, [f"text.vocabulary={len(tokenizer.pieces)}"])
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.json").write_text(config.to_json())
-    tokeniser.save(folder / "vocab.txt")
+    tokenizer.save(folder / "vocab.txt")
     return folder
 
 
@@ -89,12 +89,12 @@ def test_a_state_may_be_donated_while_it_is_being_saved(run, state, config):
     assert_equal(checkpoint.load(run).params, before)
 
 
-def test_a_model_is_loaded_with_all_it_needs(run, state, tokeniser):
+def test_a_model_is_loaded_with_all_it_needs(run, state, tokenizer):
     save(run, state)
     loaded = checkpoint.load(run)
     assert loaded.step == 4
-    assert loaded.tokeniser.pieces == tokeniser.pieces
-    assert loaded.config.text.vocabulary == len(tokeniser.pieces)
+    assert loaded.tokenizer.pieces == tokenizer.pieces
+    assert loaded.config.text.vocabulary == len(tokenizer.pieces)
     assert_equal(loaded.params, state.params)
 
 

@@ -135,7 +135,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(run, config, state, capfd, 
     told = capfd.readouterr().err
     assert found.step == 1
     assert_equal(found.params, state.params)
-    assert_equal(found.optimiser, state.optimiser)
+    assert_equal(found.optimizer, state.optimizer)
     assert f"checkpoints/2 cannot be used: params/d/{first.name} " in told
     assert "training continues from step 1" in told
     assert not (run / "checkpoints" / "2").exists()

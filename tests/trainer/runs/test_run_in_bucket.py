@@ -67,7 +67,7 @@ def files(run):
 
 def assert_same_parameters(a, b):
     one, other = (checkpoint.load(run) for run in (a, b))
-    assert one.step == other.step and one.tokeniser.pieces == other.tokeniser.pieces
+    assert one.step == other.step and one.tokenizer.pieces == other.tokenizer.pieces
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
 
 

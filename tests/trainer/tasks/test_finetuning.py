@@ -65,7 +65,7 @@ def arguments(task, preset, run, snapshot, out, *settings):
     """A few steps at sizes that compile soon, two of them before a checkpoint."""
     argv = ["finetune", f"--task={task}", f"--preset={preset}", f"--run={run}", f"--out={out}"]
     more = ["batch=4", "epochs=2", "checkpoint_every=2", "checkpoint_keep=9", "log_every=1"]
-    settings = [f"--set={setting}" for setting in (*more, "optimiser.name=adamw", *settings)]
+    settings = [f"--set={setting}" for setting in (*more, "optimizer.name=adamw", *settings)]
     return [*argv, f"--snapshot={snapshot}", "--max-steps=4", *settings]
 
 
@@ -190,7 +190,7 @@ def test_texts_may_become_longer(untrained_run):
 def retrieving(untrained_run, snapshot, tmp_path_factory):
     """A run of retrieval."""
     out = tmp_path_factory.mktemp("runs") / "retrieval"
-    argv = arguments("retrieval", "msrvtt", untrained_run, snapshot, out, "optimiser.name=sgd")
+    argv = arguments("retrieval", "msrvtt", untrained_run, snapshot, out, "optimizer.name=sgd")
     assert main(argv) == 0
     return out, argv
 
@@ -356,17 +356,17 @@ def test_a_random_encoder_has_the_runs_sizes_and_vocabulary_alone(
     assert monitoring == finetuning.loop.Monitoring(str(snapshot), (2, 3))
     assert start == Start()
     loaded = checkpoint.load(untrained_run)
-    assert vocabulary.difference(loaded.tokeniser) is None
+    assert vocabulary.difference(loaded.tokenizer) is None
     assert config.video == loaded.config.video
 
 
 def test_the_papers_recipes_are_its_tables(noisy_config):
     def rates(task, preset):
         config, own = finetuning.configure(finetuning.TASKS[task], preset, noisy_config, [])
-        optimiser = config.optimiser
-        assert (optimiser.name, optimiser.momentum, optimiser.warmup_share) == ("sgd", 0.9, 0.1)
+        optimizer = config.optimizer
+        assert (optimizer.name, optimizer.momentum, optimizer.warmup_share) == ("sgd", 0.9, 0.1)
         assert not config.cut_and_paste.enabled
-        return optimiser.learning_rate, config.batch, config.epochs, own
+        return optimizer.learning_rate, config.batch, config.epochs, own
 
     assert rates("retrieval", "msrvtt")[:3] == (0.25, 512, 20)
     assert rates("qa", "msrvtt-qa")[:3] == (0.1, 64, 30)
@@ -400,12 +400,12 @@ def test_settings_of_a_task_are_typed():
         ("action", finetuning.action.Config(frozen=True)),
     ],
 )
-def test_the_compiler_counts_as_many_flops(snapshot, tokeniser, task, settings):
+def test_the_compiler_counts_as_many_flops(snapshot, tokenizer, task, settings):
     """At sizes at which matrix products of the encoders outweigh all else."""
     config = override(
         PRESETS["tiny"],
         [
-            *("batch=8", "optimiser.name=sgd", "cut_and_paste.enabled=false", "max_steps=1"),
+            *("batch=8", "optimizer.name=sgd", "cut_and_paste.enabled=false", "max_steps=1"),
             *("video.frames=4", "video.resolution=48", "input.short_side=48"),
             *("video.width=256", "video.mlp_width=1024", "video.grouping_after=1,3"),
             *("text.width=256", "text.mlp_width=1024", "text.tokens=64", "text.positions=64"),
@@ -415,7 +415,7 @@ def test_the_compiler_counts_as_many_flops(snapshot, tokeniser, task, settings):
     clips, mesh = Mixture([Snapshot.open(snapshot)]), one_device()
     objective = finetuning.FineTuning(finetuning.TASKS[task], settings, clips)
     batches = objective.batches(
-        tokeniser, config, start_step=0, host=0, hosts=1, on_skip=pytest.fail
+        tokenizer, config, start_step=0, host=0, hosts=1, on_skip=pytest.fail
     )
     _, batch, _ = next(batches)
     batches.close()

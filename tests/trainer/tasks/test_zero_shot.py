@@ -19,15 +19,15 @@ CLIPS = 11
 
 
 @pytest.fixture
-def config(small_config, tokeniser):
+def config(small_config, tokenizer):
     settings = ["video.frames=8", "video.group_tokens=4", "joint_width=16"]
-    return override(small_config, [*settings, f"text.vocabulary={len(tokeniser.pieces)}"])
+    return override(small_config, [*settings, f"text.vocabulary={len(tokenizer.pieces)}"])
 
 
 @pytest.fixture
-def run(config, tokeniser):
+def run(config, tokenizer):
     params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
-    return Loaded(config, tokeniser, params, step=5, averaged=False)
+    return Loaded(config, tokenizer, params, step=5, averaged=False)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def snapshot(write_snapshot, monkeypatch):
 
 
 def texts_of(snapshot, run):
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     return embed_clips(snapshot, encoder, no_progress)[0]
 
 
@@ -62,7 +62,7 @@ def test_figures_equal_those_of_all_clips_encoded_at_once(snapshot, run):
     metrics = zero_shot.evaluate(run, snapshot, lambda done, total: seen.append((done, total)))
     assert seen == [(4, CLIPS), (8, CLIPS), (CLIPS, CLIPS)]
 
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     frames = frames_of(snapshot, range(CLIPS), run.config)
     captions = [text.caption for text in texts_of(snapshot, run)]
     similarity = encoder.similarity(captions, encoder.clips(frames).clip)
@@ -106,7 +106,7 @@ def test_objects_that_fill_the_frame_are_hit_by_every_group_that_holds_tokens(sn
     assert grounding["pointing_accuracy"] == pytest.approx(1 - grounding["empty_groups"])
 
 
-def test_what_does_not_fit_is_refused(snapshot, run, write_snapshot, tokeniser):
+def test_what_does_not_fit_is_refused(snapshot, run, write_snapshot, tokenizer):
     truth = truth_of(snapshot, run)
     truth.popitem()
     with pytest.raises(TruthError, match="no line for clip 'video-00003_10000000_10900000'"):
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused(snapshot, run, write_snapshot, tokeniser):
 
 
 def test_equal_texts_have_equal_embeddings_and_similarities(run):
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     texts = ["red ring", "green disc", "red ring"] + [f"star {place}" for place in range(70)]
     embedded = encoder.texts(texts)
     assert embedded.shape == (73, 16)

@@ -84,9 +84,9 @@ def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
 def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_finite(
     policy, spoils, tmp_path
 ):
-    settings = ["optimiser.warmup_share=0", "optimiser.clip_norm=none", "average_decay=0.9"]
+    settings = ["optimizer.warmup_share=0", "optimizer.clip_norm=none", "average_decay=0.9"]
     rate = "3e38" if spoils == "parameters" else "1e-3"
-    settings += [f"optimiser.learning_rate={rate}", f"on_bad_step={policy}", "skip_in_a_row=1"]
+    settings += [f"optimizer.learning_rate={rate}", f"on_bad_step={policy}", "skip_in_a_row=1"]
     config = override(Config(), settings)
     before = begin({"head": {"w": jnp.full(1, 1.0 if spoils == "neither" else -3e38)}}, config, 1)
     if spoils == "average":
@@ -109,13 +109,13 @@ def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_
     if policy == "skip" or not bad:
         steps.check(1, measured, ["clip"], checkpoint=None)
         return
-    with pytest.raises(BadStepError, match=r"parameters, or optimiser state, .* not finite at st"):
+    with pytest.raises(BadStepError, match=r"parameters, or optimizer state, .* not finite at st"):
         steps.check(1, measured, ["clip"], checkpoint=None)
 
 
 def test_a_step_divides_nothing_by_nothing():
     """JAX_DEBUG_NANS=1 ends a program at the first NaN: ours must not be the one that it finds."""
-    config = override(Config(), ["optimiser.warmup_share=0", "average_decay=0.9"])
+    config = override(Config(), ["optimizer.warmup_share=0", "average_decay=0.9"])
 
     def loss(params):
         value = jnp.sum(jnp.square(params["head"]["w"]))

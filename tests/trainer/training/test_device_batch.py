@@ -18,7 +18,7 @@ def scaling(config, where, **changes):
 
 
 def test_what_the_device_scales_is_what_the_host_would_have(
-    write_snapshot, small_config, tokeniser
+    write_snapshot, small_config, tokenizer
 ):
     """Of crops smaller than the model's size, as large, larger, and too large for the device."""
     sides, flips, differing = set(), set(), 0
@@ -27,8 +27,8 @@ def test_what_the_device_scales_is_what_the_host_would_have(
         clips = Mixture([Snapshot.open(written.folder)])
         config = scaling(small_config, "host", short_side=36, scale=(0.9, 1.33))
         for (step, ours, names), (same_step, theirs, same_names) in zip(
-            train_batches(clips, tokeniser, scaling(config, "device")),
-            train_batches(clips, tokeniser, config),
+            train_batches(clips, tokenizer, scaling(config, "device")),
+            train_batches(clips, tokenizer, config),
             strict=True,
         ):
             assert (step, names) == (same_step, same_names)

@@ -105,7 +105,7 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     loop.pretrain(override(first.config, ["seed=8"]), snapshot, tmp_path / "second", start=again)
     second = checkpoint.load(tmp_path / "second")
     assert_same(second.params, first.params)
-    assert second.tokeniser.pieces == first.tokeniser.pieces
+    assert second.tokenizer.pieces == first.tokenizer.pieces
 
 
 def test_a_run_goes_on_without_the_weights_that_it_started_from(config, write_snapshot, tmp_path):

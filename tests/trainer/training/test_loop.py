@@ -134,10 +134,10 @@ def test_a_finished_run_is_left_alone(noisy_config, snapshot, undisturbed):
 
 
 def test_a_run_keeps_what_it_was_started_with(noisy_config, undisturbed):
-    started, tokeniser = run_folder.read(undisturbed)
+    started, tokenizer = run_folder.read(undisturbed)
     # The vocabulary's limit became its size.
-    assert 20 < len(tokeniser.pieces) < noisy_config.text.vocabulary
-    assert started == override(noisy_config, [f"text.vocabulary={len(tokeniser.pieces)}"])
+    assert 20 < len(tokenizer.pieces) < noisy_config.text.vocabulary
+    assert started == override(noisy_config, [f"text.vocabulary={len(tokenizer.pieces)}"])
     assert checkpoint.load(undisturbed).step == 18
     record = metric_writer.read(undisturbed)[-1]
     assert record.keys() >= {
@@ -236,7 +236,7 @@ def test_a_run_goes_on_with_less_memory_or_other_devices(
 
 def test_a_model_larger_than_memory_is_told(noisy_config, snapshot, tmp_path):
     large = override(noisy_config, ["joint_width=2000000000"])  # 128 GB for each projection
-    with pytest.raises(TrainingError, match=r"optimiser's state do not fit .* mesh\.fsdp=2"):
+    with pytest.raises(TrainingError, match=r"optimizer's state do not fit .* mesh\.fsdp=2"):
         loop.pretrain(large, snapshot, tmp_path / "run")
 
 
@@ -245,15 +245,15 @@ def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
 ):
     run = tmp_path / "run"
     # The first step's learning rate is 0, the second one's is not.
-    wild = override(noisy_config, ["optimiser.learning_rate=1e38", "optimiser.clip_norm=1e38"])
+    wild = override(noisy_config, ["optimizer.learning_rate=1e38", "optimizer.clip_norm=1e38"])
     with pytest.raises(
         BadStepError, match=r"(is (inf|nan)|not finite) at step [234] \(no ch"
     ) as raised:
         loop.pretrain(wild, snapshot, run)
     (record,) = jsonl_log.read(run / "bad_steps.jsonl")
     assert f"at step {record['step']} " in str(raised.value)
-    tokeniser = run_folder.read(run)[1]
-    batches = train_batches(Mixture([Snapshot.open(snapshot)]), tokeniser, noisy_config)
+    tokenizer = run_folder.read(run)[1]
+    batches = train_batches(Mixture([Snapshot.open(snapshot)]), tokenizer, noisy_config)
     step, _, clip_ids = next(itertools.islice(batches, record["step"] - 1, None))
     batches.close()
     assert (step + 1, clip_ids) == (record["step"], record["clip_ids"])
@@ -288,15 +288,15 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
         state = checkpoints.restore(18, state_shapes(config, 18, mesh))
     fresh = init_state(config, 18, mesh)
     for kept, first in zip(
-        jax.tree.leaves((state.params, state.optimiser)),
-        jax.tree.leaves((fresh.params, fresh.optimiser)),
+        jax.tree.leaves((state.params, state.optimizer)),
+        jax.tree.leaves((fresh.params, fresh.optimizer)),
         strict=True,
     ):
         assert (kept == first).all()
     assert (state.watch.skipped, state.watch.in_a_row, state.watch.good) == (18, 18, 0)
     records = metric_writer.read(run)
     assert [record["skipped_steps"] for record in records] == list(range(1, 19))
-    # The schedule waits, as the optimiser's other counts do.
+    # The schedule waits, as the optimizer's other counts do.
     assert {record["learning_rate"] for record in records} == {0.0}
     assert len({record["loss"] for record in records}) == 18  # other clips, other noise
     bad = jsonl_log.read(run / "bad_steps.jsonl")
@@ -363,7 +363,7 @@ def test_retrieval_is_measured_on_the_way_and_at_the_end(watched, snapshot):
     }
     assert list(figures) == [9, 18]
     loaded = checkpoint.load(watched)
-    encoder = Encoder(loaded.config, loaded.tokeniser, loaded.params)
+    encoder = Encoder(loaded.config, loaded.tokenizer, loaded.params)
     spread = np.arange(7) * 24 // 7
     texts, clips = embed_clips(Snapshot.open(snapshot), encoder, lambda *_: None, spread)
     similarity = encoder.similarity([text.caption for text in texts], clips.clip)

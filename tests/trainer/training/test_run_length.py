@@ -50,14 +50,14 @@ def test_a_configuration_of_an_earlier_release_is_read_and_continued(settings):
         ("cut_and_paste.from_step=60 loss.temporal_weight=0", 60, "no clips are spliced: cut"),
         ("checkpoint_every=60", 60, "no checkpoint before the end: checkpoint_every=60"),
         ("checkpoint_every=9 checkpoint_keep_every=63", 60, "checkpoint_keep_every=63"),
-        ("optimiser.warmup_share=0.008", 60, "no warm-up: optimiser.warmup_share=0.008 of 60"),
+        ("optimizer.warmup_share=0.008", 60, "no warm-up: optimizer.warmup_share=0.008 of 60"),
         ("spike.loss_factor=2", 60, "no loss counts as a spike: spike.from_step=100"),
         ("evaluate_every=60", 60, "retrieval is measured at the end alone: evaluate_every=60"),
         ("seed=1", 5, "no trace of steps 6 to 8"),
     ],
 )
 def test_what_will_not_happen_is_said(settings, steps, said):
-    quiet = ("checkpoint_every=1", "evaluate_every=1", "optimiser.warmup_share=0.5")
+    quiet = ("checkpoint_every=1", "evaluate_every=1", "optimizer.warmup_share=0.5")
     config = override(PRESETS["tiny"], [*quiet, *settings.split()])
     (line,) = run_length.find_left_out(config, steps, evaluates=True, profile=(4, 8))
     assert said in line

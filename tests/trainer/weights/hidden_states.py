@@ -29,7 +29,7 @@ def video_states(
 
     Args:
       folder: a ViViT or VideoMAE checkpoint.
-      pixels: [B, T, H, W, C], normalised, square. Positions are resampled for their size.
+      pixels: [B, T, H, W, C], normalized, square. Positions are resampled for their size.
 
     Raises:
       WeightsError: the checkpoint cannot be read or does not fit.
@@ -84,8 +84,8 @@ def group_states(
 
     Args:
       weights: {q_proj, k_proj, v_proj, proj}.{weight, bias}, as PyTorch's Linear has them.
-      groups: normalised.
-      tokens: normalised.
+      groups: normalized.
+      tokens: normalized.
       noise: Gumbel noise, as in training, where gradients pass through the soft assignment; None:
         evaluation.
     """

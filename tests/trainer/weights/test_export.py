@@ -15,7 +15,7 @@ import pytest
 
 from tests.trainer.weights.hidden_states import text_states, video_states
 from trainer.configs.config import Config
-from trainer.data.tokenizer import Tokeniser
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_settings import SPECIAL, Added, Settings
 from trainer.distributed.mesh import one_device
 from trainer.method.train_step import state_shapes
@@ -43,7 +43,7 @@ CAPTIONS = (
     *("The abc", "the <cat> newword newwords", "é e\u0301 猫猫 THE"),
     "a b c d e f g h i j k l m n o p",
 )
-TOKENISER = Tokeniser(PIECES, Settings(lowercase=False, added=ADDED))
+TOKENISER = Tokenizer(PIECES, Settings(lowercase=False, added=ADDED))
 
 
 def write_export(out):
@@ -70,7 +70,7 @@ def frames():
 
 
 def ours():
-    """The crop at the frames' centre, normalised: [T, H, W, 3]."""
+    """The crop at the frames' centre, normalized: [T, H, W, 3]."""
     cut = frames()[:, 5:35, 13:43]
     return ((cut / 255 - np.asarray(MEAN)) / np.asarray(STD)).astype(np.float32)
 
@@ -115,7 +115,7 @@ def test_hidden_states_are_those_of_transformers(exported):
 def test_the_export_is_read_back(exported):
     checkpoint = hf_format.read(exported / "video")
     assert video.video_config(checkpoint, VIDEO) == VIDEO
-    assert Tokeniser.from_vocabulary(exported / "text").difference(TOKENISER) is None
+    assert Tokenizer.from_vocabulary(exported / "text").difference(TOKENISER) is None
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.trainer.weights.hidden_states import text_states
-from trainer.data.tokenizer import Tokeniser
-from trainer.method.models.svilm import l2_normalise
+from trainer.data.tokenizer import Tokenizer
+from trainer.method.models.svilm import l2_normalize
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def test_paraphrases_are_nearer_than_other_sentences(minilm):
     lines = pathlib.Path(__file__).with_name("paraphrases.tsv").read_text().splitlines()
     pairs = [line.split("\t") for line in lines]
     assert len(pairs) == 50
-    tokeniser = Tokeniser.from_vocabulary(minilm / "vocab.txt")
-    ids, mask = tokeniser.encode([text for pair in pairs for text in pair], tokens=24)
+    tokenizer = Tokenizer.from_vocabulary(minilm / "vocab.txt")
+    ids, mask = tokenizer.encode([text for pair in pairs for text in pair], tokens=24)
     states = text_states(minilm, jnp.asarray(ids), jnp.asarray(mask))
-    meaning = l2_normalise(jnp.sum(jnp.where(jnp.asarray(mask)[..., None], states, 0.0), axis=1))
+    meaning = l2_normalize(jnp.sum(jnp.where(jnp.asarray(mask)[..., None], states, 0.0), axis=1))
     similarity = np.asarray(meaning[0::2] @ meaning[1::2].T)
     own, other = np.diag(similarity), similarity[~np.eye(50, dtype=bool)]
     # For random weights both are close to 1, and which is larger is chance.

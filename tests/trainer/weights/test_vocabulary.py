@@ -9,7 +9,7 @@ import pytest
 from trainer.configs.overrides import override
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.data.tokenizer import Tokeniser, VocabularyError
+from trainer.data.tokenizer import Tokenizer, VocabularyError
 from trainer.data.tokenizer_settings import SPECIAL, Settings
 from trainer.runs import run_folder
 from trainer.runs.run_folder import Origin, RunError
@@ -24,7 +24,7 @@ def known(tmp_path):
     folder = tmp_path / "known"
     folder.mkdir()
     pieces = [*SPECIAL, "[unused0]", "A", "ring", "Disc"]
-    Tokeniser(pieces, Settings(lowercase=False)).save(folder / "vocab.txt")
+    Tokenizer(pieces, Settings(lowercase=False)).save(folder / "vocab.txt")
     return folder
 
 
@@ -34,16 +34,16 @@ def listed(path, pieces):
 
 
 @pytest.mark.parametrize("version", ["4.44.2", "4.57.6", "5.8.1", "5.18.0", "5.24.0"])
-def test_text_weights_bring_the_tokeniser_that_their_version_wrote(version):
-    folder = TOKENISERS / version / "tokenisers" / "cased-BertTokenizer"
-    tokeniser = Start(text=folder).tokeniser()
-    assert tokeniser is not None and tokeniser.settings == Settings(lowercase=False)
+def test_text_weights_bring_the_tokenizer_that_their_version_wrote(version):
+    folder = TOKENISERS / version / "tokenizers" / "cased-BertTokenizer"
+    tokenizer = Start(text=folder).tokenizer()
+    assert tokenizer is not None and tokenizer.settings == Settings(lowercase=False)
 
 
 def test_a_given_vocabulary_has_the_settings_of_the_encoder(known, tmp_path):
     given = listed(tmp_path / "mine.txt", [*SPECIAL, "[unused0]", "A", "ring", "Disc"])
-    tokeniser = Start(text=known).tokeniser(given)
-    assert tokeniser is not None and not tokeniser.settings.lowercase
+    tokenizer = Start(text=known).tokenizer(given)
+    assert tokenizer is not None and not tokenizer.settings.lowercase
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_a_given_vocabulary_has_the_settings_of_the_encoder(known, tmp_path):
 def test_a_vocabulary_must_have_the_encoders_ids(known, tmp_path, pieces, told):
     given = listed(tmp_path / "mine.txt", [*SPECIAL, *pieces])
     if told is None:
-        assert Start(text=known).tokeniser(given)
+        assert Start(text=known).tokenizer(given)
         return
     with pytest.raises(VocabularyError) as caught:
-        Start(text=known).tokeniser(given)
+        Start(text=known).tokenizer(given)
     assert told in str(caught.value)
 
 
@@ -71,54 +71,54 @@ def test_a_vocabulary_must_have_the_encoders_settings(known, tmp_path):
     shutil.copytree(known, folder)
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     with pytest.raises(VocabularyError, match="lowercase is True, there False there; leave out"):
-        Start(text=known).tokeniser(folder / "vocab.txt")
+        Start(text=known).tokenizer(folder / "vocab.txt")
 
 
 def test_rows_of_added_tokens_have_a_meaning(tmp_path):
-    folder = TOKENISERS / "5.24.0" / "tokenisers" / "added-BertTokenizer"
-    pieces = list(Tokeniser.from_vocabulary(folder).vocabulary)
+    folder = TOKENISERS / "5.24.0" / "tokenizers" / "added-BertTokenizer"
+    pieces = list(Tokenizer.from_vocabulary(folder).vocabulary)
     with pytest.raises(VocabularyError, match=r"is absent, and '<cat>' there"):
-        Start(text=folder).tokeniser(listed(tmp_path / "mine.txt", pieces))
+        Start(text=folder).tokenizer(listed(tmp_path / "mine.txt", pieces))
 
 
 @pytest.fixture
 def started(tmp_path, small_config, write_snapshot):
-    """Starts a run with a tokeniser, and continues it with another."""
+    """Starts a run with a tokenizer, and continues it with another."""
     clips = Mixture([Snapshot.open(write_snapshot(clips=8).folder)])
     config = override(small_config, ["text.vocabulary=30"])
     origin = Origin({}, {}, {})
 
-    def start(tokeniser, checkpoint=False):
+    def start(tokenizer, checkpoint=False):
         if checkpoint:
             (tmp_path / "run" / "checkpoints" / "4").mkdir(parents=True)
-        run_folder.start_or_continue(tmp_path / "run", config, clips, tokeniser, origin, steps=4)
+        run_folder.start_or_continue(tmp_path / "run", config, clips, tokenizer, origin, steps=4)
         return tmp_path / "run"
 
     return start
 
 
-def test_a_run_keeps_the_settings_of_its_tokeniser(started):
+def test_a_run_keeps_the_settings_of_its_tokenizer(started):
     pieces = [*SPECIAL, "A", "ring", "a"]
-    cased = Tokeniser(pieces, Settings(lowercase=False))
+    cased = Tokenizer(pieces, Settings(lowercase=False))
     run = started(cased)
     assert run_folder.read(run)[1].difference(cased) is None
     with pytest.raises(RunError, match=r"another vocabulary .* lowercase is False, there True"):
-        started(Tokeniser(pieces), checkpoint=True)
+        started(Tokenizer(pieces), checkpoint=True)
     with pytest.raises(RunError, match=r"another vocabulary .* line 6 is 'A', and 'ring'"):
-        started(Tokeniser([*SPECIAL, "ring", "A", "a"], Settings(lowercase=False)))
+        started(Tokenizer([*SPECIAL, "ring", "A", "a"], Settings(lowercase=False)))
 
 
 def test_a_run_of_an_earlier_release_is_lower_cased(started):
     pieces = [*SPECIAL, "A", "ring", "a"]
-    run = started(Tokeniser(pieces))
+    run = started(Tokenizer(pieces))
     (run / "tokenizer_config.json").unlink()
     assert run_folder.read(run)[1].settings == Settings()
-    known = Start(run=run).tokeniser()
+    known = Start(run=run).tokenizer()
     assert known is not None and known.settings.lowercase
 
 
 def test_a_runs_settings_that_are_damaged(started):
-    run = started(Tokeniser([*SPECIAL, "a"]))
+    run = started(Tokenizer([*SPECIAL, "a"]))
     (run / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": "no"}))
     with pytest.raises(VocabularyError, match=r"tokenizer_config\.json: do_lower_case is 'no'"):
         run_folder.read(run)

@@ -61,7 +61,7 @@ class GroupingBlock(nn.Module):
     which first mixes the group tokens and goes on from these. With "kmax" tokens are assigned as in
     kMaX-DeepLab (Yu et al. 2022, eq. 7): to the most similar group, without noise, and so without a
     gradient to the similarities, for which kMaX has a mask loss. (kMaX adds values up and
-    normalises over the batch; here a group's sum is divided by its size + 1 all the same.)
+    normalizes over the batch; here a group's sum is divided by its size + 1 all the same.)
     """
 
     norm_eps: float
@@ -118,7 +118,7 @@ class Mixing(nn.Module):
     def __call__(
         self, groups: Float[Array, "b m d"], tokens: Float[Array, "b n d"]
     ) -> Float[Array, "b m d"]:
-        """Both are normalised already."""
+        """Both are normalized already."""
         width = groups.shape[-1]
         mix = Mlp(width // 2, self.activation, self.dtype, name="mix")
         g = mix(groups.swapaxes(1, 2)).swapaxes(1, 2)

@@ -13,27 +13,27 @@ from trainer.method.models.video import VideoEncoder, VideoFeatures
 
 
 class VideoEmbedding(NamedTuple):
-    """A clip in the joint space, and the features it came from. All L2-normalised."""
+    """A clip in the joint space, and the features it came from. All L2-normalized."""
 
     clip: Float[Array, "b e"]  # f^v: mean of the projected group tokens
     groups: Float[Array, "b m e"]  # g^m
     features: VideoFeatures
 
 
-def l2_normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+def l2_normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Divides by the L2 norm over the last axis; a zero vector stays zero, with zero gradient.
 
-    >>> l2_normalise(jnp.array([3.0, 4.0])).tolist()
+    >>> l2_normalize(jnp.array([3.0, 4.0])).tolist()
     [0.6000000238418579, 0.800000011920929]
     """
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x / jnp.sqrt(jnp.maximum(squared, jnp.finfo(x.dtype).tiny))
 
 
-def normalise(frames: UInt8[Array, "*b c"], config: VideoConfig) -> Float[Array, "*b c"]:
+def normalize(frames: UInt8[Array, "*b c"], config: VideoConfig) -> Float[Array, "*b c"]:
     """Turns bytes into what the encoder's checkpoint was trained on.
 
-    >>> normalise(jnp.array([[0, 255, 255]], jnp.uint8), VideoConfig()).tolist()
+    >>> normalize(jnp.array([[0, 255, 255]], jnp.uint8), VideoConfig()).tolist()
     [[-1.0, 1.0, 1.0]]
     """
     return standardise(frames.astype(jnp.float32) / 255.0, config)
@@ -63,18 +63,18 @@ class SViLM(nn.Module):
     def encode_video(
         self, pixels: Float[Array, "b t h w c"], keys: Key[Array, " b"] | None = None
     ) -> VideoEmbedding:
-        """Embeds clips of normalised pixels; `keys` (one a clip) switch Gumbel noise on."""
+        """Embeds clips of normalized pixels; `keys` (one a clip) switch Gumbel noise on."""
         features = self.video(pixels, keys)
         projected = self.project_video(at_least_float32(features.groups))
         return VideoEmbedding(
-            clip=l2_normalise(jnp.mean(projected, axis=1)),
-            groups=l2_normalise(projected),
+            clip=l2_normalize(jnp.mean(projected, axis=1)),
+            groups=l2_normalize(projected),
             features=features,
         )
 
     def encode_text(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b e"]:
         """Embeds captions (f^c) or prompted nouns (n^k): the projection at [CLS]."""
-        return l2_normalise(self.project_text(at_least_float32(self.text(ids, mask)[:, 0])))
+        return l2_normalize(self.project_text(at_least_float32(self.text(ids, mask)[:, 0])))
 
     def __call__(
         self,

@@ -24,7 +24,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
-        """Adds attention, then the perceptron, normalising after each."""
+        """Adds attention, then the perceptron, normalizing after each."""
         c = self.config
         attended = Attention(c.heads, dtype=self.dtype, name="attention")(x, mask)
         x = LayerNorm(c.norm_eps, name="norm_attention")(x + attended)

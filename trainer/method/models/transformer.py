@@ -109,7 +109,7 @@ class LayerNorm(nn.LayerNorm):
     """Flax's, with statistics and scaling in float32 or wider; the answer has the input's type."""
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Normalises each vector on its own."""
+        """Normalizes each vector on its own."""
         return super().__call__(at_least_float32(x)).astype(x.dtype)
 
 

@@ -108,10 +108,10 @@ class VideoEncoder(nn.Module):
     def __call__(
         self, pixels: Float[Array, "b t h w c"], keys: Key[Array, " b"] | None
     ) -> VideoFeatures:
-        """Encodes normalised pixels.
+        """Encodes normalized pixels.
 
         Args:
-          pixels: [B, T, H, W, C], normalised as the checkpoint wants (`normalise`); H and W are
+          pixels: [B, T, H, W, C], normalized as the checkpoint wants (`normalize`); H and W are
             the configured resolution, or positions for as many patches must be given.
           keys: one a clip for the Gumbel noise of training; None in evaluation.
         """

@@ -50,28 +50,28 @@ class Config:
         check_range("task", "dropout", self.dropout, 0.0, below=1.0)
 
 
-_UCF = ("optimiser.learning_rate=0.1", "batch=64", "epochs=30")
-_HMDB = ("optimiser.learning_rate=0.1", "batch=64", "epochs=60")
+_UCF = ("optimizer.learning_rate=0.1", "batch=64", "epochs=30")
+_HMDB = ("optimizer.learning_rate=0.1", "batch=64", "epochs=60")
 TEXTS: int = 0
 RECIPES: dict[str, Recipe] = {
     "ucf101": Recipe(Config(), _UCF),
     "hmdb51": Recipe(Config(), _HMDB),
-    # The probe's optimiser is not told: it is fine-tuning's.
+    # The probe's optimizer is not told: it is fine-tuning's.
     "ucf101-linear": Recipe(Config(frozen=True), _UCF),
     "hmdb51-linear": Recipe(Config(frozen=True), _HMDB),
     "shapes": Recipe(
         Config(),
-        ("optimiser.name=muon", "optimiser.learning_rate=1e-3", "batch=64", "epochs=20"),
+        ("optimizer.name=muon", "optimizer.learning_rate=1e-3", "batch=64", "epochs=20"),
     ),
     "shapes-linear": Recipe(
         Config(frozen=True),
-        ("optimiser.name=adamw", "optimiser.learning_rate=1e-2", "batch=64", "epochs=30"),
+        ("optimizer.name=adamw", "optimizer.learning_rate=1e-2", "batch=64", "epochs=30"),
     ),
 }
 
 
 class Head(nn.Module):
-    """One linear layer; no normalisation over the batch."""
+    """One linear layer; no normalization over the batch."""
 
     classes: int
 

@@ -24,7 +24,7 @@ class Progress(NamedTuple):
     """All that a training has come to; the number of steps made is the checkpoint's."""
 
     params: PyTree
-    optimiser: PyTree
+    optimiser: PyTree  # Optax's state, spelled as in the checkpoints of earlier releases
     kept: PyTree  # the parameters of the best epoch so far
     losses: Float[np.ndarray, "steps parts"]  # of the steps made; of others 0
     validation: Float[np.ndarray, " epochs"]  # of the epochs made; of others infinite

@@ -70,7 +70,7 @@ def train(
 
 @jax.jit
 def _fit(start: PyTree, x: Float[Array, "n c"], labels: Int[Array, " n"]) -> PyTree:
-    optimiser = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, _STEPS))
+    optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, _STEPS))
 
     def cost(weights: Any) -> Float[Array, ""]:
         logits = x @ weights["weight"] + weights["bias"][None]
@@ -81,10 +81,10 @@ def _fit(start: PyTree, x: Float[Array, "n c"], labels: Int[Array, " n"]) -> PyT
         weights, state = carry
         gradients = jax.grad(cost)(weights)
         with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
-            updates, state = optimiser.update(gradients, state)
+            updates, state = optimizer.update(gradients, state)
         return (optax.apply_updates(weights, updates), state), None
 
-    (weights, _), _ = jax.lax.scan(step, (start, optimiser.init(start)), None, length=_STEPS)
+    (weights, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=_STEPS)
     return weights
 
 

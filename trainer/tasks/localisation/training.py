@@ -178,7 +178,7 @@ def train(
     held_out = examples(validated, annotated, classes, config) if validated else []
     batch = min(config.batch, len(known))
     steps = len(known) // batch  # the remainder is left out of an epoch
-    optimiser = optax.chain(
+    optimizer = optax.chain(
         optax.add_decayed_weights(config.l2),
         optax.adam(
             optax.piecewise_constant_schedule(
@@ -199,7 +199,7 @@ def train(
         losses_of = np.zeros((config.epochs * steps, len(losses.Losses._fields)), np.float32)
         validation = np.full(config.epochs, np.inf, np.float32)
         first, progress = saved.restore(
-            checkpoints.Progress(fresh, optimiser.init(fresh), fresh, losses_of, validation)
+            checkpoints.Progress(fresh, optimizer.init(fresh), fresh, losses_of, validation)
         )
         params, state, kept, losses_of, validation = progress
         for epoch in range(1, config.epochs + 1):
@@ -211,7 +211,7 @@ def train(
                 arrays = _stacked([known[k] for k in order[step * batch : (step + 1) * batch]])
                 of_step = jax.random.fold_in(key, done - 1)
                 params, state, parts = _step(
-                    params, state, arrays, sampling, of_step, config=config, optimiser=optimiser
+                    params, state, arrays, sampling, of_step, config=config, optimizer=optimizer
                 )
                 losses_of[done - 1] = [float(part) for part in parts]
                 _check_finite(done, epoch, parts._asdict(), config)
@@ -336,7 +336,7 @@ def _stacked(some: Sequence[Example]) -> _Arrays:
     return _Arrays(*(jnp.asarray(np.stack(part), jnp.float32) for part in zip(*rows, strict=True)))
 
 
-@partial(jax.jit, static_argnames=("config", "optimiser"))
+@partial(jax.jit, static_argnames=("config", "optimizer"))
 def _step(
     params: PyTree,
     state: PyTree,
@@ -345,7 +345,7 @@ def _step(
     key: Array,
     *,
     config: LocalisationConfig,
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
 ) -> tuple[PyTree, PyTree, losses.Losses]:
     def cost(params: PyTree) -> tuple[Array, losses.Losses]:
         parts = _losses(params, arrays, sampling, key, config)
@@ -353,7 +353,7 @@ def _step(
 
     gradients, parts = jax.grad(cost, has_aux=True)(params)
     with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
-        updates, state = optimiser.update(gradients, state, params)
+        updates, state = optimizer.update(gradients, state, params)
     return optax.apply_updates(params, updates), state, parts
 
 

@@ -1,7 +1,7 @@
 """The fusion of video and question, and the classifier of answers, after BUTD.
 
 Bottom-up and top-down attention (Anderson et al. 2018) in the form that hengyuan-hu/
-bottom-up-attention-vqa gave it, where every linear layer is weight-normalised as a whole. Instead
+bottom-up-attention-vqa gave it, where every linear layer is weight-normalized as a whole. Instead
 of detected regions, v_k, there are group tokens; the question q is the text encoder's [CLS].
 
   a_k = softmax_k( w · drop( f_v(v_k) ∘ f_q(q) ) )      f(x) = ReLU(W x + b), W = g V / ‖V‖

@@ -70,13 +70,13 @@ class Config:
 _RECIPE = ("batch=64", "epochs=30")
 TEXTS: int = 1
 RECIPES: dict[str, Recipe] = {
-    "msrvtt-qa": Recipe(Config(answers=1500), (*_RECIPE, "optimiser.learning_rate=0.1")),
-    # As printed; 2,000 times below the other set's with the same optimiser, which is doubtful.
-    "msvd-qa": Recipe(Config(), (*_RECIPE, "optimiser.learning_rate=5e-5")),
+    "msrvtt-qa": Recipe(Config(answers=1500), (*_RECIPE, "optimizer.learning_rate=0.1")),
+    # As printed; 2,000 times below the other set's with the same optimizer, which is doubtful.
+    "msvd-qa": Recipe(Config(), (*_RECIPE, "optimizer.learning_rate=5e-5")),
     # Frozen encoders: end to end, pre-trained ones come no further than fresh ones in as much time.
     "shapes": Recipe(
         Config(frozen=True, width=128, attention_dropout=0.0, dropout=0.1),
-        ("optimiser.name=adamw", "optimiser.learning_rate=3e-3", "batch=64", "epochs=4"),
+        ("optimizer.name=adamw", "optimizer.learning_rate=3e-3", "batch=64", "epochs=4"),
     ),
 }
 
@@ -217,7 +217,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     task = task_of(run, NAME)
     settings, vocabulary = Config(**task["config"]), task["classes"]
     clips = read_annotations(snapshot)
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     answers, questions, done = {}, [], 0
     for frames, texts in frames_in_batches(snapshot, encoder, progress):
         groups = np.asarray(pooled_groups(run.params, frames, encoder.config))
@@ -231,7 +231,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
             rows = padded(np.array([row for row, _ in asked[some]]), _QUESTIONS_AT_ONCE)
             chunk = [question for _, question in asked[some]]
             texts_of = [question.text for question in chunk]
-            ids, mask = run.tokeniser.encode(
+            ids, mask = run.tokenizer.encode(
                 texts_of + [""] * (_QUESTIONS_AT_ONCE - len(chunk)), run.config.text.tokens
             )
             logits = finite(

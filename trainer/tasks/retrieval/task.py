@@ -46,16 +46,16 @@ class Config:
 
 TEXTS: int = 1
 RECIPES: dict[str, Recipe] = {
-    "msrvtt": Recipe(Config(), ("optimiser.learning_rate=0.25", "batch=512", "epochs=20")),
+    "msrvtt": Recipe(Config(), ("optimizer.learning_rate=0.25", "batch=512", "epochs=20")),
     "shapes": Recipe(
         Config(),
-        ("optimiser.name=muon", "optimiser.learning_rate=1e-3", "batch=64", "epochs=4"),
+        ("optimizer.name=muon", "optimizer.learning_rate=1e-3", "batch=64", "epochs=4"),
     ),
 }
 
 
 class Encoded(NamedTuple):
-    """What the loss wants, L2-normalised."""
+    """What the loss wants, L2-normalized."""
 
     clip: Float[Array, "b e"]
     caption: Float[Array, "b e"]
@@ -163,7 +163,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         for video, clip in zip(videos, clips, strict=True)
         for text in captions_of(clip)
     ]
-    encoder = Encoder(run.config, run.tokeniser, run.params)
+    encoder = Encoder(run.config, run.tokenizer, run.params)
     _, embedded = embed_clips(snapshot, encoder, progress)
     similarity = encoder.similarity([caption.text for caption in captions], embedded.clip)
     return Similarities(similarity, captions, videos)

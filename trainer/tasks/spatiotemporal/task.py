@@ -70,12 +70,12 @@ class Config:
 
 TEXTS: int = 0
 RECIPES: dict[str, Recipe] = {
-    # SlowFast's rate, batch, epochs and scales, with the paper's optimiser and schedule of the
+    # SlowFast's rate, batch, epochs and scales, with the paper's optimizer and schedule of the
     # other tasks. (Peers train ViTs by AdamW at 1.25e-4, with layer decay, which is not here.)
     "ava": Recipe(
         Config(),
         (
-            "optimiser.learning_rate=0.1",
+            "optimizer.learning_rate=0.1",
             "batch=64",
             "epochs=20",
             "input.short_side=256",
@@ -84,7 +84,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "shapes": Recipe(
         Config(dropout=0.1, judged="trained"),
-        ("optimiser.name=muon", "optimiser.learning_rate=3e-3", "batch=64", "epochs=4"),
+        ("optimizer.name=muon", "optimizer.learning_rate=3e-3", "batch=64", "epochs=4"),
     ),
 }
 
@@ -272,7 +272,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     padded = np.zeros((len(clips), most, 4), np.float32)
     for record in records:
         padded[record, : len(given[record])] = given[record]
-    config = Encoder(run.config, run.tokeniser, run.params).config
+    config = Encoder(run.config, run.tokenizer, run.params).config
     sizes = {record: (clips[record].height, clips[record].width) for record in records}
     likely: dict[int, np.ndarray] = {}
     for some, frames in whole_batches(snapshot, sizes, config, _AT_ONCE, progress):

@@ -83,7 +83,7 @@ def truth(tmp_path_factory):
 
 
 def finetune(preset, run, snapshot, out, *settings, steps=2):
-    more = ["batch=4", "log_every=1", "optimiser.name=adamw", "input.short_side=18", *settings]
+    more = ["batch=4", "log_every=1", "optimizer.name=adamw", "input.short_side=18", *settings]
     argv = ["finetune", "--task=spatiotemporal", f"--preset={preset}", f"--run={run}"]
     argv += [f"--snapshot={snapshot}", f"--out={out}", f"--max-steps={steps}"]
     return main([*argv, *(f"--set={setting}" for setting in more)])
