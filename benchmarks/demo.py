@@ -1,8 +1,8 @@
 """The whole path on Shapes: corpus, snapshots, training, evaluation, search, report.
 
-Runs the two console scripts of this Python's environment and prints each command, so that any of
-them can be repeated by hand. A step that is done is not done again unless its command, or a step
-before it, has changed. Writes OUT/metrics.json and OUT/report.html.
+It runs the two console scripts of this Python's environment, and prints each command so that it
+can be repeated separately. It skips a finished step unless the command of that step or of an
+earlier one has changed. It writes OUT/metrics.json and OUT/report.html.
 
     python benchmarks/demo.py --out runs/demo
 """
@@ -24,9 +24,9 @@ from protos.v1 import manifest_pb2
 
 _SCRIPTS = pathlib.Path(sys.executable).parent
 _QUERY = "a red ring is rising"
-# As the corpus films them; nothing would be gained by keeping more.
+# The corpus renders this many frames at this size, so larger values would add nothing.
 _FRAMES, _SHORT_SIDE = 12, 64
-# The figures' names and the steps that they add up.
+# The names of the reported durations, with the steps that each one adds up.
 _SECONDS = {
     "corpus": ("corpus",),
     "build": ("build train", "build test"),
@@ -39,7 +39,7 @@ _SECONDS = {
 
 
 class Step(NamedTuple):
-    """A command of the demo, and a file that is there once it is done."""
+    """A command of the demo, and a path that exists once it is done."""
 
     name: str
     command: list[str]
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 def main() -> int:
-    """Runs the demo; returns a failed step's exit status."""
+    """Run the demo and return 0, or the exit status of a failed step."""
     arguments = _arguments()
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def steps(arguments: argparse.Namespace) -> list[Step]:
-    """The demo's commands, in order."""
+    """Return the demo's commands, in order."""
     out = pathlib.Path(arguments.out)
     corpus, run, control = out / "corpus", out / "run", out / "control"
     truth = str(corpus / "test" / "truth.jsonl")
@@ -112,8 +112,8 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
         train += ["--set", setting]
     limit = ["--max-steps", str(arguments.train_steps)] if arguments.train_steps else []
     short = ["--max-steps", str(arguments.control_steps)]
-    # A short run, spliced from the start: a sign, not a measure of what the loss adds, for which
-    # benchmarks/temporal.py gives both runs the same steps.
+    # The control run is short and splices from the start. So it only indicates the loss's effect.
+    # benchmarks/temporal.py measures it, with the same number of steps for both runs.
     short += ["--set", "loss.temporal_weight=0", "--set", "cut_and_paste.from_step=0"]
     planned += [
         Step("train", [*train, "--out", str(run), *limit], run / "checkpoints"),
@@ -143,7 +143,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
 
 
 def metrics(out: pathlib.Path, finished: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation's figures, how long the steps took, and what became of the clips."""
+    """Return the evaluation's figures, the steps' durations and the counts of clips."""
     counts = {}
     for split in ("train", "test"):
         text = (out / split / contract.MANIFEST_NAME).read_text()

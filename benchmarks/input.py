@@ -1,18 +1,19 @@
-"""How fast the trainer gets its input, as ratios of what is measured in turn, in one run.
+"""The speed of the trainer's input, as ratios of alternate measurements in one run.
 
-input_vs_decode             frames/s of the whole input pipeline, shuffled globally, over those of
-                            bare decode_jpeg of the same whole frames on as many threads: with
-                            crops scaled on the device, which takes no part here (`ratio`), and with
-                            all done on the host (`ratio_all_on_host`). The fastest of each counts:
-                            what else a machine does makes them slower, never faster
-step_with_input_vs_without  seconds a training step with batches from a snapshot, over those with
-                            one batch again and again. Here the processors that decode are those
-                            that train: if the step keeps them busy, the ratio is no less than
-                            `bound`, 1 + the input's CPU time over the step's
-index                       what it takes to open 136 million clips in 20,000 shards, and to have
-                            the first batch of them, beside decoding its frames alone
+input_vs_decode             frames/s of the whole input pipeline, with a global shuffle, over those
+                            of bare decode_jpeg of the same whole frames on as many threads.
+                            `ratio`: crops are scaled on the device, which is not measured here.
+                            `ratio_all_on_host`: all is done on the host. The minimum time of each
+                            counts, because other load on the machine only makes them slower
+step_with_input_vs_without  seconds per training step with batches from a snapshot, over those with
+                            one repeated batch. Here the same processors decode and train. If the
+                            step keeps them busy, the minimum of the ratio is `bound`, 1 + the
+                            input's CPU time over the step's
+index                       time and memory to open 136 million clips in 20,000 shards, and time to
+                            the first batch, against the time to decode its frames alone
 
-Writes into benchmarks/results/trainer.json, where keys of other benchmarks stay.
+It writes its keys of benchmarks/results/trainer.json, and leaves those of other benchmarks
+unchanged.
 
     python benchmarks/input.py
     python benchmarks/input.py --only input_vs_decode
@@ -61,7 +62,7 @@ _CAPTION = "a long street with many people on bicycles"
 
 class _Took(NamedTuple):
     wall: float  # seconds
-    cpu: float  # of the whole process
+    cpu: float  # seconds of the whole process
 
 
 def _took(run: Callable[[], Any]) -> _Took:
@@ -71,12 +72,13 @@ def _took(run: Callable[[], Any]) -> _Took:
 
 
 def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
-    """The paper's input: 32 frames of 224² out of 256×455, scaled by U(0.9, 1.33)."""
+    """Measure the paper's input: 32 frames of 224² from 256×455, scaled by U(0.9, 1.33)."""
     snapshot = write_snapshot(
         folder / "films", clips=64, frames=32, height=256, width=455, distinct=16
     )
     jpegs = _jpegs(snapshot, range(16))
-    count = 8 * 16 * 32  # frames a measurement, of all alike: longer ones have more disturbances
+    # Frames per measurement, the same number for all. Longer measurements are disturbed more.
+    count = 8 * 16 * 32
     decode = _decoding(jpegs, times=count // len(jpegs))
 
     def reading(where: Any) -> Callable[[], _Took]:
@@ -87,7 +89,8 @@ def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
 
         def read() -> _Took:
             batches = train_batches(Mixture([snapshot]), _tokenizer(), config)
-            # Two are under way at once and end almost together: the clock runs from pair to pair.
+            # Two batches are in progress at once and end almost together, so the clock starts and
+            # stops after a pair.
             _exhaust(batches, 2)
             took = _took(lambda: _exhaust(batches, 8))
             batches.close()
@@ -96,10 +99,10 @@ def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
         return read
 
     runs = (lambda: _took(decode), reading("device"), reading("host"))
-    for run in runs:  # graphs are made
+    for run in runs:  # The first run builds the TensorFlow graphs.
         run()
     rounds = [[run() for run in runs] for _ in range(6)]
-    # Seconds a frame, the least of all rounds.
+    # Seconds per frame, the minimum of all rounds.
     bare, scaled_later, all_on_host = (
         _Took(*(min(clock) / count for clock in zip(*times, strict=True)))
         for times in zip(*rounds, strict=True)
@@ -132,7 +135,7 @@ def _jpegs(snapshot: Snapshot, records: Iterable[int]) -> list[bytes]:
 
 
 def _decoding(jpegs: list[bytes], times: int = 1) -> Callable[[], None]:
-    """Decodes whole frames, and nothing else, as the trainer does, on as many threads."""
+    """Return a function that only decodes whole frames, with the trainer's decoder and threads."""
     from trainer.data.cpu_tensorflow import tf
 
     def decoded(jpeg: Any) -> Any:
@@ -157,7 +160,7 @@ def _decoding(jpegs: list[bytes], times: int = 1) -> Callable[[], None]:
 
 
 def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
-    """384 wide, 6 layers, 816 tokens; 8 of a record's 32 frames."""
+    """Measure steps of width 384, 6 layers and 816 tokens, on 8 of a record's 32 frames."""
     snapshot = write_snapshot(
         folder / "some", clips=16, frames=32, height=256, width=455, distinct=4
     )
@@ -204,7 +207,7 @@ def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def index(folder: pathlib.Path) -> dict[str, Any]:
-    """One real shard of 6,800 clips under 20,000 names, opened in a process of its own."""
+    """Measure the opening of one shard of 6,800 clips under 20,000 names, in a new process."""
     snapshot = write_snapshot(
         folder / "index", clips=6_800, frames=12, height=64, width=64, names=20_000, distinct=32
     )
@@ -214,10 +217,10 @@ def index(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def open_index(folder: str) -> dict[str, Any]:
-    """Opens a snapshot and reads the first batch of 1,024 clips."""
+    """Open a snapshot, read the first batch of 1,024 clips, and return the time and memory."""
     from trainer.data.cpu_tensorflow import tf
 
-    tf.constant(0)  # its start is no part of it, nor is JAX's
+    tf.constant(0)  # The measurement excludes the start of TensorFlow and of JAX.
     jax.devices()
     config = dataclasses.replace(TINY, batch=1024)
     before = _peak_megabytes()
@@ -242,7 +245,7 @@ def open_index(folder: str) -> dict[str, Any]:
 
 
 def _peak_megabytes() -> float:
-    # What getrusage tells is no less than the peak of the process that started this one.
+    # getrusage would return at least the peak of the parent process.
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.M)[0]) / 1e3
 
@@ -252,7 +255,7 @@ def _tokenizer() -> Tokenizer:
     return Tokenizer.train([_CAPTION, *prompts], size=200)
 
 
-# --- the snapshot that is measured on ---
+# --- the snapshot for the measurements ---
 
 
 def write_snapshot(
@@ -265,16 +268,16 @@ def write_snapshot(
     names: int = 1,
     distinct: int | None = None,
 ) -> Snapshot:
-    """Writes one shard of clips, under as many names as asked for.
+    """Write a snapshot of one shard of clips, linked under `names` shard names.
 
     Args:
-      folder: the snapshot's, made.
-      clips: of the shard.
-      frames: of each clip.
+      folder: the snapshot's folder, which is created.
+      clips: number of clips in the shard.
+      frames: number of frames per clip.
       height: pixels.
       width: pixels.
-      names: shards that the snapshot says it has, all of them this one.
-      distinct: clips that differ in their frames; None: all.
+      names: number of shards in the manifest, all of which are this one.
+      distinct: number of clips with different frames; None: all.
     """
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
@@ -342,11 +345,11 @@ def write_snapshot(
     return Snapshot.open(folder)
 
 
-_QUALITY = 95  # as svilm-pipelines build has it
+_QUALITY = 95  # the JPEG quality of svilm-pipelines build
 
 
 def _film(rng: np.random.Generator, frames: int, height: int, width: int) -> list[bytes]:
-    """A camera that pans over a scene with the spectrum of natural images, 1/f, and some noise."""
+    """Return JPEG frames of a camera pan over a scene with a natural 1/f spectrum and noise."""
     tall, wide = height + frames, width + 2 * frames
     frequency = np.hypot(np.fft.fftfreq(tall)[:, None], np.fft.rfftfreq(wide)[None])
     frequency[0, 0] = 1.0
@@ -376,7 +379,7 @@ _BENCHMARKS = {
 
 
 def main() -> int:
-    """Runs the benchmarks."""
+    """Run the benchmarks and return 0."""
     parser = argparse.ArgumentParser(
         description="Ratios of speeds of the trainer; writes benchmarks/results/trainer.json."
     )
@@ -388,7 +391,7 @@ def main() -> int:
     if arguments.open:
         print(json.dumps(open_index(arguments.open)))
         return 0
-    start_with_malloc_tuned()  # as svilm-train does
+    start_with_malloc_tuned()  # svilm-train does the same.
     for key in [arguments.only] if arguments.only else _BENCHMARKS:
         with tempfile.TemporaryDirectory() as folder:
             measured = _BENCHMARKS[key](pathlib.Path(folder))

@@ -1,13 +1,13 @@
-"""Kill commands at random instants, repeat them, and compare the outcome with an undisturbed run.
+"""A test that kills commands at random instants, repeats them and compares their outputs.
 
 Each round starts a command, sends SIGKILL at a random instant of its undisturbed duration, and
 repeats the command until it ends. Rounds alternate between killing every process of the command
-and killing the main process alone; every third round kills the repeated command, too. Afterwards
-each output file must equal that of an undisturbed run. Of a training run, whose files hold times,
-the checkpoints' arrays and the metrics must be equal, to the bit.
+and killing only the main process. Every third round kills the repeated command too. Afterwards
+each output file must equal that of an undisturbed run. The files of a training run hold times, so
+there the checkpoints' arrays and the metrics must be equal to the bit.
 
 A command is forked from a process that has imported the stages, so a round takes seconds. The
-instants lie in the command's own work, which imports precede.
+instants lie in the command's own work, after the imports.
 
     python benchmarks/kills.py --rounds 60 --commands build remove
 """
@@ -38,12 +38,12 @@ from benchmarks import kills_commands
 from benchmarks.kills_commands import COMMANDS, Command
 
 _RESULTS = pathlib.Path(__file__).parent / "results" / "kills.json"
-# Longer than any orphan may need to notice that its parent has died.
+# Maximum time in which an orphan must notice that its parent has died.
 _ORPHAN_SECONDS = 15.0
-_MOST_SECONDS = 900.0  # of one attempt
+_MOST_SECONDS = 900.0  # maximum duration of one attempt
 _PR_SET_CHILD_SUBREAPER = 36
 
-# One thread each and little optimization: the commands compile much and compute little.
+# Each uses one thread and little optimization, because the commands compile more than they compute.
 _ENVIRONMENT = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     " --xla_backend_optimization_level=0",
@@ -60,7 +60,7 @@ _ENVIRONMENT = {
 class Attempt(NamedTuple):
     """One start of a command."""
 
-    status: int  # its exit status; negative: the signal that ended it
+    status: int  # exit status; negative: the signal that ended it
     seconds: float
     orphans: list[str]  # processes that outlived their killed parent
     left: list[str]  # files in its temporary directory
@@ -72,7 +72,7 @@ def main() -> int:
     work = pathlib.Path(arguments.work).absolute()
     work.mkdir(parents=True, exist_ok=True)
     os.environ.update(_ENVIRONMENT, JAX_COMPILATION_CACHE_DIR=str(work / "compiled"))
-    # Orphans become this process's children, so that it sees them.
+    # Orphans become this process's children, so that it can detect them.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     commands = [COMMANDS[name] for name in arguments.commands]
     context = multiprocessing.get_context("forkserver")
@@ -91,7 +91,7 @@ def main() -> int:
 def _rounds(
     command: Command, arguments: argparse.Namespace, data: pathlib.Path, work: pathlib.Path, context
 ) -> int:
-    """Run a command's rounds that are not done yet; return how many went wrong."""
+    """Run a command's remaining rounds; return the number of all its rounds with faults."""
     log = work / f"{command.name}.jsonl"
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     finished = {one["round"] for one in done}
@@ -130,7 +130,7 @@ def _rounds(
                 said = (folder / "log.txt").read_text(errors="replace")[-2000:]
                 faults_here.append(f"exit status {attempt.status}: {said}")
                 break
-            if not killed:  # it was faster than its undisturbed self
+            if not killed:  # The command ended before the kill, so the round starts again.
                 shutil.rmtree(folder)
                 _fresh(folder)
                 durations.append(attempt.seconds)
@@ -166,7 +166,10 @@ def _attempt(
     *,
     whole: bool = True,
 ) -> Attempt:
-    """Start the command; kill it after some seconds, if they are given."""
+    """Run the command once, and kill it after `kill_after` seconds unless that is None.
+
+    `whole` kills its descendants too.
+    """
     temporary = folder / f"tmp{time.monotonic_ns()}"
     temporary.mkdir()
     argv = command.arguments(data, folder / "out")
@@ -182,7 +185,7 @@ def _attempt(
             for process in _descendants(child.pid):
                 process.kill()
         doomed = _descendants(child.pid) if whole else []
-        with contextlib.suppress(ProcessLookupError):  # it has ended just now
+        with contextlib.suppress(ProcessLookupError):  # It has just ended.
             os.kill(child.pid, signal.SIGKILL)
         for process in doomed:
             if process.is_running():
@@ -207,7 +210,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 def _orphans(before: set[int]) -> list[str]:
-    """Wait for adopted processes to end; kill and name those that do not."""
+    """Wait for adopted processes to end; kill the others and return their command lines."""
     until = time.monotonic() + _ORPHAN_SECONDS
     while True:
         adopted = [one for one in psutil.Process().children() if one.pid not in before]
@@ -235,7 +238,7 @@ def _orphans(before: set[int]) -> list[str]:
 
 
 def _run(module: str, argv: Sequence[str], log: str, temporary: str) -> None:
-    """Run in the forked process: the command, as its console script would."""
+    """Run the command in the forked process, as its console script would."""
     os.setsid()
     os.environ["TMPDIR"] = temporary
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -245,7 +248,7 @@ def _run(module: str, argv: Sequence[str], log: str, temporary: str) -> None:
 
 
 def _differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Name what one outcome lacks, has besides, or has otherwise."""
+    """Return messages on missing, additional and different entries of an outcome, at most 10."""
     lines = []
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
@@ -264,7 +267,7 @@ def _fresh(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _summary(work: pathlib.Path) -> dict[str, Any]:
-    """Count rounds, kills and faults by command."""
+    """Return the counts of rounds, kills and faults by command."""
     found = {}
     for log in sorted(work.glob("*.jsonl")):
         rounds = [json.loads(line) for line in log.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""The commands that benchmarks/kills.py kills, on tiny data, and what each must make in the end."""
+"""The commands that benchmarks/kills.py kills, on tiny data, and the outputs that it compares."""
 
 import hashlib
 import json
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _SCRIPTS = pathlib.Path(sys.executable).parent
-# A training run's times, which differ from run to run.
+# A training run's time metrics, which differ between runs.
 _TIMES = ("seconds", "step_seconds", "clips_per_second", "input_wait", "utilisation")
 
 
 class Command(NamedTuple):
-    """A command, where it writes, and what of that must be equal."""
+    """A command, its arguments, and the parts of its output that must be equal."""
 
     name: str
     stage: str  # "pipelines" or "trainer"
-    arguments: Callable[[pathlib.Path, pathlib.Path], list[str]]  # of the data and the output
-    outcome: Callable[[pathlib.Path], dict[str, Any]]
+    arguments: Callable[[pathlib.Path, pathlib.Path], list[str]]  # from the data and output paths
+    outcome: Callable[[pathlib.Path], dict[str, Any]]  # from the output path
 
     @property
     def module(self) -> str:
@@ -29,7 +29,7 @@ class Command(NamedTuple):
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """What the forking process imports."""
+        """The modules that the forking process imports."""
         return _PRELOAD[self.stage]
 
 
@@ -53,7 +53,7 @@ _PRELOAD = {
 }
 
 _FRAMES = ("--frames", "8", "--short-side", "24")
-# As the settings of tests/conftest.py: a step compiles in seconds.
+# These are the settings of tests/conftest.py, with which a step compiles in seconds.
 _TOY = tuple(
     word
     for setting in (
@@ -69,7 +69,7 @@ _TOY = tuple(
 
 
 def files(out: pathlib.Path) -> dict[str, Any]:
-    """The sha256 of every file, or of the one file that `out` is."""
+    """Return the SHA-256 of every file in the folder `out`, or of the file `out`."""
     if out.is_file():
         return {"": hashlib.sha256(out.read_bytes()).hexdigest()}
     return {
@@ -80,7 +80,7 @@ def files(out: pathlib.Path) -> dict[str, Any]:
 
 
 def run(out: pathlib.Path) -> dict[str, Any]:
-    """A training run: its arrays to the bit, its other files, its metrics without their times."""
+    """Return a training run's array digests, other files' digests, and metrics without times."""
     found = {
         name: digest
         for name, digest in files(out).items()
@@ -98,7 +98,7 @@ def run(out: pathlib.Path) -> dict[str, Any]:
 
 
 def _arrays(checkpoint: pathlib.Path) -> dict[str, str]:
-    """The sha256 of each array of a checkpoint."""
+    """Return the SHA-256 of each array of a checkpoint."""
     import jax
     import numpy as np
     import orbax.checkpoint as ocp
@@ -116,16 +116,16 @@ def _arrays(checkpoint: pathlib.Path) -> dict[str, str]:
 
 
 def localisation(out: pathlib.Path) -> dict[str, Any]:
-    """A localisation run: every file but the checkpoints, which hold times."""
+    """Return the digests of a localisation run's files except checkpoints, which hold times."""
     return {
         name: digest for name, digest in files(out).items() if not name.startswith("checkpoints/")
     }
 
 
 def study(out: pathlib.Path) -> dict[str, Any]:
-    """A study: its figures and table, and each of its runs."""
+    """Return the digests of a study's figures and table, and the outcome of each of its runs."""
     found = {name: digest for name, digest in files(out).items() if "/" not in name}
-    # The commands name the folder that they write to.
+    # study.json names the output folder, which differs.
     found.pop("study.json", None)
     found["steps"] = sorted(json.loads((out / "study.json").read_text()))
     for folder in sorted(path for path in out.iterdir() if (path / "run").is_dir()):
@@ -272,7 +272,7 @@ COMMANDS = {
 
 
 def prepare(data: pathlib.Path, stages: set[str]) -> pathlib.Path:
-    """Make what the commands read, unless it is there: corpus, snapshots, a run, features."""
+    """Create the commands' missing inputs (corpus, snapshots, run, features); return `data`."""
 
     def do(script: str, *arguments: str, made: str) -> None:
         if not (data / made).exists():
@@ -286,7 +286,7 @@ def prepare(data: pathlib.Path, stages: set[str]) -> pathlib.Path:
         build = _build(1)(data, data / split)
         words = [word.replace("corpus/train", f"corpus/{split}") for word in build]
         do("svilm-pipelines", *words, made=f"{split}/manifest.json")
-    # Half of the videos are not there yet when the version is made that is tried again.
+    # The snapshot `partial` lacks half of the videos, so that `retry` has rejects to retry.
     whole, partial = (data / "corpus" / "train" / name for name in ("videos", "half"))
     partial.mkdir(exist_ok=True)
     videos = sorted(whole.iterdir())
@@ -314,7 +314,7 @@ def prepare(data: pathlib.Path, stages: set[str]) -> pathlib.Path:
 
 
 def _windows(folder: pathlib.Path) -> None:
-    """Write features of windows in which actions can be seen, and their truth."""
+    """Write features of windows that contain detectable actions, and their ground truth."""
     import numpy as np
     import safetensors.numpy
 

@@ -1,15 +1,16 @@
-"""How fast a training step is, beside matrix products and beside PyTorch, in one run.
+"""The speed of a training step, relative to matrix products and to PyTorch, in one run.
 
-step_vs_matmul   analytic FLOPs of a step without what is computed again (distributed/flops.py), a
-                 second, over those of the fastest square float32 product, JAX's or PyTorch's
-step_vs_pytorch  seconds of the same step in PyTorch (step_pytorch.py) over those of ours, once
-                 both have given the same loss and gradient
+step_vs_matmul   a step's analytic FLOPs per second, without recomputation, over those of the
+                 fastest square float32 product, JAX's or PyTorch's
+                 (trainer/distributed/flops.py counts the FLOPs)
+step_vs_pytorch  seconds of the same step in PyTorch (step_pytorch.py) over seconds of this
+                 project's step, after a check that both yield the same loss and gradient
 
-All are measured in turn, on as many threads, and the fastest of each counts: what else a machine
-does makes them slower, never faster. The model is 384 wide, with 6 layers and 816 tokens.
+All are measured alternately on the same number of threads. The minimum of each counts, because
+other load on the machine only makes them slower. The model has width 384, 6 layers and 816 tokens.
 
-Writes into benchmarks/results/trainer.json, where keys of other benchmarks stay. It takes PyTorch,
-whose packages are 3 GB: `make benchmark` has an environment for it.
+It writes its keys of benchmarks/results/trainer.json, and leaves those of other benchmarks
+unchanged. It needs PyTorch, whose packages are 3 GB. `make benchmark` has an environment for it.
 
     .venv-bench/bin/python benchmarks/step.py
 """
@@ -39,21 +40,21 @@ from trainer.method.cut_and_paste import splice_at_step
 from trainer.method.models.video import gumbel_noise
 from trainer.method.train_step import GUMBEL, SPLICE, clip_keys, for_purpose, init_state, train_step
 
-_STEPS = 1000  # of the run that the step is of
+_STEPS = 1000  # total steps of the run that contains the timed step
 _ROUNDS = 3
-_N = 2048  # rows of the square products; larger ones were no faster
+_N = 2048  # rows of the square products; larger ones were not faster
 
-# PyTorch's program does not augment colours, which are no FLOPs.
+# The PyTorch program does not augment colours, which cost no counted FLOPs.
 CONFIG = dataclasses.replace(
     WITH_COLOURS, input=InputConfig(jitter_probability=0.0, grey_probability=0.0)
 )
 
 
 def measure() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compares the two steps, then measures all in turn.
+    """Compare the results of the two steps, then measure all alternately.
 
     Returns:
-      What is known under `step_vs_matmul` and under `step_vs_pytorch`.
+      The figures of `step_vs_matmul` and those of `step_vs_pytorch`.
     """
     torch.set_num_threads(THREADS)
     mesh, batch = make_mesh(CONFIG), random_batch()
@@ -79,7 +80,8 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
         product()
     flops = step_flops(CONFIG)
     runs = (*by_each, step, lambda: theirs(same_batch, splice, {}))
-    # Of two runs each: the first also waits for memory that the other's step gave back.
+    # The minimum of two runs counts, because the first also waits for memory that the other
+    # framework's step has released.
     times = [[min(_seconds(run), _seconds(run)) for run in runs] for _ in range(_ROUNDS)]
     *products, seconds, their_seconds = map(min, zip(*times, strict=True))
     rates = [2 * _N**3 / product for product in products]
@@ -106,7 +108,7 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def random_batch() -> Batch:
-    """Noise for frames, and texts of all lengths; every caption has its nouns."""
+    """Return a batch of noise frames and texts of all lengths, with every noun present."""
     rng = np.random.default_rng(0)
     b, k, c = CONFIG.batch, CONFIG.input.nouns, CONFIG.text
     size = CONFIG.video.resolution
@@ -129,7 +131,10 @@ def random_batch() -> Batch:
 
 
 def _moved(params: Any) -> Any:
-    """Parameters away from where they start, where many are 0 or 1 and no part of the answer."""
+    """Return parameters moved off their initial values.
+
+    Many initial values are 0 or 1, so they would not affect the compared results.
+    """
     rng = np.random.default_rng(1)
 
     def moved(leaf: jax.Array) -> jax.Array:
@@ -140,7 +145,7 @@ def _moved(params: Any) -> Any:
 
 
 def _draws(step: Any, index: Any) -> tuple[Any, dict[int, Any]]:
-    """The splice and the noise that our step draws, as tensors."""
+    """Return the splice and the Gumbel noise that the JAX step draws, as PyTorch tensors."""
     keys, video = clip_keys(CONFIG.seed, step, index), CONFIG.video
     splice = splice_at_step(
         for_purpose(keys, SPLICE), step, video.windows, CONFIG.cut_and_paste, _STEPS
@@ -174,8 +179,8 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def main() -> int:
-    """Measures, and writes the figures beside those of other benchmarks."""
-    start_with_malloc_tuned()  # as svilm-train does
+    """Measure, and write the figures next to those of other benchmarks."""
+    start_with_malloc_tuned()  # svilm-train does the same.
     for key, measured in zip(("step_vs_matmul", "step_vs_pytorch"), measure(), strict=True):
         keep(key, measured)
     return 0

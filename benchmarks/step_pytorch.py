@@ -1,8 +1,8 @@
-"""S-ViLM's training step in plain PyTorch, for benchmarks/step.py to compare ours with.
+"""S-ViLM's training step in plain PyTorch, the baseline of benchmarks/step.py.
 
-The same model, losses and update as method/train_step.py, written as one writes PyTorch: query, key
-and value in one product, `scaled_dot_product_attention`, autograd, `torch.optim`. Modules have the
-names of our parameters. Every caption has all its nouns; colours are not augmented.
+The model, losses and update are those of trainer/method/train_step.py, in idiomatic PyTorch: query,
+key and value in one product, `scaled_dot_product_attention`, autograd, `torch.optim`. Modules have
+the names of the JAX parameters. Every caption has all its nouns. Colours are not augmented.
 """
 
 import collections
@@ -19,7 +19,7 @@ from trainer.data.types import Batch
 
 
 def mlp(width: int, hidden: int, gelu: str) -> nn.Sequential:
-    """Linear, GELU, Linear."""
+    """Return an MLP: linear, GELU, linear."""
     approximate = {"tanh": "tanh", "erf": "none"}[gelu]
     layers = {
         "in": nn.Linear(width, hidden),
@@ -39,7 +39,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Of [b, n, d]; `mask` is False at keys that nobody attends to."""
+        """Apply attention to [b, n, d]; `mask` is False at keys that no query attends to."""
         b, n, d = x.shape
         split = self.query_key_value(x).view(b, n, 3, self.heads, d // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)
@@ -58,7 +58,7 @@ class VideoBlock(nn.Module):
         self.mlp = mlp(c.width, c.mlp_width, c.gelu)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of [b, n, d]."""
+        """Apply the layer to [b, n, d]."""
         x = x + self.attention(self.norm_attention(x))
         return x + self.mlp(self.norm_mlp(x))
 
@@ -75,7 +75,7 @@ class Grouping(nn.Module):
         self.mlp = mlp(c.width, 4 * c.width, c.gelu)
 
     def forward(self, groups: Tensor, tokens: Tensor, noise: Tensor | None) -> Tensor:
-        """Groups [b, m, d] gather tokens [b, n, d]; `noise` is Gumbel's, drawn here if None."""
+        """Gather tokens [b, n, d] in groups [b, m, d]; None draws the Gumbel `noise` here."""
         x = self.norm_tokens(tokens)
         q, k, v = self.query(self.norm_groups(groups)), self.key(x), self.value(x)
         logits = q @ k.transpose(1, 2) * groups.shape[-1] ** -0.5
@@ -106,7 +106,7 @@ class VideoEncoder(nn.Module):
         self.norm_groups = nn.LayerNorm(c.width, c.norm_eps)
 
     def forward(self, pixels: Tensor, noise: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Normalized [b, t, h, w, 3] to tokens [b, nt, s, d] and groups [b, m, d]."""
+        """Encode normalized [b, t, h, w, 3] as tokens [b, nt, s, d] and groups [b, m, d]."""
         c, side = self.c, self.c.resolution // self.c.patch
         x = pixels.view(len(pixels), c.windows, c.tubelet, side, c.patch, side, c.patch, 3)
         x = x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(len(pixels), c.windows * c.patches, -1)
@@ -132,13 +132,13 @@ class TextBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(c.width, c.norm_eps)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Of [b, l, d]."""
+        """Apply the layer to [b, l, d]."""
         x = self.norm_attention(x + self.attention(x, mask))
         return self.norm_mlp(x + self.mlp(x))
 
 
 class TextEncoder(nn.Module):
-    """BERT."""
+    """The BERT text encoder."""
 
     def __init__(self, c: TextConfig) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class TextEncoder(nn.Module):
         self.layers = c.layers
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """WordPieces [b, l] to the state at [CLS], [b, d]."""
+        """Encode WordPiece ids [b, l] as the state at [CLS], [b, d]."""
         x = functional.embedding(ids, self.words) + self.positions[: ids.shape[1]] + self.types[0]
         x, mask = self.norm(x), mask[:, None, None]
         for layer in range(1, self.layers + 1):
@@ -173,13 +173,13 @@ class Model(nn.Module):
     def forward(
         self, batch: Batch, splice: tuple[Tensor, Tensor, Tensor], noise: dict[int, Tensor]
     ) -> Tensor:
-        """The sum of the three losses.
+        """Return the sum of the three losses.
 
         Args:
-          batch: of tensors.
+          batch: a batch of tensors.
           splice: each clip's partner, foreground windows and foreground share, as
             trainer/method/cut_and_paste.py draws them.
-          noise: Gumbel noise by grouping layer; of a layer that is not there, drawn anew.
+          noise: Gumbel noise by grouping layer; missing layers draw their own.
         """
         partner, mask, share = splice
         loss, video = self.config.loss, self.config.video
@@ -210,7 +210,7 @@ class Model(nn.Module):
 
 
 def temporal_loss(tokens: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    """Equations 1 and 2, as the mean squared error."""
+    """Return the temporal loss, equations 1 and 2, as the mean squared error."""
     windows = tokens.mean(2)
     member = torch.stack([~mask, mask], 1).float()
     centres = member @ windows / member.sum(-1, keepdim=True)
@@ -221,20 +221,20 @@ def temporal_loss(tokens: Tensor, mask: Tensor, temperature: float) -> Tensor:
 
 
 def similarity(groups: Tensor, nouns: Tensor, temperature: float) -> Tensor:
-    """Equation 3, of videos and captions, [v, c]."""
+    """Return the similarity of videos and captions, equation 3, [v, c]."""
     s = torch.einsum("vme,cke->vckm", groups, nouns)
     pooled = torch.einsum("vckm,vme->vcke", (s / temperature).softmax(-1), groups)
     return (functional.normalize(pooled, dim=-1) * nouns).sum(-1).mean(-1)
 
 
 def alignment(logits: Tensor, weights: Tensor) -> Tensor:
-    """Equations 4, 6 and 7: both directions."""
+    """Return the contrastive loss in both directions, equations 4, 6 and 7."""
     both = logits.log_softmax(1) + logits.log_softmax(0)
     return -(weights * both).sum(1).mean()
 
 
 def fill(module: nn.Module, ours: Any) -> None:
-    """Gives a module and those inside it our parameters: NumPy arrays, by name."""
+    """Copy the JAX parameters, NumPy arrays by name, to a module and its submodules."""
     with torch.no_grad():
         for name, parameter in module.named_parameters(recurse=False):
             parameter.copy_(torch.tensor(ours[name]))
@@ -255,7 +255,7 @@ def fill(module: nn.Module, ours: Any) -> None:
 
 
 class Step:
-    """A model, its optimizer, and a batch again and again."""
+    """A model and its optimizer, which each call updates on a batch."""
 
     def __init__(self, config: Config, params: Any) -> None:
         self.model = Model(config)
@@ -269,7 +269,7 @@ class Step:
     def __call__(
         self, batch: Batch, splice: tuple[Tensor, Tensor, Tensor], noise: dict[int, Tensor]
     ) -> tuple[float, float]:
-        """One update; returns the loss and the gradient's norm before it is clipped."""
+        """Update the model; return the loss and the gradient's norm before clipping."""
         self._optimizer.zero_grad()
         loss = self.model(batch, splice, noise)
         loss.backward()

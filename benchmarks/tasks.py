@@ -1,10 +1,10 @@
-"""What pre-training is worth downstream: each task on Shapes, beside a random encoder and chance.
+"""The downstream benefit of pre-training: each task on Shapes, against a random encoder and chance.
 
-From the demo's checkpoint, and from the same model with fresh parameters, heads are trained on
-Shapes in the forms of MSR-VTT, MSRVTT-QA, UCF101, ActivityNet and AVA, and measured by
-those benchmarks' rules. Test scenes are of the demo's test split, which its checkpoint has not
-seen. Writes benchmarks/results/tasks.json, and prints the README's table. Each command goes on
-where it was stopped, so the same program does, too.
+It trains heads on the demo's checkpoint, and on the same model with fresh parameters. The data is
+Shapes in the forms of MSR-VTT, MSRVTT-QA, UCF101, ActivityNet and AVA, and the metrics follow
+those benchmarks' rules. The test scenes are the demo's test split, which its checkpoint has not
+seen. It writes benchmarks/results/tasks.json and prints the README's table. Each command resumes
+after an interruption, so this program does too.
 
     python benchmarks/demo.py && python benchmarks/tasks.py
     python benchmarks/tasks.py --only qa qa-end-to-end    # other figures stay as they are
@@ -24,22 +24,22 @@ from typing import Any, NamedTuple
 _SCRIPTS = pathlib.Path(sys.executable).parent
 _RESULTS = pathlib.Path(__file__).parent / "results" / "tasks.json"
 _FRAMES = ("--frames", "12", "--short-side", "64", "--workers", "2")
-_SEEDS = 3  # of heads, encoders without pre-training, and scores by chance
+_SEEDS = 3  # number of seeds of heads, random encoders and random scores
 _SPLITS = ("1", "2", "3")
 _ENCODERS = {"random": ("--random-encoder",), "pre-trained": ()}
 
 
 class Row(NamedTuple):
-    """A line of the table: how a task is trained, and which of its figures counts."""
+    """A row of the table: a task's training options and its reported figure."""
 
     name: str
     task: str
-    options: tuple[str, ...]  # of `finetune`
-    figure: tuple[str, ...]  # in the JSON of `evaluate`
-    boxes: str | None = None  # of AVA's files, the one that `evaluate` is given
-    run: str | None = None  # the row whose run it measures; None: one of its own
-    seeds: int = _SEEDS  # runs
-    splits: tuple[str, ...] = ("",)  # each trained on and tested
+    options: tuple[str, ...]  # options of `finetune`
+    figure: tuple[str, ...]  # keys in the JSON of `evaluate`
+    boxes: str | None = None  # AVA file for `evaluate --boxes`; None passes none
+    run: str | None = None  # row whose run it measures; None trains its own
+    seeds: int = _SEEDS  # number of runs
+    splits: tuple[str, ...] = ("",)  # splits, each trained and tested separately
 
 
 _QUESTIONS_END_TO_END = tuple(
@@ -49,7 +49,8 @@ _QUESTIONS_END_TO_END = tuple(
         "optimizer.name=muon",
         "optimizer.learning_rate=2e-3",
         "epochs=2",
-        # Captions' words are pieces of their own, those of questions many: they are longer.
+        # Each word of a caption is one piece. Words of questions have many, so questions are
+        # longer.
         "text.tokens=24",
         "text.positions=24",
     )
@@ -110,11 +111,11 @@ NAMES = ("retrieval-zero-shot", *(row.name for row in ROWS), "localisation")
 
 
 def main() -> int:
-    """Runs the benchmark."""
+    """Run the benchmark and return 0."""
     arguments = _arguments()
     run, out = str(pathlib.Path(arguments.demo) / "run"), pathlib.Path(arguments.out)
     corpus = out / "shapes"
-    if not (corpus / "tasks" / "ava").exists():  # the last that is written
+    if not (corpus / "tasks" / "ava").exists():  # It is written last.
         _call("svilm-pipelines", "corpus", corpus, "--tasks")
     wanted: tuple[str, ...] = tuple(arguments.only) or NAMES
     tasks = {name.partition("-")[0] for name in wanted}
@@ -161,7 +162,7 @@ def main() -> int:
 def _build(
     corpus: pathlib.Path, out: pathlib.Path, wanted: set[str]
 ) -> dict[str, dict[str, pathlib.Path]]:
-    """Snapshots of the wanted tasks, by task and split."""
+    """Build the missing snapshots of the wanted tasks; return the folders by task and split."""
     tasks, ava = corpus / "tasks", corpus / "tasks" / "ava"
     videos, actions = tasks / "videos", f"{tasks}/actions/{{label}}/{{video_id}}.{{ext}}"
     untrimmed = f"{tasks}/untrimmed/v_{{video_id}}.{{ext}}"
@@ -182,7 +183,7 @@ def _build(
             corpus / "train" / "videos",
             ("--window", "2"),
         ),
-        # With the detector's boxes, so that there are the keyframes where it alone sees anything.
+        # The detector's boxes add the keyframes in which only the detector finds a box.
         ("spatiotemporal", "test"): (
             "ava",
             (ava / "ava_val_v2.2.csv", ava / "ava_val_predicted_boxes.csv"),
@@ -257,10 +258,10 @@ def _trained(
 
 
 def _of_random_scores(ava: pathlib.Path, boxes: str | None, out: pathlib.Path) -> float:
-    """The official mAP of the same boxes, each of any class with a score that is drawn."""
+    """Return the official mAP of the same boxes, each with a random score for every class."""
     truth, classes = ava / "ava_val_v2.2.csv", ava / "ava_action_list_v2.2.pbtxt"
     rows = [line.split(",") for line in (ava / boxes if boxes else truth).read_text().split()]
-    kept = [row for row in rows if not boxes or float(row[7]) >= 0.8]  # as `evaluate` takes them
+    kept = [row for row in rows if not boxes or float(row[7]) >= 0.8]  # the threshold of `evaluate`
     found = []
     for seed in range(_SEEDS):
         drawn, detections = random.Random(seed), out / "by-chance.csv"
@@ -282,7 +283,7 @@ def _of_random_scores(ava: pathlib.Path, boxes: str | None, out: pathlib.Path) -
 def _localised(
     run: str, truth: pathlib.Path, out: pathlib.Path
 ) -> tuple[dict[str, list[float]], float]:
-    """Average mAP by encoder, a head each; and by chance."""
+    """Return the average mAP by encoder, one value per seed of the head, and the chance level."""
     found: dict[str, list[float]] = collections.defaultdict(list)
     chance = 0.0
     for encoder, options in _ENCODERS.items():
@@ -313,7 +314,7 @@ def _localised(
 
 
 def _commonest(truth: pathlib.Path) -> dict[str, float]:
-    """Accuracy, in percent, of the commonest answer in training to each first word, by row."""
+    """Return the accuracy by row, in percent, of each first word's most common training answer."""
     train, test = (
         json.loads((truth / f"{split}_qa.json").read_text()) for split in ("train", "test")
     )

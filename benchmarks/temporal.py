@@ -1,7 +1,7 @@
-"""Does the temporal loss teach what it is for? Window accuracy with and without it, by seed.
+"""The effect of the temporal loss: window accuracy with and without it, by seed.
 
-On the demo's snapshots: a short run with the loss and one without for each seed, each pair
-evaluated on the test splices. Writes benchmarks/results/temporal.json.
+It trains a short run with the loss and one without for each seed, on the demo's snapshots. It
+evaluates each pair on the test splices and writes benchmarks/results/temporal.json.
 
     python benchmarks/demo.py && python benchmarks/temporal.py
 """
@@ -20,7 +20,7 @@ _FIGURES = ("window_accuracy", "position_prior", "random_encoder", "no_temporal_
 
 
 def main() -> int:
-    """Runs the benchmark."""
+    """Run the benchmark and return 0."""
     arguments = _arguments()
     demo, out = pathlib.Path(arguments.demo), pathlib.Path(arguments.out)
     seeds = []

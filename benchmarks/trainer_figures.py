@@ -1,4 +1,4 @@
-"""What the trainer's benchmarks share: the model whose steps they time, and where figures go."""
+"""Shared parts of the trainer's benchmarks: the timed model and the output of figures."""
 
 import json
 import os
@@ -26,11 +26,14 @@ CONFIG = Config(
     cut_and_paste=CutAndPasteConfig(pair_group=2),
     batch=4,
 )
-"""384 wide, 6 layers, 816 tokens."""
+"""A model with width 384, 6 layers and 816 tokens."""
 
 
 def keep(key: str, measured: dict[str, Any]) -> None:
-    """Prints what was measured, and writes it with the machine beside other benchmarks' keys."""
+    """Print the figures, and write them and the machine's name under their key of the results.
+
+    The keys of other benchmarks stay unchanged.
+    """
     models = re.findall(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     machine = f"{THREADS} cores of {models[0] if models else platform.machine()}"
     results = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}

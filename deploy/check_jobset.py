@@ -1,17 +1,17 @@
-"""Checks a JobSet on standard input: its jobs strictly against Kubernetes' schema of a Job."""
+"""A strict check of a JobSet on standard input, whose jobs must fit Kubernetes' schema of a Job."""
 
 import sys
 
 import kubernetes_validate
 import yaml
 
-# Kubernetes knows Jobs; JobSet is an extension, whose fields outside of them are these few.
+# Kubernetes has a schema of Jobs. JobSet is an extension, with only these fields outside its jobs.
 _SPEC = {"failurePolicy", "replicatedJobs"}
 _VERSION = "1.34"
 
 
 def main() -> None:
-    """Exits with a message at the first fault."""
+    """Check the JobSet, and exit with a message at the first error."""
     jobset = yaml.safe_load(sys.stdin)
     if (jobset["apiVersion"], jobset["kind"]) != ("jobset.x-k8s.io/v1alpha2", "JobSet"):
         sys.exit(f"check_jobset: error: not a JobSet: {jobset['apiVersion']} {jobset['kind']}")

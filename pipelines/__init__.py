@@ -1,5 +1,6 @@
-"""The Beam stage: captioned spans of videos to a snapshot of training records.
+"""The Beam stage, which turns captioned spans of videos into a snapshot of training records.
 
-Rooms, top first: cli; shapes and building; planning; snapshots; sources; decoding; storage and
-processes. Each imports only rooms below it (pyproject.toml).
+Packages, from the top layer down: cli, shapes and building, planning, snapshots, sources, decoding,
+storage and processes. Each package imports only lower layers: import-linter enforces it
+(pyproject.toml).
 """

@@ -1,4 +1,4 @@
-"""`python -m pipelines`: svilm-pipelines, for a Python whose scripts are not on the path."""
+"""Entry point of `python -m pipelines`, for when the svilm-pipelines script is not on PATH."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Counts and sizes in words, for a person."""
+"""Human-readable counts, sizes and durations."""
 
 
 def counted(counts) -> str:
-    """A manifest's counts: rows and what became of them."""
+    """Format a manifest's counts: rows, records and rejects by reason."""
     rejects = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.rejects.items()))
     total = sum(counts.rejects.values())
     return f"{counts.rows:,} rows = {counts.records:,} records + {total:,} rejects" + (
@@ -11,7 +11,7 @@ def counted(counts) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text for a terminal, without characters that could control it.
+    r"""Return `text` with non-printable characters escaped, so that it is safe on a terminal.
 
     >>> printable("a\x1b[2J b\n")
     'a\\x1b[2J b\\n'
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def in_bytes(size: float) -> str:
-    """A size.
+    """Format a size in bytes with three significant digits and an SI unit.
 
     >>> in_bytes(1_234_567)
     '1.23 MB'
@@ -33,7 +33,7 @@ def in_bytes(size: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time, in the unit that shows it.
+    """Format a duration in seconds, minutes or hours.
 
     >>> duration(4.2), duration(350), duration(9_000), duration(1e6)
     ('4.2 s', '5.83 min', '2.5 h', '278 h')

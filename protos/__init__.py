@@ -1,1 +1,1 @@
-"""The versioned schemas that the two stages meet in, and nothing else."""
+"""The versioned schemas shared by the two stages, and nothing else."""

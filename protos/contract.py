@@ -1,6 +1,6 @@
-"""What a valid record and a valid manifest are, and which versions a reader accepts.
+"""The contract between the stages: valid records, valid manifests and readable versions.
 
-Pure Python over the generated messages: both stages import it, and it imports neither.
+This is pure Python over the generated messages. Both stages import it, and it imports neither.
 """
 
 from typing import Any, TypeVar
@@ -13,14 +13,14 @@ from protos.v1 import clip_pb2, manifest_pb2
 
 SCHEMA_VERSION = "1.4"
 
-# By the names that options and messages have for them.
+# Frame encodings by their names in options and messages.
 FRAME_ENCODINGS = {
     "jpeg": clip_pb2.FRAME_ENCODING_JPEG,
     "png": clip_pb2.FRAME_ENCODING_PNG,
     "raw": clip_pb2.FRAME_ENCODING_RAW,
 }
 
-# Table 7 of the paper, in its order.
+# The templates of the paper's Table 7, in its order.
 PROMPT_TEMPLATES = (
     "A footage of a {}.",
     "A footage of the {}.",
@@ -48,7 +48,7 @@ class ContractError(ValueError):
 
 
 def shard_name(shard: int, num_shards: int) -> str:
-    """The stem of a shard's files.
+    """Return the stem of a shard's file names.
 
     >>> shard_name(3, 16)
     'shard-00003-of-00016'
@@ -57,10 +57,11 @@ def shard_name(shard: int, num_shards: int) -> str:
 
 
 def parse_json(data: bytes, kind: type[M]) -> M:
-    """Parse a JSON file of a snapshot; fields of a newer schema are ignored.
+    """Parse a JSON file of a snapshot to a message, ignoring fields of a newer schema.
 
     Raises:
-      ContractError: it is not one JSON object, repeats a name, or a value does not fit its field.
+      ContractError: the file is not one JSON object, repeats a name, or a value does not fit its
+        field.
 
     >>> parse_json(b'{"name": "plan.json", "bytes": "7"}', manifest_pb2.FileEntry).bytes
     7
@@ -77,7 +78,7 @@ def parse_values(data: bytes) -> dict[str, Any]:
     """Parse the one JSON object of a file.
 
     Raises:
-      ContractError: it is not one, or repeats a name.
+      ContractError: the file is not one JSON object, or repeats a name.
 
     >>> parse_values(b'{"a": 1, "a": 2}')
     Traceback (most recent call last):
@@ -91,10 +92,10 @@ def parse_values(data: bytes) -> dict[str, Any]:
 
 
 def from_values(values: Any, kind: type[M]) -> M:
-    """Convert a parsed JSON object to a message; fields of a newer schema are ignored.
+    """Convert a parsed JSON object to a message, ignoring fields of a newer schema.
 
     Raises:
-      ContractError: it is no object, or a value does not fit its field.
+      ContractError: `values` is no object, or a value does not fit its field.
 
     >>> from_values({"name": "plan.json"}, manifest_pb2.FileEntry).name
     'plan.json'
@@ -103,8 +104,8 @@ def from_values(values: Any, kind: type[M]) -> M:
         raise ContractError(f"a {type(values).__name__} is no JSON object")
     try:
         return json_format.ParseDict(values, kind(), ignore_unknown_fields=True)
-    # Besides its own error, protobuf raises what Python does when a value is of another kind, and
-    # SystemError where a name is not whole Unicode.
+    # Besides its own error, protobuf raises Python's errors for values of a wrong type, and
+    # SystemError if a name is not valid Unicode.
     except (
         *(json_format.ParseError, ValueError, TypeError, AttributeError),
         *(OverflowError, RecursionError, SystemError),
@@ -113,10 +114,10 @@ def from_values(values: Any, kind: type[M]) -> M:
 
 
 def check_readable(schema_version: str) -> None:
-    """Refuses a schema of another major version; any minor version passes.
+    """Check that a schema has this reader's major version; any minor version passes.
 
     Raises:
-      ContractError: the version is not "major.minor", or its major is not ours.
+      ContractError: the version is not "major.minor", or its major is not SCHEMA_VERSION's.
 
     >>> check_readable("1.7")
     >>> check_readable("2.0")
@@ -140,10 +141,10 @@ def check_readable(schema_version: str) -> None:
 
 
 def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
-    """Checks one record against the configuration it was built with.
+    """Check one record against the configuration with which it was built.
 
     Raises:
-      ContractError: naming the clip, the field and both values.
+      ContractError: a field is invalid; the message has the clip, the field and both values.
     """
 
     def require(holds: bool, what: str) -> None:
@@ -193,7 +194,7 @@ def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
     )
     for question in clip.questions:
         require(bool(question.text), f"question {question.question_id!r} has no text")
-    for segment in clip.segments:  # of no length, too: ActivityNet has some
+    for segment in clip.segments:  # An empty segment is valid, because ActivityNet has some.
         require(
             0 <= segment.start_us <= segment.end_us,
             f"segment {segment.label!r} is from {segment.start_us} to {segment.end_us} µs",
@@ -210,11 +211,11 @@ def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
 
 
 def check_manifest(manifest: manifest_pb2.Manifest) -> None:
-    """Checks that a manifest is readable and that it accounts for every row.
+    """Check that a manifest is readable and accounts for every row.
 
     Raises:
-      ContractError: an unknown version or frame encoding, a shard missing, or rows that are
-        neither records nor rejects.
+      ContractError: a version or frame encoding is unknown, a number or prompt template is
+        invalid, a shard is missing, or rows are neither records nor rejects.
     """
     check_readable(manifest.schema_version)
     if manifest.config.frame_encoding not in FRAME_ENCODINGS.values():
@@ -243,7 +244,11 @@ def check_manifest(manifest: manifest_pb2.Manifest) -> None:
 
 
 def _check_numbers(manifest: manifest_pb2.Manifest) -> None:
-    """Refuse negative counts, sizes and limits, and limits that are not finite."""
+    """Check that counts, sizes and limits are finite and not negative.
+
+    Raises:
+      ContractError: a number is negative or not finite.
+    """
     config, counts = manifest.config, manifest.counts
     files = [
         entry
@@ -269,7 +274,7 @@ def _check_numbers(manifest: manifest_pb2.Manifest) -> None:
 
 
 def clip_descriptor() -> bytes:
-    """The serialised FileDescriptorSet of Clip, as tf.io.decode_proto wants it."""
+    """Return the serialised FileDescriptorSet of Clip, as tf.io.decode_proto needs it."""
     files = descriptor_pb2.FileDescriptorSet()
     clip_pb2.DESCRIPTOR.CopyToProto(files.file.add())
     return files.SerializeToString()

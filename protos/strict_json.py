@@ -1,4 +1,4 @@
-"""JSON objects from files that may be damaged or forged: each fault is one ValueError."""
+"""A strict JSON parser for files that may be damaged or forged; it raises only ValueError."""
 
 import json
 from typing import Any
@@ -8,8 +8,8 @@ def parse_object(data: bytes | str) -> dict[str, Any]:
     """Parse the one JSON object of a file or a line.
 
     Raises:
-      ValueError: it is not UTF-8, not JSON, nested too deeply, no object, or repeats a name, of
-        which one would get lost.
+      ValueError: the data is not UTF-8, not JSON, nested too deeply or no object, or an object
+        repeats a name, which would lose a value.
 
     >>> parse_object(b'{"step": 1}')
     {'step': 1}
@@ -40,5 +40,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type if it has none."""
+    """Return the first line of an error's message, or its type's name without a message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

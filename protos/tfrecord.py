@@ -1,7 +1,7 @@
-"""TFRecord framing: how a record lies in a shard file.
+"""The TFRecord framing of a record in a shard file.
 
-Each frame is: length (uint64), masked CRC32C of the length (uint32), the record, masked
-CRC32C of the record (uint32); all little-endian. Source: TensorFlow's record_writer.h.
+Each frame is the length (uint64), the masked CRC32C of the length (uint32), the record, and the
+masked CRC32C of the record (uint32). All are little-endian. Source: TensorFlow's record_writer.h.
 """
 
 import struct
@@ -23,7 +23,7 @@ def _masked_crc32c(data: bytes) -> int:
 
 
 def frame(record: bytes) -> bytes:
-    """Frames one serialised record.
+    """Return the frame of one serialised record.
 
     >>> unframe(frame(b"clip"))
     b'clip'
@@ -40,10 +40,10 @@ def frame(record: bytes) -> bytes:
 
 
 def unframe(framed: bytes) -> bytes:
-    """Checks one frame's length and both checksums and returns its record.
+    """Return the record of one frame, after checks of its length and both checksums.
 
     Raises:
-      CorruptRecordError: the frame is cut, too long, or a checksum differs.
+      CorruptRecordError: the frame is truncated or too long, or a checksum differs.
 
     >>> unframe(frame(b"clip")[:-1])
     Traceback (most recent call last):

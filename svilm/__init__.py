@@ -1,4 +1,4 @@
-"""The public Python API of both stages. Each name imports its stage when it is first used.
+"""The public Python API of both stages. Each name imports its stage at its first use.
 
 import svilm
 
@@ -55,10 +55,10 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def open_snapshot(folder: str | os.PathLike[str]) -> "Snapshot":
-    """Open a snapshot to read its clips by number.
+    """Open a snapshot, whose clips can then be read by index.
 
     Args:
-      folder: a folder on a disk, or gs://bucket/folder.
+      folder: a local folder, or gs://bucket/folder.
 
     Raises:
       SnapshotError: the folder has no complete snapshot of a readable version.
@@ -93,9 +93,9 @@ def _real(path: str) -> pathlib.Path:
 
 
 def _import_own(package: str) -> None:
-    """Import a package that lies beside this one, whatever the working folder holds.
+    """Import a package from the folder that contains this one, ignoring sys.path.
 
-    A script's own folder comes first on sys.path, and a `trainer.py` there is not unusual.
+    A script's own folder comes first on sys.path, and it may well contain a `trainer.py`.
     """
     known = sys.modules.get(package)
     if known is None:

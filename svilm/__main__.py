@@ -1,4 +1,4 @@
-"""`python -m svilm`: names the commands."""
+"""The program `python -m svilm`, which lists the commands."""
 
 import sys
 
@@ -14,10 +14,10 @@ svilm {svilm.__version__}: video-language pre-training with spatial grounding an
 
 
 def main() -> int:
-    """Print what to run instead.
+    """Print the version or the list of commands.
 
     Returns:
-      0 for no argument, --help and --version, 2 for others.
+      The exit status: 0 for no argument, --help and --version, 2 for others.
     """
     words = sys.argv[1:]
     if words == ["--version"]:

@@ -1,4 +1,4 @@
-"""The JAX stage: a snapshot in, a trained and evaluated S-ViLM out.
+"""The JAX stage: trains S-ViLM on a snapshot and evaluates it.
 
 Rooms, top first: cli; ablation, report and figures; tasks; training; inference, weights and plan;
 runs; method; data, distributed and evaluation; configs. Each imports only rooms below it

@@ -1,4 +1,4 @@
-"""`python -m trainer`: svilm-train, for a Python whose scripts are not on the path."""
+"""`python -m trainer`: svilm-train for a Python whose scripts are not on the PATH."""
 
 import sys
 

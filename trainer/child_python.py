@@ -1,8 +1,8 @@
-"""How this project starts Python: with the modules that it has itself, and no others.
+"""Python child processes that import the parent's modules and no others.
 
-Python puts the working folder first among the places of modules, where a user may well have a
-random.py; a child must neither run that nor stumble over it. `pipelines` has a copy: the stages
-share only schemas.
+Python puts the working folder first on the module search path, where a user may have a random.py.
+A child must neither run that file nor fail because of it. `pipelines` has a copy of this module:
+the stages share only schemas.
 """
 
 import functools
@@ -20,18 +20,21 @@ _START = (
 
 
 def keep_to_it() -> None:
-    """Keeps what libraries start from here on, as multiprocessing does, to the same rule."""
+    """Apply the same rule to processes that libraries start, such as multiprocessing's."""
     os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def command(module: str) -> tuple[str, ...]:
-    """What runs a module as a program; arguments may follow."""
+    """Return a command that runs a module as a program. Arguments may follow."""
     return (sys.executable, "-P", "-c", _START, json.dumps(places()), module)
 
 
 @functools.cache
 def places() -> list[str]:
-    """Where modules are imported from: as here, but from the working folder last, if at all.
+    """Return the module search path, without the working folder at its start.
+
+    The working folder stays only if it is one of Python's own module folders. The folder of this
+    project is appended if it is missing.
 
     >>> os.getcwd() in places()[:1]
     False

@@ -1,7 +1,8 @@
-"""Numbers that must be finite: one check for all figures, rankings and files.
+"""One check that figures, rankings and files hold finite numbers only.
 
-NaN compares as neither more nor less, so a ranking with it comes out perfect as easily as worst:
-what is not finite is never ranked, averaged or written, but refused by name.
+NaN compares as neither greater nor less, so a ranking with NaN comes out perfect as easily as
+worst. A number that is not finite is therefore never ranked, averaged or written: it raises an
+error with its name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +12,19 @@ import numpy as np
 
 
 class NonFiniteError(ValueError):
-    """NaN or infinity where a number must be; says of what, how many, and which is the first."""
+    """NaN or infinity in numbers that must be finite, with their name, count and first index."""
 
 
 def finite(name: str, values: Any, rows: Sequence[str] = ()) -> np.ndarray:
-    """Return the values, an array, if all of them are finite.
+    """Return the values as an array if all of them are finite.
 
     Args:
-      name: what they are, for the message.
+      name: the name of the values, for the message.
       values: numbers, an array of any shape and type.
-      rows: names of the entries of the first axis, if they have any.
+      rows: names of the entries of the first axis, if they have names.
 
     Raises:
-      NonFiniteError: naming the first that is not, and how many are not.
+      NonFiniteError: a value is not finite. The message names the first one and their number.
 
     >>> finite("scores", [0.5, 1.0]).tolist()
     [0.5, 1.0]
@@ -49,14 +50,14 @@ def finite(name: str, values: Any, rows: Sequence[str] = ()) -> np.ndarray:
 
 
 def finite_tensors(where: str, tensors: Mapping[str, Any]) -> None:
-    """Check the tensors of a model or a file.
+    """Check that the tensors of a model or a file are finite.
 
     Args:
-      where: what they are of, for the message.
-      tensors: by name; those that hold no floating-point numbers pass.
+      where: the name of the model or file, for the message.
+      tensors: the tensors by name. Those without floating-point numbers pass.
 
     Raises:
-      NonFiniteError: naming the first tensor with a number that is not finite.
+      NonFiniteError: a number is not finite. The message names the first such tensor.
 
     >>> finite_tensors("model", {"bias": np.zeros(2), "ids": np.arange(2)})
     """

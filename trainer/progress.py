@@ -13,37 +13,37 @@ _BAR_EVERY_S = 0.2
 _LINE_EVERY_S = 10.0
 
 
-_CLEAR = "\r\x1b[2K"  # the row that the cursor is in
+_CLEAR = "\r\x1b[2K"  # clears the row that the cursor is in
 
 
 def columns() -> int:
-    """Return how long a row of stderr's terminal may be: a longer one wraps, and is not cleared."""
+    """Return the width of stderr's terminal less 1: a longer row wraps and cannot be cleared."""
     try:
         found = os.get_terminal_size(sys.stderr.fileno()).columns
-    except OSError:  # no terminal, or none that tells
+    except OSError:  # stderr is not a terminal, or its size is unknown
         found = 0
     return (found or shutil.get_terminal_size().columns) - 1
 
 
 def replace_row(text: str) -> None:
-    """Show a text in place of the row of stderr's terminal, cut to its width."""
+    """Replace the current row of stderr's terminal by a text, cut to the terminal's width."""
     print(_CLEAR + text[: columns()], end="", file=sys.stderr, flush=True)
 
 
 def say(message: str) -> None:
-    """Print a line on stderr, in place of a row that a terminal may show."""
+    """Print a line on stderr, replacing a row that a terminal may show."""
     print(f"{_CLEAR if sys.stderr.isatty() else ''}{message}", file=sys.stderr, flush=True)
 
 
 class Bar:
-    """A bar on stderr, if that is a terminal; else a line now and then."""
+    """A progress bar on stderr's terminal. Without a terminal, a line every 10 s."""
 
     def __init__(self, job: str, unit: str) -> None:
-        """Starts the clock.
+        """Start the clock.
 
         Args:
-          job: its name.
-          unit: what is counted.
+          job: the name of the job.
+          unit: the unit of the counts, such as "clips".
         """
         self._job, self._unit = job, unit
         self._terminal = sys.stderr.isatty()
@@ -51,7 +51,7 @@ class Bar:
         self._shown = 0.0 if self._terminal else self._began
 
     def show(self, done: int, total: int) -> None:
-        """Shows how far the job is, unless the last time was a moment ago."""
+        """Show the progress, at most every 0.2 s on a terminal and every 10 s in a log."""
         now = time.monotonic()
         if now - self._shown < (_BAR_EVERY_S if self._terminal else _LINE_EVERY_S):
             return
@@ -68,14 +68,14 @@ class Bar:
             print(f"{self._job}: {counts}", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Removes the bar, for a line to be printed."""
+        """Remove the bar, so that a line can be printed."""
         if self._terminal:
             replace_row("")
 
 
 @contextlib.contextmanager
 def shown(job: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function of (done, total) clips that shows them; removes its bar at the end."""
+    """Yield a function that shows (done, total) clips in a bar, and remove the bar at the end."""
     bar = Bar(job, "clips")
     try:
         yield bar.show
@@ -85,10 +85,10 @@ def shown(job: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Show on stderr that something long goes on: a terminal sees the seconds pass.
+    """Show on stderr that a long operation is running. A terminal shows the elapsed seconds.
 
     Args:
-      what: such as "pretrain: compiling the step".
+      what: the operation, such as "pretrain: compiling the step".
     """
     terminal, began = sys.stderr.isatty(), time.monotonic()
     ended = threading.Event()

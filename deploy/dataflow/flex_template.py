@@ -1,7 +1,7 @@
-"""What the flex template's launcher starts: `svilm-pipelines build`, of the template's parameters.
+"""The flex template's entry point, which runs `svilm-pipelines build` with its parameters.
 
-The launcher gives each parameter as --name=value, with Beam's options among them; metadata.json
-has their names.
+The launcher passes each parameter as --name=value, including Beam's options. metadata.json has
+their names.
 """
 
 import shlex
@@ -13,10 +13,10 @@ from pipelines.cli.main import main
 
 
 def command(words: Sequence[str]) -> list[str]:
-    """The command line of svilm-pipelines for the launcher's.
+    """Return the command line of svilm-pipelines for the launcher's command line.
 
-    A parameter is an option of `build` with _ in place of -; `source` is its first argument. One
-    that takes several values has them as a shell's words, and a switch is true or false.
+    A parameter is an option of `build` with _ instead of -, and `source` is its first argument. A
+    parameter with several values has them as shell words. A switch is true or false.
 
     >>> command(["--source=generic", "--columns=video=clip caption='a text'", "--runner=X"])
     ['build', 'generic', '--columns', 'video=clip', 'caption=a text', '--runner=X']
@@ -32,7 +32,7 @@ def command(words: Sequence[str]) -> list[str]:
         if name == "source":
             source = [value]
         elif action is None:
-            rest.append(word)  # Beam's
+            rest.append(word)  # an option of Beam
         elif action.nargs == 0:
             rest += [option] if value == "true" else []
         elif action.nargs == "+":

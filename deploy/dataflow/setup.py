@@ -1,10 +1,10 @@
-"""The pipelines as a package for Dataflow's workers, where there is no image of them.
+"""A package of the pipelines for Dataflow workers without a custom image.
 
     svilm-pipelines build … --runner DataflowRunner --setup_file deploy/dataflow/setup.py
 
-In the repository it packs the sources, and the names of the very versions that are installed beside
-them, as these planned the build; on a worker it installs both. Each worker does so as it starts,
-for some minutes and over the network: an image (Dockerfile) starts sooner.
+In the repository, it packs the sources and pins the dependencies to the installed versions, which
+planned the build. On a worker, it installs both. Each worker spends some minutes on this at its
+start, over the network. An image (Dockerfile) starts sooner.
 """
 
 import importlib.metadata
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import setuptools
 
-REQUIREMENTS = Path("requirements.txt")  # of the package that is made, beside its setup.py
+REQUIREMENTS = Path("requirements.txt")  # requirements of the new package, beside its setup.py
 PACKAGES = ("pipelines", "protos")
 
 
 def pack(folder: Path) -> None:
-    """Makes a folder of which setuptools can make a package."""
+    """Write the sources and requirements to a folder from which setuptools builds the package."""
     from packaging.requirements import Requirement
 
     from pipelines.building import nouns
@@ -50,7 +50,7 @@ with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
     setuptools.setup(
         name="svilm-workers",
-        version="0",  # it is made for one job
+        version="0",  # The package serves only one job.
         packages=setuptools.find_packages(include=[f"{package}*" for package in PACKAGES]),
         package_data={"protos": ["py.typed"], "pipelines": ["snapshots/card/page.html"]},
         install_requires=REQUIREMENTS.read_text("utf-8").split(),

@@ -1,4 +1,4 @@
-"""The Beam graph and its work items, on any engine.
+"""The Beam graph and its work items, for any engine.
 
-It may import planning and what is below it.
+This package may import planning and lower layers.
 """

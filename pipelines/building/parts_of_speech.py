@@ -1,23 +1,23 @@
-"""Parts of speech by a pipeline's attribute ruler, which is asked once for each kind of token.
+"""Parts of speech from a pipeline's attribute ruler, cached by kind of token.
 
-The ruler takes a quarter of a caption's time: it matches 179 patterns at each token. In the known
-English pipelines, only a word, its tag and its dependency decide whether a token is a noun, a
-proper noun or a pronoun. (The one pattern of two tokens that sets a part of speech makes "is" after
-"there" a verb rather than an auxiliary.)
+The ruler takes a quarter of a caption's time because it matches 179 patterns at each token. In the
+known English pipelines, three attributes decide whether a token is a noun, a proper noun or a
+pronoun: its word, tag and dependency. Only one pattern of two tokens sets a part of speech. It
+makes "is" after "there" a verb instead of an auxiliary.
 """
 
 from typing import Any
 
-_MOST_KINDS = 1 << 20  # kept: some 200 MB
+_MOST_KINDS = 1 << 20  # maximum number of cached kinds, about 200 MB
 
 _Kind = tuple[int, int, int]  # orth, tag, dep
 
 
 class PartsOfSpeech:
-    """Sets parts of speech."""
+    """Setter of the parts of speech of parsed docs, with a cache by kind of token."""
 
     def __init__(self, nlp: Any) -> None:
-        """Take the ruler out of the pipeline."""
+        """Disable the attribute ruler in the pipeline `nlp`, so that only this object calls it."""
         self._vocab, self._ruler = nlp.vocab, nlp.get_pipe("attribute_ruler")
         nlp.disable_pipe("attribute_ruler")
         self._known: dict[_Kind, int] = {}

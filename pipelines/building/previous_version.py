@@ -1,7 +1,8 @@
-"""A shard of an earlier version, whose failed rows alone are tried again.
+"""A shard of an earlier version, of which a new build retries only the failed videos.
 
-A video is decoded again as a whole if one of its rows was rejected, so that its clips never come
-from two files. If its file is no longer there, its records stay. What was removed stays removed.
+If decoding rejected one of a video's rows, the whole video is decoded again. Its clips thus never
+come from two files. If the video's file is now missing, its records are kept. Removed videos stay
+removed.
 """
 
 import collections
@@ -21,20 +22,20 @@ from protos.v1.manifest_pb2 import FileEntry, Reject, ShardSummary
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What an earlier version has of a shard."""
+    """One shard of an earlier version of the snapshot."""
 
     folder: str
     number: int
     summary: ShardSummary
     files: tuple[FileEntry, ...]
-    rejects: dict[str, Reject]  # by source row
+    rejects: dict[str, Reject]  # by source row, without removed rows
 
     @functools.cached_property
     def clips(self) -> dict[str, list[Clip]]:
-        """Its records by video id.
+        """The shard's records by video id, read on first access.
 
         Raises:
-          SnapshotError: a file is not there or is damaged.
+          SnapshotError: a file is missing or damaged.
         """
         clips: dict[str, list[Clip]] = collections.defaultdict(list)
         places = [Place(self.number, number) for number in range(self.summary.records)]
@@ -44,14 +45,14 @@ class Shard:
 
     @functools.cached_property
     def failed(self) -> set[str]:
-        """The videos to try again: those of rows that decoding rejected."""
+        """The ids of the videos to retry: those with a row that decoding rejected."""
         return {r.video_id for r in self.rejects.values() if r.stage == "decode"}
 
     def is_final(self, rows: int, removed: frozenset[str]) -> bool:
-        """Whether the shard's files can be taken over as they are.
+        """Return whether the shard's files can be reused unchanged.
 
         Args:
-          rows: that the annotations now have for it.
+          rows: number of rows that the annotations now have for the shard.
           removed: ids of videos that were taken down.
         """
         return (
@@ -61,13 +62,18 @@ class Shard:
         )
 
     def keeps(self, video_id: str, found: video_file.Video | video_file.Failure) -> bool:
-        """Whether a video's rows stay as they were."""
+        """Return whether a video's records and rejects are kept from the earlier version.
+
+        Args:
+          video_id: the video.
+          found: the video's file, or why there is no file now.
+        """
         if video_id not in self.failed:
             return True
         return isinstance(found, video_file.Failure) and bool(self.clips.get(video_id))
 
     def keep(self, video_id: str, requests: list[ClipRequest], summary: ShardSummary) -> list[Clip]:
-        """A video's records; its rejects and its file go into the summary."""
+        """Return a video's records, and append its rejects and its file to `summary`."""
         summary.videos.extend(v for v in self.summary.videos if v.video_id == video_id)
         rejects = (self.rejects.get(request.source_row) for request in requests)
         summary.rejects.extend(reject for reject in rejects if reject is not None)
@@ -75,10 +81,12 @@ class Shard:
 
 
 def read(folder: str, shard: int) -> Shard:
-    """Reads a shard of the snapshot in `folder`; its records only once they are asked for.
+    """Read a shard's summary from the snapshot in `folder`.
+
+    The records are read lazily.
 
     Raises:
-      SnapshotError: a file is not there or is damaged.
+      SnapshotError: a file is missing or damaged.
     """
     manifest = verify.manifest_of(folder)
     entry = manifest.shards[shard]

@@ -1,9 +1,10 @@
-"""Planned rows on their way to the work items: in files beside the shards, in batches by shard.
+"""Temporary files that pass planned rows to the work items, in batches by shard.
 
-Beam spends more on an element than it takes to read a row, and engines that group in memory hold
-several copies of all they group. So only places pass between workers: of rows and, where a bucket
-is listed, of its video files. The files are removed when the snapshot is complete; those of a run
-that was cut short, when the next one begins.
+The files lie in the folder of the shards. Beam spends more time on an element than reading a row
+takes. Engines that group in memory hold several copies of the grouped elements. Therefore only
+locations pass between workers: those of rows and, if a bucket is listed, those of its video files.
+The files are removed when the snapshot is complete. The next run removes those of an interrupted
+run.
 """
 
 import contextlib
@@ -19,40 +20,40 @@ from pipelines.sources.clip_request import ClipRequest, from_json, row_order, to
 from pipelines.storage import storage
 from protos.v1.manifest_pb2 import PlanSummary, Reject
 
-_ROWS = 1 << 18  # that wait in memory for others of their shard: some 70 MB
-_REJECTS = 1 << 12
+_ROWS = 1 << 18  # maximum number of rows buffered in memory, about 70 MB
+_REJECTS = 1 << 12  # maximum number of rejects in one batch
 
-_OF_ROWS, _OF_VIDEOS = "rows-", "videos-"  # begin the files' names
-_LEVEL = 1  # of zlib: halves a batch in a microsecond a row
+_OF_ROWS, _OF_VIDEOS = "rows-", "videos-"  # prefixes of file names
+_LEVEL = 1  # zlib level; halves a batch in 1 µs per row
 
-Place = tuple[str, tuple[int, int]]  # a file's name; offset and length there, bytes
-NOWHERE: Place = ("", (0, 0))  # where a shard without rows has them
+Place = tuple[str, tuple[int, int]]  # file name; offset and length in it, bytes
+NOWHERE: Place = ("", (0, 0))  # location without rows, so that empty shards are built too
 
 
 class Requests(NamedTuple):
-    """Rows of one shard."""
+    """The location of a batch of rows of one shard."""
 
     shard: int
     place: Place
 
 
 class Videos(NamedTuple):
-    """Video files of one shard's videos, wanted or not."""
+    """The location of a batch of one shard's video files, annotated or not."""
 
     shard: int
     place: Place
 
 
 class Rejects(NamedTuple):
-    """Rejects of one annotation file, in order; none of another batch lies between them."""
+    """The location of a batch of consecutive rejects of one annotation file."""
 
     file: str
-    row: int  # the first one's
+    row: int  # number of the first row
     place: Place
 
 
 class Count(NamedTuple):
-    """How many rows were read, counted apart from what became of them."""
+    """The number of rows that were read, counted independently of their outcome."""
 
     rows: int
 
@@ -60,7 +61,16 @@ class Count(NamedTuple):
 def write(
     files: Iterable[Iterable[ClipRequest | Reject]], num_shards: int, folder: str
 ) -> Iterator[Requests | Rejects | Count]:
-    """Writes the rows of some annotation files, in constant memory."""
+    """Write the rows of annotation files in batches, in constant memory.
+
+    Args:
+      files: the rows of each annotation file.
+      num_shards: number of shards of the snapshot.
+      folder: folder of the snapshot.
+
+    Yields:
+      The location of each batch, and the number of rows read.
+    """
     batch = _Batch(num_shards)
     for rows in files:
         for row in rows:
@@ -75,7 +85,16 @@ def write(
 def write_videos(
     listing: Iterable[tuple[str, str, int]], num_shards: int, folder: str
 ) -> Iterator[Videos]:
-    """Writes video files (video id, path, bytes), in constant memory."""
+    """Write a listing of video files in batches by shard, in constant memory.
+
+    Args:
+      listing: video id, path and size in bytes of each file.
+      num_shards: number of shards of the snapshot.
+      folder: folder of the snapshot.
+
+    Yields:
+      The location of each batch.
+    """
     waiting: dict[int, list[str]] = {}
     for number, (video_id, path, size) in enumerate(listing, 1):
         shard = shard_of(video_id, num_shards)
@@ -88,30 +107,30 @@ def write_videos(
 
 
 def requests(folder: str, places: Iterable[Place]) -> Iterator[ClipRequest]:
-    """The rows at some places; those of video files are passed over."""
+    """Yield the rows at the given locations, ignoring locations of video files."""
     return map(from_json, _lines(folder, places, _OF_ROWS))
 
 
 def videos(folder: str, places: Iterable[Place]) -> dict[str, int]:
-    """The paths and bytes of video files at some places; those of rows are passed over."""
+    """Return the video files' sizes in bytes by path, ignoring locations of rows."""
     return dict(map(json.loads, _lines(folder, places, _OF_VIDEOS)))
 
 
 def rejects(folder: str, place: Place) -> Iterator[Reject]:
-    """The rejects at a place."""
+    """Yield the rejects at a location."""
     yield from PlanSummary.FromString(_read(folder, place)).rejects
 
 
 def remove(folder: str) -> None:
-    """Removes the files, also those of attempts that an engine repeated."""
+    """Remove the temporary files, including those of attempts that an engine retried."""
     for name in storage.names(folder):
         if name.startswith((_OF_ROWS, _OF_VIDEOS)) and name.endswith(storage.UNFINISHED):
-            with contextlib.suppress(FileNotFoundError):  # another run ends just now
+            with contextlib.suppress(FileNotFoundError):  # Another run may remove it at its end.
                 storage.remove(os.path.join(folder, name))
 
 
 class _Batch:
-    """Rows that wait for others of their shard."""
+    """A buffer of rows, grouped by shard."""
 
     def __init__(self, num_shards: int) -> None:
         self.rows = 0
@@ -131,7 +150,7 @@ class _Batch:
             self.end_file()
 
     def end_file(self) -> None:
-        """Rejects of the next file go into a batch of their own."""
+        """Close the current batch of rejects, so that no batch spans two files."""
         if self._rejects:
             data = PlanSummary(rejects=self._rejects).SerializeToString()
             file, row = row_order(self._rejects[0].source_row)
@@ -158,7 +177,7 @@ def _write_videos(by_shard: dict[int, list[str]], folder: str) -> list[Videos]:
 
 
 class _NewFile(storage.NewFile):
-    """A file of batches, whose name no other run of the work item takes."""
+    """A file of batches with a unique name, so that a retried work item writes another file."""
 
     def __init__(self, folder: str, beginning: str) -> None:
         self._name = f"{beginning}{uuid.uuid4().hex}{storage.UNFINISHED}"
@@ -175,7 +194,7 @@ def _pack(lines: list[str]) -> bytes:
 
 
 def _lines(folder: str, places: Iterable[Place], beginning: str) -> Iterator[bytes]:
-    """All lines at those places that are in files whose names begin so."""
+    """Yield the lines at the given locations in files whose names start with `beginning`."""
     for place in places:
         if place[0].startswith(beginning):
             yield from _read(folder, place).splitlines()

@@ -1,4 +1,4 @@
-"""Where a Beam graph runs: in this process, in several, or on an engine named by --runner."""
+"""Runners of the Beam graph: this process, worker processes, or an engine named by --runner."""
 
 import argparse
 import contextlib
@@ -24,13 +24,13 @@ from pipelines.processes import child_python
 _REFUSED = {
     "DaskRunner": "it runs only the last output of a graph and ignores the others, silently",
 }
-# Beam's direct runner first tries to download and start a Go program; FnApiRunner is what it
-# falls back to, and needs nothing.
+# Beam's direct runner first tries to download and start a Go program. Its fallback is FnApiRunner,
+# which needs no download.
 _IN_PROCESS = (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 
 
-# Beam's threads that fail with a worker process or a job service, in the moment before the run:
-# the beginnings of their names. Of gRPC's thread that waits for a channel, what it says.
+# Name prefixes of Beam's threads that raise when a worker process or a job service fails, just
+# before the run itself does. gRPC's thread that waits for a channel is known by its message.
 _READERS = (
     "beam_control_read",
     "read_grpc_client_inputs",
@@ -42,15 +42,19 @@ _CHANNEL_CLOSED = "Cannot monitor channel state: Channel closed!"
 
 
 class EngineError(ValueError):
-    """Options that no engine knows, or an engine that must not be used."""
+    """An unknown option, or an engine that is unknown, refused or unavailable."""
 
 
 def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str, PipelineOptions]:
-    """The runner and its options: `arguments` are Beam's own.
+    """Return the runner and its options.
+
+    Args:
+      workers: number of processes on this machine; must be 1 with another engine.
+      arguments: Beam's own options.
 
     Raises:
       EngineError: Beam does not know an argument, or the runner is unknown, is refused, or
-        has nothing that takes its jobs.
+        has no job service.
     """
     if unknown := _unknown(arguments):
         raise EngineError(
@@ -82,7 +86,10 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
 
 @contextlib.contextmanager
 def own_temporary_folder() -> Iterator[None]:
-    """Keeps temporary files in a folder that is removed: Beam leaves one of its own behind."""
+    """Keep temporary files in a folder that is removed at the end.
+
+    Otherwise Beam leaves one of its own behind.
+    """
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="svilm-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = folder
@@ -98,23 +105,23 @@ _temporary: list[str] = []
 
 
 def _leave(status: int) -> NoReturn:
-    """Ends this process without its threads, which wait for one another."""
+    """Exit without joining threads, because Beam's threads wait for one another."""
     for folder in _temporary:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(status)
 
 
 def waits(options: PipelineOptions) -> bool:
-    """Whether a run with these options ends when its job has ended, not when it is handed over."""
+    """Return whether a run waits for its job to end, instead of only submitting it."""
     dry = options.view_as(TestOptions).dry_run
     return not (dry or options.view_as(StandardOptions).no_wait_until_finish)
 
 
 def _named(runner: str | None) -> str | None:
-    """A runner by the name that Beam's messages have for it: to Beam, "flink" is FlinkRunner, too.
+    """Return the runner's canonical name: Beam also accepts "flink" for FlinkRunner.
 
     Raises:
-      EngineError: there is none of that name.
+      EngineError: the runner is unknown.
     """
     if runner is None:
         return None
@@ -123,15 +130,16 @@ def _named(runner: str | None) -> str | None:
     for name in (*known, *_REFUSED):
         if last in (name.lower(), name.lower().removesuffix("runner")):
             return name
-    if "." in runner:  # a class of another's
+    if "." in runner:  # the class path of an external runner
         return runner
     raise EngineError(f"--runner {runner} is unknown; there are {', '.join(known)}")
 
 
 def _worker_command() -> str:
-    """Beam's own worker process, without its notes, and leaving Ctrl-C to the main process.
+    """Return the shell command of Beam's worker process, without its log output.
 
-    What a work item raises reaches the main process and is told there, once.
+    The worker ignores Ctrl-C, which the main process handles. Exceptions of work items reach the
+    main process and are reported there, once.
     """
     notes = "" if os.environ.get("SVILM_TRACE") else " 2>/dev/null"
     worker = shlex.join(child_python.command("apache_beam.runners.worker.sdk_worker_main"))
@@ -139,19 +147,22 @@ def _worker_command() -> str:
 
 
 def end_with_workers(tell: Callable[[str], None]) -> None:
-    """Ends this process, with status 1, when a worker process of FnApiRunner ends before its work.
+    """Exit with status 1 if a worker process of FnApiRunner ends before its work does.
 
-    Beam would wait for its answers forever: the thread that watches the worker raises, alone.
+    Beam would wait for the worker forever, because only the thread that watches it raises.
+
+    Args:
+      tell: called with the exception's message before the exit.
     """
 
     def hook(raised: threading.ExceptHookArgs) -> None:
         name = raised.thread.name if raised.thread else ""
         if name == "run_worker" and str(raised.exc_value).endswith(f" {-signal.SIGINT}"):
-            # Ctrl-C reached a worker before it left it to this process, whose turn it is now.
+            # Ctrl-C reached a worker before it ignored the signal: handle it in this process.
             os.kill(os.getpid(), signal.SIGINT)
         elif name == "run_worker":
             tell(str(raised.exc_value))
-            _leave(1)  # files are whole at every moment
+            _leave(1)  # This is safe at any time: files are renamed only once they are complete.
         elif not name.startswith(_READERS) and str(raised.exc_value) != _CHANNEL_CLOSED:
             threading.__excepthook__(raised)
 
@@ -160,9 +171,13 @@ def end_with_workers(tell: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
-    """Lets Ctrl-C end a run, with status 130.
+    """Handle Ctrl-C during a run: exit with status 130 or raise KeyboardInterrupt.
 
-    Beam would turn it into an error of its own, or wait for its worker processes.
+    Beam itself would raise another error or wait for its worker processes.
+
+    Args:
+      workers: number of worker processes. With more than one, this process exits at once.
+      tell: called before such an exit.
     """
     pressed = False
 
@@ -171,7 +186,7 @@ def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
         pressed = True
         if workers > 1:
             tell()
-            _leave(130)  # the workers end with the connection to this process
+            _leave(130)  # The workers exit when the connection to this process closes.
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, handle)
@@ -186,7 +201,7 @@ def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """One line of an exception that Beam wrapped: what was raised, without the traces around it."""
+    """Return the original error of an exception that Beam wrapped, without tracebacks."""
     if isinstance(error, grpc.RpcError):
         return f"the engine's job service is gone ({job_service.reason(error)})"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

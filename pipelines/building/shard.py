@@ -1,6 +1,6 @@
-"""The work item: one shard's clips, from planned rows to finished files.
+"""The work item that turns one shard's planned rows into finished files.
 
-Doing it twice does no harm: a shard whose summary has the right fingerprint is left as it is.
+It is idempotent: a shard whose summary has the expected fingerprint is not built again.
 """
 
 import collections
@@ -34,23 +34,25 @@ from protos import contract
 from protos.v1.clip_pb2 import Box, Clip, NounChunk, Question, Segment
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
 
-_ENOUGH_ROWS = 100  # of a shard, for its share of failures to be that of the whole: it is random
+# Minimum number of rows after which a shard's failure rate stands for that of the whole build.
+# Videos are assigned to shards at random.
+_ENOUGH_ROWS = 100
 
 
 class HopelessError(RuntimeError):
-    """Too many rows fail for the run to be worth its time."""
+    """A failure rate above --max-failures, which stops the run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardOutcome:
-    """What the manifest says of a shard."""
+    """The part of the manifest that describes one shard."""
 
     shard: int
     rows: int
-    rejects: dict[str, int]  # by reason code
+    rejects: dict[str, int]  # count by reason code
     entry: ShardEntry
     videos_sha256: str
-    reused: bool  # as it was there, or was taken over from an earlier version
+    reused: bool  # already finished, or adopted from an earlier version
 
 
 def build_shard(
@@ -61,12 +63,21 @@ def build_shard(
     lookup: VideoLookup,
     decoded: Callable[[int, float], None] = lambda clips, seconds: None,
 ) -> ShardOutcome:
-    """Decodes and writes one shard, unless it is there already.
+    """Decode and write one shard, unless it is already finished.
 
-    `decoded` is told, a video each, how many clips were wanted of it and how long that took.
+    Args:
+      shard: number of the shard.
+      requests: the shard's rows, in any order.
+      plan: the snapshot to build.
+      parser: finds the captions' noun chunks.
+      lookup: finds the video files.
+      decoded: called after each decoded video with its number of requested clips and the seconds.
+
+    Raises:
+      HopelessError: more rows fail to decode than the plan allows.
     """
-    # So a video's clips are one after another, except where what begins its clip_ids begins
-    # another's, too, as with the ids "s1" and "s1_e2".
+    # This order keeps a video's clips adjacent in the shard. The exception is a clip_id prefix that
+    # also starts another video's prefix, as with the ids "s1" and "s1_e2".
     requests = sorted(
         requests, key=lambda r: (first_of_clip_id(r.video_id), r.clip_id, row_order(r.source_row))
     )
@@ -126,7 +137,7 @@ def build_shard(
 
 def _fingerprint(
     requests: list[ClipRequest],
-    gone: int,  # rows of removed videos
+    gone: int,  # number of rows of removed videos
     videos: dict[str, video_file.Video | video_file.Failure],
     plan: Plan,
 ) -> str:
@@ -168,7 +179,12 @@ def _check_hope(seen: int, rejects: Iterable[Reject], most: float) -> None:
 def _without_duplicates(
     requests: list[ClipRequest], rejects: MutableSequence[Reject]
 ) -> list[ClipRequest]:
-    """The first row of each clip_id; `requests` are in order of clip_id and row."""
+    """Return the first row of each clip_id, and append a reject for each duplicate.
+
+    Args:
+      requests: rows sorted by clip_id and row.
+      rejects: the list to extend.
+    """
     distinct: list[ClipRequest] = []
     for request in requests:
         if distinct and request.clip_id == distinct[-1].clip_id:
@@ -186,7 +202,7 @@ def _clips(
     plan: Plan,
     summary: ShardSummary,
 ) -> list[Clip]:
-    """One video's records, in the order of `requests`; its rejects go into the summary."""
+    """Return a video's records by clip_id, and append its rejects and file to `summary`."""
     if isinstance(found, video_file.Failure):
         summary.rejects.extend(_reject("decode", *found, request) for request in requests)
         return []
@@ -209,7 +225,7 @@ def _decoded(
     plan: Plan,
     summary: ShardSummary,
 ) -> list[Clip]:
-    """The records of a video file of this machine."""
+    """Return a local video's records by clip_id, and append its rejects to `summary`."""
     config, least = plan.config, plan.config.filters.min_motion
     clips: list[Clip] = []
     by_span: dict[tuple[int, int], list[ClipRequest]] = {}
@@ -249,7 +265,7 @@ def _decoded(
 
 
 def _least_us(start_us: int, end_us: int, plan: Plan) -> int:
-    """How much of a span must be left where the video ends within it."""
+    """Return the minimum length in µs of a span that is cut at the end of its video."""
     if end_us == TO_THE_END:
         return 1
     left = 1 - plan.config.max_past_end_share

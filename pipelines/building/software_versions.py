@@ -1,4 +1,4 @@
-"""The versions of everything that shapes a snapshot's bytes: its manifest names them."""
+"""Versions of all software that affects a snapshot's bytes, as recorded in its manifest."""
 
 from pipelines.building import nouns
 from pipelines.decoding import frame_codec, video
@@ -7,14 +7,19 @@ from protos.v1.clip_pb2 import FrameEncoding
 
 
 class WorkerError(RuntimeError):
-    """A worker that would write other bytes than were planned."""
+    """A worker whose software would write other bytes than planned."""
 
 
 def here(spacy_model: str, encoding: FrameEncoding, decoder: str) -> dict[str, str]:
-    """Those of this process, for a choice of each: `decoder` is a name of video.DECODERS.
+    """Return the software versions of this process.
+
+    Args:
+      spacy_model: package name of the spaCy pipeline.
+      encoding: encoding of the frames.
+      decoder: a key of video.DECODERS.
 
     Raises:
-      FfmpegError: there is no ffmpeg that runs.
+      FfmpegError: no ffmpeg program can be run.
       NounModelError: the English pipeline is not installed.
     """
     return {
@@ -26,10 +31,10 @@ def here(spacy_model: str, encoding: FrameEncoding, decoder: str) -> dict[str, s
 
 
 def check(planned: plan.Plan) -> None:
-    """Refuses to work where another version is than where the build was planned.
+    """Raise an error if this worker's software versions differ from the planned ones.
 
     Raises:
-      WorkerError: naming both.
+      WorkerError: a version differs. The message names both versions.
     """
     own = here(planned.spacy_model, planned.config.frame_encoding, planned.decoder)
     for what, version in planned.versions.items():

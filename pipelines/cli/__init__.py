@@ -1,4 +1,4 @@
-"""The command line: arguments, help, messages.
+"""The command line: arguments, help and messages.
 
-It may import every other room.
+This package may import every other package of the stage.
 """

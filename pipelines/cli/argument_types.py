@@ -1,4 +1,4 @@
-"""Types of options for argparse: each takes a text, or says what is wrong with it."""
+"""Option types for argparse: each parses a string or raises ArgumentTypeError."""
 
 import argparse
 import decimal
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def count(least: int, most: int = 1 << 31) -> Callable[[str], int]:
-    """An argparse type: a whole number from `least` to `most`.
+    """Return an argparse type that parses an integer from `least` to `most`, inclusive.
 
     >>> count(1)("12")
     12
@@ -24,7 +24,7 @@ def count(least: int, most: int = 1 << 31) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """An argparse type: a number of seconds above 0.
+    """Parse a positive number of seconds.
 
     >>> seconds("1.5")
     1.5
@@ -39,7 +39,7 @@ def seconds(text: str) -> float:
 
 
 def seconds_as_us(text: str) -> int:
-    """An argparse type: a number of seconds above 0, in microseconds.
+    """Parse a positive number of seconds and return it in microseconds.
 
     >>> seconds_as_us("1.5")
     1500000
@@ -48,7 +48,7 @@ def seconds_as_us(text: str) -> int:
 
 
 def number(most: float) -> Callable[[str], float]:
-    """An argparse type: a number from 0 to `most`.
+    """Return an argparse type that parses a number from 0 to `most`, inclusive.
 
     >>> number(1)("0.9")
     0.9
@@ -67,7 +67,7 @@ def number(most: float) -> Callable[[str], float]:
 
 
 def shares(text: str) -> tuple[float, ...]:
-    """An argparse type: two or three shares that add up to 1.
+    """Parse two or three shares that add up to 1.
 
     >>> shares("0.8/0.1/0.1")
     (0.8, 0.1, 0.1)
@@ -86,7 +86,7 @@ def shares(text: str) -> tuple[float, ...]:
 
 
 def size(text: str) -> float:
-    """An argparse type: bytes, in a unit.
+    """Parse a size with an SI unit and return it in bytes.
 
     >>> size("1.5TB")
     1500000000000.0
@@ -98,7 +98,7 @@ def size(text: str) -> float:
 
 
 def semantic_version(text: str) -> str:
-    """An argparse type: a version such as 1.0.0.
+    """Check the form of a semantic version such as 1.0.0 and return it.
 
     >>> semantic_version("1.10.0")
     '1.10.0'
@@ -111,7 +111,7 @@ def semantic_version(text: str) -> str:
 def is_value(word: str) -> bool:
     """Return whether a word that begins with a dash is a clip_id or a file, not an option.
 
-    YouTube's ids may begin with dashes, and so do the files that are named after them.
+    YouTube ids may begin with a dash. So may files that are named after them.
 
     >>> is_value("-4wsuPCjDBc_0_10000000_5b41c1ab"), is_value("--workers"), is_value("-h")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""The command line's options: parsing and help, nothing else, so that --help is instant."""
+"""Argument parser and help texts of svilm-pipelines, without slow imports: --help is instant."""
 
 import argparse
 import importlib.metadata
@@ -109,7 +109,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The program's parser and that of `build`, which alone takes further options."""
+    """Return the program's parser and the `build` parser, which alone accepts Beam's options."""
     shape = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog=PROGRAM,
@@ -230,7 +230,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         allow_abbrev=False,
     )
     _clips(estimate)
-    # What a plan has besides, and a build that is forgotten does not choose.
+    # A plan needs these fields, but an estimate discards what it builds: defaults are enough.
     estimate.set_defaults(
         out=".",
         shards=1,
@@ -275,7 +275,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
 
 def _clips(parser: argparse.ArgumentParser) -> None:
-    """What is decoded, and how: the options that `build` and `estimate` share."""
+    """Add the options shared by `build` and `estimate`: what to decode and how."""
     parser.add_argument(
         "source",
         choices=SOURCES,

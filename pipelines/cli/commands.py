@@ -1,4 +1,4 @@
-"""The commands that read finished snapshots. What they need is imported late: --help is instant."""
+"""Commands that read finished snapshots, with lazy imports to keep --help instant."""
 
 import argparse
 import contextlib
@@ -11,15 +11,15 @@ PROGRAM = "svilm-pipelines"
 
 
 class UsageError(Exception):
-    """A command line that cannot be understood: one line that says why."""
+    """A usage error, with a one-line reason."""
 
 
 class CommandError(Exception):
-    """A job that failed: one line that says what to do."""
+    """A failed command, with a one-line message that says what to do."""
 
 
 def unusable(error: OSError) -> str:
-    """A file, folder or object that cannot be read or written."""
+    """Return the message for a file, folder or object that cannot be read or written."""
     return f"{error.filename}: {error.strerror}: see that it is there, may be used and has room"
 
 
@@ -183,8 +183,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 3 if missing else 0
 
 
-_FEW = 8  # records to show where none is named
-_UNKNOWN = 20  # ids to name
+_FEW = 8  # records that `inspect` shows by default
+_UNKNOWN = 20  # maximum number of unknown video ids in `remove`'s warning
 
 
 COMMANDS = {
@@ -200,7 +200,7 @@ COMMANDS = {
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Gives the errors that a snapshot may cause the form of a failed command."""
+    """Convert the errors that a snapshot may raise into CommandError."""
     from pipelines.processes import pool
     from pipelines.snapshots import snapshot
     from protos import contract

@@ -1,4 +1,4 @@
-"""What a build wants of a machine: the sandbox's layers, and what decodes and parses."""
+"""Report of what a build needs from a machine: sandbox layers, decoders and parsers."""
 
 import importlib.metadata
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,10 @@ from pipelines.decoding.sandbox import LAYERS, fork_server
 
 
 def lines(missing: Mapping[str, str]) -> Iterator[str]:
-    """A table of the sandbox's layers, then the versions of programs and packages.
+    """Yield the lines of a table of sandbox layers, then of program and package versions.
 
     Args:
-      missing: the layers that do not hold, and why.
+      missing: reason by layer, for each layer that does not hold.
 
     >>> print([*lines({"landlock": "Function not implemented"})][7])
     landlock           no   Function not implemented

@@ -1,4 +1,4 @@
-"""Options of `build` that drop rows: each but --exclude becomes a field of Filters."""
+"""Options of `build` that drop rows, of which all except --exclude set a field of Filters."""
 
 import argparse
 from typing import Any
@@ -47,7 +47,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def add(build: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Add the filter options to the parser of `build`."""
     group = build.add_argument_group(
         "filters", "off unless named; a row that one drops is a reject with that reason"
     )
@@ -63,13 +63,13 @@ def add(build: argparse.ArgumentParser) -> None:
 
 
 def refusal(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with the options, if a filter cannot be applied."""
+    """Return an error message if a filter cannot be applied, else None."""
     if arguments.min_motion and arguments.frames == 1:
         return "--min-motion compares a clip's frames: with --frames 1 there are none to compare"
     return None
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of Filters."""
+    """Return the fields of Filters and their values."""
     fields = [settings["dest"] for settings in _OPTIONS.values()]
     return {field: getattr(arguments, field) for field in fields}

@@ -1,4 +1,4 @@
-"""svilm-pipelines: the command line. Thin: what the commands do is in the modules they call."""
+"""Main program of svilm-pipelines: a thin layer over the modules that implement the commands."""
 
 import argparse
 import contextlib
@@ -15,11 +15,11 @@ from pipelines.cli.commands import COMMANDS, PROGRAM, CommandError, UsageError, 
 from pipelines.formatting import counted, in_bytes, printable
 from pipelines.processes import child_python
 
-_JPEG_QUALITY = 95  # where none is given
+_JPEG_QUALITY = 95  # default of --jpeg-quality
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns 0 if it succeeded, 1 if it failed, 2 if misused, 130 on Ctrl-C."""
+    """Run a command and return its exit status: 0 success, 1 failure, 2 misuse, 130 Ctrl-C."""
     if argv is None:
         standard_streams.prepare()
         child_python.keep_to_it()
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _command(argv)
         finally:
-            sys.stdout.flush()  # while its errors can still be reported
+            sys.stdout.flush()  # Errors of standard output can still be reported here.
     except (UsageError, CommandError) as error:
         _complain(str(error))
         return 2 if isinstance(error, UsageError) else 1
@@ -113,10 +113,10 @@ def _build(
         if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
             parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
     _refuse_contradictions(arguments)
-    if rest:  # before anything is read or written
+    if rest:  # Fail before anything is read or written.
         _refuse_local(arguments, _engine(arguments.workers, rest)[0])
 
-    if not rest or not isinstance(_engine(arguments.workers, rest)[0], str):  # on this machine
+    if not rest or not isinstance(_engine(arguments.workers, rest)[0], str):  # a local runner
         sandbox_messages.check(arguments.decoder, arguments.require_sandbox)
     with _usable_inputs(arguments):
         return _build_planned(arguments, rest, began)
@@ -171,7 +171,7 @@ def _parts(planned, rows: int, arguments: argparse.Namespace):
 
 
 def _checked(planned):
-    """Return a plan that goes on from an earlier version, if any, and knows what was removed."""
+    """Return `planned` with the removed videos of the previous version, which is checked first."""
     from pipelines.planning import plan
     from pipelines.snapshots import takedown, verify
 
@@ -190,7 +190,7 @@ def _build_part(
     rest: Sequence[str],
     began: float,
 ) -> None:
-    """Build one snapshot, unless its manifest is there."""
+    """Build one snapshot, unless `manifest` shows that it is already complete."""
     from pipelines.building import row_spill
     from pipelines.planning import plan
     from pipelines.snapshots import records, run_lock, snapshot
@@ -198,7 +198,7 @@ def _build_part(
 
     where = planned.out if arguments.split else arguments.out
     if manifest:
-        row_spill.remove(planned.out)  # captions that a killed build left
+        row_spill.remove(planned.out)  # A killed build may have left captions behind.
         run_lock.clear(planned.out)
         print(
             f"build: {where} is already complete ({counted(manifest.counts)}); "
@@ -238,7 +238,7 @@ def _build_part(
 
 
 def _print_rejects(planned, counts) -> None:
-    """Print an example of each reject reason, and what may help."""
+    """Print an example and a hint for each reject reason."""
     from pipelines.cli import reject_examples
 
     config = planned.config
@@ -250,7 +250,7 @@ def _print_rejects(planned, counts) -> None:
 
 @contextlib.contextmanager
 def _usable_inputs(arguments: argparse.Namespace) -> Iterator[None]:
-    """Copy what comes through pipes, and report errors of inputs and outputs in one line."""
+    """Copy inputs that are pipes to files, and convert input and output errors to CommandError."""
     from pipelines.building import nouns
     from pipelines.decoding import ffmpeg
     from pipelines.planning import plan
@@ -285,7 +285,7 @@ def _usable_inputs(arguments: argparse.Namespace) -> Iterator[None]:
 
 
 def _pace(totals, launched: float) -> str:
-    """What this run did itself, and how fast; its start-up is told apart."""
+    """Format the clips, bytes, shards and throughput of this run, with start-up time separate."""
     reused = f" ({totals.reused:,} more were there)" if totals.reused else ""
     return (
         f"{totals.records:,} clips, {in_bytes(totals.bytes)} in {totals.built:,} shards{reused}, "
@@ -329,7 +329,7 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace):
-    """The plan, and the number of rows that it is about."""
+    """Return the plan and its approximate number of rows."""
     from pipelines.building import nouns, software_versions
     from pipelines.cli import filter_arguments, source_arguments
     from pipelines.planning import filters, plan
@@ -383,9 +383,9 @@ def _plan(arguments: argparse.Namespace):
 
 
 def _engine(workers: int, beam_arguments: Sequence[str]):
-    """Beam's runner and options."""
+    """Return Beam's runner and options."""
     if not os.environ.get("SVILM_TRACE"):
-        logging.disable(logging.CRITICAL)  # before Beam is imported; its errors are told here
+        logging.disable(logging.CRITICAL)  # Must precede Beam's import. Errors are reported here.
     from pipelines.building import runners
 
     try:
@@ -413,7 +413,7 @@ def _refuse_local(arguments: argparse.Namespace, runner) -> None:
 
 
 def _run(planned, workers: int, runner, options):
-    """Runs the graph. Returns Beam's result; None if the job is handed over and not waited for."""
+    """Run the graph and return Beam's result, or None if the job is submitted without waiting."""
     from pipelines.building import dataflow, graph, runners
     from pipelines.cli import progress
 
@@ -429,19 +429,19 @@ def _run(planned, workers: int, runner, options):
         ):
             result = graph.run(planned, runner, options, begun)
             return result if runners.waits(options) else None
-    except Exception as error:  # engines wrap what a worker raised in types of their own
+    except Exception as error:  # Engines wrap a worker's exception in their own types.
         if os.environ.get("SVILM_TRACE"):
             raise
         raise CommandError(_stopped(runners.cause(error))) from None
 
 
 def _totals(result):
-    """counters.Totals, if this run built anything and its engine tells."""
+    """Return this run's beam_metrics.Totals, or None if it built nothing or has no metrics."""
     from pipelines.building import beam_metrics
 
     try:
         return beam_metrics.totals(result)
-    except Exception:  # an engine that cannot tell its counts has built the snapshot all the same
+    except Exception:  # The snapshot is built even if the engine cannot report its metrics.
         if os.environ.get("SVILM_TRACE"):
             raise
         return None

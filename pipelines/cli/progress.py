@@ -1,4 +1,4 @@
-"""Progress of a long job: a bar on a terminal, plain lines in a log."""
+"""Progress of a long job: a bar on a terminal, plain lines in a log file."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ from protos.v1.manifest_pb2 import ShardSummary
 
 _LINE_EVERY_S = 10.0
 _BAR_EVERY_S = 0.5
-_LIST_EVERY_S = 5.0  # in a bucket, which asks a fee for a list
-_BAR = 24  # characters
+_LIST_EVERY_S = 5.0  # for buckets, where each list request costs a fee
+_BAR = 24  # width of the bar, in characters
 
 
 class Progress:
-    """Shows how much of a job is done, on stderr."""
+    """Display of a job's progress on stderr."""
 
     def __init__(self, job: str, unit: str) -> None:
         self._job, self._unit = job, unit
@@ -28,13 +28,15 @@ class Progress:
         self._shown = self._began if not self._terminal else 0.0
 
     def update(self, done: int, total: int, detail: str = "", *, before: int = 0) -> None:
-        """Shows a state, unless the last one is too recent.
+        """Show the current state, unless the last update is too recent.
+
+        Updates are at least 0.5 s apart on a terminal and 10 s apart in a log.
 
         Args:
-          done: units that are done, of `total`.
+          done: finished units.
           total: all units.
-          detail: what else to tell.
-          before: units that were done when the job began: they tell nothing of its pace.
+          detail: additional text, shown after the counts.
+          before: units that were finished when the job began. They do not count in its rate.
         """
         now = time.monotonic()
         if now - self._shown < (_BAR_EVERY_S if self._terminal else _LINE_EVERY_S):
@@ -53,16 +55,16 @@ class Progress:
             print(f"{self._job}: {counts}{left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Remove the bar from the terminal."""
         if self._terminal:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
 class Shards:
-    """The finished shards of a build, found in its folder, whatever engine makes them."""
+    """The finished shards of a build, found in its folder, for any engine."""
 
     def __init__(self, folder: str, num_shards: int) -> None:
-        """Leaves those that are there already out of the counts, but for `before`."""
+        """Count the existing shards in `before` and `done`, but not in the records or rejects."""
         self._folder = folder
         self._awaited = {
             f"{contract.shard_name(shard, num_shards)}.json" for shard in range(num_shards)
@@ -74,7 +76,7 @@ class Shards:
         self.before = self.done = len(there)
 
     def look(self) -> None:
-        """Counts those that have come since."""
+        """Count the shards that were finished since the last call."""
         for name in sorted(self._there()):
             with contextlib.suppress(snapshot.SnapshotError):
                 summary = snapshot.read_json(os.path.join(self._folder, name), ShardSummary)
@@ -86,12 +88,12 @@ class Shards:
     def _there(self) -> set[str]:
         try:
             return self._awaited & set(storage.names(self._folder))
-        except OSError:  # whoever writes there will tell
+        except OSError:  # The build itself reports errors of its folder.
             return set()
 
     @property
     def told(self) -> str:
-        """What this run has made of them, and how fast."""
+        """The records, rejects and throughput of this run, as text for the progress line."""
         rate = self._records / max(time.monotonic() - self._began, 1e-3)
         kept = f" ({self.before:,} were there)" if self.before else ""
         return f"{kept}, {self._records:,} clips, {self._rejects:,} rejects, {rate:.1f} clips/s"
@@ -99,7 +101,7 @@ class Shards:
 
 @contextlib.contextmanager
 def watching(folder: str, num_shards: int) -> Iterator[None]:
-    """Shows the progress of a build."""
+    """Show the progress of a build while the context is active."""
     progress = Progress("build", "shards")
     shards = Shards(folder, num_shards)
     every_s = _LIST_EVERY_S if storage.in_bucket(folder) else _BAR_EVERY_S
@@ -110,7 +112,8 @@ def watching(folder: str, num_shards: int) -> Iterator[None]:
         while not ended.wait(pause_s):
             began = time.monotonic()
             shards.look()
-            pause_s = max(every_s, 20 * (time.monotonic() - began))  # a large folder's list is slow
+            # Listing a large folder is slow: use at most about 1/20 of the time for it.
+            pause_s = max(every_s, 20 * (time.monotonic() - began))
             progress.update(shards.done, num_shards, shards.told, before=shards.before)
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -1,4 +1,4 @@
-"""An example row for each reason why rows were rejected, and a hint, for the terminal."""
+"""An example row and a hint for each reject reason, for the terminal."""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping
@@ -8,10 +8,10 @@ from pipelines.snapshots import plan_summary, records
 from pipelines.sources import SOURCES
 from protos.v1.manifest_pb2 import Reject
 
-_MOST_READ = 200_000  # rejects of plan.json, and as many of the shards: a second or two
-_MOST_CHARACTERS = 200  # of an example
+_MOST_READ = 200_000  # rejects read from plan.json, and again from the shards; takes 1-2 s
+_MOST_CHARACTERS = 200  # maximum length of an example
 
-# What may help, by reason code; for sources that have the option, if one is named.
+# (option, hint) by reason code. If an option is named, only sources with it get the hint.
 _HINTS: Mapping[str, tuple[str, str]] = {
     "row_not_utf8": ("", "save the file as UTF-8: iconv -f latin1 -t utf-8 FILE"),
     "row_columns": ("columns", "do --columns name the file's columns?"),
@@ -37,17 +37,17 @@ _HINTS: Mapping[str, tuple[str, str]] = {
 def lines(
     folder: str, num_shards: int, rejects: Mapping[str, int], source: str, unit: str
 ) -> Iterator[str]:
-    """Yield a line for each reason, in order of counts: the count, an example, a hint.
+    """Yield a line for each reject reason, by descending count: the count, an example, a hint.
 
     Args:
       folder: folder of a snapshot, complete or not.
       num_shards: number of its shards.
-      rejects: its rejected rows by reason code.
-      source: a name of SOURCES.
+      rejects: number of rejected rows by reason code.
+      source: a key of SOURCES.
       unit: the time unit that the user chose; empty for none.
 
     Raises:
-      SnapshotError: a file of the snapshot is not there or is damaged.
+      SnapshotError: a file of the snapshot is missing or damaged.
     """
     found = _found(folder, num_shards, rejects)
     for reason, count in sorted(rejects.items(), key=lambda item: (-item[1], item[0])):
@@ -65,7 +65,7 @@ def lines(
 
 
 def shown(reject: Reject) -> str:
-    r"""Return a reject for a terminal, without characters that could control it.
+    r"""Format a reject for a terminal, with non-printable characters escaped.
 
     >>> shown(Reject(source_row="a.csv:7", video_id="x\x1b[2J", message="no x"))
     "a.csv:7, video 'x\\x1b[2J': no x"
@@ -79,7 +79,7 @@ def shown(reject: Reject) -> str:
 
 
 def _found(folder: str, num_shards: int, reasons: Collection[str]) -> dict[str, Reject]:
-    """Return a reject of each reason, if one is among the first of the plan or the shards."""
+    """Return one reject for each reason found among the first _MOST_READ of plan and shards."""
     found: dict[str, Reject] = {}
     of_shards = (
         reject

@@ -1,4 +1,4 @@
-"""Messages of a build about the sandbox of its decoders: one at the start, one at the end."""
+"""Messages of a build about its decoder sandbox: one at the start, one at the end."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,14 @@ from pipelines.cli.commands import PROGRAM, CommandError
 
 
 def check(decoder: str, required: bool) -> None:
-    """Tell which layers are missing here, around a decoder of video.DECODERS.
+    """Warn about sandbox layers that are missing on this machine.
+
+    Args:
+      decoder: a key of video.DECODERS.
+      required: raise an error instead of a warning.
 
     Raises:
-      CommandError: one is missing, and all are required.
+      CommandError: a layer is missing and `required` is true.
     """
     from pipelines.decoding.sandbox import fork_server
 
@@ -26,10 +30,10 @@ def check(decoder: str, required: bool) -> None:
 
 
 def told(unconfined: Sequence[str]) -> str:
-    """Return a line that names the sandbox layers around the decoders.
+    """Return a line that states which sandbox layers the decoders lacked.
 
     Args:
-      unconfined: layers that were missing in some worker.
+      unconfined: layers that were missing in at least one worker.
 
     >>> told(("landlock",))
     'videos were decoded in a sandbox without landlock'

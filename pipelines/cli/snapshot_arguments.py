@@ -68,7 +68,12 @@ examples:
 
 
 def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
-    """Adds the commands to argparse's subparsers."""
+    """Add the commands to argparse's subparsers.
+
+    Args:
+      commands: the object that `add_subparsers` returned.
+      shape: help formatter of each command.
+    """
 
     def command(name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
         return commands.add_parser(

@@ -1,4 +1,4 @@
-"""Options of `build` that say what a clip is: each becomes a field of SourceOptions."""
+"""Options of `build` that define a clip, each of which sets a field of SourceOptions."""
 
 import argparse
 import textwrap
@@ -83,7 +83,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def add(build: argparse.ArgumentParser) -> None:
-    """Adds the options; one that is not given leaves nothing in the result."""
+    """Add the options to the parser of `build`, without defaults.
+
+    An option that is not given is missing from the namespace.
+    """
     group = build.add_argument_group("what a clip is", "each for the sources in brackets")
     for name, settings in _OPTIONS.items():
         sources = [name for name, source in SOURCES.items() if settings["dest"] in source.OPTIONS]
@@ -93,7 +96,7 @@ def add(build: argparse.ArgumentParser) -> None:
 
 
 def refusal(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with the options, if the source has no use for one."""
+    """Return an error message if the source does not support a given option, else None."""
     for name, settings in _OPTIONS.items():
         field = settings["dest"]
         if hasattr(arguments, field) and field not in SOURCES[arguments.source].OPTIONS:
@@ -107,14 +110,14 @@ def refusal(arguments: argparse.Namespace) -> str | None:
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of SourceOptions."""
+    """Return the given fields of SourceOptions and their values."""
     fields = [settings["dest"] for settings in _OPTIONS.values()]
     values = {field: getattr(arguments, field) for field in fields if hasattr(arguments, field)}
     return {**values, "columns": dict(values.get("columns", ()))}
 
 
 def forms() -> str:
-    """A paragraph a source: what its annotation rows are."""
+    """Return a help text with one paragraph on the annotation rows of each source."""
     return "\n".join(
         textwrap.fill(source.FORM, 98, initial_indent=f"  {name:<17}", subsequent_indent=" " * 19)
         for name, source in SOURCES.items()

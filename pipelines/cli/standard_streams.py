@@ -1,7 +1,7 @@
-"""Standard streams that never decide the outcome of a command.
+"""Standard streams that never affect the exit status of a command.
 
 A terminal may not be UTF-8, a stream may be closed, and a pipe's reader may exit. The command still
-does its work and exits with its own status. `trainer` has a copy: the stages share only schemas.
+completes and exits with its own status. `trainer` has a copy because the stages share only schemas.
 """
 
 import codecs
@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TextIO
 
-# ASCII spellings of the characters that messages use.
+# ASCII replacements for the non-ASCII characters in messages.
 _ASCII = {
     "→": "->",
     "–": "-",
@@ -31,12 +31,12 @@ _HANDLER = "svilm.ascii"
 
 
 def prepare() -> None:
-    """Open closed streams on /dev/null and make writing to the others safe.
+    """Open closed streams on /dev/null and make writes to the others safe.
 
-    Restart Python in UTF-8 mode where the locale has another encoding: file names would be encoded
-    in it, and a video whose name is not ASCII would be missing.
+    Restart Python in UTF-8 mode if the locale has another encoding. Python would otherwise use that
+    encoding for file names and not find a video with a non-ASCII name.
     """
-    # Otherwise the next opened file gets descriptor 1 or 2, and whoever prints there damages it.
+    # Otherwise the next opened file gets descriptor 1 or 2, and a later print corrupts it.
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -52,7 +52,7 @@ def prepare() -> None:
 
 
 def spelled_in_ascii(error: UnicodeError) -> tuple[str, int]:
-    r"""Replace what an encoding lacks by an ASCII spelling or an escape; an error handler.
+    r"""Replace unencodable characters with ASCII spellings or escapes; a codec error handler.
 
     >>> codecs.register_error("example", spelled_in_ascii)
     >>> "3 × 4 → Bär".encode("ascii", "example")
@@ -67,13 +67,13 @@ def spelled_in_ascii(error: UnicodeError) -> tuple[str, int]:
 
 def _restart_in_utf8() -> None:
     os.environ["PYTHONUTF8"] = "1"
-    if sys.stdout is not None:  # the terminal's encoding stays
+    if sys.stdout is not None:  # The standard streams keep the terminal's encoding.
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Tolerant(io.FileIO):
-    """A stream whose lost reader is no error; other errors are raised once, with its name."""
+    """A stream that tolerates a lost reader and raises any other error once, with its name."""
 
     def __init__(self, descriptor: int, called: str, tolerated: frozenset[int] | None) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -96,13 +96,13 @@ class _Tolerant(io.FileIO):
 def _safe(
     stream: TextIO | None, descriptor: int, called: str, tolerated: frozenset[int] | None
 ) -> io.TextIOWrapper:
-    """The stream as text.
+    """Return a text stream that replaces `stream` and tolerates some write errors.
 
     Args:
-      stream: Python's, None where it was closed.
-      descriptor: of it.
+      stream: Python's stream; None if it was closed.
+      descriptor: its file descriptor.
       called: its name in errors.
-      tolerated: error numbers that are ignored; None ignores all.
+      tolerated: errno values to ignore; None ignores all.
     """
     raw = _Tolerant(descriptor, called, tolerated)
     return io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""Decode spans of an untrusted video to frames, in children that can be ended.
+"""Decoders of spans of an untrusted video to frames, in child processes that can be killed.
 
-It may import storage and processes.
+This package may import `storage` and `processes`.
 """

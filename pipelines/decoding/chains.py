@@ -1,7 +1,7 @@
-"""Places where a file's units do not follow one another: what lies there is lost or overwritten.
+"""Breaks in the chain of a container's units, where data is lost or overwritten.
 
-Demuxers go on behind such a place and do not report it, or not where it is. MP4 has no such chain.
-MPEG-TS has counters in its place, which its demuxer checks.
+Demuxers resume after such a break without an error, or report it at another offset. MP4 has no
+such chain. MPEG-TS has continuity counters instead, which its demuxer checks.
 """
 
 import bisect
@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-_HEAD_BYTES = 24  # of a unit, that say what it is and how long
+_HEAD_BYTES = 24  # bytes of a unit's header, which hold its kind and length
 _WINDOW = 1 << 16
-_MOST_LACKING = 4  # bytes at a file's end: a length that nobody reads, or what fills up a unit
-_MOST_ZEROS = 2048  # bytes that may follow a pack of an MPEG program stream, as padding
+_MOST_LACKING = 4  # bytes that may be missing at the end: an unread length field, or padding
+_MOST_ZEROS = 2048  # maximum padding after a pack of an MPEG program stream, bytes
 
 _EBML_SKIPPED = {
     *(b"\x1a\x45\xdf\xa3", b"\x11\x4d\x9b\x74", b"\x15\x49\xa9\x66", b"\x16\x54\xae\x6b"),
@@ -21,7 +21,7 @@ _EBML_SKIPPED = {
     *(b"\xe7", b"\xa3", b"\xa0", b"\xab", b"\xa7", b"\xec", b"\xbf", b"\xaf", b"\x58\x54"),
 }
 _EBML_ENTERED = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}  # Segment, Cluster
-_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # its properties
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # file properties object
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_OTHERS = (
     bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),  # the header
@@ -32,8 +32,8 @@ _ASF_PACKET = b"\x82\0\0"
 
 
 class _Form(NamedTuple):
-    length: Callable[[bytes], int]  # of a unit by its first bytes, without what it contains; or 0
-    start: bytes  # of a unit from where on the chain may hold again
+    length: Callable[[bytes], int]  # unit header to length, without nested units; 0 if unknown
+    start: bytes  # first bytes of a unit at which the chain may resume
 
 
 def _riff(head: bytes) -> int:
@@ -102,12 +102,12 @@ def chain(descriptor: int, container: str) -> "Chain | None":
         packet_bytes = int.from_bytes(header[stated + 92 : stated + 96], "little")
         return Chain(descriptor, _Form(functools.partial(_asf, packet_bytes), _ASF_PACKET))
     if container == "avi" and _has_index(descriptor):
-        return None  # its index tells more: where packets are, and when
+        return None  # The index holds more: the packets' offsets and times.
     return Chain(descriptor, _FORMS[container]) if container in _FORMS else None
 
 
 def _has_index(descriptor: int) -> bool:
-    """Whether an AVI has an index where its header says."""
+    """Return whether an AVI has an index at the offset that its header implies."""
     place = 12
     while len(head := os.pread(descriptor, _HEAD_BYTES, place)) >= 8:
         place += 8 + int.from_bytes(head[4:8], "little")
@@ -117,22 +117,22 @@ def _has_index(descriptor: int) -> bool:
 
 
 class Chain:
-    """The units of an open file, as far as they were followed."""
+    """The units of an open file, followed up to an offset."""
 
     def __init__(self, descriptor: int, form: _Form) -> None:
-        """Begins before the file's first unit."""
+        """Begin before the file's first unit."""
         self._descriptor, self._form = descriptor, form
-        # By seeks, as all else that would tell is refused to a confined process.
+        # Seeks find the size, because a confined process may not use the other calls.
         before = os.lseek(descriptor, 0, os.SEEK_CUR)
         self._size = os.lseek(descriptor, 0, os.SEEK_END)
         os.lseek(descriptor, before, os.SEEK_SET)
-        self._unit = self._place = 0  # where the last unit that was followed begins, and the next
-        self._breaks: list[int] = []  # where units begin that no other follows
+        self._unit = self._place = 0  # offsets of the last unit followed and of the next
+        self._breaks: list[int] = []  # offsets of the units that no other follows
 
     def is_broken(self, start: int, end: int) -> bool:
-        """Return whether a unit that begins from `start` to `end`, bytes, is followed by no other.
+        """Return whether the chain breaks after a unit that begins in [`start`, `end`], bytes.
 
-        What is missing or overwritten begins in that unit.
+        The missing or overwritten data begins in that unit.
         """
         while self._unit <= end and self._place < self._size:
             self._follow()
@@ -146,7 +146,7 @@ class Chain:
         if not length and self._form.length is _mpeg and (zeros := self._zeros(place)):
             length = zeros
         if not length and self._form.length is _riff and place:
-            # Some writers do not fill up units of odd length.
+            # Some writers do not pad units of odd length.
             head = os.pread(self._descriptor, _HEAD_BYTES, place - 1)
             length = max(0, self._form.length(head) - 1)
         if length and place + length <= self._size + _MOST_LACKING:
@@ -156,15 +156,15 @@ class Chain:
         self._unit = self._place = self._next(place + 1)
 
     def _zeros(self, place: int) -> int:
-        """Return how many zeros fill up a pack."""
+        """Return the number of zero bytes that pad a pack."""
         window = os.pread(self._descriptor, _MOST_ZEROS + 4, place)
         rest = window.lstrip(b"\0")
         if not rest and len(window) <= _MOST_ZEROS:
-            return len(window)  # to the file's end
+            return len(window)  # The padding reaches the file's end.
         return len(window) - len(rest) - 2 if rest.startswith(b"\1\xba") else 0
 
     def _next(self, place: int) -> int:
-        """Return where the chain may hold again: at the latest at the file's end."""
+        """Return the offset at which the chain may resume, at the latest the file's end."""
         if not self._form.start:
             return self._size
         while place < self._size:

@@ -1,11 +1,11 @@
 """Decoders and demuxers for which a part of a file gives the same pixels as the whole.
 
-What is not listed is decoded from the beginning of the file, without hints. The matrix of films in
-tests/pipelines/decoding/test_matrix.py proves the lists: a decoder may ignore a hint or
-remember it, and a container may state wrong times or key frames.
+All others decode from the beginning of the file, without hints. The test matrix of videos in
+tests/pipelines/decoding/test_matrix.py proves the lists. It is needed because a decoder may ignore
+or remember a hint, and a container may state wrong times or key frames.
 """
 
-# Decoders that need nothing from before a key frame.
+# Decoders that need no data from before a key frame.
 _RESTARTING = frozenset(
     {
         *("h264", "hevc", "mpeg4", "vp8", "vp9", "libdav1d", "mpeg1video", "mpeg2video"),
@@ -13,13 +13,13 @@ _RESTARTING = frozenset(
     }
 )
 
-# Of these, those that heed `skip_frame` at each packet. (libdav1d reads it when it is opened.)
+# The subset that reads `skip_frame` at each packet. (libdav1d reads it once, when it opens.)
 SKIPPING = frozenset({"h264", "hevc", "mpeg4", "vp9"})
 
-# Of these, those that show B-frames before frames that were decoded earlier.
+# The subset with B-frames, which are shown before frames that were decoded earlier.
 REORDERING = frozenset({"h264", "hevc", "mpeg4"})
 
-# Decoders that refer to earlier frames, and mark the key frames.
+# Decoders that refer to earlier frames and mark the key frames.
 KEYED = frozenset(
     {
         *("h264", "hevc", "mpeg4", "vp8", "vp9", "libdav1d", "mpeg1video", "mpeg2video"),
@@ -27,7 +27,7 @@ KEYED = frozenset(
     }
 )
 
-# Decoders of codes that have no long runs of zero bytes but where a packet is filled up.
+# Decoders of bitstreams whose only long runs of zero bytes are a packet's padding.
 WITHOUT_ZEROS = frozenset(
     {
         *("h264", "hevc", "mpeg4", "vp8", "vp9", "libdav1d", "mpeg1video", "mpeg2video"),
@@ -35,25 +35,25 @@ WITHOUT_ZEROS = frozenset(
     }
 )
 
-# Demuxers whose packets have right times and key flags.
+# Demuxers whose packets have correct times and key flags.
 _TIMED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"})
 
-# Of these, those that go to a place that is not after the time.
+# The subset whose seeks never land after the requested time.
 INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 
 # Demuxers that find the key frame before a time.
 _SEEKING = _TIMED | {"avi"}
 
-# Errors of decoders whose frames are whole all the same: prefixes of messages.
+# Prefixes of decoder errors that leave the frames intact.
 HARMLESS = (
-    "mmco:",  # H.264: a frame is to be dropped that is not there
+    "mmco:",  # H.264: the stream drops a frame that does not exist
     "number of reference frames",  # H.264: more than the stream states
-    "unable to decode APP fields",  # JPEG: a note of the camera's
+    "unable to decode APP fields",  # JPEG: camera metadata
 )
 
 
 def ways(container: str, decoder: str) -> tuple[bool, bool]:
-    """Returns whether decoding may begin at any key frame, and whether packets may be left out.
+    """Return whether decoding may begin at any key frame, and whether it may skip packets.
 
     >>> ways("matroska,webm", "h264"), ways("avi", "h264"), ways("avi", "cinepak")
     ((True, True), (True, False), (False, False))

@@ -1,4 +1,4 @@
-"""Errors that FFmpeg's libraries report to their log, where functions do not return them."""
+"""Errors that FFmpeg's libraries log instead of returning them."""
 
 import av.logging
 
@@ -6,17 +6,17 @@ from pipelines.decoding.codecs import HARMLESS
 
 
 class Complaints:
-    """The errors since the last look."""
+    """The errors that were logged since the last call of `take`."""
 
     def __init__(self) -> None:
-        """Begins to listen; to the end of the process."""
+        """Capture the log until the process ends."""
         av.logging.set_level(av.logging.ERROR)
         av.logging.set_skip_repeated(False)
         self._messages = av.logging.Capture(local=False).__enter__()
         self.ignored: frozenset[str] = frozenset()  # names of decoders, such as "aac"
 
     def take(self) -> str:
-        """Returns the first error since the last call; "" if there is none."""
+        """Return the first error since the last call, or "" without one."""
         if not self._messages:
             return ""
         messages = [

@@ -1,4 +1,4 @@
-"""Which ffmpeg decodes, and how it is started."""
+"""The ffmpeg executable: its path, version, environment and sandbox support."""
 
 import contextlib
 import functools
@@ -15,28 +15,28 @@ from pipelines.processes.timeouts import Patience
 VARIABLE = "SVILM_FFMPEG"
 
 _ANSWER_SECONDS = 30
-# All that it may know of the environment: no token, and nothing that makes it write a report.
+# The only variables that ffmpeg inherits: no token, and none that makes it write a report.
 _ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH")
-_TAKES_DESCRIPTORS = 60  # the version of libavformat, which is that of ffmpeg 6
+_TAKES_DESCRIPTORS = 60  # minimum major version of libavformat, that of ffmpeg 6
 
 
 class FfmpegError(RuntimeError):
-    """There is no ffmpeg that runs."""
+    """A missing ffmpeg, or one that does not run."""
 
 
 class Ffmpeg(NamedTuple):
-    """How it is started on untrusted bytes."""
+    """The ffmpeg program and its input type for untrusted videos."""
 
     program: Program
-    takes_descriptors: bool  # as inputs, where older ones know paths only
+    takes_descriptors: bool  # whether inputs may be descriptors; older versions take only paths
 
 
 @functools.cache
 def executable() -> str:
-    """The path of ffmpeg: $SVILM_FFMPEG, else the build in the imageio-ffmpeg package.
+    """Return the path of ffmpeg: $SVILM_FFMPEG, else the build in the imageio-ffmpeg package.
 
     Raises:
-      FfmpegError: there is none.
+      FfmpegError: neither exists.
     """
     if named := os.environ.get(VARIABLE):
         return named
@@ -52,32 +52,33 @@ def executable() -> str:
 
 
 def version() -> str:
-    """The version that ffmpeg states, for instance "7.1".
+    """Return the version that ffmpeg states, for instance "7.1".
 
     Raises:
-      FfmpegError: it does not run.
+      FfmpegError: ffmpeg does not run.
     """
     return _said(executable()).split(maxsplit=3)[2]
 
 
 def known() -> Ffmpeg:
-    """How ffmpeg is started, and whether the sandbox can hold it.
+    """Return the ffmpeg program, its input type and whether the sandbox can confine it.
 
     Raises:
-      FfmpegError: it does not run.
+      FfmpegError: ffmpeg does not run.
     """
     return _known(executable())
 
 
 def environment() -> dict[str, str]:
-    """All that ffmpeg may know of the environment."""
+    """Return the environment variables that ffmpeg inherits."""
     given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return given | {"AV_LOG_FORCE_NOCOLOR": "1"}
 
 
 @functools.cache
 def _known(named: str) -> Ffmpeg:
-    path = os.path.abspath(shutil.which(named) or named)  # as it is started in another folder
+    # ffmpeg starts in another folder, so its path must be absolute.
+    path = os.path.abspath(shutil.which(named) or named)
     with contextlib.suppress(OSError), open(path, "rb") as file:
         if file.read(2) == b"#!":
             return Ffmpeg(Program(path, unconfined="ffmpeg is a script"), False)
@@ -98,10 +99,10 @@ def _known(named: str) -> Ffmpeg:
 
 @functools.cache
 def _said(path: str) -> str:
-    """What it says of its version.
+    """Return the output of `ffmpeg -version`.
 
     Raises:
-      FfmpegError: it does not run.
+      FfmpegError: ffmpeg does not run, or `path` is another program.
     """
     try:
         with subprocess.Popen(

@@ -1,6 +1,7 @@
-"""A run of the ffmpeg program on one video, confined: what it reads, may use and says.
+"""A confined run of the ffmpeg program on one video: its input, outputs, limits and log.
 
-It is given the open video and open files to write to, and is to open nothing but its libraries.
+ffmpeg inherits the open video and the open output files. It may open only its libraries, and an
+ffmpeg before version 6 also the video by its path.
 """
 
 import contextlib
@@ -18,22 +19,22 @@ from pipelines.decoding.spans import Limits
 from pipelines.processes.timeouts import Patience
 
 _VIDEO = programs.FIRST
-_LOG_BYTES = 1 << 16  # of its beginning, and of its end
+_LOG_BYTES = 1 << 16  # bytes kept of the log's beginning, and as many of its end
 
 
 class UnreadableError(Exception):
-    """A video that cannot be opened: its name, and why."""
+    """A video that cannot be opened, with its name and the reason."""
 
 
 def source(path: str) -> dict[str, Any]:
-    """The arguments of ffmpeg-python's `input` by which the video is read, and no other file."""
+    """Return the arguments of ffmpeg-python's `input` that allow the video and no other file."""
     if ffmpeg.known().takes_descriptors:
         return {"filename": "fd:", "fd": _VIDEO, "protocol_whitelist": "fd"}
     return {"filename": f"file:{path}", "protocol_whitelist": "file"}
 
 
 def output(number: int) -> str:
-    """How arguments name one of the files to write to, numbered from 0.
+    """Return the URL of an output file in ffmpeg's arguments, numbered from 0.
 
     >>> output(0)
     'pipe:4'
@@ -44,17 +45,17 @@ def output(number: int) -> str:
 def run(
     path: str, arguments: Sequence[str], outputs: Sequence[IO[bytes]], most: int, limits: Limits
 ) -> tuple[int | str, str]:
-    """Runs it until it ends, or takes too long.
+    """Run ffmpeg until it exits or exceeds its time limit.
 
     Args:
-      path: the video's.
-      arguments: all but the program's name.
-      outputs: files to write to.
-      most: bytes that each may get.
-      limits: on all else.
+      path: the video's path.
+      arguments: ffmpeg's arguments without the program's name.
+      outputs: open files that receive the output.
+      most: maximum size of each output, bytes.
+      limits: limits on all other resources.
 
     Returns:
-      Its exit status or "time-out", and the beginning and end of its log.
+      The exit status or "time-out", and the beginning and end of the log.
 
     Raises:
       UnreadableError: the video cannot be opened.
@@ -66,7 +67,7 @@ def run(
     except OSError as error:
         if (error.errno, error.filename) != (errno.ENOMEM, ffmpeg.known().program.path):
             raise
-        return 1, os.strerror(errno.ENOMEM)  # it would not even start in so little
+        return 1, os.strerror(errno.ENOMEM)  # ffmpeg does not even start in so little memory.
 
 
 def _run(
@@ -75,7 +76,7 @@ def _run(
     patience = Patience(limits.seconds)
     head, tail = b"", b""
     with contextlib.ExitStack() as opened:
-        # O_NONBLOCK: of a pipe put in the file's place meanwhile.
+        # O_NONBLOCK keeps `open` from blocking if a pipe has meanwhile replaced the file.
         try:
             video = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:

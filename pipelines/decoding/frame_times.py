@@ -1,11 +1,11 @@
-"""When frames are shown whose packets have no times, or wrong ones: as ffmpeg decides it."""
+"""Presentation times of frames whose packets have no times or wrong ones, guessed like ffmpeg."""
 
 
 class FrameTimes:
     """Presentation times of a stream's frames, from its beginning on, in the stream's ticks.
 
-    ffmpeg takes the packet's presentation time or its decoding time, whichever has run backwards
-    less often (guess_correct_pts in libavcodec); without either, the end of the frame before.
+    ffmpeg takes the packet's presentation or decoding time, whichever has run backwards less often
+    (guess_correct_pts in libavcodec). Without either, it takes the end of the previous frame.
 
     >>> times = FrameTimes(0)
     >>> [times.of(pts, dts, 10) for pts, dts in [(0, 0), (None, None), (20, 10), (30, 20)]]
@@ -13,7 +13,7 @@ class FrameTimes:
     """
 
     def __init__(self, origin: int) -> None:
-        """Begins before the first frame, which is at `origin` if nothing says when it is shown."""
+        """Begin before the first frame, which is at `origin` if its packet has no time."""
         self._origin = origin
         self._last: int | None = None
         self._last_pts: int | None = None
@@ -22,7 +22,7 @@ class FrameTimes:
         self._length = 1
 
     def of(self, pts: int | None, dts: int | None, duration: int) -> int:
-        """Returns the next frame's time; takes every frame, in the order in which they come."""
+        """Return the next frame's time; call it for every frame, in the decoder's order."""
         if dts is not None:
             self._faulty_dts += self._last_dts is not None and dts <= self._last_dts
             self._last_dts = dts

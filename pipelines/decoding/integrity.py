@@ -1,24 +1,24 @@
-"""Which decoded frames can be relied on, by the errors that the decoder reports."""
+"""A check of which decoded frames are intact, from the errors that the decoder reports."""
 
 import bisect
 import itertools
 import math
 from typing import NamedTuple
 
-_KEPT_KEYS = 8  # key frames that are remembered: a decoder holds back no more
+_KEPT_KEYS = 8  # key frames that are kept; a decoder delays no more
 
 
 class _Mark(NamedTuple):
-    number: int  # of a packet, in order of decoding
-    time_us: float  # when its frame is shown
+    number: int  # packet number, in order of decoding
+    time_us: float  # presentation time of its frame, microseconds
 
 
 class Soundness:
-    """Follows a decoder from a place in a file on.
+    """A record of a decoder's errors and key frames, from a position in a file on.
 
-    A frame is sound if no packet failed between the key frame that decoding needs for it and
-    the frame itself. Frames that follow a key frame in decoding order but are shown before it
-    may refer to earlier frames, so an error in them says nothing about later ones.
+    A frame is sound if no packet failed between the frame and the key frame that it depends on.
+    Frames that follow a key frame in decoding order but precede it on screen may refer to earlier
+    frames. So an error in them does not affect later frames.
 
     >>> film = Soundness(needs_key=True)
     >>> film.frame(0, 0, key=True, corrupt=False)
@@ -29,7 +29,7 @@ class Soundness:
     """
 
     def __init__(self, needs_key: bool) -> None:
-        """Begins anew.
+        """Begin without an error and without a key frame.
 
         Args:
           needs_key: whether frames before the first key frame are unsound.
@@ -39,7 +39,7 @@ class Soundness:
         self._keys: list[_Mark] = []
 
     def failed(self, number: int, time_us: int | None) -> None:
-        """Notes that a packet failed: it had an error, or packets before it are lost."""
+        """Record that a packet failed: it had an error, or packets before it are lost."""
         bisect.insort(
             self._failed,
             _Mark(number, math.inf if time_us is None else time_us),
@@ -47,13 +47,13 @@ class Soundness:
         )
 
     def frame(self, number: int, time_us: int | None, *, key: bool, corrupt: bool) -> bool:
-        """Returns whether a frame is sound; takes every frame, in the order in which they come.
+        """Return whether a frame is sound; call it for every frame, in the decoder's order.
 
         Args:
-          number: its packet's.
-          time_us: when it is shown; None: never, others only need it.
-          key: whether it needs no other.
-          corrupt: whether the decoder says that it is damaged.
+          number: the number of its packet.
+          time_us: presentation time, microseconds; None if it is never shown and only referred to.
+          key: whether it refers to no other frame.
+          corrupt: whether the decoder reports it as damaged.
         """
         if corrupt:
             self.failed(number, time_us)

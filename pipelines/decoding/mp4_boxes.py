@@ -1,4 +1,4 @@
-"""What MP4 and QuickTime files say of their tracks that decoders do not hand on."""
+"""Properties of MP4 and QuickTime tracks that decoders do not expose: edit lists, encryption."""
 
 import struct
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from typing import BinaryIO
 
 ENCRYPTED = "the video is encrypted: decrypt it first"
 
-_MOST_BOXES = 10_000  # that are looked at
-_MOST_BYTES = 1 << 16  # of the description of a track's samples
+_MOST_BOXES = 10_000  # maximum number of boxes that are parsed
+_MOST_BYTES = 1 << 16  # maximum bytes read of a track's sample description
 
 
 def joins_parts(file: BinaryIO) -> bool:
-    """Returns whether a track of the file joins several parts, or may do so.
+    """Return whether a track of the file joins several parts, or may do so.
 
-    Demuxers then give packets whose times run backwards, and seeks go astray.
+    Demuxers then return packets whose times run backwards, and seeks land at wrong positions.
 
     >>> import io
     >>> def box(kind, content):
@@ -30,7 +30,7 @@ def joins_parts(file: BinaryIO) -> bool:
         end = file.seek(0, 2)
         for kind, start, size in _boxes(file, 0, end, (b"moov", b"trak", b"edts")):
             boxes += 1
-            if kind == b"cmov" or boxes > _MOST_BOXES:  # a compressed header
+            if kind == b"cmov" or boxes > _MOST_BOXES:  # `cmov` is a compressed header.
                 return True
             if kind == b"elst" and _parts(file, start, size) > 1:
                 return True
@@ -40,7 +40,7 @@ def joins_parts(file: BinaryIO) -> bool:
 
 
 def is_encrypted(file: BinaryIO) -> bool:
-    """Returns whether a video track of the file is encrypted.
+    """Return whether a video track of the file is encrypted.
 
     >>> import io
     >>> is_encrypted(io.BytesIO(b"no MP4"))
@@ -71,7 +71,7 @@ def is_encrypted(file: BinaryIO) -> bool:
 def _boxes(
     file: BinaryIO, start: int, end: int, opened: tuple[bytes, ...]
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Yields each box's kind, and where its content starts and how long it is."""
+    """Yield each box's kind, and the offset and size of its content in bytes."""
     while end - start >= 8:
         file.seek(start)
         size, kind = struct.unpack(">I4s", file.read(8))
@@ -82,7 +82,7 @@ def _boxes(
         elif size == 0:
             size = end - start
         if size < head:
-            return  # what is behind it cannot be found, by demuxers either
+            return  # Neither this function nor a demuxer can find the next box.
         yield kind, start + head, size - head
         if kind in opened:
             yield from _boxes(file, start + head, min(end, start + size), opened)
@@ -90,7 +90,7 @@ def _boxes(
 
 
 def _parts(file: BinaryIO, start: int, size: int) -> int:
-    """Returns how many entries of an edit list show something."""
+    """Return the number of entries of an edit list that show frames."""
     file.seek(start)
     version, count = struct.unpack(">B3xI", file.read(8))
     form = ">QqI" if version else ">IiI"

@@ -1,9 +1,9 @@
-"""The program that decodes with PyAV: it forks a child for each video, and the child opens it.
+"""The program that decodes with PyAV, in a forked child for each video.
 
-So PyAV is loaded once, and what a hostile file does to a child ends with that child, which is
-confined to the open file. With a request (sandbox/forks.py) come the pipe for the answers and the
-file; answers are messages in JSON, each of a span's frames with their pixels behind it. NumPy is
-not imported, so this starts soon.
+So PyAV is loaded once. A hostile file affects only its child, which is confined to the open file.
+A request (sandbox/forks.py) carries the pipe for the answers and the open file. Answers are JSON
+messages. The pixels of a span's frames follow its message. NumPy is not imported, which keeps the
+start short.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _PIPE_BYTES = 1 << 20
 
 
 def main() -> None:
-    """Forks a child for each request, until the other end of standard input closes."""
+    """Fork a child for each request, until the other end of standard input closes."""
     av.logging.set_level(av.logging.PANIC)
     forks.serve(_answer)
 
@@ -45,10 +45,10 @@ def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confin
             limits.processor(request["processor_seconds"]),
         )
     )
-    with contextlib.suppress(OSError):  # more than an ordinary user may have
+    with contextlib.suppress(OSError):  # An ordinary user's limit may be lower.
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     file: Any = open(video, "rb", buffering=0)  # noqa: SIM115  (the process ends with it)
-    file.name = request["name"]  # whose ending is a hint at what the file is
+    file.name = request["name"]  # Its extension is a hint at the container.
     with os.fdopen(pipe, "wb") as out:
         confinement.compute_only()
         try:
@@ -76,11 +76,11 @@ def _serve(video: Video, request: dict[str, Any], out: BinaryIO) -> None:
 
 
 def _write(out: BinaryIO, video: Video, span: Span) -> None:
-    """Tells what became of a span, and lets go of its frames."""
+    """Write a span's frames or the reason for its failure, and release its frames."""
     whole, damage, images = span.whole, span.damage, span.take()
     answer: dict[str, Any] = {"span": span.number, "stated_us": video.stated_us}
     if not whole:
-        # A file that ends before a span is cut short, whatever is wrong with its last packet.
+        # If the file ends before the span, its truncation is the cause, not its last packet.
         ended = 0 < video.packets_end_us <= span.times_us[0]
         _tell(out, answer | {"found": len(images), "told": "" if ended else video.complaint})
         return

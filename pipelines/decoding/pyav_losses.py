@@ -1,7 +1,7 @@
-"""Packets that are incomplete, and gaps where others are lost, as containers show them.
+"""A detector of incomplete packets, and of gaps where packets are lost, per container.
 
-Not to be found: lost frames of MPEG-TS that no other frame needs, if its counters fit again. The
-frame before stays on screen for less than 0.2 s, as in a film of uneven rate.
+It cannot detect lost MPEG-TS frames that no other frame needs, if the counters match again. The
+previous frame then stays on screen for less than 0.2 s, as in a video of variable frame rate.
 """
 
 import re
@@ -11,24 +11,24 @@ from pipelines.decoding.chains import Chain
 from pipelines.decoding.codecs import WITHOUT_ZEROS
 
 _RECENT = 64  # packets
-_DENSE_STEPS = 8  # of less than half a gap, in a row
-_GAP_US = 200_000  # between packets of MPEG streams, whose frames come evenly
-# As of a sector that was never written. Zeros that fill up are followed by a start code or nothing.
+_DENSE_STEPS = 8  # consecutive steps of at most half a gap
+_GAP_US = 200_000  # microseconds between packets of MPEG streams, whose frames come evenly
+# A sector that was never written reads as zeros. After padding comes a start code or the end.
 _ZEROS = bytes(256)
 _ZEROED = re.compile(rb"\0{256,}+[^\1]")
-# Containers whose packets' times are counted, or stated of few packets only.
+# Containers whose packet times are counted, or stated for few packets only.
 _COUNTED = frozenset({"avi", "mpeg"})
-_MARKED = frozenset({"mpeg1video", "mpeg2video"})  # codecs that have times of their own
-_AVI_HEADERS = (0, 8)  # bytes from where an index says that a packet is to its content
+_MARKED = frozenset({"mpeg1video", "mpeg2video"})  # codecs that carry their own times
+_AVI_HEADERS = (0, 8)  # possible bytes from a packet's offset in the index to its content
 
 
 class Losses:
-    """Watches a stream's packets, from a place in the file on."""
+    """A check of a stream's packets for losses, from a position in the file on."""
 
     def __init__(self, format_name: str, stream: Any, chain: Chain | None) -> None:
-        """Begins before the first packet."""
+        """Begin before the first packet."""
         self._format, self._stream, self._chain = format_name, stream, chain
-        self._end: int | None = None  # of the packets, bytes from the file's beginning
+        self._end: int | None = None  # end of the last packet, bytes from the file's beginning
         rate = stream.average_rate
         self._usual_ticks = float(1 / (rate * stream.time_base)) if rate else None
         self._gap_ticks = _GAP_US / float(stream.time_base) / 1e6
@@ -36,15 +36,15 @@ class Losses:
         self._is_raw, self._has_no_zeros = name == "rawvideo", name in WITHOUT_ZEROS
         self._is_counted = format_name in _COUNTED and name not in _MARKED
         self._decoded_at: int | None = None
-        self._dense_steps = 0  # in a row
+        self._dense_steps = 0  # consecutive
         self._since_failure = _RECENT
 
     def failed(self) -> None:
-        """Notes that the packet of the last call failed."""
+        """Record that the packet of the last call failed."""
         self._since_failure = 0
 
     def complaint(self, packet: Any) -> str:
-        """Returns what is missing of the next packet or before it; "" if nothing is."""
+        """Return what is missing in the next packet or before it, or "" without a loss."""
         self._since_failure += 1
         gap = self._is_after_gap(packet)
         if packet.is_corrupt:
@@ -60,14 +60,17 @@ class Losses:
         return "packets are missing" if gap else ""
 
     def _is_short(self, packet: Any) -> bool:
-        """Whether its decoder would fill up the frame with what is in the memory."""
+        """Return whether a packet is too short, so its decoder would show uninitialized memory."""
         codec = self._stream.codec_context
         if codec.format is None:
             return False
         return packet.size < codec.width * codec.height * codec.format.bits_per_pixel // 8
 
     def _is_displaced(self, packet: Any) -> bool:
-        """Whether packets before are lost: AVI's reader counts them, so all would be too early."""
+        """Return whether packets before this one are lost, so that its time is too early.
+
+        AVI's demuxer counts packets to get their times.
+        """
         if packet.dts is None or packet.pos is None:
             return False
         entries = self._stream.index_entries
@@ -75,9 +78,9 @@ class Losses:
         return place >= 0 and packet.pos - entries[place].pos not in _AVI_HEADERS
 
     def _is_unchained(self, packet: Any) -> bool:
-        """Whether the chain of the file's units is broken since the packet before, or in this one.
+        """Return whether the chain of units breaks in this packet or since the previous one.
 
-        Where times are counted, all are wrong that come later.
+        Where times are counted, all later times are wrong.
         """
         if self._chain is None:
             return False
@@ -89,9 +92,9 @@ class Losses:
         return self._chain.is_broken(0 if self._is_counted else before, end)
 
     def _is_after_gap(self, packet: Any) -> bool:
-        """Whether the time since the packet before is unusual where that means a loss.
+        """Return whether the time since the previous packet is so unusual that it means a loss.
 
-        A loss may leave no other trace: soon after an error, or in an MPEG stream.
+        Soon after an error, or in an MPEG stream, a loss may leave no other trace.
         """
         if packet.dts is None:
             return False

@@ -1,4 +1,4 @@
-"""A decoded frame to its final size, by PyAV."""
+"""Cropping and scaling of a decoded frame to its final size, by PyAV."""
 
 import math
 import re
@@ -10,12 +10,13 @@ import av.logging
 from av.filter import Graph
 from av.video.reformatter import Interpolation, VideoReformatter
 
-_TURNS = [[1, 0, 0, 1], [0, -1, 1, 0], [-1, 0, 0, -1], [0, 1, -1, 0]]  # by quarters, to the left
+# Rotations by 0, 1, 2 and 3 quarter turns to the left.
+_TURNS = [[1, 0, 0, 1], [0, -1, 1, 0], [-1, 0, 0, -1], [0, 1, -1, 0]]
 _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
 class Crop(NamedTuple):
-    """Pixels to cut off."""
+    """The pixels to cut off at each edge."""
 
     left: int
     right: int
@@ -24,9 +25,9 @@ class Crop(NamedTuple):
 
 
 def container_crop(container: Any) -> Crop | None:
-    """Returns what the container says to cut off its frames, by `clap` or PixelCrop.
+    """Return the crop that the container states by `clap` or PixelCrop, or None.
 
-    PyAV hands on no side data of streams, so this reads libavformat's own description.
+    PyAV does not expose a stream's side data, so this parses libavformat's description.
     """
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
@@ -38,39 +39,39 @@ def container_crop(container: Any) -> Crop | None:
 
 
 class Pictures:
-    """Frames as they are to be shown, but for quarter turns."""
+    """A converter of frames to their shown form, except for quarter turns."""
 
     def __init__(self, container: Any, stream: Any, *, short_side: int, widest: float) -> None:
-        """Prepares for a stream's frames.
+        """Prepare for a stream's frames.
 
         Args:
-          container: that they come from.
-          stream: that they come from.
-          short_side: of what is handed on, pixels.
-          widest: ratio of the longer to the shorter side.
+          container: the frames' container.
+          stream: the frames' stream.
+          short_side: shorter side of the result, pixels.
+          widest: maximum ratio of the longer to the shorter side.
         """
         self._short_side, self._widest = short_side, widest
         self._pixel_shape = float(stream.sample_aspect_ratio or 1)
         self._crop = container_crop(container)
         self._cropping: tuple[tuple[int, int, str], Graph] | None = None
         self._planar, self._packed = VideoReformatter(), VideoReformatter()
-        self.matrix = [1, 0, 0, 1]  # from a place in the file's frames to one on screen: a b c d
+        self.matrix = [1, 0, 0, 1]  # from file coordinates to screen coordinates: a b c d
 
     def scaled(self, frame: Any) -> Any:
-        """Returns a frame at its final size, RGB, not turned yet.
+        """Return a frame at its final size, RGB, not rotated yet.
 
         Raises:
-          MemoryError: it is wider or higher than is allowed.
+          MemoryError: the ratio of its sides exceeds the maximum.
         """
         try:
             if matrix := frame.side_data.get("DISPLAYMATRIX"):
                 self.matrix = _signs(bytes(matrix))
-        except ValueError:  # PyAV knows not all kinds of side data, Exif for instance
+        except ValueError:  # PyAV does not know all kinds of side data, for instance Exif.
             self.matrix = _TURNS[round(frame.rotation / 90) % 4]
         if self._crop:
             frame = self._cropped(frame, self._crop)
         width, height = self._size(frame.width, frame.height)
-        # By way of planes: the same pixels as packed at once, in half the time.
+        # Scaling to planes first yields the same pixels as packing at once, in half the time.
         planar = self._planar.reformat(
             frame, width, height, format="gbrp", interpolation=_SCALING, threads=1
         )
@@ -86,7 +87,7 @@ class Pictures:
     def _cropped(self, frame: Any, crop: Crop) -> Any:
         width, height = frame.width - crop.left - crop.right, frame.height - crop.top - crop.bottom
         if width < 1 or height < 1:
-            return frame  # ffmpeg ignores such a crop, too
+            return frame  # ffmpeg ignores such a crop too.
         form = (frame.width, frame.height, frame.format.name)
         if self._cropping is None or self._cropping[0] != form:
             graph = Graph()
@@ -105,7 +106,7 @@ class Pictures:
 
 
 def _signs(matrix: bytes) -> list[int]:
-    """A display matrix's quarter turns and flips: the nearest, if it is none of them."""
+    """Return the quarter turns and flips that are nearest to a display matrix."""
     a, b, _, c, d, *_ = struct.unpack("<9i", matrix[:36])
     if abs(a) + abs(d) >= abs(b) + abs(c):
         b = c = 0

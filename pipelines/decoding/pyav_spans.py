@@ -1,4 +1,4 @@
-"""The frames of a video's spans, picked by PyAV out of as few as have to be decoded."""
+"""Selection of a video's frames for spans by PyAV, decoding as few frames as necessary."""
 
 import bisect
 import math
@@ -8,11 +8,11 @@ from typing import Any
 from pipelines.decoding.pyav_video import Shown, Video
 from pipelines.decoding.schedule import IrregularError, schedule
 
-_FAR_US = 20_000_000  # reading on through a longer gap costs more than a seek
+_FAR_US = 20_000_000  # microseconds; reading through a longer gap costs more than a seek
 
 
 def decoded(video: Video, spans: list["Span"]) -> Iterator["Span"]:
-    """Yields spans in order of start, each as soon as nothing more can be found of it."""
+    """Yield spans in order of start, each as soon as no further frame of it can be found."""
     for near in _neighbours(spans) if video.can_seek else [spans]:
         left = {span.number: span for span in near}
         try:
@@ -23,7 +23,7 @@ def decoded(video: Video, spans: list["Span"]) -> Iterator["Span"]:
         except IrregularError:
             pass
         else:
-            # What no packet promises is past the end.
+            # Times for which no packet has a frame are past the end.
             for span in [span for span in left.values() if span.found == span.promised]:
                 yield left.pop(span.number)
         if left:
@@ -44,10 +44,10 @@ def _neighbours(spans: list["Span"]) -> Iterator[list["Span"]]:
 
 
 def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
-    """Decodes what the packets' times show to be needed; yields the spans that are whole.
+    """Yield whole spans, decoding only the packets that are needed by their times.
 
     Raises:
-      IrregularError: they do not tell, or a frame that is needed is not sound.
+      IrregularError: the times do not determine the frames, or a needed frame is not sound.
     """
     places = _Places(spans)
     coming: dict[int, range] = {}
@@ -66,7 +66,7 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
         if step.afresh:
             yield from put(None)
             video.forget()
-            if coming:  # frames that do not come: their spans must not wait for them
+            if coming:  # These frames never come, so their spans must not wait for them.
                 raise IrregularError
         if step.times:
             coming[step.coded.start_us] = step.times
@@ -77,7 +77,7 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
 
 
 def _all_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
-    """Decodes everything and looks at the frames' own times; yields every span, whole or not."""
+    """Yield every span, whole or not, decoding all frames and using the frames' own times."""
     for span in spans:
         span.begin_again()
     places = _Places(spans)
@@ -90,9 +90,12 @@ def _all_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
 
 
 def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["Span", None, bool]:
-    """Fills places from a time on; if that is not the beginning, up to the first one in doubt.
+    """Fill the times from `start_us` on, and yield the spans that become whole.
 
-    Returns whether the video has no frame for those that are left.
+    None starts at the beginning. With a `start_us`, filling stops at the first doubtful time.
+
+    Returns:
+      Whether the video has no frame for the remaining times.
     """
 
     def show(shown: Shown, from_us: float, until_us: float) -> Iterator[Span]:
@@ -108,8 +111,8 @@ def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["S
     for shown in video.frames():
         if last is None:
             if start_us is not None and shown.start_us > places.next_us:
-                return False  # too far, as happens without an index
-            # What is before the first frame shows the first frame.
+                return False  # The seek went too far, as happens without an index.
+            # Times before the first frame show the first frame.
             yield from show(shown, -math.inf, shown.start_us)
         else:
             yield from show(last, last.start_us, shown.start_us)
@@ -126,7 +129,7 @@ def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["S
 
 
 class _Places:
-    """Where the frames of several spans go, by their times."""
+    """The frame times of several spans in order, each with its span and index in the span."""
 
     def __init__(self, spans: list["Span"]) -> None:
         places = [(time_us, span, i) for span in spans for i, time_us in enumerate(span.times_us)]
@@ -146,40 +149,40 @@ class _Places:
 
     @property
     def next_us(self) -> int:
-        """The first time that `fill` has not reached; there must be one."""
+        """The first time that `fill` has not reached, which must exist."""
         return self.times_us[self._filled]
 
     def fill(self, until_us: float, image: Callable[[], Any]) -> Iterator["Span"]:
-        """Fills all places before a time that are left; yields the spans that this makes whole."""
+        """Fill all remaining times before `until_us`, and yield the spans that become whole."""
         times = range(self._filled, bisect.bisect_left(self.times_us, until_us))
         if times:
             yield from self.put(times, image())
             self._filled = times.stop
 
     def put(self, times: range, image: Any) -> Iterator["Span"]:
-        """Yields the spans that this makes whole."""
+        """Put an image at these times, and yield the spans that become whole."""
         for span, i in self._places[times.start : times.stop]:
             if span.put(i, image):
                 yield span
 
 
 class Span:
-    """A span's frames, as far as they are there."""
+    """A span and the frames that it has received."""
 
     def __init__(self, number: int, times_us: Sequence[int]) -> None:
         self.number, self.times_us = number, times_us
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Forgets the frames that are there."""
+        """Discard the received frames."""
         self._images: list[Any] = [None] * len(self.times_us)
-        self.promised = 0  # frames that packets have
+        self.promised = 0  # number of times for which a packet has a frame
         self.told = False
 
     def put(self, i: int, image: Any) -> bool:
-        """Takes a frame, or in its place the decoder's complaint about it.
+        """Receive a frame, or the decoder's error about it, and return whether the span is whole.
 
-        Returns whether the span is whole by it. Of two for one time the first counts.
+        If two arrive for one time, the first counts.
         """
         if self.told or self._images[i] is not None:
             return False
@@ -188,21 +191,21 @@ class Span:
 
     @property
     def found(self) -> int:
-        """Frames that are there, damaged or not."""
+        """The number of received frames, damaged or not."""
         return sum(image is not None for image in self._images)
 
     @property
     def whole(self) -> bool:
-        """Whether all frames are there, damaged or not."""
+        """Whether all frames were received, damaged or not."""
         return self.found == len(self.times_us)
 
     @property
     def damage(self) -> str | None:
-        """The first complaint about a frame."""
+        """The first error about a frame, or None."""
         return next((image for image in self._images if isinstance(image, str)), None)
 
     def take(self) -> list[Any]:
-        """Gives away the frames that are there."""
+        """Return the received frames and release them."""
         images = [image for image in self._images if image is not None]
         self._images.clear()
         self.told = True

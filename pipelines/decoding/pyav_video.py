@@ -1,4 +1,4 @@
-"""A video file as PyAV opens it: its packets, its frames, and their times."""
+"""A video file opened by PyAV: its packets, its frames, and their times."""
 
 import collections
 import itertools
@@ -26,35 +26,35 @@ from pipelines.decoding.schedule import Coded, IrregularError
 
 _ENCRYPTED = {"refused": "undecodable", "told": ENCRYPTED}
 _ENCRYPTED_TAGS = ("encv", "drmi")
-_KEY_TYPES = (PictureType.I, PictureType.NONE)  # a key frame of H.264 may be no whole picture
+_KEY_TYPES = (PictureType.I, PictureType.NONE)  # an H.264 key frame may be an incomplete picture
 
 
 class RefusedError(Exception):
-    """A video that must not be decoded: the message that says why."""
+    """A video that must not be decoded, with the answer that holds the reason."""
 
 
 class Shown(NamedTuple):
-    """A decoded frame, and when it is on screen: microseconds."""
+    """A decoded frame and its time on screen, microseconds."""
 
     start_us: int
-    end_us: int  # if no other comes
+    end_us: int  # end time if no other frame comes
     frame: Any
-    sound: bool  # whether the decoder reports no error that concerns it
+    sound: bool  # whether no reported error affects it
 
 
 class Video:
     """An open file's first video stream."""
 
     def __init__(self, file: BinaryIO, opened: Callable[[], Any], request: dict[str, Any]) -> None:
-        """Opens the file.
+        """Open the file.
 
         Args:
-          file: it.
-          opened: returns a container that reads it from where it stands.
-          request: what is asked for, and within which limits.
+          file: the open file.
+          opened: returns a container that reads the file from its current position.
+          request: the request, with its limits.
 
         Raises:
-          RefusedError: it must not be decoded.
+          RefusedError: the file must not be decoded.
         """
         self._file, self._opened, self._request = file, opened, request
         if is_encrypted(file):
@@ -65,23 +65,23 @@ class Video:
         self._chain: Chain | None = None
         self._open()
         container, stream = self._container, self._stream
-        # AVI and ASF have no times of presentation. Those that their readers make up are wrong
-        # where there are B-frames, above all where each is in one packet with the frame before it,
+        # AVI and ASF have no presentation times. The times that their demuxers make up are wrong
+        # with B-frames. They are worst where a B-frame shares a packet with the frame before it,
         # as XviD and DivX wrote them.
         self._made_up = container.format.name in ("avi", "asf")
         self.stated_us: int | None = container.duration
         self.can_seek, self.can_choose = codecs.ways(container.format.name, self._codec.name)
         if "mov" in container.format.name:
             self.can_seek, self.can_choose = whole and self.can_seek, whole and self.can_choose
-        self._reordered = False  # whether frames were seen that are not decoded as they are shown
-        self._number = 0  # of the packets read
+        self._reordered = False  # whether decoding order was seen to differ from presentation order
+        self._number = 0  # number of packets read
         if "short_side" in request:
             self.pictures = Pictures(
                 container, stream, short_side=request["short_side"], widest=request["widest"]
             )
 
     def _open(self) -> None:
-        """Opens the file, anew if it is open."""
+        """Open the file, or reopen it."""
         if self._container is not None:
             self._container.close()
         self._file.seek(0)
@@ -99,20 +99,20 @@ class Video:
         self._codec = self._stream.codec_context
         if self._codec is None:
             raise RefusedError({"refused": "undecodable", "told": "its codec is unknown"})
-        # To learn about its streams, FFmpeg decodes their beginnings, sound included.
+        # To probe the streams, FFmpeg decodes their beginnings, audio included.
         others = {one.codec_context.name for one in self._container.streams if one.codec_context}
         self._complaints.ignored = frozenset(others - {self._codec.name})
         self._codec.thread_count = 1
         self._codec.options = {"max_pixels": str(self._request["pixels"])}
-        self._codec.copy_opaque = True  # so that frames bear their packets' numbers
+        self._codec.copy_opaque = True  # Frames carry their packets' numbers.
         self._check_pixels(self._codec.width, self._codec.height)
         if self._codec.codec_tag in _ENCRYPTED_TAGS or "enc_key_id" in self._stream.metadata:
             raise RefusedError(_ENCRYPTED)
         unit = self._stream.time_base
         self._ticks, self._us = unit.denominator, 1_000_000 * unit.numerator
         self._origin = _rounded((self._container.start_time or 0) * self._ticks, self._us)
-        # Complaints of what was read on opening do not say where it is; the chain does. Matroska's
-        # is followed for that alone: it is long, and what is read later is complained of in time.
+        # Errors logged while opening have no offset, but the chain has one. Matroska's chain is
+        # long, so it is followed only after such errors. Later errors come with their packets.
         name = self._container.format.name
         if self._chain is None and (name != "matroska,webm" or self._complaints.take()):
             self._chain = chain(self._file.fileno(), name)
@@ -120,53 +120,53 @@ class Video:
             self._complaints.take()
         rate = self._stream.average_rate
         self._usual_us = round(1_000_000 / rate) if rate else 1
-        # MP4 states when frames are decoded.
+        # MP4 states decoding times, not durations on screen.
         self._stated = "mov" not in self._container.format.name
         self._untouched = True
         self._begin(needs_key=self._codec.name in codecs.KEYED)
 
     def _begin(self, needs_key: bool) -> None:
-        """Forgets what packets and frames before this place in the file said."""
+        """Reset the state that depends on packets and frames before this position."""
         self._soundness, self._times = Soundness(needs_key), FrameTimes(self._origin)
         self._losses = Losses(self._container.format.name, self._stream, self._chain)
-        self._hidden: set[int] = set()  # numbers of packets that are decoded and not shown
-        self._lost_us: list[tuple[int, int]] = []  # from and until when frames may be missing
-        self._last = self.last_frame()  # of the packets
-        self._last_us: int | None = None  # when the last frame comes on
-        self._first_us: int | None = None  # when the first packet's frame comes on
-        self._before_us = 0  # when the frames of all packets but the last have left the screen
-        self._decoded_us: int | None = None  # when the last packet but one is decoded
+        self._hidden: set[int] = set()  # numbers of packets that are decoded but not shown
+        self._lost_us: list[tuple[int, int]] = []  # intervals in which frames may be missing
+        self._last = self.last_frame()  # last frame by the packets
+        self._last_us: int | None = None  # start time of the last frame
+        self._first_us: int | None = None  # start time of the first packet's frame
+        self._before_us = 0  # end time of the frames of all packets except the last
+        self._decoded_us: int | None = None  # decoding time of the last packet that states one
         self.doubtful = False  # whether a packet failed that later frames may need
         self.complaint = ""
 
     def last_frame(self) -> LastFrame:
-        """Returns what finds the end of the last frame."""
+        """Return an accumulator of the last frame's end time."""
         return LastFrame(self._stated, self._usual_us)
 
     @property
     def packets_end_us(self) -> int:
-        """When the frames of the packets read so far have left the screen; 0 before the first."""
+        """The end time of the frames of all packets read so far; 0 before the first."""
         return self._last.us
 
     def us(self, ticks: int) -> int:
-        """Returns a time of the stream from the beginning of the file, microseconds."""
+        """Return a stream time as microseconds from the beginning of the file."""
         return _rounded((ticks - self._origin) * self._us, self._ticks)
 
     def seek(self, time_us: int | None) -> None:
-        """Goes to the last key frame that is not after a time, so far as the container knows.
+        """Seek to the last key frame not after a time, as far as the container knows.
 
-        None: to the beginning.
+        None seeks to the beginning.
         """
         if time_us is None:
             if not self._untouched:
-                # Not by a seek: demuxers hand out palettes and the like only once.
+                # A seek would lose palettes and similar data, which demuxers return only once.
                 self._open()
             return
         try:
             self._container.seek(
                 _rounded(time_us * self._ticks, self._us) + self._origin, stream=self._stream
             )
-        except FFmpegError:  # AVI's reader refuses what is before its first time
+        except FFmpegError:  # AVI's demuxer refuses times before its first one.
             self._open()
             return
         self._untouched = False
@@ -174,30 +174,30 @@ class Video:
         self._begin(needs_key=True)
 
     def forget(self) -> None:
-        """Make the decoder ready for the key frame of a packet that was read."""
+        """Reset the decoder before the key frame of a packet that was read."""
         if self._codec.is_open:
             self._codec.flush_buffers()
         self._soundness, self._last_us = Soundness(needs_key=True), None
 
     def skip_others(self, skip: bool) -> None:
-        """Leaves out frames that no other frame needs (B-frames, mostly), or no longer."""
+        """Skip frames that no other frame refers to (mostly B-frames), or stop skipping them."""
         name = self._codec.name
         if name in codecs.SKIPPING:
             skip = skip and (self._reordered or name not in codecs.REORDERING)
             self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
 
     def packets(self) -> Iterator[Coded]:
-        """Yields the packets from here on.
+        """Yield the packets from the current position on.
 
         Raises:
-          IrregularError: one has no times.
+          IrregularError: a packet lacks a time.
         """
         newest_us = None
         for packet in self._demuxed():
             if packet.pts is None or packet.dts is None:
                 raise IrregularError
             start_us = self.us(packet.pts)
-            # Where times never run backwards there are no B-frames, or the times hide them.
+            # If times never run backwards, there are no B-frames, or the times hide them.
             self._reordered |= newest_us is not None and start_us < newest_us
             newest_us = start_us
             yield Coded(
@@ -210,7 +210,7 @@ class Video:
             )
 
     def frames(self) -> Iterator[Shown]:
-        """Yields every frame from here on, in order of presentation."""
+        """Yield every frame from the current position on, in order of presentation."""
         self.skip_others(False)
         end_us = 0
         for packet in itertools.chain(self._demuxed(), [None]):
@@ -222,16 +222,16 @@ class Video:
                     start_us = self.us(self._times.of(frame.pts, frame.dts, frame.duration or 0))
                 elif frame.dts is not None:
                     start_us = self.us(frame.dts)
-                else:  # the last ones, when packets have ended
+                else:  # The last frames have no time, because the packets have ended.
                     start_us = end_us
                 end_us = self._end_us(frame, start_us)
                 yield Shown(start_us, end_us, frame, self._is_sound(frame, start_us))
 
     def promised(self, packet: Any) -> Iterator[Shown]:
-        """Yields the frames that a packet brings out; None: all that the decoder still has.
+        """Yield the frames that the decoder returns for a packet; None drains the decoder.
 
         Raises:
-          IrregularError: one is not at the time of its packet, not in order or not sound.
+          IrregularError: a frame has no presentation time or is out of order.
         """
         for frame in self._decoded(packet):
             if frame.pts is None:
@@ -246,17 +246,17 @@ class Video:
             yield Shown(start_us, self._end_us(frame, start_us), frame, sound)
 
     def lost_us(self, start_us: float, end_us: float) -> float | None:
-        """Return until when a frame is on screen for certain; None: until the next one.
+        """Return the time until which a frame is certainly on screen; None: until the next frame.
 
         Args:
-          start_us: when it comes on; later calls are for later times.
-          end_us: when it leaves the screen if no other comes.
+          start_us: the frame's start time; it increases from call to call.
+          end_us: the frame's end time if no other frame comes.
         """
         self._lost_us = [lost for lost in self._lost_us if lost[1] > start_us]
         return min((max(from_us, end_us) for from_us, _ in self._lost_us), default=None)
 
     def until_us(self, last: Shown) -> int:
-        """Returns when the last frame leaves the screen, or the last that could not be decoded."""
+        """Return the end time of the last frame, or of the last one that failed to decode."""
         if not self._stated and self._last.us > last.start_us:
             return self._last.us
         if self._made_up or not last.sound or self.lost_us(last.start_us, last.end_us) is not None:
@@ -267,7 +267,7 @@ class Video:
         return frame.opaque in self._hidden
 
     def _is_sound(self, frame: Any, start_us: int | None) -> bool:
-        """Whether a frame can be relied on; takes every frame, in the order in which they come."""
+        """Return whether a frame is sound; call it for every frame, in the decoder's order."""
         return self._soundness.frame(
             self._number if frame.opaque is None else frame.opaque,
             start_us,
@@ -276,14 +276,14 @@ class Video:
         )
 
     def _demuxed(self) -> Iterator[Any]:
-        """Yields packets that are not empty; a file that cannot be read on ends there."""
+        """Yield packets that are not empty, up to the end or the first read error."""
         self._untouched = False
         settings: Any = None
         try:
             for packet, complaint in self._read():
                 if packet.has_sidedata("encryption_info"):
                     raise RefusedError(_ENCRYPTED)
-                # The packet that brings new settings of the decoder may be left out.
+                # The packet with new decoder settings may be skipped: repeat them at key frames.
                 if packet.has_sidedata("new_extradata"):
                     settings = packet.get_sidedata("new_extradata")
                 elif settings is not None and packet.is_keyframe:
@@ -312,9 +312,9 @@ class Video:
             self.complaint = error.strerror
 
     def _read(self) -> Iterator[tuple[Any, str]]:
-        """Yield each packet that is not empty, with what the demuxer complains of.
+        """Yield each packet that is not empty, with the demuxer's error or "".
 
-        In streams, what is wrong with a packet may have begun at the end of the one before.
+        In streams, an error of a packet may have begun at the end of the previous one.
         """
         held, told, failed = None, "", None
         is_stream = self._container.format.name in ("mpegts", "matroska,webm")
@@ -347,7 +347,7 @@ class Video:
         return start_us + _rounded(shown.duration * self._us, self._ticks)
 
     def _decoded(self, packet: Any) -> list[Any]:
-        """Returns the frames that a packet brings out; None: all that the decoder still has."""
+        """Return the frames that the decoder returns for a packet; None drains the decoder."""
         frames, failed = [], ""
         try:
             frames = self._codec.decode(packet)
@@ -362,15 +362,15 @@ class Video:
         return frames
 
     def _fail(self, packet: Any, complaint: str, missing_us: int | None = None) -> None:
-        """Note what is wrong with a packet; before it, others may be missing from a time on."""
+        """Record a packet's error; packets before it may be missing from `missing_us` on."""
         self.complaint = complaint
         time_us = None if packet is None else self._time_us(packet)
         self._losses.failed()
         self._soundness.failed(self._number, time_us)
         if time_us is None or self._first_us is None or time_us >= self._first_us:
             self.doubtful = True
-        if packet is None or self._number not in self._hidden:  # else no shown frame is its own
-            # Packets before this one may be lost, too.
+        if packet is None or self._number not in self._hidden:  # A hidden packet shows no frame.
+            # Packets before this one may be lost too.
             times_us = [self._before_us]
             times_us += [known for known in (time_us, missing_us) if known is not None]
             self._lost_us.append((min(times_us), max(times_us)))
@@ -380,14 +380,14 @@ class Video:
             raise RefusedError({"refused": "pixels", "width": width, "height": height})
 
     def scaled(self, frame: Any) -> Any:
-        """Returns the frame at its final size, RGB, not turned yet."""
+        """Return the frame at its final size, RGB, not rotated yet."""
         self._check_pixels(frame.width, frame.height)
         return self.pictures.scaled(frame)
 
     def lead_us(self) -> int:
-        """Return how long sound runs before the picture in a container of jumping clocks.
+        """Return the microseconds of audio before the picture, if timestamps may jump; else 0.
 
-        In these, the ffmpeg program leaves out of its times what it is not asked to read.
+        For such containers, the ffmpeg program's times omit streams that it does not read.
         """
         if not self._container.format.flags & Flags.ts_discont.value:
             return 0
@@ -395,7 +395,7 @@ class Video:
         return 0 if begins is None else max(0, self.us(begins))
 
     def lacks(self) -> bool:
-        """Return whether a packet is damaged or missing, or the first one is no key frame."""
+        """Return whether a packet is damaged or missing, or the first is not a key frame."""
         keyed = self._codec.name in codecs.KEYED
         for packet in self._demuxed():
             if self.complaint or (keyed and not packet.is_keyframe):
@@ -404,10 +404,9 @@ class Video:
         return bool(self.complaint)
 
     def end_us(self, from_us: int) -> int:
-        """When the last frame leaves the screen; 0 where the file is not as long as it states.
+        """Return the last frame's end time; 0 if the file is shorter than it states.
 
-        If not even the sound is as long as stated, the file is truncated, and the video would
-        have gone on.
+        If the audio is shorter than stated too, the file is truncated and lacks video frames.
         """
         if from_us and self._container.format.name in codecs.INDEXED:
             self.seek(from_us)
@@ -422,7 +421,7 @@ class Video:
                     for at in (ticks, ticks + (packet.duration or 0))
                 )
                 ends_us[packet.stream_index].add(start_us, end_us)
-        # Matroska's length counts from 0, though its first frame may come later.
+        # Matroska's duration counts from 0, though its first frame may come later.
         length_us = (self.stated_us or 0) - max(0, begins_us)
         least_us = length_us - self._request["length_slack_us"]
         if max((last.us for last in ends_us.values()), default=0) < least_us:
@@ -431,9 +430,9 @@ class Video:
 
 
 def unhidden(packet: Any) -> Any:
-    """Return a copy of a packet whose frame the decoder hands out."""
-    # Decoders read past a packet's end. A packet of a size has zeros there; one made of bytes
-    # lies in Python's memory, and what follows it there is decoded.
+    """Return a copy of a packet whose frame the decoder returns."""
+    # Decoders read past a packet's end. A packet allocated by size has zeros there. A packet made
+    # of bytes lies in Python's memory, and the decoder would read the bytes after it.
     copy = av.Packet(packet.size)
     memoryview(copy)[:] = memoryview(packet)
     copy.stream, copy.time_base = packet.stream, packet.time_base
@@ -445,6 +444,6 @@ def unhidden(packet: Any) -> Any:
 
 
 def _rounded(numerator: int, denominator: int) -> int:
-    """A quotient to the nearest whole number, halves away from zero, as ffmpeg rounds times."""
+    """Return a quotient rounded to the nearest integer, halves away from zero, as ffmpeg does."""
     sign = -1 if numerator < 0 else 1
     return sign * ((2 * abs(numerator) + denominator) // (2 * denominator))

@@ -1,4 +1,4 @@
-"""Which packets of a video must be decoded for the frames that are on screen at given times."""
+"""A scheduler of the packets to decode for the frames that are on screen at given times."""
 
 import bisect
 import collections
@@ -8,45 +8,45 @@ from typing import Any, NamedTuple
 
 from pipelines.decoding.last_frame import LastFrame
 
-_MOST_HELD = 512  # packets that are kept undecoded, in hope of a key frame
-_MOST_KNOWN = 1024  # presentation times that are remembered: a codec reorders some 16
+_MOST_HELD = 512  # maximum number of packets kept undecoded while waiting for a key frame
+_MOST_KNOWN = 1024  # maximum number of presentation times kept; a codec reorders about 16
 
 
 class Coded(NamedTuple):
-    """A packet, in order of decoding, and when its frame is shown: microseconds."""
+    """A packet, in order of decoding, and the times of its frame, microseconds."""
 
     packet: Any
     start_us: int  # presentation time
-    end_us: int  # when its frame leaves the screen if no other comes
-    decode_us: int  # decoding time: never after a presentation time from here on
+    end_us: int  # end time of its frame if no other comes
+    decode_us: int  # decoding time; no later packet has an earlier presentation time
     key: bool  # whether decoding can begin here
-    hidden: bool = False  # whether its frame is never shown, as an edit list says: others need it
+    hidden: bool = False  # whether an edit list hides its frame, which other frames refer to
 
 
 class Step(NamedTuple):
     """A packet to decode."""
 
     coded: Coded
-    times: range  # indices of the times at which its frame is on screen: none, others need it
-    afresh: bool  # whether what the decoder knows is to be forgotten first
+    times: range  # indices of the times that show its frame; empty if it is only referred to
+    afresh: bool  # whether to reset the decoder first
 
 
 class IrregularError(Exception):
-    """Packets that do not tell which frame is on screen when."""
+    """Packets whose times do not determine which frame is on screen at a time."""
 
 
 def schedule(packets: Iterable[Coded], times_us: Sequence[int], last: LastFrame) -> Iterator[Step]:
-    """The packets to decode, in order; ends with the packets or when each time has its frame.
+    """Yield the packets to decode in order, until they end or each time has its frame.
 
-    Nothing is decoded between the last frame that is wanted and the key frame before the next.
+    No packet is decoded between the last requested frame and the key frame before the next one.
 
     Args:
-      packets: from a key frame on.
-      times_us: in order.
-      last: takes the packets' frames that are shown.
+      packets: the packets from a key frame on, in order of decoding.
+      times_us: the requested times in order, microseconds.
+      last: the accumulator to which the packets with shown frames are added.
 
     Raises:
-      IrregularError: the first packet is no key frame, or is shown after the first time; or
+      IrregularError: the first packet is no key frame or is shown after the first time, or
         packets are decoded after they are shown.
 
     >>> video = [Coded(None, 40 * n, 40 * n + 40, 40 * n, n % 5 == 0) for n in range(20)]
@@ -56,15 +56,15 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int], last: LastFrame)
     """
     read = iter(packets)
     undecided: collections.deque[Coded] = collections.deque()
-    shown_us: list[int] = []  # of the packets read, in order
+    shown_us: list[int] = []  # presentation times of the packets read, in order
     newest_us, ended = -math.inf, False
-    held: list[Coded] = []  # decided: no time is theirs
+    held: list[Coded] = []  # packets whose frames no time shows
     found, first = bytearray(len(times_us)), 0  # first: the earliest time without a frame
     begun, behind = False, False
 
     while first < len(times_us):
         until_us = None
-        while until_us is None:  # until it is known which frame comes on after this one
+        while until_us is None:  # Read on until the next frame's start time is known.
             if undecided and undecided[0].hidden:
                 break
             if undecided:
@@ -95,7 +95,7 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int], last: LastFrame)
             raise IrregularError
         begun = True
         if coded.key and held and times_us[first] >= coded.start_us:
-            held, behind = [], True  # nothing before this frame is wanted any more
+            held, behind = [], True  # No time needs a frame before this key frame any more.
         times = range(0)
         if until_us is not None:
             times = range(

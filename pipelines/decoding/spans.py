@@ -1,8 +1,8 @@
-"""What decoders are asked for and what they answer. Times count from the beginning of the file.
+"""Inputs and outputs of the decoders: spans, limits, frames and failures.
 
-Frame i of a span of T frames is the one on screen at start + (i + 0.5)·(end − start)/T: the
-frame with the greatest presentation time, in whole microseconds, that is not after it. So
-variable frame rates come out right.
+All times count from the beginning of the file. Frame i of a span of T frames is the one on screen
+at start + (i + 0.5)·(end − start)/T. That is the frame with the maximum presentation time, in
+whole microseconds, that is not after it. So variable frame rates are handled correctly.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ import numpy as np
 
 from pipelines.decoding.video_file import Failure
 
-TO_THE_END = 0  # as a span's end: that of its video, which decoding finds
-WIDEST = 16  # of width to height, or the other way round
-LENGTH_SLACK_US = 100_000  # between the length that a file states and that of its packets
+TO_THE_END = 0  # as a span's end: the end of its video, which decoding finds
+WIDEST = 16  # maximum ratio of the longer to the shorter side
+LENGTH_SLACK_US = 100_000  # tolerance between a file's stated length and its packets' length
 
-_OPEN_SPANS = 16  # whose frames are held at once: some 11 MB a span at 256 pixels, 16:9
+_OPEN_SPANS = 16  # maximum spans held at once: about 11 MB per span at 256 pixels, 16:9
 
 
 class Frames(NamedTuple):
@@ -26,24 +26,24 @@ class Frames(NamedTuple):
 
     pixels: np.ndarray  # uint8 [T, height, width, 3], RGB
     times_us: list[int]  # [T]
-    end_us: int  # of the span, or of the video if that comes first
+    end_us: int  # end of the span, or of the video if that comes first
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one child may use."""
+    """Resource limits of one child process."""
 
-    seconds: float = 120.0  # of wall clock
+    seconds: float = 120.0  # wall-clock time
     memory: int = 4 << 30  # bytes of address space
-    pixels: int = 8192 * 4320  # a frame of the file
-    confined: bool = False  # where a layer of the sandbox is missing, nothing is decoded
+    pixels: int = 8192 * 4320  # maximum pixels of a frame in the file
+    confined: bool = False  # whether to decode nothing if a layer of the sandbox is missing
 
 
 LIMITS = Limits()
 
 
 def frame_times_us(start_us: int, end_us: int, frames: int) -> list[int]:
-    """The middles of `frames` equal parts of a span, rounded down to microseconds.
+    """Return the middles of `frames` equal parts of a span, rounded down to microseconds.
 
     >>> frame_times_us(1_000_000, 2_000_000, 4)
     [1125000, 1375000, 1625000, 1875000]
@@ -53,9 +53,9 @@ def frame_times_us(start_us: int, end_us: int, frames: int) -> list[int]:
 
 
 def passes(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Groups spans that one pass over the file decodes: indices into `spans`, in order of start.
+    """Group spans by pass over the file, as indices into `spans` in order of start.
 
-    No more than 16 spans of a pass are on at the same time, which bounds the memory for frames.
+    At most 16 spans of a pass overlap at any time, which bounds the memory for frames.
 
     >>> passes([(60_000_000, 70_000_000), (0, 10_000_000)])
     [[1, 0]]
@@ -79,12 +79,12 @@ def passes(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def no_frames(found: int, times_us: Sequence[int], stated_us: float | None) -> Failure:
-    """Why only `found` frames of a span are there: it ends, or the file is not all that it states.
+    """Return the failure of a span with missing frames: past the end, or a truncated file.
 
     Args:
-      found: frames.
-      times_us: of all frames.
-      stated_us: the video's length as its file states it, if it does.
+      found: number of decoded frames.
+      times_us: times of all requested frames, microseconds.
+      stated_us: the length that the file states, microseconds; None if it states none.
     """
     counted = f"{found} of {len(times_us)} frames"
     if stated_us is None:
@@ -97,7 +97,7 @@ def no_frames(found: int, times_us: Sequence[int], stated_us: float | None) -> F
 
 
 def too_large(width: int, height: int, limits: Limits) -> Failure:
-    """Why a video of such frames is not decoded."""
+    """Return the failure of a video whose frames exceed the maximum number of pixels."""
     return Failure(
         "decode_limit", f"frames of {width}x{height} where {limits.pixels:,} pixels are allowed"
     )

@@ -1,7 +1,8 @@
-"""A video's spans to frames, whichever decoder does it.
+"""Decoding of a video's spans to frames, by any of the decoders.
 
-Videos are untrusted. A decoder's child may open one local file as one of a few containers (a
-playlist named .mp4 would open others), and has limits on time, memory, pixels and output.
+Videos are untrusted. A decoder's child process may open one local file. Only a few containers are
+allowed, because a playlist named .mp4 would open other files. The child's time, memory, pixels and
+output are limited.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,8 @@ from pipelines.decoding.video_file import Failure
 
 DECODERS = {"pyav": with_pyav, "ffmpeg": with_ffmpeg}
 
-_FRAMES_END = ("span_past_end", "video_truncated")  # if sound goes on, they look the same at first
+# Reasons for missing frames at the end. They look the same at first if audio outlasts the picture.
+_FRAMES_END = ("span_past_end", "video_truncated")
 
 
 def decode(
@@ -25,22 +27,23 @@ def decode(
     decoder: str,
     limits: Limits = LIMITS,
 ) -> Iterator[tuple[int, Frames | Failure]]:
-    """Decodes spans of one video.
+    """Decode spans of one video.
 
-    A span whose last frame time is past the end of the video is cut there, if enough is left.
+    A span whose last frame time is past the end of the video is cut there, if enough remains.
 
     Args:
-      path: a regular file, absolute.
-      spans: [start, end) each, microseconds from the beginning of the file; the end may be
+      path: absolute path of a regular file.
+      spans: [start, end) each, microseconds from the beginning of the file. The end may be
         TO_THE_END, and the file must then be as long as it states, also for the other spans.
-      least_us: what must be left of each span, microseconds above 0; empty: the whole.
-      frames: T, frames a span.
+      least_us: minimum remaining length of each span, microseconds above 0. If empty, no span
+        is cut.
+      frames: T, frames per span.
       short_side: pixels, after rotation and pixel aspect were applied.
-      decoder: a name of DECODERS.
-      limits: of each child.
+      decoder: a key of DECODERS.
+      limits: limits of each child process.
 
     Yields:
-      Every index into `spans` once, with its frames or the reason why there are none.
+      Every index into `spans` once, with its frames or its failure.
     """
     by = DECODERS[decoder]
     if any(end_us == TO_THE_END for _, end_us in spans):
@@ -72,7 +75,7 @@ def decode(
 
 
 def _no_end(path: str, short_side: int, decoder: str, limits: Limits) -> Failure:
-    """Why a file's end cannot be told: why its first frame is not there, or that it breaks off."""
+    """Return why a file's end is unknown: its first frame's failure, or that it is truncated."""
     for _, found in DECODERS[decoder].decode(path, [(0, 1)], 1, short_side, limits):
         if isinstance(found, Failure):
             return found

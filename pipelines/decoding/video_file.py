@@ -1,4 +1,4 @@
-"""A video's file: a regular one, in the folder of the videos and never outside it."""
+"""Access to a video's file, which must be a regular one inside the folder of the videos."""
 
 import contextlib
 import hashlib
@@ -15,27 +15,27 @@ _END_BYTES = 1 << 16
 
 
 class Video(NamedTuple):
-    """A video file that is there."""
+    """An existing video file."""
 
     path: str
     bytes: int
 
 
 class Failure(NamedTuple):
-    """Why there are none: a reason code of clip_request.REASONS and a message."""
+    """The failure of a video or span: a reason code of clip_request.REASONS and a message."""
 
     reason: str
     message: str
 
 
 def at(root: str, path: str, listed: Mapping[str, int] | None = None) -> Video | Failure:
-    """The file at `path` in the folder `root`; a link is followed, but not out of the folder.
+    """Return the file at `path` in the folder `root`, following links only inside the folder.
 
     Args:
-      root: the folder.
-      path: in it.
-      listed: of a bucket's folder, all objects that may be meant, by their paths there, with their
-        bytes; None: the bucket is asked.
+      root: the folder of the videos.
+      path: path relative to `root`.
+      listed: sizes of a bucket folder's objects in bytes, by their paths in the folder. None
+        queries the bucket.
 
     Raises:
       OSError: `root` is in a bucket that cannot be used.
@@ -54,7 +54,7 @@ def at(root: str, path: str, listed: Mapping[str, int] | None = None) -> Video |
         return Failure("video_missing", f"{name} is a link to nothing")
     except OSError as error:
         return Failure("video_unreadable", f"{name}: {error.strerror}")
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
+    if not stat.S_ISREG(status.st_mode):  # Opening a pipe would block forever.
         return Failure("video_not_a_file", f"{name} is not a regular file")
     if not status.st_size:
         return Failure("video_empty", f"{name} has no bytes")
@@ -75,10 +75,11 @@ def _in_bucket(root: str, path: str, listed: Mapping[str, int] | None) -> Video 
 
 
 def identity(video: Video) -> str:
-    """What tells a file from another without reading all of it: its size, beginning and end.
+    """Return a hash of a file's size, beginning and end, which identifies it without a full read.
 
-    A file that was downloaded anew or encoded otherwise differs in these. One whose middle alone
-    was edited does not; a modification time would show that, but also every copy.
+    A file that was re-encoded or replaced by another download differs in these. A file with edits
+    only in its middle does not. A modification time would detect such edits, but it also changes
+    with every copy.
     """
     digest = hashlib.sha256(str(video.bytes).encode())
     first = (0, min(_END_BYTES, video.bytes))
@@ -87,16 +88,20 @@ def identity(video: Video) -> str:
         for part in storage.read_ranges(video.path, [first, last]):
             digest.update(part)
     except OSError as error:
-        return error.strerror or "unreadable"  # which decoding will tell
+        return error.strerror or "unreadable"  # Decoding reports this error.
     return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def fetched(video: Video, most_bytes: int) -> Iterator[Video | Failure]:
-    """The video as a file of this machine: a bucket's is fetched, and removed afterwards.
+    """Yield the video as a local file; a bucket's is downloaded, and removed on exit.
+
+    Args:
+      video: the video file.
+      most_bytes: maximum size of a download, bytes.
 
     Raises:
-      OSError: the bucket cannot be used, or there is no room.
+      OSError: the bucket cannot be used, or the disk is full.
     """
     if not storage.in_bucket(video.path):
         yield video
@@ -116,7 +121,7 @@ def fetched(video: Video, most_bytes: int) -> Iterator[Video | Failure]:
 
 
 def sha256(video: Video) -> str | Failure:
-    """The file's sha256, hex."""
+    """Return the file's SHA-256 in hexadecimal."""
     try:
         with open(video.path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,12 +1,12 @@
-"""Decodes by the ffmpeg program, whose filter graph ffmpeg-python writes: one child a pass.
+"""A decoder that runs the ffmpeg program, with a filter graph by ffmpeg-python: one child a pass.
 
-The child's exit status proves nothing (ffmpeg cuts a span at the end of a file and reports
-success): frames are counted. Its log does not say which frames an error concerns (it reads ahead).
-So where anything is wrong with a file, the default decoder decides which frames are sound. It also
+The child's exit status proves nothing, because ffmpeg cuts a span at the end of a file and reports
+success. So this module counts frames. The log does not show which frames an error affects, because
+ffmpeg reads ahead. So the default decoder decides which frames of a damaged file are sound. It also
 finds the end of a file, which ffmpeg shows only by copying packets, with other times.
 
-At edges of colour the two decoders differ: ffmpeg's scaling takes the chroma of 4:2:0 for centred,
-where the default decoder places it as the stream says (H.264: to the left).
+The two decoders differ at colour edges. ffmpeg's scaling assumes centred 4:2:0 chroma. The default
+decoder places it as the stream states (H.264: to the left).
 """
 
 import bisect
@@ -41,11 +41,11 @@ from pipelines.decoding.spans import (
 )
 from pipelines.decoding.video_file import Failure
 
-_SEEK_GAP_US = 5_000_000  # decoding on through a longer gap costs more than another child
-_SPANS_A_PASS = 16  # bounds the temporary files: some 11 MB a span at 256 pixels, 16:9
-_CHECKED_SIDE = 16  # pixels, of frames that are decoded to learn whether they are sound
+_SEEK_GAP_US = 5_000_000  # microseconds; decoding a longer gap costs more than another child
+_SPANS_A_PASS = 16  # bounds the temporary files: about 11 MB per span at 256 pixels, 16:9
+_CHECKED_SIDE = 16  # pixels; short side of frames decoded only to check that they are sound
 _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among other causes
-# Of a demuxer or a decoder, not of filters and outputs.
+# An error of a demuxer or a decoder, but not of filters and outputs.
 _COMPLAINT = re.compile(
     r"^\[(?!out#|vost#|fc#|Parsed_|scale|ppm|image2)[^]]*\] (?:\[[^]]*\] )*"
     r"(?:\[(?:error|fatal)\] |\[warning\] (?=corrupt ))(?P<told>.*)$",
@@ -57,7 +57,7 @@ _SEEKABLE = re.compile(
     r"Stream #0:[^\n]* Video: (?:h264|hevc|vp8|vp9|av1|mjpeg|prores|dnxhd)\b",
     re.DOTALL,
 )
-# Containers of which the log says where packets are missing.
+# Containers whose missing packets appear in the log.
 _TELLING = re.compile("Input #0, (?:mov|matroska)")
 _SETTINGS = (
     "-y",
@@ -72,7 +72,7 @@ _SETTINGS = (
 
 
 def version() -> dict[str, str]:
-    """What shapes the frames, for the manifest."""
+    """Return the versions that determine the frames, for the manifest."""
     return {"ffmpeg": program.version(), **with_pyav.version()}
 
 
@@ -82,9 +82,9 @@ end_us = with_pyav.end_us
 def decode(
     path: str, spans: Sequence[tuple[int, int]], frames: int, short_side: int, limits: Limits
 ) -> Iterator[tuple[int, Frames | Failure]]:
-    """Yields every index into `spans` once, with its frames or why there are none."""
+    """Yield every index into `spans` once, with its frames or its failure."""
     seeks = True
-    with contextlib.suppress(OSError), open(path, "rb") as file:  # else it is told below
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # The error is reported below.
         if is_encrypted(file):
             failure = Failure("video_undecodable", ENCRYPTED)
             yield from ((i, failure) for i in range(len(spans)))
@@ -102,24 +102,24 @@ def decode(
 
 @dataclasses.dataclass
 class _Film:
-    """A file to decode, and what it has shown of itself."""
+    """A file to decode, and what earlier passes found out about it."""
 
     path: str
     seeks: bool  # whether decoding may begin at a key frame
     frames: int
     short_side: int
     limits: Limits
-    end_us: int | None = None  # of the last frame, once it was looked for
-    lacks: bool | None = None  # whether packets are missing or damaged, once it was looked for
-    lead_us: int = 0  # which ffmpeg leaves out of its times: once `lacks` is known
+    end_us: int | None = None  # end of the last frame; None until it is searched
+    lacks: bool | None = None  # whether packets are missing or damaged; None until checked
+    lead_us: int = 0  # lead time that ffmpeg omits from its times; set together with `lacks`
 
     def decode(self, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Frames | Failure]]:
-        """Decodes spans by one child.
+        """Decode spans in one child process.
 
         Raises:
           UnreadableError: the file cannot be opened.
         """
-        most = self.frames * self.short_side**2 * WIDEST * 3  # bytes of a span's frames
+        most = self.frames * self.short_side**2 * WIDEST * 3  # maximum bytes of a span's frames
         wanted = [*spans.values()]
         times_us = {i: frame_times_us(*span, self.frames) for i, span in spans.items()}
         first_us = min(times[0] for times in times_us.values())
@@ -143,7 +143,7 @@ class _Film:
                 if status != 0 and _NO_FRAMES not in log:
                     break
                 self.seeks = self.seeks and _SEEKABLE.search(log) is not None
-                # Where there is no index, seeks go too far, or to no key frame: then from the
+                # Without an index, seeks go too far or miss a key frame. The retry starts at the
                 # beginning.
                 if self.seeks and not _complains(log) and _reaches(log, first_us):
                     break
@@ -174,16 +174,16 @@ class _Film:
         return _complains(log) or bool(self.lacks)
 
     def _look(self, log: str) -> None:
-        """Look for what ffmpeg does not tell of a file."""
+        """Check once for losses and a lead time, which ffmpeg does not report for some files."""
         if self.lacks is None:
             self.lacks = False
             if not _TELLING.search(log):
                 self.lacks, self.lead_us = with_pyav.lacks(self.path, self.limits)
 
     def _in_time(self, log: str, times_us: list[int]) -> int:
-        """Returns how many of some times are not after the end, if the end is in doubt.
+        """Return how many of the times are before the end, if the end is in doubt; else all.
 
-        ffmpeg shows the last frame for as long as MP4 states that its decoding takes.
+        ffmpeg shows the last frame for the decoding duration that MP4 states.
         """
         stated_us = _stated_length_us(log)
         if stated_us is None or times_us[-1] < stated_us or "Input #0, mov," not in log:
@@ -194,13 +194,13 @@ class _Film:
 
 
 def _complains(log: str) -> bool:
-    """Whether the demuxer or the decoder reports an error."""
+    """Return whether the demuxer or the decoder reports an error."""
     complaints = (one["told"].strip() for one in _COMPLAINT.finditer(log))
     return any(not told.startswith(HARMLESS) for told in complaints)
 
 
 def passes(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Groups spans that one child decodes: indices into `spans`, in order of start.
+    """Group spans by child process, as indices into `spans` in order of start.
 
     >>> passes([(60_000_000, 70_000_000), (0, 10_000_000), (9_000_000, 12_000_000)])
     [[1, 2], [0]]
@@ -225,7 +225,7 @@ def _argv(
     short_side: int,
     limits: Limits,
 ) -> list[str]:
-    """ffmpeg's arguments: one branch of the filter graph and one output file a span."""
+    """Return ffmpeg's arguments, with a filter-graph branch and an output file per span."""
     film = _input(path, seek_us, limits)
     branches = film["V:0"].filter_multi_output("split", len(spans) + 1)
     # The last branch writes the first frame's time to the log.
@@ -241,13 +241,13 @@ def _argv(
         picked = (
             branches[branch]
             .filter("settb", "1/1000000")
-            # To the number n of the first frame time that is not before this frame, exactly:
+            # Map p to the index n of the first frame time that is not before this frame, exactly:
             # p ≤ start + (n + 0.5)·length/T  ⇔  n ≥ (2·T·(p − start) − length) / (2·length).
             .filter(
                 "setpts",
                 f"ceil((2*{frames}*(PTS-({start_us}))-{length_us})/(2*{length_us}))*1000000",
             )
-            .filter("fps", fps=1, start_time=0)  # the last frame of each n, or the one before
+            .filter("fps", fps=1, start_time=0)  # the last frame of each n, or the previous one
             .filter("trim", end_frame=frames)
             .filter(
                 "scale",
@@ -255,7 +255,7 @@ def _argv(
                 h=f"if(lt(dar,1),round({short_side}/dar),{short_side})",
                 flags="bicubic+accurate_rnd+bitexact",
             )
-            # By way of planes: the same pixels as packed at once, in half the time.
+            # Scaling to planes first yields the same pixels as packing at once, in half the time.
             .filter("format", "gbrp")
             .filter("scale", flags="bicubic+accurate_rnd+bitexact")
             .filter("format", "rgb24")
@@ -274,34 +274,34 @@ def _argv(
 
 
 def _input(path: str, seek_us: int, limits: Limits):
-    """The file as ffmpeg may open it, from about `seek_us` on."""
-    # To the beginning there is no seek: AVI's reader goes elsewhere instead.
+    """Return the graph's input node, which reads the file from about `seek_us` on."""
+    # A seek to 0 is omitted, because AVI's demuxer would land elsewhere.
     seek = {"ss": f"{seek_us}us"} if seek_us else {}
     return ffmpeg.input(
         **source(path),
         format_whitelist=CONTAINERS,
         threads=1,
         max_pixels=limits.pixels,
-        # Keep the file's own times, counted from its beginning, and keep the frames between
-        # the key frame and the seek's target: the first span's first frame may be among them.
+        # Keep the file's own times, counted from its beginning. Keep the frames between the key
+        # frame and the seek's target, because the first span's first frame may be among them.
         copyts=None,
         start_at_zero=None,
         noaccurate_seek=None,
         **seek,
-        # A change of size within the stream must not restart the graph, and its counting.
+        # A change of size within the stream must not restart the graph and its frame counter.
         reinit_filter=0,
     )
 
 
 @contextlib.contextmanager
 def _open_files(count: int) -> Iterator[list[IO[bytes]]]:
-    """Opens files for ffmpeg to write to, which have no name."""
+    """Yield `count` open, unnamed temporary files for ffmpeg's output."""
     with contextlib.ExitStack() as opened:
         yield [opened.enter_context(tempfile.TemporaryFile(buffering=0)) for _ in range(count)]
 
 
 def _read_ppm(file: IO[bytes], frames: int) -> np.ndarray | None:
-    """A file of binary PPM images: [≤ frames, height, width, 3], or None if there are none."""
+    """Return a file's binary PPM images, [≤ frames, height, width, 3], or None without any."""
     file.seek(0)
     data = np.fromfile(file, np.uint8)
     header = re.match(rb"P6\n(\d+) (\d+)\n255\n", data[:32].tobytes())
@@ -314,12 +314,12 @@ def _read_ppm(file: IO[bytes], frames: int) -> np.ndarray | None:
         return None
     images = data[: whole * image].reshape(whole, image)
     if not (images[:, : header.end()] == images[0, : header.end()]).all():
-        return None  # frames of several sizes
+        return None  # The frames differ in size.
     return images[:, header.end() :].reshape(whole, height, width, 3)
 
 
 def _reaches(log: str, time_us: int) -> bool:
-    """Whether the frames begin early enough to know which is on screen at `time_us`."""
+    """Return whether the frames begin early enough to know which is on screen at `time_us`."""
     if first := _FIRST_FRAME.search(log):
         return int(first[1]) <= time_us
     length_us = _stated_length_us(log)
@@ -327,7 +327,7 @@ def _reaches(log: str, time_us: int) -> bool:
 
 
 def _stated_length_us(log: str) -> float | None:
-    """The length that the file's header states."""
+    """Return the length that the file's header states, microseconds, or None."""
     if stated := re.search(r"Duration: (\d+):(\d\d):(\d\d\.\d+)", log):
         return (int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])) * 1e6
     return None
@@ -336,7 +336,7 @@ def _stated_length_us(log: str) -> float | None:
 def _failure(
     status: int | str, log: str, path: str, found: int, times_us: list[int], limits: Limits
 ) -> Failure:
-    """Names what went wrong, from the exit status, the log and the number of frames found."""
+    """Return the failure that the exit status, the log and the number of frames show."""
     if status in ("time-out", -signal.SIGXCPU):
         return Failure("decode_timeout", f"more than {limits.seconds:g} s")
     if status == -signal.SIGXFSZ or "Cannot allocate memory" in log or "File too large" in log:
@@ -355,16 +355,16 @@ def _failure(
 
 
 def _check_disk(log: str) -> None:
-    """Raises what is this machine's fault, not the video's."""
+    """Raise OSError if this machine's disk is full, which is not the video's failure."""
     if "No space left on device" in log:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
 
 
 def _complaint(log: str, path: str) -> str:
-    """The log's most telling line: the first if the file could not be opened, else the last."""
+    """Return the log's main error: the first line if the file did not open, else the last."""
     lines = [line.strip() for line in log.splitlines() if not line.startswith("[info]")]
     lines = [line for line in lines if line.startswith("[") and "[info]" not in line]
-    lines = [line for line in lines if "misdetection" not in line]  # a guess, before the finding
+    lines = [line for line in lines if "misdetection" not in line]  # a guess before the real error
     if not lines:
         return ""
     line = lines[-1] if "Input #0" in log else lines[0]

@@ -1,4 +1,4 @@
-"""The default decoder: PyAV, in a confined child of a process that has it loaded."""
+"""The default decoder: PyAV, in a confined child forked from a process that has loaded it."""
 
 import contextlib
 import importlib.metadata
@@ -29,19 +29,19 @@ from pipelines.processes.timeouts import Patience
 PROGRAM = child_python.command("pipelines.decoding.pyav_child")
 
 _MESSAGE_BYTES = 1 << 16
-_PADDING_BYTES = 256  # at most, behind each row of pixels
-_ENDING_SECONDS = 10.0  # for a child that has closed its pipe to be gone
+_PADDING_BYTES = 256  # maximum padding after each row of pixels
+_ENDING_SECONDS = 10.0  # maximum wait for a child to exit after it has closed its pipe
 
 
 def version() -> dict[str, str]:
-    """What shapes the frames, for the manifest."""
+    """Return the version that determines the frames, for the manifest."""
     return {"pyav": importlib.metadata.version("av")}
 
 
 def decode(
     path: str, spans: Sequence[tuple[int, int]], frames: int, short_side: int, limits: Limits
 ) -> Iterator[tuple[int, Frames | Failure]]:
-    """Yields every index into `spans` once, with its frames or why there are none."""
+    """Yield every index into `spans` once, with its frames or its failure."""
     request = {
         "passes": passes(spans),
         "times_us": [frame_times_us(*span, frames) for span in spans],
@@ -80,7 +80,7 @@ def _answers(
 
 
 def end_us(path: str, from_us: int, limits: Limits) -> int:
-    """When the last frame leaves the screen; 0 if that cannot be told."""
+    """Return the last frame's end time, microseconds; 0 if it is unknown."""
     request = {"from_us": from_us, "length_slack_us": LENGTH_SLACK_US}
     try:
         with _child(path, request, limits, 1) as child:
@@ -91,9 +91,9 @@ def end_us(path: str, from_us: int, limits: Limits) -> int:
 
 
 def lacks(path: str, limits: Limits) -> tuple[bool, int]:
-    """Return whether packets are damaged or missing, as far as their container shows it.
+    """Return whether the container shows damaged or missing packets, and the video's lead time.
 
-    And how long sound runs before the picture, microseconds, where ffmpeg leaves that out.
+    The lead time is the audio before the picture that ffmpeg omits from its times, microseconds.
     """
     with contextlib.suppress(_UnreadableError), _child(path, {"lacks": True}, limits, 1) as child:
         if (answer := child.answer()) and "lacks" in answer:
@@ -103,7 +103,7 @@ def lacks(path: str, limits: Limits) -> tuple[bool, int]:
 
 @contextlib.contextmanager
 def _child(path: str, request: dict[str, Any], limits: Limits, spans: int) -> Iterator["_Child"]:
-    """A child at work on a request; it is gone afterwards.
+    """Yield a child that works on a request, and end it afterwards.
 
     Raises:
       _UnreadableError: the file cannot be opened.
@@ -114,11 +114,12 @@ def _child(path: str, request: dict[str, Any], limits: Limits, spans: int) -> It
         "containers": CONTAINERS,
         "pixels": limits.pixels,
         "memory": limits.memory,
-        # Should this process, which watches the clock, be gone.
+        # This process watches the wall clock. If it dies, the processor limit ends the child.
         "processor_seconds": round(limits.seconds) * (spans + 1),
     }
     with contextlib.ExitStack() as opened:
-        # The child may open nothing. O_NONBLOCK: of a pipe put in the file's place meanwhile.
+        # The child may open nothing, so the file is opened here. O_NONBLOCK keeps `open` from
+        # blocking if a pipe has meanwhile replaced the file.
         try:
             video = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -141,11 +142,11 @@ def _child(path: str, request: dict[str, Any], limits: Limits, spans: int) -> It
 
 
 class _UnreadableError(Exception):
-    """A file that cannot be opened: its name, and why."""
+    """A file that cannot be opened, with its name and the reason."""
 
 
 class _Child:
-    """The other end of a child's pipe. What it says is not trusted."""
+    """The reading end of a child's pipe, whose messages are untrusted."""
 
     def __init__(self, nursery: sandbox.Nursery, pipe: int, limits: Limits) -> None:
         self._nursery, self._pipe, self._limits = nursery, pipe, limits
@@ -153,7 +154,7 @@ class _Child:
         self.gone = False
 
     def answer(self) -> dict[str, Any] | None:
-        """The next message; None if there is none, for which `failure` has the reason."""
+        """Return the next message, or None without one; `failure` then returns the reason."""
         self._patience = Patience(self._limits.seconds)
         head = self._read(4)
         if head is None:
@@ -172,9 +173,9 @@ class _Child:
         return None
 
     def pixels(self, answer: dict[str, Any], frames: int, short_side: int) -> np.ndarray | None:
-        """The frames behind a message, as they are to be shown: uint8 [T, height, width, 3].
+        """Return the frames after a message, rotated for display: uint8 [T, height, width, 3].
 
-        None: they are not there, or not of the form that they must have.
+        None means that they are missing or have an invalid size.
         """
         width, height, stride = answer["width"], answer["height"], answer["stride"]
         if not (
@@ -192,16 +193,16 @@ class _Child:
         return _turned(pixels, answer["matrix"])
 
     def distrust(self) -> None:
-        """Takes nothing more from a child whose answers are not of their form."""
+        """Set the failure of a child that sent a malformed answer."""
         self._failure = Failure("video_undecodable", "the decoder's answer is not of its form")
 
     def failure(self) -> Failure:
-        """Why there is no further message."""
+        """Return why no further message comes."""
         self.wait()
         return self._failure or Failure("video_undecodable", "the decoder ended before its work")
 
     def wait(self) -> None:
-        """Takes the child's exit status, if it ends soon."""
+        """Receive the child's exit status, if it exits soon."""
         if self.gone or (self._failure and self._failure.reason == "decode_timeout"):
             return
         code = self._nursery.status(Patience(_ENDING_SECONDS))
@@ -216,7 +217,7 @@ class _Child:
             self._failure = Failure("video_undecodable", f"the decoder ended with status {code}")
 
     def _read(self, size: int) -> np.ndarray | None:
-        """So many bytes, or None if the child ends before them or takes too long."""
+        """Return `size` bytes, or None if the child ends before or exceeds its time limit."""
         read = np.empty(size, np.uint8)
         rest = read.data
         while rest:
@@ -230,10 +231,10 @@ class _Child:
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
-    """A message of one of the forms that there are.
+    """Return a message with its fields converted to their types.
 
     Raises:
-      KeyError, TypeError, ValueError: it is of none.
+      KeyError, TypeError, ValueError: the message has none of the known forms.
     """
     if "refused" in answer:
         return answer | {"refused": str(answer["refused"]), "told": str(answer.get("told", ""))}
@@ -273,7 +274,7 @@ def _refusal(answer: dict[str, Any], limits: Limits) -> Failure:
 
 
 def _turned(pixels: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
-    """Frames as they are to be shown: x' = a·x + c·y, y' = b·x + d·y, up to a shift.
+    """Return frames rotated for display: x' = a·x + c·y, y' = b·x + d·y, up to a shift.
 
     >>> _turned(np.array([[[[1], [2]], [[3], [4]]]]), (0, 1, -1, 0))[0, ..., 0].tolist()
     [[3, 1], [4, 2]]

@@ -1,5 +1,4 @@
-"""A build before anything is decoded: inputs, filters, configuration.
+"""The part of a build before decoding: inputs, filters and configuration.
 
-It may import snapshots and
-what is below it.
+This package may import snapshots and lower layers.
 """

@@ -1,4 +1,4 @@
-"""Rows that a user does not want: each filter is off unless named, each dropped row a reject."""
+"""Filters that turn unwanted rows into rejects, all off by default."""
 
 import hashlib
 import itertools
@@ -14,11 +14,13 @@ from protos.v1.manifest_pb2 import Filters, Reject
 
 
 def read_ids(paths: Sequence[str]) -> frozenset[str]:
-    """Video ids, one a line; white space around them and empty lines do not count.
+    """Return the video ids in files with one id a line.
+
+    White space around an id and empty lines are ignored.
 
     Raises:
       OSError: a file cannot be read.
-      RowError: a line is no UTF-8.
+      RowError: a line is not UTF-8.
     """
     ids = set()
     for path in paths:
@@ -28,7 +30,7 @@ def read_ids(paths: Sequence[str]) -> frozenset[str]:
 
 
 def ids_sha256(ids: frozenset[str]) -> str:
-    """What identifies a set of ids, whatever their order: hex, empty for none.
+    """Return the hex sha256 of the sorted ids, or an empty string if there are no ids.
 
     >>> ids_sha256(frozenset())
     ''
@@ -39,9 +41,12 @@ def ids_sha256(ids: frozenset[str]) -> str:
 def keep(
     row: ClipRequest | Reject, filters: Filters, excluded: frozenset[str]
 ) -> ClipRequest | Reject:
-    """The row, or a reject of the first filter that drops it.
+    """Return the row, or a reject for the first filter that drops it.
 
-    `excluded` has the `video_key` of each video to leave out.
+    Args:
+      row: a row, or a reject, which is returned unchanged.
+      filters: the filters of the build.
+      excluded: the `video_key` of each video to exclude.
     """
     if isinstance(row, Reject) or not (dropped := _dropped(row, filters, excluded)):
         return row
@@ -52,12 +57,12 @@ def keep(
         message,
         source_row=row.source_row,
         video_id=row.video_id,
-        row="" if reason == "excluded" else row.caption,  # it may be a takedown
+        row="" if reason == "excluded" else row.caption,  # An exclusion may be a takedown.
     )
 
 
 def ascii_share(text: str) -> float:
-    """The share of ASCII among the characters that are not white space; 1 if there are none.
+    """Return the share of ASCII among a text's non-space characters, or 1 if it has none.
 
     >>> ascii_share("ein Bär")
     0.8333333333333334
@@ -67,10 +72,10 @@ def ascii_share(text: str) -> float:
 
 
 def motion(frames: np.ndarray) -> float:
-    """The mean absolute difference of a pixel's values from each frame to the next: 0 to 255.
+    """Return the mean absolute difference of pixel values between consecutive frames: 0 to 255.
 
     Args:
-      frames: uint8 [T, height, width, 3], of which there are two or more.
+      frames: uint8 [T, height, width, 3], with T of 2 or more.
 
     >>> motion(np.array([[[[7, 7, 10]]], [[[7, 7, 4]]]], np.uint8))
     2.0
@@ -83,7 +88,7 @@ def motion(frames: np.ndarray) -> float:
 
 
 def dropped_by_length(length_us: int, filters: Filters) -> tuple[str, str] | None:
-    """The reason code and message of the filter that drops a clip of this length, if one does.
+    """Return the reason code and message of the filter that drops this length, if any.
 
     >>> dropped_by_length(900_000, Filters(min_clip_us=1_000_000))
     ('clip_too_short', '900000 µs where 1000000 are wanted')
@@ -98,7 +103,7 @@ def dropped_by_length(length_us: int, filters: Filters) -> tuple[str, str] | Non
 def _dropped(
     row: ClipRequest, filters: Filters, excluded: frozenset[str]
 ) -> tuple[str, str] | None:
-    """The reason code and message of the first filter that drops a row."""
+    """Return the reason code and message of the first filter that drops a row, if any."""
     if excluded and video_key(row.video_id) in excluded:
         return "excluded", "the video is on the exclusion list"
     if row.end_us != TO_THE_END:

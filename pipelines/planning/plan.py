@@ -1,4 +1,4 @@
-"""What is to be built, settled before anything is decoded: inputs, configuration, shards."""
+"""The plan of a build, fixed before anything is decoded: inputs, configuration and shards."""
 
 import collections
 import dataclasses
@@ -33,15 +33,15 @@ from protos.v1.manifest_pb2 import (
     SourceOptions,
 )
 
-# Part of every fingerprint: raise it when a change of this code changes the bytes it writes.
+# The version is part of every fingerprint. Increase it when a code change alters the written bytes.
 PIPELINE_VERSION = "4"
 
-SHARD_BYTES = 256 << 20  # aimed at
-FEWEST_SHARDS = 16  # so that several workers have work
+SHARD_BYTES = 256 << 20  # target size of a shard
+FEWEST_SHARDS = 16  # minimum number of default shards, to occupy several workers
 
-_ROWS_TRIED = 1000
-_NAMED = 20  # differences of a kind
-_WHOLE_BYTES = 1 << 30  # of a file that is read whole
+_ROWS_TRIED = 1000  # number of first rows that are checked before the build
+_NAMED = 20  # maximum number of listed differences of each kind
+_WHOLE_BYTES = 1 << 30  # maximum size of an annotation file that is read at once
 _FORM_REASONS = {
     "row_not_utf8",
     "row_too_long",
@@ -57,59 +57,59 @@ _FORM_REASONS = {
 
 
 class PlanError(ValueError):
-    """Inputs from which nothing can be built."""
+    """Inputs or options with which no snapshot can be built."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One build, as every work item knows it."""
+    """The plan of one build, passed to every work item."""
 
-    source: str  # a name of SOURCES
+    source: str  # a key of SOURCES
     annotations: tuple[str, ...]  # paths
     annotation_files: tuple[AnnotationFile, ...]
-    videos: str  # folder, or template of paths
-    out: str  # folder
+    videos: str  # folder or path template
+    out: str  # folder of the snapshot
     data_version: str
     config: BuildConfig
     versions: dict[str, str]
     spacy_model: str
-    decoder: str  # a name of video.DECODERS
-    decode_seconds: float
-    most_failures: float = 1.0  # share of a shard's rows that may fail to decode
-    most_video_bytes: int = 4 << 30  # of a video that is fetched from a bucket
-    previous: str = ""  # folder of the version whose failed rows alone are tried again, if any
+    decoder: str  # a key of video.DECODERS
+    decode_seconds: float  # timeout of a decoder
+    most_failures: float = 1.0  # maximum share of a shard's rows that may fail to decode
+    most_video_bytes: int = 4 << 30  # maximum size of a video that is fetched from a bucket
+    previous: str = ""  # folder of the earlier version whose failed rows are retried, if any
     excluded: frozenset[str] = frozenset()  # video ids and their keys
     removed: frozenset[str] = frozenset()  # video ids that were taken down from `previous`
     video_map: str = ""  # file of video ids and paths, if any
-    list_videos: bool = False  # a bucket's, once, rather than ask for each
-    require_sandbox: bool = False  # nothing is decoded where a layer of it is missing
+    list_videos: bool = False  # list the bucket once instead of one request for each video
+    require_sandbox: bool = False  # decode nothing if a sandbox layer is missing
 
     @property
     def config_sha256(self) -> str:
-        """Of everything chosen that shapes bytes."""
+        """The sha256 of the configuration and versions, which determine the bytes."""
         return snapshot.config_sha256(self.config, self.versions)
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """The annotation files at a glance."""
+    """A summary of the annotation files."""
 
     paths: tuple[str, ...]
     files: tuple[AnnotationFile, ...]
-    rows: int  # roughly, if there are many
-    cautions: tuple[str, ...]  # for the user, a line each
+    rows: int  # number of rows, estimated for large files
+    cautions: tuple[str, ...]  # warnings for the user, one line each
 
 
 def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Survey:
-    """Looks at the beginning of each annotation file and takes its checksum.
+    """Read the first rows of each annotation file and compute its checksum.
 
     Args:
-      source: a name of SOURCES.
-      paths: files, or folders of them.
-      options: what the source is to do.
+      source: a key of SOURCES.
+      paths: files, or folders of files.
+      options: options of the source.
 
     Raises:
-      PlanError: a file is not there, is empty, or is not of the source's form.
+      PlanError: a file is missing, is empty, or does not have the source's form.
     """
     paths = tuple(file for path in paths for file in _expand(path))
     names = [storage.name(path) for path in paths]
@@ -149,7 +149,7 @@ def _annotation_file(path: str) -> AnnotationFile:
 
 
 def units(source: str, paths: Sequence[str]) -> list[tuple[str, ...]]:
-    """Annotation files, in order: those whose rows several of them tell are together.
+    """Group annotation files into units to read: all together or each alone, as the source needs.
 
     >>> units("videocc", ["a.csv", "b.csv"]), units("msrvtt", ["a.json", "a.csv"])
     ([('a.csv',), ('b.csv',)], [('a.json', 'a.csv')])
@@ -160,7 +160,7 @@ def units(source: str, paths: Sequence[str]) -> list[tuple[str, ...]]:
 def read_rows(
     paths: Sequence[str], source: str, options: SourceOptions
 ) -> Iterator[ClipRequest | Reject]:
-    """The rows of one of the `units`, in order."""
+    """Yield the rows of one of the `units` of annotation files, in order."""
     if _together(source):
         files = {}
         for path in paths:
@@ -188,7 +188,7 @@ def _check_sizes(source: str, files: Sequence[AnnotationFile]) -> None:
 def _first_of_all(
     source: str, paths: Sequence[str], options: SourceOptions
 ) -> tuple[list[ClipRequest | Reject], int]:
-    """The first rows of files that are read together, and how many rows there are in all."""
+    """Return the first rows of files that are read together, and their total number of rows."""
     rows = read_rows(paths, source, options)
     first = _first(source, ", ".join(repr(path) for path in paths), rows)
     return first, len(first) + sum(1 for _ in rows)
@@ -211,7 +211,7 @@ def _unreadable(option: str, path: str, error: OSError) -> str:
 def _first_rows(
     source: str, path: str, options: SourceOptions
 ) -> tuple[list[ClipRequest | Reject], int]:
-    """A file's first rows, and how many of its bytes were read for them."""
+    """Return a file's first rows and the number of bytes read for them."""
     with annotation_file.open_to_read(path) as file:
         rows = SOURCES[source].read(file, storage.name(path), options)
         first = _first(source, repr(path), rows)
@@ -222,7 +222,7 @@ def _first_rows(
 def _first(
     source: str, told: str, rows: Iterator[ClipRequest | Reject]
 ) -> list[ClipRequest | Reject]:
-    """Read the first rows, and refuse annotations of another form."""
+    """Return the first rows, or raise PlanError if the annotations have another form."""
     first: list[ClipRequest | Reject] = []
     try:
         first.extend(itertools.islice(rows, _ROWS_TRIED))
@@ -234,7 +234,7 @@ def _first(
 
 
 def _check_form(source: str, told: str, first: Sequence[ClipRequest | Reject]) -> None:
-    """Refuses annotations without rows, and those of which none has the source's form."""
+    """Raise PlanError if there are no rows or none of them has the source's form."""
     form = SOURCES[source].FORM
     if not first:
         raise PlanError(f"--annotations {told} has no rows: {source} wants {form}")
@@ -247,7 +247,7 @@ def _check_form(source: str, told: str, first: Sequence[ClipRequest | Reject]) -
 
 
 def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
-    """A file's rows: as a Parquet file states them, else as the first ones are to their bytes."""
+    """Return a file's number of rows: exact for Parquet, else extrapolated from the first rows."""
     if path.endswith(".parquet"):
         with storage.open_to_read(path) as file:
             return parquet.count(file)
@@ -257,10 +257,10 @@ def _rows(path: str, first: int, read_bytes: int, size: int) -> int:
 
 
 def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
-    """Return the video ids in files of one id a line, and the key of each.
+    """Return the video ids in files with one id a line, together with the key of each.
 
     Raises:
-      PlanError: a file cannot be read, or is no text.
+      PlanError: a file cannot be read or is not text.
     """
     try:
         ids = filters.read_ids(paths)
@@ -272,15 +272,15 @@ def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
 
 
 def check_videos(videos: str, map_path: str, listed: bool) -> None:
-    """Refuses a folder or template that leads to no videos, and a map that cannot be read.
+    """Check that the video folder is not empty and that the video map can be read.
 
     Args:
       videos: the folder or template.
-      map_path: of the file of ids and paths, if any.
-      listed: whether all videos are to be listed.
+      map_path: path of the file of ids and paths; empty for none.
+      listed: whether the bucket of `videos` will be listed.
 
     Raises:
-      PlanError: naming it.
+      PlanError: the folder, template or map is unusable. The message names it.
     """
     try:
         folder, template = video_lookup.split(videos)
@@ -311,10 +311,10 @@ def check_videos(videos: str, map_path: str, listed: bool) -> None:
 
 
 def complete(plan: Plan) -> Manifest | None:
-    """The manifest of the very snapshot that is planned, if --out already holds it.
+    """Return the manifest of the planned snapshot if --out already holds it, else None.
 
     Raises:
-      PlanError: it holds a complete snapshot of something else, which is left alone.
+      PlanError: --out holds another complete snapshot, which is left unchanged.
     """
     path = os.path.join(plan.out, contract.MANIFEST_NAME)
     if not storage.exists(path):
@@ -337,7 +337,7 @@ def _holds_another(plan: Plan, what: str) -> str:
 
 
 def difference(manifest: Manifest, plan: Plan) -> str | None:
-    """Name all that a snapshot was made with otherwise than planned, except the data version."""
+    """Return how a snapshot differs from the plan, if it does, apart from the data version."""
     gone = Takedown(manifest.removed_videos)
     old, new = gone.annotations(manifest.annotations), gone.annotations(plan.annotation_files)
     if manifest.dataset != plan.source:
@@ -356,10 +356,10 @@ def difference(manifest: Manifest, plan: Plan) -> str | None:
 
 
 def check_previous(plan: Plan, manifest: Manifest) -> None:
-    """Refuses to go on from a version that this build cannot have made.
+    """Check that --retry-rejects can continue from an earlier version.
 
     Raises:
-      PlanError: saying what differs, or that the new version has the old one's number.
+      PlanError: options or inputs differ, or both versions have the same data version.
     """
     if what := difference(manifest, plan):
         raise PlanError(
@@ -385,7 +385,7 @@ def build_config(
     encoding: FrameEncoding = FRAME_ENCODING_JPEG,
     square: bool = False,
 ) -> BuildConfig:
-    """The part of the choices that the manifest records."""
+    """Return the part of the configuration that the manifest records."""
     return BuildConfig(
         frames_per_clip=frames,
         short_side=short_side,
@@ -401,9 +401,10 @@ def build_config(
 
 
 def projected_bytes(rows: int, config: BuildConfig) -> int:
-    """A snapshot's rough size: frames of 16:9 or square, with the means of real videos.
+    """Estimate a snapshot's size in bytes, for frames of 16:9 or square.
 
-    Those are, in bytes a pixel: JPEG 0.37 at quality 95 and 0.19 at 85, PNG 1.4, raw 3.
+    The mean bytes per pixel are from real videos: JPEG 0.37 at quality 95 and 0.19 at 85, PNG 1.4,
+    raw 3.
 
     >>> round(projected_bytes(3_300_000, build_config(32, 256, 95, (), 16)) / 1e12, 1)
     4.7
@@ -418,7 +419,9 @@ def projected_bytes(rows: int, config: BuildConfig) -> int:
 
 
 def default_shards(projected: int) -> int:
-    """As many shards as make each about SHARD_BYTES. Later versions of a data set keep the number.
+    """Return the number of shards that makes each about SHARD_BYTES, at least FEWEST_SHARDS.
+
+    Later versions of a data set should keep the number.
 
     >>> default_shards(100 << 30)
     400

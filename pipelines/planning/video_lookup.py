@@ -1,6 +1,6 @@
-"""Which file is the video of an id: by a file of ids and paths, else by a template of its path.
+"""Lookup of a video's file by id: from a file of ids and paths, else from a path template.
 
-Ids and paths come from others; what lies outside the root folder is never opened.
+Ids and paths are untrusted input: files outside the root folder are never opened.
 """
 
 import copy
@@ -17,13 +17,13 @@ from pipelines.sources.clip_request import RowError
 from pipelines.sources.video_id import EXTENSIONS, split_extension
 from pipelines.storage import storage
 
-_USUAL = 6  # the first ones, for which a bucket is asked one by one
-FIELDS = {"video_id", "label", "ext"}  # that a template may have, in braces
-IN_A_FOLDER = "{video_id}.{ext}"  # the template where none is given
+_USUAL = 6  # number of leading EXTENSIONS that are requested one by one in a bucket
+FIELDS = {"video_id", "label", "ext"}  # names allowed in a template's braces
+IN_A_FOLDER = "{video_id}.{ext}"  # default template
 
 
 def split(videos: str) -> tuple[str, str]:
-    """The root folder, and the template of paths in it, of a folder or a template.
+    """Split a folder or template into the root folder and the template of paths in it.
 
     Raises:
       ValueError: the template has no {video_id}, or a field that is not one of FIELDS.
@@ -45,11 +45,11 @@ def split(videos: str) -> tuple[str, str]:
 
 
 def read_map(path: str) -> dict[str, set[str]]:
-    """The paths of each video id, from a CSV file with the columns video_id and path.
+    """Read the paths of each video id from a CSV file with the columns video_id and path.
 
     Raises:
       OSError: the file cannot be read.
-      RowError: a row is not of that form, or there is none.
+      RowError: a row does not have that form, or the file has no rows.
     """
     paths: dict[str, set[str]] = {}
     with annotation_file.open_to_read(path) as file:
@@ -65,9 +65,9 @@ def read_map(path: str) -> dict[str, set[str]]:
 
 
 def listing(videos: str) -> Iterator[tuple[str, str, int]]:
-    """Yield all that a bucket has where a template may lead: video id, path in the root, bytes.
+    """Yield (video id, path in the root, bytes) for each file in a bucket that fits the template.
 
-    A file comes twice: annotations may name it with its extension, too.
+    A file is yielded twice, without and with its extension in the id: annotations use either.
 
     Raises:
       OSError: the bucket cannot be used.
@@ -83,7 +83,7 @@ def listing(videos: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _form(template: str) -> re.Pattern[str]:
-    """What paths by a template look like; each has one id and extension that it can be made of.
+    """Return the pattern of a template's paths, which finds a path's only id and extension.
 
     >>> _form("v_{video_id}.{ext}").fullmatch("v_dQw4w9WgXcQ.webm")["video_id"]
     'dQw4w9WgXcQ'
@@ -102,28 +102,37 @@ def _form(template: str) -> re.Pattern[str]:
 
 
 class VideoLookup:
-    """Finds videos by id."""
+    """Lookup of video files by video id."""
 
     def __init__(self, videos: str, map_path: str = "") -> None:
-        """Takes a folder or template as `split` does and, if any, a file as `read_map` does."""
+        """Split the folder or template and read the video map, if any.
+
+        Args:
+          videos: folder or template, as for `split`.
+          map_path: file of ids and paths, as for `read_map`; empty for none.
+        """
         self._root, self._template = split(videos)
         self._mapped = read_map(map_path) if map_path else {}
         self._listed: Mapping[str, int] | None = None
-        self._mixed: tuple[str, ...] = ()  # extensions of what is listed
+        self._mixed: tuple[str, ...] = ()  # mixed-case extensions among the listed files
 
     def among(self, listed: Mapping[str, int]) -> "VideoLookup":
-        """Finds by template in a part of a `listing`, paths and bytes, and asks no bucket."""
+        """Return a copy that resolves the template in `listed`, without requests to the bucket.
+
+        Args:
+          listed: size in bytes by path, of a part of the `listing`.
+        """
         other = copy.copy(self)
         other._listed = listed
         other._mixed = _mixed_case(listed)
         return other
 
     def find(self, video_id: str, label: str = "") -> Video | Failure:
-        """Return the video's file, or why there is none.
+        """Return the video's file, or the reason why it cannot be used.
 
         Args:
-          video_id: as annotated; it may end with its file's extension.
-          label: one of its classes, if it has any.
+          video_id: the annotated id, which may end with its file's extension.
+          label: one of the video's classes; empty for none.
         """
         found = self._find(video_id, label)
         if isinstance(found, Failure) and found.reason == "video_missing":
@@ -146,7 +155,7 @@ class VideoLookup:
         return video_file.at(self._root, paths[0])
 
     def _by_template(self, video_id: str, label: str) -> Video | Failure:
-        if "\0" in label:  # which no path can have
+        if "\0" in label:  # Paths cannot contain NUL.
             return Failure("video_missing", f"no folder {label[:100]!r}")
         asked = storage.in_bucket(self._root) and self._listed is None
         paths = [*dict.fromkeys(self._paths(video_id, label))]
@@ -162,7 +171,7 @@ class VideoLookup:
         return Failure("video_missing", f"no {self._path(video_id, label, usual)}")
 
     def _in_one_request(self, video_id: str, label: str, before: str) -> Video | Failure:
-        """Find a video of a bucket by what begins with its name, instead of all extensions."""
+        """Find a video in a bucket by listing a prefix, instead of a request per extension."""
         try:
             listed = dict(storage.listing(self._root, _filled(before, video_id, label, "")))
         except FileNotFoundError:
@@ -170,7 +179,7 @@ class VideoLookup:
         return self.among(listed)._by_template(video_id, label)
 
     def _paths(self, video_id: str, label: str) -> Iterator[str]:
-        """Yield the paths that may be a video's, in the order in which they are tried."""
+        """Yield the candidate paths of a video, in the order in which they are tried."""
         stem, own = split_extension(video_id)
         if own and "{ext}" in self._template:
             yield self._path(stem, label, own)
@@ -193,7 +202,7 @@ class VideoLookup:
 
 
 def _mixed_case(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the extensions of video files that are neither in lower nor in upper case.
+    """Return the video extensions in mixed case, neither all lower nor all upper.
 
     >>> _mixed_case(["a.Mp4", "b.MP4", "c/d.mKv", "e.Txt"])
     ('Mp4', 'mKv')
@@ -206,7 +215,7 @@ def _mixed_case(paths: Iterable[str]) -> tuple[str, ...]:
 def _mixed_case_in(folder: str) -> tuple[str, ...]:
     try:
         return _mixed_case(os.listdir(folder))
-    except (OSError, ValueError):  # no such folder, or no name that a folder can have
+    except (OSError, ValueError):  # a missing folder, or an invalid folder name
         return ()
 
 

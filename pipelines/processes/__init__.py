@@ -1,4 +1,4 @@
-"""Processes of this machine: start, wait, spread work.
+"""Processes on this machine: starting them, waiting for them and distributing work.
 
-It may import no other room.
+This package imports no other package of the stage.
 """

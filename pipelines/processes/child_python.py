@@ -1,8 +1,7 @@
-"""How this project starts Python: with the modules that it has itself, and no others.
+"""Start of child Python processes with the parent's module path, without the working folder.
 
-Python puts the working folder first among the places of modules, where a user may well have a
-random.py; a child must neither run that nor stumble over it. `trainer` has a copy: the stages
-share only schemas.
+Python puts the working folder first on sys.path, and a user may have a random.py there. A child
+must not import it. `trainer` has a copy because the stages share only schemas.
 """
 
 import functools
@@ -20,18 +19,23 @@ _START = (
 
 
 def keep_to_it() -> None:
-    """Keeps what libraries start from here on, as multiprocessing does, to the same rule."""
+    """Keep the working folder off sys.path in child processes that libraries start from now on.
+
+    One such library is multiprocessing.
+    """
     os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def command(module: str) -> tuple[str, ...]:
-    """What runs a module as a program; arguments may follow."""
+    """Return the command that runs a module as a program; arguments may be appended."""
     return (sys.executable, "-P", "-c", _START, json.dumps(places()), module)
 
 
 @functools.cache
 def places() -> list[str]:
-    """Where modules are imported from: as here, but from the working folder last, if at all.
+    """Return sys.path without the working folder, or with it last if it holds this project.
+
+    A folder of installed packages keeps its position, even if it is the working folder.
 
     >>> os.getcwd() in places()[:1]
     False

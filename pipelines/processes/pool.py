@@ -1,4 +1,4 @@
-"""Work spread over processes of this machine."""
+"""A process pool on this machine."""
 
 import multiprocessing
 import os
@@ -14,21 +14,21 @@ Result = TypeVar("Result")
 
 
 class WorkerDiedError(RuntimeError):
-    """A process ended before its work did."""
+    """A worker process that ended before its work was done."""
 
 
 def each(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Result]]:
-    """Calls a function with each job; gives jobs and results as they are done, in any order.
+    """Call a function with each job and yield (job, result) in order of completion.
 
     Args:
-      function: of a module, so that it can be named to other processes.
-      jobs: its arguments.
-      workers: processes; with one, this process does the work.
+      function: a module-level function, so that it can be pickled.
+      jobs: the arguments, one for each call.
+      workers: number of processes; with one, this process does the work.
 
     Raises:
-      WorkerDiedError: a process was killed, by want of memory for instance.
+      WorkerDiedError: a process was killed, for instance for lack of memory.
 
     >>> sorted(each(abs, [-1, 2], workers=1))
     [(-1, 1), (2, 2)]
@@ -37,7 +37,7 @@ def each(
         for job in jobs:
             yield job, function(job)
         return
-    # spawn: a forked child of a process with threads (Beam's, TensorFlow's) may hang.
+    # Use spawn: a forked child of a process with threads (Beam's, TensorFlow's) may hang.
     with ProcessPoolExecutor(
         min(workers, len(jobs)),
         multiprocessing.get_context("spawn"),
@@ -55,20 +55,21 @@ def each(
                 "free some memory or take fewer --workers, and run again"
             ) from None
         finally:
-            # After all jobs the pool is waited for: its thread would meet closed pipes as Python
-            # ends, and complain.
+            # After the last job, wait for the pool. Otherwise its thread would find closed pipes at
+            # the exit of Python and print an error.
             if done < len(jobs):
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin() -> None:
-    """Prepare a worker: Ctrl-C is its parent's to answer, and it ends with its parent."""
+    """Prepare a worker, which ignores Ctrl-C (the parent handles it) and exits with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    # The pool's queue never ends for a worker, as it holds both ends: a killed parent left it.
+    # If the parent is killed, a worker never sees the end of the pool's queue, since it holds both
+    # ends of the pipe itself.
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Waiting for another process, for so long and no longer."""
+"""Waits for another process with a timeout."""
 
 import contextlib
 import select
@@ -10,17 +10,17 @@ _MOMENT_S = 1.0
 
 
 class Patience:
-    """Time that another process may take, counted only while this one runs, too.
+    """A timeout for another process that elapses only while this process runs.
 
-    A build that is stopped and goes on, or a machine that hangs, must not find everybody late: no
-    moment of waiting counts for more than it was meant to last.
+    Waits must not time out because a build was suspended and resumed, or because the machine hung.
+    So each wait is split into intervals, and none counts for more than its intended length.
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds  # that are left
+        self.seconds = seconds  # time left
 
     def readable(self, descriptor: int) -> bool:
-        """Waits until there is something to read, or the end; False if there is no time left."""
+        """Wait until a descriptor has data or is at its end; return False on timeout."""
         while self.seconds > 0:
             with self._moment() as moment:
                 found = select.select([descriptor], [], [], moment)[0]
@@ -29,7 +29,7 @@ class Patience:
         return False
 
     def sleeps(self, seconds: float) -> bool:
-        """Sleeps for a moment; False if there is no time left for it."""
+        """Sleep for at most `seconds`; return False if no time is left."""
         if self.seconds <= 0:
             return False
         with self._moment(seconds) as moment:
@@ -37,10 +37,10 @@ class Patience:
         return True
 
     def answer(self, child: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
-        """Waits for a child's end; returns what it said on standard output and standard error.
+        """Wait for a child to end and return its standard output and standard error.
 
         Raises:
-          subprocess.TimeoutExpired: it has not ended in time, and is killed.
+          subprocess.TimeoutExpired: the child did not end in time and was killed.
         """
         while self.seconds > 0:
             with contextlib.suppress(subprocess.TimeoutExpired), self._moment() as moment:

@@ -1,8 +1,8 @@
-"""*Shapes*: a corpus of small captioned videos that anyone can render, with its ground truth.
+"""*Shapes*: a synthetic corpus of small captioned videos with ground truth, easy to reproduce.
 
-It may import decoding and what is below it.
+The package may import `decoding` and the packages below it.
 """
 
 
 class ShapesError(Exception):
-    """A corpus that cannot be made."""
+    """An error that prevents the creation of a corpus."""

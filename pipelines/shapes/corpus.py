@@ -1,12 +1,12 @@
-"""Writes *Shapes* to disk: mp4 files, annotations in VideoCC's CSV form, and the ground truth.
+"""The writer of *Shapes*: mp4 files, annotations in VideoCC's CSV format, and ground truth.
 
-    OUT/{train,test}/videos/<video_id>.mp4       H.264, several clips back to back
-    OUT/{train,test}/truth.jsonl                 what each clip shows; see truth.py
+    OUT/{train,test}/videos/<video_id>.mp4       H.264, several concatenated clips
+    OUT/{train,test}/truth.jsonl                 ground truth of each clip; see truth.py
     OUT/{train,test}/video_cc_public.csv         video id, start µs, end µs, caption; no header
-    OUT/tasks/                                   the benchmarks' forms, if wanted; see tasks/
+    OUT/tasks/                                   optional benchmark formats; see tasks/
 
-Same arguments and same ffmpeg give the same bytes, whatever the number of workers. Every file
-appears under its name only when it is whole, and a split's annotations after all the rest.
+Equal arguments and ffmpeg versions give equal bytes, for any number of workers. Each file appears
+under its name only when complete, and a split's annotations appear after its other files.
 """
 
 import csv
@@ -26,12 +26,12 @@ from pipelines.shapes.scene import Clip, sample_actions, sample_clips, sample_un
 from pipelines.shapes.tasks import actions, keyframes, questions, retrieval, segments
 
 Progress = Callable[[int, int], None]
-"""Called with the clips written so far and the clips in all."""
+"""A callback that receives the number of clips written and the total number of clips."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: clips of each split, and videos and their bytes over both splits."""
+    """The numbers of clips per split, and the number and bytes of all written videos."""
 
     train_clips: int
     test_clips: int
@@ -41,7 +41,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Video:
-    """One file to write, the clips that it shows, and whether their ground truth is wanted."""
+    """A video file to write, its clips, and whether to compute their ground truth."""
 
     path: Path
     clips: tuple[Clip, ...]
@@ -50,7 +50,7 @@ class _Video:
 
 @dataclass(frozen=True)
 class _Written:
-    """A file that was written: its size and a line of ground truth a clip."""
+    """A written file's size in bytes, and one line of ground truth per clip."""
 
     size: int
     truths: tuple[str, ...]
@@ -66,12 +66,11 @@ def write(
     tasks: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Renders both splits under `out` in `workers` processes; and what `tasks` need, if wanted.
+    """Render both splits, and optionally the `tasks`, under `out` in `workers` processes.
 
     Raises:
-      ShapesError: counts that cannot be had, a folder that cannot be written, an encoder that
-        failed.
-      FfmpegError: there is no ffmpeg that runs.
+      ShapesError: a count is invalid, the folder cannot be written, or an encoder failed.
+      FfmpegError: ffmpeg is missing or does not run.
     """
     for name, value, least in (
         ("train_clips", train_clips, 0),
@@ -80,7 +79,7 @@ def write(
     ):
         if value < least:
             raise ShapesError(f"{name} is {value}: take {least} or more")
-    ffmpeg.version()  # an ffmpeg that does not run is better told once than by every worker
+    ffmpeg.version()  # Reports an unusable ffmpeg once, before every worker would.
     splits: dict[Split, list[Clip]] = {
         "train": sample_clips("train", train_clips, seed),
         "test": sample_clips("test", test_clips, seed),
@@ -119,7 +118,7 @@ def _videos(folder: Path, clips: list[Clip]) -> list[_Video]:
 def _tasks(
     out: Path, splits: dict[Split, list[Clip]], seed: int
 ) -> tuple[list[_Video], dict[Path, str]]:
-    """The further videos and the annotation files of all tasks."""
+    """Return the additional videos and the texts of the annotation files of all tasks."""
     train, test = splits["train"], splits["test"]
     alone = [_Video(out / f"videos/video{n}.mp4", (clip,)) for n, clip in enumerate(train + test)]
     acted = sample_actions((len(train) + len(test)) // 4, seed)
@@ -152,7 +151,7 @@ def _tasks(
 def _render_all(
     videos: list[_Video], workers: int, progress: Progress | None
 ) -> dict[Path, _Written]:
-    """Renders in several processes; the first failure ends the rest."""
+    """Render the videos in several processes, and stop all at the first failure."""
     total = sum(len(video.clips) for video in videos)
     written: dict[Path, _Written] = {}
     done = 0
@@ -175,7 +174,7 @@ def _render(video: _Video) -> _Written:
 
 
 def _annotations(clips: list[Clip]) -> str:
-    """Rows of VideoCC's public CSV.
+    """Return the rows of VideoCC's public CSV.
 
     >>> print(_annotations(sample_clips("train", 1, seed=0)), end="")
     ZolJ6T19OkQ,0,2000000,"While a yellow cross is falling, a white pyramid is blinking."
@@ -193,7 +192,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path` that becomes `path` if all goes well."""
+    """Yield a temporary path next to `path`, and rename it to `path` on success."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         yield unfinished

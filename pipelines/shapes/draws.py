@@ -1,4 +1,4 @@
-"""Numbers by chance that follow from a key alone, and are the same on every machine."""
+"""Random numbers that depend only on a key, and are equal on every machine."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeVar
@@ -8,7 +8,7 @@ import numpy as np
 T = TypeVar("T")
 Split = Literal["train", "test"]
 
-# What numbers are drawn for, so that those for different purposes are independent.
+# Keys for the purposes of draws, which make draws for different purposes independent.
 SPLIT_KEYS: dict[Split, int] = {"train": 1, "test": 2}
 FAMILIES_KEY = 3
 ORDER_KEY = 4
@@ -20,12 +20,12 @@ DETECTIONS_KEY = 9
 
 
 def generator(*key: int) -> np.random.Generator:
-    """A source of numbers that are those of the key alone."""
+    """Return a random generator that depends only on the key."""
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
 def choice(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """One of some options, each as likely as another.
+    """Return a uniformly drawn option.
 
     >>> choice(generator(0), ("a", "b", "c"))
     'c'
@@ -34,7 +34,7 @@ def choice(rng: np.random.Generator, options: Sequence[T]) -> T:
 
 
 def exact(value: float) -> float:
-    """Rounds to 1/256, so that the last bit of a machine's sine does not reach the pixels.
+    """Round to 1/256, so that differences between machines' sines do not affect the pixels.
 
     >>> exact(0.1)
     0.1015625

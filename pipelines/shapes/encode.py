@@ -1,4 +1,4 @@
-"""Clips of *Shapes* to an H.264 file."""
+"""The H.264 encoder of *Shapes* clips."""
 
 import subprocess
 import tempfile
@@ -11,17 +11,17 @@ from pipelines.shapes import ShapesError, render
 from pipelines.shapes.scene import Clip
 
 ENCODE_SECONDS = 120
-"""Longest time for one video's encoding, which takes about a tenth of a second."""
+"""Timeout in seconds for the encoding of a video, which takes about 0.1 s."""
 CRF = 14
-"""H.264's constant rate factor: at 14, losses are below what the eye sees."""
+"""H.264 constant rate factor; at 14, losses are invisible."""
 
 
 def encode(clips: Sequence[Clip], path: Path) -> None:
-    """Writes clips of one format back to back as an mp4 file, the same bytes on every run.
+    """Concatenate clips of one format to a deterministic mp4 file.
 
     Raises:
-      ShapesError: ffmpeg failed or took too long.
-      FfmpegError: there is no ffmpeg.
+      ShapesError: ffmpeg failed or exceeded ENCODE_SECONDS.
+      FfmpegError: ffmpeg is missing.
     """
     pixels = b"".join(render.frames(clip).tobytes() for clip in clips)
     film = clips[0].format

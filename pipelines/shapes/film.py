@@ -1,4 +1,4 @@
-"""How a clip of *Shapes* is filmed: the paths of its objects, and the background behind them."""
+"""The filming of a *Shapes* clip: the paths of its objects, and its background."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipelines.shapes.draws import choice, exact
 
 @dataclass(frozen=True)
 class Format:
-    """How clips are filmed: `frames` of `side`² pixels at `fps`, `clips_per_video` to a file."""
+    """The format of clips: `frames` of `side`² pixels at `fps`, `clips_per_video` per file."""
 
     frames: int = 12
     fps: int = 6
@@ -21,7 +21,7 @@ class Format:
 
     @property
     def clip_us(self) -> int:
-        """Length of a clip in microseconds.
+        """Duration of a clip in microseconds.
 
         >>> Format().clip_us
         2000000
@@ -31,7 +31,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object is in one frame: centre and radius in pixels, y downwards."""
+    """An object's position in one frame: centre and radius in pixels, with y downwards."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Texture:
-    """A pattern of `cell` pixels along `direction`, drifting by `drift` pixels a frame."""
+    """A pattern of `cell` pixels along `direction`, which drifts by `drift` pixels per frame."""
 
     pattern: Literal["noise", "stripes", "checks"]
     cell: float
@@ -52,7 +52,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Background:
-    """Two textures that fade into each other over a colour (RGB, 0–255) that changes a frame."""
+    """A cross-fade of two textures over one colour (RGB, 0–255) per frame."""
 
     textures: tuple[Texture, Texture]
     colours: tuple[tuple[float, float, float], ...]
@@ -60,10 +60,12 @@ class Background:
 
 
 def poses_of(rng: np.random.Generator, motion: str, side: int, format: Format) -> tuple[Pose, ...]:
-    """An object's path inside its half of the frame; lengths below are parts of the side.
+    """Return an object's path inside its half of the frame, where `side` 0 is the left half.
+
+    Lengths within the function are fractions of the frame's side.
 
     Raises:
-      ShapesError: the motion has none.
+      ShapesError: the motion has no path.
 
     >>> first, *_, last = poses_of(np.random.default_rng(0), "falling", 0, Format(side=100))
     >>> first.y < 20, last.y > 80, first.x < 50
@@ -120,10 +122,10 @@ def poses_of(rng: np.random.Generator, motion: str, side: int, format: Format) -
 
 
 def background_of(rng: np.random.Generator, format: Format) -> Background:
-    """A background that no single window gives away.
+    """Draw a background that no single window of the clip identifies.
 
-    The texture fades into another, and brightness and hue go once round over the clip, so that
-    all clips have much the same mean colour and every clip's own windows differ in it.
+    One texture fades into another, and brightness and hue complete one cycle over the clip. So all
+    clips have nearly the same mean colour, while the windows of each clip differ in colour.
     """
     textures = (_texture(rng, format), _texture(rng, format))
     brightness, brightness_phase = rng.uniform(15, 30), rng.uniform()

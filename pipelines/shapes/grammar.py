@@ -1,8 +1,8 @@
-"""What *Shapes* can say: concepts, the words that name them, and the sentences they stand in.
+"""The grammar of *Shapes* captions: concepts, their words, and sentence forms.
 
-A concept has synonyms, so that a model must learn meanings rather than strings. Every word was
-kept only if spaCy finds exactly the two noun chunks in every sentence form; and no colour starts
-with a vowel, so that exchanging one word never changes the article before it.
+A concept has synonyms, so that a model must learn meanings rather than strings. For every word,
+spaCy finds exactly the two noun chunks in every sentence form. No colour starts with a vowel, so
+exchanging one word never changes the article before it.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -38,7 +38,7 @@ MOTIONS: dict[str, tuple[str, ...]] = {
     "circling": ("circling", "orbiting", "looping"),
     "blinking": ("blinking", "flashing"),
 }
-STILL = "still"  # what objects do where nothing happens; no caption tells it
+STILL = "still"  # motion of objects while nothing happens; absent from captions
 WORDS: dict[Slot, dict[str, tuple[str, ...]]] = {
     "colour": COLOURS,
     "kind": KINDS,
@@ -53,7 +53,7 @@ FORMS = (
 
 
 class Named(NamedTuple):
-    """One word a slot: of an object's concepts, or of the synonyms that a caption uses."""
+    """One word per slot: an object's concepts, or the synonyms that a caption uses."""
 
     colour: str
     kind: str
@@ -70,7 +70,7 @@ class Named(NamedTuple):
 
 
 def caption(form: str, first: Named, second: Named) -> str:
-    """Fills a sentence form with the words of two objects.
+    """Fill a sentence form with the words of two objects.
 
     >>> caption(FORMS[0], Named("red", "ring", "rising"), Named("blue", "box", "rocking"))
     'A red ring is rising while a blue box is rocking.'

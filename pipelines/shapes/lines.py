@@ -1,4 +1,4 @@
-"""What each clip of *Shapes* tells, before it is filmed: two objects, and the words for them."""
+"""The content of each *Shapes* clip before filming: two objects, and the words for them."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,14 +17,14 @@ from pipelines.shapes.draws import (
 from pipelines.shapes.grammar import Named, Slot
 
 FAMILY = 6
-"""Test clips whose captions differ from each other in one word only."""
+"""Number of test clips whose captions differ from each other in only one word."""
 RESERVED_TEST_CLIPS = 2_400
-"""Train never uses the scenes of the first so many test clips, whatever number is rendered."""
+"""Maximum number of test clips. Train excludes the scenes of all of them, even unrendered ones."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A caption before it is filmed: its sentence form, and concepts and words of each object."""
+    """A caption before filming: its sentence form, and the concepts and words of each object."""
 
     form: str
     concepts: tuple[Named, Named]
@@ -32,15 +32,17 @@ class Line:
 
     @property
     def scene(self) -> frozenset[Named]:
-        """What is told, whichever words tell it and whichever object comes first."""
+        """The content of the caption, independent of its words and of the order of its objects."""
         return frozenset(self.concepts)
 
 
 def sample_lines(split: Split, count: int, seed: int) -> list[Line]:
-    """What the first `count` clips of a split tell; `scene.sample_clips` says what holds of them.
+    """Return the content of the first `count` clips of a split.
+
+    `scene.sample_clips` documents the properties of the splits.
 
     Raises:
-      ShapesError: a test count that is no multiple of `FAMILY` or above `RESERVED_TEST_CLIPS`.
+      ShapesError: a test count is not a multiple of `FAMILY`, or exceeds `RESERVED_TEST_CLIPS`.
 
     >>> len({line.scene for line in sample_lines("test", 12, seed=0)})
     12
@@ -54,7 +56,7 @@ def _test_lines(count: int, seed: int) -> list[Line]:
             f"{count} test clips: take a multiple of {FAMILY} up to {RESERVED_TEST_CLIPS}, "
             f"because test clips come in families of {FAMILY}"
         )
-    # Shuffled, so that a video does not hold one family.
+    # The order is shuffled, because otherwise each video would hold one family.
     order = generator(seed, ORDER_KEY).permutation(count)
     reserved = _reserved_lines(seed)
     return [reserved[i] for i in order]
@@ -74,7 +76,7 @@ def _train_lines(count: int, seed: int) -> list[Line]:
 
 @lru_cache(maxsize=2)
 def _reserved_lines(seed: int) -> tuple[Line, ...]:
-    """All lines that a test split may hold: family after family, no scene twice."""
+    """Return all lines that a test split may contain, family by family, without repeated scenes."""
     rng = generator(seed, FAMILIES_KEY)
     slots: list[tuple[int, Slot]] = [(thing, slot) for thing in (0, 1) for slot in grammar.SLOTS]
     lines: list[Line] = []
@@ -90,7 +92,7 @@ def _reserved_lines(seed: int) -> tuple[Line, ...]:
 
 
 def _family(rng: np.random.Generator, thing: int, slot: Slot) -> list[Line]:
-    """Lines that differ in one slot of one object, each with another concept there."""
+    """Return lines that differ only in one slot of one object, each with a different concept."""
     base = any_line(rng)
     taken = getattr(base.concepts[1 - thing], slot) if slot != "motion" else None
     choices = [concept for concept in grammar.WORDS[slot] if concept != taken]
@@ -105,7 +107,7 @@ def _family(rng: np.random.Generator, thing: int, slot: Slot) -> list[Line]:
 
 
 def any_line(rng: np.random.Generator) -> Line:
-    """Any two objects, of different colour and kind."""
+    """Draw two objects of different colour and kind, with any motions."""
     colours = rng.choice(list(grammar.COLOURS), 2, replace=False)
     kinds = rng.choice(list(grammar.KINDS), 2, replace=False)
     motions = rng.choice(list(grammar.MOTIONS), 2)
@@ -115,7 +117,7 @@ def any_line(rng: np.random.Generator) -> Line:
 
 
 def synonyms(rng: np.random.Generator, concepts: Named) -> Named:
-    """Words for an object's concepts, as a caption may have them."""
+    """Draw words for an object's concepts, for use in a caption."""
     return Named(
         choice(rng, grammar.COLOURS[concepts.colour]),
         choice(rng, grammar.KINDS[concepts.kind]),
@@ -124,7 +126,7 @@ def synonyms(rng: np.random.Generator, concepts: Named) -> Named:
 
 
 def of_motion(rng: np.random.Generator, motion: str) -> Line:
-    """Any two objects that both make a motion."""
+    """Draw two objects that both make the given motion."""
     line = any_line(rng)
     first, second = (concepts._replace(motion=motion) for concepts in line.concepts)
     return Line(line.form, (first, second), (first, second))

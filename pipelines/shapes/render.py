@@ -1,7 +1,8 @@
-"""Draws the clips of *Shapes*: scene in, pixels and their ground truth out.
+"""The renderer of *Shapes* clips, from scenes to pixels and their ground truth.
 
-Everything is float32 sums and products, comparisons and square roots (no transcendental
-functions, no reductions whose order could vary), so a scene gives the same bytes everywhere.
+The renderer uses only float32 sums and products, comparisons and square roots. It uses no
+transcendental functions, and no reductions whose order could vary. So a scene gives the same bytes
+on every machine.
 """
 
 import numpy as np
@@ -26,7 +27,7 @@ Box = tuple[int, int, int, int]
 
 
 def frames(clip: Clip) -> np.ndarray:
-    """Draws a clip: uint8 [frames, height, width, 3], RGB."""
+    """Render a clip to uint8 [frames, height, width, 3], RGB."""
     rng = np.random.default_rng(clip.background.noise_seed)
     picture = _background(clip.background, clip.format, rng)
     for thing, cover in zip(clip.things, _covers(clip), strict=True):
@@ -37,12 +38,12 @@ def frames(clip: Clip) -> np.ndarray:
 
 
 def masks(clip: Clip) -> np.ndarray:
-    """Which pixels show which object: bool [objects, frames, height, width]."""
+    """Return each object's mask of pixels: bool [objects, frames, height, width]."""
     return _covers(clip) >= 0.5
 
 
 def boxes(clip: Clip) -> list[list[Box | None]]:
-    """Bounding boxes [object][frame] as (x0, y0, x1, y1), ends exclusive; None when invisible."""
+    """Return boxes [object][frame] as (x0, y0, x1, y1), ends exclusive, or None if invisible."""
     return [[_box(mask) for mask in thing_masks] for thing_masks in masks(clip)]
 
 
@@ -57,7 +58,7 @@ def _box(mask: np.ndarray) -> Box | None:
 
 
 def _covers(clip: Clip) -> np.ndarray:
-    """How much of each pixel each object covers: float32 [objects, frames, height, width]."""
+    """Return each object's coverage of pixels, 0 to 1: float32 [objects, frames, height, width]."""
     return np.stack([_cover(thing, clip.format) for thing in clip.things])
 
 
@@ -70,7 +71,10 @@ def _cover(thing: Thing, format: Format) -> np.ndarray:
 
 
 def _distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Signed distance (negative inside) to an outline, in pixels; exact near straight edges."""
+    """Return the signed distance (negative inside) to an outline in pixels.
+
+    The distance is exact near straight edges.
+    """
     match kind:
         case "disc":
             return _length(x, y) - 0.9 * radius
@@ -99,7 +103,10 @@ def _length(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _pentagram(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """A star is what lies inside at least four of its five lines: the second largest distance."""
+    """Return the signed distance to a star: the second largest of its five lines' distances.
+
+    A point is inside the star if it is inside at least four of the five lines.
+    """
     normals = ((0, 1), (0.9511, 0.309), (-0.9511, 0.309), (0.5878, -0.809), (-0.5878, -0.809))
     largest = second = np.full(np.broadcast_shapes(x.shape, y.shape), -np.inf, np.float32)
     for a, b in normals:
@@ -121,7 +128,7 @@ def _background(background: Background, format: Format, rng: np.random.Generator
 
 
 def _texture(texture: Texture, format: Format, rng: np.random.Generator) -> np.ndarray:
-    """A drifting pattern around 0: float32 [frames, height, width]."""
+    """Return a drifting pattern with values around 0: float32 [frames, height, width]."""
     lattice = rng.integers(-256, 257, (_LATTICE, _LATTICE)).astype(np.float32) / 256
     pixel = np.arange(format.side, dtype=np.float32)
     time = np.arange(format.frames, dtype=np.float32)[:, None, None]
@@ -141,12 +148,12 @@ def _texture(texture: Texture, format: Format, rng: np.random.Generator) -> np.n
 
 
 def _wave(x: np.ndarray) -> np.ndarray:
-    """A triangle wave of period 2 between -1 and 1."""
+    """Return a triangle wave of period 2 between -1 and 1."""
     return 2 * np.abs(x - 2 * np.floor(x / 2) - 1) - 1
 
 
 def _value_noise(lattice: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Smooth interpolation between the random values of a lattice that repeats itself."""
+    """Interpolate smoothly between the random values of a periodic lattice."""
     column, row = np.floor(x), np.floor(y)
     u, v = x - column, y - row
     u, v = u * u * (3 - 2 * u), v * v * (3 - 2 * v)

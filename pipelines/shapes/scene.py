@@ -1,8 +1,8 @@
-"""What happens in each clip of *Shapes*: who moves how, over which background.
+"""The scene of each *Shapes* clip: its objects, their motions, and the background.
 
-A clip is drawn from (seed, split, index) alone. Two objects of different colour and kind keep to
-the left and the right half of the frame, so that they never hide each other; which of the two the
-caption names first is chance.
+A clip depends only on (seed, split, index). It has two objects of different colour and kind. One
+stays in the left half of the frame, the other in the right half, so they never occlude each other.
+The caption names either of the two first, at random.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from pipelines.shapes.film import Background, Format, Pose, background_of, poses
 from pipelines.shapes.grammar import Named
 from pipelines.shapes.lines import Line, of_motion, sample_lines
 
-_PIECE_FRAMES = (9, 22)  # of an untrimmed video's pieces: from the first up to before the second
+_PIECE_FRAMES = (9, 22)  # range of frames of an untrimmed video's pieces, end exclusive
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object: its concepts, the words the caption uses for them, and a pose a frame."""
+    """An object: its concepts, the caption's words for them, and one pose per frame."""
 
     concepts: Named
     words: Named
@@ -38,7 +38,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Clip:
-    """One scene with its caption and its place in a video; times in microseconds."""
+    """A scene with its caption and its span in a video, in microseconds."""
 
     split: Split
     index: int
@@ -53,25 +53,25 @@ class Clip:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an untrimmed video: the clip, and the motion of both its objects, if they move."""
+    """A part of an untrimmed video: a clip, and its objects' common motion, or "" if none."""
 
     clip: Clip
     motion: str
 
     @property
     def start_us(self) -> int:
-        """Where it begins in its video."""
+        """Start of the piece in its video, in microseconds."""
         return self.clip.start_us
 
     @property
     def end_us(self) -> int:
-        """Where it ends in its video."""
+        """End of the piece in its video, in microseconds."""
         return self.clip.end_us
 
 
 @dataclass(frozen=True)
 class Untrimmed:
-    """A video in which things happen at times only."""
+    """A video that shows motions only in some of its pieces."""
 
     split: Split
     video_id: str
@@ -79,24 +79,24 @@ class Untrimmed:
 
     @property
     def frames(self) -> int:
-        """Of the whole video."""
+        """Number of frames of the whole video."""
         return sum(piece.clip.format.frames for piece in self.pieces)
 
     @property
     def end_us(self) -> int:
-        """The video's length, microseconds."""
+        """Duration of the video in microseconds."""
         return self.pieces[-1].end_us
 
 
 def sample_clips(split: Split, count: int, seed: int, format: Format | None = None) -> list[Clip]:
-    """Draws the first `count` clips of a split.
+    """Draw the first `count` clips of a split.
 
-    Every test clip has five others from which its caption differs in one word, and no two test
-    clips show the same scene. No scene (two objects with their motions, in either order) of the
-    test split is in train.
+    For every test clip, the captions of five others differ from its caption in one word. No two
+    test clips show the same scene (two objects with their motions, in either order). No scene of
+    the test split occurs in train.
 
     Raises:
-      ShapesError: a test count that is no multiple of `FAMILY` or above `RESERVED_TEST_CLIPS`.
+      ShapesError: a test count is not a multiple of `FAMILY`, or exceeds `RESERVED_TEST_CLIPS`.
 
     >>> a, b = sample_clips("train", 2, seed=0)
     >>> a.start_us, a.end_us, b.start_us, a.video_id == b.video_id
@@ -108,7 +108,7 @@ def sample_clips(split: Split, count: int, seed: int, format: Format | None = No
 
 
 def sample_actions(count: int, seed: int, format: Format | None = None) -> list[Clip]:
-    """Draws clips whose two objects make the same motion: all motions in turn.
+    """Draw clips whose two objects make the same motion, cycling through all motions.
 
     >>> [clip.things[1].concepts.motion for clip in sample_actions(8, seed=0)][-2:]
     ['blinking', 'rising']
@@ -124,10 +124,11 @@ def sample_actions(count: int, seed: int, format: Format | None = None) -> list[
 
 
 def sample_untrimmed(split: Split, count: int, seed: int) -> list[Untrimmed]:
-    """Draws videos of six pieces of 1.5 to 3.5 s; in about half of them both objects move alike.
+    """Draw videos of six pieces of 1.5 to 3.5 s, in three of which both objects move alike.
 
-    Of the others, in which nothing happens, half show objects that stand still and half show none.
-    No two pieces with the same motion follow one another, so that a piece is what can be told.
+    Nothing happens in the other pieces: each shows still objects or no objects, with equal
+    probability. Adjacent pieces with motions have different ones, so that pieces are
+    distinguishable.
 
     >>> [piece.motion for piece in sample_untrimmed("train", 1, seed=0)[0].pieces]
     ['', '', 'growing', '', 'swaying', 'shrinking']
@@ -199,12 +200,12 @@ def _drawn(
 
 
 def _video_id(seed: int, split: str, video: int) -> str:
-    """Eleven letters and digits, as on YouTube."""
+    """Return an id of eleven letters and digits, like YouTube's."""
     letters = string.ascii_letters + string.digits
     digest = hashlib.sha256(f"shapes/{seed}/{split}/{video}".encode()).digest()
     return "".join(letters[byte % len(letters)] for byte in digest[:11])
 
 
 def generator_of(clip: Clip, seed: int, purpose: int, number: int = 0) -> np.random.Generator:
-    """A source of numbers for one purpose and clip."""
+    """Return a random generator for one purpose and clip."""
     return generator(seed, purpose, SPLIT_KEYS[clip.split], clip.index, number)

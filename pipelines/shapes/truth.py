@@ -1,16 +1,15 @@
-"""What a clip of *Shapes* really shows, as one JSON line a clip.
+"""The ground truth of *Shapes* clips, as one JSON line per clip.
 
 A line has `video_id`, `start_us`, `end_us`, `caption`, `frames`, `width`, `height` and a list
 `objects`. Each object has
 
-- `phrase`: its noun phrase as in the caption, without the article;
-- `colour`, `kind`, `motion`: concepts, whatever synonyms the caption uses;
-- `events`: what it does and from when to when, in microseconds of the video's time;
-- `boxes`: for each source frame [x0, y0, x1, y1] in pixels (ends exclusive), null when invisible;
-- `area_share`: for each source frame, the part of the picture that it covers;
-- `masks`: for each source frame the pixels it covers, as run lengths over rows from top to
-  bottom: so many pixels outside, so many inside, so many outside, …; they add up to
-  width × height.
+- `phrase`: its noun phrase in the caption, without the article;
+- `colour`, `kind`, `motion`: its concepts, independent of the caption's synonyms;
+- `events`: its motions with their start and end, in microseconds of the video's time;
+- `boxes`: for each source frame, [x0, y0, x1, y1] in pixels (ends exclusive), or null if invisible;
+- `area_share`: for each source frame, the fraction of the frame that the object covers;
+- `masks`: for each source frame, the covered pixels as run lengths in row-major order. Runs
+  alternate between outside and inside, begin outside, and add up to width × height.
 """
 
 import json
@@ -22,7 +21,7 @@ from pipelines.shapes.scene import Clip
 
 
 def line(clip: Clip) -> str:
-    """One clip's ground truth as a line of JSON, without the line's end."""
+    """Return a clip's ground truth as a line of JSON, without the line end."""
     boxes, masks = render.boxes(clip), render.masks(clip)
     record = {
         "video_id": clip.video_id,
@@ -56,7 +55,9 @@ def line(clip: Clip) -> str:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """Run lengths of a bool mask [height, width], row by row, the first one outside the mask.
+    """Return the run lengths of a bool mask [height, width] in row-major order.
+
+    The first run is outside the mask, and may have length 0.
 
     >>> run_lengths(np.array([[False, True], [True, False]]))
     [1, 2, 1]

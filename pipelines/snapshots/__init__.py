@@ -1,5 +1,4 @@
-"""Finished snapshots: write, read, verify, compare, remove, export, describe.
+"""Operations on finished snapshots: write, read, verify, compare, remove, export and describe.
 
-It may import sources
-and what is below it.
+The package may import `sources` and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""What was chosen for a build, by the names and in the units of the command's options."""
+"""The options of a build, with the names and the units of the command line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from pipelines.decoding import frame_codec
 from pipelines.snapshots import split
 from protos.v1.manifest_pb2 import AnnotationFile, Split
 
-# Options that are not named as their fields are.
+# Options whose names differ from those of their fields.
 _OPTIONS = {
     "frames_per_clip": "--frames",
     "frame_encoding": "--encoding",
@@ -24,7 +24,7 @@ _OPTIONS = {
 
 
 def chosen(config: Message) -> dict[str, str]:
-    """Return the options and their values; those that a build did not use are left out.
+    """Return the options that a build used, with their values.
 
     >>> from protos.v1.manifest_pb2 import BuildConfig
     >>> chosen(BuildConfig(frames_per_clip=8, frame_encoding=2, source={"widen_to_us": 4_500_000}))
@@ -43,7 +43,7 @@ def chosen(config: Message) -> dict[str, str]:
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return a phrase for each option whose value differs.
+    """Return a phrase for each option whose value changed.
 
     >>> changes({"--frames": "8", "--square": "yes"}, {"--frames": "4"})
     ['--frames was 8, is now 4', '--square was yes, is now not given']
@@ -57,7 +57,7 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def changed_files(old: Sequence[AnnotationFile], new: Sequence[AnnotationFile]) -> list[str]:
-    """Return a phrase for each annotation file that differs.
+    """Return a phrase for each annotation file that changed, or for a change of order.
 
     >>> changed_files([AnnotationFile(name="a", bytes=1)], [AnnotationFile(name="b", bytes=1)])
     ['a is not given', 'b is new']

@@ -1,7 +1,7 @@
-"""What changed between two snapshots, and why.
+"""The differences between two snapshots, with their reasons.
 
-Records are compared by id, then by length and the CRC32C that ends each of them. So frames are
-not read, but for records whose own row or video must be known to tell why they differ.
+Records are compared by id, then by length and by the CRC32C at each record's end. Frames are read
+only where the reason for a difference depends on the record's own row or video.
 """
 
 import collections
@@ -23,7 +23,7 @@ from protos.v1.manifest_pb2 import Manifest, Reject
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A record that is in one snapshot only, or differs."""
+    """A record that only one of the snapshots has, or that differs between them."""
 
     clip_id: str
     why: str
@@ -31,17 +31,17 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """All that differs between an old and a new snapshot."""
+    """All differences between an old and a new snapshot."""
 
-    manifest: dict[str, tuple[str, str]]  # field: old and new value
+    manifest: dict[str, tuple[str, str]]  # old and new value of each field that differs
     added: list[Change]
     removed: list[Change]
     changed: list[Change]
-    same: int  # records
-    rejects: dict[str, tuple[int, int]]  # reason: old and new count, where they differ
+    same: int  # number of identical records
+    rejects: dict[str, tuple[int, int]]  # old and new count of each reason, where they differ
 
     def __bool__(self) -> bool:
-        """Whether anything differs."""
+        """Return whether the snapshots differ."""
         return bool(self.manifest or self.added or self.removed or self.changed or self.rejects)
 
 
@@ -51,16 +51,16 @@ class _Side:
 
     folder: str
     manifest: Manifest
-    records: dict[str, tuple[Place, bytes]]  # clip_id: where, and its length and checksum
-    videos: dict[str, str]  # video id: sha256
+    records: dict[str, tuple[Place, bytes]]  # by clip_id: place, and length + checksum bytes
+    videos: dict[str, str]  # sha256 by video id
     rejects: dict[str, Reject]  # by source row
 
 
 def compare(old: str, old_manifest: Manifest, new: str, new_manifest: Manifest) -> Difference:
-    """Compares two snapshots.
+    """Compare two snapshots.
 
     Raises:
-      SnapshotError: a file of either is not there or is damaged.
+      SnapshotError: a file of either snapshot is missing or damaged.
     """
     before, after = _side(old, old_manifest), _side(new, new_manifest)
     fields = _fields(old_manifest, new_manifest)
@@ -82,7 +82,7 @@ def compare(old: str, old_manifest: Manifest, new: str, new_manifest: Manifest) 
 
 
 def lines(difference: Difference, most: int) -> Iterator[str]:
-    """The difference for a person: at most `most` records of each kind, and how many there are."""
+    """Yield a readable report that lists at most `most` records of each kind, with the counts."""
     for field, (old, new) in difference.manifest.items():
         yield f"{field}: {old} → {new}"
     for reason, (old, new) in difference.rejects.items():
@@ -127,7 +127,7 @@ def _side(folder: str, manifest: Manifest) -> _Side:
 
 
 def _fields(old: Manifest, new: Manifest) -> dict[str, tuple[str, str]]:
-    """The choices, versions and inputs that differ."""
+    """Return the options, versions and inputs that differ, each with its old and new value."""
     sides = []
     for manifest in (old, new):
         fields = {
@@ -148,7 +148,7 @@ def _fields(old: Manifest, new: Manifest) -> dict[str, tuple[str, str]]:
 
 
 def _only(side: _Side, other: _Side, no_row: str, rejected: str) -> Iterator[Change]:
-    """The records that `side` has and `other` lacks, in order of place."""
+    """Yield the records that `side` has and `other` lacks, in order of place."""
     missing = side.records.keys() - other.records.keys()
     places = sorted(side.records[clip_id][0] for clip_id in missing)
     removed = set(map(video_key, other.manifest.removed_videos))
@@ -165,13 +165,13 @@ def _only(side: _Side, other: _Side, no_row: str, rejected: str) -> Iterator[Cha
 def _changed(
     before: _Side, after: _Side, clip_ids: list[str], fields: Mapping[str, tuple[str, str]]
 ) -> Iterator[Change]:
-    """Why records of the same id differ."""
+    """Yield the reason why each pair of records with the same id differs."""
     shaping = [
         name
         for name in fields
         if name.startswith(("option", "version of")) and name != "option num_shards"
     ]
-    if shaping:  # reason enough for every one
+    if shaping:  # Such a field explains every change, so no record is read.
         for clip_id in clip_ids:
             yield Change(clip_id, f"was made with another {', '.join(shaping)}")
         return

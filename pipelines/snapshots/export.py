@@ -1,9 +1,8 @@
-"""A snapshot's records in forms that other trainers read: a file a shard.
+"""Exports of a snapshot's records to other trainers' formats, one file per shard.
 
-Sources of the forms: https://github.com/webdataset/webdataset (files of one sample follow one
-another, and share their name up to its first dot); MediaSequence's keys of a
-tf.train.SequenceExample, https://github.com/google-ai-edge/mediapipe, mediapipe/util/sequence,
-which DMVR reads.
+WebDataset, https://github.com/webdataset/webdataset: the files of a sample are adjacent and share
+their name up to its first dot. SequenceExample: a tf.train.SequenceExample with MediaSequence's
+keys, https://github.com/google-ai-edge/mediapipe, mediapipe/util/sequence, which DMVR reads.
 """
 
 import contextlib
@@ -41,7 +40,8 @@ from protos.v1.sequence_example_pb2 import (
 )
 
 LABEL_MAP = "label_map.csv"
-# There until an export is finished: what it is of, so that the same command begins it again.
+# The mark exists until an export is finished. It identifies the export, so that only the same
+# command may restart it.
 _MARK = "export.json"
 _UNFINISHED = storage.UNFINISHED
 
@@ -65,13 +65,14 @@ def webdataset(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Writes each shard as a tar file into the folder `out`, which must be empty.
+    """Write each shard as a tar file into the empty folder `out`.
 
-    A shard without records is an empty tar file, so that a pattern of all shards finds each.
+    A shard without records becomes an empty tar file, so that a pattern of all shards matches
+    every file.
 
     Raises:
-      SnapshotError: a file is damaged, or the folder holds something.
-      WorkerDiedError: a process was killed.
+      SnapshotError: a file is damaged, or the folder is not empty.
+      WorkerDiedError: a worker process was killed.
     """
     with _exporting(out, manifest, "webdataset"):
         _each_shard(_write_tar, folder, manifest, out, {}, workers, progress)
@@ -85,15 +86,15 @@ def sequence_examples(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Writes each shard as a TFRecord file of SequenceExamples, as `webdataset` does.
+    """Write each shard as a TFRecord file of SequenceExamples into the empty folder `out`.
 
-    Labels are numbered in the order of their names over the whole snapshot; label_map.csv, a
-    label a row, says which is which.
+    Labels are numbered alphabetically over the whole snapshot. label_map.csv lists them in this
+    order, one label per row.
 
     Raises:
-      SnapshotError: a file is damaged, the folder holds something, or the frames are raw, for
-        which these examples have no form.
-      WorkerDiedError: a process was killed.
+      SnapshotError: a file is damaged, the folder is not empty, or the frames are raw, which
+        SequenceExamples do not support.
+      WorkerDiedError: a worker process was killed.
     """
     if manifest.config.frame_encoding == FRAME_ENCODING_RAW:
         raise snapshot.SnapshotError(
@@ -132,10 +133,10 @@ def _each_shard(
 
 @contextlib.contextmanager
 def _exporting(out: str, manifest: Manifest, form: str) -> Iterator[None]:
-    """Prepare a folder that is empty, or that the same export left when it was killed.
+    """Prepare a folder that is empty or holds the rest of the same, killed export.
 
     Raises:
-      SnapshotError: it holds anything else.
+      SnapshotError: the folder holds anything else.
     """
     fields = {"format": form, "data_version": manifest.data_version}
     fields |= {name: getattr(manifest, name) for name in ("inputs_sha256", "config_sha256")}
@@ -163,7 +164,7 @@ def _of_mark(name: str) -> bool:
 
 
 def _clips(job: _Job) -> tuple[str, Iterator[Clip]]:
-    """The stem of a shard's files, and its records."""
+    """Return the stem of a shard's file names, and an iterator over its records."""
     manifest = verify.manifest_of(job.folder)
     places = [Place(job.shard, i) for i in range(manifest.shards[job.shard].records)]
     stem = contract.shard_name(job.shard, len(manifest.shards))
@@ -178,15 +179,16 @@ def _write_tar(job: _Job) -> None:
     ):
         for clip in clips:
             for name, data in _files(clip):
-                member = tarfile.TarInfo(name)  # no owner, and the same time in every run
+                # TarInfo's defaults (no owner, time 0) give the same bytes in every run.
+                member = tarfile.TarInfo(name)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
 
 
 def key(clip_id: str) -> str:
-    """Return a sample's key: the clip_id with its dots as URLs may write them.
+    """Return a sample's key: the clip_id with percent-encoded dots and slashes.
 
-    WebDataset ends a key at the first dot. No clip_id has "%2E" itself, so keys differ as ids do.
+    WebDataset ends a key at the first dot. No clip_id contains "%2E", so the keys are unique.
 
     >>> key("a.b_0_1000000_ca978112")
     'a%2Eb_0_1000000_ca978112'
@@ -195,7 +197,7 @@ def key(clip_id: str) -> str:
 
 
 def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
-    """A sample's files: <key>.txt, <key>.json and <key>.<frame>.jpg, .png or, if raw, .npy."""
+    """Yield a sample's files: <key>.txt, <key>.json and <key>.<frame>.jpg, .png or .npy if raw."""
     stem = key(clip.clip_id)
     yield f"{stem}.txt", clip.caption.encode()
     fields = {
@@ -221,7 +223,7 @@ def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
     fields |= {name: value for name, value in told.items() if value}
     yield f"{stem}.json", json.dumps(fields, ensure_ascii=False).encode()
     for number, frame in enumerate(clip.frames):
-        if clip.frame_encoding == FRAME_ENCODING_RAW:  # WebDataset's own reader knows .npy
+        if clip.frame_encoding == FRAME_ENCODING_RAW:  # WebDataset's own reader decodes .npy.
             pixels = np.frombuffer(frame, np.uint8).reshape(clip.height, clip.width, 3)
             array = io.BytesIO()
             np.save(array, pixels)

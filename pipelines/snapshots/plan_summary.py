@@ -1,4 +1,4 @@
-"""plan.json, what became of rows that reached no shard: millions, perhaps, so one at a time."""
+"""plan.json, the rejects of rows that reached no shard, streamed because there may be millions."""
 
 import os
 import re
@@ -15,17 +15,17 @@ _ROWS = re.compile("[0-9]{1,18}")
 
 
 def write(folder: str, rows: int, rejects: Iterable[Reject]) -> FileEntry:
-    """Writes what `snapshot.to_json` makes of a PlanSummary.
+    """Write plan.json with the bytes that `snapshot.to_json` returns for a PlanSummary.
 
     Args:
-      folder: the snapshot's.
-      rows: annotation rows read.
-      rejects: in order of row.
+      folder: the snapshot's folder.
+      rows: number of annotation rows read.
+      rejects: rejects in order of row.
     """
     with storage.NewFile(os.path.join(folder, contract.PLAN_NAME)) as file:
         before = b'{\n "rejects": [\n  '
         for reject in rejects:
-            # No line ends within JSON's strings: each one here is the layout's.
+            # JSON strings contain no line ends, so each one here belongs to the layout.
             file.write(before + snapshot.to_json(reject).rstrip(b"\n").replace(b"\n", b"\n  "))
             before = b",\n  "
         file.write((b"\n ],\n" if file.bytes else b"{\n") + b' "rows": "%d"\n}\n' % rows)
@@ -33,10 +33,10 @@ def write(folder: str, rows: int, rejects: Iterable[Reject]) -> FileEntry:
 
 
 def rejects(folder: str) -> Iterator[Reject]:
-    """Yield the rejects, in order of row; fields of a newer schema are passed over.
+    """Yield the rejects in order of row, ignoring fields of a newer schema.
 
     Raises:
-      SnapshotError: the file is not there or is damaged.
+      SnapshotError: the file is missing or damaged.
     """
     for name, value in _fields(folder):
         if name == "rejects":
@@ -47,10 +47,10 @@ def rejects(folder: str) -> Iterator[Reject]:
 
 
 def rows(folder: str) -> int:
-    """Return the number of annotation rows read; 0 if the file does not say.
+    """Return the number of annotation rows read, or 0 if the file does not state it.
 
     Raises:
-      SnapshotError: the file is not there or is damaged.
+      SnapshotError: the file is missing or damaged.
     """
     found = [value for name, value in _fields(folder) if name == "rows"]
     if len(found) > 1 or not all(
@@ -61,7 +61,7 @@ def rows(folder: str) -> int:
 
 
 def _fields(folder: str) -> Iterator[tuple[str, Any]]:
-    """Yield the file's names and values, for "rejects" one by one."""
+    """Yield the file's names and values, with one pair per element of "rejects"."""
     path = os.path.join(folder, contract.PLAN_NAME)
     try:
         with storage.open_to_read(path) as file:

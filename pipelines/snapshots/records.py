@@ -1,4 +1,4 @@
-"""What a finished snapshot holds: records by place or id or spread evenly, and rejects."""
+"""The contents of a finished snapshot: records by place, by id or evenly spaced, and rejects."""
 
 import bisect
 import collections
@@ -24,24 +24,24 @@ from protos.v1.manifest_pb2 import (
     ShardSummary,
 )
 
-_AT_ONCE = 16  # records to ask a bucket for
+_AT_ONCE = 16  # records per read request
 
 
 class Place(NamedTuple):
-    """Where a record is: its shard, and its number there, both from 0."""
+    """A record's position: its shard, and its number in the shard, both from 0."""
 
     shard: int
     number: int
 
     def __str__(self) -> str:
-        """The form that `find` reads."""
+        """Return the place in the form that `find` reads."""
         return f"{self.shard}:{self.number}"
 
 
 def evenly(manifest: Manifest, count: int) -> list[Place]:
-    """Up to `count` places at equal distances over all records, in their order.
+    """Return up to `count` evenly spaced places over all records, in order.
 
-    Shards hold videos by hash, so these are as good as drawn at random.
+    Videos are assigned to shards by hash, so this sample is as good as a random one.
     """
     starts = list(itertools.accumulate((entry.records for entry in manifest.shards), initial=0))
     total = starts[-1]
@@ -55,10 +55,10 @@ def evenly(manifest: Manifest, count: int) -> list[Place]:
 
 
 def find(folder: str, manifest: Manifest, names: Sequence[str]) -> list[Place]:
-    """The places of records named "<shard>:<number>" or by clip_id.
+    """Return the places of records named by "<shard>:<number>" or by clip_id.
 
     Raises:
-      SnapshotError: there is no such record, or an index is damaged.
+      SnapshotError: a record does not exist, or an index is damaged.
     """
     places: dict[str, Place] = {}
     for name in names:
@@ -81,7 +81,9 @@ def find(folder: str, manifest: Manifest, names: Sequence[str]) -> list[Place]:
 
 
 def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[Clip]:
-    """The records at these places, in the order given; each shard's index is read once a run.
+    """Yield the records at these places, in the given order.
+
+    A shard's index is read once for each run of consecutive places in that shard.
 
     Raises:
       SnapshotError: a record or an index is damaged.
@@ -103,17 +105,17 @@ def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[C
 
 
 def parse(framed: bytes, clip_id: str, config: BuildConfig) -> Clip:
-    """Parse a record and check it against its index and the snapshot's configuration.
+    """Parse a record, and check it against its index entry and the snapshot's configuration.
 
     Args:
-      framed: its TFRecord frame.
-      clip_id: the index's.
-      config: the manifest's.
+      framed: the record with its TFRecord framing.
+      clip_id: the id in the index.
+      config: the configuration in the manifest.
 
     Raises:
-      CorruptRecordError: its checksums do not match.
-      DecodeError: it is no Clip.
-      ValueError: it is another clip, or breaks the contract.
+      CorruptRecordError: the record's checksums do not match.
+      DecodeError: the record is not a Clip.
+      ValueError: the record is another clip, or violates the contract.
     """
     clip = Clip.FromString(tfrecord.unframe(framed))
     if clip.clip_id != clip_id:
@@ -124,19 +126,19 @@ def parse(framed: bytes, clip_id: str, config: BuildConfig) -> Clip:
 
 
 def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
-    """What became of the rows of each shard, in order.
+    """Yield the summary of each shard, in order.
 
     Raises:
-      SnapshotError: a summary is not there or is damaged.
+      SnapshotError: a summary is missing or damaged.
     """
     return shard_summaries(folder, len(manifest.shards))
 
 
 def shard_summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
-    """Yield what became of the rows of each shard of a snapshot that has no manifest, perhaps.
+    """Yield the summary of each shard, in order, without reading a manifest.
 
     Raises:
-      SnapshotError: a summary is not there or is damaged.
+      SnapshotError: a summary is missing or damaged.
     """
     for shard in range(num_shards):
         name = f"{contract.shard_name(shard, num_shards)}.json"
@@ -144,10 +146,10 @@ def shard_summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
 
 
 def rejects(folder: str, manifest: Manifest) -> Iterator[Reject]:
-    """Every reject: the plan's, then those of each shard.
+    """Yield every reject: first the plan's, then those of each shard.
 
     Raises:
-      SnapshotError: the plan or a summary is not there or is damaged.
+      SnapshotError: the plan or a summary is missing or damaged.
     """
     yield from plan_summary.rejects(folder)
     for summary in summaries(folder, manifest):
@@ -155,10 +157,12 @@ def rejects(folder: str, manifest: Manifest) -> Iterator[Reject]:
 
 
 def counts(folder: str, num_shards: int) -> Counts:
-    """Rows, records and rejects by reason of a build that may have had no record, so no manifest.
+    """Return the counts of rows, records and rejects by reason, without reading a manifest.
+
+    A build that produced no record has no manifest.
 
     Raises:
-      SnapshotError: the plan or a summary is not there or is damaged.
+      SnapshotError: the plan or a summary is missing or damaged.
     """
     reasons = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
     made = 0
@@ -169,10 +173,10 @@ def counts(folder: str, num_shards: int) -> Counts:
 
 
 def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
-    """Where each record of a shard lies, in order of clip_id.
+    """Return the index entries of a shard's records, in order of clip_id.
 
     Raises:
-      SnapshotError: the index is not there, is damaged, or is of other records.
+      SnapshotError: the index is missing or damaged, or belongs to other records.
     """
     stem, expected = contract.shard_name(shard, len(manifest.shards)), manifest.shards[shard]
     path = os.path.join(folder, f"{stem}.index")
@@ -182,7 +186,7 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
             f"{stem}.index has {len(entries)} records, the manifest "
             f"{expected.records}: `svilm-pipelines verify` lists all that is damaged"
         )
-    # Records lie one behind another in order of their ids, so that no entry leads elsewhere.
+    # Records are contiguous and sorted by id, so every entry's offset can be checked.
     offset, last_id = 0, ""
     for entry in entries:
         if entry.offset != offset or entry.length <= 0 or entry.clip_id <= last_id:

@@ -1,7 +1,7 @@
-"""A new version of a snapshot without some videos; every shard that had none of them is kept.
+"""Removal of videos from a snapshot: a new version that keeps every unaffected shard.
 
-A removed video's rows become rejects ("video_removed"), so that rows are still all accounted for.
-Of the video only its id is kept, in the manifest: by that no later version takes it in again.
+A removed video's rows become rejects ("video_removed"), so every row stays accounted for. The
+manifest keeps only the video's id, which prevents later versions from including the video again.
 """
 
 import collections
@@ -20,10 +20,10 @@ from protos.v1.manifest_pb2 import Counts, Manifest, Reject, ShardEntry, ShardSu
 
 
 class Removal(NamedTuple):
-    """What a removal did."""
+    """The result of a removal."""
 
-    records: int  # removed
-    unknown: list[str]  # ids of which the snapshot had nothing
+    records: int  # number of removed records
+    unknown: list[str]  # ids without any record or reject in the snapshot
 
 
 class _Job(NamedTuple):
@@ -32,17 +32,17 @@ class _Job(NamedTuple):
     folder: str
     out: str
     shard: int
-    video_ids: frozenset[str]  # to remove
+    video_ids: frozenset[str]  # videos to remove
 
 
 class _Carried(NamedTuple):
-    """What became of a shard."""
+    """The result of carrying a shard over."""
 
     entry: ShardEntry
     videos_sha256: str
-    removed: int  # records
-    reasons: collections.Counter[str]  # of its rejects now, less those before
-    found: Set[str]  # the ids to remove of which it had something
+    removed: int  # number of removed records
+    reasons: collections.Counter[str]  # change in the number of rejects by reason
+    found: Set[str]  # ids to remove that the shard contained
 
 
 def remove(
@@ -55,19 +55,19 @@ def remove(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Removal:
-    """Writes the new version into the folder `out`, which must be empty or of the same takedown.
+    """Write the new version into the folder `out`, which is empty or left by the same removal.
 
     Raises:
-      SnapshotError: a file is damaged or cannot be written, nothing is of these videos, or every
-        record is.
-      WorkerDiedError: a process was killed.
+      SnapshotError: a file is damaged or cannot be written, no record or reject belongs to these
+        videos, or every record does.
+      WorkerDiedError: a worker process was killed.
     """
     num_shards = len(manifest.shards)
     gone = Takedown(video_ids | takedown.of(folder, manifest))
     with run_lock.held(out):
         complete = _is_of(out, manifest, gone.video_ids, data_version)
         snapshot.clear_unfinished(out, num_shards, complete=complete)
-        # All ids for each shard: other spellings of an id may lie in other shards.
+        # Each shard gets all ids, because other spellings of an id may be in other shards.
         jobs = [_Job(folder, out, shard, gone.video_ids) for shard in range(num_shards)]
         carried: dict[int, _Carried] = {}
         for job, of_shard in pool.each(_carry, jobs, workers):
@@ -118,7 +118,7 @@ def remove(
 
 
 def _is_of(out: str, manifest: Manifest, video_ids: Set[str], data_version: str) -> bool:
-    """Whether a folder has what this very takedown wrote, before it was killed or repeated."""
+    """Return whether a folder holds the finished output of this same removal."""
     path = os.path.join(out, contract.MANIFEST_NAME)
     if not storage.exists(path):
         return False
@@ -132,7 +132,7 @@ def _is_of(out: str, manifest: Manifest, video_ids: Set[str], data_version: str)
 
 
 def next_major(data_version: str) -> str:
-    """The version after records went away, as readers cannot do without knowing.
+    """Return the next major version: removing records is a breaking change for readers.
 
     >>> next_major("1.4.2")
     '2.0.0'
@@ -141,7 +141,7 @@ def next_major(data_version: str) -> str:
 
 
 def _carry(job: _Job) -> _Carried:
-    """Takes a shard over as it is, or writes it again without the removed videos."""
+    """Link or copy an unaffected shard, or rewrite a shard without the removed videos."""
     manifest = verify.manifest_of(job.folder)
     stem = contract.shard_name(job.shard, len(manifest.shards))
     entry = manifest.shards[job.shard]
@@ -177,7 +177,7 @@ def _carry(job: _Job) -> _Carried:
 
 
 def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Takedown) -> int:
-    """Writes a shard's records without those to remove, and corrects its summary."""
+    """Write a shard's remaining records, update its summary and return the number removed."""
     places = [Place(job.shard, number) for number in range(summary.records)]
     rejects: list[Reject] = list(summary.rejects)
     removed = 0
@@ -188,7 +188,7 @@ def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Takedown) -> int
                 removed += 1
             else:
                 writer.append(clip)
-    summary.fingerprint = ""  # no build makes this shard
+    summary.fingerprint = ""  # No build reproduces this shard, so none may resume from it.
     summary.records = writer.records
     summary.data.CopyFrom(writer.data)
     summary.index.CopyFrom(writer.index)
@@ -199,7 +199,7 @@ def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Takedown) -> int
 
 
 def _keep(field, messages: Sequence) -> None:
-    """Gives a repeated field other messages."""
+    """Replace the messages of a repeated field."""
     kept = list(messages)
     del field[:]
     field.extend(kept)

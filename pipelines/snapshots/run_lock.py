@@ -1,9 +1,10 @@
-"""Keeps a second run out of a folder: the kernel's lock on a disk, a lease in a bucket.
+"""Mutual exclusion of runs in a folder: a kernel lock on a disk, a lease in a bucket.
 
-The kernel lets go of its lock when a process ends, however it ends. A bucket has no such thing: its
-lock is an object that only one run can create, and which that run writes anew every few seconds.
-Who finds it there waits for that to happen; if it does not, the run has died, and who finds it
-takes it over, on condition that nobody was faster. No clocks are compared.
+The kernel releases its lock when the process ends, however it ends. A bucket has no locks, so
+the lease is an object that only one run can create. Its owner rewrites it every RENEW_S seconds.
+Another run that finds the object waits for such a renewal. If none comes, the owner has died. The
+other run then takes the lease over by a conditional write, which only one run can win. No clocks
+are compared.
 """
 
 import contextlib
@@ -23,15 +24,15 @@ from pipelines.storage import bucket, storage
 
 RENEW_S = 5.0
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
-EXPIRE_S = 30.0  # a run that could not renew its lease for so long has lost it
+EXPIRE_S = 30.0  # seconds without a renewal after which a run has lost its lease
 
 
 @contextlib.contextmanager
 def held(folder: str) -> Iterator[None]:
-    """Makes the folder if need be and keeps other runs out of it.
+    """Hold the folder's lock, creating the folder if it does not exist.
 
     Raises:
-      SnapshotError: another run holds it, or the folder cannot be written.
+      SnapshotError: another run holds the lock, or the folder cannot be written.
     """
     if storage.in_bucket(folder):
         with _leased(folder):
@@ -42,7 +43,7 @@ def held(folder: str) -> Iterator[None]:
 
 
 def clear(folder: str) -> None:
-    """Removes the lock that a killed run left in a finished folder; a run at work keeps its own."""
+    """Remove a lock that a killed run left in a finished folder, unless a live run holds it."""
     if storage.exists(os.path.join(folder, LOCK_NAME)):
         with contextlib.suppress(SnapshotError), held(folder):
             pass
@@ -59,7 +60,7 @@ def _locked(folder: str) -> Iterator[None]:
             raise _cannot_write(folder, error) from None
         try:
             _lock(descriptor, folder)
-            if not _is_at(descriptor, path):  # whoever held it has removed it meanwhile
+            if not _is_at(descriptor, path):  # The previous owner has removed the file meanwhile.
                 continue
             try:
                 yield
@@ -108,7 +109,7 @@ def _leased(folder: str) -> Iterator[None]:
             renewing.join()
             lease.give_back()
     except KeyboardInterrupt:
-        ended.set()  # it may have come just before the line above
+        ended.set()  # The interrupt may precede the call in the `finally` block.
         if not lease.lost:
             raise
     if lease.lost:
@@ -119,13 +120,13 @@ def _leased(folder: str) -> Iterator[None]:
 
 
 class _Lease:
-    """The lock in a bucket's folder."""
+    """A lock on a folder in a bucket."""
 
     def __init__(self, folder: str) -> None:
-        """Takes it.
+        """Acquire the lease.
 
         Raises:
-          SnapshotError: another run holds it, or the folder cannot be written.
+          SnapshotError: another run holds the lease, or the folder cannot be written.
         """
         self._path = f"{folder}/{LOCK_NAME}"
         self._text = json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()
@@ -141,7 +142,11 @@ class _Lease:
             raise _cannot_write(folder, error) from None
 
     def _dead(self, folder: str) -> str:
-        """The generation of a lock whose run has died; "0" if it ends meanwhile."""
+        """Return the generation of a dead run's lease, or "0" if the lease was deleted meanwhile.
+
+        Raises:
+          SnapshotError: the owner renewed the lease.
+        """
         print(
             f"waiting {EXPIRE_S:g} s to see whether the build that holds {self._path} goes on",
             file=sys.stderr,
@@ -149,7 +154,8 @@ class _Lease:
         )
         try:
             found = bucket.stat(self._path).generation
-            patience = Patience(EXPIRE_S)  # who holds it may be stopped as long as this one
+            # A pause may stop the owner as long as this process, so Patience omits that time.
+            patience = Patience(EXPIRE_S)
             while patience.sleeps(RENEW_S / 2):
                 if bucket.stat(self._path).generation != found:
                     raise _in_use(folder)
@@ -158,23 +164,24 @@ class _Lease:
         return found
 
     def keep(self, ended: threading.Event) -> None:
-        """Renews the lease until the run has ended; interrupts the run if it is lost."""
+        """Renew the lease until the run ends, and interrupt the run if the lease is lost."""
         while not ended.wait(RENEW_S):
             try:
                 self._generation = bucket.write(self._path, self._text, self._generation)
             except FileExistsError:
                 self.lost = True
                 break
-            except OSError:  # in time it may be reached again
+            except OSError:  # The bucket may be reachable again before the lease expires.
                 continue
         while self.lost:
             os.kill(os.getpid(), signal.SIGINT)
-            if ended.wait(RENEW_S):  # one can get lost where Python drops what is raised
+            # The signal is repeated, because Python drops exceptions raised in some places.
+            if ended.wait(RENEW_S):
                 return
 
     def give_back(self) -> None:
         if not self.lost:
-            with contextlib.suppress(OSError):  # it is another's by now, or expires
+            with contextlib.suppress(OSError):  # Another run owns the lease, or it expires.
                 bucket.delete(self._path, self._generation)
 
 

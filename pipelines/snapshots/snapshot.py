@@ -1,4 +1,4 @@
-"""A snapshot's files: written whole or not at all, and read back."""
+"""Atomic writes of a snapshot's files, and their readers."""
 
 import hashlib
 import json
@@ -28,11 +28,11 @@ M = TypeVar("M", bound=Message)
 
 
 class SnapshotError(ValueError):
-    """A snapshot's folder or file that is not as it should be."""
+    """An invalid or damaged snapshot folder or file."""
 
 
 def to_json(message: Message) -> bytes:
-    r"""A message as JSON, the same bytes every time.
+    r"""Return a message as deterministic JSON.
 
     >>> to_json(FileEntry(name="plan.json", bytes=7)).decode()
     '{\n "bytes": "7",\n "name": "plan.json"\n}\n'
@@ -42,10 +42,10 @@ def to_json(message: Message) -> bytes:
 
 
 def read_json(path: str, kind: type[M]) -> M:
-    """Reads what `to_json` made; fields of a newer schema are passed over.
+    """Read a message that `to_json` wrote, ignoring fields of a newer schema.
 
     Raises:
-      SnapshotError: the file is not there or is damaged.
+      SnapshotError: the file is missing or damaged.
     """
     try:
         return contract.parse_json(storage.read(path), kind)
@@ -56,18 +56,18 @@ def read_json(path: str, kind: type[M]) -> M:
 
 
 def write_file(folder: str, name: str, data: bytes) -> FileEntry:
-    """Writes a whole file."""
+    """Write a file atomically and return its entry."""
     with storage.NewFile(os.path.join(folder, name)) as file:
         file.write(data)
     return FileEntry(name=name, bytes=file.bytes, sha256=file.sha256)
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Completes a snapshot.
+    """Write the manifest, which completes a snapshot.
 
     Raises:
-      SnapshotError: another build has done so meanwhile.
-      ContractError: the manifest is not valid.
+      SnapshotError: another build has completed the snapshot meanwhile.
+      ContractError: the manifest is invalid.
     """
     contract.check_manifest(manifest)
     path = os.path.join(folder, contract.MANIFEST_NAME)
@@ -80,10 +80,10 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
 
 
 def adopt(source: str, entry: FileEntry, folder: str) -> None:
-    """Gives a new version a file of an older one: linked or copied by the store, if it can.
+    """Link or copy a file of an older version into a new one, within the store if possible.
 
     Raises:
-      SnapshotError: the file is not what its entry says.
+      SnapshotError: the file does not match its entry.
     """
     if os.path.basename(entry.name) != entry.name:
         raise SnapshotError(f"{source}: its manifest names {entry.name!r}, which lies elsewhere")
@@ -98,10 +98,10 @@ def adopt(source: str, entry: FileEntry, folder: str) -> None:
 
 
 class ShardWriter:
-    """Writes a shard's records, in order of clip_id, and then its index.
+    """A writer of a shard's records, in order of clip_id, and of its index.
 
-    Use as a context manager; the files appear when the block ends without an error, and
-    `data` and `index` describe them from then on.
+    Use it as a context manager. The files appear when the block ends without an error. From then
+    on, `data` and `index` describe the files, and `records` is the number of records.
     """
 
     def __init__(self, folder: str, stem: str) -> None:
@@ -114,10 +114,10 @@ class ShardWriter:
         return self
 
     def append(self, clip: Clip) -> None:
-        """Adds a record.
+        """Append a record.
 
         Raises:
-          ValueError: its clip_id is not after the last one's.
+          ValueError: its clip_id does not follow the previous record's.
         """
         records = self._index.records
         if records and clip.clip_id <= records[-1].clip_id:
@@ -129,7 +129,7 @@ class ShardWriter:
         self._file.write(framed)
 
     def append_all(self, clips: Iterable[Clip]) -> None:
-        """Adds records that come after those before, in any order among themselves."""
+        """Append records, sorted by clip_id, all of which follow the previous records."""
         for clip in sorted(clips, key=lambda clip: clip.clip_id):
             self.append(clip)
 
@@ -145,14 +145,14 @@ class ShardWriter:
 
 
 def read_index(path: str, entry: FileEntry | None = None) -> ShardIndex:
-    """Reads a shard's index.
+    """Read a shard's index.
 
     Args:
-      path: its file.
-      entry: what the manifest says of it; None: its checksum was compared before.
+      path: path of the index file.
+      entry: the manifest's entry for the file; None skips the checksum, if already verified.
 
     Raises:
-      SnapshotError: it is not there or is damaged.
+      SnapshotError: the file is missing or damaged.
     """
     try:
         data = storage.read(path)
@@ -167,7 +167,7 @@ def read_index(path: str, entry: FileEntry | None = None) -> ShardIndex:
 
 
 def fault(folder: str, entry: FileEntry) -> str | None:
-    """What is wrong with a file of the snapshot: not there, another size, another checksum."""
+    """Return the fault of a snapshot's file (missing, wrong size or wrong checksum), or None."""
     path = os.path.join(folder, entry.name)
     try:
         size = storage.size(path)
@@ -182,7 +182,7 @@ def fault(folder: str, entry: FileEntry) -> str | None:
 
 
 def videos_sha256(summary: ShardSummary) -> str:
-    """sha256, hex, of what identifies a shard's videos."""
+    """Return the sha256, in hex, over a shard's video entries."""
     digest = hashlib.sha256()
     for file in summary.videos:
         digest.update(to_json(file))
@@ -190,7 +190,7 @@ def videos_sha256(summary: ShardSummary) -> str:
 
 
 def inputs_sha256(annotations: Iterable[AnnotationFile], videos: Iterable[str]) -> str:
-    """Manifest.inputs_sha256, from the annotation files and each shard's `videos_sha256`."""
+    """Return Manifest.inputs_sha256 from the annotation files and each shard's `videos_sha256`."""
     digest = hashlib.sha256()
     for part in (*(file.sha256 for file in annotations), *videos):
         digest.update(part.encode())
@@ -198,15 +198,15 @@ def inputs_sha256(annotations: Iterable[AnnotationFile], videos: Iterable[str]) 
 
 
 def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) -> None:
-    """Removes what an earlier, killed build left half written; keeps its finished shards.
+    """Remove the unfinished files of a killed build, and keep its finished shards.
 
     Args:
-      folder: the build's.
-      num_shards: as many as it writes.
-      complete: whether its manifest may be there.
+      folder: the build's folder.
+      num_shards: the number of shards that the build writes.
+      complete: whether the folder may hold a manifest.
 
     Raises:
-      SnapshotError: the folder holds anything else, which is left alone.
+      SnapshotError: the folder holds any other file. No file is removed then.
     """
     stems = {contract.shard_name(shard, num_shards) for shard in range(num_shards)}
     ours = {LOCK_NAME, contract.PLAN_NAME, *([contract.MANIFEST_NAME] if complete else [])}
@@ -224,13 +224,13 @@ def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) ->
 
 
 def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:
-    """sha256, hex, of a manifest's configuration and versions."""
+    """Return the sha256, in hex, of a manifest's configuration and versions."""
     data = to_json(config) + json.dumps(dict(versions), sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()
 
 
 def shard_of(video_id: str, num_shards: int) -> int:
-    """A video's shard, so that its clips share one and it is decoded once.
+    """Return the shard of all clips of a video, which is thus decoded only once.
 
     >>> shard_of("dQw4w9WgXcQ", 16)
     14

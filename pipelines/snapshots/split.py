@@ -1,4 +1,4 @@
-"""Parts of a data set by video, such as train and test: snapshots without a common video."""
+"""Splits of a data set by video, such as train and test: snapshots that share no video."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _HASHES = 1 << 64
 
 
 def splits(shares: Sequence[float], seed: int) -> Iterator[Split]:
-    """Yield the split of each part, in order; `shares` are two or three that add up to 1.
+    """Yield the split of each part, in order, for two or three `shares` that add up to 1.
 
     >>> [split.part for split in splits([0.8, 0.1, 0.1], seed=0)]
     ['train', 'validation', 'test']
@@ -24,9 +24,9 @@ def splits(shares: Sequence[float], seed: int) -> Iterator[Split]:
 
 
 def part_of(video_id: str, split: Split) -> str:
-    """Return the name of the part that has a video.
+    """Return the name of the part that contains a video.
 
-    An id counts as equal with and without its file's extension, and in each Unicode normalization.
+    An id's file extension and its Unicode normalization make no difference.
 
     >>> split = next(splits([0.5, 0.5], seed=0))
     >>> part_of("dQw4w9WgXcQ", split), part_of("dQw4w9WgXcQ.mp4", split), part_of("clip 1", split)
@@ -45,7 +45,9 @@ def part_of(video_id: str, split: Split) -> str:
 
 
 def has(row: ClipRequest | Reject, split: Split) -> bool:
-    """Return whether a row is of the snapshot's part; rows of unknown videos are of the first.
+    """Return whether a row belongs to the snapshot's part.
+
+    Rows without a video id belong to the first part.
 
     >>> train, test = splits([0.9, 0.1], seed=0)
     >>> has(Reject(reason="row_columns"), train), has(Reject(reason="row_columns"), test)
@@ -56,7 +58,7 @@ def has(row: ClipRequest | Reject, split: Split) -> bool:
 
 
 def described(split: Split) -> str:
-    """Return the part and the split for a person.
+    """Return a readable description of the part and its split.
 
     >>> described(next(splits([0.9, 0.1], seed=7)))
     'train of train 0.9, test 0.1, by video, seed 7'

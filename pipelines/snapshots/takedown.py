@@ -1,8 +1,8 @@
-"""Videos that were taken down: a snapshot keeps their ids, in its manifest, and nothing else.
+"""Removed videos, of which a snapshot keeps only the ids, in its manifest.
 
-A reject may hold a video's caption, id or row without saying whose it is. So besides its video id,
-its text decides: a text that names a removed video is dropped, as is one that was cut before the
-place where it might name one. An id stands for its video in each spelling (`video_key`).
+A reject may contain a video's caption, id or row without a video id of its own. So its text is
+searched as well. A text that names a removed video is dropped, and so is a truncated text, whose
+lost part may name one. All spellings of an id denote the same video (`video_key`).
 """
 
 import collections
@@ -19,23 +19,23 @@ from pipelines.sources.video_id import video_key
 from protos.v1.manifest_pb2 import AnnotationFile, Manifest, Reject, ShardSummary
 
 _WORD = re.compile(r"[\w-]+")
-_BEFORE = re.compile(r"(?:^|[^\w-])(?:v_)?$")  # ActivityNet writes v_<id>
+_BEFORE = re.compile(r"(?:^|[^\w-])(?:v_)?$")  # ActivityNet's ids have the prefix "v_".
 _AFTER = re.compile(r"(?![\w-])")
-_LONG = 11  # characters: a spelling that has as many is found within words, too
-_ENCODED = 3  # times that a text may be encoded, as JSON in JSON is
+_LONG = 11  # characters; spellings of at least this length also match within words
+_ENCODED = 3  # maximum levels of encoding, such as JSON within JSON
 _ESCAPES = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+|\\.", re.DOTALL)
-_FILE = "(removed)"  # replaces the name of an annotation file that names a video
+_FILE = "(removed)"  # replacement for an annotation file's name that is a removed video's id
 _DROPPED = "the text of this row was dropped, as a removed video's may be part of it"
 
 
 class Takedown:
-    """A set of removed videos, and what belongs to them."""
+    """A set of removed videos, with methods that find and remove their traces."""
 
     def __init__(self, video_ids: Iterable[str]) -> None:
         self.video_ids = frozenset(video_ids)
         self._by_key: dict[str, set[str]] = collections.defaultdict(set)
-        # Each spelling of an id by its first characters, or word, so that a text is searched once
-        # for all ids.
+        # Spellings are indexed by their first characters or their first word, so that one pass
+        # over a text finds all ids.
         self._by_start: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
         self._by_word: dict[str, list[tuple[str, int, str]]] = collections.defaultdict(list)
         self._wordless: list[tuple[str, str]] = []
@@ -50,7 +50,7 @@ class Takedown:
                     self._wordless.append((spelling, video_id))
 
     def ids_of(self, video_id: str) -> frozenset[str]:
-        """The removed ids that are of a video; none if it was not removed.
+        """Return the removed ids that denote a video, or an empty set if it was not removed.
 
         >>> sorted(Takedown(["a", "a.mp4", "b"]).ids_of("a.webm")), Takedown(["a"]).ids_of("ab")
         (['a', 'a.mp4'], frozenset())
@@ -58,9 +58,10 @@ class Takedown:
         return frozenset(self._by_key.get(video_key(video_id), ()))
 
     def named_in(self, text: str) -> set[str]:
-        """The removed videos whose ids a text has; short ids not as a part of a longer word.
+        """Return the removed videos whose ids occur in a text.
 
-        A long id may be joined to others: better one text of a reject too few than a trace.
+        Short ids match whole words only. Long ids also match within words: dropping a harmless
+        reject's text is better than keeping a trace.
 
         >>> Takedown(["a-1"]).named_in("https://youtu.be/a-1,0,9"), Takedown(["a"]).named_in("ab")
         ({'a-1'}, set())
@@ -68,7 +69,7 @@ class Takedown:
         return set[str]().union(*map(self._written_in, _decoded(text))) if self.video_ids else set()
 
     def _written_in(self, text: str) -> set[str]:
-        """The removed videos of which a text has a spelling as it is."""
+        """Return the removed videos of which a spelling occurs in a text, without decoding it."""
         found = {video_id for spelling, video_id in self._wordless if spelling in text}
         if self._by_start:
             for start in range(len(text) - _LONG + 1):
@@ -91,13 +92,13 @@ class Takedown:
         return found
 
     def named_by(self, one: Reject) -> set[str]:
-        """The removed videos that a reject is of, or whose ids its texts have if it is of none."""
+        """Return the removed videos of a reject's video id or, if it has none, of its texts."""
         if one.video_id:
             return set(self.ids_of(one.video_id))
         return self.named_in(one.message) | self.named_in(one.row)
 
     def scrubbed(self, one: Reject) -> Reject:
-        """A reject without anything of a removed video, but for its `source_row`."""
+        """Return a reject without traces of removed videos, except in its `source_row`."""
         if not self.video_ids or (one.reason == REMOVED and not one.video_id):
             return one
         if one.video_id and self.ids_of(one.video_id):
@@ -111,7 +112,7 @@ class Takedown:
         return one
 
     def hidden(self, one: Reject) -> Reject:
-        """A scrubbed reject whose `source_row` is not of a file that a removed video names."""
+        """Return a scrubbed reject, hiding a file name in `source_row` that is a removed id."""
         if not self._in_its_file(one):
             return one
         kept = Reject()
@@ -120,19 +121,19 @@ class Takedown:
         return kept
 
     def rejects(self, found: Iterable[Reject]) -> Iterator[Reject]:
-        """Each reject, `scrubbed` and `hidden`."""
+        """Yield each reject, `scrubbed` and `hidden`."""
         return (self.hidden(self.scrubbed(one)) for one in found)
 
     def touches(self, summary: ShardSummary) -> bool:
-        """Whether a shard's summary holds anything of a removed video."""
+        """Return whether a shard's summary holds traces of a removed video."""
         return any(self.ids_of(video.video_id) for video in summary.videos) or any(
             self.hidden(self.scrubbed(one)) != one for one in summary.rejects
         )
 
     def annotations(self, files: Iterable[AnnotationFile]) -> list[AnnotationFile]:
-        """The annotation files, those that a removed video names without their names.
+        """Return the annotation files, hiding file names that are removed ids.
 
-        Leave out HowTo100M's, which hold one video each and may have been deleted with it.
+        HowTo100M's CSV files are left out: each holds one video and may be deleted with it.
         """
         kept = []
         for file in files:
@@ -143,24 +144,24 @@ class Takedown:
         return kept
 
     def _in_its_file(self, one: Reject) -> bool:
-        """Whether a reject is of no other video, and a removed one names its annotation file."""
+        """Return whether a reject has no video id, and its file's name is a removed id."""
         stem = _stem(one.source_row.rpartition(":")[0])
         return not one.video_id and bool(stem and self.ids_of(stem))
 
 
 @functools.lru_cache(maxsize=2)
 def taken_down(video_ids: frozenset[str]) -> Takedown:
-    """The Takedown of some ids, made once a process: each shard of a build needs it."""
+    """Return the Takedown of these ids, cached because each shard of a build needs it."""
     return Takedown(video_ids)
 
 
 def of(folder: str, manifest: Manifest) -> frozenset[str]:
-    """The videos that were removed from a snapshot or from a version before it.
+    """Return the videos that were removed from a snapshot or from its previous versions.
 
-    Versions of earlier releases have no list; their rejects have the ids.
+    Snapshots of earlier releases have no such list, so the ids come from their rejects.
 
     Raises:
-      SnapshotError: a file of the snapshot is not there or is damaged.
+      SnapshotError: a file of the snapshot is missing or damaged.
     """
     if manifest.removed_videos or not manifest.counts.rejects.get(REMOVED):
         return frozenset(manifest.removed_videos)
@@ -169,7 +170,7 @@ def of(folder: str, manifest: Manifest) -> frozenset[str]:
 
 
 def _stem(file: str) -> str:
-    """An annotation file's name without what tells its form.
+    """Return an annotation file's name without its extension and compression suffix.
 
     >>> _stem("dQw4w9WgXcQ.csv.gz"), _stem("a.b.json")
     ('dQw4w9WgXcQ', 'a.b')
@@ -178,12 +179,12 @@ def _stem(file: str) -> str:
 
 
 def _spellings(video_id: str) -> set[str]:
-    r"""An id as texts of rows and messages write it.
+    r"""Return the forms in which texts of rows and messages may write an id.
 
     >>> sorted(_spellings('a"b'))
     ['a""b', 'a"b', 'a%22b', 'a\\"b']
     """
-    # Messages keep 100 characters of an id; a row's text may end within a longer one.
+    # Messages keep the first 100 characters of an id, and a row's text may end within an id.
     return {
         video_id,
         video_id[:100],
@@ -197,7 +198,7 @@ def _spellings(video_id: str) -> set[str]:
 
 
 def _decoded(text: str) -> set[str]:
-    r"""A text, and what it may stand for: percent-encoded, escaped or in another normalization.
+    r"""Return a text with its decoded forms: without percent-encoding, unescaped, and in NFC.
 
     >>> sorted(_decoded("a%3Db")), sorted(_decoded(r"a\nb"))
     (['a%3Db', 'a=b'], ['a\nb', 'a\\nb'])
@@ -209,7 +210,7 @@ def _decoded(text: str) -> set[str]:
 
 
 def _unescaped(text: str) -> str:
-    r"""A text with the escapes of JSON read, and without the backslash of those that are none.
+    r"""Return a text with JSON escapes decoded and the backslashes of other escapes removed.
 
     >>> _unescaped(r"a\n\u00e9\ud83d\ude00\x")
     'a\né😀x'

@@ -1,4 +1,4 @@
-"""Checks a snapshot against itself: every checksum, record, index entry and count."""
+"""Consistency checks of a snapshot: every checksum, record, index entry and count."""
 
 import collections
 import functools
@@ -25,10 +25,10 @@ from protos.v1.manifest_pb2 import (
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Reads the manifest of a complete snapshot of a version this reader knows.
+    """Read the manifest of a complete snapshot whose version this reader supports.
 
     Raises:
-      SnapshotError: the folder is no snapshot, or one that is not complete.
+      SnapshotError: the folder is no snapshot, or the snapshot is incomplete.
       ContractError: the snapshot has another major version, or its counts do not add up.
     """
     path = os.path.join(folder, contract.MANIFEST_NAME)
@@ -55,7 +55,7 @@ def read_manifest(folder: str) -> Manifest:
 
 @functools.lru_cache(maxsize=1)
 def manifest_of(folder: str) -> Manifest:
-    """`read_manifest`, once a process: it is large where there are many work items that need it."""
+    """Return `read_manifest`'s result, cached because each work item needs the large manifest."""
     return read_manifest(folder)
 
 
@@ -65,16 +65,16 @@ def faults(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
-    """Everything that is wrong with a snapshot, a line each; nothing if it is sound.
+    """Return all faults of a snapshot, one line each, or an empty list if it is sound.
 
     Args:
-      folder: the snapshot's.
-      manifest: what `read_manifest` read there.
-      workers: processes, a shard at a time each.
-      progress: told of the shards that are done, and of all.
+      folder: the snapshot's folder.
+      manifest: the manifest that `read_manifest` returned for the folder.
+      workers: number of processes, each of which checks one shard at a time.
+      progress: called with the number of checked shards and the total number.
 
     Raises:
-      WorkerDiedError: a process was killed.
+      WorkerDiedError: a worker process was killed.
     """
     shards = len(manifest.shards)
     found: dict[int, _ShardFound] = {}
@@ -112,12 +112,12 @@ def faults(
 
 
 class _ShardFound(NamedTuple):
-    """What a shard's files hold, and what is wrong with them."""
+    """The counts of a shard's files, and their faults."""
 
     rows: int
     rejects: collections.Counter[str]  # by reason
     faults: list[str]
-    videos_sha256: str = ""  # empty: the summary is damaged
+    videos_sha256: str = ""  # empty if the summary is damaged
 
 
 class _Job(NamedTuple):
@@ -131,7 +131,7 @@ class _Job(NamedTuple):
 
 
 def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Counter[str], list[str]]:
-    """The rows that never reached a shard, their rejects by reason, and what is wrong."""
+    """Return the number of rows that reached no shard, their rejects by reason, and the faults."""
     if wrong := _wrong_file(folder, manifest.plan, contract.PLAN_NAME):
         return 0, collections.Counter(), [wrong]
     try:
@@ -169,7 +169,7 @@ def _check_shard(job: _Job) -> _ShardFound:
 
 
 def _check_hashes(manifest: Manifest, videos: Sequence[str]) -> Iterator[str]:
-    """Compare the manifest's own hashes with what they are of."""
+    """Yield a fault for each hash in the manifest that does not match its source."""
     if manifest.config_sha256 != config_sha256(manifest.config, manifest.versions):
         yield f"{contract.MANIFEST_NAME}: config_sha256 is not that of its config and versions"
     if all(videos) and manifest.inputs_sha256 != snapshot.inputs_sha256(
@@ -182,16 +182,16 @@ def _check_hashes(manifest: Manifest, videos: Sequence[str]) -> Iterator[str]:
 
 
 def _wrong_file(folder: str, entry: FileEntry, name: str) -> str | None:
-    if entry.name != name:  # also keeps a manifest from naming files elsewhere
+    if entry.name != name:  # The check also rejects manifests that name files elsewhere.
         return f"{name}: the manifest names {entry.name!r} in its place"
     return snapshot.fault(folder, entry)
 
 
 def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
-    """The faults inside a shard whose files have the right checksums.
+    """Yield the faults within a shard whose files have the right checksums.
 
     Raises:
-      SnapshotError: the index is none.
+      SnapshotError: the index file is invalid.
     """
     entry = job.entry
     if summary.rows != summary.records + len(summary.rejects):

@@ -1,13 +1,13 @@
-"""Annotation formats, one module each.
+"""Readers of annotation formats, one module each.
 
-It may import decoding, storage and processes.
+The package may import `decoding`, `storage` and `processes`. Each module of a format defines:
 
-FORM        one line: what a row is, for messages and help
-OPTIONS     the fields of SourceOptions that it follows; others are refused
-SUBSETS     what SourceOptions.subset may be, if it follows that
-read()      a file's rows, in order, each as a ClipRequest or a Reject; or, of data sets whose rows
-            are told by several files together, all of them small,
-read_all()  the rows of all files, given by name, in order
+FORM        a one-line description of the format, for messages and help texts
+OPTIONS     the supported fields of SourceOptions; other fields raise an error
+SUBSETS     the values of SourceOptions.subset, if supported
+read()      yields a file's rows in order, each as a ClipRequest or a Reject
+read_all()  replaces read() where rows combine several small files: takes all files' bytes by name
+            and yields their rows in order
 """
 
 from types import ModuleType

@@ -1,8 +1,8 @@
-"""ActivityNet Captions: train.json, val_1.json and val_2.json, an entry a video.
+"""ActivityNet Captions: train.json, val_1.json and val_2.json, with one entry per video.
 
     {"v_bXdq2zI1Ms0": {"duration": 73.1, "timestamps": [[0, 10.23], …], "sentences": ["…", …]}}
 
-Segments overlap, and some end after the duration. val_2 annotates the videos of val_1 again.
+Segments overlap, and some end after the duration. val_2 annotates val_1's videos a second time.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ OPTIONS = ("keep_empty_captions", "paragraphs")
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a sentence, or a row a video; in the file's order."""
+    """Yield one row per sentence, or per video for `paragraphs`, in the file's order."""
     spans = _paragraph if options.paragraphs else _sentences
     return json_object.read(file, name, options, spans)
 
@@ -31,7 +31,7 @@ def _sentences(key: str, value: object) -> Iterator[Span]:
 
 
 def _paragraph(key: str, value: object) -> Iterator[Span]:
-    """The whole video with its sentences, in the annotator's order."""
+    """Yield the whole video with its sentences joined in the annotator's order."""
     _, sentences = json_object.lists(value, "timestamps", "sentences")
     if not all(isinstance(sentence, str) for sentence in sentences):
         raise RowError("plan", "caption_invalid", "a sentence that is no text")

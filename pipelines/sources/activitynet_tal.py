@@ -1,14 +1,14 @@
-"""ActivityNet 1.3's temporal localisation: untrimmed videos as windows, with labelled segments.
+"""ActivityNet 1.3 temporal localisation: windows of untrimmed videos with labelled segments.
 
     {"database": {"sJFgo9H6zNo": {"subset": "training", "duration": 140.29,
       "annotations": [{"label": "Fixing bicycle", "segment": [0.01, 70.15]}]}}}
 
 G-TAD's anet_anno_action.json has {"v_sJFgo9H6zNo": {"duration_second": 140.29, "annotations": …}}
-instead; of its video_info_new.csv beside either, the columns video and subset say which videos
-there are (4,728 for validation, where the official file has 4,926) and whose they are.
+instead. Its video_info_new.csv may accompany either file. The CSV's columns video and subset assign
+the listed videos to subsets. It lists 4,728 videos for validation, the official file 4,926.
 
-Segments may overlap, repeat each other, have no length, or end after the video: they stay as they
-are, in each of the video's windows.
+Segments may overlap, repeat each other, have no length, or end after the video. Each window of a
+video has all the video's segments unchanged.
 """
 
 import io
@@ -28,12 +28,12 @@ FORM = (
 OPTIONS = ("subset", "window_us", "stride_us")
 SUBSETS = ("training", "validation", "testing")
 
-WINDOW_US = 4_000_000  # where none is asked for
+WINDOW_US = 4_000_000  # default window length in microseconds
 _DAY_US = 86_400_000_000
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a window; also a row a segment that is none, or a video that is of another subset."""
+    """Yield one row per window, and a reject per invalid segment or video of another subset."""
     subsets: sentences.Splits | None = None
     annotated = {name: data for name, data in files.items() if json_file.is_json(data)}
     for name, data in files.items():
@@ -73,7 +73,7 @@ def _add_subsets(data: bytes, name: str, subsets: sentences.Splits) -> None:
 def _windows_of(
     video: str, entry: object, subsets: sentences.Splits | None, options: SourceOptions
 ) -> Iterator[ClipRequest | RowError]:
-    """A video's windows, and what is wrong with its segments or with all of it."""
+    """Yield a video's windows, and an error for each invalid segment or for the whole video."""
     try:
         if not isinstance(entry, dict):
             raise RowError("read", "row_columns", f"{video[:100]!r} has no object")
@@ -132,16 +132,17 @@ def _segment(annotation: object) -> Segment:
         clip_fields.microseconds(time, which, "s")
         for time, which in zip(times, ("start", "end"), strict=True)
     )
-    if not 0 <= start_us <= end_us:  # of no length is one: the ground truth has three
+    if not 0 <= start_us <= end_us:  # The ground truth has three segments of no length.
         raise RowError("plan", "segment_invalid", f"{told}: not from a start to an end")
     return Segment(start_us, end_us, label)
 
 
 def windows(duration_us: int, window_us: int, stride_us: int) -> list[tuple[int, int]]:
-    """Windows [start, end) whose middles are `stride_us` apart, the first half of that from 0.
+    """Return windows [start, end) with centres `stride_us` apart, the first at `stride_us` / 2.
 
-    So each stands for a part of the video of that length, and what is left over or wanting at the
-    end is less than half a part. A window is cut where the video begins and ends.
+    Each window represents a part of the video of length `stride_us`. For videos of at least half a
+    part, the parts' total length differs from the video's by at most half a part. A video shorter
+    than `stride_us` has one window, centred on it. Windows are clipped to the video.
 
     >>> windows(9_000_000, 4_000_000, 4_000_000)
     [(0, 4000000), (4000000, 8000000)]

@@ -1,8 +1,8 @@
-"""What a user should know of annotations that can be built from, but may not be what was meant."""
+"""Warnings about annotations that are valid but may not be what the user intended."""
 
 from collections.abc import Sequence
 
-# The words that lists of English stop words all have and that make up a third of speech.
+# Words on every list of English stop words, which together make up a third of speech.
 _STOP_WORDS = {
     "a",
     "and",
@@ -24,12 +24,12 @@ _LEAST_SHARE = 0.02
 
 
 def cautions(source: str, names: Sequence[str], captions: Sequence[str]) -> list[str]:
-    """One line each.
+    """Return warnings, one line each.
 
     Args:
-      source: a name of SOURCES.
-      names: of the annotation files.
-      captions: of the first rows.
+      source: a key of SOURCES.
+      names: names of the annotation files.
+      captions: captions of the first rows.
     """
     told = []
     if source == "activitynet" and any(name.startswith("val_2") for name in names):
@@ -46,7 +46,9 @@ def cautions(source: str, names: Sequence[str], captions: Sequence[str]) -> list
 
 
 def stop_words_removed(captions: Sequence[str]) -> bool:
-    """Whether the most common words of English are missing from a few hundred words.
+    """Return whether the captions seem to lack English stop words.
+
+    They do if stop words make up less than 2 % of at least 200 words.
 
     >>> stop_words_removed(["check pic tonight pick bowl"] * 50)
     True

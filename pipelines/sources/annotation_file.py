@@ -1,4 +1,4 @@
-"""Annotation files as bytes: plain or compressed, on a disk, in a bucket, or from a pipe."""
+"""Access to annotation files, plain or compressed, on a disk, in a bucket, or from a pipe."""
 
 import bz2
 import contextlib
@@ -18,14 +18,14 @@ from typing import Any, BinaryIO, cast
 from pipelines.sources.clip_request import AnnotationError
 from pipelines.storage import storage
 
-# The first bytes of what is read. No text and no Parquet file begins like that: the bytes are no
-# UTF-8 or have control characters, so that an id "BZh9" or "Rar!" is no archive.
+# Magic numbers of supported compressions. No text and no Parquet file begins with one, because
+# the bytes are invalid UTF-8 or control characters. So an id "BZh9" or "Rar!" is not an archive.
 _COMPRESSIONS = {
     rb"\x1f\x8b": "gzip",
-    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": "bz2",  # then a block, or the end of an empty stream
+    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": "bz2",  # header of a block, or end of an empty stream
     rb"\x28\xb5\x2f\xfd": "zstd",
 }
-_BEGINNING_BYTES = 10  # of the longest
+_BEGINNING_BYTES = 10  # length of the longest magic number
 _OTHERS = {
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\xfd7zXZ\0": "an xz file: unpack it",
@@ -36,8 +36,8 @@ _OTHERS = {
 }
 _SUFFIXES = (".gz", ".bz2", ".zst")
 _BUFFER_BYTES = 1 << 16
-_WRITER_SECONDS = 10.0  # a pipe without a writer is refused after this time
-_NOTICE_MS = 10_000  # a silent writer is waited for; the user is told after this time
+_WRITER_SECONDS = 10.0  # timeout in seconds for a writer to open a pipe
+_NOTICE_MS = 10_000  # milliseconds without data after which a message reports the wait
 
 
 def plain_name(name: str) -> str:
@@ -50,13 +50,13 @@ def plain_name(name: str) -> str:
 
 
 def open_to_read(path: str) -> BinaryIO:
-    """Open an annotation file; what is compressed is decompressed while it is read.
+    """Open an annotation file, decompressing it during reads if necessary.
 
-    Compression is detected by the first bytes, so a file needs no suffix.
+    The first bytes determine the compression, so a file needs no suffix.
 
     Raises:
       OSError: the file cannot be opened.
-      AnnotationError: the file is an archive. Reading raises it for damaged compressed data.
+      AnnotationError: the file is an archive. Reads raise it for damaged compressed data.
     """
     file = storage.open_to_read(path)
     first = file.read(_BEGINNING_BYTES)
@@ -73,7 +73,7 @@ def open_to_read(path: str) -> BinaryIO:
 
 
 def position(file: BinaryIO) -> int:
-    """Return how many bytes of the file itself were read, compressed as it may be."""
+    """Return the number of bytes read from the file, before decompression."""
     raw = getattr(file, "raw", None)
     return raw.position() if isinstance(raw, _Decompressed) else file.tell()
 
@@ -83,7 +83,7 @@ def read(path: str, most_bytes: int) -> bytes:
 
     Raises:
       OSError: the file cannot be read.
-      AnnotationError: it is damaged, or holds more than `most_bytes`.
+      AnnotationError: the file is damaged, or holds more than `most_bytes` bytes.
     """
     with open_to_read(path) as file:
         data = file.read(most_bytes + 1)
@@ -96,7 +96,7 @@ def read(path: str, most_bytes: int) -> bytes:
 
 
 class _Decompressed(io.RawIOBase):
-    """The decompressed bytes of a file, read as a stream in constant memory."""
+    """A stream of a file's decompressed bytes, in constant memory."""
 
     def __init__(self, file: BinaryIO, codec: str, name: str) -> None:
         self._file, self._name = file, name
@@ -106,7 +106,7 @@ class _Decompressed(io.RawIOBase):
         return True
 
     def position(self) -> int:
-        """Return how many compressed bytes were read."""
+        """Return the number of compressed bytes read."""
         return self._file.tell()
 
     def readinto(self, buffer) -> int:
@@ -115,7 +115,7 @@ class _Decompressed(io.RawIOBase):
         except EOFError:
             raise self._damaged("Truncated compressed stream") from None
         except (OSError, ValueError, zlib.error) as error:
-            if isinstance(error, OSError) and error.errno:  # of the file itself
+            if isinstance(error, OSError) and error.errno:  # The file could not be read.
                 raise
             raise self._damaged(str(error)) from None
         buffer[: len(data)] = data
@@ -133,8 +133,8 @@ class _Decompressed(io.RawIOBase):
 def _stream(file: BinaryIO, codec: str) -> Any:
     """Return the decompressed stream of a file.
 
-    The standard library reads what pyarrow does not: padding by NULs, as tapes add it, and empty
-    bzip2 streams.
+    The standard library reads NUL padding, which tapes add, and empty bzip2 streams. pyarrow reads
+    neither.
     """
     if codec == "gzip":
         return gzip.GzipFile(fileobj=file, mode="rb")
@@ -146,9 +146,9 @@ def _stream(file: BinaryIO, codec: str) -> Any:
 
 
 class _Bzip2:
-    """A file of bzip2 streams.
+    """A reader of a file of bzip2 streams.
 
-    bz2.BZ2File passes over whatever follows a stream and is none, so rows could be lost.
+    bz2.BZ2File silently ignores invalid data after a stream, so rows could be lost.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -156,11 +156,11 @@ class _Bzip2:
         self._decoder = bz2.BZ2Decompressor()
 
     def read(self, most: int) -> bytes:
-        """Return up to `most` bytes, none at the end.
+        """Return up to `most` bytes, or no bytes at the end.
 
         Raises:
           EOFError: the file ends within a stream.
-          OSError: it is damaged.
+          OSError: the file is damaged.
         """
         while True:
             given = b""
@@ -183,14 +183,14 @@ class _Bzip2:
 
 @contextlib.contextmanager
 def spooled(paths: Sequence[str]) -> Iterator[list[str]]:
-    """Yield paths that can be read many times and by other processes.
+    """Yield paths that other processes can read, any number of times.
 
-    A pipe (a FIFO, /dev/stdin, /dev/fd/63) is copied to a temporary file, which is removed at the
-    end. A FIFO keeps its name; others are named pipe1, pipe2, … in order, so that equal commands
-    give equal names.
+    A pipe (a FIFO, /dev/stdin, /dev/fd/63) is copied to a temporary file, which exists until the
+    context ends. The copy of a FIFO keeps its name. Other copies are named pipe1, pipe2, … in
+    order, so that equal commands give equal names.
 
     Raises:
-      OSError: a pipe cannot be read, or there is no room for its copy.
+      OSError: a pipe cannot be read, or the disk has no room for its copy.
       AnnotationError: no program writes to a pipe, or the path is a device or socket.
     """
     with contextlib.ExitStack() as stack:
@@ -215,13 +215,13 @@ def spooled(paths: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _kind(path: str) -> str:
-    """Return "file" (also of what is not there), "pipe" or "other"."""
+    """Return "file" (also for a missing path), "pipe" or "other"."""
     if storage.in_bucket(path):
         return "file"
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return "file"  # which opening it will report
+        return "file"  # Opening the path will report the error.
     if stat.S_ISFIFO(mode):
         return "pipe"
     return "file" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "other"
@@ -232,18 +232,18 @@ def _of_this_process(path: str) -> bool:
 
 
 def _lasting(path: str) -> str:
-    """Return the path of the file behind a descriptor of this process, which others lack."""
+    """Return a path that other processes can open, resolving this process's descriptors."""
     return os.path.realpath(path) if _of_this_process(path) else path
 
 
 def _spool(path: str, copy: str) -> None:
-    """Copy what a pipe gives to a file.
+    """Copy the content of a pipe to a file.
 
     Raises:
-      OSError: it cannot be read, or there is no room.
+      OSError: the pipe cannot be read, or the disk has no room.
       AnnotationError: no writer opened the pipe in time.
     """
-    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # otherwise it waits for a writer for ever
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # A blocking open never times out.
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     began = time.monotonic()
@@ -252,7 +252,7 @@ def _spool(path: str, copy: str) -> None:
             while True:
                 try:
                     block = os.read(pipe, 1 << 20)
-                except BlockingIOError:  # a writer is there, and has nothing yet
+                except BlockingIOError:  # A writer has the pipe open but has not written yet.
                     _wait(path, poll)
                     continue
                 if block:
@@ -270,7 +270,7 @@ def _spool(path: str, copy: str) -> None:
 def _closed(poll: select.poll) -> bool:
     """Return whether all writers have closed a pipe from which nothing was read.
 
-    A writer may have come since, so that bytes wait in it: then it is read once more.
+    A writer may have written in the meantime. The result is then False, and the caller reads again.
     """
     return any(not event & select.POLLIN for _, event in poll.poll(100))
 

@@ -1,12 +1,12 @@
-"""AVA's actions: a CSV without header, a row a box and an action; a clip is about a keyframe.
+"""AVA actions: a CSV without a header, one row per box and action, and one clip per keyframe.
 
     -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1
 
-That is: video, second, left, top, right and bottom as shares of the picture, action, person. Files
-beside it: excluded timestamps (video, second), and boxes that a detector found, whose eighth field
-is a score, with a point in it, and whose seventh is empty.
+The columns are: video, second, left, top, right and bottom as fractions of the frame, action,
+person. Two further files may accompany it: excluded timestamps (video, second), and a detector's
+boxes. A detected box has an empty seventh field and a score with a decimal point in the eighth.
 
-The videos are usually cuts from 15:00 on: --cut-at 900.
+The videos are usually trimmed to start at 15:00, which requires --cut-at 900.
 """
 
 import functools
@@ -25,7 +25,7 @@ FORM = (
 )
 OPTIONS = ("window_us", "cut_at_us")
 
-WINDOW_US = 2_133_333  # where none is asked for: 32 frames, every second one of 30 a second
+WINDOW_US = 2_133_333  # default window length: 32 frames at 30 frames/s, with a stride of 2
 
 Keyframe = tuple[str, int]  # video, second
 
@@ -38,13 +38,13 @@ class _Line(NamedTuple):
     corners: tuple[float, float, float, float]
     action: str
     person: str
-    score: float  # 0: annotated
+    score: float  # a detection's score; 0 for an annotated box
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """Yield a row a keyframe, at its first line, and a row a line that is none.
+    """Yield one row per keyframe, ordered by its first line, and a reject per invalid line.
 
-    A keyframe has all its boxes, annotated ones first.
+    A keyframe has all its boxes, with annotated boxes before detected ones.
     """
     excluded: set[Keyframe] = set()
     boxes: dict[str, bytes] = {}
@@ -70,7 +70,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
                 good += 1
             except RowError as error:
                 errors.append((name, number, line, error))
-        if len(files) > 1 and not good and len(errors) > bad:  # exclusions, perhaps
+        if len(files) > 1 and not good and len(errors) > bad:  # The file may list exclusions.
             _, number, _, error = errors[bad]
             raise AnnotationError(f"{name}:{number}: {error}: no line of the file is a box")
     clips = [
@@ -96,11 +96,14 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
 
 
 def _first(data: bytes) -> list[str]:
-    """The first row of a box, which tells what a file has; or one without, if no row has one."""
+    """Return the fields of the first line with a box, or of the last line if none has a box.
+
+    They determine the kind of the file.
+    """
     fields: list[str] = []
     for _, line in lines.numbered(io.BytesIO(data)):
         fields = line.decode(errors="replace").strip().split(",")
-        if len(fields) != 2:  # else a keyframe with nobody
+        if len(fields) != 2:  # Two fields are a keyframe without a box.
             break
     return fields
 
@@ -163,7 +166,7 @@ def _clip(
 
 
 def _boxes(time_us: int, found: list[_Line]) -> Iterator[Box]:
-    """A person's lines as one box, with all actions, in order of first lines."""
+    """Yield one box per person with all its actions, in order of the persons' first lines."""
     labels: dict[tuple, list[str]] = {}
     for line in found:
         actions = labels.setdefault((line.corners, line.person, line.score), [])

@@ -1,4 +1,4 @@
-"""What every source shares: the fields of a row to a clip, or the reason why they make none."""
+"""Functions for all sources that convert a row's fields to a clip or to a reject."""
 
 import datetime
 import decimal
@@ -11,29 +11,30 @@ from pipelines.decoding.spans import TO_THE_END
 from pipelines.sources.clip_request import ClipRequest, Question, RowError, clip_id, reject
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
-CAPTION_CHARACTERS = 10_000  # a longer caption is cut there, and its record says so
+CAPTION_CHARACTERS = 10_000  # maximum length; a record notes if its caption was truncated
 
-ID_CHARACTERS = 200  # of a video id
+ID_CHARACTERS = 200  # maximum length of a video id
 
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _FILE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
-# Hours may be left out; a comma before the fraction is that of subtitles.
+# Hours are optional. Subtitles have a comma before the fraction.
 _CLOCK = re.compile(
     r"([+-]?)(?:([0-9]{1,4}):)?([0-5]?[0-9]|(?<!:)[0-9]{1,4}):([0-5]?[0-9])(?:[.,]([0-9]{1,12}))?"
 )
-# Unicode categories that no id has: control, format, surrogates, line and paragraph separators.
+# Unicode categories that ids may not contain: control, format, surrogates, line and paragraph
+# separators.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_JOINERS = "\u200c\u200d"  # of category Cf, and within words and emoji
+_JOINERS = "\u200c\u200d"  # allowed characters of category Cf, which occur in words and emoji
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 UNITS = tuple(_MICROSECONDS)
-_EXACT = decimal.Context(prec=100)  # digits; the longest decimals of tables have 76
+_EXACT = decimal.Context(prec=100)  # digits; decimals in tables have at most 76
 
 
 def clip_or_reject(
     make: Callable[[], ClipRequest], *, source_row: str, video_id: str = "", row: str = ""
 ) -> ClipRequest | Reject:
-    """What `make` returns, or a reject of what it raises; `row` is the row as it stood."""
+    """Return the result of `make`, or a reject with the original `row` if it raises RowError."""
     try:
         return make()
     except RowError as error:
@@ -41,7 +42,7 @@ def clip_or_reject(
 
 
 def rejected(error: RowError, *, source_row: str, video_id: str = "", row: str = "") -> Reject:
-    """The reject of a row that cannot become a clip."""
+    """Return the reject of a row that cannot become a clip."""
     return reject(
         error.stage,
         error.reason,
@@ -62,10 +63,10 @@ def clip(
     options: SourceOptions,
     labels: tuple[str, ...] = (),
 ) -> ClipRequest:
-    """A span and its caption as a clip.
+    """Return a clip with a span and its caption.
 
     Raises:
-      RowError: the span is negative or empty, or the caption is no text or empty.
+      RowError: the span starts before 0 or is empty, or the caption is empty or not a text.
 
     >>> clip("a", 0, 9, " a man sings", source_row="a.csv:1", options=SourceOptions()).caption
     'a man sings'
@@ -96,7 +97,7 @@ def whole_video(
     labels: tuple[str, ...] = (),
     questions: tuple[Question, ...] = (),
 ) -> ClipRequest:
-    """A video as one clip, with all that is told of it; captions as `described` returns them.
+    """Return a clip of a whole video with its annotations, given captions from `described`.
 
     >>> whole_video("video7", source_row="a.json:1", captions=["a", "b"]).clip_id
     'video7_0_0_ca978112'
@@ -116,10 +117,10 @@ def whole_video(
 
 
 def described(caption: object, may_be_empty: bool = False) -> tuple[str, int]:
-    """A caption as a record has it; and its characters as annotated, if it was cut, else 0.
+    """Return a record's caption, and the original length if the caption was truncated, else 0.
 
     Raises:
-      RowError: it is no text, or is empty and may not be.
+      RowError: the caption is not a text, or is empty although it may not be.
 
     >>> described(" a man sings")
     ('a man sings', 0)
@@ -133,14 +134,14 @@ def described(caption: object, may_be_empty: bool = False) -> tuple[str, int]:
         raise RowError("plan", "caption_invalid", "the caption holds NUL characters")
     try:
         caption.encode()
-    except UnicodeEncodeError:  # half of a pair of surrogates, from JSON's \uD83D
+    except UnicodeEncodeError:  # A lone surrogate, such as JSON's \uD83D.
         raise RowError("plan", "caption_invalid", "the caption is not whole Unicode") from None
     cut_from = len(caption) if len(caption) > CAPTION_CHARACTERS else 0
     return caption[:CAPTION_CHARACTERS].rstrip(), cut_from
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    r"""Whether a value is a text that a record can hold.
+    r"""Return whether a value is a text that a record can hold.
 
     >>> is_text("a"), is_text(7), is_text("\0"), is_text("\ud83d")  # NUL; half of a pair
     (True, False, False, False)
@@ -155,7 +156,9 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def widened(start_us: int, end_us: int, least_us: int) -> tuple[int, int]:
-    """A span of at least `least_us`: about the same middle, unless that would be before 0.
+    """Return a span of at least `least_us` with about the same centre.
+
+    A span that would start before 0 starts at 0 instead.
 
     >>> widened(10_000_000, 12_000_000, 4_000_000)
     (9000000, 13000000)
@@ -173,13 +176,13 @@ def microseconds(field: object, which: str, unit: str) -> int:
     """Return an annotated time in whole microseconds.
 
     Args:
-      field: a number, a Decimal or a number's text in `unit`; or hours:minutes:seconds,
-        minutes:seconds or a timedelta, whatever the unit.
+      field: a number, a Decimal or a number's text in `unit`. Texts hours:minutes:seconds and
+        minutes:seconds, and timedeltas, are independent of the unit.
       which: the field's name, for messages.
       unit: one of UNITS.
 
     Raises:
-      RowError: it is no finite number.
+      RowError: the field is not a finite number.
 
     >>> microseconds("10.23", "start", "s")
     10230000
@@ -191,7 +194,7 @@ def microseconds(field: object, which: str, unit: str) -> int:
         return field // datetime.timedelta(microseconds=1)
     scale = _MICROSECONDS[unit]
     if isinstance(field, decimal.Decimal):
-        # Its exponent is bounded before any arithmetic, whose cost grows with it.
+        # The exponent is bounded first, because the cost of arithmetic grows with it.
         if not field.is_finite() or field.copy_abs() >= 10**18 // scale:
             raise RowError("plan", "time_invalid", f"{shown} is no finite time")
         return round(_EXACT.multiply(field, scale))
@@ -202,7 +205,7 @@ def microseconds(field: object, which: str, unit: str) -> int:
             field = field.strip()
             if ":" in field:
                 return _of_clock(field)
-            # Only the forms of JSON: Python's own would take "1_0" and other scripts' digits.
+            # Only JSON's forms are accepted. Python also parses "1_0" and other scripts' digits.
             if re.fullmatch(r"[+-]?[0-9]{1,18}", field):
                 field = int(field)
             elif field.isascii() and "_" not in field:
@@ -212,13 +215,13 @@ def microseconds(field: object, which: str, unit: str) -> int:
         value = field * scale
     except ValueError:
         raise RowError("plan", "time_invalid", f"{shown} is no number") from None
-    if not abs(value) < 1e18:  # nor NaN
+    if not abs(value) < 1e18:  # NaN fails this comparison, too.
         raise RowError("plan", "time_invalid", f"{shown} is no finite time")
     return round(value)
 
 
 def _of_clock(text: str) -> int:
-    """Return the microseconds of hours:minutes:seconds; raise ValueError for other texts."""
+    """Parse hours:minutes:seconds to microseconds, and raise ValueError for other texts."""
     match = _CLOCK.fullmatch(text)
     if not match:
         raise ValueError
@@ -229,10 +232,10 @@ def _of_clock(text: str) -> int:
 
 
 def youtube_id(field: str) -> str:
-    """A bare YouTube id.
+    """Return the field if it is a YouTube id.
 
     Raises:
-      RowError: it is none.
+      RowError: the field is not a YouTube id.
     """
     if not _YOUTUBE_ID.fullmatch(field):
         raise RowError(
@@ -242,10 +245,10 @@ def youtube_id(field: str) -> str:
 
 
 def plain_id(field: object) -> str:
-    """Return an id as data sets have them: letters, digits, "_", "-", and "." within.
+    """Return a data set's id of letters, digits, "_", "-" and ".", without a leading ".".
 
     Raises:
-      RowError: it is none.
+      RowError: the field is not such an id.
 
     >>> plain_id("6bmU85.part-2")
     '6bmU85.part-2'
@@ -261,10 +264,10 @@ def plain_id(field: object) -> str:
 
 
 def any_id(field: object) -> str:
-    """Return a user's own id, without white space around it: what a file in a folder can be named.
+    """Return a user's own id, which must be a valid file name, without surrounding white space.
 
     Raises:
-      RowError: it can name none, or is longer than ID_CHARACTERS.
+      RowError: the id is not a valid file name, or is longer than ID_CHARACTERS.
 
     >>> any_id(" 5432@N00 cat.mp4 "), any_id(17)
     ('5432@N00 cat.mp4', '17')
@@ -287,10 +290,10 @@ def _has_unseen(text: str) -> bool:
 
 
 def file_name(field: str) -> str:
-    """A video file's name without its extension: anything that a folder can hold, unlike others.
+    """Return a video file's name without its extension, accepting any valid file name.
 
     Raises:
-      RowError: it is none, or is a hidden file's.
+      RowError: the field is not a valid file name, or names a hidden file.
 
     >>> file_name("(HQ)_Rock_Climbing_#1.avi")
     '(HQ)_Rock_Climbing_#1'

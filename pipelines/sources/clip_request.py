@@ -1,4 +1,4 @@
-"""One clip that an annotation row asks for, and the ways in which a row fails to become one."""
+"""The clip that an annotation row requests, and the errors and rejects of invalid rows."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from protos.v1.manifest_pb2 import Reject
 
-# Every reason code there is. Codes are stable: other programs count them.
+# All reason codes. The codes are stable, because other programs count them.
 REASONS = {
     # stage "read": the row as text
     "row_not_utf8": "the row is not UTF-8",
@@ -60,13 +60,13 @@ REASONS = {
     "video_removed": "the video was taken down",
 }
 
-REMOVED = "video_removed"  # never tried again
+REMOVED = "video_removed"  # reason of rejects that no build retries
 
-ROW_CHARACTERS = 500  # of a rejected row that are kept
+ROW_CHARACTERS = 500  # maximum length of a rejected row's excerpt
 
 
 class Question(NamedTuple):
-    """A question about a clip, by the fields of the record's."""
+    """A question about a clip, with the fields of the record's message."""
 
     question_id: str
     text: str
@@ -75,7 +75,7 @@ class Question(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A labelled span of a video, by the fields of the record's."""
+    """A labelled span of a video, with the fields of the record's message."""
 
     start_us: int
     end_us: int
@@ -83,7 +83,7 @@ class Segment(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A labelled box at an instant, by the fields of the record's."""
+    """A labelled box at one time, with the fields of the record's message."""
 
     time_us: int
     x1: float
@@ -96,25 +96,25 @@ class Box(NamedTuple):
 
 
 class ClipRequest(NamedTuple):
-    """A span [start_us, end_us) of a video, microseconds, and what is told of it."""
+    """A span [start_us, end_us) of a video in microseconds, with its annotations."""
 
     clip_id: str
     video_id: str
     start_us: int
-    end_us: int  # or TO_THE_END
+    end_us: int  # end, or TO_THE_END
     caption: str
     labels: tuple[str, ...]
-    source_row: str  # "<annotation file name>:<line>", 1-based; of JSON and Parquet, the row
-    caption_cut_from: int = 0  # characters as annotated, if the caption was cut
-    captions: tuple[str, ...] = ()  # `caption` first, if there are several
+    source_row: str  # "<annotation file name>:<line>" from 1; the row for JSON and Parquet
+    caption_cut_from: int = 0  # original length in characters; 0 if not truncated
+    captions: tuple[str, ...] = ()  # all captions, `caption` first; empty for a single caption
     questions: tuple[Question, ...] = ()
     segments: tuple[Segment, ...] = ()
     boxes: tuple[Box, ...] = ()
-    video_duration_us: int = 0  # as annotated, if it is
+    video_duration_us: int = 0  # annotated duration; 0 if unknown
 
 
 class RowError(ValueError):
-    """A row that cannot become a clip: its reason code and a message for a person."""
+    """An error for a row that cannot become a clip, with a reason code and a readable message."""
 
     def __init__(self, stage: str, reason: str, message: str) -> None:
         super().__init__(message)
@@ -123,16 +123,16 @@ class RowError(ValueError):
 
 
 class AnnotationError(ValueError):
-    """An annotation file that cannot be read to its end: no snapshot may be built from it."""
+    """An error for an annotation file that cannot be read completely, which aborts a build."""
 
 
 def to_json(request: ClipRequest) -> str:
-    """A clip as a line of JSON, which `from_json` reads."""
+    """Return a clip as a line of JSON that `from_json` reads."""
     return json.dumps(request)
 
 
 def from_json(line: bytes) -> ClipRequest:
-    """The clip that `to_json` wrote.
+    """Return the clip that `to_json` wrote.
 
     >>> asked = ClipRequest("a_0_0_", "a", 0, TO_THE_END, "", ("run",), "a.csv:1")
     >>> from_json(to_json(asked).encode()) == asked
@@ -149,7 +149,7 @@ def from_json(line: bytes) -> ClipRequest:
 
 
 def clip_id(video_id: str, start_us: int, end_us: int, caption: str) -> str:
-    """An id of URL-safe characters, equal for equal clips only.
+    """Return an id of URL-safe characters that identifies a clip by video, span and caption.
 
     >>> clip_id("dQw4w9WgXcQ", 0, 10_000_000, "a man sings")
     'dQw4w9WgXcQ_0_10000000_5b41c1ab'
@@ -159,7 +159,7 @@ def clip_id(video_id: str, start_us: int, end_us: int, caption: str) -> str:
 
 
 def first_of_clip_id(video_id: str) -> str:
-    """What all clip_ids of a video begin with.
+    """Return the common prefix of all clip_ids of a video.
 
     >>> first_of_clip_id("(HQ)_climb_1")
     '%28HQ%29_climb_1_'
@@ -170,9 +170,9 @@ def first_of_clip_id(video_id: str) -> str:
 def reject(
     stage: str, reason: str, message: str, *, source_row: str, video_id: str = "", row: str = ""
 ) -> Reject:
-    """A row's reject message.
+    """Return a row's Reject message.
 
-    Halves of pairs of surrogates, which a JSON text may have and a message may not, are escaped.
+    Lone surrogates are escaped, because JSON texts may contain them but messages may not.
 
     Raises:
       KeyError: the reason is not in REASONS.
@@ -197,7 +197,7 @@ def _escaped(text: str) -> str:
 
 
 def row_order(source_row: str) -> tuple[str, int]:
-    """Sorts source rows by file and number, not by digits; those without a number come first.
+    """Return a key that sorts rows by file, then numerically, with unnumbered rows first.
 
     >>> sorted(["a.csv:10", "a.csv:9", "a.csv:"], key=row_order)
     ['a.csv:', 'a.csv:9', 'a.csv:10']

@@ -1,6 +1,7 @@
-"""Any annotations: CSV, TSV, JSON Lines or Parquet, by the file's extension, else by its beginning.
+"""User-defined annotations in CSV, TSV, JSON Lines or Parquet.
 
-The user names the columns. Labels are a list, or a text with ";" between them.
+The file's extension determines its format, or else its first bytes. The user names the columns.
+Labels are a list, or a text with labels separated by ";".
 """
 
 import io
@@ -23,10 +24,10 @@ _EXTENSIONS = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """Yield the rows of one file, in order.
+    """Yield the rows of one file in order.
 
     Raises:
-      AnnotationError: a Parquet file cannot be read to its end.
+      AnnotationError: a Parquet file cannot be read completely.
     """
     file, form = _form(file, name)
     if form == "parquet":
@@ -54,13 +55,14 @@ def _has(fields: Mapping[str, object] | RowError) -> TypeGuard[Mapping[str, obje
 
 
 def _form(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
-    """Return the form that a file's extension names, else that of its first line, and the file."""
+    """Return the file, and its format from its extension or else from its first bytes."""
     extension = plain_name(name).rpartition(".")[2].lower()
     if extension in _EXTENSIONS:
         return file, extension
     file = file if isinstance(file, io.BufferedReader) else _buffered(file)
     first = file.peek(1 << 16)
-    if first.startswith(b"PAR1\x15"):  # then its first field; a column may be named PAR1
+    # "PAR1" alone may be the name of a column. Parquet's next byte is its first field.
+    if first.startswith(b"PAR1\x15"):
         return file, "parquet"
     first = first.removeprefix(b"\xef\xbb\xbf").lstrip()
     if first.startswith(b"{"):

@@ -1,12 +1,12 @@
-"""HMDB51's splits: <class>_test_splitN.txt of each class, or MIL-NCE's hmdb51.csv of all.
+"""HMDB51 splits: <class>_test_splitN.txt for each class, or MIL-NCE's hmdb51.csv for all.
 
     April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
 
     video_id,label,split1,split2,split3
     April_09_brush_hair_u_nm_np1_ba_goo_0.avi,brush_hair_test,1,1,2
 
-In split N, 1 is a clip to train on, 2 one to test on, 0 neither. Names have brackets, "&", "#" and
-such in them.
+In split N, 1 marks a training clip, 2 a test clip, and 0 neither. File names contain brackets, "&",
+"#" and similar characters.
 """
 
 import functools
@@ -31,7 +31,7 @@ _NAME = re.compile(r"(.+)_test_split([1-3])\.txt")
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a clip, labelled with its class; without a subset, both train and test."""
+    """Yield one row per clip of the subset (default: train and test), labelled with its class."""
     rows = (
         _text(file, name, options) if plain_name(name).endswith(".txt") else _table(file, options)
     )
@@ -44,7 +44,7 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
         )
 
 
-# A clip's file, its class and its use in the split that was asked for.
+# A clip's file, its class and its use in the requested split, or an error.
 _Fields = tuple[str, str, str] | RowError
 
 

@@ -1,9 +1,9 @@
-"""HowTo100M's narration: raw_caption.json or caption.json, an entry a video, or a CSV a video.
+"""HowTo100M narration: raw_caption.json or caption.json, one entry per video, or a CSV per video.
 
     {"nVbIUDjzWY4": {"start": [0.41, …], "end": [3.91, …], "text": ["check pic tonight", …]}}
 
-One object holds 136 million clips. caption.json has its stop words removed; raw_caption.json is
-the one that noun chunks need. A CSV is named <YouTube id>.csv and has a header: start,end,text.
+One object holds 136 million clips. caption.json lacks stop words, so noun chunks require
+raw_caption.json. A CSV is named <YouTube id>.csv and has a header: start,end,text.
 """
 
 import functools
@@ -24,7 +24,7 @@ OPTIONS = ("keep_empty_captions", "widen_to_us")
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a line of narration, in the file's order."""
+    """Yield one row per line of narration, in the file's order."""
     if plain_name(name).endswith(".csv"):
         return _read_csv(file, name, options)
     return json_object.read(file, name, options, _lines)

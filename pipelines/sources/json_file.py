@@ -1,4 +1,4 @@
-"""Annotation files that are JSON as a whole and small enough to be read whole."""
+"""JSON annotation files that are small enough to be loaded at once."""
 
 from pipelines.sources import json_text
 from pipelines.sources.clip_request import AnnotationError
@@ -7,7 +7,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def is_json(data: bytes) -> bool:
-    r"""Return whether a text begins as a JSON object or list does, in which no other form does.
+    r"""Return whether a text begins like a JSON object or list, as no other format does.
 
     >>> is_json(b' {"videos": []}'), is_json(b"video7010\n")
     (True, False)
@@ -16,10 +16,10 @@ def is_json(data: bytes) -> bool:
 
 
 def load(data: bytes, name: str) -> object:
-    """Return the file's value; bytes that are no UTF-8 become surrogates, as `is_text` finds.
+    """Return the file's value, with invalid UTF-8 as surrogates, which `is_text` detects.
 
     Raises:
-      AnnotationError: it is no JSON, or an object has a name twice, of which one would get lost.
+      AnnotationError: the file is not JSON, or an object repeats a name, which would lose a value.
 
     >>> load(b'{"videos": []}', "a.json")
     {'videos': []}
@@ -27,7 +27,7 @@ def load(data: bytes, name: str) -> object:
     text = data.removeprefix(_BYTE_ORDER_MARK).decode(errors="surrogateescape")
     try:
         return json_text.loads(text)
-    except ValueError as error:  # a RowError is one
+    except ValueError as error:  # RowError is a subclass.
         why = str(error).partition("\n")[0]
         raise AnnotationError(
             f"{name} cannot be read as JSON: {why:.200}: mend the file or get it anew"
@@ -35,10 +35,10 @@ def load(data: bytes, name: str) -> object:
 
 
 def objects(value: object, field: str, name: str) -> list[dict]:
-    """Return the list of objects that an object has by a name.
+    """Return the list of objects in the field of an object.
 
     Raises:
-      AnnotationError: it has none.
+      AnnotationError: the value has no such list.
 
     >>> objects({"videos": [{"video_id": "video0"}]}, "videos", "a.json")
     [{'video_id': 'video0'}]

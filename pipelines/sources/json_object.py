@@ -1,4 +1,4 @@
-"""A JSON file that is one object, an entry a video, read entry by entry in constant memory."""
+"""A reader of JSON files that are one object, with one entry per video, in constant memory."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 
 class Span(NamedTuple):
-    """A row as annotated: times in seconds, nothing checked."""
+    """An unchecked row as annotated, with times in seconds."""
 
     video: str  # YouTube id
     start: object
@@ -26,12 +26,13 @@ def read(
     options: SourceOptions,
     spans: Callable[[str, object], Iterable[Span]],
 ) -> Iterator[ClipRequest | Reject]:
-    """Yield the rows of one file, numbered through all its videos.
+    """Yield the rows of one file, numbered consecutively over its videos.
 
-    `spans` makes rows of a key and its value; where it raises RowError, the video is one row.
+    `spans` returns the rows of a key and its value. If it raises RowError, the video becomes one
+    reject.
 
     Raises:
-      AnnotationError: from some place on the file is no JSON object, so rows would get lost.
+      AnnotationError: the file is not a JSON object from some position on, so rows would be lost.
     """
     numbers = itertools.count(1)
     for video, span in _spans(_entries(file, name), spans):
@@ -44,10 +45,10 @@ def read(
 
 
 def lists(value: object, *names: str) -> list[list]:
-    """Return the lists of a video's entry, whose elements go together.
+    """Return the lists of a video's entry, whose elements correspond by index.
 
     Raises:
-      RowError: a list is not there, or is not as long as the others: which belong together?
+      RowError: a list is missing, or the lists' lengths differ.
 
     >>> lists({"start": [0], "text": ["a man sings"]}, "start", "text")
     [[0], ['a man sings']]
@@ -66,7 +67,7 @@ def lists(value: object, *names: str) -> list[list]:
 def _spans(
     entries: Iterable[tuple[str, object]], spans: Callable[[str, object], Iterable[Span]]
 ) -> Iterator[tuple[str, Span | RowError]]:
-    """Yield each row with its video; of a video that has no rows, what is wrong with it."""
+    """Yield each row with its video, or an error for a video whose rows cannot be read."""
     for key, value in entries:
         try:
             if isinstance(value, RowError):
@@ -79,7 +80,7 @@ def _spans(
 
 
 def _entries(file: BinaryIO, name: str) -> Iterator[tuple[str, object]]:
-    """Yield the names and values of a file's one object; a name may come twice."""
+    """Yield the names and values of a file's single object, including repeated names."""
     stream = JsonStream(file)
     try:
         for key in stream.names():

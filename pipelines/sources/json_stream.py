@@ -1,4 +1,4 @@
-"""A JSON text of any length, read value by value in constant memory."""
+"""A streaming reader of JSON texts of any length, in constant memory."""
 
 import codecs
 import json
@@ -8,27 +8,27 @@ from typing import BinaryIO
 from pipelines.sources import json_text
 
 _BLOCK_BYTES = 1 << 16
-_VALUE_CHARACTERS = 16 << 20  # a video's entry: those of HowTo100M have up to 200,000
+_VALUE_CHARACTERS = 16 << 20  # maximum length of a value; HowTo100M's have up to 200,000
 
 
 class StreamError(ValueError):
-    """Text that is not JSON of the expected form from some line on."""
+    """An error for text that is not JSON of the expected form from some line on."""
 
 
 class JsonStream:
-    """Takes the values of a text in order. Each method raises StreamError where it cannot."""
+    """A reader of a text's values in order, whose methods raise StreamError for invalid text."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Take a file; bytes that are no UTF-8 become surrogates."""
+        """Read from a file, with invalid UTF-8 decoded to surrogates."""
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._text, self._place, self._ended = "", 0, False
-        self._lines = 1  # the line that the text begins in
+        self._lines = 1  # number of the line in which `_text` begins
 
     def names(self) -> Iterator[str]:
-        """Yield an object's names; the caller takes the value after each one.
+        """Yield an object's names, including repeated names.
 
-        A name may come twice.
+        The caller must read the value after each name.
         """
         self._expect("{")
         if self._next() == "}":
@@ -55,7 +55,7 @@ class JsonStream:
                 return
 
     def value(self) -> object:
-        """Return the next value; or a RowError instead of one that `json_text.decode` refuses."""
+        """Return the next value, or the RowError that `json_text.decode` returns for it."""
         self._next()
         while True:
             try:
@@ -71,7 +71,7 @@ class JsonStream:
                     self._place += after
                     raise self._error(why) from None
                 continue
-            if end == len(self._text):  # a number may go on in what is not read yet
+            if end == len(self._text):  # A number may continue in the next block.
                 length = end - self._place
                 if self._more(1):
                     continue
@@ -80,12 +80,12 @@ class JsonStream:
             return value
 
     def end(self) -> None:
-        """Take the text's end."""
+        """Check that the text ends here."""
         if self._next():
             raise self._error("more text after the end")
 
     def _next(self) -> str:
-        """Return the next character that is no white space, without taking it; empty at the end."""
+        """Peek at the next character that is not white space, and return "" at the end."""
         while True:
             self._place = json_text.skip_space(self._text, self._place)
             if self._place < len(self._text):
@@ -102,7 +102,10 @@ class JsonStream:
         return found
 
     def _more(self, characters: int) -> bool:
-        """Read on by so many characters or a block, and forget what was taken."""
+        """Read at least this many further characters, and drop the consumed text.
+
+        Return whether any text was read.
+        """
         self._lines += self._text.count("\n", 0, self._place)
         blocks, size = [self._text[self._place :]], 0
         self._place = 0

@@ -1,4 +1,4 @@
-"""JSON values from text that nobody has checked: names, integers and depth are bounded."""
+"""A parser of JSON from untrusted text, which limits names, integers and depth."""
 
 import functools
 import json
@@ -7,25 +7,26 @@ from typing import Any
 
 from pipelines.sources.clip_request import RowError
 
-MOST_DEPTH = 64  # levels of lists and objects; annotations have four
+MOST_DEPTH = 64  # maximum levels of lists and objects; annotations have four
 
-_INT_DIGITS = 400  # a longer integer becomes a float: past 1e308, infinity
+_INT_DIGITS = 400  # maximum digits of an integer; longer ones become floats, infinite past 1e308
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class SeveralValuesError(RowError):
-    """A line on which more follows the value that it should be."""
+    """An error for a line with more text after its value."""
 
 
 def decode(text: str, start: int = 0) -> tuple[object, int]:
-    """Return the value that begins at `start`, and where it ends.
+    """Return the value that begins at `start`, and the index of its end.
 
-    Instead of a value with a name twice in one object, of which one would get lost, or with more
-    levels than MOST_DEPTH, return a RowError. NaN and infinities are numbers, as json writes them.
+    A RowError replaces a value with more than MOST_DEPTH levels. It also replaces a value in which
+    an object repeats a name, because one of the two would be lost. NaN and infinities are numbers,
+    as in Python's json.
 
     Raises:
-      json.JSONDecodeError: no whole value begins there.
-      RecursionError: it nests too deeply to find its end.
+      json.JSONDecodeError: no complete value begins there.
+      RecursionError: the value nests too deeply to find its end.
 
     >>> decode('[1, NaN] and more')
     ([1, nan], 8)
@@ -36,7 +37,7 @@ def decode(text: str, start: int = 0) -> tuple[object, int]:
         value, end = _ONCE.raw_decode(text, start)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # a name twice, or an integer of thousands of digits
+    except ValueError:  # A repeated name, or an integer of thousands of digits.
         twice: list[str] = []
         hook = functools.partial(_noted, twice)
         careful = json.JSONDecoder(object_pairs_hook=hook, parse_int=_bounded)
@@ -51,11 +52,11 @@ def decode(text: str, start: int = 0) -> tuple[object, int]:
 
 
 def loads(text: str) -> object:
-    """Return the value that a whole text is.
+    """Return the value of a text that holds exactly one.
 
     Raises:
-      RowError: it has a name twice, too many levels, or more text behind it.
-      ValueError: it is no JSON.
+      RowError: the value repeats a name, has too many levels, or is followed by more text.
+      ValueError: the text is not JSON.
 
     >>> loads(' {"videos": []} ')
     {'videos': []}
@@ -74,10 +75,11 @@ def loads(text: str) -> object:
 
 
 def object_of(line: str) -> dict[str, object]:
-    """Return the object that a line is.
+    """Return the object of a line that holds exactly one.
 
     Raises:
-      RowError: it is none, has a name twice, too many levels, or more text behind it.
+      RowError: the line is not an object, or the object repeats a name, has too many levels, or is
+        followed by more text.
 
     >>> object_of('{"end": 7}')
     {'end': 7}
@@ -94,7 +96,7 @@ def object_of(line: str) -> dict[str, object]:
 
 
 def skip_space(text: str, start: int) -> int:
-    """Return the place of the first character from `start` on that is no white space of JSON."""
+    """Return the index of the first character from `start` on that is not JSON white space."""
     match = _SPACE.match(text, start)
     assert match
     return match.end()
@@ -111,7 +113,7 @@ _ONCE = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _noted(twice: list[str], pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object, and note the names that it has twice."""
+    """Return an object of the pairs, and append its repeated names to `twice`."""
     seen: set[str] = set()
     twice += [name for name, _ in pairs if name in seen or seen.add(name)]
     return dict(pairs)
@@ -122,7 +124,7 @@ def _bounded(digits: str) -> int | float:
 
 
 def _too_deep(value: Any) -> bool:
-    """Return whether lists and objects nest deeper than MOST_DEPTH; level by level."""
+    """Return whether lists and objects nest deeper than MOST_DEPTH, without recursion."""
     level = [value]
     for _ in range(MOST_DEPTH + 1):
         level = [one for one in level if isinstance(one, list | dict)]

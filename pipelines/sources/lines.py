@@ -1,7 +1,7 @@
-"""Text files a row a line: lines with their numbers, their text, and the fields of delimited ones.
+"""Readers of text files with one row per line: numbered lines, their text and delimited fields.
 
-A quoted field may continue on the next lines. Where that is not certain, each line is a row, so
-that one stray quote cannot swallow the rows after it.
+A quoted field may continue on the next lines. In ambiguous cases each line is a row, so that one
+stray quote cannot consume the rows after it.
 """
 
 import collections
@@ -12,14 +12,14 @@ from typing import BinaryIO, TypeVar
 
 from pipelines.sources.clip_request import RowError
 
-LINE_BYTES = 4 << 20  # room for a caption of 1 MB in any quoting
+LINE_BYTES = 4 << 20  # maximum length of a line; a caption of 1 MB fits with any quoting
 
 _BLOCK_BYTES = 1 << 16
-_LINES_OF_ROW = 50  # that a quoted field may span
+_LINES_OF_ROW = 50  # maximum number of further lines in a quoted field
 
 T = TypeVar("T")
 
-# A row's fields by column; a RowError stands for a field, or for all, that cannot be used.
+# A row's fields by column. A RowError replaces an invalid field, or all fields of an invalid row.
 Fields = Mapping[str, str | RowError] | RowError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -28,8 +28,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     r"""Yield each line that is not white space, with its number in the file, from 1.
 
-    A line is cut where it passes LINE_BYTES, so no file can fill the memory. A byte order mark is
-    left out. Lines end with \n or \r\n, or with \r in a file that has no \n.
+    A line is truncated just above LINE_BYTES, which bounds memory. A byte order mark is removed.
+    Lines end with \n or \r\n, or with \r in a file that has no \n.
     """
     return ((number, line) for number, line in _all(file) if line.strip())
 
@@ -63,14 +63,14 @@ def _until_return(file: BinaryIO, first: bytes) -> Iterator[bytes]:
 
 
 def text(line: bytes, quoted: bool = False) -> str:
-    r"""Return a line as text, without its end.
+    r"""Return a line as text, without its line end.
 
     Args:
-      line: its bytes.
-      quoted: whether it may hold line ends within quotes, which the caller sees to.
+      line: the line's bytes.
+      quoted: whether the line may contain line ends within quotes, which the caller must check.
 
     Raises:
-      RowError: it is too long, no UTF-8, or has a \r in its middle.
+      RowError: the line is too long, is not UTF-8, or contains a \r although not `quoted`.
     """
     if len(line) > LINE_BYTES:
         raise RowError("read", "row_too_long", f"a line of more than {LINE_BYTES} bytes")
@@ -92,7 +92,7 @@ def _carriage_return() -> RowError:
 
 
 def excerpt(line: bytes) -> str:
-    """Return the beginning of a line, good or bad, for a reject."""
+    """Return the beginning of a line, valid or not, for a reject."""
     return line[: 4 * 500].decode(errors="backslashreplace").rstrip("\r\n")
 
 
@@ -100,8 +100,7 @@ def fields(line: str, delimiter: str = ",") -> list[str]:
     r"""Return the fields of a delimited line.
 
     Raises:
-      RowError: a quote is not closed on the line, or stands where none may; or a \r stands
-        outside quotes.
+      RowError: a quote is not closed on the line or is misplaced, or a \r occurs outside quotes.
 
     >>> fields('v1,0,"a man, smiling"')
     ['v1', '0', 'a man, smiling']
@@ -120,13 +119,13 @@ def fields(line: str, delimiter: str = ",") -> list[str]:
 
 
 class Rows:
-    """The rows of a delimited file: each is a line, or lines that a quoted field joins.
+    """The rows of a delimited file, each a line or several lines joined by a quoted field.
 
-    Iterating yields a row's line number and its bytes.
+    Iteration yields each row's line number and bytes.
     """
 
     def __init__(self, file: BinaryIO, delimiter: str, columns: int = 0) -> None:
-        """Take a file; `columns` is how many a row must have to be joined from several lines."""
+        """Read from a file, joining lines only to rows with exactly `columns` columns."""
         self.columns = columns
         self._delimiter = delimiter
         self._lines = _all(file)
@@ -145,9 +144,10 @@ class Rows:
         return self._again.popleft() if self._again else next(self._lines, None)
 
     def _joined(self, line: bytes) -> bytes:
-        """Return the line with those that its last field goes on in, if that is certain.
+        """Return the line joined with the continuation of its last field, if unambiguous.
 
-        It is if the whole is a row of the right columns, and none of the further lines is one.
+        The result must be a row with the right number of columns. No further line may be such a
+        row by itself. Otherwise the line is returned unchanged.
         """
         if _shape(line, self._delimiter) != "open":
             return line
@@ -167,7 +167,7 @@ class Rows:
 
 
 def _shape(line: bytes, delimiter: str) -> int | str:
-    """Return a row's number of columns; or "open" for an open quote, "bad" for other faults."""
+    """Return a row's number of columns, or "open" for an open quote, or "bad" for other faults."""
     try:
         return len(fields(text(line, quoted=True), delimiter))
     except RowError as error:
@@ -175,10 +175,10 @@ def _shape(line: bytes, delimiter: str) -> int | str:
 
 
 def table(file: BinaryIO, delimiter: str = ",") -> Iterator[tuple[int, bytes, Fields]]:
-    """Yield the rows below a header: line number, bytes, and fields by column or what is wrong.
+    """Yield the rows below a header: line number, bytes, and fields by column or a RowError.
 
-    A row must have a field for each column. Of a header that cannot be read, all rows are wrong;
-    of a column that is named twice, its fields are.
+    A row must have a field for each column. An invalid header makes all rows invalid. A repeated
+    column name makes the fields of that column invalid.
     """
     rows = Rows(file, delimiter)
     header: list[str] | RowError = []
@@ -217,7 +217,7 @@ def column(row: Mapping[str, T | RowError] | RowError, name: str) -> T:
     """Return a row's field by its column.
 
     Raises:
-      RowError: there is no such column, there are two, or `row` is an error itself.
+      RowError: the column is missing or ambiguous, or `row` is an error itself.
     """
     if isinstance(row, RowError):
         raise row

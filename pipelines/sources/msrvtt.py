@@ -1,13 +1,14 @@
-"""MSR-VTT's captions: a JSON file of all videos, with a list of the split, or the 1k-A test list.
+"""MSR-VTT captions: a JSON file of all videos with an optional split list, or the 1k-A test list.
 
     {"videos": [{"video_id": "video0", "split": "train", …}],
      "sentences": [{"video_id": "video0", "caption": "a car is shown", "sen_id": 0}]}
 
-Frozen in Time's file has {"annotations": [{"image_id": "video0", "caption": …}]} instead. A list
-is a CSV with the column video_id (train.9k.csv) or has an id a line (train_list_jsfusion.txt). Of
-1k-A's test list (key,vid_key,video_id,sentence) alone, a row is a video and its one sentence.
+Frozen in Time's file has {"annotations": [{"image_id": "video0", "caption": …}]} instead. A split
+list is a CSV with the column video_id (train.9k.csv) or has one id per line
+(train_list_jsfusion.txt). If 1k-A's test list (key,vid_key,video_id,sentence) is the only file,
+each row is a video with its single sentence.
 
-The file of each video is the span that was annotated, so that a clip is a whole file.
+Each video's file contains only the annotated span, so a clip is a whole file.
 """
 
 import functools
@@ -29,7 +30,7 @@ SUBSETS = ("train", "validate", "test")
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a video, with all its sentences."""
+    """Yield one row per video, with all its sentences."""
     annotated = {name: data for name, data in files.items() if json_file.is_json(data)}
     if not annotated:
         for name, data in files.items():
@@ -52,7 +53,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
 
 
 class _Annotations(NamedTuple):
-    """A JSON file's content by video; an entry that names none is none of a video's."""
+    """A JSON file's sentences by video, and the entries that name no video."""
 
     sentences: dict[str, list[sentences.Sentence]]
     nameless: list[Mapping[str, object]]
@@ -77,7 +78,7 @@ def _annotations(value: object, name: str, splits: sentences.Splits) -> _Annotat
 
 
 def _name(entry: Mapping[str, object], field: str, found: _Annotations) -> str:
-    """Return a video's id; an entry without one, or with one that is no text, is kept apart."""
+    """Return an entry's video id, or add the entry to `found.nameless` if it has no valid id."""
     name = entry.get(field)
     if isinstance(name, str) and name:
         return name

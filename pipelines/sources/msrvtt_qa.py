@@ -2,7 +2,7 @@
 
     [{"answer": "couch", "category_id": 14, "id": 0, "question": "what …?", "video_id": 6513}]
 
-Video N is MSR-VTT's videoN; JSON Lines have that name itself.
+Video N is MSR-VTT's videoN. JSON Lines contain this name.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ OPTIONS = ()
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a video, with all its questions."""
+    """Yield one row per video, with all its questions."""
     del options
     return questions.rows(name, file.read(), _video)
 

@@ -1,11 +1,11 @@
-"""MSVD's captions: AllVideoDescriptions.txt, with a list of the split if there is one.
+"""MSVD captions: AllVideoDescriptions.txt, with an optional split list.
 
     -4wsuPCjDBc_5_15 a squirrel is eating a peanut in it's shell
 
-A line is a video's id and a sentence; lines of "#" are comments. A list has an id a line
-(train_list.txt), or is a CSV with the column video_id.
+A line is a video's id and a sentence. Lines that begin with "#" are comments. A split list has one
+id per line (train_list.txt), or is a CSV with the column video_id.
 
-The file of each video is the span that its id tells, so that a clip is a whole file.
+Each video's file contains only the span in its id, so a clip is a whole file.
 """
 
 import functools
@@ -26,7 +26,7 @@ OPTIONS = ()
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a video, with all its sentences."""
+    """Yield one row per video, with all its sentences."""
     del options
     lists: dict[str, sentences.Listed] = {}
     said: dict[str, dict[str, list[Sentence]]] = {}
@@ -60,7 +60,7 @@ def _describes(data: bytes) -> bool:
 
 
 def _sentences(data: bytes, name: str) -> tuple[dict[str, list[Sentence]], list[Reject]]:
-    """Return each video's sentences, and the lines that have none."""
+    """Return each video's sentences, and rejects of the lines without a sentence."""
     said: dict[str, list[Sentence]] = {}
     unread: list[Reject] = []
     for number, line in _lines(data):

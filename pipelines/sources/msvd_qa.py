@@ -4,7 +4,7 @@
 
     -4wsuPCjDBc_5_15 vid1
 
-Video N is vidN, whose name, by the mapping, is that of its file; JSON Lines have that name itself.
+Video N is vidN, which the mapping maps to the name of its file. JSON Lines contain this name.
 """
 
 import functools
@@ -23,7 +23,7 @@ OPTIONS = ()
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a video, with all its questions."""
+    """Yield one row per video, with all its questions."""
     del options
     names: dict[str, str] = {}
     asked = {name: data for name, data in files.items() if json_file.is_json(data)}

@@ -1,4 +1,4 @@
-"""Rows of Parquet files, whose values may be of any type and out of any range."""
+"""A reader of rows of Parquet files, whose values may have any type and range."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ _NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
 def count(file: BinaryIO) -> int:
-    """Return the number of rows that a Parquet file states, or 0 if it is none."""
+    """Return the number of rows that a Parquet file states, or 0 if it is not a Parquet file."""
     import pyarrow
     import pyarrow.parquet
 
@@ -27,16 +27,16 @@ def rows(
 ) -> Iterator[tuple[int, None, Mapping[str, object]]]:
     """Yield each row's number, from 1, and its fields by column.
 
-    Durations and times of day are timedeltas. A RowError stands for a value that Python has no
-    type or no range for, and for a column that is named twice.
+    Durations and times of day are timedeltas. A RowError replaces a value without a Python type or
+    out of its range. It also replaces all values of a repeated column name.
 
     Args:
-      file: the Parquet file; it must be seekable.
-      name: its name.
-      wanted: names of columns; others are not read.
+      file: the Parquet file, which must be seekable.
+      name: the file's name, for messages.
+      wanted: names of the columns to read.
 
     Raises:
-      AnnotationError: it cannot be read to its end.
+      AnnotationError: the file cannot be read completely.
     """
     import pyarrow
     import pyarrow.parquet
@@ -47,7 +47,7 @@ def rows(
     try:
         table = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
         names = table.schema_arrow.names
-        columns = [column for column in dict.fromkeys(names) if column in wanted]  # few
+        columns = [column for column in dict.fromkeys(names) if column in wanted]
         twice = {
             column: RowError("read", "row_columns", f"two columns are named {column[:100]!r}")
             for column in columns
@@ -77,7 +77,7 @@ def excerpt(fields: Mapping[str, object] | RowError) -> str:
 
 
 def _values(column: Any) -> list[object]:
-    """Return a column's values."""
+    """Return a column's values as Python values, with a RowError for each invalid value."""
     import pyarrow
 
     kind = column.type
@@ -85,13 +85,13 @@ def _values(column: Any) -> list[object]:
         whole = column.cast("int32" if kind.bit_width == 32 else "int64")
         scale = _NANOSECONDS[kind.unit]
         return [_timedelta(value, scale) for value in whole.to_pylist()]
-    if pyarrow.types.is_temporal(kind):  # a date is no time in a video, whatever its range
+    if pyarrow.types.is_temporal(kind):  # A date is never a time within a video.
         return [RowError("plan", "time_invalid", f"a column of {kind}, not of numbers")] * len(
             column
         )
     try:
         return column.to_pylist()
-    except (pyarrow.ArrowException, ValueError, OverflowError):  # also no UTF-8
+    except (pyarrow.ArrowException, ValueError, OverflowError):  # Includes invalid UTF-8.
         return [_value(scalar) for scalar in column]
 
 

@@ -1,8 +1,8 @@
-"""Videos that questions are asked about: a row a video, with all its questions.
+"""A reader of question files that yields one row per video, with all its questions.
 
-A question that cannot be used is a row of its own, which is rejected, so that none is lost. Where
-questions have no ids, as in ALPRO's JSON Lines, these are their places in the file, from 0: by
-those `svilm-train evaluate` knows them in the file, too.
+An unusable question becomes a reject of its own, so that none is lost. Questions without ids, as
+in ALPRO's JSON Lines, get their index in the file, from 0, as their id. `svilm-train evaluate`
+assigns the same ids to the questions of the file.
 """
 
 import functools
@@ -20,24 +20,24 @@ from pipelines.sources.clip_request import (
 )
 from protos.v1.manifest_pb2 import Reject
 
-_TEXT_CHARACTERS = 1000  # of a question, or of an answer
+_TEXT_CHARACTERS = 1000  # maximum length of a question or an answer
 
 
 def rows(
     name: str, data: bytes, video_of: Callable[[object], str]
 ) -> Iterator[ClipRequest | Reject]:
-    """Yield a file's videos and the questions that are none, in order of their first lines.
+    """Yield a file's videos and its unusable questions, in order of their first lines.
 
-    Of a JSON list, a question's place in it, from 1, stands for its line.
+    In a JSON list, a question's index from 1 replaces its line number.
 
     Args:
       name: name of the file.
-      data: a JSON list of {"question", "answer", "video_id", "id"}, or JSON Lines of such.
-      video_of: returns a video's id as its file is named, from that of the annotation; may raise
+      data: a JSON list of {"question", "answer", "video_id", "id"}, or JSON Lines of such objects.
+      video_of: maps a video id in the annotation to the name of the video's file, or raises
         RowError.
 
     Raises:
-      AnnotationError: a JSON list is none.
+      AnnotationError: the file is neither a JSON list nor JSON Lines.
     """
     of_videos: dict[str, tuple[str, list[Question]]] = {}
     rejects: list[Reject] = []
@@ -67,7 +67,7 @@ def rows(
 
 
 def _owner(entry: Mapping[str, object] | RowError, video_of: Callable[[object], str]) -> str:
-    """Return the video of a question that cannot be used, if it has one."""
+    """Return the video of an unusable question, or an empty text if it has none."""
     try:
         return "" if isinstance(entry, RowError) else video_of(entry.get("video_id"))
     except RowError:
@@ -75,10 +75,10 @@ def _owner(entry: Mapping[str, object] | RowError, video_of: Callable[[object], 
 
 
 def named(field: object) -> str:
-    """A video's name where the annotation has it, rather than a number.
+    """Return a video's name from an annotation that has names instead of numbers.
 
     Raises:
-      RowError: it is no text, or empty.
+      RowError: the name is empty or not a text.
     """
     if not isinstance(field, str) or not field:
         raise RowError("plan", "video_id_invalid", f"a video {field!r:.100}")
@@ -92,7 +92,7 @@ def _video(video: str, questions: list[Question], source_row: str) -> ClipReques
 
 
 def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError]]:
-    """Yield each entry's line or place, the beginning of the line, and its object."""
+    """Yield each entry's line number or index, the beginning of its line, and its object."""
     if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
         entries = json_file.load(data, name)
         assert isinstance(entries, list)
@@ -108,7 +108,7 @@ def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError
     for number, line in lines.numbered(io.BytesIO(data)):
         try:
             yield number, lines.excerpt(line), json_text.object_of(lines.text(line, quoted=True))
-        except json_text.SeveralValuesError:  # a list that lost its bracket, perhaps
+        except json_text.SeveralValuesError:  # The file may be a list without its first bracket.
             raise AnnotationError(
                 f"{name}:{number}: several values on a line: mend the file or get it anew"
             ) from None
@@ -137,7 +137,7 @@ def _text(what: str, value: object) -> str:
 
 
 def type_of(question: str) -> str:
-    """A question's type, by which accuracies are told: its first word.
+    """Return a question's type, its first word, by which accuracies are reported.
 
     >>> type_of("What is chewing on a nut?")
     'what'

@@ -1,6 +1,6 @@
-"""Videos that have several sentences each: a row a video, with all of them.
+"""Rows of data sets with several sentences per video: one row per video, with all its sentences.
 
-A sentence that cannot be used is a row of its own, which is rejected, so that none is lost.
+An unusable sentence becomes a reject of its own, so that none is lost.
 """
 
 import functools
@@ -16,7 +16,7 @@ from protos.v1.manifest_pb2 import Reject
 
 
 class Sentence(NamedTuple):
-    """A sentence as annotated, and its line where the file has one for each."""
+    """A sentence as annotated, and its line number, or 0 if the file has no line per sentence."""
 
     text: object
     line: int = 0
@@ -28,13 +28,13 @@ def rows(
     other: Callable[[str], str],
     nameless: Sequence[Mapping[str, object]] = (),
 ) -> Iterator[ClipRequest | Reject]:
-    """Yield a file's videos in order, each followed by its sentences that cannot be used.
+    """Yield a file's videos in order, each followed by the rejects of its unusable sentences.
 
     Args:
       name: name of the file.
       sentences: each video's sentences.
-      other: returns why a video is not of the requested split, or an empty text.
-      nameless: entries of a JSON file that name no video; each is a reject, after all videos.
+      other: returns why a video is not in the requested split, or an empty text.
+      nameless: entries of a JSON file that name no video, each rejected after all videos.
     """
     numbers = itertools.count(1)
     for video, said in sentences.items():
@@ -80,21 +80,23 @@ def _video(video: str, captions: list[str], other: str, source_row: str) -> Clip
 
 
 Listed = Mapping[str, Sequence[int]]
-"""Video ids of a list, and the lines that have each; an empty id is of lines that name none."""
+"""Video ids of a split list, with their line numbers; an empty id marks lines without a video."""
 
 Splits = dict[str, list[str]]
-"""The splits that files say a video is of: more than one, if they are wrong."""
+"""The splits that files assign to a video: more than one if the files contradict each other."""
 
 
 def keep_split(splits: Splits, video: str, split: str) -> None:
-    """Add what a file says of a video to the rest."""
+    """Add a file's split of a video to the known splits."""
     said = splits.setdefault(video, [])
     if split not in said:
         said.append(split)
 
 
 def not_of_split(splits: Splits, video: str, split: str) -> str:
-    """Return why a video is not of a split, or an empty text. One of two splits is of neither.
+    """Return why a video is not in a split, or an empty text.
+
+    A video in two splits counts as being in neither.
 
     >>> not_of_split({"a": ["train"]}, "a", "test")
     'of train, not test'
@@ -108,12 +110,12 @@ def not_of_split(splits: Splits, video: str, split: str) -> str:
 
 
 def listed(data: bytes, name: str) -> dict[str, list[int]]:
-    r"""Return the video ids that a file lists, and their lines.
+    r"""Return the video ids that a file lists, and the numbers of their lines.
 
-    The file has an id a line, or is a CSV with a column video_id.
+    The file has one id per line, or is a CSV with a column video_id.
 
     Raises:
-      AnnotationError: a line is not of that form, so a video could be taken for another split's.
+      AnnotationError: a line is invalid, so its video could be assigned to the wrong split.
 
     >>> listed(b"video7010\r\nvideo7011\r\n", "a.txt")
     {'video7010': [1], 'video7011': [2]}
@@ -136,13 +138,13 @@ def listed(data: bytes, name: str) -> dict[str, list[int]]:
 
 def _listed_id(text: str) -> str:
     text = text.strip()
-    if len(text) > clip_fields.ID_CHARACTERS or '"' in text:  # a file of another form
+    if len(text) > clip_fields.ID_CHARACTERS or '"' in text:  # The file has another format.
         raise RowError("plan", "video_id_invalid", f"{text[:100]!r} is no video id")
     return text
 
 
 def header(data: bytes) -> list[str]:
-    r"""The fields of a file's first line, if it is UTF-8.
+    r"""Return the fields of a file's first line, with invalid UTF-8 replaced.
 
     >>> header(b"key,video_id\nret0,video9770\n")
     ['key', 'video_id']
@@ -153,7 +155,7 @@ def header(data: bytes) -> list[str]:
 
 
 def not_annotated(lists: Mapping[str, Listed], sentences: Mapping[str, object]) -> Iterator[Reject]:
-    """Rejects of the lines of lists that name no video, or one that no annotation does."""
+    """Yield rejects of a list's lines that name no video, or a video without annotations."""
     for name, ids in lists.items():
         lost = {number: video for video in ids if video not in sentences for number in ids[video]}
         for number, video in sorted(lost.items()):
@@ -166,7 +168,9 @@ def not_annotated(lists: Mapping[str, Listed], sentences: Mapping[str, object]) 
 
 
 def other_split(lists: Mapping[str, Listed], video: str) -> str:
-    """Why a video is not of the split, if there are lists of it and none has the video.
+    """Return why a video is not in the split: split lists exist, and none contains the video.
+
+    Return an empty text otherwise.
 
     >>> other_split({"test_list.txt": {"a": [1]}}, "b")
     'not in test_list.txt'

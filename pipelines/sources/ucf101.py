@@ -1,9 +1,9 @@
-"""UCF101's splits: trainlist0N.txt or testlist0N.txt, perhaps with classInd.txt.
+"""UCF101 splits: trainlist0N.txt or testlist0N.txt, with an optional classInd.txt.
 
     ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1
 
-A line is a path and, of training lists, the class's number, from 1; the class is the path's
-folder. Lines end with CR and LF. classInd.txt ("1 ApplyEyeMakeup") tells the numbers.
+A line is a path, followed in training lists by the class's number, from 1. The class is the path's
+folder. Lines end with CR and LF. classInd.txt ("1 ApplyEyeMakeup") maps numbers to classes.
 """
 
 import functools
@@ -26,7 +26,7 @@ _VIDEO = re.compile(r"([^/]+)/([^/]+?)(?: +(\d+))?")
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a video, labelled with its class."""
+    """Yield one row per video, labelled with its class."""
     del options
     classes: dict[str, str] = {}
     listed = []
@@ -46,7 +46,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
 
 
 def _classes(data: bytes) -> dict[str, str]:
-    """Each class's number, of a file that tells nothing else."""
+    """Return each class's number, or an empty dict if the file holds anything else."""
     classes: dict[str, str] = {}
     for _, line in lines.numbered(io.BytesIO(data)):
         match = _CLASS.fullmatch(line.decode(errors="replace").strip())

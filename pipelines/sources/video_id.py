@@ -1,8 +1,8 @@
-"""Spellings of a video's id: with and without its file's extension."""
+"""Spellings of a video's id, with and without its file's extension."""
 
 import unicodedata
 
-# The first that is there is taken, in lower case, else in upper case, else in mixed case.
+# The first extension with a file is used. Lower case has priority, then upper, then mixed case.
 EXTENSIONS = (
     *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
     *("ts", "mts", "m2ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
@@ -10,7 +10,7 @@ EXTENSIONS = (
 
 
 def split_extension(video_id: str) -> tuple[str, str]:
-    """Split a video's id or path into what is before a video file's extension, and that.
+    """Split a video's id or path into its stem and its video file extension.
 
     >>> split_extension("bikes.MP4"), split_extension("v1.2")
     (('bikes', 'MP4'), ('v1.2', ''))
@@ -20,9 +20,9 @@ def split_extension(video_id: str) -> tuple[str, str]:
 
 
 def video_key(video_id: str) -> str:
-    r"""Return what all spellings of a video's id have in common.
+    r"""Return a key that is equal for all spellings of a video's id.
 
-    These are with and without its file's extension, and in each Unicode normalization.
+    Spellings differ in the file's extension or in their Unicode normalization.
 
     >>> video_key("bikes.MP4"), video_key("v1.2"), video_key("Cafe\u0301") == key("Caf\u00e9.mkv")
     ('bikes', 'v1.2', True)

@@ -1,8 +1,7 @@
-"""VideoCC's annotation file: video, start, end and caption of a clip on each line.
+"""VideoCC's annotation file, with the video, start, end and caption of one clip per line.
 
-Whether the file has a header, whether videos are named by URL or by YouTube id, and how commas
-in captions are quoted is undocumented and read differently by public readers. So all forms are
-accepted.
+The header, the video names (URLs or YouTube ids) and the quoting of commas in captions are
+undocumented. Public readers disagree about them, so all forms are accepted.
 """
 
 import functools
@@ -24,7 +23,7 @@ _URL = re.compile(
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """The rows of one file, in order."""
+    """Yield the rows of one file in order."""
     for place, (number, line) in enumerate(lines.Rows(file, ",", columns=4)):
         if place == 0 and _is_header(line):
             continue
@@ -37,10 +36,10 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
 
 
 def parse(line: bytes, source_row: str, options: SourceOptions) -> ClipRequest:
-    """One line as a clip.
+    """Parse one line to a clip.
 
     Raises:
-      RowError: with the reason why it is none.
+      RowError: the line is not a valid row.
 
     >>> line = b"https://youtu.be/dQw4w9WgXcQ,0,9e6,a man sings, badly"
     >>> parse(line, "a.csv:1", SourceOptions()).caption
@@ -58,7 +57,7 @@ def parse(line: bytes, source_row: str, options: SourceOptions) -> ClipRequest:
 
 
 def _is_header(line: bytes) -> bool:
-    """Whether both times are words ("start"), so not numbers, NaN or infinity."""
+    """Return whether both times are words such as "start", and not numbers, NaN or infinity."""
     try:
         _, start, end, _ = _columns(line)
     except RowError:
@@ -78,14 +77,14 @@ def _columns(line: bytes) -> list[str]:
     except RowError as error:
         if error.reason != "row_stray_quote":
             raise
-        fields = []  # quotes that are part of the caption: take the line as it stands
+        fields = []  # The quotes are part of the caption, so the line is split without quoting.
     if len(fields) != 4:
         text = lines.text(line)
     if len(fields) < 4 and (unquoted := text.split(",", 3)) and len(unquoted) == 4:
         fields = unquoted
     if len(fields) < 4:
         raise RowError("read", "row_columns", f"{len(fields)} columns where there should be 4")
-    if len(fields) > 4:  # commas of an unquoted caption
+    if len(fields) > 4:  # The unquoted caption contains commas.
         fields = [*fields[:3], text.split(",", 3)[3]]
     return fields
 

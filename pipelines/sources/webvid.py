@@ -1,6 +1,6 @@
-"""WebVid: a CSV with the columns videoid, contentUrl, duration, page_dir, name.
+"""WebVid annotations: a CSV with the columns videoid, contentUrl, duration, page_dir, name.
 
-A row is a whole video; its length comes as PT00H00M26S (ISO 8601).
+A row is a whole video. Its duration has the form PT00H00M26S (ISO 8601).
 """
 
 import functools
@@ -19,7 +19,7 @@ _DURATION = re.compile(r"PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?(?:(\d{1,6}(?:\.\d{1,6}
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
-    """A row a video, in the file's order."""
+    """Yield one row per video, in the file's order."""
     for number, line, fields in lines.table(file):
         source_row = f"{name}:{number}"
         yield clip_fields.clip_or_reject(
@@ -41,10 +41,10 @@ def _clip(fields: lines.Fields, source_row: str, options: SourceOptions) -> Clip
 
 
 def duration_us(text: str) -> int:
-    """An ISO 8601 duration of hours, minutes and seconds, in microseconds.
+    """Convert an ISO 8601 duration of hours, minutes and seconds to microseconds.
 
     Raises:
-      RowError: it is none.
+      RowError: the text is not such a duration.
 
     >>> duration_us("PT00H01M26S")
     86000000

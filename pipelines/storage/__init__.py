@@ -1,4 +1,4 @@
 """Files on a disk or in a bucket.
 
-It may import no other room.
+This package imports no other package of the stage.
 """

@@ -1,6 +1,7 @@
-"""Objects of Google Cloud Storage, by gcsfs: nothing is kept in memory, every error an OSError.
+"""Objects in Google Cloud Storage, accessed with gcsfs.
 
-STORAGE_EMULATOR_HOST names another server, as for all of Google's clients.
+Nothing is cached in memory, and every error is an OSError. STORAGE_EMULATOR_HOST overrides the
+server, as in all of Google's clients.
 """
 
 import contextlib
@@ -16,33 +17,37 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 SCHEME = "gs://"
 
-# Larger ones go in parts, of which gcsfs repeats those that fail.
+# Larger objects are uploaded in parts, because gcsfs retries failed parts.
 _ONE_REQUEST_BYTES = 5 << 20
-_BLOCK_BYTES = 8 << 20
-_PAGE = 1000  # objects of a listing, at most
+_BLOCK_BYTES = 8 << 20  # read-ahead of an open object
+_PAGE = 1000  # maximum number of objects in one page of a listing
 
 
 class Object(NamedTuple):
-    """An object that is there."""
+    """The metadata of an existing object."""
 
     bytes: int
-    generation: str  # another one after each write
+    generation: str  # changes with each write
 
 
 def stat(path: str) -> Object:
-    """An object's size and generation."""
+    """Return an object's size and generation."""
     with _told(path):
         found = _store().call("GET", "b/{}/o/{}", *_split(path), json_out=True)
     return Object(int(found["size"]), found["generation"])
 
 
 def names(folder: str, most: int | None = None) -> list[str]:
-    """The names of the objects directly in a folder, sorted, or of some of them.
+    """Return the sorted names of the objects directly in a folder.
 
-    A folder of no objects is the same as none.
+    A folder without objects does not differ from a missing one: the result is empty.
+
+    Args:
+      folder: the folder.
+      most: page size; stop after the first page with objects. None lists all objects.
 
     Raises:
-      FileNotFoundError: there is no such bucket.
+      FileNotFoundError: the bucket does not exist.
     """
     found: list[str] = []
     for page in _pages(folder, "", delimiter="/", maxResults=most or _PAGE):
@@ -53,12 +58,16 @@ def names(folder: str, most: int | None = None) -> list[str]:
 
 
 def listing(folder: str, beginning: str = "") -> Iterator[tuple[str, int]]:
-    """The objects in a folder, however deep, whose paths there have this beginning: path, bytes.
+    """Yield (path, bytes) of all objects below a folder, at any depth.
 
-    A request a thousand of them.
+    Each request lists up to 1,000 objects.
+
+    Args:
+      folder: the folder.
+      beginning: prefix of the paths, relative to the folder; empty for all.
 
     Raises:
-      FileNotFoundError: there is no such bucket.
+      FileNotFoundError: the bucket does not exist.
     """
     for page in _pages(folder, beginning, maxResults=_PAGE):
         yield from page
@@ -88,13 +97,13 @@ def _pages(folder: str, beginning: str, **parameters: Any) -> Iterator[list[tupl
 
 
 def read(path: str) -> bytes:
-    """A whole object."""
+    """Return the content of an object."""
     with _told(path):
         return _store().cat_file(path)
 
 
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Parts of an object, [start, end) each, several at a time."""
+    """Return the contents of byte ranges [start, end) of an object, fetched concurrently."""
     if not ranges:
         return []
     starts, ends = zip(*ranges, strict=True)
@@ -103,26 +112,26 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 
 def open_to_read(path: str) -> BinaryIO:
-    """An object as a file, read ahead in blocks."""
+    """Open an object for reading, with read-ahead in blocks."""
     with _told(path):
         file = _store().open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
     return io.BufferedReader(cast(Any, _Reader(path, file)), 1 << 20)
 
 
 def write(path: str, data: bytes, generation: str | None = None) -> str:
-    """Writes an object in one request and returns its generation.
+    """Write an object in one request and return its generation.
 
     Args:
       path: the object.
-      data: all of it.
-      generation: only in place of this one; "0": only if there is none; None: in any case.
+      data: its content.
+      generation: generation to replace; "0" requires that no object exists; None overwrites any.
 
     Raises:
       FileExistsError: the object has another generation.
     """
     bucket, name = _split(path)
     store = _store()
-    separator = uuid.uuid4().hex  # gcsfs takes a fixed one, which annotations might hold
+    separator = uuid.uuid4().hex  # The fixed separator of gcsfs might occur in annotations.
     parts = (
         (b"application/json", json.dumps({"name": name}).encode()),
         (b"application/octet-stream", data),
@@ -146,7 +155,7 @@ def write(path: str, data: bytes, generation: str | None = None) -> str:
 
 
 def upload(file: str, path: str) -> None:
-    """Writes an object from a local file; it is there when all of it is."""
+    """Upload a local file atomically: the object appears once it is complete."""
     if os.path.getsize(file) < _ONE_REQUEST_BYTES:
         with open(file, "rb") as small:
             write(path, small.read())
@@ -156,16 +165,20 @@ def upload(file: str, path: str) -> None:
 
 
 def copy(old: str, new: str) -> None:
-    """Copies an object within the store."""
+    """Copy an object within the store."""
     with _told(old):
         _store().cp_file(old, new)
 
 
 def delete(path: str, generation: str | None = None) -> None:
-    """Deletes an object, or only this generation of it.
+    """Delete an object.
+
+    Args:
+      path: the object.
+      generation: required generation; None deletes any.
 
     Raises:
-      FileNotFoundError: it is not there.
+      FileNotFoundError: the object does not exist.
       FileExistsError: it has another generation.
     """
     with _told(path):
@@ -179,18 +192,18 @@ def _split(path: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def _store() -> Any:
-    # Else each bucket is asked first, for a minute where the answer is unknown to an emulator,
-    # whether it is of a kind that speaks another protocol.
+    # Otherwise gcsfs first queries whether a bucket needs another protocol. With an emulator that
+    # does not know the query, this takes a minute.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import gcsfs
 
     if not os.environ.get("SVILM_TRACE"):
-        logging.getLogger("gcsfs").disabled = True  # its errors are told by who asked
+        logging.getLogger("gcsfs").disabled = True  # Callers report its errors.
     return gcsfs.GCSFileSystem(use_listings_cache=False)
 
 
 class _Reader(io.RawIOBase):
-    """A file of gcsfs whose errors are OSErrors."""
+    """A raw stream of a gcsfs file, whose errors are OSErrors."""
 
     def __init__(self, path: str, file: Any) -> None:
         self._path, self._file = path, file
@@ -220,7 +233,7 @@ class _Reader(io.RawIOBase):
 
 @contextlib.contextmanager
 def _told(path: str) -> Iterator[None]:
-    """Gives what gcsfs raises the form that the operating system's errors have."""
+    """Convert gcsfs's exceptions to OSErrors with the errno and filename of `path`."""
     import aiohttp
     import google.auth.exceptions
     import requests
@@ -238,9 +251,9 @@ def _told(path: str) -> Iterator[None]:
         raise ConnectionError(errno.EHOSTUNREACH, f"cannot be reached ({why})", path) from None
     except OSError as error:
         if error.filename:
-            raise  # a local file's
+            raise  # It is the error of a local file.
         raise PermissionError(errno.EACCES, f"access denied ({_reason(error)})", path) from None
-    except Exception as error:  # gcsfs's HttpError and others of no common base
+    except Exception as error:  # gcsfs's HttpError and others have no common base class.
         if str(getattr(error, "code", "")) == "401":
             raise PermissionError(errno.EACCES, _no_credentials(error), path) from None
         raise OSError(errno.EIO, f"the store answered: {_reason(error)}", path) from error
@@ -258,5 +271,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What the server said: of gcsfs's lines the last, as the first is an address."""
+    """Return the last line of gcsfs's message: the server's answer. The first line is a URL."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1][:200]

@@ -1,9 +1,10 @@
-"""Files, on a disk or in a bucket (gs://…): the one place that knows the difference.
+"""File operations on a disk or in a bucket (gs://…), behind one interface.
 
-A file gets its name only when all of it is there. On a disk: write beside it, fsync, rename. In a
-bucket: write a local file, then one upload, before whose end nothing is seen.
+A file gets its name only when it is complete. On a disk, it is written to a temporary file beside
+it, synced and renamed. In a bucket, it is written to a local file and then uploaded. The object is
+invisible until the upload ends.
 
-Every function raises OSError, with the file's name and a reason that can be told.
+Every function raises OSError with the file's name and a reason fit for the user.
 """
 
 import contextlib
@@ -18,14 +19,14 @@ from typing import BinaryIO
 
 from pipelines.storage import bucket
 
-UNFINISHED = ".unfinished"  # the end of names of files that are being written
+UNFINISHED = ".unfinished"  # suffix of the names of files that are being written
 
 _BLOCK_BYTES = 1 << 20
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF, errno.EISDIR}
 
 
 def in_bucket(path: str) -> bool:
-    """Whether a path is of a bucket.
+    """Return whether a path is in a bucket.
 
     >>> in_bucket("gs://videos/train"), in_bucket("videos/train")
     (True, False)
@@ -34,7 +35,7 @@ def in_bucket(path: str) -> bool:
 
 
 def absolute(path: str) -> str:
-    """A path that means the same in every folder and process.
+    """Return the absolute path, without a trailing slash.
 
     >>> absolute("gs://videos/train/")
     'gs://videos/train'
@@ -43,7 +44,7 @@ def absolute(path: str) -> str:
 
 
 def name(path: str) -> str:
-    """A file's name without its folder.
+    """Return the last component of a path.
 
     >>> name("annotations/train.json")
     'train.json'
@@ -52,7 +53,7 @@ def name(path: str) -> str:
 
 
 def folder_and_name(path: str) -> tuple[str, str]:
-    """A file's folder and its name there.
+    """Split a path into its absolute folder and its name in that folder.
 
     >>> folder_and_name("gs://cards/mine/card.html")
     ('gs://cards/mine', 'card.html')
@@ -62,20 +63,21 @@ def folder_and_name(path: str) -> tuple[str, str]:
 
 
 def names(folder: str) -> list[str]:
-    """The names of all in a folder, sorted; of a bucket's, which has no empty ones, perhaps none.
+    """Return the sorted names of the entries of a folder.
 
-    Objects in deeper folders of a bucket do not count.
+    In a bucket, these are the objects directly in the folder. Buckets have no empty folders, so the
+    result for a missing folder is an empty list.
     """
     return bucket.names(folder) if in_bucket(folder) else sorted(os.listdir(folder))
 
 
 def listing(folder: str, beginning: str = "") -> Iterator[tuple[str, int]]:
-    """The objects of a bucket's folder whose paths there begin so, however deep: path, bytes."""
+    """Yield (path, bytes) of all objects below a bucket's folder with the prefix `beginning`."""
     return bucket.listing(folder, beginning)
 
 
 def is_empty(folder: str) -> bool:
-    """Whether there is nothing in a folder."""
+    """Return whether a folder is empty."""
     if in_bucket(folder):
         return not bucket.names(folder, most=1)
     with os.scandir(folder) as entries:
@@ -83,10 +85,10 @@ def is_empty(folder: str) -> bool:
 
 
 def expand(path: str) -> list[str]:
-    """A file's own path; for a folder, the paths of the files directly in it, sorted."""
+    """Return the path of a file itself, or the sorted paths of the files directly in a folder."""
     if in_bucket(path):
         folder = path.rstrip("/")
-        # Of what is nothing, its own path, too: who opens it is told.
+        # A missing path is returned too, so that opening it reports the error.
         return [f"{folder}/{name}" for name in bucket.names(folder)] or [path]
     if not os.path.isdir(path):
         return [path]
@@ -95,13 +97,13 @@ def expand(path: str) -> list[str]:
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder, unless it is there; a bucket's needs no making."""
+    """Create a folder unless it exists. This is a no-op in a bucket."""
     if not in_bucket(path):
         os.makedirs(path, exist_ok=True)
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file, or a link to none."""
+    """Return whether a file or a link exists, even if the link is broken."""
     if not in_bucket(path):
         return os.path.lexists(path)
     try:
@@ -112,17 +114,17 @@ def exists(path: str) -> bool:
 
 
 def size(path: str) -> int:
-    """A file's bytes."""
+    """Return a file's size in bytes."""
     return bucket.stat(path).bytes if in_bucket(path) else os.stat(path).st_size
 
 
 def open_to_read(path: str) -> BinaryIO:
-    """Opens a file to read."""
+    """Open a file for reading in binary mode."""
     return bucket.open_to_read(path) if in_bucket(path) else open(path, "rb")
 
 
 def read(path: str) -> bytes:
-    """A whole file."""
+    """Return the content of a file."""
     if in_bucket(path):
         return bucket.read(path)
     with open(path, "rb") as file:
@@ -130,7 +132,7 @@ def read(path: str) -> bytes:
 
 
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Parts of a file, bytes [start, end) each; shorter where the file ends within them."""
+    """Return the contents of byte ranges [start, end) of a file, truncated at its end."""
     if in_bucket(path):
         return bucket.read_ranges(path, ranges)
     parts = []
@@ -142,7 +144,7 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 
 def sha256(path: str) -> str:
-    """A file's sha256, hex, read in blocks."""
+    """Return the hex sha256 of a file, which is read in blocks."""
     digest = hashlib.sha256()
     with open_to_read(path) as file:
         while block := file.read(_BLOCK_BYTES):
@@ -151,10 +153,10 @@ def sha256(path: str) -> str:
 
 
 def fetch(path: str, local: str, most_bytes: int) -> int:
-    """Copies a file to a local one, unless it is larger than `most_bytes`.
+    """Copy a file to the new local file `local`, unless it is larger than `most_bytes`.
 
     Returns:
-      Its size.
+      The size of the file in bytes.
     """
     with open_to_read(path) as file:
         found = file.seek(0, os.SEEK_END)
@@ -166,7 +168,7 @@ def fetch(path: str, local: str, most_bytes: int) -> int:
 
 
 def duplicate(old: str, new: str) -> bool:
-    """Gives a file a second name, or a copy of its own, without reading it here.
+    """Hard-link a file on a disk or copy it within a bucket store, without reading it here.
 
     Returns:
       Whether that was possible.
@@ -184,12 +186,13 @@ def duplicate(old: str, new: str) -> bool:
 
 
 def write_new(path: str, data: bytes) -> None:
-    """Writes a file that must not be there yet; the same bytes a second time do no harm.
+    """Write a file that must not exist yet, except with the same bytes.
 
-    In a bucket, the first of several writers wins; on a disk a lock must keep others away.
+    In a bucket, the first of several writers wins. On a disk, an existing file is replaced, so the
+    caller must hold a lock.
 
     Raises:
-      FileExistsError: there is another one.
+      FileExistsError: the bucket has an object of that name with other bytes.
     """
     if not in_bucket(path):
         with NewFile(path) as file:
@@ -203,19 +206,19 @@ def write_new(path: str, data: bytes) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file."""
+    """Remove a file."""
     bucket.delete(path) if in_bucket(path) else os.remove(path)
 
 
 class NewFile:
-    """A file that gets its name at the end of its `with` block, or vanishes on an error.
+    """A file that gets its name at the end of its `with` block and is deleted on an error.
 
-    A file of that name is replaced.
+    An existing file of that name is replaced.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        # Two runs of one work item must not write into one file.
+        # Two attempts of one work item must not write into the same file.
         unfinished = f"{name(path)}.{uuid.uuid4().hex}{UNFINISHED}"
         folder = tempfile.gettempdir() if in_bucket(path) else os.path.dirname(path)
         self._temporary = os.path.join(folder, unfinished)
@@ -226,13 +229,13 @@ class NewFile:
         return self
 
     def write(self, data: bytes) -> None:
-        """Writes further bytes."""
+        """Append bytes to the file."""
         self._file.write(data)
         self._digest.update(data)
         self.bytes += len(data)
 
     def tell(self) -> int:
-        """The bytes so far."""
+        """Return the number of bytes written so far."""
         return self.bytes
 
     def __exit__(self, kind, error, trace) -> None:
@@ -248,21 +251,21 @@ class NewFile:
                 os.replace(self._temporary, self._path)
                 _sync_folder(os.path.dirname(self._path))
         finally:
-            with contextlib.suppress(OSError):  # what cannot be written was raised above
+            with contextlib.suppress(OSError):  # Write errors were already raised above.
                 self._file.close()
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self._temporary)
 
     @property
     def sha256(self) -> str:
-        """Of the bytes so far, hex."""
+        """The hex sha256 of the bytes written so far."""
         return self._digest.hexdigest()
 
 
 def _sync_folder(folder: str) -> None:
     try:
         descriptor = os.open(folder or ".", os.O_RDONLY)
-    except PermissionError:  # of a folder that may be written to and not read
+    except PermissionError:  # A folder may be writable but not readable.
         return
     try:
         _sync(descriptor)
@@ -271,7 +274,7 @@ def _sync_folder(folder: str) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    """Write to the device, where the file system can: CIFS and some of FUSE sync no folders."""
+    """Sync to the device if the file system can: CIFS and some FUSE ones cannot sync folders."""
     try:
         os.fsync(descriptor)
     except OSError as error:

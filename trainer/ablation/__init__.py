@@ -1,4 +1,4 @@
-"""Ablations: the same run in variants, over seeds, measured alike (tables 5, 6 and 12).
+"""Ablations: variants of a run over seeds, measured alike (tables 5, 6 and 12).
 
-It may import tasks and what is below it.
+It may import tasks and the rooms below it.
 """

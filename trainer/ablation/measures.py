@@ -1,4 +1,4 @@
-"""How a study measures a pre-trained run: by which commands, and what it reads of their results."""
+"""The measurements of a study: commands to run and figures to read from their results."""
 
 import math
 import pathlib
@@ -14,21 +14,21 @@ class Step(NamedTuple):
     """A command that is run once."""
 
     name: str
-    arguments: list[str]  # of svilm-train
+    arguments: list[str]  # for svilm-train
 
 
 class Measure(NamedTuple):
-    """A column of a study's table; the higher the better."""
+    """A column of a study's table. Higher is better."""
 
     name: str
-    file: str  # in the folder of a variant and seed
-    path: tuple[str | int, ...]  # in that file's JSON
+    file: str  # relative to the folder of a variant and seed
+    path: tuple[str | int, ...]  # keys of the figure in that file's JSON
 
     def read(self, folder: pathlib.Path) -> float:
-        """The figure.
+        """Return the figure.
 
         Raises:
-          StudyError: the file does not have it, or as something else than a finite number.
+          StudyError: the file lacks the figure, or the figure is not a finite number.
         """
         try:
             value: Any = parse_object((folder / self.file).read_bytes())
@@ -53,17 +53,17 @@ class Measure(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """What is done with each pre-trained run, OUT/VARIANT-seed0/run."""
+    """The measurement of each pre-trained run, such as OUT/VARIANT-seed0/run."""
 
-    steps: Callable[[pathlib.Path, int], Iterator[Step]]  # of the run's folder there, and its seed
+    steps: Callable[[pathlib.Path, int], Iterator[Step]]  # from a variant's folder and a seed
     measures: list[Measure]
-    test: str  # the snapshot that it is measured on
-    train: str | None = None  # one that it is trained on before, besides the pre-training's
+    test: str  # the test snapshot
+    train: str | None = None  # the task's training snapshot
 
 
 _EVALUATION = "evaluation.json"
 
-# Without any training for the task, by the names of --task.
+# Measures without training for the task, by the names of --task.
 ZERO_SHOT = {
     "retrieval": [
         Measure(f"{way} {recall}", _EVALUATION, ("zero_shot", way, recall))
@@ -73,7 +73,7 @@ ZERO_SHOT = {
     "windows": [Measure("windows", _EVALUATION, ("temporal", "window_accuracy"))],
 }
 
-# What the paper's tables have of each task that is trained, in percent.
+# Figures of the paper's tables for each fine-tuned task, in percent.
 _FINETUNED = {
     "retrieval": {"t2v R@1": ("t2v", "R@1")},
     "qa": {"accuracy": ("accuracy",)},
@@ -83,12 +83,12 @@ _FINETUNED = {
 
 
 def zero_shot(test: str, truth: str | None, tasks: Sequence[str]) -> Measurement:
-    """`svilm-train evaluate` on a snapshot.
+    """Return the measurement by `svilm-train evaluate` on a snapshot.
 
     Args:
       test: the snapshot.
-      truth: the objects of its clips, a JSON Lines file.
-      tasks: keys of ZERO_SHOT; none: all that can be.
+      truth: the objects of its clips, a JSON Lines file, or None.
+      tasks: keys of ZERO_SHOT. Empty: all, but "pointing" only with `truth`.
     """
     tasks = tasks or [task for task in ZERO_SHOT if task != "pointing" or truth]
 
@@ -102,13 +102,13 @@ def zero_shot(test: str, truth: str | None, tasks: Sequence[str]) -> Measurement
 
 
 def finetuned(asked: str) -> Measurement:
-    """`svilm-train finetune` on one snapshot and `evaluate --task` on another.
+    """Return the measurement by `finetune` on one snapshot and `evaluate --task` on another.
 
     Args:
       asked: TASK=PRESET,TRAIN,TEST.
 
     Raises:
-      StudyError: of another form.
+      StudyError: `asked` has another form.
 
     >>> measurement = finetuned("qa=msvd-qa,snapshots/train,snapshots/test")
     >>> for step in measurement.steps(pathlib.Path("all-seed0"), 0):
@@ -141,13 +141,13 @@ def finetuned(asked: str) -> Measurement:
 
 
 def localised(asked: str) -> Measurement:
-    """`svilm-train embed` of two snapshots and `localise` on their features.
+    """Return the measurement by `embed` of two snapshots and `localise` on their features.
 
     Args:
-      asked: PRESET,TRAIN,TEST,TRUTH; truth: ActivityNet's JSON file.
+      asked: PRESET,TRAIN,TEST,TRUTH, where TRUTH is ActivityNet's JSON file.
 
     Raises:
-      StudyError: of another form.
+      StudyError: `asked` has another form.
 
     >>> measurement = localised("shapes,train,test,anet.json")
     >>> [step.name for step in measurement.steps(pathlib.Path("all-seed0"), 0)]
@@ -174,6 +174,9 @@ def localised(asked: str) -> Measurement:
 
 
 def _name(task: str, preset: str, test: str) -> str:
-    """Of a column and a folder; a task's splits have snapshots of their own."""
+    """Return the name of a column and a folder.
+
+    It contains the test snapshot's name, since each split of a task has its own snapshot.
+    """
     place = pathlib.PurePosixPath(test).name
     return re.sub("[^A-Za-z0-9._-]+", "-", f"{task}-{preset}-{place}")

@@ -1,9 +1,8 @@
-"""Runs a study: one process a step, each of which is done once.
+"""The runner of a study: one process per step, each step run once.
 
-OUT/VARIANT-seed0/ has a run and what was measured of it; OUT/study.json says with which command
-each of its steps was done. The same study again goes on where it stopped, and one of more variants,
-seeds or tasks adds to it; a step whose command changed is refused, for its results would be of two
-studies.
+OUT/VARIANT-seed0/ holds a run and its measurements. OUT/study.json records the command of each
+finished step. The same study resumes where it stopped, and more variants, seeds or tasks add steps
+to it. A step whose command changed is refused, since its results would belong to two studies.
 """
 
 import json
@@ -22,22 +21,22 @@ from trainer.ablation.measures import Measurement, Step
 from trainer.ablation.variants import StudyError, Variant
 from trainer.runs import run_lock
 
-# What is allowed changes no figure, so it is no part of what a step was done with.
+# The flag changes no figure, so the recorded command of a step leaves it out.
 _ALLOW_SEEN = "--allow-seen"
 
 
 class Study(NamedTuple):
-    """What is run: each variant with each seed, each measured alike."""
+    """The variants of a study, their seeds and their measurements."""
 
     variants: list[Variant]
     seeds: list[int]
-    pretrain: tuple[str, ...]  # options that all variants share
+    pretrain: tuple[str, ...]  # options of all variants
     measurements: list[Measurement]
-    allow_seen: bool = False  # measures also on videos that were trained on
+    allow_seen: bool = False  # also measure on training videos
 
 
 def folder_name(variant: str, seed: int) -> str:
-    """A variant's folder.
+    """Return the folder of a variant and seed.
 
     >>> folder_name("contrast + grounding", 1)
     'contrast-grounding-seed1'
@@ -46,7 +45,7 @@ def folder_name(variant: str, seed: int) -> str:
 
 
 def steps(study: Study, out: pathlib.Path) -> Iterator[Step]:
-    """All commands, variant by variant within a seed, so that the first seed's table is early."""
+    """Yield all steps, seed by seed, so that the first seed's table is complete early."""
     for seed in study.seeds:
         for variant in study.variants:
             name = folder_name(variant.name, seed)
@@ -58,14 +57,14 @@ def steps(study: Study, out: pathlib.Path) -> Iterator[Step]:
 
 
 def run(study: Study, out: pathlib.Path) -> str | None:
-    """Does what is not done yet.
+    """Run the steps that are not done yet.
 
     Returns:
-      The step that a signal stopped, which saved what it had; None if all is done.
+      The name of the step that a signal stopped, after it saved. None if all steps are done.
 
     Raises:
-      StudyError: the folder's study was another one, or a step failed.
-      SeenError: a variant would be measured on videos that it is trained on; nothing is trained.
+      StudyError: the folder holds another study, or a step failed.
+      SeenError: a variant would be measured on videos that it is trained on. No step has run.
       LockedError: another command is writing to the folder.
     """
     with run_lock.held(out, "study"):
@@ -114,7 +113,7 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
 
 
 def _without_allowed(words: list[str]) -> list[str]:
-    """A recorded command without --allow-seen, which earlier releases recorded.
+    """Return a recorded command without --allow-seen, which earlier releases recorded.
 
     >>> _without_allowed(["evaluate", "--run", "a", "--allow-seen"])
     ['evaluate', '--run', 'a']
@@ -123,7 +122,7 @@ def _without_allowed(words: list[str]) -> list[str]:
 
 
 def _check_unseen(study: Study) -> None:
-    """Asks before the first step what `evaluate` would refuse after days of training."""
+    """Refuse, before the first step, what `evaluate` would refuse after days of training."""
     from trainer.data.snapshot import Snapshot
     from trainer.runs import seen_clips
 
@@ -139,10 +138,13 @@ def _check_unseen(study: Study) -> None:
 
 
 def _svilm_train(arguments: Sequence[str]) -> int:
-    """Runs a command in a process of its own, which learns of signals and saves before it ends."""
+    """Run a command in a child process and return its exit status.
+
+    The child receives SIGINT and SIGTERM, and saves before it ends.
+    """
     child = subprocess.Popen([*child_python.command("trainer"), *arguments])
     answers = {
-        signal.SIGINT: lambda *_: None,  # the terminal tells the child as well
+        signal.SIGINT: lambda *_: None,  # the terminal sends it to the child too
         signal.SIGTERM: lambda *_: child.terminate(),
     }
     before = {number: signal.signal(number, answer) for number, answer in answers.items()}
@@ -154,7 +156,7 @@ def _svilm_train(arguments: Sequence[str]) -> int:
 
 
 def figures(study: Study, out: pathlib.Path) -> dict[str, dict[str, list[float]]]:
-    """By variant and measure, a value a seed."""
+    """Return the figures by variant and measure, one value per seed."""
     measures = [measure for measurement in study.measurements for measure in measurement.measures]
     return {
         variant.name: {

@@ -1,4 +1,4 @@
-"""A study's outcome: a table in Markdown, and a plot, with the spread over seeds."""
+"""The outcome of a study: a table in Markdown and a plot, with the spread over seeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from trainer.finite import finite
 
 Figures = dict[str, dict[str, list[float]]]
-"""By variant and measure, a value a seed."""
+"""Figures by variant and measure, one value per seed."""
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation; of one value the value alone.
+    """Return mean ± sample standard deviation. A single value stands alone.
 
     >>> spread([1.0, 2.0, 3.0]), spread([0.5])
     ('2.000 ± 1.000', '0.500')
@@ -23,14 +23,14 @@ def spread(values: Sequence[float]) -> str:
 
 
 def table(figures: Figures, bases: Mapping[str, str], title: str) -> str:
-    """All figures, and how far variants are above others, seed by seed.
+    """Return a Markdown table of all figures and of the differences between variants.
 
-    A difference within a seed leaves out what seeds share, so its spread is what to judge by.
+    Differences are taken within a seed. They leave out what seeds share, so judge by their spread.
 
     Args:
-      figures: to show.
-      bases: which variants are compared, and each with which.
-      title: of the table.
+      figures: the figures to show.
+      bases: the baseline of each compared variant.
+      title: the title of the table.
 
     >>> print(table({"a": {"x": [1.0, 2.0]}, "b": {"x": [2.0, 4.0]}}, {"b": "a"}, "2 seeds"))
     2 seeds
@@ -59,7 +59,7 @@ def _line(name: str, columns: Sequence[Sequence[float]]) -> str:
 
 
 def plot(figures: Figures, title: str) -> Figure:
-    """A panel a measure: each variant's mean and spread, and a point a seed."""
+    """Plot one panel per measure: each variant's mean and spread, and one point per seed."""
     variants, measures = list(figures), list(next(iter(figures.values())))
     figure = Figure(figsize=(3.2 * len(measures), 3.4), layout="constrained", dpi=120)
     figure.suptitle(title, parse_math=False)

@@ -1,27 +1,27 @@
-"""What each study varies: names of variants, and the options of `pretrain` that make them."""
+"""The variants of each study: their names and their options for `pretrain`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class StudyError(ValueError):
-    """A study that cannot be made as asked, or did not go well."""
+    """A study that cannot be made as asked, or that failed."""
 
 
 class Variant(NamedTuple):
     """One row of a study's table."""
 
     name: str
-    options: tuple[str, ...]  # of `svilm-train pretrain`
-    base: str | None = None  # the variant that it is compared with
+    options: tuple[str, ...]  # for `svilm-train pretrain`
+    base: str | None = None  # the baseline; None: no comparison
 
 
 def losses(snapshots: Sequence[str]) -> list[Variant]:
-    """Table 6: what grounding and temporal grouping add to the contrastive loss.
+    """Return the variants of table 6: the contrastive loss with and without the other losses.
 
-    Whether the paper's rows without the temporal loss are of spliced clips, it does not say: they
-    are run of whole ones and, "pasted", of spliced ones, which differ in nothing but that loss from
-    the rows with it. [reading]
+    The paper does not say whether its rows without the temporal loss have spliced clips. The study
+    runs both: with whole clips and, "pasted", with spliced clips. Pasted rows differ from the rows
+    with the temporal loss in that loss alone. [reading]
 
     >>> for variant in losses(["train"]):
     ...     print(f"{variant.name} − {variant.base}")
@@ -48,13 +48,13 @@ def losses(snapshots: Sequence[str]) -> list[Variant]:
 
 
 def data(mixtures: Sequence[str]) -> list[Variant]:
-    """Table 5: what the model is trained on.
+    """Return the variants of table 5: the training data.
 
     Args:
-      mixtures: of NAME=SNAPSHOT or NAME=SNAPSHOT,SNAPSHOT….
+      mixtures: each NAME=SNAPSHOT or NAME=SNAPSHOT,SNAPSHOT….
 
     Raises:
-      StudyError: of another form, or two of one name.
+      StudyError: a mixture has another form, or two have the same name.
 
     >>> data(["both=a,b"])
     [Variant(name='both', options=('--snapshot', 'a', '--snapshot', 'b'), base=None)]
@@ -73,7 +73,9 @@ def data(mixtures: Sequence[str]) -> list[Variant]:
 
 
 def frames(snapshots: Sequence[str], counts: Sequence[int]) -> list[Variant]:
-    """Table 12: frames a clip; snapshots must keep as many as the most.
+    """Return the variants of table 12: frames per clip.
+
+    Snapshots must have at least as many frames as the largest count.
 
     >>> frames(["train"], [16])[0].options[2:]
     ('--set', 'video.frames=16')

@@ -1,4 +1,4 @@
-"""The command line: arguments, help, messages.
+"""The command line: arguments, help texts, messages.
 
 It may import every other room.
 """

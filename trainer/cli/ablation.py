@@ -1,4 +1,4 @@
-"""`svilm-train study`: its arguments, and what it prints and writes."""
+"""The arguments and the output of `svilm-train study`."""
 
 import argparse
 import os
@@ -35,7 +35,7 @@ examples:
 
 
 def add_study(commands: Any) -> None:
-    """Adds `svilm-train study`."""
+    """Add the command `svilm-train study`."""
     parser = commands.add_parser(
         "study",
         help="train and measure variants of a run, over seeds: tables 5, 6, 12",
@@ -137,7 +137,7 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 
 
 def _wrong(arguments: argparse.Namespace) -> str:
-    """Which option of the study is missing, or not of it; empty if none is."""
+    """Return an error for a missing or unsupported option. Empty if the options are valid."""
     wants = {"losses": ("snapshot",), "data": ("data",), "frames": ("snapshot", "frames")}
     for option in ("snapshot", "data", "frames"):
         needed, given = option in wants[arguments.study], bool(getattr(arguments, option))

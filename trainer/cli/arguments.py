@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def count(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of `least` or more.
+    """Return an argparse type: an integer with `least` as its minimum.
 
     >>> count(1)("12")
     12
@@ -23,7 +23,7 @@ def count(least: int) -> Callable[[str], int]:
 
 
 def span(text: str) -> tuple[int, int]:
-    """An argparse type: "N:M", whole numbers, 1 ≤ N ≤ M.
+    """Parse a range "N:M" of integers with 1 ≤ N ≤ M, as an argparse type.
 
     >>> span("10:12")
     (10, 12)
@@ -35,7 +35,7 @@ def span(text: str) -> tuple[int, int]:
 
 
 def phrase(text: str) -> str:
-    """An argparse type: a text that is not blank.
+    """Return a text that is not blank, as an argparse type.
 
     >>> phrase("a red ring")
     'a red ring'
@@ -46,7 +46,9 @@ def phrase(text: str) -> str:
 
 
 def on_disk(text: str) -> pathlib.Path:
-    """An argparse type: a path that is not in a bucket, where only runs and snapshots may be.
+    """Return a path on a disk, as an argparse type.
+
+    Bucket paths (gs://) are refused: only runs and snapshots may be in a bucket.
 
     >>> on_disk("features/test")
     PosixPath('features/test')
@@ -59,7 +61,12 @@ def on_disk(text: str) -> pathlib.Path:
 
 
 def add_allow_seen(parser: argparse.ArgumentParser, does: str) -> None:
-    """Adds --allow-seen to a command, which says what it does."""
+    """Add --allow-seen to a command.
+
+    Args:
+      parser: the command's parser.
+      does: the command's action in the help text, such as "measure a snapshot".
+    """
     parser.add_argument(
         "--allow-seen",
         action="store_true",
@@ -71,7 +78,7 @@ def add_allow_seen(parser: argparse.ArgumentParser, does: str) -> None:
 def is_value(word: str) -> bool:
     """Return whether a word that begins with a dash is a clip_id or a file, not an option.
 
-    YouTube's ids may begin with dashes, and so do the files that are named after them.
+    YouTube ids may begin with dashes, and so may the names of files that contain them.
 
     >>> is_value("-4wsuPCjDBc_0_10000000_5b41c1ab"), is_value("--workers"), is_value("-h")
     (True, False, False)
@@ -80,7 +87,7 @@ def is_value(word: str) -> bool:
 
 
 def add_settings(parser: argparse.ArgumentParser, of: str = "the configuration") -> None:
-    """Adds --set, as `settings`."""
+    """Add --set, stored as `settings`."""
     parser.add_argument(
         "--set",
         action="append",

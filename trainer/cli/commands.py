@@ -1,4 +1,4 @@
-"""The commands that look at a trained model: their arguments, and what they print and write."""
+"""The arguments and the output of the commands `evaluate`, `search` and `report`."""
 
 import argparse
 import contextlib
@@ -50,11 +50,11 @@ example:
 
 
 class OutputError(RuntimeError):
-    """A file that cannot be written, or is not what the command needs."""
+    """A file that cannot be written, or that the command cannot use."""
 
 
 def add_evaluate(commands: Any) -> None:
-    """Adds `svilm-train evaluate`."""
+    """Add the command `svilm-train evaluate`."""
     parser = add_parser(
         commands,
         "evaluate",
@@ -113,7 +113,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def add_search(commands: Any) -> None:
-    """Adds `svilm-train search`."""
+    """Add the command `svilm-train search`."""
     parser = add_parser(
         commands,
         "search",
@@ -149,7 +149,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
 
 def add_report(commands: Any) -> None:
-    """Adds `svilm-train report`."""
+    """Add the command `svilm-train report`."""
     parser = add_parser(
         commands,
         "report",
@@ -209,7 +209,7 @@ def _report(arguments: argparse.Namespace) -> int:
 def add_parser(
     commands: Any, name: str, summary: str, description: str, epilog: str
 ) -> argparse.ArgumentParser:
-    """Adds a command that has an epilogue."""
+    """Add a command that has an epilogue."""
     return commands.add_parser(
         name,
         help=summary,
@@ -221,7 +221,7 @@ def add_parser(
 
 
 def add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Adds --run."""
+    """Add the option --run."""
     parser.add_argument(
         "--run",
         required=required,
@@ -231,7 +231,7 @@ def add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 
 def loaded(folder: str) -> "Loaded":
-    """Loads a run, and says what of it is used."""
+    """Load a run, and print its step and whether its parameters are averaged."""
     from trainer.runs import checkpoint
 
     run = checkpoint.load(folder)
@@ -241,7 +241,7 @@ def loaded(folder: str) -> "Loaded":
 
 
 def add_subject(parser: argparse.ArgumentParser) -> None:
-    """Adds --run and --snapshot."""
+    """Add the options --run and --snapshot."""
     add_run(parser)
     _add_snapshot(parser)
 
@@ -272,10 +272,10 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
 
 
 def unseen(run: "Loaded", snapshot: "Snapshot", arguments: argparse.Namespace) -> "Overlap":
-    """Refuses a snapshot of which the run has seen some, unless --allow-seen is given.
+    """Return the overlap of a snapshot with a run's training videos, if it is empty or allowed.
 
     Raises:
-      SeenError: it has, and it is not.
+      SeenError: the run was trained on some of the videos, and --allow-seen is missing.
     """
     from trainer.runs import seen_clips
 
@@ -306,7 +306,7 @@ def _read_metrics(path: str) -> Any:
 
 
 def _figures_in(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All that an object of figures has, by its path; what was not measured, null, left out."""
+    """Yield the figures of a nested object by their dotted paths, leaving out null ones."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _figures_in(value, f"{prefix}{name}.")
@@ -316,7 +316,13 @@ def _figures_in(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 @contextlib.contextmanager
 def written(out: str | None) -> Iterator[pathlib.Path | None]:
-    """Gives a temporary name that becomes `out` if all goes well; tries it before the work."""
+    """Yield a temporary file that becomes `out` if the command succeeds. None if `out` is None.
+
+    The file is created first, so that a path that cannot be written fails before the work begins.
+
+    Raises:
+      OutputError: `out` is in a bucket or cannot be written.
+    """
     if out is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""The commands that write what a trained model has for other programs: features and weights."""
+"""The commands that write features and weights for other programs."""
 
 import argparse
 import os
@@ -37,7 +37,7 @@ examples:
 
 
 def add_embed(commands: Any) -> None:
-    """Adds `svilm-train embed`."""
+    """Add the command `svilm-train embed`."""
     parser = add_parser(
         commands,
         "embed",
@@ -94,7 +94,7 @@ def _embed(arguments: argparse.Namespace) -> int:
         raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
     run = loaded(arguments.run)
     if arguments.random_encoder:
-        # What it was trained on, these have not seen.
+        # Fresh parameters have seen none of the run's training videos.
         run = run._replace(params=fresh_encoder(run).params, task=None, folder=None)
     snapshot = arguments.snapshot
     if arguments.videos:
@@ -128,7 +128,7 @@ def _embed(arguments: argparse.Namespace) -> int:
 
 
 def add_export(commands: Any) -> None:
-    """Adds `svilm-train export`."""
+    """Add the command `svilm-train export`."""
     parser = add_parser(
         commands,
         "export",

@@ -1,4 +1,4 @@
-"""`svilm-train figures`: its arguments, and what it prints."""
+"""The arguments and the output of `svilm-train figures`."""
 
 import argparse
 from typing import Any
@@ -20,7 +20,7 @@ examples:
 
 
 def add_figures(commands: Any) -> None:
-    """Adds `svilm-train figures`."""
+    """Add the command `svilm-train figures`."""
     parser = commands.add_parser(
         "figures",
         help="draw what a run sees: noun heat maps, window similarities, group usage",

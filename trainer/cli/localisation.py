@@ -1,4 +1,4 @@
-"""`svilm-train localise`: its arguments, and what it prints and writes."""
+"""The arguments and the output of `svilm-train localise`."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ examples:
 
 
 def add_localise(commands: Any) -> None:
-    """Adds `svilm-train localise`."""
+    """Add the command `svilm-train localise`."""
     parser = commands.add_parser(
         "localise",
         help="train and test temporal action localisation on frozen features",
@@ -122,7 +122,7 @@ def _run(
     of_test: dict[str, Any],
     lock: "Lock",
 ) -> int:
-    """Train if features are given, and test; the folder is held."""
+    """Train if features are given, then test. The caller holds the folder's lock."""
     from trainer.data.folder import write_file
     from trainer.evaluation import segment_files
     from trainer.tasks.localisation import saved, training
@@ -145,7 +145,7 @@ def _run(
         lines: list[str] = []
 
         def told(epoch: int, means: dict[str, float]) -> None:
-            # Whole, once training has accepted the folder: a refused command changes nothing.
+            # Written whole after training accepted the folder: a refused command changes nothing.
             lock.check()
             lines.append(json.dumps({"epoch": epoch} | means) + "\n")
             write_file(arguments.out / "metrics.jsonl", "".join(lines).encode())
@@ -168,10 +168,10 @@ def _run(
 
 
 def _check_encoder(trained: str | None, tested: str | None) -> None:
-    """Refuses to test on the features of another encoder than the one that was trained on.
+    """Check that the test features and the training features come from the same encoder.
 
     Raises:
-      LocalisationError: they are of another one; what does not tell its encoder passes.
+      LocalisationError: the encoders differ. Features without an encoder's hash pass.
     """
     from trainer.tasks.localisation.training import LocalisationError
 
@@ -183,10 +183,10 @@ def _check_encoder(trained: str | None, tested: str | None) -> None:
 
 
 def _check_unseen(folder: pathlib.Path, seen: Any, *, allowed: bool) -> None:
-    """Refuses test features of videos that their encoder was trained on, or says what is known.
+    """Refuse test features of videos that their encoder was trained on. Else print the overlap.
 
     Raises:
-      SeenError: it was, and it is not allowed.
+      SeenError: the encoder was trained on some of the videos, and `allowed` is false.
     """
     from trainer.runs.seen_clips import Overlap, refuse
 
@@ -213,7 +213,7 @@ def _test(
     scores_of: str | None,
     subject: dict[str, Any],
 ) -> None:
-    """Predicts, and scores what was predicted."""
+    """Predict segments, score them, and write predictions.json and figures.json."""
     from trainer.evaluation import segment_files
     from trainer.tasks.localisation import training
 
@@ -226,7 +226,7 @@ def _test(
     segment_files.write_predictions(out / "predictions.json", results, external)
     chance = training.by_chance(model, videos)
     found = {
-        "subject": subject,  # what the test features are of
+        "subject": subject,  # provenance of the test features
         "sets": [segment_files.figures(results, truth) for truth in truths],
         "external_data": external,
         "chance": [segment_files.figures(chance, truth)["average_mAP"] for truth in truths],

@@ -1,4 +1,4 @@
-"""svilm-train: the command line. Thin: what the commands do is in the modules they call."""
+"""The command line of svilm-train. The modules that it calls do the work."""
 
 import argparse
 import importlib.metadata
@@ -62,7 +62,7 @@ examples:
 
 
 class CommandError(Exception):
-    """Ends the program with one line on stderr."""
+    """An error that ends the program with one line on stderr."""
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
@@ -80,12 +80,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Returns:
-      0 if it succeeded, 1 if it failed, 2 if misused, 75 if the same command is to be run again
-      (training was asked to stop and did, or another command was writing to the folder), 130 if
-      Ctrl-C ended anything else.
+      0 if it succeeded, 1 if it failed, 2 if misused, 130 if Ctrl-C interrupted it. 75 asks for the
+      same command again: training stopped as asked, or another command was writing to the folder.
     """
     if argv is None:
         standard_streams.prepare()
@@ -97,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _parser().parse_args(argv)
             return arguments.command(arguments)
         finally:
-            sys.stdout.flush()  # while its errors can still be reported
+            sys.stdout.flush()  # its errors can still be reported here
     except CommandError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return error.status
@@ -122,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def switch_64_bits_off() -> None:
-    """Keep JAX at 32-bit numbers, which checkpoints and their figures are of.
+    """Keep JAX at 32-bit numbers, the type of checkpoints and their figures.
 
     From Python, where JAX may be imported already, training refuses 64 bits.
     """
@@ -132,16 +131,16 @@ def switch_64_bits_off() -> None:
 
 
 def start_with_malloc_tuned() -> None:
-    """Starts this program again with glibc's memory in huge pages, which it keeps when it is freed.
+    """Restart this program with glibc's memory in huge pages, kept when it is freed.
 
-    A step on a CPU allocates gigabytes anew: page by page that took a third of its time. Memory
-    that went back to the system is cleared before it comes again: a tenth of the time of reading.
+    A step on a CPU allocates gigabytes anew, and small pages took a third of its time. The kernel
+    clears memory that was returned to it before each reuse: a tenth of the time of reading.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         values = {
             "hugetlb": 1,
-            # Bytes. Setting one of these two ends glibc's own adjusting of both.
-            "mmap_threshold": 2**25,  # the most it takes: what is larger does go back
+            # Bytes. Setting either threshold stops glibc from adjusting both.
+            "mmap_threshold": 2**25,  # glibc's maximum; larger blocks are returned
             "trim_threshold": 2**32,
         }
         os.environ["GLIBC_TUNABLES"] = ":".join(
@@ -175,7 +174,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _foreseeable() -> tuple[type[Exception], ...]:
-    """What may go wrong without a fault in the program; imported only once something did."""
+    """Return the errors that do not come from a fault of the program.
+
+    Their modules are imported only once an error occurred.
+    """
     from trainer.ablation.variants import StudyError
     from trainer.cli.commands import OutputError
     from trainer.data.snapshot import SnapshotError
@@ -246,7 +248,7 @@ def _one_line(error: Exception) -> str:
 
 
 def add_pretrain(commands: Any) -> None:
-    """Adds `svilm-train pretrain`."""
+    """Add the command `svilm-train pretrain`."""
     parser = commands.add_parser(
         "pretrain",
         help="train a model on a snapshot, or continue to",

@@ -1,4 +1,4 @@
-"""`svilm-train plan`: its arguments, and what it prints and writes."""
+"""The arguments and the output of `svilm-train plan`."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ examples:
 
 
 def add_plan(commands: Any) -> None:
-    """Adds `svilm-train plan`."""
+    """Add the command `svilm-train plan`."""
     parser = commands.add_parser(
         "plan",
         help="tell whether a step fits hardware, and how long a run takes",

@@ -33,10 +33,10 @@ _HANDLER = "svilm.ascii"
 def prepare() -> None:
     """Open closed streams on /dev/null and make writing to the others safe.
 
-    Restart Python in UTF-8 mode where the locale has another encoding: file names would be encoded
-    in it, and a video whose name is not ASCII would be missing.
+    Restart Python in UTF-8 mode if the locale has another encoding. Otherwise Python encodes file
+    names in that encoding, and a video whose name is not ASCII would be missing.
     """
-    # Otherwise the next opened file gets descriptor 1 or 2, and whoever prints there damages it.
+    # Otherwise the next opened file gets descriptor 1 or 2, and a print damages that file.
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -52,7 +52,7 @@ def prepare() -> None:
 
 
 def spelled_in_ascii(error: UnicodeError) -> tuple[str, int]:
-    r"""Replace what an encoding lacks by an ASCII spelling or an escape; an error handler.
+    r"""Replace what an encoding lacks by an ASCII spelling or an escape, as an error handler.
 
     >>> codecs.register_error("example", spelled_in_ascii)
     >>> "3 × 4 → Bär".encode("ascii", "example")
@@ -67,13 +67,13 @@ def spelled_in_ascii(error: UnicodeError) -> tuple[str, int]:
 
 def _restart_in_utf8() -> None:
     os.environ["PYTHONUTF8"] = "1"
-    if sys.stdout is not None:  # the terminal's encoding stays
+    if sys.stdout is not None:  # output keeps the terminal's encoding
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Tolerant(io.FileIO):
-    """A stream whose lost reader is no error; other errors are raised once, with its name."""
+    """A stream that ignores the loss of its reader and raises any other error once, by name."""
 
     def __init__(self, descriptor: int, called: str, tolerated: frozenset[int] | None) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -96,13 +96,13 @@ class _Tolerant(io.FileIO):
 def _safe(
     stream: TextIO | None, descriptor: int, called: str, tolerated: frozenset[int] | None
 ) -> io.TextIOWrapper:
-    """The stream as text.
+    """Return the stream as a text stream that tolerates errors.
 
     Args:
-      stream: Python's, None where it was closed.
-      descriptor: of it.
-      called: its name in errors.
-      tolerated: error numbers that are ignored; None ignores all.
+      stream: Python's stream. None if it was closed.
+      descriptor: the stream's file descriptor.
+      called: the stream's name in errors.
+      tolerated: error numbers that are ignored. None ignores all.
     """
     raw = _Tolerant(descriptor, called, tolerated)
     return io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""The commands of downstream tasks: their arguments, and what they print and write."""
+"""The commands of downstream tasks: `finetune` and `evaluate --task`."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from typing import Any
 from trainer.cli.arguments import add_settings, count
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 
-# Their modules are loaded once a command wants them; tests compare.
+# Literal names, so that only commands of tasks import their modules. Tests compare the two.
 TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
 TRAINED = ("action", "qa", "retrieval", "spatiotemporal")
 
@@ -81,7 +81,7 @@ needed:
 
 
 def add_finetune(commands: Any) -> None:
-    """Adds `svilm-train finetune`."""
+    """Add the command `svilm-train finetune`."""
     parser = commands.add_parser(
         "finetune",
         help="train a downstream task from a pre-trained run",
@@ -169,7 +169,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:
-    """Adds to `svilm-train evaluate` what is of downstream tasks."""
+    """Add the options of downstream tasks to `svilm-train evaluate`."""
     parser.add_argument(
         "--task", choices=TASKS, help="measure a downstream task instead (default: none)"
     )
@@ -202,7 +202,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate_task(arguments: argparse.Namespace) -> int:
-    """Measures a task as the arguments of `svilm-train evaluate` say."""
+    """Run `svilm-train evaluate --task`: measure a downstream task and print its table."""
     from trainer.cli.commands import written
     from trainer.evaluation import scoring
 
@@ -227,7 +227,7 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
 
 
 def _measured(arguments: argparse.Namespace) -> Any:
-    """The figures of a run on a snapshot; writes its predictions if they are wanted."""
+    """Return the figures of a run on a snapshot, and write its predictions if requested."""
     from trainer import progress
     from trainer.cli.commands import loaded, unseen, written
     from trainer.data.snapshot import Snapshot
@@ -255,5 +255,5 @@ def _measured(arguments: argparse.Namespace) -> Any:
 
 
 def as_json(figures: Any) -> str:
-    """Figures as a file has them."""
+    """Return figures as the text of a JSON file."""
     return json.dumps(figures, indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""Arguments of the commands that train in the loop: which processes, and what is looked at."""
+"""Arguments of the commands that train: processes, monitoring and profiling."""
 
 import argparse
 import importlib.util
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_loop(parser: argparse.ArgumentParser) -> None:
-    """Adds them to a command, whose `misused` is the parser's error."""
+    """Add these arguments to a command that sets `misused` to the parser's error."""
     parser.add_argument(
         "--processes",
         type=count(1),
@@ -50,16 +50,16 @@ def add_loop(parser: argparse.ArgumentParser) -> None:
 
 
 def check_loop(arguments: argparse.Namespace) -> None:
-    """Ends a command that was given what does not go together."""
+    """End the command with a usage error if its process options contradict each other."""
     if wrong := _wrong_processes(arguments.coordinator, arguments.processes, arguments.process):
         arguments.misused(wrong)
 
 
 def begin_loop(arguments: argparse.Namespace) -> "Monitoring":
-    """Joins the run's other processes, before JAX is used; returns what is looked at.
+    """Join the run's other processes, before JAX is used, and return the monitoring settings.
 
     Raises:
-      TrainingError: it wants a package that is not there.
+      TrainingError: --wandb is given, but Weights & Biases is not installed.
     """
     from trainer.distributed import multihost
     from trainer.training import loop
@@ -76,11 +76,11 @@ def begin_loop(arguments: argparse.Namespace) -> "Monitoring":
 
 
 def _wrong_processes(coordinator: str | None, count: int | None, number: int | None) -> str:
-    """What is wrong with the options of several processes; empty if nothing is."""
+    """Return an error for inconsistent process options. Empty if they are valid."""
     if coordinator in (None, "auto"):
         if count is None and number is None:
             return ""
-        if coordinator is None:  # each would train alone, into one folder
+        if coordinator is None:  # each process would train alone, into the same folder
             return "--processes and --process want --coordinator HOST:PORT, where they meet"
         return "--coordinator auto finds --processes and --process by itself: leave them out"
     if count is None or number is None:

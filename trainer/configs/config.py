@@ -1,8 +1,8 @@
-"""Everything a training run can choose, as frozen dataclasses.
+"""The configuration of a training run, as frozen dataclasses.
 
-Sizes: T frames, t tubelet length, Nt = T/t windows, S patches a frame, N = Nt·S video tokens, M
-group tokens, K nouns, L text tokens, D width, E joint width. Defaults are the paper's; a preset
-(one file each, beside this one) changes what it must.
+Sizes: T frames, t tubelet length, Nt = T/t windows, S patches per frame, N = Nt·S video tokens, M
+group tokens, K nouns, L text tokens, D width, E joint width. Defaults are the paper's. A preset
+(one file each, beside this one) overrides some of them.
 """
 
 import dataclasses
@@ -28,28 +28,28 @@ class VideoConfig:
     mlp_width: int = 3072
     group_tokens: int = 32  # M
     grouping_after: tuple[int, ...] = (6, 9, 12)  # layers, 1-based
-    # How group tokens gather video tokens (trainer/method/models/grouping.py). The paper's block is
-    # "svilm"; the blocks that it is made from are there to be compared with: GroupViT's own, and
-    # one that assigns as kMaX does, which leaves queries and keys without a gradient.
+    # The block that gathers video tokens into group tokens (trainer/method/models/grouping.py). The
+    # paper's is "svilm". The others are the blocks that it combines, as baselines. "groupvit" is
+    # GroupViT's own. "kmax" assigns as kMaX does, which leaves queries and keys without a gradient.
     grouping: Literal["svilm", "groupvit", "kmax"] = "svilm"
-    # Wo of the grouping blocks. "zeros" leaves a pre-trained encoder undisturbed at first. One that
-    # starts from nothing then learns to read clips by attention alone, and groups stay arbitrary
-    # (on Shapes with AdamW, pointing was at chance after 750 steps): it wants "xavier".
+    # Initial values of Wo in the grouping blocks. "zeros" starts a pre-trained encoder undisturbed.
+    # A random encoder needs "xavier". With "zeros" it learns to read clips by attention alone and
+    # its groups stay arbitrary (on Shapes with AdamW, pointing was at chance after 750 steps).
     grouping_out: Literal["zeros", "xavier"] = "zeros"
-    attention_block: int | None = 528  # queries at once, where attention is blocked; None: never
+    attention_block: int | None = 528  # queries per block of attention; None: all at once
     norm_eps: float = 1e-6
-    gelu: Literal["tanh", "erf"] = "tanh"  # ViViT's; VideoMAE has "erf"
+    gelu: Literal["tanh", "erf"] = "tanh"  # as in ViViT; VideoMAE has "erf"
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]
     pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     @property
     def windows(self) -> int:
-        """Nt, temporal windows a clip."""
+        """Nt, temporal windows per clip."""
         return self.frames // self.tubelet
 
     @property
     def patches(self) -> int:
-        """S, patches a frame."""
+        """S, patches per frame."""
         return (self.resolution // self.patch) ** 2
 
     def __post_init__(self) -> None:
@@ -102,28 +102,28 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
-    """How a record becomes a training example (section 4.2).
+    """The transformation of a record into a training example (section 4.2).
 
-    Training crops `resolution`² from frames whose short side was scaled to `short_side` ×
-    U(`scale`), at one place for the whole clip; evaluation takes the centre at `short_side`.
+    Training scales the short side to `short_side` × U(`scale`) and crops `resolution`² pixels,
+    at the same position in all frames. Evaluation takes the centre crop at `short_side`.
     """
 
-    # Of a mixture, how often an epoch visits each snapshot's clips, in their order; none: once.
-    # With 0.5 two epochs visit each clip once.
+    # Visits of each clip per epoch, one weight per snapshot of a mixture, in their order. Empty:
+    # once each. With 0.5, two epochs visit each clip once.
     weights: tuple[float, ...] = ()
-    # Of a record whose bytes are wrong: "skip" says so, and reads in its place the one that has its
-    # turn half an epoch away.
+    # Handling of a corrupt record. "stop" raises an error. "skip" logs it and reads a replacement
+    # from half an epoch away.
     on_corrupt: Literal["stop", "skip"] = "stop"
     nouns: int = 2  # K
     short_side: int = 256  # pixels
     scale: tuple[float, float] = (0.9, 1.33)
-    flip: bool = True  # falsifies captions that say "left" or "right"
-    # Where crops get the model's size, equal but for rounding (training/device_batch.py):
-    # the "device" has time where a host's processors, which decode, have not. "auto": there, unless
-    # it is these processors.
+    flip: bool = True  # horizontal; falsifies captions with "left" or "right"
+    # The side that scales crops to the model's size (trainer/training/device_batch.py). Both give
+    # the same pixels up to rounding. The "device" has spare time, while the host's CPUs are busy
+    # with decoding. "auto" is "device" unless the devices are CPUs.
     scale_on: Literal["auto", "host", "device"] = "auto"
     jitter_probability: float = 0.8
-    brightness: float = 0.125  # added, of pixels in [0, 1]
+    brightness: float = 0.125  # maximum offset, of pixels in [0, 1]
     contrast: float = 0.4
     saturation: float = 0.4
     hue: float = 0.2  # of a full turn
@@ -143,16 +143,16 @@ class InputConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CutAndPasteConfig:
-    """Section 3.2; off in evaluation and fine-tuning."""
+    """Cut-and-paste (section 3.2). Off in evaluation and fine-tuning."""
 
     enabled: bool = True
-    pair_group: int = 2  # clips that roll among themselves; divides each device's batch
+    pair_group: int = 2  # clips that roll together; divides each device's batch
     start_inclusive: bool = False  # True draws s ~ U{0 … Nt−d}: no certain position
-    # Share of the run's steps that see whole clips, before splicing begins. The paper's encoder
-    # knows Kinetics-400 when it meets spliced clips; one that starts from nothing learns what
-    # objects are far sooner from whole ones.
+    # Share of the run's steps with whole clips, before splicing begins. The paper's encoder is
+    # pre-trained on Kinetics-400 before it sees spliced clips. A random encoder learns objects far
+    # sooner from whole clips.
     from_share: float = 0.0
-    from_step: int | None = None  # the same as a number of steps; overrides from_share
+    from_step: int | None = None  # the same in steps; overrides from_share; None: unused
 
     def first_step(self, steps: int) -> int:
         """Return the step, counted from 0, at which splicing begins in a run of `steps`.
@@ -179,7 +179,7 @@ class CutAndPasteConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Sections 3.2–3.4. A weight of 0 switches its loss off (Table 6)."""
+    """The losses (sections 3.2–3.4). A weight of 0 disables its loss (Table 6)."""
 
     temporal_weight: float = 1.0  # ω1
     grounding_weight: float = 1.0  # ω2
@@ -189,7 +189,7 @@ class LossConfig:
     group_temperature: float = 0.07  # inner softmax of eq. 3
     grounding_temperature: float = 0.07  # eq. 4 and 6
     contrast_temperature: float = 0.07  # eq. 7
-    learn_temperatures: bool = False  # then the four above are where they start
+    learn_temperatures: bool = False  # True: the four above are initial values
     grounding_block: int = 64  # rows of G computed at once
 
     def __post_init__(self) -> None:
@@ -205,14 +205,14 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Section 4.2. The schedule is linear warm-up, then cosine to zero."""
+    """The optimizer (section 4.2). The schedule is linear warm-up, then cosine to zero."""
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9  # SGD
     weight_decay: float = 0.0  # AdamW and Muon, on dense layers' kernels
     warmup_share: float = 0.05  # of all steps
-    clip_norm: float | None = 1.0  # global; None: gradients stay as they are
+    clip_norm: float | None = 1.0  # global gradient norm; None disables clipping
 
     def __post_init__(self) -> None:
         check_above("optimizer", "learning_rate", self.learning_rate)
@@ -227,7 +227,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How a run is spread over devices; each has its share of the batch."""
+    """The distribution of a run over devices. Each device has its share of the batch."""
 
     fsdp: int = 1  # devices that share one copy of parameters and optimizer state
 
@@ -237,27 +237,27 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ComputeConfig:
-    """How a step is computed. What it computes stays the same, up to rounding."""
+    """The computation of a step. Its results stay the same, up to rounding."""
 
-    # Of activations and matrix products. Parameters, their gradients, norms' statistics, softmaxes,
-    # projections into the joint space and losses are float32 with either. (Accelerators round the
-    # other products' operands with "float32", too, unless JAX_DEFAULT_MATMUL_PRECISION=highest.)
+    # Type of activations and matrix products. Parameters, their gradients, norms' statistics,
+    # softmaxes, projections into the joint space and losses are float32 with either. (With
+    # "float32", accelerators still round the operands of the other products, unless
+    # JAX_DEFAULT_MATMUL_PRECISION=highest.)
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # The video encoder's attention (method/models/attention.py): "plain" keeps all probabilities,
-    # 0.5 GB a clip and layer at the paper's size; "blocked" does `video.attention_block` queries at
-    # a time; "pallas" and "cudnn" are the fused kernels of TPUs and NVIDIA GPUs. "auto" takes the
-    # devices' kernel for long sequences, else "blocked".
+    # The video encoder's attention (trainer/method/models/attention.py). "plain" keeps all
+    # probabilities, 0.5 GB per clip and layer at the paper's size. "blocked" computes
+    # `video.attention_block` queries at a time. "pallas" and "cudnn" are the fused kernels of TPUs
+    # and NVIDIA GPUs. "auto" takes the devices' kernel for long sequences, else "blocked".
     attention: Literal["auto", "plain", "blocked", "pallas", "cudnn"] = "auto"
-    # What a layer keeps for the backward pass, which computes the rest again: "none" computes
-    # nothing again; "matmuls" keeps what its matrix products and attention give (10 D a token),
-    # "attention" its input and what attention gives (2 D), "block" its input alone (1 D).
+    # Recomputation in the backward pass. "none" recomputes nothing. "matmuls" keeps the outputs of
+    # matrix products and attention (10 D per token). "attention" keeps a layer's input and the
+    # attention output (2 D). "block" keeps the layer's input alone (1 D).
     remat: Literal["none", "matmuls", "attention", "block"] = "none"
-    # Parts of each device's clips that are encoded one after another, for batches larger than
-    # memory. Each still sees the whole batch's negatives: gradient caching (Gao et al. 2021), which
-    # encodes every clip a second time for the backward pass. This is the way to accumulate
-    # gradients. The usual one, a mean over smaller batches' gradients, is not offered: it spares
-    # the second pass, but each batch would be told from its own negatives only, which is another
-    # and easier loss.
+    # Microbatches of each device's clips, encoded in sequence, for batches larger than memory. Each
+    # still sees the negatives of the whole batch: gradient caching (Gao et al. 2021), which encodes
+    # every clip a second time for the backward pass. The usual gradient accumulation, a mean over
+    # smaller batches, is not offered. It saves the second pass, but each small batch would see
+    # its own negatives only, which is another and easier loss.
     microbatches: int = 1
 
     def __post_init__(self) -> None:
@@ -270,25 +270,25 @@ class ComputeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SpikeConfig:
-    """When a step whose loss and gradient are finite is bad all the same; None: never."""
+    """The limits above which a finite step counts as a spike, and so as bad. None: no limit."""
 
-    loss_factor: float | None = None  # a loss above this many times its mean
-    loss_decay: float = 0.99  # of that mean, a step
-    from_step: int = 100  # good steps that the mean is taken of before it counts
-    gradient_norm: float | None = None  # a gradient above this norm, before it is clipped
+    loss_factor: float | None = None  # maximum ratio of the loss to its running mean
+    loss_decay: float = 0.99  # decay of that mean per step
+    from_step: int = 100  # minimum good steps in the mean before loss_factor applies
+    gradient_norm: float | None = None  # maximum norm of the gradient before clipping
 
     def __post_init__(self) -> None:
         check_counts(self, "spike")
         check_range("spike", "loss_decay", self.loss_decay, 0.0, 0.9999)
         if self.loss_factor is not None:
             check_range("spike", "loss_factor", self.loss_factor, 1.0)
-        if self.gradient_norm is not None:  # 0 would be below all
+        if self.gradient_norm is not None:  # every gradient would exceed 0
             check_above("spike", "gradient_norm", self.gradient_norm)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """The configuration of a whole run."""
 
     video: VideoConfig = VideoConfig()
     text: TextConfig = TextConfig()
@@ -301,25 +301,25 @@ class Config:
     compute: ComputeConfig = ComputeConfig()
     batch: int = 1024  # B, over all devices
     epochs: int = 10
-    max_steps: int | None = None  # stops earlier, with the schedule ending there
+    max_steps: int | None = None  # stops earlier and ends the schedule there; None: all epochs
     seed: int = 0
     log_every: int = 50  # steps
     checkpoint_every: int = 1000  # steps
-    checkpoint_keep: int = 2  # the last ones; the second in case the disk damages the first
-    checkpoint_keep_every: int | None = None  # steps of the checkpoints that are never removed
-    # A step is bad if its loss or gradient is not finite, or a spike. "skip" makes no update.
+    checkpoint_keep: int = 2  # the last ones; the older is a spare if the disk damages one
+    checkpoint_keep_every: int | None = None  # steps between permanent checkpoints; None: none
+    # A step is bad if its loss or gradient is not finite or a spike. "skip" skips its update.
     on_bad_step: Literal["stop", "skip"] = "stop"
     spike: SpikeConfig = SpikeConfig()
-    skip_in_a_row: int = 10  # bad steps; one more stops the run
-    # Of a moving average of the parameters, min(average_decay, (1 + s)/(10 + s)) at step s, with
-    # which a run is then evaluated and used; 0: none is kept.
+    skip_in_a_row: int = 10  # maximum consecutive bad steps; one more stops the run
+    # EMA decay of the parameters: min(average_decay, (1 + s)/(10 + s)) at step s. 0 disables it.
+    # Evaluation and inference use the EMA.
     average_decay: float = 0.0
     evaluate_every: int = 1000  # steps, with --eval-snapshot
-    evaluate_clips: int = 1000  # of that snapshot, spread over it
+    evaluate_clips: int = 1000  # clips of that snapshot, spread over it
 
     def __post_init__(self) -> None:
         check_counts(self, "run", but=("seed",))
-        if not 0 <= self.seed < 2**32:  # of more, JAX looks at the last 32 bits only
+        if not 0 <= self.seed < 2**32:  # JAX uses the low 32 bits only
             raise ValueError(
                 f"run: seed must be 0 or more and {2**32 - 1} or less, got {self.seed}"
             )
@@ -341,15 +341,15 @@ class Config:
             )
 
     def to_json(self) -> str:
-        """The configuration as JSON, kept in each checkpoint."""
+        """Return the configuration as JSON, as kept in each checkpoint."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """Reads what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Raises:
-          ValueError: a field is unknown; the message names it.
+          ValueError: a field is unknown or its value is invalid. The message names it.
 
         >>> Config.from_json(Config(batch=64).to_json()).batch
         64

@@ -1,4 +1,4 @@
-"""Fields of configurations: what values they take, and configurations from the values in JSON."""
+"""Checks of configuration fields, and the construction of configurations from JSON."""
 
 import dataclasses
 import functools
@@ -9,29 +9,29 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from trainer import progress
 
-# Of positive float32 numbers: what is smaller is 0 where it is computed with, and what is larger
-# infinite.
+# Minimum and maximum positive float32 numbers. In a computation, smaller ones become 0 and larger
+# ones infinite.
 _LEAST, _MOST = 1.2e-38, 3.4e38
 
-# Fields by the names that earlier releases gave them.
+# Old names of fields in earlier releases, and their current names.
 RENAMED = {"optimiser": "optimizer"}
 
 
 def check_above(part: str, name: str, value: float | int) -> None:
-    """Refuses what is not above 0.
+    """Check that a value is above 0 and representable in float32.
 
     Raises:
-      ValueError: naming the field.
+      ValueError: it is not. The message names the field.
     """
     if not _LEAST <= value <= _MOST:
         raise ValueError(f"{part}: {name} must be above 0, got {value:g}")
 
 
 def check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
-    """Refuses a whole number below 1 in any field, some apart.
+    """Check that every integer field is 1 or more, except those named in `but`.
 
     Raises:
-      ValueError: naming the field.
+      ValueError: a field is not. The message names it.
     """
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -47,10 +47,10 @@ def check_range(
     most: float = math.inf,
     below: float = math.inf,
 ) -> None:
-    """Refuses what is not in a range.
+    """Check that a value is in [`least`, `most`] and less than `below`.
 
     Raises:
-      ValueError: naming the field.
+      ValueError: it is not. The message names the field.
     """
     if not (least <= value <= most and value < below):
         to = "" if most == math.inf else f" and {most:g} or less"
@@ -59,7 +59,7 @@ def check_range(
 
 
 def current_name(name: str, fields: Collection[str]) -> str:
-    """Return a field's name of this release, given that of this or an earlier one.
+    """Return a field's current name, given its current or an earlier name.
 
     >>> current_name("optimiser", ["optimizer"]), current_name("optimiser", ["batch"])
     ('optimizer', 'optimiser')
@@ -71,16 +71,16 @@ def current_name(name: str, fields: Collection[str]) -> str:
     return new
 
 
-@functools.cache  # once for each name, not for each checkpoint that is read
+@functools.cache  # print once per name, not per checkpoint
 def _report_renaming(name: str, new: str) -> None:
     progress.say(f"svilm-train: {name!r} is now spelled {new!r}: read as such")
 
 
 def build(cls: type, values: Any) -> Any:
-    """A configuration, or a section of one, from the values that JSON gives.
+    """Build a configuration, or a section of one, from parsed JSON.
 
     Raises:
-      ValueError: a field is unknown, or values do not go together.
+      ValueError: a field is unknown, or a value is invalid or contradicts another.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} is no object with its fields")
@@ -101,14 +101,14 @@ def build(cls: type, values: Any) -> Any:
             if not _fits(value, kind):
                 raise ValueError(f"{cls.__name__}: {name} cannot be {value!r:.100}")
         for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, float) and not abs(one) <= _MOST:  # float32's
+            if isinstance(one, float) and not abs(one) <= _MOST:  # float32's maximum
                 raise ValueError(f"{cls.__name__}: {name} must be finite, got {one:g}")
         built[name] = value
     return cls(**built)
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of a field's type; a tuple's parts are not looked at.
+    """Return whether a JSON value has a field's type. The items of a tuple are not checked.
 
     >>> _fits(1, float), _fits(True, int), _fits(None, int | None), _fits("a", Literal["b"])
     (True, False, True, False)

@@ -1,4 +1,4 @@
-"""Settings from the command line: "video.width=128" on top of a preset."""
+"""Command-line overrides of a preset, such as "video.width=128"."""
 
 import dataclasses
 import json
@@ -15,20 +15,20 @@ C = TypeVar("C", bound=Any)
 
 
 class OverrideError(ValueError):
-    """A setting that names no field, or whose value does not suit it."""
+    """A setting that names no field, or whose value is invalid for the field."""
 
 
 def override(config: C, settings: Iterable[str]) -> C:
-    """Sets fields of a configuration, each typed as the field is.
+    """Return a configuration with some fields replaced, each parsed as its field's type.
 
     Args:
-      config: what to start from: a run's, or a task's.
+      config: the configuration of a run or a task to start from.
       settings: each "field=value" or "section.field=value". Lists are written "6,9,12", switches
-        "true" or "false", an absent value "none". All are set at once, then checked together.
+        "true" or "false", an absent value "none". All are set first, then checked together.
 
     Raises:
-      OverrideError: there is no such field, its value is of another type, or the settings do not
-        go together.
+      OverrideError: a field does not exist, a value has another type, or the settings contradict
+        each other.
 
     >>> changed = override(Config(), ["batch=64", "video.width=96", "video.grouping_after=3,12"])
     >>> changed.batch, changed.video.width, changed.video.grouping_after
@@ -61,7 +61,7 @@ def override(config: C, settings: Iterable[str]) -> C:
 
 
 def overruled(settings: Iterable[str], asked: Config, got: Config) -> list[str]:
-    """Settings that a later change of the configuration has undone, and what they would be.
+    """Return the settings that a later change of the configuration undid, with its values.
 
     >>> overruled(["batch=64", "seed=1"], Config(batch=64, seed=1), Config(batch=32, seed=1))
     ['batch=64 would be 32']
@@ -86,7 +86,7 @@ def _field_type(section: Any, name: str, path: list[str]) -> Any:
 
 
 def _value(kind: Any, text: str, path: str) -> Any:
-    """Reads `text` as a value of an annotation that occurs in Config."""
+    """Parse `text` as a value of an annotation that occurs in Config."""
     arguments = typing.get_args(kind)
     if isinstance(kind, types.UnionType):  # int | None
         return None if text == "none" else _value(arguments[0], text, path)
@@ -103,7 +103,7 @@ def _value(kind: Any, text: str, path: str) -> Any:
         value = kind(text)
         if not math.isfinite(value):
             raise ValueError
-    except (ValueError, OverflowError):  # of a whole number with hundreds of digits
+    except (ValueError, OverflowError):  # overflow: an integer with hundreds of digits
         expected = {int: "a whole number", float: "a finite number"}[kind]
         raise OverrideError(f"{path} takes {expected}, got {text!r}") from None
     return value

@@ -1,7 +1,7 @@
 """The paper's run with larger encoders: ViT-L/16×2 and ViT-H/14×2 (Dosovitskiy et al. 2021).
 
 The paper has size B alone. Grouping blocks stay after a half, three quarters and all of the layers
-[reading]; the text encoder is BERT-large (Devlin et al. 2019), which there is none larger of.
+[reading]. The text encoder is BERT-large (Devlin et al. 2019), the largest BERT.
 """
 
 import dataclasses

@@ -1,12 +1,12 @@
-"""Published weights whose sizes presets have: what they are meant to start from."""
+"""Published weights with the sizes of the presets, from which these are meant to start."""
 
 from typing import NamedTuple
 
 
 class Weights(NamedTuple):
-    """Names on huggingface.co, to be given as --video-weights and --text-weights once there."""
+    """Names on huggingface.co. Pass the downloads as --video-weights and --text-weights."""
 
-    video: str | None  # None: none of the size is published
+    video: str | None  # None: no weights of this size are published
     text: str
 
 
@@ -19,16 +19,16 @@ WEIGHTS = {
         "MCG-NJU/videomae-small-finetuned-kinetics", "sentence-transformers/all-MiniLM-L6-v2"
     ),
 }
-"""By preset; one that is not here starts at random."""
+"""Weights by preset; a preset without an entry starts at random."""
 
 
 def describe_missing(preset: str, *, video: bool, text: bool) -> str | None:
-    """Return what a preset is meant to start from and does not; None: it has all of it.
+    """Return a message about the weights that a preset should start from. None if none is missing.
 
     Args:
-      preset: its name.
+      preset: the name of the preset.
       video: whether the video encoder starts from weights.
-      text: whether the text encoder does.
+      text: whether the text encoder starts from weights.
 
     >>> describe_missing("small", video=True, text=False)
     'small is meant to start from published weights: --text-weights all-MiniLM-L6-v2 \

@@ -10,10 +10,10 @@ from trainer.configs.config import (
 )
 
 CONFIG = Config(
-    # VideoMAE's ViT-S over 16 frames (its modeling_finetune.py, vit_small_patch16_224), as
-    # MCG-NJU/videomae-small-finetuned-kinetics has it. It was trained with 6 heads of 64; a
-    # config.json that says 16, as transformers' conversion script does, is taken at its word, and
-    # the start says so.
+    # VideoMAE's ViT-S over 16 frames (its modeling_finetune.py, vit_small_patch16_224), as in
+    # MCG-NJU/videomae-small-finetuned-kinetics. It was trained with 6 heads of 64. If its
+    # config.json says 16, as the conversion script of transformers writes, the run uses 16 and
+    # reports it.
     video=VideoConfig(
         frames=16,
         width=384,
@@ -27,9 +27,9 @@ CONFIG = Config(
     # config.json of sentence-transformers/all-MiniLM-L6-v2, which is a BERT.
     text=TextConfig(width=384, layers=6, heads=12, mlp_width=1536),
     cut_and_paste=CutAndPasteConfig(pair_group=8),
-    # The paper's recipe for a quarter of its batch (linear scaling: Goyal et al. 2017). A quarter
-    # is what one GPU does without encoding clips twice; negatives come from the batch, so with
-    # memory to spare rather take more: batch=512 and optimizer.learning_rate=0.05.
+    # The paper's recipe for a quarter of its batch (linear scaling: Goyal et al. 2017). One GPU
+    # computes that batch without encoding clips twice. Negatives come from the batch, so with spare
+    # memory a larger one is better: batch=512 and optimizer.learning_rate=0.05.
     optimizer=OptimizerConfig(learning_rate=0.025),
     compute=ComputeConfig(dtype="bfloat16", remat="block"),
     batch=256,

@@ -27,7 +27,7 @@ CONFIG = Config(
         vocabulary=512, tokens=16, positions=16, width=128, layers=2, heads=4, mlp_width=512
     ),
     joint_width=128,
-    # Colours and directions of motion are what the captions tell apart.
+    # The captions name colours and directions, so neither jitter nor flips are allowed.
     input=InputConfig(
         short_side=64, scale=(1.0, 1.0), flip=False, jitter_probability=0.0, grey_probability=0.0
     ),

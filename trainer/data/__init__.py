@@ -1,4 +1,4 @@
-"""A snapshot in, batches for the device out: read, decode, tokenize, batch.
+"""Input pipeline from a snapshot to batches for the device: read, decode, tokenize, batch.
 
 It may import configs.
 """

@@ -1,18 +1,18 @@
-"""What is known of a snapshot's clips besides their frames: captions, questions, labels."""
+"""Annotations of a snapshot's clips, all fields but the frames: captions, questions, labels."""
 
 import numpy as np
 
 from protos.v1 import clip_pb2
 from trainer.data.snapshot import Readable, parse_clip
 
-# Records in memory at once, frames included.
+# Number of records, frames included, in memory at once.
 _AT_ONCE = 256
 
 
 def read_annotations(records: Readable) -> list[clip_pb2.Clip]:
-    """Every record, its frames left out, in their order.
+    """Return every record without its frames, in the snapshot's order.
 
-    Each record is read whole: a benchmark of ten thousand videos of 32 frames takes a minute.
+    Each record is read whole. A benchmark of ten thousand videos of 32 frames takes a minute.
 
     Raises:
       SnapshotError: a record is damaged.
@@ -28,7 +28,7 @@ def read_annotations(records: Readable) -> list[clip_pb2.Clip]:
 
 
 def captions_of(clip: clip_pb2.Clip) -> tuple[str, ...]:
-    """A clip's descriptions: one, or all that the source has.
+    """Return a clip's captions: all of the source's captions, or the only one.
 
     >>> captions_of(clip_pb2.Clip(caption="a cat")), captions_of(
     ...     clip_pb2.Clip(caption="a cat", captions=["a cat", "it sits"])

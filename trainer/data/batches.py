@@ -1,7 +1,7 @@
 """Batches of a training run and of an evaluation, from a snapshot to NumPy arrays.
 
-Which clips, which crop, which nouns and which prompts a training step has follows from (seed,
-step, place in the global batch) alone; evaluation draws nothing.
+A training step's clips, crops, nouns and prompts depend only on (seed, step, index in the global
+batch). Evaluation draws nothing at random.
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ from trainer.data.stream import Request, stream
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import Batch, Crops, ExampleBatch
 
-# What a clip's seed is for, so that draws for different purposes are independent.
+# Purpose of a clip's seed, so that draws for different purposes are independent.
 _CROP, _NOUNS, _TEXT = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipText:
-    """What stays on the host of an evaluated clip."""
+    """Fields of an evaluated clip that stay on the host."""
 
     clip_id: str
     video_id: str
-    start_us: int  # the span in the video
+    start_us: int  # start of the clip in the video, microseconds
     end_us: int
     caption: str
-    nouns: tuple[str, ...]  # the first K noun phrases, as they stand in the caption
+    nouns: tuple[str, ...]  # the first K noun phrases, as written in the caption
 
 
 def train_batches(
@@ -49,20 +49,21 @@ def train_batches(
     hosts: int = 1,
     on_skip: Callable[[str], None] | None = None,
 ) -> Generator[tuple[int, Batch, list[str]], None, None]:
-    """Yields (step, batch, clip ids) from `start_step` to the run's last step.
+    """Yield (step, batch, clip ids) from `start_step` to the run's last step.
 
-    What a step yields depends neither on `start_step` nor on what was yielded before; the hosts'
-    batches, concatenated in order, are the one host's. Closing the generator stops the reading.
+    A step's batch depends neither on `start_step` nor on the batches yielded before. The hosts'
+    batches, concatenated in order, equal the batch of a single host. Closing the generator stops
+    the reading.
 
     Args:
       mixture: the clips to train on.
-      tokenizer: of captions and noun prompts.
-      config: the run.
-      start_step: the first step wanted, 0 for a new run.
+      tokenizer: tokenizer of captions and noun prompts.
+      config: the run's configuration.
+      start_step: the first step to yield; 0 for a new run.
       host: this host's number, 0 … hosts − 1.
-      hosts: hosts that share each global batch, which must be divisible by them.
-      on_skip: with `config.input.on_corrupt` "skip", told of each corrupt record of this host's
-        that was left out of a batch, before the batch is yielded.
+      hosts: number of hosts that share each global batch; must divide the batch size.
+      on_skip: with `config.input.on_corrupt` "skip", called with a message for each corrupt record
+        of this host that was replaced in a batch, before the batch is yielded.
 
     Raises:
       SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
@@ -104,12 +105,12 @@ def train_batches(
 
 
 class Examples(NamedTuple):
-    """What a downstream task trains on: n examples, each a record and what is said of it."""
+    """Training examples of a downstream task: n records with their annotations."""
 
     records: Int64[np.ndarray, " n"]
-    texts: Sequence[Sequence[str]] | None  # of each example; one of them, drawn, is seen
+    texts: Sequence[Sequence[str]] | None  # texts of each example; training draws one of them
     labels: Int32[np.ndarray, " n"] | None
-    boxes: Boxes | None = None  # in the whole picture
+    boxes: Boxes | None = None  # in coordinates of the whole picture
 
 
 def example_batches(
@@ -122,10 +123,10 @@ def example_batches(
     host: int = 0,
     hosts: int = 1,
 ) -> Generator[tuple[int, ExampleBatch, list[str]], None, None]:
-    """Yields (step, batch, clip ids) of a downstream task, as `train_batches` does.
+    """Yield (step, batch, clip ids) of a downstream task, as `train_batches` does.
 
-    An epoch sees each example once, with the crop, flip and text that (seed, step, place in the
-    global batch) draw.
+    An epoch visits each example once. Its crop, flip and text are drawn by (seed, step, index in
+    the global batch).
 
     Raises:
       SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
@@ -176,7 +177,7 @@ def example_batches(
 
 
 def example_numbers(examples: Examples, config: Config, step: int) -> Int64[np.ndarray, " B"]:
-    """The examples that make up the global batch of a step, in its order."""
+    """Return the examples of a step's global batch, in its order."""
     count = len(examples.records)
     return order.batch_records(config.seed, step, config.batch, [order.Source(count, count)])[1]
 
@@ -188,10 +189,10 @@ def eval_batches(
     batch: int,
     records: Int64[np.ndarray, " n"] | None = None,
 ) -> Iterator[tuple[Batch, list[ClipText]]]:
-    """Yields the given records (None: all) in their order, `batch` at a time.
+    """Yield the given records (None: all) in their order, `batch` at a time.
 
-    The last batch is filled up with repetitions of the last clip, so that all have one shape:
-    only the first rows, as many as there are texts, count.
+    The last batch is padded with copies of its last clip, so that all batches have one shape. Only
+    its first rows, as many as there are texts, are valid.
 
     Raises:
       SnapshotError: a record is damaged, or the snapshot does not suit the configuration.
@@ -226,10 +227,10 @@ def eval_batches(
 
 
 def check_suits(snapshot: Snapshot, tokenizer: Tokenizer, config: Config) -> None:
-    """Checks that a run of this configuration can read this snapshot with this vocabulary.
+    """Check that a run of this configuration can read this snapshot with this vocabulary.
 
     Raises:
-      SnapshotError: the snapshot has too few frames a clip, or no prompts.
+      SnapshotError: the snapshot has too few frames per clip, or no prompts.
       ValueError: crops or vocabulary do not fit the model.
     """
     built = snapshot.manifest.config
@@ -256,7 +257,7 @@ def check_suits(snapshot: Snapshot, tokenizer: Tokenizer, config: Config) -> Non
 def draw_prompts(
     chunks: Sequence[clip_pb2.NounChunk], nouns: int, rng: np.random.Generator
 ) -> list[str]:
-    """Draws at most `nouns` of a caption's noun chunks, and one prompt of each.
+    """Draw at most `nouns` of a caption's noun chunks, and one prompt for each.
 
     >>> chunk = clip_pb2.NounChunk(text="ring", prompts=["A video of a ring."])
     >>> draw_prompts([chunk], nouns=2, rng=np.random.default_rng(0))
@@ -279,8 +280,8 @@ def _batch(
 ) -> Batch:
     nouns, tokens = config.input.nouns, config.text.tokens
     caption_ids, caption_mask = tokenizer.encode(_strings(clips["caption"]), tokens)
-    # In place of a missing noun stands the empty text, [CLS] [SEP]: attention over no token at
-    # all would be undefined.
+    # The empty text, [CLS] [SEP], replaces a missing noun: attention over no token at all would be
+    # undefined.
     filled = [(clip_prompts + [""] * nouns)[:nouns] for clip_prompts in prompts]
     noun_ids, noun_mask = tokenizer.encode([noun for clip in filled for noun in clip], tokens)
     shape = (len(prompts), nouns, tokens)

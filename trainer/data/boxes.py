@@ -1,7 +1,7 @@
-"""Labelled boxes of pictures, and where they are in the parts that training cuts out.
+"""Labelled boxes of pictures, and their coordinates in the crops of training.
 
-A box is x1, y1, x2, y2 in shares of width and height, from the left and from the top. One without
-area stands for none: batches are filled up with these.
+A box is x1, y1, x2, y2 as fractions of width and height, from the left and from the top. A box
+without area is padding, which fills up batches.
 """
 
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 
 class Boxes(NamedTuple):
-    """Of n examples, one example's behind another's."""
+    """Boxes of n examples, concatenated in the examples' order."""
 
     counts: Int64[np.ndarray, " n"]
     corners: Float32[np.ndarray, "boxes 4"]
-    labels: Bool[np.ndarray, "boxes c"]  # which classes each box is of
+    labels: Bool[np.ndarray, "boxes c"]  # classes of each box
 
     def of(
         self, examples: Int64[np.ndarray, " b"]
     ) -> tuple[Float32[np.ndarray, "b k 4"], Bool[np.ndarray, "b k c"]]:
-        """Boxes and labels of some examples, filled up to the most that any of the n has.
+        """Return boxes and labels of `examples`, padded to the maximum count of any of the n.
 
         >>> boxes = Boxes(np.array([1, 2]), np.ones((3, 4), np.float32), np.ones((3, 5), bool))
         >>> corners, labels = boxes.of(np.array([0, 1, 0]))
@@ -38,11 +38,12 @@ class Boxes(NamedTuple):
 def in_view(
     boxes: Float[np.ndarray, "b k 4"], view: Float[np.ndarray, "b 4"]
 ) -> Float[np.ndarray, "b k 4"]:
-    """Boxes of pictures in a part of each, cut to that part; what lies outside has no area.
+    """Return the boxes clipped to a view of each picture; boxes outside it have no area.
 
     Args:
-      boxes: in shares of the pictures.
-      view: the parts, likewise: left, top, right, bottom; of a mirrored one right comes first.
+      boxes: corners as fractions of the pictures' width and height.
+      view: left, top, right, bottom of each view, as fractions too; a mirrored view has left and
+        right swapped.
 
     >>> box = np.array([[[0.0, 0.25, 0.5, 0.75]]])
     >>> in_view(box, np.array([[0.25, 0.0, 0.75, 1.0]])).tolist()

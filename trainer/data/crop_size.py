@@ -1,18 +1,18 @@
-"""Size of the squares in which the host hands crops to a device that scales them."""
+"""Size of the square crops that the host passes to a device for scaling."""
 
 import jax
 
 from trainer.configs.config import Config
 
-# Bilinear scaling reads 2×2 pixels, which is enough down to this many source pixels for each
-# pixel made; antialiasing, three times as slow, is for more, and done on the host.
+# Bilinear scaling reads 2×2 pixels, enough for up to this many source pixels per output pixel.
+# Larger ratios need antialiasing, which takes three times as long and runs on the host.
 ANTIALIAS_ABOVE = 1.5
 
 
 def room(config: Config) -> int | None:
-    """Side, in pixels, of the squares that crops go to the device in; None: they go there scaled.
+    """Return the side in pixels of the unscaled crops for the device; None: the host scales them.
 
-    All crops of frames whose short side is `input.short_side` fit.
+    The side holds any crop from frames whose short side is `input.short_side`.
 
     >>> from trainer.configs.overrides import override
     >>> room(override(Config(), ["input.scale_on=device"]))

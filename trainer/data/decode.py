@@ -1,8 +1,8 @@
-"""From a serialised Clip to its fields and its frames at the model's size, in TensorFlow's graph.
+"""Decoding of a serialised Clip to fields and frames of the model's size, in TensorFlow's graph.
 
-Everything here runs in tf.data's C++ threads: parsing, decoding, cropping, scaling.
-Training crops and flips at random, alike for all frames of a clip, as the clip's seed says;
-evaluation takes the centre. Source: section 4.2.
+Everything here runs in tf.data's C++ threads: parsing, decoding, cropping, scaling. Training crops
+and flips at random by the clip's seed, identically for all frames of a clip. Evaluation takes the
+centre. Source: section 4.2.
 """
 
 import functools
@@ -18,7 +18,7 @@ from trainer.data.zero_copy import apart
 
 _DESCRIPTOR = b"bytes://" + contract.clip_descriptor()
 
-# Of the Clip, in the order in which they are asked for.
+# Fields of the Clip, in the order of the decoder's request.
 _FIELDS = {
     "clip_id": tf.string,
     "video_id": tf.string,
@@ -34,49 +34,49 @@ _FIELDS = {
 _REPEATED = ("noun_chunks", "frames")
 _KEPT = ("clip_id", "video_id", "start_us", "end_us", "caption", "noun_chunks")
 
-# Pixels of a JPEG around what is cut out that are decoded as well: along the edge of what is
-# decoded, chroma has no neighbour to be interpolated with, so that pixels would be others there.
+# Pixels decoded around the crop of a JPEG. At the edge of the decoded region, chroma has no
+# neighbour for interpolation, so pixels would differ there.
 _MARGIN = 4
 
-_PIXELS = 1 << 16  # a JPEG has fewer each way
+_PIXELS = 1 << 16  # a JPEG's height and width are below this
 
 
 @functools.lru_cache(maxsize=4)
 def training(
     config: configs.Config, room: int | None
 ) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """`training_clip` of a configuration: of the same one the same function, for `stream`."""
+    """Return `training_clip` for a configuration; cached, so that `stream` traces it once."""
     return functools.partial(training_clip, config=config, room=room)
 
 
 @functools.lru_cache(maxsize=4)
 def evaluation(config: configs.Config) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """`evaluation_clip` of a configuration, likewise."""
+    """Return `evaluation_clip` for a configuration; cached, as for training."""
     return lambda record, _: evaluation_clip(record, config)
 
 
 def training_clip(
     record: tf.Tensor, seed: tf.Tensor, config: configs.Config, room: int | None = None
 ) -> dict[str, tf.Tensor]:
-    """Decodes one record with the random crop and flip of its seed.
+    """Decode one record with the random crop and flip of its seed.
 
-    The short side is scaled to `short_side` × U(`scale`) and `resolution`² pixels are taken at
-    random. Both happen in one go: the square of the source that this amounts to is cut out (whole
-    pixels) and scaled; where its side is `resolution` already, pixels stay exactly as decoded.
+    The short side is scaled to `short_side` × U(`scale`), and `resolution`² pixels are cropped at
+    random. One operation does both: it cuts the corresponding square out of the source (whole
+    pixels) and scales it. If its side is `resolution` already, pixels stay exactly as decoded.
 
     Args:
       record: string [], a serialised Clip.
-      seed: int64 [2], the clip's own in this step.
+      seed: int64 [2], the clip's seed in this step.
       config: the run's configuration.
       room: if given, crops whose side is at most this are neither scaled nor flipped here.
 
     Returns:
       clip_id, video_id, caption: string []; start_us, end_us: int64 [];
       noun_chunks: string [n], serialised NounChunks; frames: uint8 [T, R, R, 3];
-      view: float32 [4], what part of the picture they are, in shares of its width and height:
-      left, top, right, bottom; of a mirrored one right comes first.
-      With `room` frames are `apart`, [T, room, room, 3], the crop in their top left corner; side:
-      int32 [] of the crop; flipped: bool [], whether it is to be.
+      view: float32 [4], the crop's left, top, right, bottom, as fractions of the picture's width
+      and height; a mirrored crop has left and right swapped.
+      With `room`, frames are `apart`, [T, room, room, 3], with the crop in the top left corner;
+      side: int32 [], the crop's side; flipped: bool [], True if the device should flip the crop.
     """
     clip = _parse(record)
     draws = tf.random.stateless_uniform([4], seed)
@@ -99,9 +99,9 @@ def training_clip(
 
 
 def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.Tensor]:
-    """Decodes one record with the central crop at `short_side`.
+    """Decode one record with the central crop at `short_side`.
 
-    Returns as `training_clip`, but for the view.
+    It returns the fields of `training_clip`, except the view.
     """
     clip = _parse(record)
     height, width = clip["height"], clip["width"]
@@ -114,14 +114,14 @@ def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.T
 def view_clip(
     record: tf.Tensor, view: tf.Tensor, config: configs.Config, *, clips: int, crops: int
 ) -> dict[str, tf.Tensor]:
-    """Decodes one of several views of a record, at `short_side`; returns as `evaluation_clip`.
+    """Decode one of several views of a record, at `short_side`; return as `evaluation_clip`.
 
     Args:
       record: string [], a serialised Clip.
-      view: int64 [2], which of the clips, and which of the crops, from 0.
+      view: int64 [2], index of the clip, and index of the crop.
       config: the run's configuration.
-      clips: equal stretches of the record's frames, a clip each.
-      crops: along the longer side, from edge to edge; one is in the middle.
+      clips: number of equal segments of the record's frames, one per clip.
+      crops: number of crops along the longer side, from edge to edge; a single one is central.
     """
     clip, which = _parse(record), tf.cast(view, tf.int32)
     frames = clip["frames"]
@@ -132,7 +132,7 @@ def view_clip(
     side = _side(height, width, 1.0, config)
 
     def place(length: tf.Tensor, along: tf.Tensor) -> tf.Tensor:
-        """Where a crop begins: in the middle, or its share of the way along the longer side."""
+        """Return a crop's start: the middle, or its fraction of the way along the longer side."""
         room = length - side
         if crops == 1:
             return room // 2
@@ -146,12 +146,12 @@ def view_clip(
 def whole_clip(
     record: tf.Tensor, _: tf.Tensor, config: configs.Config, grid: tuple[int, int]
 ) -> dict[str, tf.Tensor]:
-    """Decodes one record, nothing cut off; returns as `evaluation_clip`, but frames of H × W.
+    """Decode one record without cropping; return as `evaluation_clip`, with frames of H × W.
 
     Args:
       record: string [], a serialised Clip.
       config: the run's configuration.
-      grid: rows and columns of the model's patches that the picture is scaled to, H × W pixels.
+      grid: rows and columns of model patches to scale the picture to, H × W pixels.
     """
     clip, patch = _parse(record), config.video.patch
     corner, size = tf.zeros([2], tf.int32), tf.stack([clip["height"], clip["width"]])
@@ -174,7 +174,7 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
             clip[name] = tf.reshape(clip[name], [-1])[: counts[place]]
         else:
             clip[name] = tf.reshape(clip[name], [])
-    # First of all: a window for the JPEG decoder that is off by an overflow ends the process.
+    # This check comes first: an overflowing window for the JPEG decoder would end the process.
     for name in ("height", "width"):
         checks = (
             tf.debugging.assert_greater(clip[name], 0, f"the record's {name} is not above 0"),
@@ -188,7 +188,7 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
 def _side(
     height: tf.Tensor, width: tf.Tensor, scale: tf.Tensor | float, config: configs.Config
 ) -> tf.Tensor:
-    """Side, in pixels of the source, of the square that becomes `resolution`² pixels."""
+    """Return the side, in source pixels, of the square that becomes `resolution`² pixels."""
     short = tf.minimum(height, width)
     scaled_short = config.input.short_side * scale
     side = config.video.resolution * tf.cast(short, tf.float32) / scaled_short
@@ -204,7 +204,7 @@ def _square(
     video: configs.VideoConfig,
     room: int | None = None,
 ) -> tf.Tensor:
-    """`_frames` of a square of the source, as the model wants them: [T, R, R, 3]."""
+    """Return `_frames` of a square of the source at the model's size: [T, R, R, 3]."""
     corner, size = tf.stack([top, left]), tf.stack([side, side])
     return _frames(clip, corner, size, (video.resolution, video.resolution), flipped, video, room)
 
@@ -218,32 +218,32 @@ def _frames(
     video: configs.VideoConfig,
     room: int | None = None,
 ) -> tf.Tensor:
-    """T frames, evenly spread over those there are, cut at one place and scaled: [T, H, W, 3].
+    """Return T frames, evenly spread over the clip's, cropped alike and scaled: [T, H, W, 3].
 
     Args:
-      clip: its frames.
-      corner: int32 [2], top and left of what is cut out, in pixels of the source.
-      cut: int32 [2], its height and width.
+      clip: the clip's fields, with its frames.
+      corner: int32 [2], top and left of the crop, in source pixels.
+      cut: int32 [2], height and width of the crop.
       scaled_to: H, W.
-      flipped: bool [], whether they are mirrored.
-      video: says how many.
-      room: if given, squares that fit are not scaled, none is flipped, and all are padded: [T,
-        room, room, 3].
+      flipped: bool [], True mirrors the frames.
+      video: defines T.
+      room: if given, squares that fit are not scaled, no frame is flipped, and all are padded:
+        [T, room, room, 3].
     """
     count = tf.size(clip["frames"])
-    # Without this the same frame would be taken twice, silently.
+    # Without this check the same frame would be taken twice, silently.
     tf.debugging.assert_greater_equal(count, video.frames, "the record has too few frames")
-    # The middle one of each of T equal stretches.
+    # The middle frame of each of T equal segments is taken.
     places = (2 * tf.range(video.frames) + 1) * count // (2 * video.frames)
 
     size = tf.stack([clip["height"], clip["width"]])
 
-    # What is cut out of one frame, by encoding.
+    # The functions for each encoding return the crop of one frame.
 
     def jpeg(frame: tf.Tensor) -> tf.Tensor:
         first = tf.maximum(corner - _MARGIN, 0)
         last = tf.minimum(corner + cut + _MARGIN, size)
-        # The accurate DCT is the one other decoders use.
+        # Other decoders use the accurate DCT too.
         image = tf.image.decode_and_crop_jpeg(
             frame,
             tf.concat([first, last - first], 0),
@@ -262,7 +262,7 @@ def _frames(
     def part(image: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
         return tf.slice(image, tf.concat([at, [0]], 0), tf.concat([cut, [3]], 0))
 
-    # It at the model's size.
+    # This function scales the crop to the model's size.
 
     def scaled(pixels: tf.Tensor, antialias: bool) -> tf.Tensor:
         pixels = tf.image.resize(pixels, scaled_to, antialias=antialias)
@@ -285,8 +285,8 @@ def _frames(
     finishes = turns if room is None else (functools.partial(_padded, room=room),)
     made = scaled_to if room is None else (room, room)
 
-    # Each frame goes through all of its steps, before the next one begins, while it is in the
-    # processor's cache: a clip's frames step by step took twice as long.
+    # Each frame goes through all its steps before the next one begins, while it is in the
+    # processor's cache. Applying each step to all frames of a clip took twice as long.
     def each(*steps: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         def through(place: tf.Tensor) -> tf.Tensor:
             frame = tf.gather(clip["frames"], place)
@@ -320,7 +320,7 @@ def _frames(
 
 def _padded(pixels: tf.Tensor, room: int) -> tf.Tensor:
     side = tf.shape(pixels)[0]
-    # Rows of bytes are padded fast, pixels of three bytes are not.
+    # Padding rows of bytes is fast, and padding pixels of three bytes is not.
     rows = tf.reshape(pixels, [side, 3 * side])
     rows = tf.pad(rows, tf.stack([[0, room - side], [0, 3 * (room - side)]]))
     return tf.reshape(rows, [room, room, 3])

@@ -1,6 +1,6 @@
-"""Files to read or write, on a disk or in a bucket (gs://…): the one place that knows which.
+"""Files to read or write, on a disk or in a bucket (gs://…).
 
-All here raise OSError with the file's name and a reason that can be told.
+All functions raise OSError with the file's name and a reason to report.
 """
 
 import abc
@@ -18,41 +18,42 @@ from typing import Any, NamedTuple
 
 _BUCKETS = "gs://"
 
-# Reads are short and wait, so more of them than cores: on a disk threads, in a bucket requests.
+# Reads are short and mostly wait, so there are more of them than cores. They are threads on a disk
+# and requests in a bucket.
 _DISK_THREADS = 16
 _REQUESTS = 128
 
 
 class Part(NamedTuple):
-    """Some bytes of a file."""
+    """A byte range of a file."""
 
-    name: str  # of the file, in its folder
+    name: str  # name of the file in its folder
     offset: int
     length: int
 
 
 class Folder(abc.ABC):
-    """A folder. Safe to use from several threads."""
+    """A folder, safe to use from several threads."""
 
     def __init__(self, path: str) -> None:
-        """Args: path: as it was given, without a slash at its end."""
+        """Args: path: the given path, without a slash at its end."""
         self.path = path
 
     @abc.abstractmethod
     def sizes(self) -> dict[str, int]:
-        """The size in bytes of each file directly in the folder, by its name."""
+        """Return the size in bytes of each file directly in the folder, by its name."""
 
     @abc.abstractmethod
     def read(self, name: str) -> bytes:
-        """A whole file."""
+        """Return the contents of a file."""
 
     @abc.abstractmethod
     def read_parts(self, parts: Sequence[Part]) -> list[bytes]:
-        """Parts of files, many at a time; one that goes past its file's end comes back shorter."""
+        """Read many parts of files at once; a part past its file's end comes back shorter."""
 
 
 def open_folder(path: str | os.PathLike[str]) -> Folder:
-    """The folder at a path; nothing is read yet.
+    """Return the folder at a path, without reading it.
 
     >>> open_folder("gs://clips/train/").path, open_folder("snapshots/train").path
     ('gs://clips/train', 'snapshots/train')
@@ -63,7 +64,7 @@ def open_folder(path: str | os.PathLike[str]) -> Folder:
 
 
 def in_bucket(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is of a bucket.
+    """Return whether a path is in a bucket.
 
     >>> in_bucket("gs://clips/train"), in_bucket("snapshots/train")
     (True, False)
@@ -72,13 +73,13 @@ def in_bucket(path: str | os.PathLike[str]) -> bool:
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """A whole file by its path."""
+    """Return the contents of the file at a path."""
     folder, _, name = os.fspath(path).rpartition("/")
     return open_folder(folder or ("/" if os.path.isabs(path) else ".")).read(name)
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a whole file; who reads it meanwhile finds the one before, or this one."""
+    """Write a whole file atomically; concurrent readers see the old contents or the new."""
     path = os.fspath(path)
     if in_bucket(path):
         with told(path):
@@ -90,7 +91,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def object_checksums(folder: str) -> dict[str, tuple[int, str]]:
-    """Return size and CRC-32C of all objects under a folder of a bucket, by their path in it."""
+    """Return size and CRC-32C of all objects under a bucket's folder, by their path in it."""
     bucket, _, path = folder.removeprefix(_BUCKETS).partition("/")
     prefix = f"{path.rstrip('/')}/" if path else ""
     return {
@@ -103,17 +104,17 @@ def object_checksums(folder: str) -> dict[str, tuple[int, str]]:
 
 
 def object_generation(path: str) -> str:
-    """Return an object's generation, which is another after each write."""
+    """Return an object's generation, which changes with each write."""
     bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
     with told(path):
         return _store().call("GET", "b/{}/o/{}", bucket, name, json_out=True)["generation"]
 
 
 def write_object(path: str, data: bytes, generation: str) -> str:
-    """Write a small object in place of one generation; "0": only if there is none.
+    """Write a small object in place of one generation; "0" only creates a new object.
 
     Returns:
-      Its generation.
+      The new generation.
 
     Raises:
       FileExistsError: the object has another generation.
@@ -147,7 +148,7 @@ def delete_object(path: str, generation: str) -> None:
     """Delete one generation of an object.
 
     Raises:
-      FileExistsError: it has another generation.
+      FileExistsError: the object has another generation.
     """
     bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
     with told(path):
@@ -173,7 +174,7 @@ def _listed(
                 bucket,
                 prefix=prefix,
                 pageToken=token,
-                # gcsfs's own listing has all that is known of each: 20 times as much.
+                # gcsfs's own listing requests all fields of each object: 20 times as much data.
                 fields=f"nextPageToken,items({fields})",
                 json_out=True,
                 **parameters,
@@ -209,7 +210,7 @@ class _Disk(Folder):
 
 
 class _Bucket(Folder):
-    """By gcsfs, which repeats requests that fail and may be repeated."""
+    """A folder in a bucket, read by gcsfs, which retries failed requests where that is safe."""
 
     def sizes(self) -> dict[str, int]:
         bucket, _, folder = self.path.removeprefix(_BUCKETS).partition("/")
@@ -243,18 +244,18 @@ def _store() -> Any:
 
 
 def import_gcsfs() -> Any:
-    """The library, set up as all here use it."""
-    # Else each bucket is asked first, for a minute where the answer is unknown to an emulator,
-    # whether it is of a kind that speaks another protocol.
+    """Return the gcsfs library, configured for this module."""
+    # Without this setting gcsfs first asks each bucket whether its kind uses another protocol. With
+    # an emulator that lacks the answer, this takes a minute.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import gcsfs
 
-    logging.getLogger("gcsfs").disabled = True  # its errors are told by who asked
+    logging.getLogger("gcsfs").disabled = True  # callers report its errors
     return gcsfs
 
 
 def bucket_errors() -> tuple[type[Exception], ...]:
-    """What the libraries that use buckets raise, besides OSError."""
+    """Return the exceptions, besides OSError, of the libraries that use buckets."""
     import aiohttp
     import google.api_core.exceptions
     import google.auth.exceptions
@@ -271,7 +272,7 @@ def bucket_errors() -> tuple[type[Exception], ...]:
 
 @contextlib.contextmanager
 def told(path: str) -> Iterator[None]:
-    """Gives what gcsfs raises the form that the operating system's errors have."""
+    """Convert exceptions of gcsfs to the form of the operating system's errors."""
     try:
         yield
     except FileNotFoundError:
@@ -280,6 +281,6 @@ def told(path: str) -> Iterator[None]:
         raise FileExistsError(errno.EEXIST, "the object exists already", path) from None
     except Exception as error:  # gcsfs, aiohttp and google-auth have no common base
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        # Of gcsfs's lines the first is an address, the last what the server said.
+        # The first of gcsfs's lines is an address, the last is the server's message.
         why = f"the bucket refuses or does not answer ({lines[-1][:200]})"
         raise OSError(errno.EIO, why, path) from error

@@ -1,7 +1,7 @@
-"""Test pictures in whole, for tasks that look for things anywhere in them: scaled, nothing cut off.
+"""Whole test pictures, scaled but not cropped, for tasks that locate objects anywhere in them.
 
-A picture becomes rows × columns of the model's patches, so that pictures of several shapes come in
-batches of their own.
+A picture becomes rows × columns of the model's patches. So pictures of different shapes come in
+separate batches.
 """
 
 import collections
@@ -18,14 +18,16 @@ from trainer.data.stream import Request, stream
 
 
 class Grid(NamedTuple):
-    """Patches that a whole picture is."""
+    """Rows and columns of patches of a whole picture."""
 
     rows: int
     columns: int
 
 
 def grid_of(height: int, width: int, config: Config) -> Grid:
-    """The patches of a picture whose short side is scaled to `input.short_side`, to whole ones.
+    """Return the patch grid of a picture whose short side is scaled to `input.short_side`.
+
+    Rows and columns are rounded to whole patches.
 
     >>> grid_of(256, 455, Config())
     Grid(rows=16, columns=28)
@@ -41,19 +43,20 @@ def whole_batches(
     at_once: int,
     progress: Callable[[int, int], None],
 ) -> Iterator[tuple[Int64[np.ndarray, " n"], UInt8[np.ndarray, "b t h w 3"]]]:
-    """Yields some records of a snapshot, those of one grid after those of another.
+    """Yield the given records of a snapshot, grouped by grid.
 
-    All batches of a grid have one size: of each only the first n count, as there are records.
+    All batches of a grid have one size. Only the first n frames are valid, where n is the number of
+    records.
 
     Args:
       snapshot: the records.
-      sizes: height and width of those that are wanted, by their numbers.
-      config: of the model.
-      at_once: records in a batch.
-      progress: told of each batch, in records.
+      sizes: height and width of each wanted record, by its number.
+      config: the model's configuration.
+      at_once: number of records in a batch.
+      progress: called after each batch with the number of records done and in total.
 
     Yields:
-      Which records, and their frames.
+      The record numbers, and their frames.
 
     Raises:
       SnapshotError: a record is damaged, or has too few frames.

@@ -1,4 +1,4 @@
-"""Several snapshots as one: their records numbered through, each visited as often as it weighs."""
+"""Several snapshots as one, with consecutive record numbers and a weight for each snapshot."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,13 +10,13 @@ from trainer.data.snapshot import CorruptRecordError, Location, Snapshot
 
 
 class Mixture:
-    """Snapshots that are trained on together. Safe to read from several threads."""
+    """Snapshots for joint training, safe to read from several threads."""
 
     def __init__(self, snapshots: Sequence[Snapshot], weights: Sequence[float] = ()) -> None:
-        """Args: weights: how often an epoch visits each snapshot's clips; none: once.
+        """Args: weights: how often an epoch visits each snapshot's clips; empty: once.
 
         Raises:
-          ValueError: there are more or fewer weights than snapshots, or one leaves no clip.
+          ValueError: the number of weights and snapshots differs, or a weight leaves no clip.
         """
         if weights and len(weights) != len(snapshots):
             raise ValueError(
@@ -42,31 +42,31 @@ class Mixture:
 
     @property
     def visits(self) -> int:
-        """Clips an epoch."""
+        """The number of clips per epoch."""
         return sum(source.visits for source in self.sources)
 
     def locate(self, record: int) -> Location:
-        """As `Snapshot.locate`."""
+        """Locate a record, as `Snapshot.locate` does."""
         number, first = self._snapshot_of(record)
         return self.snapshots[number].locate(record - first)
 
     def clip_ids(self, records: Int64[np.ndarray, " n"]) -> list[str]:
-        """As `Snapshot.clip_ids`."""
+        """Return clip ids, as `Snapshot.clip_ids` does."""
         return self._gather(Snapshot.clip_ids, records)
 
     def read(self, records: Int64[np.ndarray, " n"]) -> list[bytes]:
-        """As `Snapshot.read`."""
+        """Read records, as `Snapshot.read` does."""
         return self._gather(Snapshot.read, records)
 
     def _snapshot_of(self, record: int) -> tuple[int, int]:
-        """The snapshot that a record is in, and the number of its first record."""
+        """Return the index of a record's snapshot, and the number of its first record."""
         number = int(np.searchsorted(self._starts[1:-1], record, side="right"))
         return number, int(self._starts[number])
 
     def _gather(
         self, ask: Callable[[Snapshot, Int64[np.ndarray, " m"]], list], records: np.ndarray
     ) -> list:
-        """Asks each snapshot for its share of the records; answers in the records' order."""
+        """Call `ask` on each snapshot with its share of the records; answer in their order."""
         numbers = np.searchsorted(self._starts[1:-1], records, side="right")
         answers = [None] * len(records)
         for number in np.unique(numbers):

@@ -1,4 +1,4 @@
-"""Test videos seen several times: as clips that follow one another, and as crops side by side."""
+"""Multiple views of test videos: consecutive clips, and crops side by side."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,19 +15,19 @@ from trainer.data.types import CLIPS_AT_ONCE, Progress
 def view_batches(
     snapshot: Snapshot, config: Config, *, clips: int, crops: int, progress: Progress
 ) -> Iterator[tuple[UInt8[np.ndarray, "b t h w 3"], int]]:
-    """Yields the views of every record, a record's one behind another, in the snapshot's order.
+    """Yield the views of every record, consecutively for each record, in the snapshot's order.
 
-    Clip i of n has T frames spread over the i-th of n equal stretches of the record's frames; crops
-    lie evenly along the longer side, from edge to edge, or one in the middle.
+    Clip i of n has T frames spread evenly over the i-th of n equal segments of the record's frames.
+    Crops lie evenly along the longer side, from edge to edge. A single crop is central.
 
-    All batches have one size: of each only the first `count` views count.
+    All batches have one size: only the first `count` views of each are valid.
 
     Args:
       snapshot: the records.
-      config: of the model.
-      clips: a record.
-      crops: a clip.
-      progress: told of each batch, in views.
+      config: the model's configuration.
+      clips: number of clips per record.
+      crops: number of crops per clip.
+      progress: called after each batch with the number of views done and in total.
 
     Yields:
       Frames, and count.

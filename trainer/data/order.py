@@ -1,12 +1,12 @@
-"""Sample order as arithmetic: which records make up the batch of a step.
+"""Sample order as arithmetic: the records of each step's batch.
 
-Every epoch visits the records in another pseudo-random permutation of all of them. A step's
-records follow from (seed, step) alone, so a resumed run continues exactly, without replay, and
-any number of hosts sees the same global batches, each host a slice of rows.
+Every epoch visits the records in a different pseudo-random permutation of all of them. A step's
+records follow from (seed, step) alone. So a resumed run continues exactly, without replay. Any
+number of hosts sees the same global batches, each host a slice of rows.
 
-Of a mixture, each source has a number of visits an epoch, exactly, and the permutation is of all
-of them. A source whose visits are not whole passes over it goes on in the next epoch with the
-records that are left, so that after any number of epochs its records' visits differ by at most
+In a mixture, each source has an exact number of visits per epoch, and the permutation covers all
+visits. If the visits are not whole passes over the source, the next epoch continues with the
+remaining records. So after any number of epochs the visits of a source's records differ by at most
 one.
 """
 
@@ -16,24 +16,25 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-# Of the index cipher; even. TensorFlow's default of 4 leaves neighbours visibly correlated.
+# Number of rounds of the index cipher, which must be even. TensorFlow's default of 4 leaves
+# neighbours visibly correlated.
 _ROUNDS = 16
 
 _MOST_STEPS = 2**31 - 1
 
 
 class Source(NamedTuple):
-    """A snapshot as the order sees it."""
+    """Numbers of records and visits of a snapshot."""
 
     records: int
-    visits: int  # of its records, an epoch
+    visits: int  # visits of its records per epoch
 
 
 def steps_per_epoch(visits: int, batch: int) -> int:
-    """Whole batches in an epoch of so many clips; the remainder is dropped.
+    """Return the number of whole batches in an epoch of `visits` clips; drop the remainder.
 
     Raises:
-      ValueError: there is not one whole batch.
+      ValueError: not one whole batch fits.
 
     >>> steps_per_epoch(10, 4)
     2
@@ -47,10 +48,10 @@ def steps_per_epoch(visits: int, batch: int) -> int:
 
 
 def total_steps(visits: int, batch: int, epochs: int, max_steps: int | None) -> int:
-    """Steps of a whole run: `epochs` of them, or `max_steps` if that is fewer.
+    """Return the number of steps of a run: those of `epochs`, at most `max_steps`.
 
     Raises:
-      ValueError: they are fewer than one, or more than a step's number, of 32 bits, can count.
+      ValueError: not one whole batch fits, or the 32-bit step counter cannot hold the steps.
 
     >>> total_steps(10, 4, epochs=3, max_steps=None), total_steps(10, 4, epochs=3, max_steps=5)
     (6, 5)
@@ -68,19 +69,19 @@ def total_steps(visits: int, batch: int, epochs: int, max_steps: int | None) -> 
 def records_at(
     seed: int, epoch: int, positions: Int64[np.ndarray, " n"], sources: Sequence[Source]
 ) -> Int64[np.ndarray, " n"]:
-    """The records at the given positions of an epoch, numbered through all sources.
+    """Return the records at the given positions of an epoch, numbered through all sources.
 
     Args:
-      seed: of the run.
-      epoch: from 0.
+      seed: the run's seed.
+      epoch: index of the epoch, from 0.
       positions: each in 0 … (sum of the sources' visits) − 1.
-      sources: in their order.
+      sources: the sources in their order.
 
     >>> twice = [Source(records=2, visits=4), Source(records=3, visits=3)]
     >>> sorted(records_at(seed=0, epoch=3, positions=np.arange(7), sources=twice).tolist())
     [0, 0, 1, 1, 2, 3, 4]
     """
-    # The cipher's key schedule is weak: with the bare epoch number as key, a record's places in
+    # The cipher's key schedule is weak. With the bare epoch number as key, a record's positions in
     # successive epochs are far from uniform. Hashing makes the keys unrelated.
     key = np.random.SeedSequence([seed, epoch])
     visits = _shuffled(key, positions, sum(source.visits for source in sources))
@@ -90,7 +91,7 @@ def records_at(
         mine = (first_visit <= visits) & (visits < first_visit + source.visits)
         since_start = epoch * source.visits + visits[mine] - first_visit
         passes, places = np.divmod(since_start, source.records)
-        if source.visits % source.records:  # else which of them an epoch visits is no question
+        if source.visits % source.records:  # whole passes visit every record equally often
             for at in np.unique(passes):
                 of_pass = passes == at
                 key = np.random.SeedSequence([seed, int(at)], spawn_key=(number,))
@@ -104,7 +105,7 @@ def records_at(
 def batch_records(
     seed: int, step: int, batch: int, sources: Sequence[Source]
 ) -> tuple[int, Int64[np.ndarray, " B"]]:
-    """The epoch that a global step belongs to, and the record of each row of its global batch.
+    """Return the epoch of a global step, and the record of each row of its global batch.
 
     >>> epoch, records = batch_records(seed=0, step=3, batch=4, sources=[Source(10, 10)])
     >>> epoch, records.shape
@@ -117,18 +118,18 @@ def batch_records(
 def stand_in(
     seed: int, step: int, batch: int, row: int, attempt: int, sources: Sequence[Source]
 ) -> int:
-    """The record that is read in place of a row's, where that is corrupt.
+    """Return the record that replaces a row's corrupt record.
 
-    It is the one that has its turn half an epoch earlier or later, so that a batch does not get
-    the same clip twice. Which it is depends on no other row, so on no host either.
+    The replacement is the record half an epoch earlier or later. So a batch does not get the same
+    clip twice. It depends on no other row, so it does not depend on the host either.
 
     Args:
-      seed: of the run.
+      seed: the run's seed.
       step: the global step.
-      batch: rows of a global batch.
-      row: of the global batch.
-      attempt: 0, and one more where the record of the attempt before is corrupt as well.
-      sources: in their order.
+      batch: number of rows of a global batch.
+      row: index of the row in the global batch.
+      attempt: 0, plus one for each earlier replacement that is corrupt too.
+      sources: the sources in their order.
 
     >>> ten = [Source(10, 10)]
     >>> second = stand_in(seed=0, step=0, batch=4, row=1, attempt=1, sources=ten)
@@ -144,7 +145,7 @@ def stand_in(
 def _positions(
     step: int, batch: int, sources: Sequence[Source]
 ) -> tuple[int, Int64[np.ndarray, " B"]]:
-    """The epoch of a global step, and its rows' positions there."""
+    """Return the epoch of a global step, and its rows' positions in the epoch."""
     steps = steps_per_epoch(sum(source.visits for source in sources), batch)
     epoch, step_in_epoch = divmod(step, steps)
     return epoch, step_in_epoch * batch + np.arange(batch, dtype=np.int64)
@@ -153,10 +154,10 @@ def _positions(
 def _shuffled(
     key: np.random.SeedSequence, places: Int64[np.ndarray, " n"], count: int
 ) -> Int64[np.ndarray, " n"]:
-    """Where a permutation of 0 … count − 1 puts the given places."""
+    """Return the images of the given positions under a permutation of 0 … count − 1."""
     from trainer.data.cpu_tensorflow import tf
 
-    # The op itself, since tf.random.experimental.index_shuffle fixes the rounds.
+    # This calls the op itself, since tf.random.experimental.index_shuffle fixes the rounds.
     shuffled = tf.raw_ops.RandomIndexShuffle(
         index=tf.constant(places, tf.int64),
         seed=tf.constant(key.generate_state(3)),
@@ -167,10 +168,10 @@ def _shuffled(
 
 
 def host_rows(batch: int, host: int, hosts: int) -> slice:
-    """The rows of each global batch that a host reads.
+    """Return the rows of each global batch that a host reads.
 
     Raises:
-      ValueError: the batch is not divisible by the hosts, or there is no such host.
+      ValueError: the hosts do not divide the batch, or `host` is out of range.
 
     >>> host_rows(batch=8, host=1, hosts=2)
     slice(4, 8, None)

@@ -1,4 +1,4 @@
-"""Batches made ready before they are asked for."""
+"""Prefetching of batches in a thread."""
 
 import collections
 import concurrent.futures
@@ -8,17 +8,17 @@ from typing import TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-# Of two, one may be late without anyone waiting; more would only take memory.
+# With two prefetched batches, one may be late without delay. More would only take memory.
 _DEPTH = 2
 
 
 def ahead(
     batches: Generator[A, None, None], prepare: Callable[[A], B], depth: int = _DEPTH
 ) -> Generator[B, None, None]:
-    """Yields `prepare(batch)` of each batch, in order, `depth` of them made in advance.
+    """Yield `prepare(batch)` of each batch, in order, with `depth` of them prefetched.
 
-    A thread draws and prepares them, so that tokenizing and the way to the device take no time of
-    the one that trains. Closing the generator closes `batches`.
+    A thread draws and prepares the batches. So tokenizing and the transfer to the device do not
+    delay the training thread. Closing the generator closes `batches`.
 
     >>> list(ahead((n for n in range(3)), prepare=str))
     ['0', '1', '2']

@@ -1,4 +1,4 @@
-"""Writes .safetensors files, with the permissions of any other new file."""
+"""Writer of .safetensors files with the permissions of any other new file."""
 
 import os
 
@@ -11,14 +11,14 @@ def save(
     path: str | os.PathLike[str],
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write tensors, by name.
+    """Write tensors by name to a .safetensors file.
 
     Raises:
       OSError, safetensors.SafetensorError: the file cannot be written.
     """
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    # The library renames a temporary file of mode 0600 to `path`. The mode that the umask and the
-    # folder give is that of a file made here.
+    # The library renames a temporary file of mode 0600 to `path`. This file gets the mode that the
+    # umask and the folder define.
     with open(path, "wb") as file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
     safetensors.numpy.save_file(contiguous, path, metadata=metadata)

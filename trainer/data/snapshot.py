@@ -1,6 +1,7 @@
-"""Reads a snapshot: its manifest at once, its shards' indices on demand, its records by offset.
+"""Reader of a snapshot: its manifest at once, shards' indices on demand, records by offset.
 
-Records are numbered through: by shard, in the manifest's order, then by place in the shard.
+Records are numbered consecutively: by shard, in the manifest's order, then by position in the
+shard.
 """
 
 import concurrent.futures
@@ -24,65 +25,65 @@ from protos.strict_json import parse_object
 from protos.v1 import clip_pb2, manifest_pb2
 from trainer.data.folder import Folder, Part, open_folder
 
-# Checksums are computed outside of Python's lock.
+# Checksums are computed without Python's global lock.
 _CHECK_THREADS = len(os.sched_getaffinity(0))
-# Of a thousand records some 50 kB each; of a large snapshot's first batch all are wanted.
+# An index of a thousand records has about 50 kB. A large snapshot's first batch needs all indices.
 _INDICES_AT_ONCE = 64
-# Of a clip's id, what is behind its video's: the span as annotated, and 8 digits of its caption's
+# End of a clip's id, after its video's id: the span as annotated, and 8 digits of its caption's
 # sha256.
 _CLIP_ID_END = re.compile(r"_-?[0-9]+_-?[0-9]+_[0-9a-f]{8}$")
 
 
 class SnapshotError(RuntimeError):
-    """A snapshot that is absent, unfinished, unreadable or damaged; one line, naming the file."""
+    """A missing, unfinished, unreadable or damaged snapshot; one line that names the file."""
 
 
 class CorruptRecordError(SnapshotError):
-    """A record whose bytes are there and wrong; its number is `record`."""
+    """A record that is present but has wrong bytes; its number is `record`."""
 
     def __init__(self, message: str, record: int) -> None:
-        """Args: message: names shard, offset and clip; record: its number in what was read."""
+        """Args: message: names shard, offset and clip; record: its number in the mixture."""
         super().__init__(message)
         self.record = record
 
 
 class Location(NamedTuple):
-    """Where a record lies."""
+    """Location of a record."""
 
-    shard: str  # the file's path
+    shard: str  # path of the file
     offset: int  # bytes
     length: int  # bytes, framing included
     clip_id: str
 
 
 class Snapshot:
-    """An open snapshot. Safe to read from several threads."""
+    """An open snapshot, safe to read from several threads."""
 
     def __init__(
         self, folder: Folder, manifest: manifest_pb2.Manifest, manifest_sha256: str
     ) -> None:
-        """Use `open`."""
+        """Initialize the snapshot; callers use `open`."""
         self.folder = folder.path
         self.manifest = manifest
-        self.manifest_sha256 = manifest_sha256  # hex, of manifest.json: which snapshot it is
+        self.manifest_sha256 = manifest_sha256  # hex, of manifest.json: identifies the snapshot
         self._files = folder
-        # Number of the first record of each shard, and the total at the end.
+        # Record number at which each shard starts, and the total at the end.
         self._starts = np.cumsum([0, *(shard.records for shard in manifest.shards)])
-        # By shard, where in it each record ends: 8 bytes a record, of the shards read so far.
+        # End offset of each record, by shard: 8 bytes per record, of the shards read so far.
         self._ends: dict[int, Int64[np.ndarray, " records"]] = {}
-        # One batch's at a time, so that the first is not held up by those to come after it.
+        # The lock lets one batch read indices at a time, so that later batches do not delay it.
         self._learning = threading.Lock()
         self._threads = concurrent.futures.ThreadPoolExecutor(_CHECK_THREADS, "check")
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Snapshot":
-        """Reads and checks the manifest; no shard is opened yet.
+        """Read and check the manifest, without opening a shard.
 
         Args:
           folder: a folder on a disk, or gs://bucket/folder.
 
         Raises:
-          SnapshotError: there is no complete snapshot of a readable version in `folder`.
+          SnapshotError: `folder` holds no complete snapshot of a readable version.
         """
         files = open_folder(folder)
         manifest, sha256 = _read_manifest(files)
@@ -93,10 +94,10 @@ class Snapshot:
         return int(self._starts[-1])
 
     def locate(self, record: int) -> Location:
-        """Where a record lies, and its clip's id.
+        """Return a record's location, and its clip's id.
 
         Raises:
-          IndexError: there is no such record.
+          IndexError: the record number is out of range.
           SnapshotError: the shard's index is missing or damaged.
         """
         ((shard, place),) = self._places([record])
@@ -106,10 +107,10 @@ class Snapshot:
         return Location(path, where.offset, where.length, where.clip_id)
 
     def clip_ids(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[str]:
-        """The ids of the clips of the given records, in their order, from the indices alone.
+        """Return the clip ids of the given records, in their order, from the indices alone.
 
         Raises:
-          IndexError: there is no such record.
+          IndexError: a record number is out of range.
           SnapshotError: a shard's index is missing or damaged.
         """
         places = self._places(records)
@@ -121,10 +122,10 @@ class Snapshot:
         return [ids[place] for place in places]
 
     def videos(self) -> Iterator[tuple[str, str]]:
-        """Yields each shard's videos: id, and the sha256 of the file, empty if that is not known.
+        """Yield each shard's videos: id, and the sha256 of the file, empty if unknown.
 
-        They are those that the shards' summaries list, but for those of which every clip was
-        rejected; of a shard that came without its summary, those that its clips' ids begin with.
+        They are the videos in the shards' summaries, except those with all clips rejected. For a
+        shard without its summary, they come from the ids of its clips.
 
         Raises:
           SnapshotError: a summary or an index is damaged or cannot be read.
@@ -140,7 +141,7 @@ class Snapshot:
             entries = [self.manifest.shards[shard].summary for shard in some]
             for shard, entry, data in zip(some, entries, self._read_whole(entries), strict=True):
                 videos, rejected = _videos_of_summary(self.folder, entry, data)
-                # Few shards have any, so few indices are read.
+                # Few shards have rejects, so few indices are read.
                 gone = rejected - self._may_be_kept(shard, rejected) if rejected else rejected
                 yield from (video for video in videos if video[0] not in gone)
         for shard in sorted(set(every) - set(told)):
@@ -153,17 +154,17 @@ class Snapshot:
         return [record.clip_id for record in index]
 
     def _may_be_kept(self, shard: int, videos: set[str]) -> set[str]:
-        """Those of some videos of which a shard has clips: all, if an id does not tell its own."""
+        """Return the videos of which a shard has clips; all of them, if a clip id is irregular."""
         clip_ids = self._clip_ids(shard)
         if not all(map(_CLIP_ID_END.search, clip_ids)):
             return videos
         return videos & set(map(_video_of_clip, clip_ids))
 
     def read(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[bytes]:
-        """The serialised Clips of the given records, in their order, checksums verified.
+        """Return the serialised Clips of the given records, in their order, checksums verified.
 
         Raises:
-          IndexError: there is no such record.
+          IndexError: a record number is out of range.
           CorruptRecordError: a record is corrupt; names shard, offset and clip.
           SnapshotError: a file is missing or cannot be read.
         """
@@ -188,13 +189,13 @@ class Snapshot:
         """Read and parse one record.
 
         Raises:
-          IndexError: there is no such record.
+          IndexError: the record number is out of range.
           SnapshotError: the record or its shard's index is missing or damaged.
         """
         return parse_clip(self, record, *self.read([record]))
 
     def _places(self, records: Sequence[int] | Int64[np.ndarray, " n"]) -> list[tuple[int, int]]:
-        """The shard of each record, and its place there."""
+        """Return each record's shard, and its position in the shard."""
         numbers = np.asarray(records, np.int64)
         beyond = numbers[(numbers < 0) | (numbers >= len(self))]
         if beyond.size:
@@ -216,7 +217,7 @@ class Snapshot:
             ) from error
 
     def _learn_ends(self, shards: set[int]) -> None:
-        """Reads the indices of those shards that are not known yet."""
+        """Read the indices of those shards that are not loaded yet."""
         if shards <= self._ends.keys():
             return
         with self._learning:
@@ -227,8 +228,8 @@ class Snapshot:
                 self._ends.update(zip(some, ends, strict=True))
 
     def _ends_of(self, shard: int, index: bytes) -> Int64[np.ndarray, " records"]:
-        # Frames lie one behind another, so their lengths say it all. Going through a million
-        # entries in Python takes 0.2 s a field, and ids are wanted only in messages.
+        # Frames are contiguous, so their lengths suffice. Iterating over a million entries in
+        # Python takes 0.2 s per field, and ids are needed only in messages.
         entry = self.manifest.shards[shard]
         records = _parse_index(self.folder, entry, index)
         ends = np.cumsum(np.fromiter((record.length for record in records), np.int64, len(records)))
@@ -254,16 +255,16 @@ class Snapshot:
 
 @runtime_checkable
 class Readable(Protocol):
-    """Records to read by number: a snapshot's, or those of a mixture."""
+    """Records readable by number: those of a snapshot or of a mixture."""
 
     def __len__(self) -> int: ...
 
     def locate(self, record: int) -> Location:
-        """As `Snapshot.locate`."""
+        """Locate a record, as `Snapshot.locate` does."""
         ...
 
     def read(self, records: Int64[np.ndarray, " n"]) -> list[bytes]:
-        """As `Snapshot.read`."""
+        """Read records, as `Snapshot.read` does."""
         ...
 
 
@@ -271,7 +272,7 @@ def parse_clip(records: Readable, number: int, data: bytes) -> clip_pb2.Clip:
     """Parse a record that was read.
 
     Raises:
-      CorruptRecordError: it is no Clip.
+      CorruptRecordError: the bytes are not a Clip.
     """
     try:
         return clip_pb2.Clip.FromString(data)
@@ -285,11 +286,11 @@ def parse_clip(records: Readable, number: int, data: bytes) -> clip_pb2.Clip:
 
 
 def read_texts(snapshot: Readable, at_most: int) -> list[str]:
-    """Captions and noun prompts to train a vocabulary on, from records spread over the snapshot.
+    """Return captions and noun prompts for training a vocabulary, spread over the snapshot.
 
     Args:
       snapshot: the snapshot, or a mixture.
-      at_most: records to read. Each is read whole, frames included.
+      at_most: maximum number of records to read. Each is read whole, frames included.
     """
     count = min(at_most, len(snapshot))
     records = np.arange(count) * len(snapshot) // max(count, 1)
@@ -303,12 +304,12 @@ def read_texts(snapshot: Readable, at_most: int) -> list[str]:
 
 
 def _read_manifest(folder: Folder) -> tuple[manifest_pb2.Manifest, str]:
-    """The manifest, and the sha256 of its file."""
+    """Return the manifest, and the sha256 of its file."""
     path = f"{folder.path}/{contract.MANIFEST_NAME}"
     try:
         data = folder.read(contract.MANIFEST_NAME)
         values = parse_object(data)
-        # Before anything else is understood: another major version may mean other fields.
+        # The version is checked before the rest: another major version may have other fields.
         contract.check_readable(str(values.get("schemaVersion", values.get("schema_version", ""))))
         manifest = contract.from_values(values, manifest_pb2.Manifest)
         contract.check_manifest(manifest)
@@ -342,14 +343,14 @@ def _why_no_manifest(folder: Folder) -> str:
 
 
 def _check_files(folder: Folder, manifest: manifest_pb2.Manifest) -> None:
-    """Checks that shards and indices are there with their sizes."""
+    """Check that all shards and indices exist and have the manifest's sizes."""
     try:
         sizes = folder.sizes()
     except OSError as error:
         raise SnapshotError(f"{folder.path} cannot be listed: {error.strerror}") from error
     for shard in manifest.shards:
         for entry in (shard.data, shard.index):
-            # A manifest may come from anywhere: its names must stay inside the folder.
+            # A manifest is untrusted input: its names must stay inside the folder.
             if pathlib.PurePath(entry.name).name != entry.name or not entry.name:
                 raise SnapshotError(
                     f"{folder.path}: the manifest names the file {entry.name!r}, which is not "
@@ -370,8 +371,8 @@ def _check_files(folder: Folder, manifest: manifest_pb2.Manifest) -> None:
 def _videos_of_summary(
     folder: str, entry: manifest_pb2.FileEntry, data: bytes
 ) -> tuple[list[tuple[str, str]], set[str]]:
-    """The videos that a summary lists, id and sha256, and those of them with rejected rows."""
-    # Not by protobuf's JSON, which takes 50 times as long for a million videos.
+    """Return a summary's videos, id and sha256, and the ids of those with rejected rows."""
+    # protobuf's JSON parser would take 50 times as long for a million videos.
     try:
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise ValueError("its sha256 is not the manifest's")
@@ -390,7 +391,7 @@ def _videos_of_summary(
 
 
 def _video_of_clip(clip_id: str) -> str:
-    """The video's id as a clip's begins with it.
+    """Return the video's id, which begins the clip's id.
 
     >>> _video_of_clip("%28HQ%29_climb_1_0_10000000_5b41c1ab")
     '(HQ)_climb_1'

@@ -1,7 +1,7 @@
-"""Reads, decodes and batches ahead of use: Python threads fetch bytes, tf.data does the rest.
+"""Prefetching reader, decoder and batcher: Python threads fetch bytes, tf.data does the rest.
 
 TensorFlow never calls back into Python here. A tf.data pipeline that drew its elements from a
-Python generator would hang at the interpreter's end when stopped half way, and hide errors.
+Python generator would hide errors. If stopped half way, it would hang at the interpreter's exit.
 """
 
 import collections
@@ -16,14 +16,14 @@ from jaxtyping import Int64
 
 from trainer.data.snapshot import CorruptRecordError, Readable, SnapshotError
 
-# Batches read and decoded at once: two, so that one is read while another is decoded.
+# Number of batches read and decoded at once: two, so that one is read while another is decoded.
 _AT_ONCE = 2
-# Batches under way or waiting; with it memory is bounded.
+# Number of batches in progress or waiting, which bounds memory.
 _AHEAD = 4
 
 
-# Records that are tried in a row's place before a run stops all the same: damage so dense is not
-# of single records.
+# Maximum number of replacements for a corrupt record. Denser damage does not come from single
+# records, so the run stops.
 _STAND_INS = 8
 
 
@@ -32,38 +32,38 @@ class Request(NamedTuple):
 
     step: int
     records: Int64[np.ndarray, " b"]
-    seeds: Int64[np.ndarray, "b 2"]  # of each clip's augmentation
-    # In place of a row's record that is corrupt: (row, attempt) -> record. None: the run stops.
+    seeds: Int64[np.ndarray, "b 2"]  # seeds of each clip's augmentation
+    # Replacement for a row's corrupt record: (row, attempt) -> record. None stops the run.
     stand_in: Callable[[int, int], int] | None = None
 
 
 class Answer(NamedTuple):
-    """What was read for a request."""
+    """Decoded records of a request."""
 
     step: int
-    clips: dict[str, Any]  # by name what `decode` returned, batched
-    skipped: list[str]  # of each record that was corrupt and is left out, what was wrong
+    clips: dict[str, Any]  # batched outputs of `decode`, by name
+    skipped: list[str]  # messages, one for each corrupt record that was replaced
 
 
 def stream(
     records: Readable, requests: Iterable[Request], decode: Callable[..., dict[str, Any]]
 ) -> Generator[Answer, None, None]:
-    """Yields the decoded records of each request, in order.
+    """Yield the decoded records of each request, in order.
 
     Closing the generator stops the reading.
 
     Args:
-      records: where they are.
-      requests: what to read; drawn some batches ahead of use.
+      records: the snapshot or mixture to read.
+      requests: the records to read; drawn some batches ahead of use.
       decode: graph function of (record: string [], seed: int64 [2]) to one clip's tensors by name;
-        the same object again is not traced again.
+        passing the same object again avoids another trace.
 
     Yields:
-      An answer a request; its clips are NumPy arrays, nested lists where the length varies from
-      clip to clip, or a tuple of arrays of pixels where `decode` handed them on `apart`.
+      One answer per request. Its clips are NumPy arrays, nested lists if the length varies from
+      clip to clip, or a tuple of arrays of pixels if `decode` returned them as `apart`.
 
     Raises:
-      SnapshotError: a record cannot be read or decoded, once all before its batch were yielded.
+      SnapshotError: a record cannot be read or decoded; raised after all earlier batches.
     """
     from trainer.data.cpu_tensorflow import tf
 
@@ -107,14 +107,14 @@ def stream(
 
 @functools.lru_cache(maxsize=4)
 def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A tf.data pipeline over the records of one batch, traced once, which takes a second."""
+    """Return a tf.data pipeline over the records of one batch; tracing it takes a second."""
     from trainer.data.cpu_tensorflow import tf
 
     options = tf.data.Options()
     options.autotune.enabled = False
     parallel = len(os.sched_getaffinity(0))
 
-    # There is no Python control flow to convert.
+    # The function has no Python control flow to convert.
     @tf.autograph.experimental.do_not_convert
     def decode_batch(records: Any, seeds: Any) -> dict[str, Any]:
         batched: Any = (
@@ -136,7 +136,7 @@ def _plain(values: Any) -> Any:
         return held_by(values)
     if hasattr(values, "to_list"):  # lengths vary
         return values.to_list()
-    # Pixels are not copied; strings have no such view.
+    # memoryview avoids copying pixels. Strings do not support it.
     return values.numpy() if values.dtype.name == "string" else np.asarray(memoryview(values))
 
 
@@ -148,10 +148,10 @@ def _undecodable(
     decode: Callable[..., dict[str, Any]],
     error: Exception,
 ) -> SnapshotError:
-    """Finds which record of a batch it was that made the graph fail, and says so."""
+    """Return an error that names the record of a batch that made the graph fail."""
     from trainer.data.cpu_tensorflow import tf
 
-    # As `_graph` has it; converted code would not say what was wrong.
+    # Like `_graph`, this avoids conversion: converted code would hide the cause.
     straight = tf.autograph.experimental.do_not_convert(decode)
     for number, clip, seed in zip(numbers.tolist(), data, seeds, strict=True):
         try:

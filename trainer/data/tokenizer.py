@@ -1,4 +1,4 @@
-"""WordPiece tokenization as BERT's models have it: text in, ids and mask out."""
+"""WordPiece tokenization of BERT's models: text in, ids and mask out."""
 
 import json
 import os
@@ -28,23 +28,23 @@ from trainer.data.tokenizer_settings import (
 
 __all__ = ["Tokenizer", "VocabularyError"]
 
-# A published vocabulary's row that a user may give a meaning.
+# Row of a published vocabulary that a user may assign a meaning.
 _UNUSED = re.compile(r"\[unused\d+\]")
 
 
 class Tokenizer:
-    """Splits text into words and those into the vocabulary's pieces.
+    """Tokenizer that splits text into words and words into the vocabulary's pieces.
 
-    The ids are those of transformers' BertTokenizerFast with the same files, with one exception:
-    "[SEP]" and the other special tokens of BERT are words like others where a caption has them.
+    The ids are those of transformers' BertTokenizerFast with the same files, with one exception.
+    "[SEP]" and BERT's other special tokens in a caption are ordinary words.
     """
 
     def __init__(self, vocabulary: Sequence[str], settings: Settings | None = None) -> None:
         """Build the tokenizer.
 
         Args:
-          vocabulary: a piece's place is its id.
-          settings: of casing, accents and added tokens; None: BERT's uncased models'.
+          vocabulary: the pieces; a piece's index is its id.
+          settings: casing, accents and added tokens; None: those of BERT's uncased models.
 
         Raises:
           VocabularyError: a special token of BERT is missing, or an added token has the wrong id.
@@ -58,7 +58,7 @@ class Tokenizer:
         self.vocabulary = tuple(vocabulary)
         more = [added.content for added in self.settings.added if added.content not in ids]
         self.pieces = (*self.vocabulary, *more)
-        """The vocabulary and the added tokens that it lacks: a piece's place is its id."""
+        """The vocabulary and the added tokens that it lacks: a piece's index is its id."""
         for added in self.settings.added:
             if (place := self._tokenizer.token_to_id(added.content)) != added.id:
                 raise VocabularyError(
@@ -74,15 +74,15 @@ class Tokenizer:
         """Read a published tokenizer, on a disk or in a bucket.
 
         Args:
-          path: a folder that transformers wrote; or its vocab.txt or tokenizer.json, beside which
-            the other files are read; or a file of another name with one piece a line, in the order
-            of the ids.
-          default: the settings of a file of another name, and of one beside which no file says if
-            text is lower-cased; None: BERT's uncased models'.
+          path: a folder that transformers wrote; or its vocab.txt or tokenizer.json, with the other
+            files in the same folder; or a file of another name with one piece per line, in the
+            order of the ids.
+          default: the settings for a file of another name, and for files that do not specify
+            lower-casing; None: those of BERT's uncased models.
 
         Raises:
-          VocabularyError: a file cannot be read, is no BERT vocabulary, or says what ours cannot
-            do.
+          VocabularyError: a file cannot be read, is no BERT vocabulary, or has an unsupported
+            setting.
         """
         path = os.fspath(path)
         if os.path.isdir(path):
@@ -111,7 +111,7 @@ class Tokenizer:
 
     @classmethod
     def from_run(cls, folder: str | os.PathLike[str]) -> "Tokenizer":
-        """Read the tokenizer that `save` wrote; earlier releases wrote no settings: lower-cased.
+        """Read the tokenizer that `save` wrote; without settings (old releases), lower-case text.
 
         Raises:
           VocabularyError: a file is damaged.
@@ -125,18 +125,18 @@ class Tokenizer:
     def to_continue(
         cls, folder: str | os.PathLike[str], given: str | os.PathLike[str]
     ) -> tuple["Tokenizer", str | None]:
-        """Read a vocabulary that is given again for a run that goes on.
+        """Read the vocabulary that a command gives to continue a run.
 
         A run of an earlier release has no settings. It read the pieces alone and lower-cased text,
-        whatever other files said, and goes on so.
+        regardless of other files. It continues to do so.
 
         Args:
-          folder: the run's.
-          given: as `from_vocabulary`.
+          folder: the run's folder.
+          given: the vocabulary, as in `from_vocabulary`.
 
         Returns:
-          The tokenizer to compare with the run's; and, if such a run goes on with other settings
-          than the files say, how they differ, in words.
+          The tokenizer to compare with the run's. Also, if a run of an earlier release continues
+          with settings other than those of the files, a description of the difference.
 
         Raises:
           VocabularyError: as `from_vocabulary`, or a file of the run is damaged.
@@ -163,10 +163,10 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> "Tokenizer":
-        """Makes a vocabulary of at most `size` pieces from texts, whose order does not matter.
+        """Train a vocabulary of at most `size` pieces on texts, whose order does not matter.
 
         Raises:
-          ValueError: `size` does not even hold the special pieces and the single characters.
+          ValueError: `size` is too small for the special pieces and the single characters.
 
         >>> tokenizer = Tokenizer.train(["a red ring", "a red disc"], size=40)
         >>> len(tokenizer.pieces), tokenizer.encode(["a red ring"], tokens=6)[0].shape
@@ -175,8 +175,8 @@ class Tokenizer:
         untrained = _tokenizer({}, Settings())
         texts = [untrained.normalizer.normalize_str(text) for text in texts]
         characters = sorted(set("".join("".join(texts).split())))
-        # The trainer numbers single characters in the order of a hash map, which differs from
-        # run to run, and breaks ties by number. Given as special pieces, they have fixed numbers.
+        # The trainer numbers single characters in the order of a hash map, which differs from run
+        # to run. It breaks ties by number. As special pieces the characters have fixed numbers.
         fixed = [*SPECIAL, *characters, *(CONTINUES + character for character in characters)]
         if size < len(fixed):
             raise ValueError(
@@ -194,11 +194,11 @@ class Tokenizer:
         return cls(sorted(ids, key=ids.__getitem__))
 
     def save(self, path: str | os.PathLike[str], tokens: int | None = None) -> None:
-        """Write a vocab.txt and, beside it, the tokenizer_config.json.
+        """Write a vocab.txt and a tokenizer_config.json in the same folder.
 
         Args:
-          path: of the vocab.txt.
-          tokens: what texts are cut to, for programs that read the folder; None: is not said.
+          path: path of the vocab.txt.
+          tokens: maximum length of texts, for programs that read the folder; None omits it.
         """
         path = os.fspath(path)
         write_file(path, "".join(piece + "\n" for piece in self.vocabulary).encode())
@@ -210,20 +210,20 @@ class Tokenizer:
         write_file(config, json.dumps(values, indent=2).encode() + b"\n")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the tokenizer as a checkpoint has it."""
+        """Return the tokenizer as a checkpoint stores it."""
         return {"pieces": list(self.vocabulary), "settings": self.settings.to_json()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Tokenizer":
-        """Return the tokenizer that `to_json` described; without settings: lower-cased.
+        """Return the tokenizer that `to_json` described; without settings it lower-cases text.
 
         Raises:
-          VocabularyError: a setting is not known.
+          VocabularyError: a setting is unknown.
         """
         return cls(values["pieces"], Settings.from_json(values.get("settings", {})))
 
     def difference(self, other: "Tokenizer") -> str | None:
-        """Return the first way in which `other` gives other ids, in words; None: it gives the same.
+        """Describe the first way in which `other` gives different ids; None if it gives the same.
 
         >>> first = Tokenizer([*SPECIAL, "ring", "disc"])
         >>> first.difference(Tokenizer([*SPECIAL, "disc", "ring"]))
@@ -234,9 +234,9 @@ class Tokenizer:
         )
 
     def unfit_for(self, known: "Tokenizer") -> str | None:
-        """Return why these ids do not suit an encoder that was trained on `known`; None: they do.
+        """Return why these ids do not suit an encoder trained on `known`; None if they do.
 
-        Rows that no piece of `known` uses may have a meaning here: its [unused0], and any behind.
+        Unused rows of `known` may have a meaning here: [unused0] and so on, and rows past its end.
 
         >>> known = Tokenizer([*SPECIAL, "[unused0]", "ring"])
         >>> Tokenizer([*SPECIAL, "mug", "ring", "disc"]).unfit_for(known)
@@ -249,24 +249,24 @@ class Tokenizer:
             else piece
             for place, piece in enumerate(self.vocabulary)
         ]
-        # Where tokens were added to `known`, the rows behind its vocabulary have a meaning.
+        # Tokens that were added to `known` give a meaning to rows after its vocabulary.
         theirs = known.vocabulary if not known.settings.added else known.pieces
         return difference(mine[: len(theirs)], theirs) or self.settings.difference(known.settings)
 
     def encode(
         self, texts: Sequence[str], tokens: int
     ) -> tuple[Int32[np.ndarray, "n L"], Bool[np.ndarray, "n L"]]:
-        """Tokenizes texts to a fixed length: [CLS] pieces [SEP], cut or filled with [PAD].
+        """Tokenize texts to a fixed length: [CLS] pieces [SEP], cut or padded with [PAD].
 
         Args:
           texts: n texts.
-          tokens: L, [CLS] and [SEP] included.
+          tokens: L, including [CLS] and [SEP].
 
         Returns:
-          Ids, and a mask that is True at all but the padding.
+          Ids, and a mask that is False at the padding.
 
         Raises:
-          VocabularyError: a text is no whole Unicode: a terminal's bytes that are not UTF-8, say.
+          VocabularyError: a text is invalid Unicode, such as terminal input that is not UTF-8.
         """
         for text in texts:
             if text != text.encode(errors="replace").decode():
@@ -282,7 +282,7 @@ class Tokenizer:
 
 
 def difference(mine: Sequence[str], others: Sequence[str]) -> str | None:
-    """Return the first line in which two vocabularies differ, in words; None: there is none.
+    """Describe the first line in which two vocabularies differ; None if they are equal.
 
     >>> difference(["a", "b"], ["a"])
     "line 2 is 'b', and absent"
@@ -295,7 +295,7 @@ def difference(mine: Sequence[str], others: Sequence[str]) -> str | None:
 
 
 def _text_file(path: str) -> str | None:
-    """Return the vocab.txt that is given, as a file or by its folder; None: there is none."""
+    """Return the path of the vocab.txt given as a file or by its folder; None without one."""
     if not os.path.isdir(path):
         return path if os.path.basename(path) != WHOLE else None
     return os.path.join(path, VOCABULARY) if _is_file(path, VOCABULARY) else None
@@ -307,7 +307,7 @@ def _is_file(folder: str, name: str) -> bool:
 
 def _lines(path: str) -> list[str]:
     try:
-        # Some pieces are Unicode line separators, so lines end at "\n" only.
+        # Some pieces are Unicode line separators, so only "\n" ends a line.
         lines = read_file(path).decode().removesuffix("\n").split("\n")
     except OSError as error:
         raise VocabularyError(
@@ -319,7 +319,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _check_lower_case(pieces: Sequence[str], path: str) -> None:
-    """Refuse a cased vocabulary of which no file says that it is, for its text is lower-cased."""
+    """Raise if a cased vocabulary comes without a casing setting, as its text is lower-cased."""
     for place, piece in enumerate(pieces):
         if re.search("[A-Z]", piece) and not re.fullmatch(r"\[.*\]|<.*>", piece):
             raise VocabularyError(

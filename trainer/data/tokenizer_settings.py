@@ -1,4 +1,4 @@
-"""How a published WordPiece tokenizer treats text: its settings, read from the files that say them.
+"""Settings of a published WordPiece tokenizer, read from its files.
 
 transformers writes up to six files, which overlap:
 
@@ -8,9 +8,9 @@ transformers writes up to six files, which overlap:
   vocab.txt                 the vocabulary
   added_tokens.json         ids of tokens that are not in the vocabulary
   special_tokens_map.json   names of the special tokens
-  config.json               the model's; some name the tokenizer's class there
+  config.json               the model's configuration; some name the tokenizer's class there
 
-A setting that ours does not have, or that two files give differently, is refused by name.
+An unsupported setting, or one that differs between two files, raises an error that names it.
 """
 
 import json
@@ -21,18 +21,18 @@ from typing import Any, NamedTuple
 from trainer.data.folder import read_file
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""In BERT's order, so that [PAD] is 0 in a trained vocabulary as in a published one."""
+"""The special tokens in BERT's order, so that [PAD] is 0 in trained and published vocabularies."""
 CONTINUES = "##"
-"""Begins each piece that does not begin a word."""
+"""Prefix of each piece that does not begin a word."""
 LONGEST_WORD = 100
-"""Characters of the longest word that is split into pieces; a longer one is [UNK]."""
+"""Maximum length in characters of a word to split into pieces; a longer word is [UNK]."""
 
 CONFIG, WHOLE, VOCABULARY = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
 _ADDED, _NAMES, _MODEL = "added_tokens.json", "special_tokens_map.json", "config.json"
 
-_ANY_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # tokenizer.json says which it is
+_ANY_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # tokenizer.json defines the kind
 _CLASSES = ("BertTokenizer", "BertTokenizerFast", *_ANY_CLASS)
-# What tokenizer_config.json may say, because it is what ours does.
+# Values of tokenizer_config.json that match this tokenizer, by name.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "do_basic_tokenize": (True, None),
     "never_split": (None, []),
@@ -52,28 +52,28 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class VocabularyError(ValueError):
-    """A vocabulary that is absent, not BERT's, or of a tokenizer that ours is not."""
+    """A vocabulary that is missing, is not BERT's, or belongs to an unsupported tokenizer."""
 
 
 class Added(NamedTuple):
-    """A token that is found in a text before the text is split into words."""
+    """A token that is matched in a text before the text is split into words."""
 
     content: str
     id: int
     single_word: bool = False
     lstrip: bool = False
     rstrip: bool = False
-    normalized: bool = True  # is found after lower-casing and stripping of accents
+    normalized: bool = True  # matched after lower-casing and stripping of accents
     special: bool = False
 
 
 class Settings(NamedTuple):
-    """What a vocabulary does not say of its tokenizer; the defaults are BERT's uncased models'."""
+    """Tokenizer settings besides the vocabulary; the defaults are BERT's uncased models'."""
 
     lowercase: bool = True
-    strip_accents: bool | None = None  # None: as `lowercase`
+    strip_accents: bool | None = None  # None: same as `lowercase`
     split_chinese: bool = True
-    added: tuple[Added, ...] = ()  # by id; of these, BERT's own special tokens are none
+    added: tuple[Added, ...] = ()  # sorted by id, without BERT's own special tokens
 
     def to_json(self) -> dict[str, Any]:
         """Return the tokenizer_config.json of a tokenizer with these settings."""
@@ -95,15 +95,15 @@ class Settings(NamedTuple):
 
     @classmethod
     def from_json(cls, values: dict[str, Any], folder: str = "") -> "Settings":
-        """Return the settings of a tokenizer_config.json, which may be empty.
+        """Return the settings in a tokenizer_config.json, which may be empty.
 
         Raises:
-          VocabularyError: ours does not have one.
+          VocabularyError: a setting is not supported.
         """
         return Files(folder, values, {}, {}, {}, {}).settings(())
 
     def difference(self, other: "Settings") -> str | None:
-        """Return the first setting that `other` has differently, in words; None: there is none.
+        """Describe the first setting that differs in `other`; None if all are equal.
 
         >>> Settings().difference(Settings(lowercase=False))
         'lowercase is True, there False'
@@ -121,7 +121,7 @@ class Settings(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What the files beside a vocabulary say; a file that is absent is empty."""
+    """Contents of the files beside a vocabulary; a missing file is empty."""
 
     folder: str
     config: dict[str, Any]
@@ -132,7 +132,7 @@ class Files(NamedTuple):
 
     @classmethod
     def read(cls, folder: str) -> "Files":
-        """Read them.
+        """Read the files of a folder.
 
         Raises:
           VocabularyError: a file is damaged or cannot be read.
@@ -142,16 +142,16 @@ class Files(NamedTuple):
 
     @property
     def silent(self) -> bool:
-        """Whether no file says if text is lower-cased."""
+        """True if no file specifies whether text is lower-cased."""
         return self.config.get("do_lower_case") is None and not self.whole
 
     def pieces(self) -> list[str]:
-        """Return the vocabulary that tokenizer.json has; "" has each id that no piece has.
+        """Return the vocabulary in tokenizer.json, with "" at each id that no piece has.
 
-        Such an id is left where a vocab.txt names a piece twice: the last line counts.
+        Such an id exists if a vocab.txt has a piece twice: its last line defines the id.
 
         Raises:
-          VocabularyError: it is not WordPiece, or its ids are not those of lines of a vocab.txt.
+          VocabularyError: it is not WordPiece, or its ids are no line numbers of a vocab.txt.
         """
         path, model = os.path.join(self.folder, WHOLE), _part(self.whole, "model")
         if model.get("type") != "WordPiece":
@@ -177,10 +177,10 @@ class Files(NamedTuple):
 
         Args:
           pieces: the vocabulary.
-          default: of casing and accents where no file says; None: BERT's uncased models'.
+          default: casing and accents if no file specifies them; None: BERT's uncased models'.
 
         Raises:
-          VocabularyError: a setting is unknown, or two files differ in it.
+          VocabularyError: a setting is unknown, or differs between two files.
         """
         self._check_class()
         self._check_config()
@@ -234,7 +234,7 @@ class Files(NamedTuple):
                     )
 
     def _flags(self) -> dict[str, Any]:
-        """Return casing, accents and Chinese characters as tokenizer.json has them."""
+        """Return the casing, accent and Chinese character flags of tokenizer.json."""
         path = os.path.join(self.folder, WHOLE)
         normalizer = _part(self.whole, "normalizer")
         for part, found, wanted in (
@@ -267,7 +267,7 @@ class Files(NamedTuple):
         return flags
 
     def _added(self, ids: Mapping[str, int]) -> tuple[Added, ...]:
-        """Return the added tokens of all files, BERT's own special ones left out."""
+        """Return the added tokens of all files, without BERT's own special tokens."""
         found: dict[str, Added] = {}
         for file, token in self._tokens(ids):
             if token.content in SPECIAL:
@@ -281,7 +281,7 @@ class Files(NamedTuple):
         return tuple(sorted(found.values(), key=lambda token: token.id))
 
     def _tokens(self, ids: Mapping[str, int]) -> Iterable[tuple[str, Added]]:
-        """Yield each file's added tokens; first of the files that say most of them."""
+        """Yield each file's added tokens, starting with the most detailed files."""
         for file, values in ((CONFIG, self.config), (_NAMES, self.names)):
             for name, kinds in (
                 ("added_tokens_decoder", (dict, type(None))),
@@ -340,10 +340,10 @@ class Files(NamedTuple):
 
 
 def read_settings(folder: str) -> Settings | None:
-    """Read the tokenizer_config.json of a run; None: it has none, and lower-cases text.
+    """Read the tokenizer_config.json of a run; None without one: such a run lower-cases text.
 
     Raises:
-      VocabularyError: it is damaged, cannot be read or says what ours does not do.
+      VocabularyError: it is damaged, cannot be read or has an unsupported setting.
     """
     values = _read_json(os.path.join(folder, CONFIG))
     return Settings.from_json(values, folder) if values else None
@@ -364,12 +364,12 @@ def _read_json(path: str) -> dict[str, Any]:
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether a text can be encoded: JSON may have half of a surrogate pair."""
+    """Return whether a text can be encoded: JSON may contain half of a surrogate pair."""
     return text == text.encode(errors="replace").decode()
 
 
 def _part(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return an object inside an object; empty where there is none."""
+    """Return an object inside an object; empty if it is missing."""
     found = values.get(name)
     return found if isinstance(found, dict) else {}
 
@@ -380,14 +380,14 @@ def _content(value: Any) -> Any:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return the tokens of a list, or of an object that names them."""
+    """Return the tokens of a list, or the values of an object of named tokens."""
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []
 
 
 def _around(processor: dict[str, Any]) -> str:
-    """Return the special tokens that tokenizer.json puts before and behind a text."""
+    """Return the special tokens that tokenizer.json puts before and after a text."""
     if processor.get("type") in ("BertProcessing", "RobertaProcessing"):
         ends = [processor.get("cls"), processor.get("sep")]
         return " ".join(str(end[0]) for end in ends if isinstance(end, list) and end)

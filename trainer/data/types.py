@@ -1,47 +1,47 @@
-"""What the input pipeline hands to the training step."""
+"""Data types of the batches that the input pipeline passes to the training step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float32, Int32, UInt8
 
-# Clips encoded at once: enough to keep a device busy, few enough for a laptop.
+# Number of clips encoded at once: enough to keep a device busy, few enough for a laptop.
 CLIPS_AT_ONCE = 32
 
 Progress = Callable[[int, int], None]
-"""Called with the clips done so far and the number of clips."""
+"""Callback with the number of clips done so far and the total number of clips."""
 
 
 class Crops(NamedTuple):
-    """What is cut out of B clips, as decoded: frames before they have the model's size.
+    """Crops of B clips as decoded, before the frames are scaled to the model's size.
 
-    Each clip's are an array of their own: one array of all would be a copy more.
+    Each clip has an array of its own, because one array for all would need another copy.
     """
 
-    frames: tuple[UInt8[Any, "T S S 3"], ...]  # the crop in the top left corner, then nothing
-    side: Int32[Any, " B"]  # of the crop, pixels
-    flipped: Bool[Any, " B"]  # whether it is to be
+    frames: tuple[UInt8[Any, "T S S 3"], ...]  # the crop in the top left corner, then padding
+    side: Int32[Any, " B"]  # side of the crop, pixels
+    flipped: Bool[Any, " B"]  # True if the device should flip the crop
 
 
 class Batch(NamedTuple):
-    """B clips, a global batch or a host's slice of it: NumPy arrays, on the device JAX's."""
+    """B clips, a global batch or a host's slice of it: NumPy arrays, or JAX's on the device."""
 
-    frames: UInt8[Any, "B T H W 3"]  # or Crops, on the way to a device that scales them
+    frames: UInt8[Any, "B T H W 3"]  # or Crops, if the device scales them
     caption_ids: Int32[Any, "B L"]
     caption_mask: Bool[Any, "B L"]  # False at padding
-    noun_ids: Int32[Any, "B K L"]  # of prompted nouns
+    noun_ids: Int32[Any, "B K L"]  # ids of prompted nouns
     noun_mask: Bool[Any, "B K L"]
     noun_valid: Bool[Any, "B K"]  # False where the caption has no k-th noun
-    index: Int32[Any, " B"]  # place in the global batch
+    index: Int32[Any, " B"]  # index in the global batch
 
 
 class ExampleBatch(NamedTuple):
-    """B examples of a downstream task, as `Batch`; what a task does not have is None."""
+    """B examples of a downstream task, as in `Batch`; fields that a task lacks are None."""
 
     frames: UInt8[Any, "B T H W 3"]  # or Crops
-    text_ids: Int32[Any, "B L"] | None  # of a caption or a question
+    text_ids: Int32[Any, "B L"] | None  # ids of a caption or a question
     text_mask: Bool[Any, "B L"] | None
     label: Int32[Any, " B"] | None
     index: Int32[Any, " B"]
-    boxes: Float32[Any, "B N 4"] | None = None  # in what the frames show; without area: none
-    box_labels: Bool[Any, "B N C"] | None = None  # which classes each box is of
+    boxes: Float32[Any, "B N 4"] | None = None  # in the frames' coordinates; no area: padding
+    box_labels: Bool[Any, "B N C"] | None = None  # classes of each box

@@ -1,7 +1,7 @@
-"""Pixels of a batch's clips that are handed on as they are, not side by side.
+"""Batches of clip pixels without copying them.
 
-tf.data makes a batch by copying. A variant is copied as a reference, and a list of tensors, here of
-one, is a variant.
+tf.data makes a batch by copying. It copies a variant as a reference, and a list of tensors, here of
+one tensor, is a variant.
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from trainer.data.cpu_tensorflow import tf
 
 
 def apart(pixels: tf.Tensor) -> tf.Tensor:
-    """A variant [] that holds uint8 of any shape, for a batch that is not to copy it."""
+    """Return a variant [] that holds uint8 of any shape, which a batch does not copy."""
     empty = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=1, element_dtype=tf.uint8)
     return tf.raw_ops.TensorListPushBack(input_handle=empty, tensor=pixels)
 
 
 def held_by(variants: tf.Tensor) -> tuple[np.ndarray, ...]:
-    """What each of the variants [n] holds, in the memory where it lies.
+    """Return the tensors in the variants [n], as arrays that share their memory.
 
     >>> one, two = (apart(tf.fill([size], tf.constant(7, tf.uint8))) for size in (1, 2))
     >>> [pixels.tolist() for pixels in held_by(tf.stack([one, two]))]

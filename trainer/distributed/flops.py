@@ -1,15 +1,15 @@
-"""FLOPs of a training step, counted by hand: what utilisation is measured against.
+"""Analytic FLOP counts of a training step, the baseline for utilisation.
 
 A multiplication and an addition are two FLOPs. Only matrix products count, each once forward and
-twice backward (for its inputs and for its weights); what is computed again to save memory does
-not count, so that a policy cannot improve a run's utilisation by wasting work.
+twice backward (for its inputs and for its weights). Rematerialisation does not count, so that a
+policy cannot improve a run's utilisation by wasting work.
 """
 
 from trainer.configs.config import Config, TextConfig, VideoConfig
 
 
 def video_flops(config: VideoConfig) -> int:
-    """Of encoding one clip, forward, after its tubelets are embedded.
+    """Return the FLOPs to encode one clip, forward, after its tubelets are embedded.
 
     >>> round(video_flops(VideoConfig()) / 1e9)  # ViT-B over 3168 tokens, three grouping blocks
     932
@@ -18,21 +18,21 @@ def video_flops(config: VideoConfig) -> int:
     layer = transformer_layer_flops(tokens + groups, width, config.mlp_width)
     grouping = (
         2 * tokens * 2 * width**2  # keys and values
-        + 2 * groups * 2 * width**2  # queries and the way out
-        + 2 * 2 * groups * tokens * width  # logits, and what is gathered by them
-        + 2 * 2 * groups * width * 4 * width  # its perceptron
+        + 2 * groups * 2 * width**2  # queries and the output projection
+        + 2 * 2 * groups * tokens * width  # logits, and the gathered values
+        + 2 * 2 * groups * width * 4 * width  # the block's perceptron
     )
     return config.layers * layer + len(config.grouping_after) * grouping
 
 
 def embed_flops(config: VideoConfig) -> int:
-    """Of embedding one clip's tubelets, forward."""
+    """Return the FLOPs to embed one clip's tubelets, forward."""
     pixels = config.tubelet * config.patch**2 * 3
     return 2 * config.windows * config.patches * pixels * config.width
 
 
 def text_flops(config: TextConfig) -> int:
-    """Of encoding one caption or noun, forward.
+    """Return the FLOPs to encode one caption or noun, forward.
 
     >>> round(text_flops(TextConfig()) / 1e9, 2)
     5.47
@@ -41,19 +41,19 @@ def text_flops(config: TextConfig) -> int:
 
 
 def transformer_layer_flops(tokens: int, width: int, mlp_width: int) -> int:
-    """Of self-attention and perceptron over a sequence, forward."""
+    """Return the FLOPs of self-attention and perceptron over a sequence, forward."""
     projections = 4 * 2 * tokens * width**2
     attention = 2 * 2 * tokens**2 * width
     return projections + attention + 2 * 2 * tokens * width * mlp_width
 
 
 def loss_flops(config: Config) -> int:
-    """Of one clip's row of the similarities to the whole batch, forward (section 5)."""
+    """Return the FLOPs of one clip's similarities to the whole batch, forward (section 5)."""
     video, width, nouns = config.video, config.joint_width, config.batch * config.input.nouns
     flops = 0
     if config.loss.contrast_weight:
         flops += 2 * config.batch * width
-    if config.loss.grounding_weight:  # S, the groups' own products, σ (G Gᵀ)
+    if config.loss.grounding_weight:  # S, G Gᵀ of the groups, σ (G Gᵀ)
         groups = config.video.group_tokens
         flops += 2 * nouns * groups * width + 2 * groups**2 * width + 2 * nouns * groups**2
     if config.loss.temporal_weight:  # the two centres, and each window's cosines to them
@@ -62,7 +62,7 @@ def loss_flops(config: Config) -> int:
 
 
 def clip_flops(config: Config) -> int:
-    """Of one clip in a training step: forward and backward through encoders and losses.
+    """Return one clip's FLOPs in a training step: encoders and losses, forward and backward.
 
     >>> round(clip_flops(Config()) / 1e12, 2)
     2.86
@@ -75,19 +75,19 @@ def clip_flops(config: Config) -> int:
     )
     forward = video_flops(config.video) + texts * text_flops(config.text) + projections
     forward += loss_flops(config)
-    # Pixels need no gradient: the embedding's backward pass is one product, not two.
+    # Pixels need no gradient, so the embedding's backward pass is one product, not two.
     return 3 * forward + 2 * embed_flops(config.video)
 
 
 def fine_tuning_flops(config: Config, texts: int, *, frozen: bool) -> int:
-    """Of one clip in a downstream task's step: its encoders, forward, and backward if trained.
+    """Return one clip's FLOPs in a downstream task's step: its encoders, backward if trained.
 
-    Heads and projections are left out, which take less than a hundredth of the paper's encoders.
+    Heads and projections are excluded. They take less than a hundredth of the paper's encoders.
 
     Args:
-      config: of the run.
-      texts: that are encoded with each clip.
-      frozen: whether the encoders stay as they are.
+      config: the run's configuration.
+      texts: number of texts encoded with each clip.
+      frozen: True if the encoders are not trained.
 
     >>> round(fine_tuning_flops(Config(), 1, frozen=False) / 1e12, 2)
     2.83
@@ -98,7 +98,7 @@ def fine_tuning_flops(config: Config, texts: int, *, frozen: bool) -> int:
 
 
 def step_flops(config: Config) -> int:
-    """Of a training step over the global batch.
+    """Return the FLOPs of a training step over the global batch.
 
     >>> step_flops(Config()) == 1024 * clip_flops(Config())
     True

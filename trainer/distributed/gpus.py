@@ -1,8 +1,9 @@
-"""NVIDIA GPUs that programs can be compiled for without one: what each has, and by which name.
+"""NVIDIA GPUs that programs can be compiled for without one: their properties, by name.
 
-Rates are NVIDIA's data sheets' and architecture papers': of bfloat16 products the dense ones, where
-the sheets print those with sparsity, which are twice as many; of links, one direction, where they
-print both. Memory is what CUDA says there is, less than the sheets' round numbers.
+Rates are those of NVIDIA's data sheets and architecture papers. Rates of bfloat16 products are
+dense. Some sheets print rates with sparsity, which are twice as high. Link rates are for one
+direction, where the sheets print both. Memory is the amount that CUDA reports, less than
+the sheets' round numbers.
 """
 
 import dataclasses
@@ -10,28 +11,28 @@ import os
 import re
 
 _GIB = 2**30
-_PCIE = 32e9  # bytes a second of 16 lanes of generation 4, in one direction
+_PCIE = 32e9  # bytes per second of 16 lanes of generation 4, in one direction
 
 HOST = 8
-"""GPUs that one host has at most."""
+"""Maximum number of GPUs in one host."""
 
 _MOST = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """A kind of GPU: what a program's time follows from, and what CUDA's compiler asks for."""
+    """Properties of a kind of GPU: its rates, and the values that CUDA's compiler needs."""
 
     kind: str  # JAX's device_kind
     label: str
     memory: int  # bytes
-    flops: float  # of dense bfloat16 products, a second
-    bandwidth: float  # of its memory, bytes a second
-    links: float  # to others of its host, bytes a second in one direction
-    network: float | None  # to other hosts, likewise, in NVIDIA's DGX; None: it has one host
+    flops: float  # peak dense bfloat16 rate, FLOP per second
+    bandwidth: float  # of its memory, bytes per second
+    links: float  # to other GPUs of its host, bytes per second in one direction
+    network: float | None  # to other hosts in NVIDIA's DGX, same unit; None: single host
     capability: tuple[int, int]
     cores: int  # streaming multiprocessors
-    cache: int  # bytes of the second level
+    cache: int  # level-2 cache, bytes
     clock: float  # GHz
 
 
@@ -113,13 +114,13 @@ GPUS = {
     "h100": _hopper("NVIDIA H100 80GB HBM3", "H100", 84_942_979_072, 3350e9),
     "h200": _hopper("NVIDIA H200", "H200", 151_397_597_184, 4800e9),
 }
-"""By the name that a topology has them under. A100, H100 and H200 are those with NVLink (SXM)."""
+"""GPUs by their name in a topology. A100, H100 and H200 are those with NVLink (SXM)."""
 
 KNOWN = "NAME:COUNT of " + ", ".join(GPUS)
-"""How GPUs are named, for messages."""
+"""Format of a topology of GPUs, for messages."""
 
-# By compute capability, of a core (a streaming multiprocessor): threads, bytes of shared memory,
-# and units for float32 (CUDA's programming guide, "Compute Capabilities").
+# Threads, bytes of shared memory and float32 units of a core (a streaming multiprocessor), by
+# compute capability. Source: CUDA's programming guide, "Compute Capabilities".
 _CORES = {
     (8, 0): (2048, 164 * 1024, 64),
     (8, 6): (1536, 100 * 1024, 128),
@@ -129,14 +130,14 @@ _CORES = {
 
 
 class GpuError(ValueError):
-    """A name or a number of GPUs that there is not."""
+    """An unknown name or an unsupported number of GPUs."""
 
 
 def parse(topology: str) -> tuple[Gpu, int] | None:
-    """Return the GPU that a topology is of, and how many; None: it is of no GPU.
+    """Return a topology's GPU and the number of GPUs; None if it names no GPU.
 
     Raises:
-      GpuError: it begins as a GPU's name does, and names no number of them that hosts have.
+      GpuError: the topology starts with a GPU's name, but its number of GPUs is not supported.
 
     >>> gpu, count = parse("a100-40:8")
     >>> gpu.label, count
@@ -164,10 +165,10 @@ def parse(topology: str) -> tuple[Gpu, int] | None:
 
 
 def share() -> float:
-    """Return the share of a GPU's memory that JAX lets programs have.
+    """Return the fraction of a GPU's memory that JAX lets programs allocate.
 
     Raises:
-      GpuError: XLA_PYTHON_CLIENT_MEM_FRACTION is no share.
+      GpuError: XLA_PYTHON_CLIENT_MEM_FRACTION is not a fraction.
     """
     said = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION") or "0.75"
     try:
@@ -182,12 +183,12 @@ def share() -> float:
 
 
 def usable(kind: str) -> int | None:
-    """Return the bytes that JAX lets a program have on a kind of GPU; None: it is not listed."""
+    """Return the bytes that JAX lets a program allocate on a kind of GPU; None if not listed."""
     return next((int(gpu.memory * share()) for gpu in GPUS.values() if gpu.kind == kind), None)
 
 
 def target(gpu: Gpu) -> str:
-    """Return what XLA's compiler asks of a GPU that is not there (its GpuTargetConfigProto)."""
+    """Return XLA's description of an absent GPU for its compiler (GpuTargetConfigProto)."""
     threads, shared, units = _CORES[gpu.capability]
     major, minor = gpu.capability
     return f"""

@@ -1,8 +1,8 @@
-"""Chips that a run may be for, and what is known of them: TPU slices and GPUs, by name.
+"""Properties of the chips that a run may use: TPU slices and GPUs, by name.
 
-`jax.devices()` tells what is here. For what is not, programs can be compiled: libtpu, the package
-behind `jax[tpu]`, describes TPU slices, and JAX's plugin for CUDA (`jax[cuda12]`) compiles for any
-GPU that it is told the sizes of (trainer/distributed/gpus.py).
+`jax.devices()` returns the devices of this machine. Programs can be compiled for absent devices
+too: libtpu, the package behind `jax[tpu]`, describes TPU slices. JAX's plugin for CUDA
+(`jax[cuda12]`) compiles for any GPU whose properties it gets (trainer/distributed/gpus.py).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jax.experimental import topologies
 from trainer.distributed import gpus
 
 HERE = "here"
-"""The topology of the devices that JAX sees."""
+"""Topology name of the devices that JAX sees."""
 
 KNOWN = (
     "v4:2x2x1 … 8x8x8, v5e:2x2 2x4 4x4 4x8 8x8 8x16 16x16, v5p:2x2x1 2x2x2 2x4x4 4x4x4 …, "
@@ -31,23 +31,24 @@ _GIB = 2**30
 
 
 class TopologyError(ValueError):
-    """A topology that has no such name, or that cannot be described here."""
+    """An unknown topology, or one that cannot be described on this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What one JAX device has: a chip, or one of a chip's two cores (v4, tpu7x)."""
+    """Properties of one JAX device: a chip, or one of a chip's two cores (v4, tpu7x)."""
 
     name: str
-    memory: int | None  # bytes that a program may use; None: the device tells
-    flops: float  # of dense bfloat16 products, a second
-    bandwidth: float  # of its memory, bytes a second
-    links: float  # to other chips, all links together, bytes a second in one direction
-    network: float | None = None  # of GPUs: the same to other hosts; None: not known
+    memory: int | None  # bytes that a program may use; None: ask the device
+    flops: float  # peak dense bfloat16 rate, FLOP per second
+    bandwidth: float  # of its memory, bytes per second
+    links: float  # to other chips, all links together, bytes per second in one direction
+    network: float | None = None  # GPUs only: to other hosts, same unit; None: unknown
 
 
-# By JAX's device_kind. TPUs: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, where interconnect
-# is given for both directions or in Gbit/s; memory, a little below theirs, is libtpu's own limit.
+# By JAX's device_kind. TPUs: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, which gives
+# interconnect rates for both directions or in Gbit/s. The memory is libtpu's own limit, slightly
+# below the documented size.
 CHIPS = {
     "TPU v4": Chip("v4 core", int(15.25 * _GIB), 137.5e12, 614e9, 150e9),
     "TPU v5 lite": Chip("v5e", int(15.75 * _GIB), 197e12, 819e9, 200e9),
@@ -62,7 +63,7 @@ CHIPS = {
 
 
 def chip(kind: str) -> Chip | None:
-    """What is known of a `device_kind`; None of processors and of chips that are not listed.
+    """Return the properties of a `device_kind`; None for processors and for unlisted chips.
 
     >>> chip("TPU v5 lite").name
     'v5e'
@@ -71,13 +72,13 @@ def chip(kind: str) -> Chip | None:
 
 
 def usable_memory(device: Any) -> int:
-    """Bytes that a program may use on a device.
+    """Return the bytes that a program may use on a device.
 
-    Of a GPU, what JAX may allocate (of one that is not there, what it would by the settings here);
-    of a processor, its share of the machine's memory.
+    For a GPU, this is the amount that JAX may allocate. For an absent GPU, it is the amount by the
+    settings of this machine. For a processor, it is its share of the machine's memory.
 
     Raises:
-      TopologyError: nothing is known of the device.
+      TopologyError: the device is not listed.
     """
     if device.platform == "cpu":
         pages = os.sysconf("SC_PHYS_PAGES")
@@ -100,13 +101,13 @@ def usable_memory(device: Any) -> int:
 
 
 def devices_of(topology: str) -> list[Any]:
-    """The devices of a TPU slice or of GPUs that need not be there, or with `here` those that are.
+    """Return the devices of a TPU slice or of GPUs, present or not; `here` returns those present.
 
-    Devices that are not there can be compiled for, and nothing else. Call it before JAX is used: of
-    an absent slice, this machine's processor is all that JAX then looks for.
+    Absent devices can only be compiled for. Call this function before JAX is used. For an absent
+    topology, it limits JAX to this machine's processor.
 
     Raises:
-      TopologyError: there is nothing of the name, or the package that knows it is not installed.
+      TopologyError: the topology is unknown, or the package that describes it is not installed.
     """
     if topology == HERE:
         return jax.devices()
@@ -133,7 +134,7 @@ def _gpus(topology: str, gpu: gpus.Gpu, number: int) -> list[Any]:
                 platform="cuda", topology=f"1x{hosts}x{each}", target_config=gpus.target(gpu)
             ).devices
         )
-    except Exception as error:  # without the plugin a NotImplementedError, with it JAX's own
+    except Exception as error:  # NotImplementedError without the plugin, JAX's own error with it
         if not has_cuda():
             raise TopologyError(
                 f"compiling for {topology} needs JAX's plugin for CUDA, and no GPU: pip install -c "
@@ -145,7 +146,7 @@ def _gpus(topology: str, gpu: gpus.Gpu, number: int) -> list[Any]:
 
 
 def _slice(topology: str) -> list[Any]:
-    # libtpu asks the machine which TPU it is, unless told, and serves one process, which has it.
+    # Without these settings libtpu queries the machine for its TPU, and serves only one process.
     for name, value in (
         ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
         ("TPU_SKIP_MDS_QUERY", "1"),
@@ -156,7 +157,7 @@ def _slice(topology: str) -> list[Any]:
     jax.config.update("jax_platforms", "cpu")
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
-    except Exception as error:  # libtpu's is a JaxRuntimeError, without libtpu it is another
+    except Exception as error:  # a JaxRuntimeError from libtpu, another error without libtpu
         if not has_libtpu():
             raise TopologyError(
                 f"compiling for {topology} needs libtpu: pip install -c constraints.txt "
@@ -169,7 +170,7 @@ def _slice(topology: str) -> list[Any]:
 
 
 def has_libtpu() -> bool:
-    """Whether programs for TPUs can be compiled here."""
+    """Return whether programs for TPUs can be compiled here."""
     try:
         import libtpu  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
@@ -178,5 +179,5 @@ def has_libtpu() -> bool:
 
 
 def has_cuda() -> bool:
-    """Whether programs for NVIDIA GPUs can be compiled here."""
+    """Return whether programs for NVIDIA GPUs can be compiled here."""
     return importlib.util.find_spec("jax_cuda12_plugin") is not None

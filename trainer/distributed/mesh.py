@@ -1,4 +1,4 @@
-"""How a run is spread over devices: clips over all of them, parameters by explicit rules."""
+"""Sharding of a run over devices: clips over all of them, parameters by explicit rules."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,47 +12,48 @@ from jaxtyping import PyTree
 from trainer.configs.config import Config
 
 AXES = ("data", "fsdp")
-"""The mesh's axes: copies of the parameters, and the devices that share one copy."""
+"""The mesh's axes: replicas of the parameters, and the devices that share one replica."""
 
 PER_CLIP = PartitionSpec(AXES)
 REPLICATED = PartitionSpec()
 
-# The first rule whose expression ends a parameter's path says which of its axes is cut up.
+# The first rule whose expression matches the end of a parameter's path selects its sharded axis.
 _RULES: tuple[tuple[str, PartitionSpec], ...] = (
-    (r"head\..*", REPLICATED),  # of a downstream task: small
+    (r"head\..*", REPLICATED),  # a downstream task's head, which is small
     (r"(query|key|value|in|embed)\.kernel", PartitionSpec("fsdp")),
     (r"out\.kernel", PartitionSpec("fsdp")),
     (r"project_(video|text)\.kernel", PartitionSpec("fsdp")),
     (r"(words|positions|types|group_tokens)", PartitionSpec(None, "fsdp")),
     (r"(scale|bias)", REPLICATED),
     (r"log_temperatures\.\w+", REPLICATED),
-    (r"ns_coeffs", REPLICATED),  # Muon's own
+    (r"ns_coeffs", REPLICATED),  # Muon's coefficients
 )
 
 
-# Where the fused kernels of attention run.
+# Platforms of the fused attention kernels.
 _PLATFORMS = {"pallas": "tpu", "cudnn": "gpu"}
 
 
 class MeshError(ValueError):
-    """Devices, batch or parameters that do not go together."""
+    """Devices, batch or parameters that do not fit together."""
 
 
 def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
-    """All devices, each process's side by side, in the order of the processes.
+    """Build the mesh of all devices, grouped by process, in the order of the processes.
 
     Args:
-      config: of batch, pairs, and devices that share parameters.
-      devices: to use instead of those that JAX sees.
+      config: defines batch, pairs, and the number of devices that share parameters.
+      devices: devices to use instead of those that JAX sees.
 
     Raises:
-      MeshError: the devices are not divisible by `mesh.fsdp`, or the batch by them, or they have no
-        such attention.
+      MeshError: `mesh.fsdp` does not divide the devices, or the devices do not divide the batch, or
+        they do not support the configured attention.
     """
-    # A process brings rows of its own to a global batch, behind those of the processes before it
-    # (training/loop.py): so must be the devices that get them. But JAX may list a slice's devices
-    # by their coordinates, so that two processes take turns, and so may its mesh_utils, which
-    # looks for the fastest rings: for copies of parameters, a small part of a step here.
+    # Each process contributes consecutive rows to a global batch, after those of the processes
+    # before it (training/loop.py). So the devices must have the same order. But JAX may list a
+    # slice's devices by their coordinates, so that two processes alternate. So may its mesh_utils,
+    # which seeks the fastest rings. Those would only speed up the copies of parameters, a small
+    # part of a step here.
     devices = sorted(
         jax.devices() if devices is None else devices,
         key=lambda device: (device.process_index, device.id),
@@ -77,15 +78,15 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def one_device() -> Mesh:
-    """A mesh of one device, where a checkpoint is loaded."""
+    """Return a mesh of one device, for loading a checkpoint."""
     return Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), AXES)
 
 
 def partition(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """Where a parameter, or the optimizer's copy of it, lies.
+    """Return the partition of a parameter, or of the optimizer's copy of it.
 
     Raises:
-      MeshError: no rule is for it, or its size is not divisible by the devices that share it.
+      MeshError: no rule matches, or the devices that share the parameter do not divide its size.
 
     >>> tuple(partition("video.layer_1.mlp.in.kernel", (128, 512), one_device()))
     ('fsdp',)
@@ -104,7 +105,7 @@ def partition(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
 
 
 def shardings(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The sharding of every parameter in a tree of arrays or shapes."""
+    """Return the sharding of every parameter in a tree of arrays or shapes."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _sharding(path, leaf, mesh), tree)
 
 
@@ -114,7 +115,7 @@ def _sharding(path: Any, leaf: Any, mesh: Mesh) -> NamedSharding:
 
 
 def placed_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The same shapes, each with the sharding of the parameter that it stands for."""
+    """Return the same shapes, each with the sharding of its parameter."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=_sharding(path, leaf, mesh)
@@ -124,7 +125,7 @@ def placed_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def keep_placed(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The same arrays, told to the compiler to lie where the rules say; for compiled functions."""
+    """Constrain arrays to the shardings of the rules; for compiled functions."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.lax.with_sharding_constraint(leaf, _sharding(path, leaf, mesh)), tree
     )
@@ -133,15 +134,15 @@ def keep_placed(tree: PyTree, mesh: Mesh) -> PyTree:
 def on_each_device(
     function: Callable[..., Any], mesh: Mesh, replicated: int = 0, *, reduces: bool = True
 ) -> Callable[..., Any]:
-    """A function of a device's own clips as one of all clips.
+    """Return a function of all clips from a function of one device's clips.
 
     Args:
       function: takes and returns trees whose leaves have a leading axis of clips; may reduce over
         `AXES`.
       mesh: the devices.
-      replicated: how many first arguments are the same for all clips instead.
-      reduces: False for a function that reduces over no axis. It then may call kernels (Pallas'),
-        which cannot tell JAX over which axes their results differ.
+      replicated: number of first arguments that are the same for all clips instead.
+      reduces: False for a function that reduces over no axis. It may then call Pallas kernels,
+        which do not report over which axes their results vary.
     """
 
     def of_all(*arguments: Any) -> Any:
@@ -154,12 +155,12 @@ def on_each_device(
 
 
 def own_devices() -> Mesh:
-    """This process's devices, to share clips while each has the whole parameters."""
+    """Return a mesh of this process's devices, which share clips and replicate the parameters."""
     return Mesh(np.array(jax.local_devices()).reshape(-1, 1), AXES)
 
 
 def on_own_devices(params: PyTree, mesh: Mesh) -> PyTree:
-    """The whole parameters on each of `own_devices`; all processes must call it together."""
+    """Replicate the parameters on each of `own_devices`; all processes must call it together."""
     gathered = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, REPLICATED))(params)
     own = own_devices()
 
@@ -172,5 +173,5 @@ def on_own_devices(params: PyTree, mesh: Mesh) -> PyTree:
 
 
 def gather_params(params: PyTree, mesh: Mesh) -> PyTree:
-    """The whole parameters on every device: clips stay where they are, parameters come to them."""
+    """Gather the whole parameters on every device: clips stay, parameters move to them."""
     return jax.lax.with_sharding_constraint(params, NamedSharding(mesh, REPLICATED))

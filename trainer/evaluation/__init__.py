@@ -1,4 +1,4 @@
-"""Metrics alone: NumPy arrays and files in, numbers out, no model.
+"""Metrics of NumPy arrays and prediction files, without a model.
 
-It may import configs.
+This package may import configs.
 """

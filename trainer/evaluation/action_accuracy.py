@@ -1,8 +1,8 @@
 """Action recognition's metrics: top-1 accuracy of a split, and the mean over splits.
 
-A video is of one class. Clips and crops of one video are averaged in their probabilities before
-the highest one is taken. Classes of UCF101's splits have between 28 and 49 test videos, so that
-the mean over classes differs from top-1; it stands beside it.
+A video has one class. Its prediction is the class with the highest mean probability over its clips
+and crops. Classes of UCF101's splits have between 28 and 49 test videos. The mean over classes thus
+differs from top-1 and is reported beside it.
 """
 
 import collections
@@ -16,17 +16,17 @@ from trainer.finite import finite
 
 
 class Split(TypedDict):
-    """Accuracies of one split, in percent."""
+    """The accuracies of one split, in percent."""
 
-    split: int  # its number, from 1
+    split: int  # number of the split, from 1
     videos: int
     top1: float
-    mean_class: float  # over the classes that have a test video
+    mean_class: float  # mean over the classes that have a test video
     missing: int  # videos without a prediction, counted as wrong
 
 
 class Splits(TypedDict):
-    """Accuracies of several splits, a model each: their means are the benchmarks' figures."""
+    """The accuracies of several splits, one model each; their means are the benchmarks' metrics."""
 
     top1: float
     mean_class: float
@@ -34,12 +34,12 @@ class Splits(TypedDict):
 
 
 def accuracy(labels: Sequence[str], predicted: Sequence[str | None], number: int = 1) -> Split:
-    """The figures of a split.
+    """Return the accuracies of a split.
 
     Args:
-      labels: the true class of each video.
-      predicted: the given one; None where there is none.
-      number: the split's.
+      labels: true class of each video.
+      predicted: predicted class of each video; None without a prediction.
+      number: number of the split.
 
     >>> found = accuracy(["run", "run", "run", "sit"], ["run", "run", "sit", None])
     >>> found["top1"], round(found["mean_class"], 1)
@@ -60,7 +60,7 @@ def accuracy(labels: Sequence[str], predicted: Sequence[str | None], number: int
 
 
 def mean_of(splits: list[Split]) -> Splits:
-    """The mean of each figure over splits, of which there is one or more."""
+    """Return the mean of each accuracy over one or more splits."""
     return {
         "top1": float(np.mean([split["top1"] for split in splits])),
         "mean_class": float(np.mean([split["mean_class"] for split in splits])),
@@ -69,9 +69,9 @@ def mean_of(splits: list[Split]) -> Splits:
 
 
 def best_class(probabilities: Float[np.ndarray, "views classes"], classes: Sequence[str]) -> str:
-    """The class that is most probable on average over a video's clips and crops.
+    """Return the class with the highest mean probability over a video's clips and crops.
 
-    Of equal ones it is the first.
+    Of equally probable classes it returns the first.
 
     Raises:
       NonFiniteError: a probability is not finite.

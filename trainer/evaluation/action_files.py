@@ -1,19 +1,19 @@
-"""Action recognition's files: the benchmarks' splits, and the predictions that are scored.
+"""Action recognition's files: the benchmarks' splits, and the predictions to score.
 
-Ground truth, each of it with the split or splits that it has:
+Ground truth has one or more splits:
 
-testlist01.txt  UCF101's: a line `ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi` a test video
-hmdb51.csv      MIL-NCE's: `video_id,label,split1,split2,split3`; 2 says that a video is tested
-a folder        of the three testlists, or of HMDB51's `<class>_test_split1.txt`
+testlist01.txt  UCF101's: one line `ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi` per test video
+hmdb51.csv      MIL-NCE's: `video_id,label,split1,split2,split3`; 2 marks a test video
+a folder        with the three testlists, or with HMDB51's `<class>_test_split1.txt`
 
-Predictions of one split are
+Predictions of one split have one of these formats:
 
-FILE.csv   `video_id,label`, a line a video; or `video_id,CLASS,CLASS,…` with a probability each,
-           a line a clip or crop: those of one video are averaged
-FILE.json  ActivityNet's and Kinetics' form, {"results": {video_id: [{"label", "score"}, …]}}, of
+FILE.csv   `video_id,label`, one line per video; or `video_id,CLASS,CLASS,…` with one probability
+           per class, one line per clip or crop: those of one video are averaged
+FILE.json  ActivityNet's and Kinetics' format, {"results": {video_id: [{"label", "score"}, …]}}, of
            which the label with the highest score counts
 
-Videos go by their file's name, with or without folder and extension.
+A video's id is its file name, with or without folder and extension.
 """
 
 import collections
@@ -46,14 +46,14 @@ Split = tuple[int, dict[str, str]]
 _UCF = re.compile(r"testlist0?(\d+)\.txt")
 _HMDB = re.compile(r"(.+)_test_split(\d+)\.txt")
 _EXTENSION = re.compile(r"\.(avi|mp4|mkv|webm)$")
-_TESTED = "2"  # in HMDB51's files: 0 is a video that a split leaves out, 1 one that it trains on
+_TESTED = "2"  # a test video in HMDB51's files; 0 is an unused video, 1 a training video
 
 
 def score(predictions: Sequence[Path], truth: Sequence[Path]) -> action_accuracy.Splits:
-    """Scores files of predictions, one a split, in the order of the splits.
+    """Score files of predictions, one per split, in the order of the splits.
 
     Raises:
-      TaskFileError: a file is not of its form, or has other videos than its split; or there are
+      TaskFileError: a file has another format, or has other videos than its split. Or there are
         more files than splits.
     """
     splits = [split for path in truth for split in read_splits(path)]
@@ -71,12 +71,12 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> action_accuracy
 def figures(
     predicted: Mapping[str, str], labels: Mapping[str, str], split: int
 ) -> action_accuracy.Split:
-    """The figures of one split.
+    """Return the accuracies of one split.
 
     Args:
-      predicted: classes by video; a video without one counts as wrong.
-      labels: the true class of each test video.
-      split: its number.
+      predicted: predicted classes by video; a video without a prediction counts as wrong.
+      labels: true class of each test video.
+      split: number of the split.
     """
     return action_accuracy.accuracy(
         list(labels.values()), [predicted.get(video) for video in labels], split
@@ -84,7 +84,7 @@ def figures(
 
 
 def video_of(name: str) -> str:
-    """The id of a video by its path in a list.
+    """Return the id of a video from its path in a list.
 
     >>> video_of("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi")
     'v_ApplyEyeMakeup_g01_c01'
@@ -93,7 +93,7 @@ def video_of(name: str) -> str:
 
 
 def split_of(name: str) -> int | None:
-    """The split of UCF101 that a list of test videos is of, by its name; None: it is no such list.
+    """Return the number of UCF101's split from the name of its test list; None for other names.
 
     >>> split_of("testlist02.txt")
     2
@@ -103,10 +103,10 @@ def split_of(name: str) -> int | None:
 
 
 def read_splits(path: Path) -> list[Split]:
-    """The splits that a file or folder has, in the order of their numbers.
+    """Read the splits of a file or folder, in the order of their numbers.
 
     Raises:
-      TaskFileError: it is none of those that the module names.
+      TaskFileError: it has none of the module's formats, or a split has no test video.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -130,7 +130,7 @@ def read_splits(path: Path) -> list[Split]:
 def _read_testlist(path: pathlib.Path) -> dict[str, str]:
     labels: dict[str, str] = {}
     for where, line in read_lines(path):
-        name = line.split()[0]  # UCF101's training lists have the class's number behind it
+        name = line.split()[0]  # UCF101's training lists append the number of the class.
         folder, slash, _ = name.replace("\\", "/").rpartition("/")
         if not slash:
             raise TaskFileError(f"{where}: {short(line)} is not CLASS/VIDEO.avi")
@@ -176,15 +176,15 @@ def _add(labels: dict[str, str], where: str, name: str, label: str) -> None:
 
 
 def read_predictions(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
-    """The class that a file gives each video.
+    """Read the predicted class of each video.
 
     Args:
-      path: the file.
-      labels: the true class of each test video of the split.
+      path: the file of predictions.
+      labels: true class of each test video of the split.
 
     Raises:
-      TaskFileError: the file is not as the module says, has a video that is not tested, or lacks a
-        class.
+      TaskFileError: the file has none of the module's formats, has a video outside the split, or
+        lacks a class.
     """
     if pathlib.Path(path).suffix == ".json":
         return _read_results(path, labels)
@@ -245,7 +245,7 @@ def _read_results(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
 def _with_known_classes(
     path: Path, predicted: dict[str, str], labels: Mapping[str, str]
 ) -> dict[str, str]:
-    """Predictions one of which at least is a class that is tested: numbers are none, say."""
+    """Return the predictions, after checking that at least one of them is a class of the split."""
     classes, given = sorted(set(labels.values())), sorted(set(predicted.values()))
     if given and not set(given) & set(classes):
         raise TaskFileError(
@@ -270,12 +270,12 @@ def write(
     classes: Sequence[str],
     views: Mapping[str, Float[np.ndarray, "views classes"]],
 ) -> None:
-    """Writes the probabilities of each video's clips and crops, to the bit.
+    """Write the probabilities of each video's clips and crops, without loss of precision.
 
     Args:
-      path: of the CSV file.
-      classes: their names, the columns.
-      views: by video, a row a clip or crop.
+      path: path of the CSV file.
+      classes: names of the classes, the columns.
+      views: probabilities by video, one row per clip or crop.
     """
     with open(path, "w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
@@ -285,7 +285,7 @@ def write(
 
 
 def table(found: action_accuracy.Splits) -> str:
-    """The figures for a person to read on a terminal."""
+    """Format the accuracies as a table for the terminal."""
     lines = [f"{'action recognition':<35}{'top-1':>7}{'classes':>9}"]
     rows = [
         (f"split {one['split']}, {one['videos']:,} videos", one["top1"], one["mean_class"])

@@ -1,4 +1,4 @@
-"""Average precision, as the benchmarks of ActivityNet and AVA both compute it."""
+"""Average precision, as in the benchmarks of ActivityNet and AVA."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -7,13 +7,13 @@ from trainer.finite import finite
 
 
 def best_first(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The order of predictions by score; of equal ones the later comes first.
+    """Return the order of predictions by descending score; of equal scores, the later comes first.
 
-    So do the official scripts, which reverse an ascending sort, wherever that sort is stable:
-    theirs is so for few predictions only, and ours always, on every machine alike.
+    The official scripts reverse an ascending sort, which gives this order if the sort is stable.
+    Their sort is stable for few predictions only. This one is always stable, on every machine.
 
     Raises:
-      NonFiniteError: a score is not finite: no order is right.
+      NonFiniteError: a score is not finite, so that the order is undefined.
 
     >>> best_first(np.array([0.2, 0.7, 0.2])).tolist()
     [1, 2, 0]
@@ -22,11 +22,13 @@ def best_first(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def average_precision(hit: Bool[np.ndarray, " n"], positives: int) -> float:
-    """Area under the interpolated precision–recall curve: Σ ΔR · max precision to the right.
+    """Return the area under the interpolated precision–recall curve.
+
+    The area is Σ ΔR · max precision to the right.
 
     Args:
-      hit: whether each prediction is right, the best first.
-      positives: how many there are to be found, 1 or more; those that were not found count.
+      hit: True for each correct prediction, in descending order of score.
+      positives: number of true instances, 1 or more, including those that were not found.
 
     >>> average_precision(np.array([True, False, True]), positives=2)
     0.8333333333333333

@@ -1,25 +1,25 @@
 """AVA's metric: mean average precision of boxes at IoU 0.5, as the official script or as SlowFast.
 
-Of each class, an image's detections are gone through one after another. Each looks at
-the one box of its class that it overlaps most: it is right if their IoU reaches 0.5 and no
-detection took that box before. There is no next best, unlike in ActivityNet's rule. A class that
-has boxes and no detection scores 0, one without boxes is left out of the mean.
+Each class and image is matched separately, one detection after another. A detection is compared
+with the true box of its class that it overlaps most. It is correct if their IoU is at least 0.5 and
+no earlier detection took that box. Unlike in ActivityNet's rule, there is no second-best match. A
+class with boxes and no detection scores 0. A class without boxes is left out of the mean.
 
-The two differ in what is gone through:
+The two styles differ in the detections that they evaluate:
 
 | | official | SlowFast |
 |---|---|---|
-| detections an image | the best 50, over all classes | all |
-| their order | from the best to the worst | as in the file |
+| detections per image | the best 50, over all classes | all |
+| their order | descending score | as in the file |
 | detections on images that are not annotated | ignored | wrong |
-| excluded images | judged | left out |
+| excluded images | evaluated | left out |
 
-An image is annotated if the file of annotations has it at all: with a box of a class that is not
-evaluated, or with nobody in it. Detections there are wrong by both.
+An image is annotated if the file of annotations lists it. This includes images with boxes of other
+classes only, and images without people. Detections there are wrong in both styles.
 
-mmaction2's third way takes all detections, leaves excluded images out, ignores those on images
-without true boxes, and leaves out classes without detections: it scores higher than both, and is
-not offered.
+mmaction2 has a third style, which this module does not offer. It takes all detections and leaves
+out excluded images and classes without detections. It also ignores detections on images without
+true boxes. It scores higher than both.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ _IOU = 0.5
 
 
 class Boxes(NamedTuple):
-    """What is true: n labelled boxes."""
+    """The ground truth: n labelled boxes."""
 
     image: Int[np.ndarray, " n"]  # numbers of keyframes
     label: Int[np.ndarray, " n"]  # numbers of classes
@@ -44,7 +44,7 @@ class Boxes(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What is said to be true: n scored boxes, in the order of their file."""
+    """The predictions: n scored boxes, in the order of their file."""
 
     image: Int[np.ndarray, " n"]
     label: Int[np.ndarray, " n"]
@@ -54,11 +54,11 @@ class Detections(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What is gone through, as the module says."""
+    """The detections that are evaluated, as in the module's table."""
 
-    at_most: int | None  # detections an image; None: all
-    unlabelled: bool  # whether images that are not annotated count
-    excluded: bool  # whether excluded images count
+    at_most: int | None  # maximum number of detections per image; None takes all
+    unlabelled: bool  # True counts detections on images that are not annotated
+    excluded: bool  # True counts excluded images
 
 
 STYLES = {
@@ -68,7 +68,7 @@ STYLES = {
 
 
 def box_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """Intersection over union of each two boxes; 0 where both have no area.
+    """Return the intersection over union of each pair of boxes; 0 if both have no area.
 
     Raises:
       NonFiniteError: a corner is not finite.
@@ -93,17 +93,18 @@ def average_precisions(
     excluded: Int[np.ndarray, " e"],
     annotated: Int[np.ndarray, " a"],
 ) -> Float[np.ndarray, " classes"]:
-    """The average precision of each class; nan for a class without true boxes.
+    """Return the average precision of each class; nan for a class without true boxes.
 
-    Boxes without area are no detections.
+    Detections without area are ignored.
 
     Args:
-      true: boxes of the classes that are evaluated.
-      detected: detections of those classes: others must not take the place of some.
-      classes: how many there are.
-      style: what is gone through.
+      true: boxes of the evaluated classes.
+      detected: detections of the evaluated classes only. Others would count towards the limit per
+        image.
+      classes: number of classes.
+      style: which detections are evaluated.
       excluded: images that the benchmark excludes.
-      annotated: images that the file of annotations has; those of `true` are, and need not be here.
+      annotated: images in the file of annotations; the images of `true` may be omitted.
 
     Raises:
       NonFiniteError: a score or a corner is not finite.
@@ -128,7 +129,7 @@ def average_precisions(
     if not style.unlabelled:
         which &= np.isin(detected.image, np.union1d(true.image, annotated))
     listed = _as_listed(detected, np.flatnonzero(which), style.at_most)
-    # After the best were taken, as in the official script: one without area may be among them.
+    # As in the official script, the limit comes first: the best 50 may include boxes without area.
     has_area = np.all(detected.box[:, :2] < detected.box[:, 2:], axis=1)
     detected = _those(detected, listed[has_area[listed]])
 
@@ -148,10 +149,10 @@ def _those(detected: Detections, which: Int[np.ndarray, " m"]) -> Detections:
 def _as_listed(
     detected: Detections, rows: Int[np.ndarray, " n"], at_most: int | None
 ) -> Int[np.ndarray, " m"]:
-    """Some rows as each script lists them: by image, as the file first has it.
+    """Return rows in each script's order: by image, in the order of first occurrence in the file.
 
-    An image's rows are then as in the file, which is SlowFast's order; or, with a limit, the best
-    first, and of equal ones those that the official script's heap keeps, in its order.
+    Without a limit, an image's rows keep the order of the file, as in SlowFast. With a limit, they
+    have descending scores. Ties are kept and ordered as by the official script's heap.
     """
     image = detected.image[rows]
     if at_most is None:
@@ -180,7 +181,7 @@ def _hits(
     image: Int[np.ndarray, " d"],
     box: Float[np.ndarray, "d 4"],
 ) -> Bool[np.ndarray, " d"]:
-    """Which detections of one class are right; of an image's the earlier takes a box first."""
+    """Return True for the correct detections of one class; earlier ones take a box first."""
     hit = np.zeros(len(image), bool)
     by_image, by_true = np.argsort(image, kind="stable"), np.argsort(true_image, kind="stable")
     for one in np.unique(true_image):

@@ -1,13 +1,12 @@
-"""AVA's files, which are CSV without a header.
+"""AVA's files: CSV without a header, and the list of classes.
 
-annotations  video,second,x1,y1,x2,y2,action,person: a row a label; boxes in shares of width and
-             height, actions 1 … 80. The person may be missing, and so may box and action: then
-             the keyframe is known to show nobody.
-detections   the same with a score instead of the person, which must be there
-boxes        of people that a detector found: the same without an action, whose column may be empty
-             or missing
+annotations  video,second,x1,y1,x2,y2,action,person: one row per label; boxes in shares of width
+             and height, actions 1 … 80. The person may be missing. Box and action may be missing
+             too: the keyframe then shows nobody.
+detections   the same columns with a required score instead of the person
+boxes        a detector's boxes of people: columns as in detections, with an empty or missing action
 exclusions   video,second: keyframes that the benchmark excludes
-classes      …pbtxt, of which the `id` or `label_id` lines count: the 60 classes that are judged
+classes      …pbtxt, of which the `id` or `label_id` lines count: the 60 evaluated classes
 """
 
 import csv
@@ -32,15 +31,15 @@ from trainer.evaluation.prediction_files import (
 
 ACTIONS = 80
 
-# Those with at least 25 instances each in validation and test, as
-# ava_action_list_v2.2_for_activitynet_2019.pbtxt lists them.
+# The classes with at least 25 instances each in validation and test, from
+# ava_action_list_v2.2_for_activitynet_2019.pbtxt.
 JUDGED = (
     *(1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 20, 22, 24, 26, 27, 28, 29, 30, 34),
     *(36, 37, 38, 41, 43, 45, 46, 47, 48, 49, 51, 52, 54, 56, 57, 58, 59, 60, 61, 62, 63, 64),
     *(65, 66, 67, 68, 69, 70, 72, 73, 74, 76, 77, 78, 79, 80),
 )
 
-# Detected boxes may pass the picture's edges by as much, in its widths and heights.
+# Maximum distance of a box beyond the picture's edges, in widths and heights of the picture.
 _BEYOND = 1.0
 
 _CLASS_ID = re.compile(r"^\s*(?:label_)?id:\s*(\d+)\s*$", re.MULTILINE)
@@ -54,32 +53,32 @@ Box = tuple[float, float, float, float]
 
 
 class Labelled(NamedTuple):
-    """Annotations or detections, n rows as columns: AVA's detections are millions."""
+    """Annotations or detections: n rows, stored as columns since AVA has millions of detections."""
 
-    keyframes: list[Keyframe]  # that there are, each once
-    keyframe: Int[np.ndarray, " n"]  # a row's place among them
+    keyframes: list[Keyframe]  # the distinct keyframes
+    keyframe: Int[np.ndarray, " n"]  # a row's index into `keyframes`
     box: Float[np.ndarray, "n 4"]
     action: Int[np.ndarray, " n"]  # 1 … 80
-    score: Float[np.ndarray, " n"]  # of a detection
+    score: Float[np.ndarray, " n"]  # score of a detection; 1 for an annotation
 
 
 class Figures(TypedDict):
-    """Mean average precision in percent, as both scripts have it."""
+    """The mean average precision of both scripts, in percent."""
 
     images: int  # keyframes with true boxes
-    boxes: int  # true ones, a label each
+    boxes: int  # true boxes, one per label
     detections: int
-    classes: int  # that are judged
+    classes: int  # evaluated classes
     official: float
     slowfast: float
-    unlabelled: int  # detections on keyframes that are not annotated: SlowFast calls them wrong
-    # Of a run that made the detections:
-    boxes_from: NotRequired[str]  # a detector's file, or "ground truth", which bounds its figures
-    missing: NotRequired[int]  # the detector's keyframes that the snapshot does not have
+    unlabelled: int  # detections on keyframes that are not annotated; wrong in SlowFast's style
+    # Only for detections from a run:
+    boxes_from: NotRequired[str]  # a detector's file, or "ground truth", which is an upper bound
+    missing: NotRequired[int]  # the detector's keyframes that the snapshot lacks
 
 
 def as_columns(rows: Iterable[tuple[Keyframe, Box, int, float]]) -> Labelled:
-    """Keyframes, boxes, actions and scores, in their order.
+    """Convert rows of keyframe, box, action and score to columns, in the same order.
 
     >>> as_columns([(("a", 902), (0.0, 0.0, 0.5, 1.0), 12, 0.25)]).box.tolist()
     [[0.0, 0.0, 0.5, 1.0]]
@@ -101,14 +100,15 @@ def as_columns(rows: Iterable[tuple[Keyframe, Box, int, float]]) -> Labelled:
 
 
 def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
-    """The rows of annotations, or of detections; and the keyframes that show nobody.
+    """Read annotations or detections; return their rows and the keyframes that show nobody.
 
     Args:
       path: the file.
-      scored: whether the eighth column is a score, which must be there, or a person, unread.
+      scored: True if the eighth column is a required score. False if it is an optional person,
+        which is ignored.
 
     Raises:
-      TaskFileError: a row is not of the form; names it.
+      TaskFileError: a row has another format; names the row.
     """
     nobody: set[Keyframe] = set()
 
@@ -140,14 +140,14 @@ def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
 
 
 def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
-    """The boxes that a detector found and is sure of, each once, by keyframe.
+    """Read a detector's boxes from a minimum score on, without duplicates, by keyframe.
 
     Args:
       path: the file.
-      least_score: of the boxes that are taken.
+      least_score: minimum score of a box.
 
     Raises:
-      TaskFileError: a row is not of the form; names it.
+      TaskFileError: a row has another format; names the row.
     """
     found: dict[Keyframe, dict[Box, None]] = {}
     for where, fields in _rows(path):
@@ -169,10 +169,10 @@ def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
 
 
 def read_exclusions(path: Path) -> set[Keyframe]:
-    """Videos and seconds that the benchmark excludes.
+    """Read the keyframes that the benchmark excludes.
 
     Raises:
-      TaskFileError: a row has other than two columns.
+      TaskFileError: a row does not have two columns, or its second is not a number.
     """
     found = set()
     for where, fields in _rows(path):
@@ -183,10 +183,10 @@ def read_exclusions(path: Path) -> set[Keyframe]:
 
 
 def read_classes(path: Path) -> tuple[int, ...]:
-    """The classes that are judged.
+    """Read the evaluated classes.
 
     Raises:
-      TaskFileError: it lists none.
+      TaskFileError: the file lists no class, or one outside 1 … 80.
     """
     ids = tuple(found for found in _CLASS_ID.findall(read_text(path)))
     if not ids:
@@ -199,26 +199,27 @@ def read_classes(path: Path) -> tuple[int, ...]:
 
 
 def write_detections(path: Path, detections: Labelled) -> None:
-    """Writes detections in the official form."""
+    """Write detections in the official format."""
     keyframes, *columns = detections
     with open(path, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         for place, box, action, score in zip(*columns, strict=True):
             video, second = keyframes[place]
-            shown = map(repr, box.tolist())  # the fewest digits that tell it apart
+            shown = map(repr, box.tolist())  # repr gives the fewest digits that restore the value.
             rows.writerow([video, f"{second:04d}", *shown, action, repr(float(score))])
 
 
 def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
-    """Scores a file of detections.
+    """Score a file of detections.
 
     Args:
-      predictions: the one file.
-      truth: annotations; and, if given, exclusions, whose name has `excluded`, and the list of
-        the classes, `.pbtxt` (without it: the 60 of AVA v2.2).
+      predictions: one file.
+      truth: annotations. Optionally also exclusions, with `excluded` in the file name, and the list
+        of classes, `.pbtxt`. The default classes are the 60 of AVA v2.2.
 
     Raises:
-      TaskFileError: a file is not of its form, or there are several of a kind.
+      TaskFileError: a file has another format, or there is not one file each of detections and
+        annotations.
     """
     if len(predictions) != 1:
         raise TaskFileError(f"spatiotemporal is scored with one file, got {len(predictions)}")
@@ -251,18 +252,18 @@ def figures(
     excluded: Iterable[Keyframe] = (),
     classes: Sequence[int] = JUDGED,
 ) -> Figures:
-    """The figures of detections.
+    """Return the metrics of detections.
 
     Args:
-      detections: of all classes.
-      true: of all classes: boxes of those that are not judged, too, make a keyframe an annotated
-        one.
-      nobody: keyframes that are annotated and have no box.
+      detections: detections of all classes.
+      true: annotations of all classes. Boxes of classes that are not evaluated also make a keyframe
+        an annotated one.
+      nobody: annotated keyframes without boxes.
       excluded: keyframes that the benchmark excludes.
-      classes: those that are judged.
+      classes: evaluated classes.
 
     Raises:
-      TaskFileError: no true box is of a class that is judged.
+      TaskFileError: no true box is of an evaluated class on a keyframe that is not excluded.
     """
     judged = {action: place for place, action in enumerate(classes)}
     images: dict[Keyframe, int] = {}
@@ -305,7 +306,7 @@ def figures(
 
 
 def table(found: Figures) -> str:
-    """The figures for a person to read on a terminal."""
+    """Format the metrics as a table for the terminal."""
     of_boxes = []
     if "boxes_from" in found:
         of_boxes.append(f"  on boxes of {found['boxes_from']}")
@@ -334,7 +335,7 @@ def table(found: Figures) -> str:
 
 def _rows(path: Path) -> Iterator[Row]:
     for where, fields in read_csv(path):
-        while fields and not fields[-1]:  # ends in commas where there is nobody
+        while fields and not fields[-1]:  # A row of a keyframe with nobody ends in commas.
             fields.pop()
         if fields:
             yield Row(where, fields)

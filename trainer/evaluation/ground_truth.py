@@ -1,9 +1,9 @@
-"""What clips really show, from the JSON Lines file that stands beside a corpus.
+"""Ground-truth objects of clips, from the JSON Lines file beside a corpus.
 
 A line is one clip: `video_id`, `start_us`, `end_us`, `caption`, `frames`, `width`, `height` and
-`objects`, each with its noun `phrase` and `masks`: for each source frame run lengths over the
-pixels, row by row, of outside, inside, outside, … (they add up to width × height). Other fields
-are for other tasks and pass unread.
+`objects`. Each object has a noun `phrase` and `masks`. A mask is the run lengths of one source
+frame's pixels, row by row: outside, inside, outside, …. They add up to width × height. Other fields
+belong to other tasks and are ignored.
 """
 
 import json
@@ -20,7 +20,7 @@ class TruthError(ValueError):
 
 
 class ClipKey(NamedTuple):
-    """What a clip is known by in a snapshot and in its ground truth; times in microseconds."""
+    """The identity of a clip in a snapshot and its ground truth, with times in microseconds."""
 
     video_id: str
     start_us: int
@@ -29,17 +29,18 @@ class ClipKey(NamedTuple):
 
 
 class TrueObject(NamedTuple):
-    """One named object: its noun phrase and where it is in each source frame."""
+    """One named object: its noun phrase and its mask in each source frame."""
 
     phrase: str
     masks: Bool[np.ndarray, "frames height width"]
 
 
 def load(path: str | os.PathLike[str]) -> dict[ClipKey, list[TrueObject]]:
-    """Reads a ground-truth file.
+    """Read a ground-truth file.
 
     Raises:
-      TruthError: naming the line, what is wrong with it, and the value.
+      TruthError: the file cannot be read or is empty, or a line is not valid. Names the line, its
+        fault and the value.
     """
     path = pathlib.Path(path)
     clips = {}
@@ -62,10 +63,10 @@ def load(path: str | os.PathLike[str]) -> dict[ClipKey, list[TrueObject]]:
 
 
 def parse_line(line: str | bytes) -> tuple[ClipKey, list[TrueObject]]:
-    """One line of the file.
+    """Parse one line of the file.
 
     Raises:
-      ValueError, TypeError, KeyError, OverflowError, RecursionError: the line is no such record.
+      ValueError, TypeError, KeyError, OverflowError, RecursionError: the line is no valid record.
     """
     record = json.loads(line)
     if not isinstance(record, dict):
@@ -90,10 +91,10 @@ def parse_line(line: str | bytes) -> tuple[ClipKey, list[TrueObject]]:
 
 
 def mask_of_runs(runs: list[int], height: int, width: int) -> Bool[np.ndarray, "height width"]:
-    """A mask from its run lengths, row by row, the first one outside.
+    """Return the mask of run lengths, row by row, with the first run outside the object.
 
     Raises:
-      ValueError: the runs do not add up to the frame's pixels.
+      ValueError: a run is negative, or the runs do not add up to the frame's pixels.
 
     >>> mask_of_runs([1, 2, 1], 2, 2).astype(int).tolist()
     [[0, 1], [1, 0]]

@@ -1,9 +1,9 @@
-"""Spatial grounding: does the group that answers to a noun lie on the thing it names?
+"""Spatial grounding: the share of nouns whose group lies on the named object.
 
-The pointing game (Zhang et al. 2016), played by group tokens. For a noun, take the clip's most
-similar group (cosine g^m · n); of the video tokens that the last grouping block assigns to it,
-the one with the highest soft assignment is where the model points. It scores the share of its
-tubelet's frames in which its centre lies on the object. A group that holds no token misses.
+The metric is the pointing game (Zhang et al. 2016) with group tokens. A noun selects the clip's
+most similar group (cosine g^m · n). Among the video tokens that the last grouping block assigns to
+this group, the model points at the one with the highest soft assignment. The score is the share of
+its tubelet's frames in which its centre lies on the object. A group without tokens scores 0.
 """
 
 import dataclasses
@@ -18,36 +18,36 @@ from trainer.finite import finite
 
 
 class Grounding(TypedDict):
-    """Shares of all named objects; `chance` is their mean area, where a blind point would land."""
+    """Shares of all named objects; `chance` is their mean area, the score of a random point."""
 
     objects: int
     pointing_accuracy: float
     chance: float
-    other_object: float | None  # None: no clip names a second object
-    empty_groups: float  # share of nouns whose group holds no token
+    other_object: float | None  # share of points on another object; None without a second object
+    empty_groups: float  # share of nouns whose group has no token
 
 
 class Point(NamedTuple):
-    """Where a model points: a tubelet's window, and its centre in the model's frame."""
+    """The point that a model selects: a tubelet's window, and its centre in the model's frame."""
 
     window: int
-    y: float  # share of the model's frame, from its top
-    x: float  # … from its left
+    y: float  # share of the model's frame, from the top
+    x: float  # share of the model's frame, from the left
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """Which part of a source clip the model sees, and how its pixels and frames map to it.
+    """The part of a source clip that the model sees, and the mapping of its pixels and frames.
 
-    Evaluation scales the short side to `short_side` and takes the centre `resolution`² pixels, of
-    T frames evenly spread over those that the snapshot kept.
+    Evaluation scales the short side to `short_side` and crops the centre `resolution`² pixels. It
+    takes T frames evenly spread over those in the snapshot.
     """
 
     config: Config
-    snapshot_frames: int  # a clip
+    snapshot_frames: int  # frames per clip in the snapshot
 
     def frames(self, source_frames: int) -> Int[np.ndarray, " t"]:
-        """The source frame that each of the model's T frames shows.
+        """Return the source frame of each of the model's T frames.
 
         >>> View(Config(video=VideoConfig(frames=4)), snapshot_frames=8).frames(16).tolist()
         [3, 7, 11, 15]
@@ -57,7 +57,7 @@ class View:
         return (2 * picked + 1) * source_frames // (2 * kept)
 
     def crop(self, height: int, width: int) -> tuple[float, float, float]:
-        """The square seen of a source frame: top, left and side, in its pixels.
+        """Return the square crop of a source frame: top, left and side, in its pixels.
 
         >>> View(Config(), snapshot_frames=32).crop(256, 512)
         (16.0, 144.0, 224.0)
@@ -67,7 +67,7 @@ class View:
         return (height - side) / 2, (width - side) / 2, side
 
     def pixel(self, point: Point, height: int, width: int) -> tuple[int, int]:
-        """The source pixel (y, x) that a point lies on."""
+        """Return the source pixel (y, x) of a point."""
         top, left, side = self.crop(height, width)
         y, x = int(top + point.y * side), int(left + point.x * side)
         return min(y, height - 1), min(x, width - 1)
@@ -75,7 +75,7 @@ class View:
     def visible(
         self, masks: Bool[np.ndarray, "frames height width"]
     ) -> Bool[np.ndarray, "t side1 side2"]:
-        """The part of an object's masks that the model sees."""
+        """Return the part of an object's masks that the model sees."""
         frames, height, width = masks.shape
         top, left, side = self.crop(height, width)
         rows = slice(round(top), max(round(top + side), round(top) + 1))
@@ -84,10 +84,10 @@ class View:
 
 
 def nearest_group(groups: Float[np.ndarray, "m e"], noun: Float[np.ndarray, " e"]) -> int:
-    """The group most similar to a noun; both are L2-normalized.
+    """Return the group most similar to a noun; both arguments are L2-normalized.
 
     Raises:
-      NonFiniteError: one of them is not finite.
+      NonFiniteError: a group or the noun is not finite.
 
     >>> nearest_group(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.0, 1.0]))
     1
@@ -102,9 +102,9 @@ def heat_map(
     noun: Float[np.ndarray, " e"],
     video: VideoConfig,
 ) -> Float[np.ndarray, "nt rows columns"]:
-    """Where a noun's thing is (figure 4): each patch's soft assignment to the noun's group.
+    """Return a heat map that locates a noun (figure 4): the soft assignments to the noun's group.
 
-    0 at patches that belong to another group; all 0 if the group holds none. Arguments are as of
+    Patches of other groups are 0. All are 0 if the group has no patch. For the arguments see
     `nearest_group` and `pointed_token`.
 
     >>> video = VideoConfig(frames=2, resolution=32, patch=16)
@@ -121,12 +121,12 @@ def heat_map(
 def pointed_token(
     group: int, group_of: Int[np.ndarray, " n"], share: Float[np.ndarray, " n"]
 ) -> int | None:
-    """The token that a group holds most surely; None if it holds none.
+    """Return a group's token with the highest soft assignment; None if the group has no token.
 
     Args:
-      group: which one.
-      group_of: the group that each token is assigned to.
-      share: the token's soft assignment to that group.
+      group: number of the group.
+      group_of: group of each token.
+      share: each token's soft assignment to its group.
 
     >>> pointed_token(1, np.array([0, 1, 1]), np.array([0.9, 0.5, 0.6]))
     2
@@ -139,7 +139,7 @@ def pointed_token(
 
 
 def point_of(token: int, config: Config) -> Point:
-    """The centre of a video token.
+    """Return the centre of a video token.
 
     >>> point_of(5, Config(video=VideoConfig(resolution=32, patch=16)))
     Point(window=1, y=0.25, x=0.75)
@@ -152,7 +152,7 @@ def point_of(token: int, config: Config) -> Point:
 
 
 def hit(point: Point, masks: Bool[np.ndarray, "frames height width"], view: View) -> float:
-    """Share of the frames of a point's tubelet in which it lies on the object."""
+    """Return the share of a tubelet's frames in which its point lies on the object."""
     frames, height, width = masks.shape
     tubelet = view.config.video.tubelet
     shown = view.frames(frames)[point.window * tubelet : (point.window + 1) * tubelet]
@@ -168,15 +168,15 @@ def pointing(
     nouns: list[Float[np.ndarray, "_ e"]],
     view: View,
 ) -> Grounding:
-    """Plays the pointing game for every named object of every clip.
+    """Score the pointing game for every named object of every clip.
 
     Args:
       groups: g^m of each clip, L2-normalized.
-      group_of: of each clip's tokens, the group.
-      share: of each clip's tokens, the soft assignment to that group.
-      objects: of each clip, what it truly shows.
-      nouns: of each clip, the embeddings of its objects' prompted phrases, L2-normalized.
-      view: how the model's frames lie in the source's.
+      group_of: group of each token, by clip.
+      share: soft assignment of each token to its group, by clip.
+      objects: true objects of each clip.
+      nouns: embeddings of the prompted phrases of each clip's objects, L2-normalized.
+      view: mapping of the model's frames to the source's.
     """
     hits, areas, others, empty = [], [], [], 0
     for clip, (things, embedded) in enumerate(zip(objects, nouns, strict=True)):

@@ -1,6 +1,6 @@
-"""Prediction and ground-truth files of benchmarks, read so that a fault names file and row.
+"""Readers of benchmarks' prediction and ground-truth files, whose errors name file and row.
 
-Nothing here loads JAX or TensorFlow: a file is scored in the time that it takes to read it.
+This module loads neither JAX nor TensorFlow, so that scoring takes only the time to read a file.
 """
 
 import csv
@@ -15,21 +15,21 @@ Path = str | os.PathLike[str]
 
 
 class TaskFileError(ValueError):
-    """A file that is not of its form, or does not go with the other; one line, naming the row."""
+    """A fault in a file, or a mismatch between files; the message is one line and names the row."""
 
 
 class Row(NamedTuple):
-    """A row of a file, or an object of a list in one, and how messages call it."""
+    """A row of a file, or an object of a list in a file, and its name in messages."""
 
     where: str  # "FILE:LINE", or "FILE, entry N" from 0
     values: Any
 
 
 def read_text(path: Path) -> str:
-    """A whole file of UTF-8 text, a byte-order mark at its beginning left out.
+    """Read a file of UTF-8 text, without a byte-order mark at its start.
 
     Raises:
-      TaskFileError: it cannot be read, or is not UTF-8.
+      TaskFileError: the file cannot be read, or is not UTF-8.
     """
     try:
         return pathlib.Path(path).read_bytes().decode("utf-8-sig")
@@ -41,37 +41,37 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[Row]:
-    """The lines that are not empty, without white space around them; any kind of line end.
+    """Read the lines that are not empty, stripped of white space; any kind of line end is valid.
 
     Raises:
-      TaskFileError: it cannot be read.
+      TaskFileError: the file cannot be read, or is not UTF-8.
     """
     return [Row(f"{path}:{number}", line) for number, line in _lines(read_text(path))]
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    # Not str.splitlines, which also ends lines at characters that occur in texts.
+    # str.splitlines would also end lines at characters that occur in texts.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-      TaskFileError: it cannot be read, is not JSON, or has a name twice in one object.
+      TaskFileError: the file cannot be read, is not JSON, or has a name twice in one object.
     """
     return _parsed(path, read_text(path))
 
 
 def read_objects(path: Path) -> list[Row]:
-    """The objects of a JSON array, or of JSON Lines.
+    """Read the objects of a JSON array, or of JSON Lines.
 
     Raises:
-      TaskFileError: it cannot be read, is neither, or holds something else than objects; or it is
-        empty, and not an empty array.
+      TaskFileError: the file cannot be read, is neither, or has values other than objects. An empty
+        file is an error, an empty array is not.
     """
-    text = read_text(path)  # once: it may be a pipe
+    text = read_text(path)  # The file may be a pipe, which can be read only once.
     first = text.lstrip()[:1]
     if not first:
         raise TaskFileError(f"{path} is empty: it must hold JSON")
@@ -91,13 +91,13 @@ def read_objects(path: Path) -> list[Row]:
 
 
 def _parsed(path: Path, text: str, line: int = 1, wanted: str = "") -> Any:
-    """What JSON text says that begins at a line of a file; `wanted` is added to messages."""
+    """Parse JSON text that starts at line `line` of a file; `wanted` is appended to messages."""
     try:
         return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         where, reason = line + error.lineno - 1, f"{error.msg} at column {error.colno}"
         raise TaskFileError(f"{path}:{where}: not JSON ({reason}){wanted}") from None
-    except (ValueError, RecursionError) as error:  # a name twice; too many digits, or brackets
+    except (ValueError, RecursionError) as error:  # a repeated name, or too many digits or brackets
         place = str(path) if line == 1 else f"{path}:{line}"
         raise TaskFileError(f"{place}: not such JSON as is read here ({error}){wanted}") from None
 
@@ -112,10 +112,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> tuple[Row, Iterator[Row]]:
-    """The header and the rows of a CSV file; each row has as many fields as the header.
+    """Return the header and the rows of a CSV file; each row has as many fields as the header.
 
     Raises:
-      TaskFileError: it cannot be read, is no CSV or is empty; on the way, a row has another length.
+      TaskFileError: the file cannot be read, is not CSV or is empty. While iterating: a row has
+        another number of fields.
     """
     lines = read_csv(path)
     header = next(lines, None)
@@ -134,10 +135,10 @@ def read_table(path: Path) -> tuple[Row, Iterator[Row]]:
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """The rows of a CSV file that are not empty.
+    """Yield the rows of a CSV file that are not empty.
 
     Raises:
-      TaskFileError: it cannot be read or, on the way, is not CSV.
+      TaskFileError: the file cannot be read, or is not CSV.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -153,15 +154,15 @@ def read_csv(path: Path) -> Iterator[Row]:
                 if fields:
                     yield Row(where, fields)
     except (OSError, UnicodeDecodeError):
-        read_text(path)  # says what is wrong, and in which line
+        read_text(path)  # This raises the error that names the fault and its line.
         raise
 
 
 def text_of(row: Row, *names: str) -> str:
-    """The text, or the whole number as text, that an object has under the first name it has.
+    """Return an object's text or integer, as text, under the first of `names` that it has.
 
     Raises:
-      TaskFileError: it has none of the names, or another kind of value there.
+      TaskFileError: the object has none of the names, or the value has another type.
 
     >>> text_of(Row("a.json, entry 0", {"id": 7}), "question_id", "id")
     '7'
@@ -177,10 +178,10 @@ def text_of(row: Row, *names: str) -> str:
 
 
 def number(where: str, value: Any) -> float:
-    """A finite number, from a text or from JSON.
+    """Return a finite number from a text or from JSON.
 
     Raises:
-      TaskFileError: it is something else.
+      TaskFileError: the value is not a finite number.
 
     >>> number("scores.csv:2", "0.25")
     0.25
@@ -189,7 +190,7 @@ def number(where: str, value: Any) -> float:
         found = float(value) if isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):
         found = math.nan
-    # Python's own 1_000, and digits of other scripts, are no numbers of a file.
+    # Python's float also accepts 1_000 and digits of other scripts, which are not valid in a file.
     odd = isinstance(value, str) and ("_" in value or not value.isascii())
     if isinstance(value, bool) or odd or not math.isfinite(found):
         raise TaskFileError(f"{where}: {short(value)} is not a finite number")
@@ -197,10 +198,10 @@ def number(where: str, value: Any) -> float:
 
 
 def json_number(where: str, value: Any) -> float:
-    """A finite number of JSON, where a text is none.
+    """Return a finite number from JSON; a text is an error.
 
     Raises:
-      TaskFileError: it is something else.
+      TaskFileError: the value is not a finite number.
 
     >>> json_number("found.json", 1)
     1.0
@@ -211,7 +212,7 @@ def json_number(where: str, value: Any) -> float:
 
 
 def short(value: Any) -> str:
-    """A value as a message quotes it.
+    """Return a value's repr for a message, in at most 40 characters.
 
     >>> short("a" * 50)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…"
@@ -221,7 +222,7 @@ def short(value: Any) -> str:
 
 
 def some(names: list[str]) -> str:
-    """The first of some names, and how many more there are.
+    """Return the first three names, and the number of further names.
 
     >>> some(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'

@@ -1,8 +1,8 @@
 """Question answering's metric and its vocabulary of answers.
 
-An answer is right if it is the true one, letter by letter. All questions of the test set count:
-one whose true answer is not in the vocabulary is answered wrong (left out, accuracy on MSVD-QA
-would be that of 94 % of its questions).
+An answer is correct if it equals the true one exactly. All questions of the test set count. A
+question with a true answer outside the vocabulary counts as wrong. Without such questions, the
+accuracy on MSVD-QA would be that of 94 % of its questions.
 """
 
 import collections
@@ -11,27 +11,27 @@ from typing import TypedDict
 
 
 class OfType(TypedDict):
-    """Of the questions with one first word."""
+    """The accuracy on the questions with the same first word."""
 
     accuracy: float  # percent
     questions: int
 
 
 class Accuracy(TypedDict):
-    """Accuracy in percent; `types` by the questions' first word, the most frequent first."""
+    """The accuracy in percent; `types` by the questions' first word, the most frequent first."""
 
     accuracy: float
     questions: int
-    unanswered: int  # counted as wrong
+    unanswered: int  # questions without an answer, counted as wrong
     types: dict[str, OfType]
 
 
 def vocabulary(answers: Iterable[str], most: int | None = None) -> list[str]:
-    """The most frequent answers; of equally frequent ones those that come first.
+    """Return the most frequent answers; ties rank by first occurrence.
 
     Args:
-      answers: of all questions, in their order.
-      most: how many to keep; None: all.
+      answers: answers to all questions, in order.
+      most: maximum number of answers; None keeps all.
 
     >>> vocabulary(["cat", "man", "dog", "man", "dog", "run"], most=3)
     ['man', 'dog', 'cat']
@@ -42,7 +42,7 @@ def vocabulary(answers: Iterable[str], most: int | None = None) -> list[str]:
 
 
 def type_of(question: str) -> str:
-    """A question's type: its first word.
+    """Return a question's type: its first word in lower case.
 
     >>> type_of("What is chewing on a nut?")
     'what'
@@ -53,12 +53,12 @@ def type_of(question: str) -> str:
 def accuracy(
     questions: Sequence[str], answers: Sequence[str], predicted: Sequence[str | None]
 ) -> Accuracy:
-    """Exact match over all questions.
+    """Return the exact-match accuracy over all questions.
 
     Args:
-      questions: their texts.
-      answers: the true ones.
-      predicted: the given ones; None where there is none.
+      questions: texts of the questions.
+      answers: true answers.
+      predicted: predicted answers; None without a prediction.
 
     >>> accuracy(["who sings?", "what is red?"], ["man", "car"], ["man", None])["accuracy"]
     50.0

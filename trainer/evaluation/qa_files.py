@@ -1,11 +1,11 @@
-"""Question answering's files: the benchmarks' questions, and the answers that are scored.
+"""Question answering's files: the benchmarks' questions, and the answers to score.
 
 Ground truth is a file of MSRVTT-QA or MSVD-QA as published, a JSON array of
-{"id", "question", "answer", "video_id"}, or the JSON Lines that ClipBERT and ALPRO made of them,
-which have no ids: their questions are numbered from 0.
+{"id", "question", "answer", "video_id"}. It may also be the JSON Lines that ClipBERT and ALPRO made
+from them. Those have no ids, and their questions are numbered from 0.
 
-Answers are a JSON array, or JSON Lines, of {"question_id", "answer"}, the form of VQA's results
-(or "id" for the id). A question without an answer is wrong.
+Answers are a JSON array, or JSON Lines, of {"question_id", "answer"}, the format of VQA's results.
+"id" is also accepted for the id. A question without an answer counts as wrong.
 """
 
 import json
@@ -26,17 +26,17 @@ class Question(NamedTuple):
 
 
 def score(predictions: Path, truth: Path) -> qa_accuracy.Accuracy:
-    """Scores a file of answers.
+    """Score a file of answers.
 
     Raises:
-      TaskFileError: a file is not of its form, or answers a question that there is not, or twice.
+      TaskFileError: a file has another format, or answers an unknown question, or one twice.
     """
     questions = read_truth(truth)
     return figures(read_answers(predictions, questions), questions)
 
 
 def figures(answers: Mapping[str, str], questions: Sequence[Question]) -> qa_accuracy.Accuracy:
-    """The accuracy of answers by question id, over all questions."""
+    """Return the accuracy of answers by question id, over all questions."""
     return qa_accuracy.accuracy(
         [question.text for question in questions],
         [question.answer for question in questions],
@@ -45,10 +45,10 @@ def figures(answers: Mapping[str, str], questions: Sequence[Question]) -> qa_acc
 
 
 def read_truth(path: Path) -> list[Question]:
-    """The questions of a file, in its order.
+    """Read the questions of a file, in its order.
 
     Raises:
-      TaskFileError: the file is not as the module says, or has an id twice.
+      TaskFileError: the file has none of the module's formats, has an id twice, or no question.
     """
     questions = []
     seen: set[str] = set()
@@ -68,11 +68,11 @@ def _has_id(record: dict[str, object]) -> bool:
 
 
 def read_answers(path: Path, questions: Sequence[Question]) -> dict[str, str]:
-    """Answers by question id.
+    """Read answers by question id.
 
     Raises:
-      TaskFileError: the file is not as the module says, or answers a question that is not one of
-        `questions`, or one twice.
+      TaskFileError: the file has none of the module's formats, or answers a question that is not
+        one of `questions`, or one twice.
     """
     known = {question.question_id for question in questions}
     answers = {}
@@ -87,7 +87,7 @@ def read_answers(path: Path, questions: Sequence[Question]) -> dict[str, str]:
 
 
 def write(path: Path, answers: Mapping[str, str]) -> None:
-    """Writes answers by question id, a JSON array; ids that are whole numbers as such."""
+    """Write answers by question id as a JSON array, with integer ids as numbers."""
     rows = [
         {"question_id": int(name) if _is_number(name) else name, "answer": answer}
         for name, answer in answers.items()
@@ -100,13 +100,13 @@ def _is_number(name: str) -> bool:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """The figures for a person to read on a terminal; of the types the eight most frequent."""
+    """Format the metrics as a table for the terminal, with the eight most frequent types."""
     lines = [f"question answering, {found['questions']:,} questions    accuracy"]
     lines.append(f"  {'all':<33}{found['accuracy']:7.2f}")
     for kind, part in list(found["types"].items())[:8]:
         name = f"{kind} ({part['questions']:,})"
         lines.append(f"  {name:<33}{part['accuracy']:7.2f}")
-    if "vocabulary" in found:  # of a run, not of a file alone
+    if "vocabulary" in found:  # Only a run has a vocabulary, a file of answers has none.
         name = f"at most, with {found['vocabulary']:,} answers"
         lines.append(f"  {name:<33}{found['ceiling']:7.2f}")
     if found["unanswered"]:

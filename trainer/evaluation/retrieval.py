@@ -1,8 +1,8 @@
-"""Retrieval's metrics: ranks, recall and median rank, as MSR-VTT has them.
+"""Retrieval's metrics: ranks, recall and median rank, as in MSR-VTT.
 
-A caption has one right clip; a clip may have several right captions, of which the best counts.
-Equal queries stay separate queries. Peers treat ties differently, so the headline averages them
-and the optimistic figure stands beside it.
+A caption has one correct clip. A clip may have several correct captions, of which the best counts.
+Identical queries are separate queries. Peers treat ties differently: the main metrics average them,
+and the optimistic ones are reported beside them.
 """
 
 from typing import Literal, TypedDict
@@ -16,25 +16,25 @@ Ties = Literal["average", "optimistic"]
 
 _CUTOFFS = (1, 5, 10)
 
-# The functional form, since "R@1" is no Python name.
+# "R@1" is not a valid Python name, so that the functional syntax is necessary.
 Recalls = TypedDict("Recalls", {"R@1": float, "R@5": float, "R@10": float, "MedR": float})
 
 
 class Direction(Recalls):
-    """Figures of one direction; `optimistic` gives every tie to the right answer."""
+    """The metrics of one direction; `optimistic` resolves ties in favour of the correct answer."""
 
     optimistic: Recalls
 
 
 class BothWays(TypedDict):
-    """Figures of both directions."""
+    """The metrics of both directions."""
 
     t2v: Direction
     v2t: Direction
 
 
 class ZeroShot(BothWays):
-    """Figures of both directions over n clips and as many captions."""
+    """The metrics of both directions over n clips and n captions."""
 
     n: int
 
@@ -44,18 +44,19 @@ def ranks(
     ties: Ties = "average",
     right: Bool[np.ndarray, "q n"] | None = None,
 ) -> Float[np.ndarray, " q"]:
-    """The rank, from 1, of each query's best right answer among all wrong ones.
+    """Return the rank, from 1, of each query's best correct answer among all wrong ones.
 
-    With b_i the highest similarity among the right answers of query i, and j over its wrong ones,
-    rank_i = 1 + #{j: s_ij > b_i} + #{j: s_ij = b_i} / 2, the last term only if ties are averaged.
+    With b_i the highest similarity among the correct answers of query i, and j over its wrong ones,
+    rank_i = 1 + #{j: s_ij > b_i} + #{j: s_ij = b_i} / 2. The last term applies only if ties are
+    averaged.
 
     Args:
-      similarity: s; queries in rows, answers in columns.
-      ties: whether an equally similar wrong answer counts half or not at all.
-      right: which answers are right, one or more a query; None: those on the diagonal.
+      similarity: s, with queries in rows and answers in columns.
+      ties: "average" counts a tied wrong answer as ½, "optimistic" as 0.
+      right: True for correct answers, one or more per query; None takes the diagonal.
 
     Raises:
-      NonFiniteError: a similarity is not finite: nothing would beat it.
+      NonFiniteError: a similarity is not finite. No wrong answer would rank above a nan.
 
     >>> s = np.array([[0.9, 0.1, 0.9], [0.5, 0.4, 0.3], [0.0, 0.0, 0.7]])
     >>> ranks(s).tolist(), ranks(s, "optimistic").tolist()
@@ -74,7 +75,7 @@ def ranks(
 
 
 def recalls(rank: Float[np.ndarray, " n"]) -> Recalls:
-    """Recall at 1, 5 and 10 in percent, and the median rank (mean of the middle two).
+    """Return recall at 1, 5 and 10 in percent, and the median rank (mean of the middle two).
 
     Raises:
       NonFiniteError: a rank is not finite.
@@ -88,7 +89,7 @@ def recalls(rank: Float[np.ndarray, " n"]) -> Recalls:
 
 
 def first_by_chance(similarity: Float[np.ndarray, "n n"]) -> float:
-    """R@1 in percent if ties are broken by chance: answers that are all alike score 100/n.
+    """Return R@1 in percent if ties are broken at random: identical answers score 100/n.
 
     Raises:
       NonFiniteError: a similarity is not finite.
@@ -103,7 +104,7 @@ def first_by_chance(similarity: Float[np.ndarray, "n n"]) -> float:
 
 
 def zero_shot(similarity: Float[np.ndarray, "n n"]) -> ZeroShot:
-    """Both directions of retrieval.
+    """Return the metrics of both directions for n captions of n clips.
 
     Args:
       similarity: captions in rows, clips in columns, pairs on the diagonal.
@@ -115,14 +116,14 @@ def zero_shot(similarity: Float[np.ndarray, "n n"]) -> ZeroShot:
 
 
 def both_ways(similarity: Float[np.ndarray, "q n"], clip_of: Int[np.ndarray, " q"]) -> BothWays:
-    """Both directions of retrieval, of clips with one caption or more.
+    """Return the metrics of both directions for clips with any number of captions.
 
-    Each caption is a query of t2v among all clips, and each clip that has a caption a query of v2t
-    among all captions.
+    Each caption is a t2v query among all clips. Each clip with a caption is a v2t query among all
+    captions.
 
     Args:
       similarity: captions in rows, clips in columns.
-      clip_of: the clip that each caption is of.
+      clip_of: number of each caption's clip.
 
     Raises:
       NonFiniteError: a similarity is not finite.

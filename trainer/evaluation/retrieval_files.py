@@ -1,15 +1,15 @@
-"""Retrieval's files: MSR-VTT's lists of test captions, and the similarities that are scored.
+"""Retrieval's files: MSR-VTT's lists of test captions, and the similarities to score.
 
-No benchmark has a format of its own for similarities. Two are read:
+No benchmark defines a format for similarities. Two are read:
 
-FILE.npy  what peers keep, a NumPy array [captions, videos], in the order of the ground truth:
-          captions as its rows or sentences, videos where its rows or its `videos` first have them,
-          those without a caption left out
+FILE.npy  the format of peers, a NumPy array [captions, videos] in the order of the ground truth:
+          captions as its rows or sentences, videos by first occurrence in its rows or its `videos`,
+          without videos that have no caption
 FILE.csv  the same with names, in any order: a header `video_id,sentence,VIDEO,VIDEO,…`, then for
           each caption its own video, its text, and its similarity to each of the videos
 
 Ground truth is the list of the 1k-A split (CSV, columns `video_id` and `sentence`), or
-MSRVTT_data.json, of which the full split's test videos are taken, with all their captions.
+MSRVTT_data.json. From the latter the full split's test videos are read, with all their captions.
 """
 
 import collections
@@ -37,29 +37,29 @@ from trainer.evaluation.prediction_files import (
     text_of,
 )
 
-# sha256 of the 1k-A split's video ids, sorted, a line each.
+# The sha256 of the 1k-A split's sorted video ids, one per line.
 _1KA_SHA256 = "49a09fb68f7ec52b3b9bbb7e856ffbd3f00233976ed435fded658309c3cd491a"
-# Of the full split, the ids of the test videos.
+# The ids of the full split's test videos.
 _FULL = frozenset(f"video{number}" for number in range(7010, 10_000))
 
 
 class Retrieval(retrieval.BothWays):
-    """Figures of a test set, with its name: the same model scores otherwise on another."""
+    """The metrics of a test set, with its name, since they depend on the test set."""
 
-    split: str  # 1k-A, full, or how large another one is
+    split: str  # "1k-A", "full", or the size of another test set
     captions: int
     videos: int
 
 
 class Caption(NamedTuple):
-    """A query and the video that it is of; without white space around it, as records have it."""
+    """A query and its video; the text is stripped of white space, as in the records."""
 
     video_id: str
     text: str
 
 
 def name_of(captions: Sequence[Caption]) -> str:
-    """The name of a test set of MSR-VTT: 1k-A or full; of another one its size.
+    """Return the name of MSR-VTT's test set, 1k-A or full; for another test set its size.
 
     >>> name_of([Caption("video1", "a cat"), Caption("video1", "a cat sits")])
     '2 captions of 1 video'
@@ -77,12 +77,12 @@ def name_of(captions: Sequence[Caption]) -> str:
 def figures(
     similarity: Float[np.ndarray, "q n"], captions: Sequence[Caption], videos: Sequence[str]
 ) -> Retrieval:
-    """The figures of a test set.
+    """Return the metrics of a test set.
 
     Args:
-      similarity: of each caption to each video.
-      captions: the rows.
-      videos: the columns' ids.
+      similarity: similarity of each caption to each video.
+      captions: captions of the rows.
+      videos: video ids of the columns.
     """
     column = {video: place for place, video in enumerate(videos)}
     clip_of = np.array([column[caption.video_id] for caption in captions])
@@ -95,20 +95,20 @@ def figures(
 
 
 def score(predictions: Path, truth: Path) -> Retrieval:
-    """Scores a file of similarities.
+    """Score a file of similarities.
 
     Raises:
-      TaskFileError: a file is not of its form, or they are of different captions or videos.
+      TaskFileError: a file has another format, or the files differ in captions or videos.
     """
     captions, videos, similarity = _read_similarities(predictions, *read_truth(truth))
     return figures(similarity, captions, videos)
 
 
 def read_truth(path: Path) -> tuple[list[Caption], list[str]]:
-    """The captions of a test set, and the videos that they are of, in the file's order.
+    """Read the captions of a test set and their videos, in the file's order.
 
     Raises:
-      TaskFileError: the file is none of those that the module names.
+      TaskFileError: the file has none of the module's formats, or no caption of a test video.
     """
     if pathlib.Path(path).suffix == ".json":
         captions, videos = _of_msrvtt_data(path)
@@ -169,11 +169,11 @@ def _read_similarities(
 
 def _read_npy(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "q n"]:
     try:
-        # Mapped: a header may state more than the file has, which would be allocated.
+        # Memory-mapping avoids allocating a size that the header claims and the file lacks.
         similarity = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise TaskFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    # NumPy reads the header as Python's literals.
+    # NumPy parses the header as a Python literal, which can raise all of these.
     except (
         *(ValueError, EOFError, SyntaxError, TypeError, KeyError, tokenize.TokenError),
         *(OverflowError, RecursionError, MemoryError),
@@ -232,23 +232,23 @@ def write(
     captions: Iterable[Caption],
     videos: Sequence[str],
 ) -> None:
-    """Writes similarities with their names, to the bit.
+    """Write similarities with their names, without loss of precision.
 
     Args:
-      path: of the CSV file.
-      similarity: of each caption to each video.
-      captions: the rows.
-      videos: the columns' ids.
+      path: path of the CSV file.
+      similarity: similarity of each caption to each video.
+      captions: captions of the rows.
+      videos: video ids of the columns.
     """
     with open(path, "w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["video_id", "sentence", *videos])
         for caption, row in zip(captions, similarity, strict=True):
-            lines.writerow([*caption, *map(str, row)])  # the fewest digits that tell it apart
+            lines.writerow([*caption, *map(str, row)])  # str gives the digits that restore a value.
 
 
 def table(found: Retrieval) -> str:
-    """The figures for a person to read on a terminal."""
+    """Format the metrics as a table for the terminal."""
     title = f"retrieval, {found['split']}"
     lines = [f"{title:<35}{'R@1':>7}{'R@5':>7}{'R@10':>7}{'MedR':>7}"]
     for name, direction in (("text to video", found["t2v"]), ("video to text", found["v2t"])):

@@ -1,6 +1,6 @@
-"""Scores prediction files alone, each task by the benchmark's own rules and files.
+"""Scoring of prediction files without a model, by each benchmark's own rules and file formats.
 
-Loads neither JAX nor TensorFlow.
+This module loads neither JAX nor TensorFlow.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,11 @@ from trainer.evaluation.prediction_files import Path, TaskFileError
 
 
 class Scorer(NamedTuple):
-    """How a task's files are scored."""
+    """The functions that score a task's files."""
 
-    score: Callable[..., Mapping[str, Any]]  # (predictions, truth) -> figures
-    table: Callable[[Any], str]  # figures -> text for a terminal
-    several: bool = False  # takes lists of files: one for each split, or several of truth
+    score: Callable[..., Mapping[str, Any]]  # (predictions, truth) -> metrics
+    table: Callable[[Any], str]  # metrics -> text for the terminal
+    several: bool = False  # True takes lists of files: one per split, or several of truth
 
 
 SCORERS = {
@@ -32,15 +32,15 @@ SCORERS = {
 
 
 def score(task: str, predictions: Sequence[Path], truth: Sequence[Path]) -> Mapping[str, Any]:
-    """The figures of prediction files.
+    """Return the metrics of prediction files.
 
     Args:
       task: one of `SCORERS`.
-      predictions: the files; more than one where the task has several splits.
-      truth: the benchmark's files of what is true.
+      predictions: the files to score; several if the task has several splits.
+      truth: the benchmark's ground-truth files.
 
     Raises:
-      TaskFileError: a file is not of its form, or they do not go together.
+      TaskFileError: a file has another format, or the files do not match.
     """
     scorer = SCORERS[task]
     if scorer.several:

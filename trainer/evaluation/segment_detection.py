@@ -1,14 +1,14 @@
 """Temporal localisation's metric: mean average precision by ActivityNet's official rule.
 
-Of each class, predictions are gone through from the best to the worst. Each takes, of its video's
-instances of that class, the one that it overlaps most and that is still free, if their temporal
-IoU reaches the threshold: so the second best may do, which AVA's rule does not allow. A
-prediction that takes none is wrong, also where its video has no instance or is not known. A class
-without predictions scores 0. The mean is over all classes that have an instance.
+Predictions of each class are matched in descending order of score. A prediction takes the free
+instance of its video and class with the highest temporal IoU, if this reaches the threshold. It may
+thus take the second best, unlike in AVA's rule. A prediction without a match is wrong, also if its
+video has no instance or is unknown. A class without predictions scores 0. The mean is over all
+classes that have an instance.
 
-What is exact here and easily got wrong: instances that occur twice are two; of equally
-overlapping instances the later is taken first; and 0 / 0, the IoU of an instance and a prediction
-that both have no length, passes every threshold, as it does in the official script.
+Three details match the official script exactly. An instance that occurs twice counts twice. Of
+equally overlapping instances the later is taken first. An IoU of 0 / 0, of an instance and a
+prediction without length, passes every threshold.
 """
 
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from trainer.evaluation.average_precision import average_precision, best_first
 from trainer.finite import finite
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""Of temporal IoU; average mAP is the mean over them."""
+"""The thresholds of temporal IoU; average mAP is the mean over them."""
 
 
 class Instances(NamedTuple):
-    """What is true: n labelled segments."""
+    """The ground truth: n labelled segments."""
 
     video: Int[np.ndarray, " n"]  # numbers of videos
     label: Int[np.ndarray, " n"]  # numbers of classes
@@ -32,9 +32,9 @@ class Instances(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What is said to be true: n scored segments, in the order of their file."""
+    """The predicted segments: n scored segments, in the order of their file."""
 
-    video: Int[np.ndarray, " n"]  # as in Instances; any other number is an unknown video
+    video: Int[np.ndarray, " n"]  # as in `Instances`; any other number is an unknown video
     label: Int[np.ndarray, " n"]
     segment: Float[np.ndarray, "n 2"]
     score: Float[np.ndarray, " n"]
@@ -43,7 +43,7 @@ class Predictions(NamedTuple):
 def temporal_iou(
     predicted: Float[np.ndarray, "p 2"], true: Float[np.ndarray, "g 2"]
 ) -> Float[np.ndarray, "p g"]:
-    """Intersection over union of each two segments; nan where both have no length.
+    """Return the intersection over union of each pair of segments; nan if both have no length.
 
     Raises:
       NonFiniteError: a time is not finite.
@@ -64,7 +64,7 @@ def average_precisions(
     classes: int,
     thresholds: Float[np.ndarray, " t"] = THRESHOLDS,
 ) -> Float[np.ndarray, "t classes"]:
-    """The average precision of each class at each threshold; nan for a class without instances.
+    """Return the average precision per threshold and class; nan for a class without instances.
 
     Raises:
       NonFiniteError: a score, a time or a threshold is not finite.
@@ -102,7 +102,7 @@ def _hits(
     segment: Float[np.ndarray, "p 2"],
     thresholds: Float[np.ndarray, " t"],
 ) -> Bool[np.ndarray, "t p"]:
-    """Which predictions of one class, the best first, are right at each threshold."""
+    """Return True per threshold for correct predictions of one class, ordered by score."""
     hit = np.zeros((len(thresholds), len(video)), bool)
     by_video = np.argsort(video, kind="stable")
     videos = np.unique(true_video)
@@ -113,7 +113,7 @@ def _hits(
         overlap = temporal_iou(segment[rows], true_segment[true_video == one])
         wanted = np.argsort(overlap, axis=1, kind="stable")[:, ::-1]
         for place, threshold in enumerate(thresholds):
-            enough = ~(overlap < threshold)  # also of nan
+            enough = ~(overlap < threshold)  # nan also passes.
             free = set(range(overlap.shape[1]))
             for row in np.flatnonzero(np.any(enough, axis=1)):
                 taken = next(

@@ -1,24 +1,24 @@
-"""Temporal localisation's files: ActivityNet's, and those that G-TAD is published with.
+"""Temporal localisation's files: ActivityNet's, and those published with G-TAD.
 
 Ground truth is the official file,
 
   {"version": …, "taxonomy": …, "database": {ID: {"subset": "validation", "duration": 82.73,
    "annotations": [{"segment": [6.195, 77.731], "label": "Ballet"}, …]}, …}}
 
-or G-TAD's anet_anno_action.json, whose videos are v_ID and belong to no subset,
+or G-TAD's anet_anno_action.json, where videos are v_ID and have no subset,
 
   {"v_ID": {"duration_second": 82.73, "duration_frame": 2067, "feature_frame": 2064,
             "annotations": [… as above]}, …}
 
-with video_info_new.csv, which tells their subsets in its columns `video` and `subset`. Of the
-official validation videos, 4,926, G-TAD and its successors have 4,728: their figures are of
-those, and no prediction may be of another video, since one of an unknown video counts as wrong.
+with video_info_new.csv, which gives their subsets in its columns `video` and `subset`. G-TAD and
+its successors use 4,728 of the 4,926 official validation videos, and report metrics on those. No
+prediction may be of another video, since a prediction of an unknown video counts as wrong.
 
-Predictions are of the official form,
+Predictions have the official format,
 
   {"version": …, "external_data": …, "results": {ID: [{"label", "score", "segment"}, …], …}}
 
-Times are seconds; ids have no `v_` unless it is said.
+Times are in seconds. Ids have no `v_` unless stated.
 """
 
 import dataclasses
@@ -66,31 +66,31 @@ class Found(NamedTuple):
 
 
 class Video(NamedTuple):
-    """What an annotation file says of a video."""
+    """The annotation of a video."""
 
     duration: float  # seconds
     actions: list[Action]
-    subset: str | None = None  # G-TAD's file does not say it
+    subset: str | None = None  # None in G-TAD's file
     # Share of the video that G-TAD's features cover, feature_frame / duration_frame.
     covered: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Videos with what is true of them, and a name for them in figures."""
+    """A set of annotated videos, with its name in the metrics."""
 
     name: str
     videos: Mapping[str, Video]
-    labels: frozenset[str]  # of all classes that there are, also if none of the videos shows them
+    labels: frozenset[str]  # all classes, including those that none of the videos shows
 
 
 def truth_of(name: str, annotated: Mapping[str, Video], ids: Iterable[str]) -> Truth:
-    """The videos that have one of the given ids, of all that are annotated.
+    """Return the annotated videos that have one of the given ids.
 
     Args:
-      name: of the set in figures.
-      annotated: also others, from which all classes are known.
-      ids: the set.
+      name: name of the set in the metrics.
+      annotated: all annotated videos; they determine the classes.
+      ids: ids of the videos in the set.
     """
     kept = set(ids)
     return Truth(
@@ -101,36 +101,36 @@ def truth_of(name: str, annotated: Mapping[str, Video], ids: Iterable[str]) -> T
 
 
 class Figures(TypedDict):
-    """How good predictions are on one set of videos; mAP in percent."""
+    """The metrics of predictions on one set of videos, with mAP in percent."""
 
     truth: str
     videos: int
     instances: int
     classes: int
     predictions: int
-    unknown_videos: int  # predicted videos that the set has not: all of their predictions are wrong
-    past_end: int  # predictions that begin after their video has ended
+    unknown_videos: int  # predicted videos outside the set; all their predictions are wrong
+    past_end: int  # predictions that start after the end of their video
     average_mAP: float
-    mAP: dict[str, float]  # by threshold, "0.50" … "0.95"
+    mAP: dict[str, float]  # mAP by threshold, "0.50" … "0.95"
 
 
 class Localisation(TypedDict):
-    """The figures of each set of videos that there is ground truth of."""
+    """The metrics of each set of videos with ground truth."""
 
     sets: list[Figures]
-    external_data: Any  # what the predictions say that they used besides, unread
+    external_data: Any  # the predictions' own field on external data, unchanged
 
 
 # --- ground truth ---
 
 
 def read_annotations(path: Path) -> dict[str, Video]:
-    """The videos of the official file or of anet_anno_action.json, by their ids without `v_`.
+    """Read the videos of the official file or of anet_anno_action.json, by id without `v_`.
 
-    Of the official file only those that have annotations: the test set's are withheld.
+    The official file's videos without annotations are left out: those of the test set are withheld.
 
     Raises:
-      TaskFileError: it is of neither form.
+      TaskFileError: the file has neither format.
     """
     data = as_object(str(path), read_json(path))
     if "database" in data:
@@ -182,10 +182,10 @@ def _actions(where: str, entry: dict[str, Any]) -> list[Action]:
 
 
 def read_subset(path: Path, subset: str = _SUBSET) -> set[str]:
-    """The ids, without `v_`, of a subset's videos, from video_info_new.csv.
+    """Read the ids, without `v_`, of a subset's videos from video_info_new.csv.
 
     Raises:
-      TaskFileError: it has no columns `video` and `subset`, or no video of that subset.
+      TaskFileError: the file lacks a column `video` or `subset`, or has no video of that subset.
     """
     header, rows = read_table(path)
     if lost := [name for name in ("video", "subset") if name not in header.values]:
@@ -198,14 +198,14 @@ def read_subset(path: Path, subset: str = _SUBSET) -> set[str]:
 
 
 def read_truths(paths: Sequence[Path]) -> list[Truth]:
-    """The sets of videos to score on, of the files that are given.
+    """Read the sets of videos to score on from the given files.
 
-    The official file is one, anet_anno_action.json another: it needs video_info_new.csv, or else
-    the official file, to know which videos are validated on. The official file with
-    video_info_new.csv gives both sets as well.
+    The official file gives one set, anet_anno_action.json another. The latter needs
+    video_info_new.csv, or the official file, to select the validation videos. The official file
+    with video_info_new.csv also gives both sets.
 
     Raises:
-      TaskFileError: a file is of none of the forms, or no ground truth is among them.
+      TaskFileError: a file has none of these formats, or the files have no ground truth.
     """
     listed: set[str] | None = None
     official: dict[str, Video] = {}
@@ -241,10 +241,10 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
 
 
 def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
-    """Predictions of each video, and what the file says of external data.
+    """Read the predictions of each video, and the file's field on external data.
 
     Raises:
-      TaskFileError: it is not of the official form; names video and prediction.
+      TaskFileError: the file does not have the official format; names video and prediction.
     """
     data = as_object(str(path), read_json(path))
     if lost := [name for name in ("version", "external_data", "results") if name not in data]:
@@ -261,7 +261,7 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
             found.append(Found(label, json_number(of, entry.get("score")), *segment))
         results[video] = found
     try:
-        json.dumps(data["external_data"], allow_nan=False)  # it is told again with the figures
+        json.dumps(data["external_data"], allow_nan=False)  # The metrics repeat it.
     except ValueError:
         raise TaskFileError(f"{path}, 'external_data': has a number that is not finite") from None
     return results, data["external_data"]
@@ -270,12 +270,12 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
 def write_predictions(
     path: Path, results: Mapping[str, Iterable[Found]], external_data: Mapping[str, Any]
 ) -> None:
-    """Writes predictions in the official form.
+    """Write predictions in the official format.
 
     Args:
-      path: of the JSON file.
-      results: of each video.
-      external_data: `used`, and in `details` what was used besides the training videos.
+      path: path of the JSON file.
+      results: predictions of each video.
+      external_data: `used`, and in `details` the data used besides the training videos.
     """
     listed = {
         video: [
@@ -294,10 +294,10 @@ def write_predictions(
 
 
 def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Localisation:
-    """Scores a file of predictions on each set of videos that the ground truth has.
+    """Score a file of predictions on each set of videos in the ground truth.
 
     Raises:
-      TaskFileError: a file is not of its form, or they do not go together.
+      TaskFileError: a file has another format, or the files do not match.
     """
     if len(predictions) != 1:
         raise TaskFileError(f"localisation is scored with one file, got {len(predictions)}")
@@ -312,15 +312,15 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Localisation:
 def figures(
     results: Mapping[str, Sequence[Found]], truth: Truth, where: str = "predictions"
 ) -> Figures:
-    """The figures of predictions on a set of videos.
+    """Return the metrics of predictions on a set of videos.
 
     Args:
       results: predictions of each video.
-      truth: the videos.
-      where: how messages call the predictions.
+      truth: the annotated videos.
+      where: name of the predictions in messages.
 
     Raises:
-      TaskFileError: a label is none of all classes, or all videos go by other ids.
+      TaskFileError: a label is not among the classes, or the ids have the prefix `v_`.
     """
     for name, predicted in results.items():
         finite(f"{where}, video {short(name)}", [one[1:] for one in predicted])
@@ -373,7 +373,7 @@ def figures(
 
 
 def table(found: Localisation) -> str:
-    """The figures for a person to read on a terminal."""
+    """Format the metrics as a table for the terminal."""
     lines = [f"{'localisation, mAP at tIoU':<44}{'0.50':>7}{'0.75':>7}{'0.95':>7}{'mean':>7}"]
     for one in found["sets"]:
         name = f"{one['truth']}: {one['videos']:,} videos, {one['instances']:,} instances"
@@ -413,7 +413,7 @@ def as_list(where: str, value: Any) -> list[Any]:
 
 
 def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
-    """A label, and the start and end of its segment."""
+    """Return a label, and the start and end of its segment."""
     if not isinstance(entry, dict):
         raise TaskFileError(f"{where}: must be an object, got {short(entry)}")
     label, segment = entry.get("label"), entry.get("segment")

@@ -1,8 +1,8 @@
-"""Temporal grouping: in a clip spliced into another, whose is each window? After section 3.2.
+"""Temporal grouping: the assignment of a spliced clip's windows to the two clips (section 3.2).
 
-A test splice pastes d = Nt/2 windows of a clip over another clip, from window s ~ U{0 … Nt−d}
-on. Each window goes to the nearer of the two sides' centres, computed without that window: with
-it, pure noise would score almost perfectly.
+A test splice pastes d = Nt/2 windows of a clip over another clip, from window s ~ U{0 … Nt−d} on.
+Each window is assigned to the nearer of the two sides' centres. The centres are computed without
+that window, since pure noise would otherwise score almost perfectly.
 """
 
 import numpy as np
@@ -13,14 +13,14 @@ from trainer.finite import finite
 
 
 class TemporalError(ValueError):
-    """A model whose windows the test cannot be made of."""
+    """A model with too few windows for the test."""
 
 
 def check_windows(video: VideoConfig) -> None:
-    """Refuses clips of so few windows that a side without one of them is empty.
+    """Check that a side without one of its windows is never empty.
 
     Raises:
-      TemporalError: fewer than 4 windows.
+      TemporalError: a clip has fewer than 4 windows.
     """
     if video.windows < 4:
         raise TemporalError(
@@ -30,7 +30,7 @@ def check_windows(video: VideoConfig) -> None:
 
 
 def draw_masks(clips: int, windows: int, seed: int) -> Bool[np.ndarray, "n nt"]:
-    """Draws the test splices: True at the windows of the pasted clip.
+    """Draw the masks of test splices, True at the windows of the pasted clip.
 
     >>> draw_masks(2, 4, seed=0).astype(int).tolist()
     [[0, 0, 1, 1], [0, 1, 1, 0]]
@@ -46,7 +46,7 @@ def splice(
     other: Shaped[np.ndarray, "n t h w c"],
     mask: Bool[np.ndarray, "n nt"],
 ) -> Shaped[np.ndarray, "n t h w c"]:
-    """Frames of `clip` in the windows where `mask` is True, of `other` elsewhere."""
+    """Return the frames of `clip` in windows where `mask` is True, and of `other` elsewhere."""
     tubelet = clip.shape[1] // mask.shape[1]
     of_frame = np.repeat(mask, tubelet, axis=1)[:, :, None, None, None]
     return np.where(of_frame, clip, other)
@@ -55,13 +55,13 @@ def splice(
 def own_side(
     features: Float[np.ndarray, "n nt d"], mask: Bool[np.ndarray, "n nt"]
 ) -> Float[np.ndarray, "n nt"]:
-    """Which windows are nearer, by cosine, to their own side's centre: 1, or 0; ½ for a tie.
+    """Return 1 for windows nearer, by cosine, to their own side's centre, else 0; ½ for a tie.
 
     Both centres are computed without the window in question.
 
     Args:
-      features: of each window, spatially averaged video tokens.
-      mask: which side each window is of; both sides of every clip have 2 windows or more.
+      features: spatially averaged video tokens of each window.
+      mask: side of each window; both sides of every clip have 2 windows or more.
 
     Raises:
       NonFiniteError: a feature is not finite.
@@ -73,7 +73,7 @@ def own_side(
     [[0.0, 0.0, 0.0, 0.0]]
     """
     features = finite("features of windows", features).astype(np.float64)
-    own = mask[:, :, None] == mask[:, None, :]  # [n, j, i]: is window i on window j's side?
+    own = mask[:, :, None] == mask[:, None, :]  # [n, j, i]: True if i is on the side of j
     without_itself = own & ~np.eye(mask.shape[1], dtype=bool)[None]
     to_own = _cosine(features, _means(features, without_itself))
     to_other = _cosine(features, _means(features, ~own))
@@ -81,12 +81,12 @@ def own_side(
 
 
 def window_accuracy(features: Float[np.ndarray, "n nt d"], mask: Bool[np.ndarray, "n nt"]) -> float:
-    """Share of all windows that are nearer to their own side (`own_side`)."""
+    """Return the share of all windows that are nearer to their own side (`own_side`)."""
     return float(np.mean(own_side(features, mask)))
 
 
 def position_prior(windows: int) -> float:
-    """Best accuracy from a window's index alone, exactly: mean over j of max(p_j, 1 − p_j).
+    """Return the best accuracy from a window's index alone: the mean over j of max(p_j, 1 − p_j).
 
     >>> position_prior(8)
     0.7
@@ -99,7 +99,7 @@ def position_prior(windows: int) -> float:
 
 
 def similarity_matrix(features: Float[np.ndarray, "nt d"]) -> Float[np.ndarray, "nt nt"]:
-    """Cosine similarities between the windows of one clip (Figures 2 and 5).
+    """Return the cosine similarities between the windows of one clip (Figures 2 and 5).
 
     >>> similarity_matrix(np.array([[3.0, 0.0], [0.0, 2.0]])).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -111,7 +111,7 @@ def similarity_matrix(features: Float[np.ndarray, "nt d"]) -> Float[np.ndarray, 
 def _means(
     features: Float[np.ndarray, "n nt d"], members: Bool[np.ndarray, "n nt nt"]
 ) -> Float[np.ndarray, "n nt d"]:
-    """For each window j the mean of the windows that are its `members[:, j]`."""
+    """Return, for each window j, the mean of the windows in `members[:, j]`."""
     return members.astype(np.float64) @ features / np.sum(members, axis=2, keepdims=True)
 
 

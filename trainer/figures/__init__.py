@@ -1,4 +1,4 @@
-"""The paper's figures 2, 4 and 5 for any run and clips, as files of pictures.
+"""The paper's figures 2, 4 and 5 for any run and clips, as image files.
 
-It may import tasks and what is below it.
+It may import tasks and the rooms below it.
 """

@@ -1,4 +1,4 @@
-"""Noun heat maps (figure 2, right; figure 4): where in a clip the thing is that a noun names."""
+"""Heat maps that locate a noun in a clip (figure 2, right, and figure 4)."""
 
 import pathlib
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 _COLOURS = matplotlib.colormaps["inferno"]
-_OPACITY = 0.7  # of the hottest patch over its frame
-_COLUMNS = 8  # windows of a still, spread over the clip
-_FILM_SIDE = 160  # of a film's pictures, pixels, at least
-_GAP = 4
-# Characters of a caption for each column, and of a noun; more would leave the pictures no room.
+_OPACITY = 0.7  # opacity of the hottest patch over its frame
+_COLUMNS = 8  # maximum windows of a still, spread over the clip
+_FILM_SIDE = 160  # minimum side of a film's pictures, pixels
+_GAP = 4  # pixels between a film's pictures
+# Maximum characters of a caption per column, and of a noun: more leaves the pictures no room.
 _CAPTION, _NOUN = 30, 40
 
 
 def overlay(
     frames: UInt8[np.ndarray, "n r r 3"], heat: Float[np.ndarray, "n rows columns"]
 ) -> UInt8[np.ndarray, "n r r 3"]:
-    """Frames with a heat map over each, interpolated between patches.
+    """Draw a heat map over each frame, interpolated between patches.
 
-    The hotter a place the less of the frame is seen; the clip's hottest patch is 1.
+    A hotter pixel hides more of the frame. Heat is scaled so that the clip's hottest patch is 1.
 
     >>> grey = np.full((1, 4, 4, 3), 99, np.uint8)
     >>> bool((overlay(grey, np.zeros((1, 2, 2))) == grey).all())
@@ -47,7 +47,7 @@ def still(
     nouns: Sequence[str],
     heat: Sequence[Float[np.ndarray, "nt rows columns"]],
 ) -> Figure:
-    """A row of frames as they are, and below it a row a noun with its heat map over them."""
+    """Draw a row of frames, and below it one row per noun with its heat map over them."""
     windows = len(heat[0]) if heat else len(frames)
     count, tubelet = min(_COLUMNS, windows), len(frames) // windows
     picked = (2 * np.arange(count) + 1) * windows // (2 * count)
@@ -67,7 +67,7 @@ def still(
 
 
 def shortened(text: str, most: int) -> str:
-    r"""Return the text on one line, cut with an ellipsis where it has more than `most` characters.
+    r"""Return the text on one line, cut to `most` characters with an ellipsis.
 
     >>> shortened("a red\nring", 10), shortened("a red ring rises", 10)
     ('a red ring', 'a red rin…')
@@ -79,7 +79,7 @@ def shortened(text: str, most: int) -> str:
 def film(
     frames: UInt8[np.ndarray, "t r r 3"], heat: Sequence[Float[np.ndarray, "nt rows columns"]]
 ) -> list[Image.Image]:
-    """All frames, and beside each the same with every noun's heat map over it."""
+    """Return all frames, each beside its copies with one noun's heat map."""
     gap = np.full((*frames.shape[:2], _GAP, 3), 255, np.uint8)
     parts = [frames]
     for of_noun in heat:
@@ -91,7 +91,7 @@ def film(
 
 
 def save_film(pictures: Sequence[Image.Image], seconds: float, path: pathlib.Path) -> None:
-    """Writes pictures as an endless GIF that takes as long as the clip, but 10 s at most."""
+    """Write pictures as a looping GIF that lasts as long as the clip, 10 s at most."""
     each = round(1000 * min(seconds, 10.0) / len(pictures))
     first, *rest = pictures
     first.save(path, save_all=True, append_images=rest, duration=max(each, 20), loop=0)

@@ -1,4 +1,4 @@
-"""Group usage: how many video tokens each group gathers, and how often a noun is nearest to it."""
+"""Group usage: each group's share of video tokens and of nouns."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from trainer.evaluation.grounding import nearest_group
 def patch_shares(
     group_of: Int[np.ndarray, "n tokens"], group_tokens: int
 ) -> Float[np.ndarray, " m"]:
-    """Share of all video tokens that each of M groups holds.
+    """Return the share of all video tokens that each of M groups holds.
 
     >>> patch_shares(np.array([[0, 0, 1], [0, 2, 2]]), 4).tolist()
     [0.5, 0.16666666666666666, 0.3333333333333333, 0.0]
@@ -21,7 +21,9 @@ def patch_shares(
 def noun_shares(
     groups: Float[np.ndarray, "n m e"], nouns: list[Float[np.ndarray, "_ e"]]
 ) -> Float[np.ndarray, " m"]:
-    """Share of all clips' nouns that each group is nearest to; all 0 where there is no noun.
+    """Return the share of all clips' nouns that each group is nearest to.
+
+    All shares are 0 if there is no noun.
 
     >>> noun_shares(np.eye(2)[None], [np.array([[0.0, 1.0]])]).tolist()
     [0.0, 1.0]
@@ -34,7 +36,7 @@ def noun_shares(
 
 
 def usage(patches: Float[np.ndarray, " m"], nouns: Float[np.ndarray, " m"], clips: int) -> Figure:
-    """Bars: each group's share of patches and of nouns, the busiest first."""
+    """Draw bars of each group's share of patches and of nouns, largest patch share first."""
     order = np.argsort(-patches, kind="stable")
     figure = Figure(figsize=(max(5.0, 0.28 * len(order)), 3.0), layout="constrained", dpi=120)
     axis = figure.subplots()

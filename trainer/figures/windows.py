@@ -1,4 +1,4 @@
-"""Similarities of windows (figure 2, left, and figure 5): where two clips were cut together."""
+"""Similarities of the windows of spliced clips (figure 2, left, and figure 5)."""
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from trainer.evaluation import temporal
 from trainer.inference.encoder import Encoder
 
-_COLUMNS = 6  # frames of a splice
+_COLUMNS = 6  # frames shown per splice
 
 
 def similarities(
@@ -15,14 +15,14 @@ def similarities(
     mask: Bool[np.ndarray, "n nt"],
     encoders: dict[str, Encoder],
 ) -> Figure:
-    """A row a splice: some of its frames, and how similar its windows are, a matrix an encoder.
+    """Draw one row per splice: some of its frames, and one similarity matrix per encoder.
 
-    Matrices of a row share one scale, up to 1; white lines are where the clips meet.
+    The matrices of a row share one scale, up to 1. White lines mark where the clips meet.
 
     Args:
       spliced: clips pasted into others (trainer.evaluation.temporal.splice).
       mask: True at windows of the pasted clip.
-      encoders: by the names to be shown.
+      encoders: encoders by their displayed names.
     """
     tables = {
         name: [temporal.similarity_matrix(of_clip) for of_clip in encoder.clips(spliced).windows]

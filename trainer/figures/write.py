@@ -1,12 +1,12 @@
-"""Writes the figures of a run: which clips they are of, and which file is which.
+"""The writer of a run's figures, with a record of their clips.
 
-A folder of figures, clips numbered by their place in the snapshot:
+A folder of figures, with clips numbered by their index in the snapshot:
 
   nouns-00012.png   heat maps of a clip's nouns over some of its frames
-  nouns-00012.gif   the same over all of them, as a film: first the clip itself, then a noun each
-  windows.png       how similar the windows of spliced clips are, by one run or two
-  groups.png        how much each group gathers, and how many nouns are nearest to it
-  figures.json      which clips and nouns they show
+  nouns-00012.gif   the same over all frames, as a film: the clip itself, then one copy per noun
+  windows.png       window similarities of spliced clips, by one run or two
+  groups.png        each group's share of patches and of nouns
+  figures.json      the clips and nouns of the figures
 """
 
 import json
@@ -26,22 +26,22 @@ from trainer.runs.checkpoint import Loaded
 from trainer.runs.provenance import parameters_sha256
 from trainer.tasks.zero_shot import check_control
 
-_SEED = 0  # of clips drawn, and of splices
+_SEED = 0  # for the drawn clips and the splices
 _SPLICES = 4
 
 
 def drawn(snapshot: Snapshot, count: int) -> list[int]:
-    """Records, at random, but of one snapshot always the same; in its order."""
+    """Return records drawn at random, always the same for a snapshot, in ascending order."""
     count = min(count, len(snapshot))
     records = np.random.default_rng(_SEED).choice(len(snapshot), count, replace=False)
     return sorted(records.tolist())
 
 
 def named(snapshot: Snapshot, clip_ids: list[str]) -> list[int]:
-    """The records of some clips, in the order given.
+    """Return the records of the named clips, in the order given.
 
     Raises:
-      SnapshotError: the snapshot has no such clip.
+      SnapshotError: the snapshot lacks one of the clips.
     """
     ids = snapshot.clip_ids(np.arange(len(snapshot)))
     place = {clip_id: record for record, clip_id in enumerate(ids)}
@@ -60,18 +60,19 @@ def write(
     out: pathlib.Path,
     progress: Progress,
 ) -> list[pathlib.Path]:
-    """Writes all figures, and returns their files.
+    """Write all figures and return their files.
 
     Args:
-      runs: by name. The first is drawn; windows.png sets a second one beside it.
-      snapshot: of the clips.
-      records: the clips.
-      nouns: to look for in every clip; none: those of its caption.
-      out: the folder, which is made.
-      progress: told of each batch of clips.
+      runs: runs by name. The first is drawn. If there is a second, windows.png
+        compares the two.
+      snapshot: the snapshot of the clips.
+      records: the clips, as indices in the snapshot.
+      nouns: nouns to locate in every clip. Empty takes those of each clip's caption.
+      out: the folder, created if missing.
+      progress: called with the clips done and their total after each batch.
 
     Raises:
-      EvaluationError: the two runs see clips otherwise.
+      EvaluationError: the two runs see clips differently.
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
     first, *others = runs.values()

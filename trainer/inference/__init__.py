@@ -1,4 +1,4 @@
-"""Uses of a trained model: embed, search, export features.
+"""Uses of a trained model: embedding, search, export of features.
 
-It may import runs and what is below it.
+It may import runs and the rooms below it.
 """

@@ -1,4 +1,4 @@
-"""Using a trained model from Python: embeddings of videos and texts, and where a noun is.
+"""The Python API of a trained model: embeddings of videos and texts, and noun heat maps.
 
     from trainer.inference import api
 
@@ -33,74 +33,75 @@ from trainer.inference.video_files import VideoError
 from trainer.runs import checkpoint
 
 Videos = Iterable[str | os.PathLike[str]] | Iterable[np.ndarray] | np.ndarray
-"""Video files, in a list, an array or what else can be gone through, of each of which T frames
-spread over its whole length are taken; or frames as the model sees them, uint8, RGB:
-[n, T, R, R, 3] of n clips, or a list of [T, R, R, 3]."""
+"""Video files or frames. Files come as any iterable of paths, and T frames spread over the whole
+length of each are used. Frames are as the model sees them, uint8, RGB: [n, T, R, R, 3] for n clips,
+or a list of [T, R, R, 3]."""
 
-# Clips encoded at once, of however many: one size is compiled for once. More would make a single
-# video slow.
+# Batch size of the encoder, fixed so that it compiles once. A larger one makes a single video slow.
 _AT_ONCE = 8
 
 
 def load(run_or_checkpoint: str | os.PathLike[str]) -> "Model":
-    """Loads a trained model: the average of its parameters, if the run kept one.
+    """Load a trained model, with the EMA of its parameters if the run kept one.
 
     Args:
       run_or_checkpoint: a run's folder, on a disk or gs://bucket/folder, for its last checkpoint,
         or RUN/checkpoints/STEP.
 
     Raises:
-      RunError: it is no run.
-      CheckpointError: there is no such checkpoint, or it does not fit the run's configuration.
+      RunError: the folder is not a run.
+      CheckpointError: the checkpoint does not exist, or it does not fit the run's configuration.
     """
     return Model(checkpoint.load(run_or_checkpoint))
 
 
 class Model:
-    """A trained model, to be used."""
+    """A trained model for inference, as `load` returns it."""
 
     def __init__(self, loaded: checkpoint.Loaded) -> None:
-        """Use `load`."""
+        """Initialize from a checkpoint. Callers use `load`."""
         self._encoder = Encoder(loaded.config, loaded.tokenizer, loaded.params)
         self.step = loaded.step
 
     @property
     def config(self) -> Config:
-        """What the model was trained with."""
+        """The configuration of the run that trained the model."""
         return self._encoder.config
 
     def embed_videos(self, videos: Videos) -> Float[np.ndarray, "n E"]:
-        """Embeds whole videos, f^v, L2-normalized, in the order given.
+        """Embed whole videos: f^v, L2-normalized, in the order given.
 
         Raises:
           VideoError: a file cannot be decoded, or `svilm-pipelines` is not installed.
-          ValueError: an array is of another shape or type, or it is no list of paths or arrays.
+          ValueError: an array has another shape or type, or the items are not paths or arrays.
         """
         return self._encode(videos).clip
 
     def embed_texts(self, texts: Iterable[str] | np.ndarray) -> Float[np.ndarray, "n E"]:
-        """Embeds captions, f^c, L2-normalized; longer ones are cut to the model's tokens.
+        """Embed captions: f^c, L2-normalized. Longer ones are truncated to the model's tokens.
 
         Raises:
-          ValueError: it is no list of texts, or an empty one.
+          ValueError: `texts` is not a list of texts, or is empty.
         """
         return self._encoder.texts(_listed(texts, str, "texts must be a list of one text or more"))
 
     def ground(
         self, video: str | os.PathLike[str] | np.ndarray, noun: str
     ) -> Float[np.ndarray, "Nt h w"]:
-        """Where in a video the thing is that a noun names (figures 2 and 4 of the paper).
+        """Return a heat map that locates a noun in a video (figures 2 and 4 of the paper).
 
         Args:
           video: a file, or frames as the model sees them, uint8 [T, R, R, 3].
-          noun: a noun phrase such as "red ring"; it is put in the first of the paper's prompts.
+          noun: a noun phrase such as "red ring", which is inserted into the first of the paper's
+            prompts.
 
         Returns:
-          [Nt, R/p, R/p]: for each window and patch its soft assignment to the group that is most
-          similar to the noun, 0 where it belongs to another group. All 0 if that group is empty.
+          [Nt, R/p, R/p]: the soft assignment of each window and patch to the group that is most
+          similar to the noun, 0 if it belongs to another group. All 0 if that group is empty.
 
         Raises:
-          VideoError, ValueError: as `embed_videos`; or the noun is no text, or an empty one.
+          VideoError, ValueError: as `embed_videos`. ValueError also if the noun is not a text or is
+            blank.
         """
         if not isinstance(noun, str) or not noun.strip():
             raise ValueError(f"the noun must be a text such as 'red ring', got {noun!r}")
@@ -150,9 +151,13 @@ class Model:
 
 
 def _listed(given: Any, kind: type | tuple[type, ...], wanted: str) -> list[Any]:
-    """What a caller gave several of, in a list, tuple, array or what else can be gone through."""
+    """Return `given` as a list, checking its item types.
+
+    Raises:
+      ValueError: it is empty, a single text or path, or has an item of another type.
+    """
     several = given.tolist() if isinstance(given, np.ndarray) else given
-    # One path or text can be gone through, too, or is of the wanted kind.
+    # A single text is iterable too, and would be split into characters.
     if isinstance(several, Iterable) and not isinstance(several, str | bytes | os.PathLike):
         several = list(several)
         if several and all(isinstance(one, kind) for one in several):

@@ -1,4 +1,4 @@
-"""A trained model over a snapshot: clips and texts in, embeddings out as NumPy arrays."""
+"""The encoders of a trained model: clips and texts in, embeddings out as NumPy arrays."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -26,26 +26,26 @@ _TEXTS_AT_ONCE = 64
 
 
 class EncodedClips(NamedTuple):
-    """What the tasks need of n clips; clip and group embeddings are L2-normalized."""
+    """The embeddings of n clips. Those of clips and groups are L2-normalized."""
 
     clip: Float[np.ndarray, "n e"]  # f^v
     groups: Float[np.ndarray, "n m e"]  # g^m
-    group_of: Int[np.ndarray, "n tokens"]  # the group that each video token is assigned to
+    group_of: Int[np.ndarray, "n tokens"]  # the group of each video token
     share: Float[np.ndarray, "n tokens"]  # the token's soft assignment to that group
     windows: Float[np.ndarray, "n nt d"]  # video tokens, averaged over space
     pooled: Float[np.ndarray, "n d"]  # group tokens after their last norm, averaged
 
 
 class Encoder:
-    """A model's two encoders, compiled, without Gumbel noise.
+    """The two encoders of a model, compiled, without Gumbel noise.
 
-    All of this process's devices share each batch of clips, and each has the parameters.
+    All devices of this process share each batch of clips, and each holds the parameters.
     """
 
     def __init__(self, config: Config, tokenizer: Tokenizer, params: PyTree) -> None:
-        """Makes an encoder of a checkpoint's configuration, tokenizer and parameters."""
+        """Initialize from a checkpoint's configuration, tokenizer and parameters."""
         self._mesh = own_devices()
-        # Whatever the run trained on, its model is used on the devices that are here.
+        # The devices here may differ from those of the training run.
         compute = dataclasses.replace(config.compute, attention="auto")
         self.config = dataclasses.replace(config, compute=compute)
         self.tokenizer = tokenizer
@@ -54,17 +54,17 @@ class Encoder:
     def clips(
         self, frames: UInt8[np.ndarray, "b t h w c"], names: Sequence[str] = ()
     ) -> EncodedClips:
-        """Encodes clips; the batch's size is compiled for, so keep to one.
+        """Encode clips. Each new batch size is compiled, so use one size.
 
         Args:
-          frames: of the clips.
-          names: of the clips, for messages.
+          frames: the frames of the clips.
+          names: the names of the clips, for messages.
 
         Raises:
-          NonFiniteError: what the model says of a clip is not finite; names the first.
+          NonFiniteError: an output is not finite. The message names the first such clip.
         """
         count = len(frames)
-        if missing := -count % self._mesh.size:  # as many for each device
+        if missing := -count % self._mesh.size:  # the same number for each device
             frames = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), np.uint8)])
         placed = jax.device_put(frames, NamedSharding(self._mesh, PER_CLIP))
         encoded = _encode_clips(self.params, placed, self.config, self._mesh)
@@ -74,10 +74,10 @@ class Encoder:
         return clips
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
-        """Encodes captions (f^c) or prompted nouns (n^k); equal texts get equal embeddings.
+        """Encode captions (f^c) or prompted nouns (n^k). Equal texts get equal embeddings.
 
         Raises:
-          NonFiniteError: what the model says of a text is not finite; names the first.
+          NonFiniteError: an embedding is not finite. The message names the first such text.
         """
         distinct = sorted(set(texts))
         padded = distinct + [""] * (-len(distinct) % _TEXTS_AT_ONCE)
@@ -93,7 +93,7 @@ class Encoder:
     def similarity(
         self, captions: Sequence[str], clips: Float[np.ndarray, "n e"]
     ) -> Float[np.ndarray, "q n"]:
-        """Cosines of captions and clips; rows of equal captions are equal to the last bit."""
+        """Return cosines of captions and clips. Equal captions get bitwise equal rows."""
         distinct = sorted(set(captions))
         cosines = self.texts(distinct) @ clips.T
         place = {caption: row for row, caption in enumerate(distinct)}
@@ -118,7 +118,7 @@ def _encode_clips(
             jnp.mean(at_least_float32(embedding.features.groups), axis=1),
         )
 
-    # Not left to the compiler, which cannot divide the kernels of attention.
+    # The batch is divided here, since the compiler cannot divide the attention kernels.
     return on_each_device(encode, mesh, replicated=1, reduces=False)(params, frames)
 
 
@@ -131,7 +131,7 @@ def _encode_texts(
 
 
 def concatenate(parts: Sequence[EncodedClips]) -> EncodedClips:
-    """Clips of several batches as one."""
+    """Concatenate the clips of several batches."""
     return EncodedClips(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -142,13 +142,12 @@ def frames_in_batches(
     records: Int64[np.ndarray, " n"] | None = None,
     at_once: int | None = None,
 ) -> Iterator[tuple[UInt8[np.ndarray, "b t h w c"], list[ClipText]]]:
-    """Yields the frames of all clips, in the snapshot's order, and what is known of them.
+    """Yield batches of frames and the texts of their clips.
 
-    Or those of the given records, in their order.
-
-    All batches have one size, so that the encoder compiles once: the last is filled up, and only
-    its first rows, as many as there are texts, count. The size is `at_once`, or else as many as
-    there are, up to CLIPS_AT_ONCE.
+    All clips are read in the snapshot's order, or the given records in their order. All batches
+    have one size, so that the encoder compiles once. The last batch is padded: only its first rows
+    count, as many as there are texts. The size is `at_once`, or by default the number of records,
+    up to CLIPS_AT_ONCE.
 
     Raises:
       SnapshotError: a record is damaged, or the snapshot is empty or does not suit the model.
@@ -171,10 +170,10 @@ def embed_clips(
     records: Int64[np.ndarray, " n"] | None = None,
     at_once: int | None = None,
 ) -> tuple[list[ClipText], EncodedClips]:
-    """Encodes every clip of a snapshot, in its order, or the given records, as `frames_in_batches`.
+    """Encode all clips of a snapshot, or the given records, as `frames_in_batches` yields them.
 
     Raises:
-      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+      SnapshotError: a record is damaged, or the snapshot is empty or does not suit the model.
     """
     texts, parts = [], []
     for frames, of_batch in frames_in_batches(snapshot, encoder, progress, records, at_once):
@@ -187,7 +186,7 @@ def embed_clips(
 def frames_of(
     snapshot: Snapshot, records: Sequence[int], config: Config
 ) -> UInt8[np.ndarray, "n t h w c"]:
-    """The frames of some records as the model sees them.
+    """Return the frames of some records as the model sees them.
 
     Raises:
       SnapshotError: a record is damaged.

@@ -1,20 +1,20 @@
 """Frozen features of a snapshot's clips, for other programs: `svilm-train embed`.
 
-OUT/features-00000-of-00004.safetensors and so on, each with the next SHARD_CLIPS clips of the
-snapshot, in its order; a tensor a kind of feature, float32, a row a clip:
+OUT/features-00000-of-00004.safetensors and so on hold SHARD_CLIPS clips each, in the snapshot's
+order. Each has one float32 tensor per kind of feature, with one row per clip:
 
   clip     [n, E]      f^v, the clip in the joint space, L2-normalized
   groups   [n, D]      group tokens after their last norm, averaged
   windows  [n, Nt, D]  video tokens after the last norm, averaged over each window's patches
 
-and in the file's metadata two texts in JSON: `clips`, a list of {"clip_id", "video_id",
-"start_us", "end_us"}, a row each; and `made_from`, the object that features.json has too.
+The file's metadata holds two JSON texts. `clips` is a list of {"clip_id", "video_id", "start_us",
+"end_us"}, one per row. `made_from` is the same object as in features.json.
 
-OUT/features.json, written once all shards are there: {"format": "svilm-features/1", "made_from",
-"features": {name: shape of a row}, "clips": how many in all, "shards": [{"name", "clips"}],
-"seen": how many of the videos the model was trained on (trainer/runs/seen_clips.py)}.
-`made_from` tells the model (sha256 of its parameters, step), the snapshot (its hashes) and how
-clips are divided, so that what another model left in OUT is never continued.
+OUT/features.json is written once all shards exist: {"format": "svilm-features/1", "made_from",
+"features": {name: shape of a row}, "clips": total number, "shards": [{"name", "clips"}],
+"seen": overlap with the model's training videos (trainer/runs/seen_clips.py)}.
+`made_from` identifies the model (sha256 of its parameters, step), the snapshot (its hashes) and the
+division into shards. Features of another model in OUT are therefore never resumed.
 """
 
 import json
@@ -40,11 +40,11 @@ FEATURES: tuple[Feature, ...] = ("clip", "groups", "windows")
 MANIFEST = "features.json"
 
 _FORMAT = "svilm-features/1"
-_CLAIM = ".made_from.json"  # while shards are written
+_CLAIM = ".made_from.json"  # exists while shards are written
 
 
 class FeaturesError(RuntimeError):
-    """A folder with features of something else, or that cannot be read."""
+    """A folder that holds other features, or that cannot be read."""
 
 
 def write(
@@ -58,24 +58,24 @@ def write(
     process: int = 0,
     processes: int = 1,
 ) -> bool:
-    """Writes the shards that are not there yet and, when all are, features.json.
+    """Write the missing shards and, once all shards exist, features.json.
 
     Args:
       run: the model.
       snapshot: the clips.
       out: folder for the shards, shared by all processes.
-      features: which to write.
-      progress: told of the clips done and in all, of those that this process does.
-      shard_clips: clips a shard; the last one has the rest.
-      process: this one's number; it writes each `processes`-th shard. Processes need not run at
+      features: the kinds of features to write.
+      progress: called with the clips done and in total, counting this process's missing shards.
+      shard_clips: clips per shard. The last shard has the rest.
+      process: this process's number. It writes each `processes`-th shard. Processes need not run at
         the same time, nor know of each other.
-      processes: how many share the work.
+      processes: number of processes that share the work.
 
     Returns:
-      Whether all shards of all processes are there.
+      True if all shards of all processes exist.
 
     Raises:
-      FeaturesError: the folder has features of another model, snapshot or choice.
+      FeaturesError: the folder holds features of another model, snapshot or choice.
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
     """
     total = -(-len(snapshot) // shard_clips)
@@ -98,7 +98,7 @@ def write(
             processes,
         )
     except BaseException:
-        if claimed:  # shards that are there keep other features out by themselves
+        if claimed:  # existing shards exclude other features without the claim
             (out / _CLAIM).unlink(missing_ok=True)
         raise
 
@@ -169,21 +169,21 @@ def _write_shards(
     }
     unfinished = out / f".{MANIFEST}.{os.getpid()}.unfinished"
     unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, out / MANIFEST)  # of whichever process is last: all write the same
+    os.replace(unfinished, out / MANIFEST)  # every process would write the same
     (out / _CLAIM).unlink(missing_ok=True)
     return True
 
 
 def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
-    """Keep out commands that write other features into the same folder at the same time.
+    """Claim the folder, so that no other command writes other features into it.
 
-    A lock would not do: the processes that share the work need not run at the same time.
+    A lock does not suffice: the processes that share the work need not run at the same time.
 
     Returns:
-      Whether this command is the first.
+      True if this command is the first.
 
     Raises:
-      FeaturesError: the folder is another model's, snapshot's or choice's.
+      FeaturesError: a command with another model, snapshot or choice holds the claim.
     """
     ours, claim = json.dumps(made_from), out / _CLAIM
     while True:
@@ -201,9 +201,9 @@ def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
         try:
             theirs = claim.read_text(encoding="utf-8")
             if not theirs.endswith("}"):
-                time.sleep(1.0)  # it is being written
+                time.sleep(1.0)  # another process is writing it
                 theirs = claim.read_text(encoding="utf-8")
-        except FileNotFoundError:  # its command has ended meanwhile
+        except FileNotFoundError:  # its owner has ended meanwhile
             continue
         if theirs != ours:
             raise FeaturesError(

@@ -1,4 +1,4 @@
-"""Finds the clips of a snapshot that a text describes."""
+"""The search for the clips of a snapshot that a text describes."""
 
 import bisect
 import io
@@ -17,17 +17,17 @@ from trainer.runs.checkpoint import Loaded
 
 
 class Found(NamedTuple):
-    """A clip of a snapshot, and how well it answers a query."""
+    """A clip of a snapshot, and its similarity to a query."""
 
     score: float  # cosine of text and clip
-    record: int  # the clip's place in the snapshot
+    record: int  # the clip's index in the snapshot
     clip: ClipText
 
 
 def search(
     query: str, run: Loaded, snapshot: Snapshot, top: int, progress: Progress
 ) -> list[Found]:
-    """The `top` clips most similar to a text, best first.
+    """Return the `top` clips most similar to a text, best first.
 
     Raises:
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
@@ -40,7 +40,7 @@ def search(
 
 
 def clock(time_us: int) -> str:
-    """A time of a video as minutes, seconds and milliseconds.
+    """Format a time of a video as minutes, seconds and milliseconds.
 
     >>> clock(83_500_999)
     '01:23.500'
@@ -49,7 +49,7 @@ def clock(time_us: int) -> str:
     return f"{minutes:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
 
 
-# Of the contact sheet, in pixels.
+# Layout of the contact sheet; sizes in pixels.
 _STRIP_FRAMES = 8
 _FRAME_HEIGHT = 120
 _GAP, _MARGIN = 6, 24
@@ -58,7 +58,7 @@ _PAPER, _INK, _SOFT = "#f6f4ef", "#1d1f24", "#62666f"
 
 
 def contact_sheet(query: str, found: Sequence[Found], snapshot: Snapshot) -> Image.Image:
-    """A picture of what was found: a film strip a clip, with the time of each frame.
+    """Draw the found clips: one film strip per clip, with the time of each frame.
 
     Raises:
       SnapshotError: a record is damaged.
@@ -91,7 +91,7 @@ def _where(one: Found) -> str:
 
 
 def _strip(clip: clip_pb2.Clip) -> Image.Image:
-    """Frames of a clip from first to last, side by side, their times below."""
+    """Draw frames of a clip from first to last, side by side, with their times below."""
     count = min(_STRIP_FRAMES, len(clip.frames))
     picked = [(2 * place + 1) * len(clip.frames) // (2 * count) for place in range(count)]
     frames = []
@@ -111,20 +111,20 @@ def _strip(clip: clip_pb2.Clip) -> Image.Image:
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, ink: str, room: int
 ) -> None:
-    """Writes one line, cut with an ellipsis where it would be wider than `room`."""
+    """Write one line of text, cut with an ellipsis if it is wider than `room` pixels."""
     font = ImageFont.load_default(size)
     draw.text(at, fitting(draw, " ".join(text.split()), font, room), ink, font)
 
 
 def fitting(draw: ImageDraw.ImageDraw, text: str, font: Any, room: int) -> str:
-    """A text, or as much of its beginning as fits into `room` pixels with an ellipsis behind it."""
-    shown = text[: room + 1]  # that more could be read in so many pixels is not to be expected
+    """Return a text, cut with an ellipsis to the beginning that fits into `room` pixels."""
+    shown = text[: room + 1]  # a readable character takes at least one pixel
     if len(shown) == len(text) and draw.textlength(text, font) <= room:
         return text
 
     def length(kept: int) -> float:
         return draw.textlength(shown[:kept] + "…", font)
 
-    # Each measurement takes as long as its text: not one for each character.
+    # A measurement takes time linear in its text, so bisect instead of testing each character.
     kept = bisect.bisect_right(range(1, len(shown)), room, key=length)
     return shown[:kept] + "…"

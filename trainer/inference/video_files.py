@@ -1,7 +1,7 @@
-"""Video files as a snapshot of whole-video clips, by running the other stage's program.
+"""Video files as a snapshot of whole-video clips, built by the other stage's program.
 
-There is one decoder in this project, that of `svilm-pipelines build`: the same frames, the same
-limits on what a hostile file may do.
+This project has one decoder, that of `svilm-pipelines build`. Using it gives the same frames and
+the same limits on hostile files.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ EXTENSIONS = (
     *("ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
 )
 
-# Longer than any video: the build cuts a clip where its video ends.
+# Seconds, longer than any video: the build cuts a clip at the end of its video.
 _WHOLE_S = 7 * 24 * 3600
 
 
 class VideoError(RuntimeError):
-    """Videos that cannot be read, or no program to read them with."""
+    """Videos that cannot be read, or a missing program to read them."""
 
 
 def in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The video files of a folder, by name.
+    """Return the video files of a folder, sorted by name.
 
     Raises:
-      VideoError: there is none.
+      VideoError: the folder has no video file.
     """
     names = {f".{extension}" for extension in EXTENSIONS}
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in names)
@@ -47,20 +47,20 @@ def in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
 def build(
     videos: Mapping[str, pathlib.Path], out: pathlib.Path, config: Config, workers: int = 1
 ) -> pathlib.Path:
-    """Makes a snapshot of a clip a video, the whole of it; what is there of it is not made again.
+    """Build a snapshot with one clip per whole video, resuming an unfinished one.
 
     Args:
-      videos: files, by the video ids that they are to have.
-      out: folder for the snapshot and for what describes it.
-      config: what to build it for: the frames, and their size.
-      workers: processes.
+      videos: files by their video ids.
+      out: folder for the snapshot and for its description.
+      config: the configuration that sets the number of frames and their size.
+      workers: number of processes.
 
     Returns:
-      The snapshot's folder. A video that could not be decoded is not in it.
+      The snapshot's folder. Videos that could not be decoded are missing from it.
 
     Raises:
-      VideoError: `svilm-pipelines` is not installed or fails, no video could be decoded, or a file
-        is missing or has a name that is not UTF-8, which the lists that the program reads are.
+      VideoError: `svilm-pipelines` is not installed or fails, no video could be decoded, a file is
+        missing, or its name is not UTF-8, the encoding of the program's input lists.
     """
     missing = [path for path in videos.values() if not path.is_file()]
     if missing:
@@ -98,14 +98,14 @@ def build(
 
 
 def undecodable(snapshot: pathlib.Path, videos: Mapping[str, pathlib.Path]) -> str:
-    """Which of the videos that `build` was given could not be decoded, and why, for a person.
+    """Describe the videos that `build` could not decode, and why.
 
     Args:
-      snapshot: what it wrote, whole or not.
-      videos: files, by their ids.
+      snapshot: the folder that `build` wrote, complete or not.
+      videos: files by their video ids.
 
     Returns:
-      A sentence that names the first; empty if all could be.
+      A sentence that names the first. Empty if all were decoded.
     """
     rejects = {}
     for path in (snapshot / "plan.json", *sorted(snapshot.glob("shard-*.json"))):

@@ -1,5 +1,4 @@
-"""The paper, equation by equation, up to the training step.
+"""The paper's method, equation by equation, up to the training step.
 
-It may import data, distributed and
-configs.
+It may import data, distributed and configs.
 """

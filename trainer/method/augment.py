@@ -11,7 +11,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def grey(pixels: Float[Array, "*b 3"]) -> Float[Array, "*b 1"]:
-    """Luma by ITU-R BT.601.
+    """Return the luma of each pixel by ITU-R BT.601.
 
     >>> round(float(grey(jnp.ones((1, 3)))[0, 0]), 3)
     1.0
@@ -20,7 +20,7 @@ def grey(pixels: Float[Array, "*b 3"]) -> Float[Array, "*b 1"]:
 
 
 def rotate_hue(pixels: Float[Array, "*b 3"], turn: Float[Array, ""]) -> Float[Array, "*b 3"]:
-    """Rotates chroma by `turn` of a full circle around the grey axis, in YIQ space."""
+    """Rotate chroma by `turn` of a full circle around the grey axis, in YIQ space."""
     to_yiq = jnp.array([_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)], pixels.dtype)
     cos, sin = jnp.cos(2 * jnp.pi * turn), jnp.sin(2 * jnp.pi * turn)
     zero, one = jnp.zeros_like(turn), jnp.ones_like(turn)
@@ -45,9 +45,9 @@ def _jitter(
 def augment_colour(
     frames: UInt8[Array, "b t h w 3"], keys: Key[Array, " b"], config: InputConfig
 ) -> Float[Array, "b t h w 3"]:
-    """Jitters brightness, contrast, saturation and hue, then drops colour, each by chance.
+    """Jitter brightness, contrast, saturation and hue, then drop colour, each with a probability.
 
-    Returns pixels in [0, 1]. With both probabilities 0 it only converts.
+    The returned pixels are in [0, 1]. With both probabilities 0 the pixels are only converted.
     """
     pixels = frames.astype(jnp.float32) / 255.0
 

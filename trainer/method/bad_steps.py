@@ -1,6 +1,7 @@
-"""Steps that would spoil a run: a loss, gradient or parameter that is not finite, or a spike.
+"""Detection of bad steps: a non-finite loss, gradient or parameter, or a spike.
 
-Part of the compiled step, which can leave their update out; training/bad_step_report.py reports.
+It is part of the compiled step, which can skip their update. training/bad_step_report.py reports
+them.
 """
 
 from typing import Any
@@ -15,27 +16,27 @@ from trainer.configs.config import SpikeConfig
 
 @struct.dataclass
 class Watch:
-    """What is remembered of earlier steps; part of the training state."""
+    """Statistics of earlier steps, kept in the training state."""
 
     loss: Any  # float32 [], a decayed sum of the losses of good steps
-    good: Any  # int32 [], steps
-    skipped: Any  # int32 [], steps without an update
-    in_a_row: Any  # int32 [], how many of these were the last
+    good: Any  # int32 [], number of good steps
+    skipped: Any  # int32 [], number of bad steps
+    in_a_row: Any  # int32 [], number of consecutive bad steps up to the last step
 
     @classmethod
     def begin(cls) -> "Watch":
-        """Of no step."""
+        """Return the statistics before the first step."""
         return cls(jnp.zeros(()), *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
     def mean_loss(self, spike: SpikeConfig) -> Float[Array, ""]:
-        """Σ dⁱ(1 − d)·loss₋ᵢ over the good steps, over the sum of its weights; 0 of none."""
+        """Return Σ dⁱ(1 − d)·loss₋ᵢ of good steps over the sum of its weights; 0 before any."""
         weights = 1.0 - spike.loss_decay ** self.good.astype(jnp.float32)
         return self.loss / jnp.where(self.good > 0, weights, 1.0)
 
     def is_bad(
         self, loss: Float[Array, ""], gradient_norm: Float[Array, ""], spike: SpikeConfig
     ) -> Bool[Array, ""]:
-        """Whether a step's update would spoil the run.
+        """Return whether a step's update would spoil the run.
 
         >>> two = Watch.begin().after(jnp.float32(1.0), jnp.bool(False), SpikeConfig())
         >>> limited = SpikeConfig(loss_factor=2.0, from_step=1)
@@ -51,7 +52,7 @@ class Watch:
         return bad
 
     def after(self, loss: Float[Array, ""], bad: Bool[Array, ""], spike: SpikeConfig) -> "Watch":
-        """With one more step."""
+        """Return the statistics updated by one more step."""
         decayed = spike.loss_decay * self.loss + (1.0 - spike.loss_decay) * loss
         skips = bad.astype(jnp.int32)
         return Watch(
@@ -63,7 +64,7 @@ class Watch:
 
 
 def all_finite(*trees: PyTree) -> Bool[Array, ""]:
-    """Whether all floating-point numbers of some trees are finite; for compiled functions.
+    """Return whether all floating-point numbers of `trees` are finite; usable under `jax.jit`.
 
     >>> bool(all_finite({"kernel": jnp.ones(2)}, {"count": jnp.int32(1)}))
     True

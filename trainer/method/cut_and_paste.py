@@ -1,7 +1,7 @@
 """Cut-and-paste: a clip's windows pasted into another clip of the batch (section 3.2).
 
-Everything drawn is keyed by (seed, step, global clip index), so it does not depend on how
-many devices or hosts a batch is spread over.
+All random draws are keyed by (seed, step, global clip index). So they do not depend on the number
+of devices or hosts of a batch.
 """
 
 from typing import NamedTuple
@@ -13,20 +13,20 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from trainer.configs.config import CutAndPasteConfig
 
-# What a key is for; folded in, so that draws for different purposes are independent.
+# Purpose of a key, folded into it, so that draws for different purposes are independent.
 _ROLL, _SPAN = 0, 1
 
 
 class Splice(NamedTuple):
-    """How a batch is blended."""
+    """A batch's blending: partners, masks and shares."""
 
-    partner: Int[Array, " b"]  # p_i, the background clip's place in the batch; never i
-    mask: Bool[Array, "b nt"]  # m_i, True where a window is of the foreground v_i
+    partner: Int[Array, " b"]  # p_i, index of the background clip in the batch; never i
+    mask: Bool[Array, "b nt"]  # m_i, True at windows of the foreground v_i
     share: Float[Array, " b"]  # β_i = d/Nt
 
 
 def roll_partners(keys: Key[Array, " b"], pair_group: int) -> Int[Array, " b"]:
-    """Pairs clips by a random roll inside consecutive groups of `pair_group`.
+    """Pair clips by a random roll inside consecutive groups of `pair_group`.
 
     Each group's roll, 1 … pair_group − 1, comes from its first clip's key.
 
@@ -44,7 +44,7 @@ def roll_partners(keys: Key[Array, " b"], pair_group: int) -> Int[Array, " b"]:
 def foreground_mask(
     start: Int[Array, " b"], length: Int[Array, " b"], windows: int
 ) -> Bool[Array, "b nt"]:
-    """True at windows start ≤ j < start + length.
+    """Return a mask that is True at windows start ≤ j < start + length.
 
     >>> foreground_mask(jnp.array([1]), jnp.array([2]), 4).astype(int).tolist()
     [[0, 1, 1, 0]]
@@ -56,7 +56,7 @@ def foreground_mask(
 def draw_spans(
     keys: Key[Array, " b"], windows: int, *, start_inclusive: bool
 ) -> tuple[Int[Array, " b"], Int[Array, " b"]]:
-    """Draws d ~ U{Nt/2 … Nt−1} and s ~ U{0 … Nt−d−1}, or U{0 … Nt−d} if `start_inclusive`."""
+    """Draw d ~ U{Nt/2 … Nt−1} and s ~ U{0 … Nt−d−1}, or U{0 … Nt−d} if `start_inclusive`."""
 
     def draw(key: Key[Array, ""]) -> tuple[Int[Array, ""], Int[Array, ""]]:
         for_length, for_start = random.split(random.fold_in(key, _SPAN))
@@ -68,7 +68,7 @@ def draw_spans(
 
 
 def draw_splice(keys: Key[Array, " b"], windows: int, config: CutAndPasteConfig) -> Splice:
-    """Draws partner, mask and share for each clip of a batch."""
+    """Draw partner, mask and share for each clip of a batch."""
     start, length = draw_spans(keys, windows, start_inclusive=config.start_inclusive)
     return Splice(
         partner=roll_partners(keys, config.pair_group),
@@ -84,14 +84,14 @@ def splice_at_step(
     config: CutAndPasteConfig,
     steps: int,
 ) -> Splice:
-    """Draw the splice of a training step: none if switched off, or before splicing begins.
+    """Draw a training step's splice: the identity if disabled or before splicing begins.
 
     Args:
-      keys: a key a clip.
-      step: of the run, from 0.
-      windows: of a clip.
-      config: says when splicing begins.
-      steps: of the whole run.
+      keys: one key per clip.
+      step: the run's step, from 0.
+      windows: number of windows in a clip.
+      config: defines when splicing begins.
+      steps: number of steps of the whole run.
     """
     whole = identity_splice(len(keys), windows)
     if not config.enabled:
@@ -102,7 +102,7 @@ def splice_at_step(
 
 
 def identity_splice(batch: int, windows: int) -> Splice:
-    """No cut-and-paste: each clip is all foreground, so W is the identity."""
+    """Return a splice without cut-and-paste: every clip is all foreground, W is the identity."""
     return Splice(
         partner=jnp.arange(batch),
         mask=jnp.ones((batch, windows), bool),
@@ -111,7 +111,7 @@ def identity_splice(batch: int, windows: int) -> Splice:
 
 
 def paste(frames: Shaped[Array, "b t *pixel"], splice: Splice) -> Shaped[Array, "b t *pixel"]:
-    """Blends: frames of window j come from v_i where m_ij, else from v_{p_i} at the same places."""
+    """Blend clips: window j comes from v_i where m_ij, else from v_{p_i} at the same position."""
     tubelet = frames.shape[1] // splice.mask.shape[1]
     mask = jnp.repeat(splice.mask, tubelet, axis=1)
     mask = mask.reshape(mask.shape + (1,) * (frames.ndim - 2))
@@ -119,7 +119,7 @@ def paste(frames: Shaped[Array, "b t *pixel"], splice: Splice) -> Shaped[Array, 
 
 
 def label_weights(splice: Splice) -> Float[Array, "b b"]:
-    """W^v of eq. 5: β_i at (i, i), 1 − β_i at (i, p_i). W^c is its transpose."""
+    """Return W^v of eq. 5: β_i at (i, i), 1 − β_i at (i, p_i). W^c is its transpose."""
     share = splice.share[:, None]
     batch, kind = len(share), share.dtype
     pasted = jax.nn.one_hot(splice.partner, batch, dtype=kind)

@@ -1,7 +1,7 @@
-"""The three losses, a pure function each (equations 1–7).
+"""The three losses, each a pure function (equations 1–7).
 
-Where the paper leaves a choice, the docstring says [reading]. All functions
-return losses per clip, so that a permutation of the batch permutes them.
+Where the paper leaves a choice, the docstring says [reading]. All functions return losses per
+clip, so a permutation of the batch permutes them.
 """
 
 from typing import Literal
@@ -20,12 +20,11 @@ def temporal_grouping(
     temperature: Float[Array, ""] | float,
     kind: Literal["mse", "bce"] = "mse",
 ) -> Float[Array, " b"]:
-    """L_t: is each window nearer to the foreground's or the background's centre? (eq. 1–2).
+    """Return L_t, which classifies windows by the foreground and background centres (eq. 1–2).
 
     Args:
       tokens: video tokens after the final norm.
-      mask: m, True at foreground windows. A clip without background has nothing to tell apart
-        and costs nothing.
+      mask: m, True at foreground windows. A clip without background has loss 0.
       temperature: τ of eq. 1.
       kind: "mse" as the text says twice, or eq. 2's "bce".
 
@@ -45,7 +44,7 @@ def temporal_grouping(
 def window_similarities(
     tokens: Float[Array, "b nt s d"], mask: Bool[Array, "b nt"]
 ) -> Float[Array, "b nt 2"]:
-    """Cosines of each window's mean token to the centres [z_b; z_f] (eq. 1)."""
+    """Return cosines of each window's mean token to the centres [z_b; z_f] (eq. 1)."""
     z_clip = jnp.mean(at_least_float32(tokens), axis=2)
     member = jnp.stack([~mask, mask], axis=1).astype(z_clip.dtype)
     size = jnp.sum(member, axis=-1, keepdims=True)
@@ -60,13 +59,13 @@ def grounding_similarity(
     temperature: Float[Array, ""] | float,
     block: int,
 ) -> Float[Array, "v c"]:
-    """G(v, c) of eq. 3: how well a caption's nouns find a group each in a video.
+    """Return G(v, c) of eq. 3: how well each noun of a caption matches a group of a video.
 
-    `groups` and `nouns` are L2-normalized, and the pooled vector again [reading]; the mean is
-    over the valid nouns, 0 for a caption with none. Computed for `block` videos at a time and
-    again in the backward pass, so that the largest array is [block, c·k, m]: with S = n·g
-    the pooled vector's dot with n is Σ σ·S and its squared norm σᵀ(GGᵀ)σ, so the pooled
-    vectors [v, c·k, e] never exist.
+    `groups` and `nouns` are L2-normalized, and the pooled vector again [reading]. The mean is over
+    the valid nouns, and 0 for a caption without any. Videos are computed `block` at a time, and
+    again in the backward pass. So the largest array is [block, c·k, m]. With S = n·g the pooled
+    vector's dot with n is Σ σ·S and its squared norm is σᵀ(GGᵀ)σ. So the pooled vectors [v, c·k, e]
+    are never formed.
     """
     captions, k, width = nouns.shape
     flat = nouns.reshape(captions * k, width)
@@ -89,12 +88,12 @@ def weighted_cross_entropy(
     temperature: Float[Array, ""] | float,
     column_valid: Bool[Array, " c"],
 ) -> Float[Array, " r"]:
-    """−Σ_j w_ij log softmax_j(similarity_ij / τ), a row each (eq. 6 and 7).
+    """Return −Σ_j w_ij log softmax_j(similarity_ij / τ) for each row i (eq. 6 and 7).
 
-    An invalid column leaves the softmax and takes its weight with it [reading].
+    An invalid column is excluded from the softmax, and its weight is dropped [reading].
     """
     logits = jnp.where(column_valid[None, :], similarity / temperature, -jnp.inf)
-    # A row whose columns are all invalid would be log(0); it carries no weight.
+    # A row whose columns are all invalid would give log(0). It carries no weight.
     logits = jnp.where(jnp.any(column_valid), logits, 0.0)
     log_softmax = jax.nn.log_softmax(logits, axis=-1)
     kept = (weights > 0) & column_valid[None, :]
@@ -108,17 +107,17 @@ def alignment(
     caption_valid: Bool[Array, " c"],
     over: tuple[str, ...] = (),
 ) -> Float[Array, " r"]:
-    """Both directions of eq. 6 (similarity G) or eq. 7 (similarity s), summed.
+    """Return the sum of both directions of eq. 6 (similarity G) or eq. 7 (similarity s).
 
     Args:
       similarity: [video, caption].
       weights: W^v of eq. 5.
       temperature: τ.
-      caption_valid: False where a caption leaves: its column in v→c, its row in c→v.
-      over: mesh axes over which the videos are spread, if the rows are one device's share.
+      caption_valid: False at captions to exclude: their column in v→c, their row in c→v.
+      over: mesh axes that shard the videos, if the rows are one device's share.
 
     Returns:
-      What video i's weights cost in v→c and in c→v; its mean over all B videos is the loss.
+      The cost of video i's weights in v→c and in c→v. Its mean over all B videos is the loss.
     """
     v2c = weighted_cross_entropy(similarity, weights, temperature, caption_valid)
     to_videos = log_softmax_over_rows(similarity / temperature, over)
@@ -129,7 +128,7 @@ def alignment(
 def log_softmax_over_rows(
     logits: Float[Array, "r c"], over: tuple[str, ...] = ()
 ) -> Float[Array, "r c"]:
-    """Log-softmax down each column, whose other rows may be on other devices.
+    """Return the log-softmax down each column, whose other rows may be on other devices.
 
     >>> log_softmax_over_rows(jnp.zeros((4, 1)))[0].round(3).tolist()
     [-1.3860000371932983]

@@ -8,12 +8,13 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 from trainer.configs.config import OptimizerConfig
 
-# Gives Muon's updates the size of AdamW's, so that both take the same rates (Liu et al. 2025).
+# This scale gives Muon's updates the size of AdamW's, so both take the same learning rates
+# (Liu et al. 2025).
 _ADAMW_RMS = 0.2
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up over `warmup_share` of all steps, then cosine to zero.
+    """Return a linear warm-up over `warmup_share` of all steps, then a cosine decay to zero.
 
     >>> schedule = learning_rate(OptimizerConfig(warmup_share=0.1), 100)
     >>> [round(float(schedule(step)), 3) for step in (0, 10, 55, 100)]
@@ -28,11 +29,11 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Global-norm clipping, then SGD with momentum, AdamW or Muon.
+    """Return global-norm clipping followed by SGD with momentum, AdamW or Muon.
 
-    Of the weights, the kernels of dense layers decay. Muon (Jordan et al. 2024) updates those
-    kernels; what is looked up or added (embeddings, positions, norms, biases) is AdamW's, and so is
-    a task's head.
+    Weight decay applies to the kernels of dense layers only. Muon (Jordan et al. 2024) updates
+    those kernels, except that of the tubelet embedding. AdamW updates all embeddings, positions,
+    norms, biases and a task's head.
     """
     schedule = learning_rate(config, steps)
     if config.name == "sgd":
@@ -61,10 +62,10 @@ def _muon_axes(params: optax.Params) -> Any:
 
 
 def _kernel_axes(path: tuple[Any, ...], leaf: Any) -> MuonDimensionNumbers | None:
-    """Which axes of a kernel are its inputs and which its outputs; None: not Muon's."""
+    """Return a kernel's input and output axes, or None if AdamW updates the parameter."""
     *_, layer, name = names = [key.key for key in path]
     if name != "kernel" or layer == "embed" or names[0] == "head":
         return None
     axes = range(leaf.ndim)
-    inputs = leaf.ndim - 1 if layer == "out" else 1  # heads come before "out", after the others
+    inputs = leaf.ndim - 1 if layer == "out" else 1  # only "out" has heads among its inputs
     return MuonDimensionNumbers(tuple(axes[:inputs]), tuple(axes[inputs:]))

@@ -32,29 +32,29 @@ from trainer.method.models.attention import choose
 from trainer.method.models.svilm import SViLM, standardise
 from trainer.method.optimizer import make_optimizer
 
-# What a key is for; folded in, so that draws for different purposes are independent.
+# Purpose of a key, folded into it, so that draws for different purposes are independent.
 _INIT, COLOUR, SPLICE, GUMBEL, HEAD, DROPOUT = range(6)
 
 
 @struct.dataclass
 class TrainState:
-    """All that a checkpoint holds besides the configuration and the vocabulary."""
+    """All contents of a checkpoint besides the configuration and the vocabulary."""
 
-    step: Int[Any, ""]  # of arrays, or of shapes as `state_shapes` gives them
+    step: Int[Any, ""]  # all fields hold arrays, or shapes if `state_shapes` made them
     params: PyTree
     optimizer: PyTree
     watch: Watch
-    average: PyTree  # of the parameters so far; {} if the configuration wants none
+    average: PyTree  # moving average of the parameters; {} if disabled
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))  # leaves out the forward pass that shapes come from
+@partial(jax.jit, static_argnums=(0, 1, 2))  # drops the forward pass that only infers shapes
 def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
-    """Fresh parameters from the run's seed, at step 0, each on its devices."""
+    """Return fresh parameters from the run's seed, at step 0, placed on the devices."""
     return keep_placed(begin(init_params(config), config, steps), mesh)
 
 
 def init_params(config: Config) -> dict[str, Any]:
-    """Fresh parameters of both encoders, and the temperatures if they are learned."""
+    """Return fresh parameters of both encoders, and the temperatures if they are learned."""
     video, text = config.video, config.text
     pixels = jnp.zeros((1, video.frames, video.resolution, video.resolution, 3))
     ids = jnp.zeros((1, text.tokens), jnp.int32)
@@ -71,13 +71,13 @@ def init_params(config: Config) -> dict[str, Any]:
 def begin(
     params: dict[str, Any], config: Config, steps: int, trained: tuple[str, ...] | None = None
 ) -> TrainState:
-    """The state before the first step.
+    """Return the state before the first step.
 
     Args:
-      params: the first parameters.
-      config: the run's.
-      steps: of the whole run.
-      trained: the parts of the parameters that are trained; None: all.
+      params: the initial parameters.
+      config: the run's configuration.
+      steps: number of steps of the whole run.
+      trained: names of the trainable parameter groups; None trains all.
     """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -91,7 +91,7 @@ def begin(
 def divide(
     params: dict[str, Any], trained: tuple[str, ...] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parts of the parameters that are trained, and those that stay as they are.
+    """Return the trainable parameter groups, and the frozen ones.
 
     >>> divide({"video": 1, "head": 2}, ("head",))
     ({'head': 2}, {'video': 1})
@@ -104,12 +104,12 @@ def divide(
 
 
 def state_shapes(config: Config, steps: int, mesh: Mesh) -> TrainState:
-    """A state's shapes, types and placement, without the numbers."""
+    """Return a state's shapes, types and shardings, without values."""
     return placed_shapes(jax.eval_shape(lambda: init_state(config, steps, mesh)), mesh)
 
 
 def batch_shapes(config: Config, mesh: Mesh) -> Batch:
-    """A global batch's shapes and types, spread over the devices."""
+    """Return a global batch's shapes and types, sharded over the devices."""
     b, k, length, video = config.batch, config.input.nouns, config.text.tokens, config.video
 
     def shape(kind: Any, *sizes: int) -> Any:
@@ -127,7 +127,7 @@ def batch_shapes(config: Config, mesh: Mesh) -> Batch:
 
 
 def fixed_temperatures(config: Config) -> dict[str, float]:
-    """The four temperatures of section 5 by name."""
+    """Return the four temperatures of section 5 by name."""
     loss = config.loss
     return {
         "temporal": loss.temporal_temperature,
@@ -138,32 +138,32 @@ def fixed_temperatures(config: Config) -> dict[str, float]:
 
 
 def temperatures(config: Config, params: PyTree) -> dict[str, Any]:
-    """The temperatures in force: fixed, or learned as logarithms."""
+    """Return the current temperatures: fixed, or learned as logarithms."""
     if not config.loss.learn_temperatures:
         return fixed_temperatures(config)
     return {name: jnp.exp(value) for name, value in params["log_temperatures"].items()}
 
 
 def clip_keys(seed: int, step: Int[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
-    """A key for each clip from (seed, step, place in the global batch) alone."""
+    """Derive a key for each clip from (seed, step, index in the global batch) alone."""
     of_step = random.fold_in(random.key(seed), step)
     return jax.vmap(partial(random.fold_in, of_step))(index)
 
 
 def for_purpose(keys: Key[Array, " b"], purpose: int) -> Key[Array, " b"]:
-    """Independent keys for another use of the same clips."""
+    """Derive independent keys for another use of the same clips."""
     return jax.vmap(lambda key: random.fold_in(key, purpose))(keys)
 
 
 class Encoded(NamedTuple):
-    """What is left of clips after both encoders: what the losses of a whole batch want, float32."""
+    """Outputs of both encoders that the losses of a whole batch need, in float32."""
 
     clip: Float[Array, "b e"]  # f^v
     groups: Float[Array, "b m e"]  # g^m
     caption: Float[Array, "b e"]  # f^c
     nouns: Float[Array, "b k e"]  # n^k
-    temporal: Float[Array, " b"] | None  # L_t, which is of each clip alone; None: switched off
-    usage: Float[Array, "b m"]  # share of its tokens that each group holds
+    temporal: Float[Array, " b"] | None  # L_t, which needs no other clip; None if disabled
+    usage: Float[Array, "b m"]  # share of the clip's tokens that each group holds
 
 
 def total_loss(
@@ -174,7 +174,7 @@ def total_loss(
     config: Config,
     mesh: Mesh,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """L = ω1 L_t + ω2 L_g + ω3 L_contrast over a batch (section 3.4), and its parts."""
+    """Return L = ω1 L_t + ω2 L_g + ω3 L_contrast over a batch (section 3.4), and its parts."""
     loss = config.loss
     encode = partial(encode_clips, config=with_attention(config, mesh))
     encode = in_parts(encode, config.compute.microbatches)
@@ -193,7 +193,7 @@ def total_loss(
 
 
 def with_attention(config: Config, mesh: Mesh) -> Config:
-    """The configuration with the attention that the mesh's devices compute."""
+    """Return the configuration with the attention kernel that suits the mesh's devices."""
     attention = choose(config.video, config.compute, mesh.devices.flat[0].platform)
     return dataclasses.replace(
         config, compute=dataclasses.replace(config.compute, attention=attention)
@@ -203,13 +203,13 @@ def with_attention(config: Config, mesh: Mesh) -> Config:
 def encode_clips(
     params: PyTree, batch: Batch, splice: Splice, keys: Key[Array, " b"], *, config: Config
 ) -> Encoded:
-    """Cut-and-paste and both encoders, on a device's clips: whole groups of `pair_group`.
+    """Apply cut-and-paste and both encoders to a device's clips: whole groups of `pair_group`.
 
-    Neither pixels nor video tokens are needed outside.
+    Neither pixels nor video tokens leave the device.
     """
     pixels = augment_colour(batch.frames, for_purpose(keys, COLOUR), config.input)
     pixels = paste(pixels, splice._replace(partner=splice.partner - batch.index[0]))
-    # A caption and its nouns side by side, so that a clip's texts are encoded where it is.
+    # Concatenating a caption and its nouns encodes a clip's texts on that clip's device.
     ids = jnp.concatenate([batch.caption_ids[:, None], batch.noun_ids], axis=1)
     mask = jnp.concatenate([batch.caption_mask[:, None], batch.noun_mask], axis=1)
     encoded: Any = SViLM(config).apply(
@@ -241,11 +241,12 @@ def encode_clips(
 
 
 def in_parts(encode: Callable[..., Any], parts: int) -> Callable[..., Any]:
-    """`encode_clips`, or what a task has in its place, a part of a device's clips after another.
+    """Return `encode_clips`, or a task's encoder, applied to a device's clips in `parts` parts.
 
-    Of each part only what it returns is kept. So the losses and their gradient by embeddings are
-    those of the whole batch; then each part is encoded again, with the same noise, and its share of
-    the gradient added up: the two passes of gradient caching (Gao et al. 2021).
+    Only the returned values of a part are kept. So the losses, and their gradient with respect to
+    the embeddings, are those of the whole batch. The backward pass encodes each part again, with
+    the same noise, and accumulates its share of the gradient. These are the two passes of gradient
+    caching (Gao et al. 2021).
     """
     if parts == 1:
         return encode
@@ -269,9 +270,9 @@ def clip_losses(
     *,
     config: Config,
 ) -> dict[str, Float[Array, " b"]]:
-    """The losses of a device's clips among the captions of all devices.
+    """Return the losses of a device's clips against the captions of all devices.
 
-    Only captions and nouns go to other devices, K + 1 vectors a clip; group tokens stay.
+    Only captions and nouns go to other devices: K + 1 vectors per clip. Group tokens stay.
     """
     loss = config.loss
     parts = {}
@@ -295,25 +296,25 @@ def clip_losses(
 
 
 def exact_products() -> Any:
-    """Float32 products as float32, where accelerators would round to bfloat16 or TF32."""
+    """Return a context for float32 products without rounding to bfloat16 or TF32 inputs."""
     return jax.default_matmul_precision("highest")
 
 
 def of_all_devices(x: Any) -> Any:
-    """What every device has of an array, one behind another; within `on_each_device`."""
+    """Concatenate an array's shards from all devices; for use within `on_each_device`."""
     return jax.lax.all_gather(x, AXES, tiled=True)
 
 
 def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
-    """How evenly groups are used: grouping is known to collapse (GroupViT issues 35, 60).
+    """Measure how evenly groups are used: grouping is known to collapse (GroupViT #35, #60).
 
     Args:
       usage: share of its clip's tokens that each group holds.
 
     Returns:
-      group_entropy: of a clip's usage, mean over clips, as a share of the maximum log M; 0 of one
-        group.
-      groups_dead: groups that hold no token in any clip of the batch.
+      group_entropy: entropy of a clip's usage, mean over clips, as a share of the maximum log M; 0
+        with one group.
+      groups_dead: number of groups that hold no token in any clip of the batch.
     """
     entropy = -jnp.sum(usage * jnp.log(jnp.maximum(usage, 1e-9)), axis=-1)
     return {
@@ -323,10 +324,10 @@ def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
 
 
 def moved_average(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
-    """The exponential moving average of parameters after one more step.
+    """Return the exponential moving average of parameters after one more step.
 
-    a ← a + (1 − min(d, (1 + s)/(10 + s)))·(p − a): the decay grows into its value, as in
-    TensorFlow's ExponentialMovingAverage, so that where the parameters began is forgotten soon.
+    a ← a + (1 − min(d, (1 + s)/(10 + s)))·(p − a). The decay grows to its value, as in
+    TensorFlow's ExponentialMovingAverage, so that the average soon forgets the initial parameters.
 
     >>> float(moved_average(jnp.float32(0), jnp.float32(1), jnp.int32(0), decay=0.999))
     0.8999999761581421
@@ -340,19 +341,19 @@ def moved_average(average: PyTree, params: PyTree, step: Int[Array, ""], decay: 
 def train_step(
     state: TrainState, batch: Batch, *, config: Config, steps: int, mesh: Mesh
 ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
-    """Updates the parameters once.
+    """Update the parameters once.
 
     Args:
       state: donated; use the returned one.
-      batch: on the devices, spread over them by clip.
+      batch: sharded over the devices by clip.
       config: static.
-      steps: of the whole run, for the schedule; static.
+      steps: number of steps of the whole run, for the schedule; static.
       mesh: the devices; static.
 
     Returns:
-      The state after the step, and its figures: losses, group usage, the gradient's norm before it
-      is clipped, and whether the step was bad (bad_steps.py); then, if the configuration skips such
-      steps, only the counts of steps have changed in the state.
+      The state after the step, and its metrics: losses, group usage, the gradient's norm before
+      clipping, and whether the step was bad (bad_steps.py). If the configuration skips bad steps, a
+      bad step changes only the step counts of the state.
     """
     keys = clip_keys(config.seed, state.step, batch.index)
     splice = splice_at_step(
@@ -373,30 +374,30 @@ def updated(
     mesh: Mesh,
     trained: tuple[str, ...] | None = None,
 ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
-    """One update by a loss's gradient: what is left of a step once its loss is known.
+    """Apply one optimizer update by the gradient of `loss`.
 
     Args:
-      state: before.
-      loss: of the parameters; with its figures, of which "loss" is itself.
-      config: the run's.
-      steps: of the whole run, for the schedule.
+      state: the state before the step.
+      loss: maps the parameters to the loss and its metrics, of which "loss" is the loss itself.
+      config: the run's configuration.
+      steps: number of steps of the whole run, for the schedule.
       mesh: the devices.
-      trained: the parts of the parameters that are trained; None: all.
+      trained: names of the trainable parameter groups; None trains all.
 
     Returns:
-      As `train_step`.
+      The state after the step, and its metrics, as in `train_step`.
     """
     moving, fixed = divide(state.params, trained)
     gradient, metrics = jax.grad(lambda some: loss(some | fixed), has_aux=True)(moving)
     gradient = keep_placed(gradient, mesh)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
-    with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
         update, optimizer = make_optimizer(config.optimizer, steps).update(
             gradient, state.optimizer, moving
         )
     changed: Any = optax.apply_updates(moving, update)
     params: Any = changed | fixed
-    if config.loss.learn_temperatures:  # kept in [0.01, 1]; in the loss a clamp has no way back
+    if config.loss.learn_temperatures:  # a clamp to [0.01, 1] in the loss would stop the gradient
         params["log_temperatures"] = {
             name: jnp.clip(value, jnp.log(0.01), 0.0)
             for name, value in params["log_temperatures"].items()
@@ -404,7 +405,7 @@ def updated(
     average = state.average
     if config.average_decay:
         average = moved_average(average, params, state.step, config.average_decay)
-    # Also after the last step, whose parameters no later loss tells of.
+    # Checking the state covers the last step too, whose parameters no later loss checks.
     finite = all_finite(params, optimizer, average)
     bad = state.watch.is_bad(metrics["loss"], metrics["gradient_norm"], config.spike) | ~finite
     if config.on_bad_step == "skip":

@@ -1,4 +1,4 @@
-"""Compile a run's step for hardware that is not there, and report memory, FLOPs and collectives.
+"""Plans of a run's step: memory, FLOPs and collectives on hardware that may be absent.
 
-It may import runs and what is below it.
+It may import runs and the rooms below it.
 """

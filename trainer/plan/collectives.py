@@ -1,4 +1,4 @@
-"""What crosses devices in a step: every collective explained, or named as unexplained."""
+"""The contents of a step's collectives: each one is explained or marked unexplained."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ from trainer.configs.config import Config
 from trainer.plan.hlo import Collective, Shape
 
 PARAMETERS = "parameters"  # or their gradients
-TEXTS = "captions and nouns"  # K + 1 vectors a clip in the joint space
-FIGURES = "figures"  # numbers and flags, a few a clip
+TEXTS = "captions and nouns"  # K + 1 vectors per clip in the joint space
+FIGURES = "figures"  # a few numbers and flags per clip
 UNEXPLAINED = "unexplained"
 
-# Bytes a clip: below them nothing is told from nothing. A video token has 1.5 kB in bfloat16.
+# Maximum bytes of figures per clip. A video token has 1.5 kB in bfloat16.
 _FIGURES = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Crossing:
-    """A collective, and what its operands can only be."""
+    """A collective, and the only content that its operands can have."""
 
     collective: Collective
     content: str
@@ -31,15 +31,15 @@ class Crossing:
 def crossings(
     collectives: Iterable[Collective], config: Config, params: Any, mesh: Mesh | AbstractMesh
 ) -> list[Crossing]:
-    """Explains each collective by the shapes of its operands.
+    """Explain each collective by the shapes of its operands.
 
-    An operand with the sizes of the part of a parameter that one device has is that or its
-    gradient, and so is in a sum over devices (all-reduce, reduce-scatter) one with the sizes of the
-    whole; elsewhere the whole is not a parameter, since whoever has it needs to send nothing, while
-    one clip's tokens have the sizes of their positions. One of E-wide vectors, at most K + 1 for
-    each clip, is captions and nouns; what is small, without an axis of pixels, tokens or their
-    width, is figures. All else, above all anything with the size of pixels or video tokens, is
-    unexplained.
+    - Parameters or their gradients: an operand with the sizes of one device's part of a parameter.
+      In a sum over devices (all-reduce, reduce-scatter) the sizes of the whole parameter count too.
+      Elsewhere they do not: a device that has the whole needs to send nothing. Otherwise one clip's
+      tokens would pass as parameters, since they have the sizes of their positions.
+    - Captions and nouns: E-wide vectors, at most K + 1 for each clip.
+    - Figures: small operands without an axis of pixels, tokens or their width.
+    - Unexplained: all else, above all anything with the size of pixels or video tokens.
     """
     known = _Known(config, params, mesh)
     return [Crossing(one, known.content(one)) for one in collectives]
@@ -86,19 +86,19 @@ class _Known:
 
 
 def _parts(shape: tuple[int, ...], fsdp: int) -> Iterator[tuple[int, ...]]:
-    """The shapes that a device's part of a parameter may have, if more than one share it."""
+    """Yield the possible shapes of one device's part of a parameter, if fsdp is above 1."""
     for axis, size in enumerate(shape):
         if fsdp > 1 and size % fsdp == 0:
             yield (*shape[:axis], size // fsdp, *shape[axis + 1 :])
 
 
 def _forms(shapes: Iterable[tuple[int, ...]]) -> set[tuple[int, ...]]:
-    """The sizes, in order of size, with which a compiler may write any of the shapes."""
+    """Return the sorted sizes of every form in which a compiler may write the shapes."""
     return {tuple(sorted(form)) for shape in shapes for form in _merged(shape)}
 
 
 def _merged(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The shapes that a compiler may write for one, without axes of 1.
+    """Yield the shape without axes of 1, and the forms with neighbouring axes merged.
 
     >>> list(_merged((768, 12, 64)))
     [(768, 12, 64), (9216, 64), (589824,), (768, 768)]

@@ -1,6 +1,6 @@
-"""A compiled program's text (XLA's HLO): what moves between devices, and through memory.
+"""A parser of compiled programs (XLA's HLO text): collectives and memory traffic.
 
-The compiler's own figures count a loop's body once; here it counts as often as it runs.
+The compiler's own figures count a loop's body once. This module counts every iteration.
 """
 
 import collections
@@ -29,7 +29,7 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computat
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _GROUP = re.compile(r"replica_groups=(?:\{\{([0-9,]*)\}|\[\d+,(\d+)\])")
 
-# Touch no memory: they name what is there, or end what began elsewhere.
+# Operations without traffic: they name existing arrays or run computations counted elsewhere.
 _FREE = {
     "parameter",
     "constant",
@@ -52,11 +52,11 @@ class Shape:
 
     kind: str  # f32, bf16, u8, …
     sizes: tuple[int, ...]
-    on_chip: bool = False  # in a TPU's vector memory, so that using it costs no memory traffic
+    on_chip: bool = False  # in a TPU's vector memory, which causes no traffic
 
     @property
     def bytes(self) -> int:
-        """Its size; 4-bit types round up.
+        """The size in bytes. 4-bit types round up.
 
         >>> Shape("bf16", (2, 3)).bytes
         12
@@ -70,7 +70,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """A line of a computation."""
+    """One line of a computation."""
 
     name: str
     opcode: str
@@ -82,21 +82,21 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Arrays that go between devices in one operation."""
+    """An operation that sends arrays between devices."""
 
-    kind: str  # of COLLECTIVES
-    operands: tuple[Shape, ...]  # one device's
-    devices: int  # that take part with it
-    times: int  # a step
+    kind: str  # one of COLLECTIVES
+    operands: tuple[Shape, ...]  # on one device
+    devices: int  # devices of its group
+    times: int  # executions per step
 
     @property
     def bytes(self) -> int:
-        """What a device gives into it, each time."""
+        """Bytes of one device's operands, per execution."""
         return sum(shape.bytes for shape in self.operands)
 
     @property
     def sent(self) -> float:
-        """Bytes that a device sends in it, each time, at least: of n devices, each in turn.
+        """The minimum bytes that one device sends per execution, in a ring of n devices.
 
         >>> Collective("all-reduce", (Shape("f32", (100,)),), devices=4, times=1).sent
         600.0
@@ -129,7 +129,7 @@ class Program:
         self._times = self._count(entry)
 
     def collectives(self) -> list[Collective]:
-        """All that goes between devices in a step, equal ones together; largest first."""
+        """Return the collectives of a step, equal ones merged, largest first."""
         found: collections.Counter[Collective] = collections.Counter()
         for computation, times in self._times.items():
             for one in self._computations[computation].values():
@@ -143,10 +143,10 @@ class Program:
         return sorted(listed, key=lambda one: one.bytes * one.times, reverse=True)
 
     def memory_traffic(self) -> int:
-        """Bytes read from and written to a device's memory in a step.
+        """Return the bytes that a step reads from and writes to a device's memory.
 
-        Each operation reads its operands and writes its result; what is fused into one is not
-        counted between. Of an array of which only a slice is used, the slice counts.
+        Each operation reads its operands and writes its result, but values inside a fusion do not
+        count. If an operation uses only a slice of an array, the slice counts.
         """
         fused = {
             called
@@ -163,7 +163,7 @@ class Program:
         )
 
     def _count(self, entry: str) -> dict[str, int]:
-        """How often each computation runs in a step."""
+        """Return the executions of each computation in a step."""
         times: collections.Counter[str] = collections.Counter()
 
         def run(computation: str, often: int) -> None:
@@ -177,10 +177,10 @@ class Program:
         return times
 
     def _trips(self, loop: Instruction) -> int:
-        """How often a loop runs; once, if its end is not a constant."""
+        """Return a loop's number of iterations. 1 if its end is not a constant."""
         if known := _TRIPS.search(loop.attributes):
             return int(known[1])
-        # Programs for TPUs do not say. Loops that JAX makes count up from 0.
+        # Programs for TPUs lack the trip count. JAX's loops count up from 0 to a constant.
         (condition,) = re.findall(r"condition=%?([\w.\-]+)", loop.attributes)
         inside = self._computations[condition]
         (root,) = (one for one in inside.values() if one.is_root)
@@ -191,15 +191,15 @@ class Program:
         return 1
 
     def _group(self, attributes: str) -> int:
-        """How many devices take part in a collective."""
+        """Return the number of devices that take part in a collective."""
         if match := _GROUP.search(attributes):
             return int(match[2]) if match[2] else len(match[1].split(","))
         return self._devices
 
     def _given(self, computation: str, one: Instruction) -> Iterator[Shape]:
-        """What a collective is given: of arrays laid one behind another, each.
+        """Yield the operands of a collective. A concatenation yields its parts.
 
-        CUDA's compiler so sums up many gradients at once.
+        CUDA's compiler concatenates many gradients to sum them in one operation.
         """
         inside = self._computations[computation]
         for name in one.operands:
@@ -233,13 +233,13 @@ class Program:
             return min(written, _bytes(one.results)) + sum(
                 min(_bytes(shapes), read.get(place, 0)) for place, shapes in enumerate(given)
             )
-        # A copy that has begun gives the copy, what it copies, and a flag.
+        # The results of copy-start are the copy, its source and a flag: count the copy alone.
         results = one.results[:1] if one.opcode == "copy-start" else one.results
         return _bytes(results) + sum(map(_bytes, given))
 
     @functools.cache  # noqa: B019  # a program is read and dropped
     def _fused(self, computation: str) -> tuple[dict[int, int], int]:
-        """Bytes that a fusion reads of each parameter, and that it writes."""
+        """Return the bytes that a fusion reads of each parameter, and those that it writes."""
         inside = self._computations[computation]
         users = collections.defaultdict(list)
         for one in inside.values():
@@ -256,7 +256,7 @@ class Program:
                 elif one.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
                     total += _bytes(one.results)
                 elif one.opcode == "dynamic-update-slice" and place == 0:
-                    continue  # updated where it is
+                    continue  # updated in place
                 else:
                     return _bytes(inside[name].results)
             return total
@@ -285,7 +285,7 @@ def _instruction(line: str) -> Instruction:
     opcode, _, _ = right.strip().partition("(")
     operands, attributes = _split(right.strip()[len(opcode) :])
     if opcode in ("parameter", "constant"):
-        attributes = operands[1:-1]  # its number, or value
+        attributes = operands[1:-1]  # a parameter's number or a constant's value
     return Instruction(
         name=left.removeprefix("ROOT ").removeprefix("%"),
         opcode=opcode,
@@ -297,7 +297,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """What stands in the parentheses that begin a text, and what follows."""
+    """Return the parenthesized beginning of a text, and the rest."""
     depth = 0
     for place, character in enumerate(text):
         depth += (character == "(") - (character == ")")

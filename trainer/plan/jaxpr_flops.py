@@ -1,19 +1,19 @@
-"""Matrix products of a traced step, with all that is computed again for the backward pass."""
+"""FLOPs of a traced step's matrix products, including recomputation for the backward pass."""
 
 import math
 from collections.abc import Iterator
 from typing import Any
 
-# Matrix products that cuDNN's attention makes, each of queries × keys × width: the backward kernel
-# makes the forward one's first again.
+# Number of matrix products of cuDNN's attention, each of queries × keys × width. The backward
+# kernel recomputes the first product of the forward kernel.
 _CUDNN = {"dot_product_attention_fwd_wrapper": 2, "dot_product_attention_bwd_wrapper": 5}
 
 
 def executed_flops(jaxpr: Any) -> int:
-    """FLOPs of a traced function's matrix products, over all devices.
+    """Return the FLOPs of a traced function's matrix products, over all devices.
 
-    Unlike the compiler's count, a loop's body counts as often as it runs, and a Pallas kernel as
-    much as its author declares, else as much as its grid of bodies has.
+    Unlike in the compiler's count, every iteration of a loop counts. A Pallas kernel counts as its
+    author declares, or else as its grid size times its body.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jnp.ones((2, 3))
@@ -24,7 +24,7 @@ def executed_flops(jaxpr: Any) -> int:
 
 
 def kernel_flops(jaxpr: Any) -> int:
-    """The part of `executed_flops` that is in kernels, of which the compiler counts none."""
+    """Return the part of `executed_flops` in kernels, which the compiler does not count."""
     return sum(
         _of_equation(equation)
         if equation.primitive.name == "pallas_call" or equation.primitive.name in _CUDNN
@@ -53,7 +53,7 @@ def _of_equation(equation: Any) -> int:
 
 
 def _repeats(name: str, parameters: dict[str, Any]) -> int:
-    """How often, over all devices, what is inside an equation runs."""
+    """Return how many times an equation's inner function runs, over all devices."""
     if name == "scan":
         return parameters["length"]
     if name == "shard_map":

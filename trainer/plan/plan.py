@@ -1,4 +1,4 @@
-"""Compiles a run's training step for a topology, and tells what it will need and take."""
+"""The plan of a run's training step on a topology: memory, FLOPs, traffic and time."""
 
 import dataclasses
 import re
@@ -27,10 +27,10 @@ class PlanError(RuntimeError):
 
 
 class DoesNotFit(PlanError):  # noqa: N818  # it is a finding
-    """A step that takes more memory than a chip has.
+    """A step that needs more memory than a chip has.
 
     Attributes:
-      needed: bytes, as far as the compiler got: of temporaries alone, if they are too many.
+      needed: bytes, as far as the compiler got: of temporaries alone if these are too large.
       available: bytes.
     """
 
@@ -47,29 +47,30 @@ class Memory:
     """Bytes on one device."""
 
     arguments: int  # parameters, optimizer state, batch
-    outputs: int  # that do not take an argument's place
+    outputs: int  # outputs that do not reuse an argument's memory
     temporaries: int
     code: int
-    kernels: int  # of temporaries that the compiler does not know of, as estimated
+    kernels: int  # estimated temporaries that the compiler does not count
     available: int
 
     @property
     def needed(self) -> int:
-        """All of it."""
+        """The total of all parts, bytes."""
         return self.arguments + self.outputs + self.temporaries + self.code + self.kernels
 
     @property
     def spare(self) -> int:
-        """What is left; negative if it does not fit."""
+        """The bytes left. Negative if the step does not fit."""
         return self.available - self.needed
 
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-    """Seconds a step at the chips' published rates: no step is faster.
+    """The minimum seconds of a step at the chips' published rates.
 
-    Products and memory go on at once, so the slower counts; that links only begin when both have
-    ended, and that a slice without wrapped axes uses half of them, is on the safe side.
+    Products and memory traffic overlap, so the slower of the two counts. Two assumptions are
+    conservative. Links start only when both have ended, and only half of the links is used, as on a
+    slice without wrapped axes.
     """
 
     products: float
@@ -78,51 +79,54 @@ class Roofline:
 
     @property
     def step(self) -> float:
-        """All of them."""
+        """Seconds of the whole step."""
         return max(self.products, self.memory) + self.links
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A compiled step, and the run made of it."""
+    """A compiled step, and the run that repeats it."""
 
     topology: str
     devices: int
     device: str
     config: Config
-    attention: Kind  # that `auto` comes to on these devices
+    attention: Kind  # the kind that `auto` selects on these devices
     memory: Memory
-    flops: int  # of a step, counted by hand (distributed/flops.py), without what is computed again
-    executed_flops: int  # of a step's matrix products, with it
-    # A device's, all operations; a loop's body once, kernels not at all. None: it does not tell, as
-    # CUDA's, of GPUs that are not there.
+    flops: int  # of a step, analytical (trainer/distributed/flops.py), without recomputation
+    executed_flops: int  # of a step's matrix products, with recomputation
+    # The compiler's count of all operations on one device. It counts a loop's body once and kernels
+    # not at all. None: no count, as by CUDA's compiler for GPUs that are absent.
     compiler_flops: float | None
-    kernel_flops: int  # of a step, in Pallas kernels and cuDNN's
-    bytes: int  # a step reads from and writes to a device's memory
+    kernel_flops: int  # of a step, in Pallas and cuDNN kernels
+    bytes: int  # memory traffic of a step on one device
     crossings: tuple[Crossing, ...]
     compile_seconds: float
-    steps: int | None  # of the whole run; None: nobody said how many clips there are
+    steps: int | None  # of the whole run; None: the number of clips is unknown
 
     @property
     def chip(self) -> Chip | None:
-        """What is known of the device."""
+        """The published data of the device. None if it is unknown."""
         return chip(self.device)
 
     @property
     def counted_flops(self) -> float | None:
-        """Of a step by the compiler, and kernels as traced: of a program without loops, all."""
+        """FLOPs of a step by the compiler's count, plus kernels as traced. None without a count.
+
+        The sum is complete for a program without loops.
+        """
         if self.compiler_flops is None:
             return None
         return self.compiler_flops * self.devices + self.kernel_flops
 
     @property
     def keeps_video(self) -> bool:
-        """Whether it is shown that no pixel and no video token crosses devices."""
+        """True if every collective is explained: no pixel or video token crosses devices."""
         return all(one.content != UNEXPLAINED for one in self.crossings)
 
     @property
     def roofline(self) -> Roofline | None:
-        """The step's; None of a device whose rates are not known."""
+        """The roofline of the step. None if the device's rates are unknown."""
         if self.chip is None:
             return None
         sent = sum(one.collective.sent * one.collective.times for one in self.crossings)
@@ -137,33 +141,39 @@ class Plan:
 
     @property
     def utilisation(self) -> float | None:
-        """Share of the chips' peak that the step's FLOPs counted by hand would be (MFU)."""
+        """The model FLOPs utilisation (MFU): the analytical FLOPs as a share of the chips' peak.
+
+        None if the device's rates are unknown.
+        """
         if self.chip is None or self.roofline is None:
             return None
         return self.flops / (self.roofline.step * self.devices * self.chip.flops)
 
     @property
     def hours(self) -> float | None:
-        """Of the whole run's steps, by the roofline: without input, evaluation and checkpoints."""
+        """Hours of all steps of the run by the roofline, without input, evaluation and checkpoints.
+
+        None if the device's rates or the number of clips are unknown.
+        """
         if self.roofline is None or self.steps is None:
             return None
         return self.steps * self.roofline.step / 3600
 
 
 def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
-    """Compiles the step for a topology.
+    """Compile the step for a topology.
 
     Args:
-      config: the run's.
+      config: the configuration of the run.
       topology: "here" for the devices that JAX sees, a TPU slice such as "v5e:8x8", or GPUs such as
         "h100:8".
-      clips: in the run's snapshot, for how many steps its epochs have.
+      clips: the number of clips in the run's snapshot, for the number of steps. None: unknown.
 
     Raises:
-      DoesNotFit: it takes more memory than a device has.
-      TopologyError: what it says.
+      DoesNotFit: the step needs more memory than a device has.
+      TopologyError: the topology or its memory is unknown, or its compiler is not installed.
       MeshError: the batch or `mesh.fsdp` is not divisible by the devices.
-      PlanError: there are fewer clips than a batch has.
+      PlanError: there are fewer clips than a batch has, or the step cannot be compiled.
     """
     devices = devices_of(topology)
     mesh, available = make_mesh(config, devices), usable_memory(devices[0])
@@ -171,7 +181,7 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
         steps = clips and order.total_steps(clips, config.batch, config.epochs, config.max_steps)
     except ValueError as error:
         raise PlanError(str(error)) from None
-    schedule = steps or 10_000  # its length changes constants only
+    schedule = steps or 10_000  # the schedule's length changes constants only
     state, batch = state_shapes(config, schedule, mesh), batch_shapes(config, mesh)
     traced = train_step.trace(state, batch, config=config, steps=schedule, mesh=mesh)
     attention = choose(config.video, config.compute, devices[0].platform)
@@ -204,9 +214,9 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
 
 
 def _workspace(config: Config, attention: Kind, devices: int) -> int:
-    """Bytes that cuDNN asks for on a device, where it is not there to be asked.
+    """Return the bytes that cuDNN's workspace takes on a device, estimated where GPUs are absent.
 
-    Its backward kernel sums the queries' gradients up in float32, of one layer at a time.
+    Its backward kernel sums the queries' gradients in float32, for one layer at a time.
 
     >>> _workspace(Config(batch=8), "cudnn", devices=2) == 4 * 3168 * 768 * 4
     True
@@ -228,7 +238,7 @@ def _compile(lowered: Any, kernels: int, available: int, what: str) -> tuple[Any
         if re.search("memory space (vmem|smem)", message):  # a kernel's, whatever the batch
             raise PlanError(f"{what} has a kernel that does not compile: {message[:500]}") from None
         raise DoesNotFit(_needed(message), available, what) from None
-    # Compilers for TPUs refuse by themselves.
+    # The TPU compiler refuses by itself, so this check is for the others.
     memory = _memory(compiled.memory_analysis(), kernels, available)
     if memory.spare < 0:
         raise DoesNotFit(memory.needed, available, what)
@@ -236,7 +246,7 @@ def _compile(lowered: Any, kernels: int, available: int, what: str) -> tuple[Any
 
 
 def _needed(message: str) -> int:
-    """The size that libtpu says a program has in a device's memory, of either message it gives.
+    """Parse the bytes of device memory that a program needs from either message of libtpu.
 
     >>> _needed("memory required for HLO temporaries (1.50G) exceeds available HBM (1.00G)") / 2**30
     1.5

@@ -1,4 +1,4 @@
-"""The cheapest way to compute a step that fits a topology's memory."""
+"""A search for the cheapest way to compute a step that fits a topology's memory."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ from trainer.configs.config import Config
 from trainer.configs.overrides import override
 from trainer.plan.plan import DoesNotFit, Plan, PlanError, make_plan
 
-# How a step may be computed, from the cheapest to the dearest: what layers compute again for the
-# backward pass, then parameters cut up over devices, then clips encoded a second time in parts.
+# Ways to compute a step, from the cheapest to the most expensive. First layers recompute for the
+# backward pass, then devices share parameters, then microbatches encode clips a second time.
 POLICIES: tuple[tuple[str, ...], ...] = (
     ("compute.remat=none",),
     ("compute.remat=matmuls",),
@@ -23,17 +23,17 @@ POLICIES: tuple[tuple[str, ...], ...] = (
 def search(
     config: Config, topology: str, clips: int | None, headroom: int, show: Callable[[str], None]
 ) -> Plan:
-    """Compiles with one policy after the other until one fits.
+    """Compile the step with one policy after another until one fits, and return its plan.
 
     Args:
-      config: the run's; a policy overrides how it is computed.
-      topology: as `make_plan` takes it.
-      clips: in the run's snapshot.
+      config: the configuration of the run. A policy overrides how its step is computed.
+      topology: as for `make_plan`.
+      clips: the number of clips in the run's snapshot. None: unknown.
       headroom: bytes that must be left on a device.
-      show: is told of each policy that does not fit.
+      show: called with a description of each policy that does not fit.
 
     Raises:
-      PlanError: none fits; the message has the smallest need.
+      PlanError: no policy fits. The message gives the smallest need.
     """
     needs = []
     for settings in POLICIES:

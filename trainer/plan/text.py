@@ -1,4 +1,4 @@
-"""A plan in words and figures: for the terminal, and as JSON."""
+"""Plans as text for the terminal and as JSON."""
 
 import collections
 import dataclasses
@@ -9,16 +9,16 @@ from trainer.plan.collectives import Crossing
 from trainer.plan.plan import Plan
 
 _GIB = 2**30
-_SHOWN = 3  # operands of a collective
+_SHOWN = 3  # maximum operands shown of a collective
 
 
 def describe(plan: Plan) -> str:
-    """What the terminal shows of a plan, several lines."""
+    """Return a plan as several lines for the terminal."""
     return "\n".join(_lines(plan))
 
 
 def policy(plan: Plan) -> str:
-    """How a step is computed, as settings of the run."""
+    """Return how a step is computed, as settings of the run."""
     compute = plan.config.compute
     return (
         f"compute.dtype={compute.dtype} compute.attention={plan.attention} "
@@ -103,7 +103,7 @@ def _gib(size: int) -> str:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """All of a plan."""
+    """Return all of a plan as a JSON object."""
     return {
         "topology": plan.topology,
         "devices": plan.devices,

@@ -1,4 +1,4 @@
-"""A run as one page: figures, curves, films of what it finds, its structure.
+"""The report of a run as one page: figures, curves, films of search results, structure.
 
-It may import tasks and what is below it.
+It may import tasks and the rooms below it.
 """

@@ -1,4 +1,4 @@
-"""What a report is about: a run, and the test clips as it encodes them."""
+"""The subject of a report: a run, and the test clips as the run encodes them."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ _SEED = 0
 
 
 def describe(snapshot: Snapshot) -> str:
-    """A snapshot as captions have it: where it is, and what tells it from others."""
+    """Return a snapshot's folder, data set, version and manifest hash for a caption."""
     manifest = snapshot.manifest
     return (
         f"{snapshot.folder} ({manifest.dataset} {manifest.data_version}, manifest sha256 "
@@ -27,10 +27,10 @@ def describe(snapshot: Snapshot) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """All that the sections draw from."""
+    """The inputs of all sections of a report."""
 
     run: Loaded
-    log: list[dict[str, Any]]  # of training, a logged step each
+    log: list[dict[str, Any]]  # one entry per logged training step
     metrics: Metrics
     test: Snapshot
     train: Snapshot | None
@@ -42,24 +42,24 @@ class Subject:
 
     @property
     def run_name(self) -> str:
-        """The run and its step, as captions have them."""
+        """The run and its step, for captions."""
         name = "the model" if self.run.folder is None else str(self.run.folder)
         average = ", averaged parameters" if self.run.averaged else ""
         return f"{name}, step {self.run.step:,}{average}"
 
     @property
     def of(self) -> str:
-        """The run, its step and the test clips, as captions have them."""
+        """The run, its step and the test clips, for captions."""
         return f"Of {self.run_name}, on {len(self.texts):,} clips of {describe(self.test)}."
 
     def draw(self, count: int, purpose: int) -> list[int]:
-        """Some records, at random."""
+        """Return up to `count` records drawn at random, from a seed fixed per `purpose`."""
         chance = np.random.default_rng([_SEED, purpose])
         count = min(count, len(self.texts))
         return chance.choice(len(self.texts), count, replace=False).tolist()
 
     def nouns(self) -> tuple[list[str], Float[np.ndarray, "k e"]]:
-        """The noun phrases of all clips, one after another, and their embeddings."""
+        """Return the noun phrases of all clips, concatenated, and their embeddings."""
         phrases = [noun for text in self.texts for noun in text.nouns]
         template = self.test.manifest.config.prompt_templates[0]
         return phrases, self.encoder.texts([template.format(phrase) for phrase in phrases])

@@ -1,4 +1,4 @@
-"""The report's numbers: figures against their references, training curves, snapshots."""
+"""The report's numbers: figures beside their baselines, training curves, snapshots."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from trainer.report import drawing
 from trainer.report.context import Subject, describe
 from trainer.report.drawing import Bar, Series
 
-# --- figures against their references ---
+# --- figures beside their baselines ---
 
 
 def headline(subject: Subject) -> str:
-    """The main figures, each beside what it must beat."""
+    """Return the HTML of the main figures, each beside its baselines."""
     metrics = subject.metrics
     shot, controls, times = metrics["zero_shot"], metrics["controls"], metrics["temporal"]
     forward = shot["t2v"]
@@ -98,7 +98,7 @@ _CURVES = (
 
 
 def training(log: list[dict[str, Any]], of: str) -> str:
-    """Curves of what was logged in the training of a run (`trained`)."""
+    """Return the HTML of a run's training curves. `of` comes from `trained`."""
     charts = []
     for key, name, what, colour in _CURVES:
         points = [(float(entry["step"]), entry[key]) for entry in log if key in entry]
@@ -124,7 +124,7 @@ def training(log: list[dict[str, Any]], of: str) -> str:
 
 
 def trained(subject: Subject) -> str:
-    """The run whose training was logged, and on what, as captions have it."""
+    """Return a caption: the run, its training snapshot and the range of logged steps."""
     steps = [entry["step"] for entry in subject.log if "step" in entry]
     logged = f", logged at steps {min(steps):,} to {max(steps):,}" if steps else ""
     on = "" if subject.train is None else f" on {describe(subject.train)}"
@@ -135,7 +135,7 @@ def trained(subject: Subject) -> str:
 
 
 def snapshots(subject: Subject) -> str:
-    """What the snapshots' manifests say, side by side."""
+    """Return the HTML table that compares the snapshots' manifests."""
     named = [("test", subject.test)]
     if subject.train is not None:
         named.insert(0, ("train", subject.train))
@@ -158,7 +158,7 @@ def snapshots(subject: Subject) -> str:
 
 
 def _frame(config: manifest_pb2.BuildConfig) -> str:
-    """Size and encoding.
+    """Return the frames' size and encoding as text.
 
     >>> _frame(manifest_pb2.BuildConfig(short_side=64, frame_encoding=1, jpeg_quality=95))
     'short side 64 px, JPEG 95'

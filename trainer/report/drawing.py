@@ -1,4 +1,4 @@
-"""Drawings for the report: inline SVG and pictures as data URIs, in colours of its style sheet."""
+"""The report's drawings: inline SVG and pictures as data URIs, in the style sheet's colours."""
 
 import base64
 import html
@@ -14,12 +14,12 @@ from PIL import Image
 from trainer.evaluation.grounding import Point
 
 _WEBP_QUALITY = 78
-# A film's pictures are no larger, and no more, than its place on the page can show.
+# Maximum side in pixels and number of frames: the page has no room for more.
 _FILM_SIDE, _FILM_FRAMES = 112, 16
 
 
 class Series(NamedTuple):
-    """One line of a chart; a value that is not finite leaves a gap."""
+    """One line of a chart. A value that is not finite leaves a gap."""
 
     name: str
     colour: str  # a custom property of the style sheet, such as "--blue"
@@ -28,37 +28,37 @@ class Series(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One bar among others of the same unit."""
+    """One bar of a group with a common unit."""
 
     name: str
-    value: float | None  # None: was not measured
+    value: float | None  # None: not measured
     text: str
     ours: bool = False
 
 
 def escape(text: object) -> str:
-    """Text as HTML shows it, in an attribute's quotes too."""
+    """Return text escaped for HTML, including attributes in quotes."""
     return html.escape(str(text))
 
 
 def section(heading: str, sentence: str, body: str, of: str) -> str:
-    """A part of the page under its heading.
+    """Return a section of the page under its heading.
 
     Args:
-      heading, sentence: what one sees.
+      heading, sentence: the visible text, as HTML.
       body: HTML.
-      of: the run and clips that it is of, as text.
+      of: the run and clips of the section, as text.
     """
     return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}{source(of)}</section>"
 
 
 def source(of: str) -> str:
-    """The line under figures that says which run and clips they are of."""
+    """Return the line under figures that names their run and clips."""
     return f'<p class="of">{escape(of)}</p>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """A table of texts, which are escaped here.
+    """Return an HTML table of texts, escaping them.
 
     >>> table(["", "a"], [["b", "1"]], "numbers of x")
     '<div class="card wide"><table><caption>numbers of x</caption><thead><tr><th></th><th>a</th>\
@@ -75,7 +75,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
 
 
 def percent(share: float | None, unit: str = "") -> str:
-    """A share as a percentage.
+    """Return a share as a percentage with one decimal. None gives a dash.
 
     >>> percent(0.125, " %"), percent(None)
     ('12.5 %', '–')
@@ -84,7 +84,7 @@ def percent(share: float | None, unit: str = "") -> str:
 
 
 def picture(pixels: UInt8[np.ndarray, "h w c"], *, lossless: bool = False) -> str:
-    """An image as a data URI, in WebP.
+    """Return an image as a data URI in WebP.
 
     >>> picture(np.zeros((2, 2, 3), np.uint8))[:16]
     'data:image/webp;'
@@ -95,12 +95,12 @@ def picture(pixels: UInt8[np.ndarray, "h w c"], *, lossless: bool = False) -> st
 
 
 def film(frames: UInt8[np.ndarray, "t h w c"], seconds: float, alt: str) -> str:
-    """A clip that plays over and over: its frames side by side, moved by the style sheet.
+    """Return a looping film of a clip: a strip of its frames that the style sheet moves.
 
     Args:
       frames: the clip.
-      seconds: how long it lasts.
-      alt: what it shows, in words.
+      seconds: the duration of the clip. The film takes 1 to 8 s.
+      alt: a description in words.
     """
     count = min(len(frames), _FILM_FRAMES)
     picked = frames[(2 * np.arange(count) + 1) * len(frames) // (2 * count)]
@@ -117,7 +117,7 @@ def film(frames: UInt8[np.ndarray, "t h w c"], seconds: float, alt: str) -> str:
 
 
 def strip(frames: UInt8[np.ndarray, "n h w c"], overlay: str, alt: str) -> str:
-    """Frames side by side with an SVG over them, in units of one frame's side."""
+    """Return frames side by side with an SVG over them. One frame's side is one unit."""
     cuts = "".join(f"M{place} 0v1" for place in range(1, len(frames)))
     pixels = np.concatenate(list(frames), axis=1)
     height, width = pixels.shape[:2]
@@ -129,7 +129,7 @@ def strip(frames: UInt8[np.ndarray, "n h w c"], overlay: str, alt: str) -> str:
 
 
 def claimed(mask: Bool[np.ndarray, "n rows columns"]) -> str:
-    """Over a strip: dims the patches that are not in the mask, and outlines those that are."""
+    """Return a strip's overlay that dims patches outside the mask and outlines those in it."""
     dimmed, edges = [], []
     for frame, of_frame in enumerate(mask):
         rows, columns = of_frame.shape
@@ -152,7 +152,7 @@ def claimed(mask: Bool[np.ndarray, "n rows columns"]) -> str:
 
 
 def target(point: Point) -> str:
-    """Over a strip: where the model points."""
+    """Return a strip's overlay that marks where the model points."""
     x, y = point.window + point.x, point.y
     return (
         f'<circle class="halo" cx="{x:.4g}" cy="{y:.4g}" r="0.075"/>'
@@ -161,7 +161,7 @@ def target(point: Point) -> str:
 
 
 def box(frame: int, mask: Bool[np.ndarray, "h w"]) -> str:
-    """Over a strip: the rectangle around a mask in a frame, if anything of it shows.
+    """Return a strip's overlay: the box around a mask in a frame. Empty for an empty mask.
 
     >>> box(1, np.array([[False, False], [False, True]]))
     '<rect class="truth" x="1.5" y="0.5" width="0.5" height="0.5"/>'
@@ -178,7 +178,10 @@ def box(frame: int, mask: Bool[np.ndarray, "h w"]) -> str:
 
 
 def matrix(values: Float[np.ndarray, "n n"], mask: Bool[np.ndarray, " n"], low: float) -> str:
-    """A similarity matrix as cells between `low` and 1, framed by whose window each one is."""
+    """Return the SVG of a similarity matrix, with values from `low` to 1.
+
+    The bars along its edges show whether each window is pasted (True in the mask).
+    """
     count = len(values)
     sides = "".join(
         f'<rect class="{"pasted" if pasted else "around"}" {place}/>'
@@ -202,7 +205,7 @@ def matrix(values: Float[np.ndarray, "n n"], mask: Bool[np.ndarray, " n"], low: 
 
 
 def bars(rows: Sequence[Bar], most: float) -> str:
-    """Horizontal bars on a common scale, 0 to `most`."""
+    """Return horizontal bars on a common scale from 0 to `most`."""
     lines = []
     for row in rows:
         share = 0.0 if row.value is None else min(max(row.value / most, 0.0), 1.0)
@@ -214,7 +217,7 @@ def bars(rows: Sequence[Bar], most: float) -> str:
 
 
 def smooth(values: Sequence[float], span: int) -> list[float]:
-    """A running mean over the last `span` values that are finite.
+    """Return the running mean over the finite ones of the last `span` values.
 
     >>> smooth([1.0, 3.0, math.nan, 5.0], span=2)
     [1.0, 2.0, 3.0, 5.0]
@@ -231,7 +234,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 14, 10, 22
 
 
 def lines(series: Sequence[Series], label: str) -> str:
-    """A line chart: each series as measured, faint, and its running mean over it."""
+    """Return a line chart: each series as measured, faint, and its running mean over it."""
     xs = [x for one in series for x in one.x]
     ys = [y for one in series for y in one.y if math.isfinite(y)]
     if not xs or not ys:
@@ -269,7 +272,7 @@ def lines(series: Sequence[Series], label: str) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from `low` to `high`, about four steps.
+    """Return round numbers from `low` to `high`, in about four steps.
 
     >>> ticks(0.0, 400.0)
     [0.0, 100.0, 200.0, 300.0, 400.0]

@@ -1,6 +1,6 @@
-"""The report's page: all sections, set into page.html.
+"""The report's page: all sections, inserted into page.html.
 
-All clips on it are drawn at random from a fixed seed, never chosen.
+All its clips are drawn at random from a fixed seed, never chosen.
 """
 
 import pathlib
@@ -35,23 +35,23 @@ def page(
     truth: dict[ClipKey, list[TrueObject]] | None = None,
     control: Loaded | None = None,
 ) -> str:
-    """Makes the page.
+    """Return the page as HTML.
 
     Args:
       run: the checkpoint.
-      log: what was logged in training (trainer.training.metric_writer.read).
-      metrics: of the run on `test`.
-      test: the clips that it was evaluated on.
-      progress: told of each batch of them.
-      seen: how many of their videos the run was trained on.
-      train: the clips that it was trained on, for their figures.
-      truth: what each test clip shows.
-      control: a run without the temporal loss, to compare with.
+      log: the training log (trainer.training.metric_writer.read).
+      metrics: the run's metrics on `test`.
+      test: the clips of the evaluation.
+      progress: called with the clips done and their total after each batch.
+      seen: the overlap of their videos with the run's training videos.
+      train: the training clips, for the manifest table and captions. None leaves them out.
+      truth: the objects of each test clip. None leaves them out.
+      control: a run without the temporal loss, the baseline of the windows. None leaves it out.
 
     Raises:
-      EvaluationError: the control's clips are others than the run's.
+      EvaluationError: the control run sees clips differently from the run.
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
-      TruthError: the ground truth does not have a clip.
+      TruthError: the ground truth lacks a clip.
     """
     if control is not None:
         check_control(run, control)

@@ -15,7 +15,7 @@ _QUERIES, _FOUND = 12, 6
 
 
 def findings(subject: Subject) -> str:
-    """For some captions, films of the most similar clips."""
+    """Return the HTML of some captions with films of their most similar clips."""
     captions = [text.caption for text in subject.texts]
     similarity = subject.encoder.similarity(captions, subject.clips.clip)
     queries = subject.draw(_QUERIES, purpose=1)
@@ -81,7 +81,7 @@ def _found(
 
 
 def differing(caption: str, asked: str) -> str:
-    """A caption as HTML, with the words that are not in another one set off.
+    """Return a caption as HTML, with words in bold that another caption lacks.
 
     >>> differing("A red ring.", "A blue ring.")
     'A <b>red</b> ring.'

@@ -1,4 +1,4 @@
-"""The report's pictures of structure: patches of nouns, windows of splices, work of groups."""
+"""The report's pictures of structure: patches of nouns, windows of splices, group usage."""
 
 import collections
 from typing import Any
@@ -24,7 +24,7 @@ _TRUTH_KEY = '<span><i class="mark truth"></i>the object itself</span>'
 
 
 def nouns(subject: Subject) -> str:
-    """For the nouns of some clips, the patches of the group that answers to each (Figure 4)."""
+    """Return the HTML of some clips' nouns, each with the patches of its group (Figure 4)."""
     config = subject.run.config
     video = config.video
     view = grounding.View(config, subject.test.manifest.config.frames_per_clip)
@@ -109,7 +109,7 @@ def _noun(
 
 
 def splices(subject: Subject) -> str:
-    """For some spliced clips, how similar their windows are (Figures 2 and 5)."""
+    """Return the HTML of some spliced clips and their window similarities (Figures 2, 5)."""
     video = subject.run.config.video
     records = subject.draw(2 * _SPLICES, purpose=3)
     frames = frames_of(subject.test, records, subject.run.config)
@@ -159,7 +159,7 @@ def splices(subject: Subject) -> str:
 
 
 def _control(subject: Subject) -> str:
-    """Which run is the one without the temporal loss."""
+    """Return the caption that names the run without the temporal loss. Empty without one."""
     control = subject.control
     if control is None or control.folder is None:
         return ""
@@ -170,7 +170,7 @@ def _control(subject: Subject) -> str:
 
 
 def groups(subject: Subject) -> str:
-    """What each group holds and answers to, over all test clips."""
+    """Return the HTML of each group's patches and nouns over all test clips."""
     video = subject.run.config.video
     side = video.resolution // video.patch
     phrases, embedded = subject.nouns()
@@ -208,7 +208,7 @@ def groups(subject: Subject) -> str:
 
 
 def _heat(share: Float[np.ndarray, "rows columns"]) -> str:
-    """A picture in the style sheet's accent colour, the more opaque the higher the share."""
+    """Return a picture in the style sheet's accent colour, more opaque for higher shares."""
     pixels = np.zeros((*share.shape, 4), np.uint8)
     pixels[..., :3] = (217, 72, 43)
     pixels[..., 3] = np.round(255 * share / max(float(share.max()), 1e-9))

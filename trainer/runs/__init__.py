@@ -1,5 +1,4 @@
 """A run's folder: configuration, checkpoints, lock, seen clips.
 
-It may import method and what is
-below it.
+It may import method and what is below it.
 """

@@ -1,22 +1,22 @@
-"""Checkpoints of a run: saved while training goes on, restored to the bit, loaded for use.
+"""Checkpoints of a run: saved while training continues, restored to the bit, loaded for use.
 
-A checkpoint is a folder named by the updates made, and has all that the model needs wherever it is
-copied to. Its parts are Orbax's:
+A checkpoint is a folder named by its number of updates. It has all that the model needs and can be
+copied anywhere. Its parts are Orbax's:
 
 params      the parameters, a tree of float32 arrays by name, such as video.layer_1.mlp.in.kernel
 average     their moving average, of the same names; only with average_decay above 0
 optimiser   Optax's state
-watch       what bad_steps.py remembers of the losses
-config      JSON: the configuration, as config.json of the run's folder has it
-vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids, "settings": how text is
-            split into them, as tokenizer_config.json has it; without, it is lower-cased}
-task        JSON: of a run of `svilm-train finetune` its task.json; else absent
+watch       the loss statistics of method/bad_steps.py
+config      JSON: the configuration, as in config.json of the run's folder
+vocabulary  JSON: {"pieces": the WordPieces, in the order of their ids, "settings": the tokenizer's
+            settings, as in tokenizer_config.json; without them text is lower-cased}
+task        JSON: the task.json of a run of `svilm-train finetune`; absent otherwise
 
 checksums.json has a CRC-32C of each of their files (checksums.py). A checkpoint that differs from
-it is not used: the one before is.
+it is not used. The one before it is the fallback.
 
-The arrays' parts are OCDBT stores of zarr arrays, each array whole whatever number of devices saved
-it: TensorStore reads them in other languages.
+The arrays' parts are OCDBT stores of zarr arrays. Each array is whole, regardless of the number of
+devices that saved it. TensorStore reads them in other languages.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ from trainer.runs import checksums, run_folder
 from trainer.runs.run_path import RunPath, run_path
 from trainer.runs.usable_checkpoints import CheckpointError, Usable, one_line, unreadable
 
-# The parts with arrays: their names in a checkpoint, which never change, and TrainState's fields.
+# Parts with arrays: their names in a checkpoint, which must not change, and TrainState's fields.
 _ITEMS = {
     "params": "params",
     "optimiser": "optimizer",
@@ -56,8 +56,8 @@ _ITEMS = {
     "average": "average",
 }
 
-# TensorStore raises ValueError for all that goes wrong, beginning with a status: these say that the
-# store does not answer, or does not let us, and nothing of what it holds.
+# TensorStore raises ValueError for every error, with a status at the start. These statuses mean
+# that the store does not answer, or denies access. They say nothing about its contents.
 _UNREACHABLE = re.compile(
     "(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED"
     "|RESOURCE_EXHAUSTED)"
@@ -66,38 +66,38 @@ _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 class UncheckedError(CheckpointError):
-    """A checkpoint without checksums that the libraries cannot read: perhaps it is damaged."""
+    """A checkpoint without checksums that the libraries cannot read, so perhaps it is damaged."""
 
 
 class Loaded(NamedTuple):
-    """A trained model."""
+    """A trained model with its configuration and tokenizer."""
 
     config: Config
     tokenizer: Tokenizer
     params: PyTree
-    step: int  # updates made
-    averaged: bool  # whether the parameters are the run's moving average
-    task: dict[str, Any] | None = None  # of a fine-tuned one its task.json; then it has a `head`
-    folder: RunPath | None = None  # of its run; None: it is a checkpoint alone
+    step: int  # number of updates
+    averaged: bool  # True if the parameters are the run's moving average
+    task: dict[str, Any] | None = None  # task.json of a fine-tuned run, whose params have a `head`
+    folder: RunPath | None = None  # folder of its run; None for a checkpoint outside a run
 
 
 class Checkpoints:
-    """The checkpoints of a run, `checkpoints/<step>`; a context manager.
+    """Context manager for the checkpoints of a run, `checkpoints/<step>`.
 
-    A checkpoint is complete when its folder has that name, in a bucket when it has Orbax's
-    commit_success.txt: a process killed while saving leaves the earlier ones usable, and a
-    temporary folder that the next one removes. An earlier one is
-    removed once a later one is complete, so a save that fails costs none.
+    On a disk a checkpoint is complete when its folder has that name. In a bucket it is complete
+    when it has Orbax's commit_success.txt. A process killed while saving leaves the earlier
+    checkpoints usable. It also leaves a temporary folder, which the next process removes. An
+    earlier checkpoint is removed once a later one is complete, so a failed save loses none.
     """
 
     def __init__(self, folder: RunPath, config: Config | None = None) -> None:
-        """Opens a folder of checkpoints.
+        """Open a folder of checkpoints.
 
         Args:
-          folder: `checkpoints` of a run, or another that checkpoints were copied to.
-          config: the run's, to save checkpoints; None: to read, writing and removing nothing.
+          folder: `checkpoints` of a run, or another folder that checkpoints were copied to.
+          config: the run's configuration, for saving; None: only read, without changing the folder.
         """
-        # It reports each save and restore, in many lines, and what it raises too.
+        # This logger reports each save and restore in many lines, and also the errors it raises.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = folder if in_bucket(folder) else folder.absolute()
         self._bucket_errors = bucket_errors() if in_bucket(folder) else ()
@@ -117,15 +117,15 @@ class Checkpoints:
         with self._answering():
             self._manager = ocp.CheckpointManager(
                 self._folder,
-                # By name, or a process that has not saved cannot read shapes.
+                # Handlers by name let a process that has not saved read shapes.
                 item_handlers=arrays | described,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=_kept(config) if config else None,
                     cleanup_tmp_directories=config is not None,
                     read_only=config is None,
                     create=False,
-                    # Else a thread waits for folders that could not be made until its time is up,
-                    # and the program's end for that thread.
+                    # With asynchronous creation a thread waits until its timeout for folders that
+                    # could not be created. This delays the program's exit.
                     async_options=ocp.AsyncOptions(
                         create_directories_asynchronously=False,
                         post_finalization_callback=self._write_checksums,
@@ -142,12 +142,12 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Waits for a save under way; if that fails it must not hide an error that came first.
+        # Closing waits for a save in progress. Its failure must not hide an earlier error.
         with contextlib.suppress(Exception) if error else self._saving():
             self._manager.close()
 
     def latest(self) -> int | None:
-        """The step of the last complete checkpoint, or None."""
+        """Return the step of the last complete checkpoint, or None."""
         with self._answering():
             return self._manager.latest_step()
 
@@ -156,12 +156,12 @@ class Checkpoints:
         return self._usable.newest(parts)
 
     def _write_checksums(self) -> None:
-        """Write the checksums of the checkpoint being saved; in the first process, before commit.
+        """Write the checksums of the checkpoint being saved, in the first process, before commit.
 
-        Orbax calls it when all processes have written their arrays.
+        Orbax calls this method after all processes have written their arrays.
         """
         folder = self._folder / str(self._saving_step)
-        if not in_bucket(folder):  # there it is renamed when it is complete
+        if not in_bucket(folder):  # on a disk Orbax renames the folder when it is complete
             folder = folder.with_name(f"{folder.name}.orbax-checkpoint-tmp")
         checksums.write(folder)
 
@@ -176,10 +176,10 @@ class Checkpoints:
             ) from error
 
     def save(self, state: TrainState) -> None:
-        """Saves a state; returns when it is copied, while it is still being written.
+        """Save a state; return once it is copied, while the write continues in the background.
 
         Raises:
-          CheckpointError: the save before this one failed, such as on a full disk.
+          CheckpointError: the previous save failed, for example on a full disk.
         """
         with self._saving():
             items = {name: getattr(state, field) for name, field in _ITEMS.items()}
@@ -194,7 +194,7 @@ class Checkpoints:
             self._manager.save(int(state.step), args=ocp.args.Composite(**args))
 
     def check(self) -> None:
-        """Raises CheckpointError if a save that went on in the background has failed."""
+        """Raise CheckpointError if a background save has failed."""
         if not self._manager.is_saving_in_progress():
             with self._saving():
                 self._manager.wait_until_finished()
@@ -223,15 +223,15 @@ class Checkpoints:
             ) from error
 
     def restore_newest(self, like: TrainState) -> TrainState | None:
-        """Restore the newest checkpoint that can be used; every process must call it.
+        """Restore the newest usable checkpoint; every process must call it.
 
-        Newer ones, which are damaged, are renamed to STEP.damaged.
+        Newer checkpoints, which are damaged, are renamed to STEP.damaged.
 
         Args:
-          like: as `restore`.
+          like: as in `restore`.
 
         Returns:
-          None if there is no checkpoint.
+          The restored state; None if there is no checkpoint.
 
         Raises:
           CheckpointError: every checkpoint is damaged, or as `restore`.
@@ -251,13 +251,13 @@ class Checkpoints:
         return None
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """Restores a state to train on, whatever devices it was saved from.
+        """Restore a state for training, regardless of the devices that saved it.
 
-        An average that is wanted and the checkpoint lacks begins with the parameters.
+        If the checkpoint lacks a configured average, the average starts from the parameters.
 
         Args:
-          step: of the checkpoint.
-          like: the state's shapes, types and placement.
+          step: the checkpoint's step.
+          like: the state's shapes, types and shardings.
 
         Raises:
           CheckpointError: the checkpoint is of a model of another size, is damaged, or cannot be
@@ -287,13 +287,13 @@ class Checkpoints:
         )
 
     def restore_params(self, step: int, config: Config) -> tuple[PyTree, bool]:
-        """Restores the parameters to use: their average if the checkpoint has one.
+        """Restore the parameters for use: their average if the checkpoint has one.
 
         Returns:
           The parameters, and whether they are an average.
 
         Raises:
-          CheckpointError: as `restore` does; or a parameter is not finite.
+          CheckpointError: as `restore` does, or a parameter is not finite.
         """
         self._usable.verify(step)
         like = state_shapes(config, 1, one_device()).params | self._head(step)
@@ -313,12 +313,12 @@ class Checkpoints:
         return params, name == "average"
 
     def restore_newest_params(self, config: Config) -> tuple[int, PyTree, bool] | None:
-        """Restore the parameters of the newest checkpoint that can be used.
+        """Restore the parameters of the newest usable checkpoint.
 
         Every process must call it.
 
         Returns:
-          The step, and the same as `restore_params`; None if there is no checkpoint.
+          The step, and the values of `restore_params`; None if there is no checkpoint.
 
         Raises:
           CheckpointError: every checkpoint is damaged, or as `restore_params`.
@@ -333,7 +333,7 @@ class Checkpoints:
         return None
 
     def describe(self, step: int) -> tuple[Config, Tokenizer, dict[str, Any] | None]:
-        """The configuration, the vocabulary and, if any, the task that a checkpoint has in it.
+        """Return a checkpoint's configuration and tokenizer, and its task or None.
 
         Raises:
           CheckpointError: they are damaged, of another release of svilm, or cannot be read.
@@ -358,7 +358,7 @@ class Checkpoints:
             return (self._folder / str(step) / item).exists()
 
     def _head(self, step: int) -> dict[str, Any]:
-        """The shapes of a task's head, which the configuration does not tell; {} if it has none."""
+        """Return the shapes of a task's head, which is not in the configuration; {} without one."""
         with self._readable(step):
             saved = self._params_metadata(step)
         head = {name: part for name, part in saved.items() if name == "head"}
@@ -366,16 +366,16 @@ class Checkpoints:
         return placed_shapes(shapes, one_device())
 
     def _params_metadata(self, step: int) -> PyTree:
-        # The manager's method opens all parts, and those not needed may be damaged.
+        # The manager's method opens all parts, and unneeded parts may be damaged.
         handler = ocp.StandardCheckpointHandler()
         metadata: Any = handler.metadata(epath.Path(os.fspath(self._folder)) / str(step) / "params")
         return metadata.tree
 
     def _check(self, step: int, like: PyTree) -> str | None:
-        """Compare the sizes of the parameters; return a tensor of another type, if there is one.
+        """Compare the sizes of the parameters; return the first tensor of another type, or None.
 
         Raises:
-          CheckpointError: one has other sizes, or is only in one of the two.
+          CheckpointError: a tensor has another size, or is in only one of the two.
         """
         with self._readable(step):
             saved = by_name(self._params_metadata(step))
@@ -404,7 +404,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _readable(self, step: int) -> Iterator[None]:
-        """Raise what the libraries raise as CheckpointError, but for what can only be a fault."""
+        """Convert the libraries' errors to CheckpointError, except those of a program fault."""
         try:
             yield
         except (OSError, *self._bucket_errors) as error:
@@ -423,7 +423,7 @@ class Checkpoints:
             raise self._unchecked(step, error) from error
         except (LookupError, TypeError, AttributeError) as error:
             if self._usable.is_verified(step):
-                raise  # the files are whole, so it is a fault in the program
+                raise  # the files are intact, so it is a fault in the program
             raise self._unchecked(step, error) from error
 
     def _unchecked(self, step: int, error: Exception) -> UncheckedError:
@@ -442,16 +442,16 @@ def _kept(config: Config) -> AnyPreservationPolicy:
 
 
 def load(run: str | os.PathLike[str]) -> Loaded:
-    """Loads a run's model, to use it: the average of its parameters, if the run kept one.
+    """Load a run's model for use: the average of its parameters, if the run kept one.
 
     Args:
       run: the folder that `svilm-train pretrain --out` wrote, on a disk or gs://bucket/folder, for
-        its last checkpoint; or a checkpoint, RUN/checkpoints/STEP or a copy of it, which keeps its
+        its last checkpoint; or a checkpoint, RUN/checkpoints/STEP, or a copy of it under the same
         name.
 
     Raises:
-      RunError: it is neither.
-      CheckpointError: it has no checkpoint yet, or one that does not fit its configuration.
+      RunError: `run` is neither.
+      CheckpointError: the run has no checkpoint yet, or one that does not fit its configuration.
     """
     folder = run_path(run)
     if folder.name.isdecimal() and _is_dir(folder / "config"):
@@ -473,7 +473,7 @@ def load(run: str | os.PathLike[str]) -> Loaded:
 
 
 def _run_of(folder: RunPath) -> RunPath | None:
-    """The run that a checkpoint's folder is in; None: it was copied from there."""
+    """Return the run folder that contains a checkpoint; None if the checkpoint was copied."""
     folder = folder if in_bucket(folder) else folder.absolute()
     return folder.parent.parent if folder.parent.name == "checkpoints" else None
 
@@ -491,7 +491,7 @@ def _no_checkpoint(folder: RunPath) -> str:
 
 
 def by_name(tree: PyTree) -> dict[str, Any]:
-    """A tree's leaves by their paths.
+    """Return a tree's leaves by their paths.
 
     >>> by_name({"video": {"bias": 1}, "text": 2})
     {'text': 2, 'video.bias': 1}

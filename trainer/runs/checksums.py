@@ -1,11 +1,11 @@
-"""Checksums of a checkpoint's files: written with it, compared before it is used.
+"""Checksums of a checkpoint's files, written with it and compared before it is used.
 
-Neither a file system nor TensorStore notices a flipped bit in an array. Each checkpoint has
+Neither a file system nor TensorStore notices a flipped bit in an array. So each checkpoint has
 checksums.json beside its parts:
 
   {"algorithm": "crc32c", "files": {"params/manifest.ocdbt": [bytes, "CRC-32C in hexadecimal"]}}
 
-A bucket keeps the CRC-32C of each object, so nothing is downloaded to compare there.
+A bucket keeps the CRC-32C of each object, so the comparison downloads nothing there.
 """
 
 import errno

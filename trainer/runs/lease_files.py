@@ -1,6 +1,6 @@
-"""The file of a lease (run_lock.py), in a bucket or on a file system without locks.
+"""File of a lease (run_lock.py), in a bucket or on a file system without locks.
 
-Each write gives the file another version, and replaces one version alone.
+Each write gives the file a new version, and replaces only one given version.
 """
 
 import abc
@@ -10,14 +10,14 @@ from trainer.data import folder
 
 
 class LeaseFile(abc.ABC):
-    """A file whose versions are told apart."""
+    """A file with a version for each write."""
 
     @abc.abstractmethod
     def create(self, text: bytes) -> str:
         """Create the file and return its version.
 
         Raises:
-          FileExistsError: it exists.
+          FileExistsError: the file exists.
         """
 
     @abc.abstractmethod
@@ -25,7 +25,7 @@ class LeaseFile(abc.ABC):
         """Return text and version.
 
         Raises:
-          FileNotFoundError: it does not exist.
+          FileNotFoundError: the file does not exist.
         """
 
     @abc.abstractmethod
@@ -33,7 +33,7 @@ class LeaseFile(abc.ABC):
         """Replace a version, or create the file if the version is ""; return the new version.
 
         Raises:
-          FileExistsError, FileNotFoundError: it has another version, or does not exist.
+          FileExistsError, FileNotFoundError: the file has another version, or does not exist.
         """
 
     @abc.abstractmethod
@@ -42,10 +42,10 @@ class LeaseFile(abc.ABC):
 
 
 class BucketFile(LeaseFile):
-    """An object: the store itself compares generations, so no two replace the same one."""
+    """An object in a bucket; the store compares generations, so no two writers replace the same."""
 
     def __init__(self, path: str) -> None:
-        """Open no connection yet."""
+        """Set the path, without opening a connection."""
         self._path = path
 
     def create(self, text: bytes) -> str:
@@ -67,10 +67,10 @@ class BucketFile(LeaseFile):
 
 
 class DiskFile(LeaseFile):
-    """A file whose version is its text; two that take over at the same moment may both succeed."""
+    """A file on a disk whose version is its text; two simultaneous takeovers may both succeed."""
 
     def __init__(self, path: str) -> None:
-        """Open nothing yet."""
+        """Set the path, without opening the file."""
         self._path = path
 
     def create(self, text: bytes) -> str:
@@ -80,7 +80,7 @@ class DiskFile(LeaseFile):
         return text.decode()
 
     def read(self) -> tuple[bytes, str]:
-        """Return the text, twice."""
+        """Return the text, also as the version."""
         with open(self._path, "rb") as file:
             text = file.read()
         return text, text.decode(errors="replace")

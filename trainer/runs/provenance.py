@@ -1,8 +1,8 @@
-"""What figures are of: a run's model and a snapshot, as files of figures have it in `subject`.
+"""Provenance of figures: the run's model and the snapshot, the `subject` in files of figures.
 
 {"run", "step", "averaged", "parameters_sha256", "snapshot", "dataset", "records",
-"manifest_sha256", "seen"}: where both were, and what tells them from others, wherever they are now;
-`seen` is how much of the snapshot the run was trained on (seen.py).
+"manifest_sha256", "seen"}. These are the locations of run and snapshot, and what identifies them
+wherever they are now. `seen` is how much of the snapshot the run was trained on (seen_clips.py).
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from trainer.data.snapshot import Snapshot
 from trainer.runs.checkpoint import Loaded
 from trainer.runs.seen_clips import Overlap
 
-# What must be alike for figures to be of one run and snapshot, and how a message calls it.
+# Keys that must match for figures to be of one run and snapshot, with their names in messages.
 _IDENTITY = {
     "parameters_sha256": "the run's parameters",
     "step": "the run's step",
@@ -26,11 +26,11 @@ _IDENTITY = {
 
 
 class SubjectError(RuntimeError):
-    """Figures of another run, step or snapshot than what they are wanted for."""
+    """Figures of a run, step or snapshot other than the expected one."""
 
 
 def subject(run: Loaded, snapshot: Snapshot, seen: Overlap) -> dict[str, Any]:
-    """What figures of a run on a snapshot are of."""
+    """Return the `subject` of a run's figures on a snapshot."""
     return {
         "run": None if run.folder is None else str(run.folder),
         "step": run.step,
@@ -45,7 +45,7 @@ def subject(run: Loaded, snapshot: Snapshot, seen: Overlap) -> dict[str, Any]:
 
 
 def parameters_sha256(params: PyTree) -> str:
-    """The sha256, hex, of a model's numbers, one tensor behind another."""
+    """Return the sha256, in hex, of a model's concatenated tensors."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
@@ -53,15 +53,15 @@ def parameters_sha256(params: PyTree) -> str:
 
 
 def check_same(where: str, theirs: Any, ours: Mapping[str, Any]) -> None:
-    """Refuses figures that are of something else.
+    """Raise if figures are of another run, step or snapshot.
 
     Args:
       where: the file of figures.
       theirs: its `subject`.
-      ours: `subject` of the run and snapshot at hand.
+      ours: `subject` of the current run and snapshot.
 
     Raises:
-      SubjectError: says what differs.
+      SubjectError: the two differ; the message lists the differences.
 
     >>> check_same("metrics.json", {"step": 1}, {"step": 2})
     Traceback (most recent call last):

@@ -1,14 +1,14 @@
-"""A training run's folder: what it was started with, so that it can be continued and used.
+"""Folder of a training run, with what is needed to continue and use the run.
 
 config.json      the configuration; written last, so a folder with it has all three
 vocab.txt        the WordPieces
-tokenizer_config.json  how text is split into them; runs of earlier releases have none: lower-cased
-data.json        which snapshot, and where vocabulary and first parameters came from; its `start` is
-                 what a run needs to go on when the weights that it started from are gone
-seen.bin         which videos it can have seen: trainer/runs/seen_clips.py
-task.json        of a run of `svilm-train finetune`: {"name", "config", "classes", "trained_on"}
+tokenizer_config.json  the tokenizer's settings; earlier releases' runs lack it and lower-case text
+data.json        the snapshot, and the sources of vocabulary and first parameters; its `start` lets
+                 a run continue when the weights that it started from are gone
+seen.bin         the videos that the run may have seen: trainer/runs/seen_clips.py
+task.json        for a run of `svilm-train finetune`: {"name", "config", "classes", "trained_on"}
 metrics.jsonl, tensorboard/      trainer/training/metric_writer.py
-bad_steps.jsonl  trainer/method/bad_steps.py
+bad_steps.jsonl  trainer/training/bad_step_report.py
 checkpoints/     trainer/runs/checkpoint.py
 """
 
@@ -29,13 +29,13 @@ from trainer.data.snapshot import read_texts
 from trainer.data.tokenizer import Tokenizer
 from trainer.runs.run_path import RunPath
 
-# Captions that a vocabulary is trained on: plenty for its size, and read in a minute.
+# Number of records to train a vocabulary on: ample for its size, and read in a minute.
 _VOCABULARY_RECORDS = 100_000
 
 
-# A command that continues a run may give others of these fields. Some do not shape the parameters
-# of a run whose records and steps are good; the others, such as for fewer devices or less memory,
-# only by rounding.
+# Fields that a command may change when it continues a run. Some do not affect the parameters of a
+# run without bad records and steps. The others, such as those for fewer devices or less memory,
+# affect them only by rounding.
 _MAY_CHANGE = re.compile(
     r"input\.on_corrupt|(log|checkpoint|skip|average|evaluate)_\w+|on_bad_step|spike\.\w+"
     r"|mesh\.\w+|compute\.(attention|remat|microbatches)"
@@ -46,21 +46,21 @@ _TASK = "task.json"
 
 
 class RunError(RuntimeError):
-    """A run folder that is not one, or that was started with something else."""
+    """A folder that is not a run, or a run that was started with other settings."""
 
 
 class Origin(NamedTuple):
-    """What a run's first parameters came from."""
+    """Source of a run's first parameters."""
 
-    options: dict[str, str]  # the folders or files, as they were given
-    fields: dict[str, Any]  # of the configuration: those that they decided, "text.width"
-    identity: dict[str, str]  # what tells their tensors from others
+    options: dict[str, str]  # the given folders or files, by option
+    fields: dict[str, Any]  # configuration fields that they define, such as "text.width"
+    identity: dict[str, str]  # hashes that identify their tensors
 
     def configure(self, config: Config) -> Config:
-        """Sets the fields that they decided.
+        """Set the configuration fields that the source defines.
 
         Raises:
-          RunError: they do not fit the configuration.
+          RunError: the fields do not fit the configuration.
 
         >>> Origin({"text": "bert"}, {"text.width": 312}, {}).configure(Config()).text.width
         312
@@ -82,11 +82,11 @@ class Origin(NamedTuple):
 
 
 def read(folder: RunPath) -> tuple[Config, Tokenizer]:
-    """What a run was started with.
+    """Read the configuration and tokenizer that a run was started with.
 
     Raises:
       RunError: the folder is no run, or its configuration is damaged.
-      VocabularyError: its vocabulary is.
+      VocabularyError: its vocabulary is damaged.
     """
     try:
         config = Config.from_json(read_file(folder / "config.json").decode())
@@ -103,7 +103,7 @@ def read(folder: RunPath) -> tuple[Config, Tokenizer]:
 
 
 def read_task(folder: RunPath) -> dict[str, Any] | None:
-    """What a fine-tuned run is for, its task.json; None: it was pre-trained.
+    """Read the task.json of a fine-tuned run; None for a pre-trained run.
 
     Raises:
       RunError: the file is damaged.
@@ -117,16 +117,17 @@ def read_task(folder: RunPath) -> dict[str, Any] | None:
 
 
 def read_origin(folder: RunPath, options: dict[str, str]) -> Origin | None:
-    """What a run that is to be continued started from, if the options still name it.
+    """Return the origin of a run to continue, if the options still name it.
 
-    Its checkpoints have it in them: the weights themselves may be gone, or trained further.
+    The run's checkpoints have what it took from the origin. The origin's files may be gone, or
+    trained further.
 
     Args:
-      folder: the run's, whether it is there or not.
-      options: of this command, as `Origin` has them.
+      folder: the run's folder, which may not exist.
+      options: options of this command, as in `Origin`.
 
     Returns:
-      None: nothing is to be continued, or the options name something else.
+      The origin; None if there is no run to continue, or the options name another origin.
 
     Raises:
       RunError: data.json is damaged.
@@ -148,7 +149,7 @@ def read_origin(folder: RunPath, options: dict[str, str]) -> Origin | None:
 
 
 def differing_fields(before: Config, after: Config) -> dict[str, Any]:
-    """The fields that differ, by name, as the second has them.
+    """Return the fields that differ, by name, with the values of `after`.
 
     >>> differing_fields(Config(batch=8), Config(batch=16))
     {'batch': 16}
@@ -167,27 +168,27 @@ def start_or_continue(
     *,
     steps: int,
 ) -> tuple[Config, Tokenizer]:
-    """Makes the run's folder, or checks that it was started with the same.
+    """Create the run's folder, or check that its run was started with the same settings.
 
     Args:
-      folder: the run's; made if it is not there.
-      config: as asked for, with `text.vocabulary` the most pieces wanted.
+      folder: the run's folder; created if missing.
+      config: the requested configuration, with `text.vocabulary` the maximum number of pieces.
       mixture: the clips to train on.
-      vocabulary: of the text encoder; None trains one on the clips' captions.
-      origin: of the first parameters.
-      task: of a downstream task its name, configuration and classes; None: pre-training.
-      steps: of the whole run.
+      vocabulary: tokenizer of the text encoder; None trains one on the clips' captions.
+      origin: origin of the first parameters.
+      task: name, configuration and classes of a downstream task; None: pre-training.
+      steps: number of steps of the whole run.
 
     Returns:
-      The configuration with `text.vocabulary` the pieces there are, and the tokenizer.
+      The configuration with `text.vocabulary` the actual number of pieces, and the tokenizer.
 
     Raises:
-      RunError: the folder's run was started with something else; says with what.
-      SnapshotError: a record is damaged, or there are too few frames for the model.
+      RunError: the folder's run was started with other settings; the message lists them.
+      SnapshotError: a record is damaged, or the clips have too few frames for the model.
       ValueError: vocabulary or crop do not fit.
     """
     data = _data(config, mixture, given=vocabulary is not None) | origin.identity | _task(task)
-    # Without a checkpoint there is nothing to continue, and perhaps a wrong setting to mend.
+    # A run without a checkpoint cannot be continued, and perhaps corrects a wrong setting.
     if checkpoint_steps(folder / "checkpoints"):
         return _continue(folder, config, data, vocabulary, steps)
     if (tokenizer := vocabulary) is None:
@@ -221,7 +222,7 @@ def _continue(
             f"{folder} was started with another vocabulary than the one given: its {differs} there"
         )
     started_data = read_data(folder)
-    for name in ("start", "seen"):  # of which the command says nothing
+    for name in ("start", "seen"):  # the command does not define these
         started_data.pop(name, None)
     config = _with_vocabulary(config, tokenizer, data)
     wanted = _flat(dataclasses.asdict(config)) | data
@@ -242,7 +243,7 @@ def _continue(
 
 
 def _scheduled_as(started: Config, config: Config, steps: int) -> Config:
-    """Write a schedule as the started run has it, in steps or as a share, where both are equal."""
+    """Write the schedule in the started run's form, steps or a share, if both are equal."""
     before, now = started.cut_and_paste, config.cut_and_paste
     if before.first_step(steps) != now.first_step(steps):
         return config
@@ -251,25 +252,25 @@ def _scheduled_as(started: Config, config: Config, steps: int) -> Config:
 
 
 def checkpoint_steps(checkpoints: RunPath) -> list[int]:
-    """The steps of the complete checkpoints of a folder, which need not be there.
+    """Return the steps of the complete checkpoints in a folder, which may not exist.
 
     Raises:
-      OSError: it cannot be listed.
+      OSError: the folder cannot be listed.
     """
     if not in_bucket(checkpoints):
         return [int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal()]
-    # Folders are not renamed there: a checkpoint is complete once it has this file.
+    # Folders in a bucket are not renamed: a checkpoint is complete once it has this file.
     with told(os.fspath(checkpoints)):
         complete = [path.parent.name for path in checkpoints.glob("*/commit_success.txt")]
     return [int(name) for name in complete if name.isdecimal()]
 
 
 def read_data(folder: RunPath) -> dict[str, Any]:
-    """A run's data.json.
+    """Read a run's data.json.
 
     Raises:
-      RunError: it is damaged.
-      OSError: it is not there, or cannot be read.
+      RunError: the file is damaged.
+      OSError: the file is missing, or cannot be read.
     """
     try:
         return parse_object(read_file(folder / "data.json"))
@@ -278,7 +279,7 @@ def read_data(folder: RunPath) -> dict[str, Any]:
 
 
 def write_data(folder: RunPath, data: dict[str, Any]) -> None:
-    """Writes a run's data.json."""
+    """Write a run's data.json."""
     _write_json(folder / "data.json", data)
 
 
@@ -287,7 +288,7 @@ def _write_json(path: RunPath, values: dict[str, Any]) -> None:
 
 
 def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
-    """What besides the configuration shapes the numbers of a run."""
+    """Return the settings besides the configuration that affect the numbers of a run."""
     data: dict[str, Any] = {
         "vocabulary": "given" if given else f"trained, {config.text.vocabulary} pieces at most"
     }
@@ -303,7 +304,7 @@ def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
 
 
 def _task(task: dict[str, Any] | None) -> dict[str, Any]:
-    """What tells a task's run from others; as data.json has it."""
+    """Return the data.json fields that identify a task's run."""
     if task is None:
         return {}
     classes = hashlib.sha256(json.dumps(task["classes"]).encode()).hexdigest()
@@ -312,7 +313,7 @@ def _task(task: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _with_vocabulary(config: Config, tokenizer: Tokenizer, data: dict[str, Any]) -> Config:
-    """Gives the text encoder a row a piece, if no checkpoint has said how many it has."""
+    """Set the text encoder's number of rows to that of the pieces, unless a checkpoint sets it."""
     pieces, rows = len(tokenizer.pieces), config.text.vocabulary
     if data.keys() & {"start.text", "start.run"}:
         if pieces > rows:

@@ -1,11 +1,11 @@
-"""Keeps a second command out of a folder that one is writing to.
+"""Lock of a run's folder, which keeps out a second command while one writes.
 
-On a disk it is the kernel's lock on run.lock, which ends with its process, however that ends. A
-bucket has no locks, and neither have some network file systems: there run.lock is a lease, which
-its process renews every few seconds. Who finds one waits for a renewal; if there is none, its
-process has died, and the lease is taken over. No clocks are compared.
+On a disk it is the kernel's lock on run.lock, which ends with its process in any case. Buckets and
+some network file systems have no locks. There run.lock is a lease, which its process renews every
+few seconds. A second command that finds a lease waits for a renewal. Without one, the process has
+died, and the command takes the lease over. It compares no clocks.
 
-run.lock says who holds it: {"command", "host", "process", "since"}.
+run.lock describes its holder: {"command", "host", "process", "since"}.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ from trainer.runs.run_path import RunPath
 
 NAME = "run.lock"
 RENEW_S = 5.0
-EXPIRE_S = 30.0  # a process that could not renew its lease for so long has lost it
+EXPIRE_S = 30.0  # a process that fails to renew its lease for this long has lost it
 
-# What file systems without locks answer.
+# Error numbers of file systems without locks.
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
-# Of held locks. A forked child has them too, and would keep the folder locked while it lives.
+# File descriptors of held locks. A forked child inherits them, and would keep the folder locked.
 _descriptors: set[int] = set()
 
 
@@ -47,7 +47,7 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 class LockedError(RuntimeError):
-    """A folder that another command is writing to: the same command may succeed later."""
+    """A folder that another command is writing to; the same command may succeed later."""
 
 
 class LostError(LockedError):
@@ -55,7 +55,7 @@ class LostError(LockedError):
 
 
 class Lock:
-    """A held lock: the kernel's, which cannot be lost."""
+    """The kernel's lock, which cannot be lost."""
 
     def check(self) -> None:
         """Raise LostError if another command has taken the folder over."""
@@ -63,12 +63,12 @@ class Lock:
 
 @contextlib.contextmanager
 def held(folder: RunPath, command: str) -> Iterator[Lock]:
-    """Make the folder if need be, and keep other commands out of it.
+    """Create the folder if necessary, and keep other commands out of it.
 
-    A folder that was made for the lock alone is removed again.
+    A folder that was created only for the lock is removed again.
 
     Args:
-      folder: to write to.
+      folder: the folder to write to.
       command: the command's name, for the message to others.
 
     Raises:
@@ -101,7 +101,7 @@ def held(folder: RunPath, command: str) -> Iterator[Lock]:
             return
         descriptor = _lock(folder, path)
         cleanup.callback(_unlock, descriptor)
-        cleanup.callback(_remove, path)  # while it is locked: nobody else's is removed
+        cleanup.callback(_remove, path)  # still locked, so it cannot be another command's file
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
         yield Lock()
@@ -134,7 +134,7 @@ def _lock(folder: RunPath, path: str) -> int:
             if not isinstance(error, BlockingIOError | PermissionError):
                 raise OSError(error.errno, error.strerror, path) from None
             raise _in_use(os.fspath(folder), holder) from None
-        # Who held it may have removed the file since it was opened.
+        # The previous holder may have removed the file after this process opened it.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 _descriptors.add(descriptor)
@@ -143,7 +143,7 @@ def _lock(folder: RunPath, path: str) -> int:
 
 
 def _unlock(descriptor: int) -> None:
-    _descriptors.discard(descriptor)  # first: its number may be another file's at once
+    _descriptors.discard(descriptor)  # first, as another file may get its number at once
     os.close(descriptor)
 
 
@@ -163,7 +163,7 @@ def _leased(folder: RunPath, file: LeaseFile, about: dict[str, Any]) -> Iterator
 
 class _Lease(Lock):
     def __init__(self, folder: str, file: LeaseFile, about: dict[str, Any]) -> None:
-        """Take it.
+        """Take the lease.
 
         Raises:
           LockedError: another process holds it.
@@ -192,7 +192,7 @@ class _Lease(Lock):
             return b""
 
     def _wait_for_its_death(self) -> str:
-        """Return the version of a lease that is not renewed; "" if it is given back meanwhile."""
+        """Return the version of an expired lease; "" if its holder released it meanwhile."""
         print(
             f"svilm-train: waiting {EXPIRE_S:g} s to see whether {_holder(self._read_holder())} "
             f"still writes to {self._folder}",
@@ -223,11 +223,11 @@ class _Lease(Lock):
                 self._renewed = time.monotonic()
             except (FileExistsError, FileNotFoundError):
                 self._lost = True
-            except OSError:  # in time it may be reached again
+            except OSError:  # the store may become reachable again in time
                 pass
 
     def check(self) -> None:
-        # A process that was suspended must ask before it writes.
+        # A process that was suspended must check the lease before it writes.
         if not self._lost and time.monotonic() - self._renewed > EXPIRE_S / 2:
             self._renew()
         if self._lost:
@@ -238,12 +238,12 @@ class _Lease(Lock):
 
     def give_back(self) -> None:
         if not self._lost:
-            with contextlib.suppress(OSError):  # it is another's by now, or expires
+            with contextlib.suppress(OSError):  # another process has it by now, or it expires
                 self._file.delete(self._version)
 
 
 def _holder(text: bytes) -> str:
-    """Describe who holds a lock.
+    """Describe the holder of a lock.
 
     >>> _holder(b'{"command": "pretrain", "host": "a", "process": 7, "since": "2026-01-01T00:00"}')
     '`svilm-train pretrain` (process 7 on a, since 2026-01-01T00:00)'

@@ -1,8 +1,8 @@
-"""A run's path, on a disk or in a bucket (gs://…): the folder that its files are written under.
+"""Path of a run on a disk or in a bucket (gs://…), the folder of the run's files.
 
-Its small files are read and written whole (trainer/data/folder.py), its checkpoints by Orbax and
-TensorStore, which know buckets themselves. What other libraries write as they go is written to the
-disk first, and then uploaded.
+Small files are read and written whole (trainer/data/folder.py). Orbax and TensorStore, which
+support buckets themselves, read and write checkpoints. Other libraries that write continuously
+write to the disk first, and the result is uploaded.
 """
 
 import os
@@ -12,16 +12,16 @@ from etils import epath
 
 from trainer.data.folder import import_gcsfs, in_bucket, write_file
 
-# One library, with one way to find credentials and to repeat requests: else TensorFlow's. Before
-# any of its paths is used, on a disk as well: it decides once.
+# This selects gcsfs, which has one way to find credentials and to retry requests, over TensorFlow.
+# It must be set before the first use of any path, even on a disk, because etils decides once.
 os.environ.setdefault("EPATH_USE_TF", "false")
 
 RunPath = pathlib.Path | epath.Path
-"""Pathlib's, or in a bucket one of the same methods."""
+"""A pathlib path, or for a bucket a path with the same methods."""
 
 
 def run_path(path: str | os.PathLike[str]) -> RunPath:
-    """The path as it was given; nothing is read yet.
+    """Return the given path as a RunPath, without reading it.
 
     >>> run_path("gs://mine/runs/paper/") / "config.json", run_path("runs/first")
     (PosixGPath('gs://mine/runs/paper/config.json'), PosixPath('runs/first'))
@@ -31,16 +31,16 @@ def run_path(path: str | os.PathLike[str]) -> RunPath:
     import fsspec.config
 
     import_gcsfs()
-    # Other processes write there too.
+    # Other processes write to the bucket too.
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     return epath.Path(os.fspath(path).rstrip("/"))
 
 
 def upload(written: pathlib.Path, to: RunPath) -> None:
-    """Copies all files of a folder on the disk, as they are now.
+    """Copy all files of a folder on the disk, as they are now.
 
     Raises:
-      OSError: the bucket does not take one.
+      OSError: the bucket does not accept a file.
     """
     for path in sorted(written.rglob("*")):
         if path.is_file():

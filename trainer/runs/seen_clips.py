@@ -1,15 +1,15 @@
-"""Which clips a run can have seen: kept with the run, and asked before it is measured on others.
+"""Record of the clips that a run may have seen, checked before the run is evaluated on others.
 
-RUN/seen.bin has two marks a video, 8 bytes each, sorted, little-endian: of its id and of its file.
-RUN/data.json has in `seen` {"videos", "sha256" of seen.bin, "unknown": what the run started from
-and does not tell what it has seen, such as published weights}. A run that starts from another has
-seen what that one saw.
+RUN/seen.bin has two marks per video, 8 bytes each, sorted, little-endian: one of its id and one of
+its file. RUN/data.json has in `seen` {"videos", "sha256" of seen.bin, "unknown": the sources of the
+run's first parameters with an unknown training set, such as published weights}. A run that starts
+from another has seen what that one saw.
 
 A clip counts as seen if any clip of its video was trained on. Two videos are the same if their
-files are, or if one data set gives them one id. Ids of different data sets say nothing, `video7`
-is in many; but one of YouTube's form, 11 characters in upper and lower case, is YouTube's in all.
-Tables of one's own are all of the data set "generic": of two of them ids count only where the file
-of either is not known.
+files are, or if one data set gives them one id. Ids of different data sets are not compared, as
+`video7` is in many. Ids of YouTube's form are the exception: 11 characters in upper and lower case
+are YouTube's in all data sets. Users' own tables all belong to the data set "generic". Ids of two
+tables count only if the file of either is unknown.
 """
 
 import dataclasses
@@ -29,38 +29,38 @@ from trainer.runs.run_folder import RunError, read_data, write_data
 from trainer.runs.run_path import RunPath
 
 _MARKS = "seen.bin"
-# Of any table whose columns are named.
+# Data set of any table whose columns are named.
 _TABLES = "generic"
 _YOUTUBE = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{11}")
 _EXAMPLES = 3
 
 
 class SeenError(RuntimeError):
-    """Clips to measure a run on of which it was trained on some."""
+    """A run that was trained on some of the clips to evaluate it on."""
 
 
 class Seen(NamedTuple):
-    """What a run can have seen."""
+    """Videos that a run may have seen."""
 
-    marks: UInt64[np.ndarray, " n"]  # sorted, each once
-    videos: int  # of its own snapshots
-    unknown: tuple[str, ...] = ()  # what it started from that does not tell
+    marks: UInt64[np.ndarray, " n"]  # sorted, unique
+    videos: int  # number of videos in its own snapshots
+    unknown: tuple[str, ...] = ()  # sources of its first parameters whose training is unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """How much of a snapshot a run can have seen."""
+    """Overlap of a snapshot with the videos that a run may have seen."""
 
     snapshot: str
-    known: bool  # whether the run tells what it has seen
-    unknown: tuple[str, ...]  # what it started from that does not tell
-    videos: int  # of the snapshot
+    known: bool  # True if the run has a record of the videos it saw
+    unknown: tuple[str, ...]  # sources of its first parameters whose training is unknown
+    videos: int  # number of videos in the snapshot
     seen_videos: int
-    examples: tuple[str, ...]  # ids of some that were seen
-    by_id_alone: int = 0  # of those seen: their files are others, or not known
+    examples: tuple[str, ...]  # ids of some seen videos
+    by_id_alone: int = 0  # number of seen videos whose files differ or are unknown
 
     def sentence(self) -> str:
-        """What figures of the snapshot are worth, for a person.
+        """Describe for a user how far figures of the snapshot can be trusted.
 
         >>> Overlap("test", True, (), 10, 0, ()).sentence()
         'the run was trained on none of the 10 videos of test'
@@ -85,7 +85,7 @@ class Overlap:
         return text
 
     def as_json(self) -> dict[str, Any]:
-        """As files of figures have it."""
+        """Return the overlap as in files of figures."""
         return {
             "known": self.known,
             "unknown": list(self.unknown),
@@ -96,18 +96,18 @@ class Overlap:
         }
 
 
-# --- what is kept with a run ---
+# --- the record of a run ---
 
 
 def gather(
     snapshots: Iterable[Snapshot], earlier: RunPath | None = None, weights: Sequence[Any] = ()
 ) -> Seen:
-    """What a run will have seen that is trained on some snapshots.
+    """Return the videos that a run trained on some snapshots will have seen.
 
     Args:
-      snapshots: to train on.
+      snapshots: the snapshots to train on.
       earlier: a run that it starts from.
-      weights: published weights that it starts from, whose training is not known.
+      weights: published weights that it starts from, whose training set is unknown.
 
     Raises:
       SnapshotError: a shard's summary or index is damaged.
@@ -135,7 +135,7 @@ def gather(
 
 
 def keep(run: RunPath, seen: Seen) -> None:
-    """Writes what a run will have seen into its folder, whose data.json is there."""
+    """Write the record into the run's folder, which must have a data.json."""
     packed = seen.marks.astype("<u8").tobytes()
     write_file(run / _MARKS, packed)
     about = {
@@ -147,7 +147,7 @@ def keep(run: RunPath, seen: Seen) -> None:
 
 
 def of_run(run: RunPath) -> Seen | None:
-    """What a run has seen; None: it is of an earlier release, or a checkpoint alone.
+    """Return the record of a run; None for a run of an earlier release, or a lone checkpoint.
 
     Raises:
       RunError: the record is damaged.
@@ -170,16 +170,16 @@ def of_run(run: RunPath) -> Seen | None:
     return Seen(np.frombuffer(packed, "<u8"), about["videos"], tuple(about["unknown"]))
 
 
-# --- what a snapshot has of it ---
+# --- the overlap with a snapshot ---
 
 
 def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None = None) -> Overlap:
-    """How much of a snapshot was seen.
+    """Return how much of a snapshot was seen.
 
     Args:
-      seen: by a run; None: it does not tell.
-      snapshot: to measure it on.
-      task: of a fine-tuned run its task.json, which has what it was fine-tuned on.
+      seen: the record of a run; None if it has none.
+      snapshot: the snapshot to evaluate the run on.
+      task: task.json of a fine-tuned run, which lists the videos it was fine-tuned on.
 
     Raises:
       SnapshotError: a shard's summary or index is damaged.
@@ -192,7 +192,7 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
         by_id = np.isin(_marks_of_ids(dataset, listed), seen.marks).any(axis=1)
         found = by_id | same_file
     tuned = (task or {}).get("trained_on", {"datasets": (), "videos": ()})
-    # Of tables `seen` tells more: the files, too.
+    # For tables, `seen` is more precise, because it includes the files.
     if dataset in tuned["datasets"] and (seen is None or dataset != _TABLES):
         videos = set(tuned["videos"])
         found |= np.fromiter((one in videos for one in ids), bool, len(ids))
@@ -210,20 +210,20 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
 
 
 def of_loaded(run: Loaded, snapshot: Snapshot) -> Overlap:
-    """How much of a snapshot a loaded run can have seen.
+    """Return how much of a snapshot a loaded run may have seen.
 
     Raises:
-      RunError: its record is damaged.
+      RunError: the run's record is damaged.
       SnapshotError: as `overlap`.
     """
     return overlap(of_run(run.folder) if run.folder else None, snapshot, run.task)
 
 
 def refuse(found: Overlap, *, allowed: bool) -> None:
-    """Refuses to measure a run on clips that it was trained on, unless it is allowed.
+    """Refuse to evaluate a run on clips that it was trained on, unless it is allowed.
 
     Raises:
-      SeenError: some were, and it is not.
+      SeenError: the run was trained on some of them, and `allowed` is False.
     """
     if found.seen_videos and not allowed:
         raise SeenError(
@@ -233,16 +233,16 @@ def refuse(found: Overlap, *, allowed: bool) -> None:
 
 
 def _marks_of_files(listed: Sequence[tuple[str, str]]) -> UInt64[np.ndarray, " n"]:
-    """The marks of the files of a snapshot's videos; 0: not known."""
+    """Return the marks of the files of a snapshot's videos; 0 if unknown."""
     return np.array([int(sha256[:16], 16) if sha256 else 0 for _, sha256 in listed], np.uint64)
 
 
 def _marks_of_ids(
     dataset: str, listed: Sequence[tuple[str, str]]
 ) -> UInt64[np.ndarray, "n known=2"]:
-    """The marks by which the ids of a snapshot's videos are looked for in what a run has seen."""
+    """Return the id marks of a snapshot's videos to look up in the record of a run."""
     marks = [
-        # A file that is known is another than that of an id whose file was known.
+        # A known file differs from that of an equal id whose file was known.
         [_mark_of_id(dataset, video_id, known=known and not sha256) for known in (False, True)]
         for video_id, sha256 in listed
     ]
@@ -250,12 +250,12 @@ def _marks_of_ids(
 
 
 def _mark_of_id(dataset: str, video_id: str, *, known: bool) -> int:
-    """The first 8 bytes of a sha256.
+    """Return the first 8 bytes of a sha256 as an integer.
 
     Args:
-      dataset: the snapshot's.
-      video_id: within it.
-      known: whether the video's file is, which matters to tables alone.
+      dataset: the snapshot's data set.
+      video_id: id of the video within it.
+      known: True if the video's file is known, which matters only to tables.
 
     >>> first = _mark_of_id("howto100m", "dQw4w9WgXcQ", known=True)
     >>> first == _mark_of_id("activitynet", "dQw4w9WgXcQ", known=False)

@@ -1,4 +1,4 @@
-"""Which checkpoints of a folder can be used: those whose files are as they were saved."""
+"""Usable checkpoints of a folder: those whose files match their checksums."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ def one_line(error: Exception) -> str:
 
 
 def unreadable(checkpoint: RunPath, error: Exception) -> CheckpointError:
-    """Return the error to raise where a store does not answer, or denies access."""
+    """Return the error for a store that does not answer, or denies access."""
     return CheckpointError(
         f"{checkpoint} cannot be read ({one_line(error)}): see that it is whole and may be read, "
         "and repeat the command"
@@ -33,21 +33,21 @@ def unreadable(checkpoint: RunPath, error: Exception) -> CheckpointError:
 
 
 class Usable:
-    """Finds the newest usable checkpoint, falling back from damaged ones."""
+    """Finder of the newest usable checkpoint, which skips damaged ones."""
 
     def __init__(self, folder: RunPath, bucket_errors: tuple[type[Exception], ...] = ()) -> None:
-        """Read nothing yet.
+        """Set the folder, without reading it.
 
         Args:
-          folder: of the checkpoints, each a folder named by its step.
-          bucket_errors: what the libraries for buckets raise, besides OSError.
+          folder: the folder of the checkpoints, each a folder named by its step.
+          bucket_errors: exceptions of the libraries for buckets, besides OSError.
         """
         self._folder, self._bucket_errors = folder, bucket_errors
         self._verified: dict[int, bool] = {}  # step: whether it has checksums
-        self._unusable: dict[int, str] = {}  # step: what is wrong with its files
+        self._unusable: dict[int, str] = {}  # step: the damage of its files
 
     def newest(self, parts: Collection[str] | None = None) -> int | None:
-        """Return the step of the newest checkpoint whose files are as they were saved.
+        """Return the step of the newest checkpoint whose files are undamaged.
 
         Every process must call it. Newer checkpoints, which are damaged, are named on stderr.
 
@@ -55,7 +55,7 @@ class Usable:
           parts: the parts that will be read; None checks all.
 
         Returns:
-          None if there is no checkpoint.
+          The step; None if there is no checkpoint.
 
         Raises:
           CheckpointError: every checkpoint is damaged, or one cannot be read.
@@ -97,14 +97,14 @@ class Usable:
         return None
 
     def reject(self, step: int, why: str) -> None:
-        """Mark a checkpoint as unusable, and say so on stderr."""
+        """Mark a checkpoint as unusable, and report it on stderr."""
         self._unusable[step] = why
         progress.say(
             f"svilm-train: checkpoint {self._folder / str(step)} cannot be used: {why}",
         )
 
     def is_verified(self, step: int) -> bool:
-        """Return whether a checkpoint has checksums, and its files have been compared with them."""
+        """Return whether a checkpoint has checksums that its files were compared with."""
         return self._verified.get(step, False)
 
     def verify(self, step: int) -> None:
@@ -145,7 +145,7 @@ class Usable:
           used: the step of the checkpoint that training continues from.
 
         Returns:
-          Whether there were any.
+          Whether any checkpoint was renamed.
 
         Raises:
           CheckpointError: one cannot be renamed.

@@ -1,4 +1,4 @@
-"""Downstream tasks: what each adds to the encoders, how it is trained and predicted.
+"""Downstream tasks: the heads on the encoders, their training and their predictions.
 
-It may import training and what is below it.
+This package may import training and the packages below it.
 """

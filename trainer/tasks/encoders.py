@@ -1,4 +1,4 @@
-"""What the pre-trained encoders say, as tasks take it: in training, and in use."""
+"""Encoder outputs that the tasks use, in training and in inference."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -25,7 +25,7 @@ def video_in_training(
     *,
     frozen: bool,
 ) -> VideoEmbedding:
-    """Encodes augmented clips; a frozen encoder without the noise that its own training has."""
+    """Encode clips with augmentation; a frozen encoder gets no Gumbel noise."""
     pixels = augment_colour(frames, for_purpose(keys, COLOUR), config.input)
     embedding: Any = SViLM(config).apply(
         {"params": params},
@@ -39,7 +39,7 @@ def video_in_training(
 def video_in_use(
     params: PyTree, frames: UInt8[Array, "b t h w 3"], config: Config
 ) -> VideoEmbedding:
-    """Encodes clips as they are."""
+    """Encode clips without augmentation."""
     embedding: Any = SViLM(config).apply(
         {"params": params}, normalize(frames, config.video), method="encode_video"
     )
@@ -49,7 +49,7 @@ def video_in_use(
 def question_state(
     params: PyTree, ids: Int[Array, "b l"], mask: Bool[Array, "b l"], config: Config
 ) -> Float[Array, "b d"]:
-    """The text encoder's last hidden state at [CLS], before its projection; float32."""
+    """Return the text encoder's last hidden state at [CLS], before the projection, in float32."""
     state: Any = SViLM(config).apply(
         {"params": params}, ids, mask, method=lambda model, ids, mask: model.text(ids, mask)[:, 0]
     )
@@ -59,13 +59,13 @@ def question_state(
 def drop(
     x: Float[Array, "b *d"], keys: Key[Array, " b"] | None, rate: float, place: int = 0
 ) -> Float[Array, "b *d"]:
-    """Dropout, each example by its own key, so that it is the same on any number of devices.
+    """Apply dropout with one key per example, so that it does not depend on the device count.
 
     Args:
-      x: of each example.
-      keys: one an example; None: nothing is dropped.
-      rate: the share that is.
-      place: told apart where a head drops at several.
+      x: values, one row per example.
+      keys: one per example; None disables dropout.
+      rate: share of the values to drop.
+      place: index of this dropout in a head that has several; each draws its own mask.
     """
     if keys is None or not rate:
         return x
@@ -78,7 +78,7 @@ def drop(
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
-    """Rows filled up to `size` with the last one, so that compiled functions see one shape.
+    """Pad rows to `size` by repeating the last one, so that compiled functions see one shape.
 
     >>> padded(np.array([1, 2]), 4).tolist()
     [1, 2, 2, 2]
@@ -87,7 +87,7 @@ def padded(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def in_chunks(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that make up `count`.
+    """Yield slices of at most `size` items that together cover `count` items.
 
     >>> list(in_chunks(5, 3))
     [slice(0, 3, None), slice(3, 5, None)]
@@ -100,5 +100,5 @@ def in_chunks(count: int, size: int) -> Iterator[slice]:
 def pooled_groups(
     params: PyTree, frames: UInt8[Array, "b t h w 3"], config: Config
 ) -> Float[Array, "b m d"]:
-    """Group tokens after their last norm, of clips as they are; float32."""
+    """Return the group tokens of unaugmented clips after the last norm, in float32."""
     return at_least_float32(video_in_use(params, frames, config).features.groups)

@@ -1,4 +1,4 @@
-"""Trains a downstream task from a pre-trained run, in the loop of pre-training (loop.py)."""
+"""Fine-tuning of a downstream task from a pre-trained run, in trainer/training/loop.py."""
 
 import dataclasses
 import os
@@ -62,28 +62,28 @@ def finetune(
     random_encoder: bool = False,
     monitoring: loop.Monitoring | None = None,
 ) -> bool:
-    """Trains a task, or continues to.
+    """Train a task, or resume its training.
 
     Args:
       task: one of `TASKS`.
-      preset: one of its recipes.
-      pretrained: a run's folder, whose parameters it starts from.
-      snapshots: folders of the videos to train on, together.
-      out: folder of the run, made if it is not there, continued if it is.
-      settings: on top of the recipe: "field=value" of the run's configuration, "task.field=value"
-        of the task's.
-      answers: the classes, where not the training set's are wanted (question answering's 2,423).
-      random_encoder: starts from the pre-trained run's sizes and vocabulary, with fresh parameters:
-        what the head learns by itself.
-      monitoring: as `loop.train`.
+      preset: name of one of the task's recipes.
+      pretrained: folder of the run that gives the initial parameters.
+      snapshots: folders of the videos to train on; all are used together.
+      out: folder of the run. A missing one is created; an existing run is resumed.
+      settings: overrides of the recipe: "field=value" for the run's configuration,
+        "task.field=value" for the task's.
+      answers: the classes; None takes them from the training set. For question answering's 2,423.
+      random_encoder: keep the pre-trained run's sizes and vocabulary, but initialize all parameters
+        at random. This baseline measures what the head learns by itself.
+      monitoring: as in `loop.train`.
 
     Returns:
-      Whether it is trained to its end, as `loop.train` does.
+      True if training reached its last step, as in `loop.train`.
 
     Raises:
-      TaskError: snapshots and task do not go together, or `pretrained` is fine-tuned already.
-      OverrideError: a setting is none.
-      As `loop.train`.
+      TaskError: the snapshots do not fit the task, or `pretrained` is already fine-tuned.
+      OverrideError: a setting is not valid.
+      And the errors of `loop.train`.
     """
     pretrained = run_path(pretrained)
     if chained := run_folder.read_task(pretrained):
@@ -102,14 +102,14 @@ def finetune(
 def configure(
     task: Task, preset: str, pretrained: Config, settings: Sequence[str]
 ) -> tuple[Config, Any]:
-    """The run's configuration, and the task's.
+    """Return the configurations of the run and of the task.
 
-    The model, its input and how it computes are the pre-trained run's; all about training is the
-    recipe's, or a default.
+    The model, input, loss and compute settings come from the pre-trained run. All other training
+    settings come from the recipe, or keep their defaults.
 
     Raises:
-      OverrideError: there is no such field, or the settings do not go together.
-      TaskError: the task has no such recipe, or cannot be trained so.
+      OverrideError: a setting names an unknown field, or the settings conflict.
+      TaskError: the task has no such recipe, or does not support a setting.
     """
     if preset not in task.RECIPES:
         raise TaskError(f"{task.NAME} has no preset {preset!r}: it has {', '.join(task.RECIPES)}")
@@ -130,23 +130,23 @@ def configure(
 
 
 class FineTuning:
-    """A task as the loop sees it (trainer/training/objective.py)."""
+    """A task as an objective of the training loop (trainer/training/objective.py)."""
 
     job = "finetune"
 
     def __init__(
         self, task: Task, settings: Any, clips: Mixture, answers: Sequence[str] | None = None
     ) -> None:
-        """Reads what is known of the clips.
+        """Read the annotations of the clips.
 
         Args:
-          task: what to train.
+          task: the task to train.
           settings: the task's configuration.
-          clips: to train on.
-          answers: the classes; None: those of the clips.
+          clips: the clips to train on.
+          answers: the classes; None takes them from the clips.
 
         Raises:
-          TaskError: the clips are not of this task.
+          TaskError: the clips lack this task's annotations.
           SnapshotError: a record is damaged.
         """
         annotations = read_annotations(clips)
@@ -163,11 +163,11 @@ class FineTuning:
         self.visits = len(self._examples.records)
 
     def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
-        """Fresh parameters of encoders and head."""
+        """Initialize the parameters of encoders and head, and the optimizer's state."""
         return _init_state(self._task, self._settings, self._classes, config, steps, mesh)
 
     def state_shapes(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
-        """Of these."""
+        """Return the shapes, types and placement of `init_state`, without computing it."""
         fresh = partial(self.init_state, config, steps, mesh)
         return placed_shapes(jax.eval_shape(fresh), mesh)
 
@@ -181,7 +181,10 @@ class FineTuning:
         hosts: int,
         on_skip: Callable[[str], None],
     ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
-        """Examples; a corrupt record stops the run, since its label would go to another."""
+        """Yield batches of examples.
+
+        A corrupt record stops the run: a replacement would get the label of the corrupt record.
+        """
         return example_batches(
             self.clips,
             self._examples,
@@ -195,7 +198,7 @@ class FineTuning:
     def train_step(
         self, state: TrainState, batch: PyTree, config: Config, steps: int, mesh: Mesh
     ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
-        """Encoders, head and loss of the task, one update."""
+        """Update encoders and head once by the task's loss."""
         return _train_step(
             state,
             batch,
@@ -207,7 +210,7 @@ class FineTuning:
         )
 
     def step_flops(self, config: Config) -> int:
-        """Of the encoders; the head is small beside them."""
+        """Return the FLOPs of a step in the encoders; those of the head are negligible."""
         frozen = self._task.trained(self._settings) is not None
         return config.batch * fine_tuning_flops(config, self._task.TEXTS, frozen=frozen)
 

@@ -1,8 +1,9 @@
-"""Regions of an axis cut into bins, as RoIAlign and G-TAD's SGAlign both sample them.
+"""Sampling of regions of an axis in bins, as in RoIAlign and G-TAD's SGAlign.
 
-A bin holds the mean of n = ⌈length / bins⌉ samples, at start + (bin + (i + ½) / n) · width, each
-interpolated linearly between two places of the axis. Samples before −1 or after the number of
-places are zero; between those and the ends of the axis they are what the first or last place has.
+A bin holds the mean of n = ⌈length / bins⌉ samples, at start + (bin + (i + ½) / n) · width. Each
+sample is interpolated linearly between two positions of the axis. Samples below −1 or above the
+number of positions are zero. Those between these limits and the ends of the axis take the value of
+the first or last position.
 """
 
 import numpy as np
@@ -12,13 +13,13 @@ from jaxtyping import Float
 def bin_weights(
     regions: Float[np.ndarray, "a 2"], bins: int, length: int, least: float = 0.0
 ) -> Float[np.ndarray, "a p t"]:
-    """The weight of each place in each bin of some regions; in a region without length all are 0.
+    """Return each position's weight in each bin of the regions; an empty region has weights 0.
 
     Args:
-      regions: starts and ends, in places.
-      bins: how many each is cut into.
-      length: places on the axis.
-      least: what shorter regions count as.
+      regions: starts and ends, in positions of the axis.
+      bins: number of bins per region.
+      length: number of positions on the axis.
+      least: minimum length of a region; shorter regions are extended to it at their end.
 
     >>> bin_weights(np.array([[0.0, 2.0]]), 1, 4).tolist()
     [[[0.25, 0.5, 0.25, 0.0]]]

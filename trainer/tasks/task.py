@@ -1,8 +1,8 @@
-"""The shape of a downstream task: what the task.py of each folder here has.
+"""The interface of a downstream task, which the task.py of each folder here implements.
 
-A task adds a head to a pre-trained model, or none, and trains it by a loss of its own, in the loop
-of pre-training (finetuning.py). Its modules beside task.py are metrics.py, which is NumPy alone,
-and files.py, the benchmark's files.
+A task may add a head to a pre-trained model. It trains by a loss of its own, in the training loop
+of pre-training (finetuning.py). Its metrics and the benchmark's file formats are modules of
+trainer/evaluation.
 """
 
 import pathlib
@@ -20,14 +20,15 @@ from trainer.runs.checkpoint import Loaded
 
 
 class Recipe(NamedTuple):
-    """How a task is trained: a preset."""
+    """The training settings of a task's preset."""
 
-    config: Any  # the task's own, a frozen dataclass
-    settings: tuple[str, ...]  # of the run's configuration, on top of `COMMON`
+    config: Any  # the task's configuration, a frozen dataclass
+    settings: tuple[str, ...]  # overrides of the run's configuration, applied after `COMMON`
 
 
-# Of every fine-tuning; what is not set is as the pre-trained run had it. Cut-and-paste is the
-# pre-training's (METHOD, section 2). Sources: tables 8–10.
+# Settings of every fine-tuning. Others come from the recipe, the pre-trained run or the defaults
+# (`configure` in finetuning.py). Cut-and-paste belongs to pre-training alone (METHOD, section 2).
+# Sources: tables 8–10.
 COMMON = (
     "cut_and_paste.enabled=false",
     "optimizer.name=sgd",
@@ -39,64 +40,64 @@ COMMON = (
 
 
 class TaskError(ValueError):
-    """Data, run and task that do not go together."""
+    """A mismatch between data, run and task."""
 
 
 class Views(NamedTuple):
-    """How a test video is looked at; a view is one clip and one crop of it."""
+    """The views of a test video; a view is one crop of one clip."""
 
-    clips: int = 1  # that follow one another, T frames each
-    crops: int = 1  # along its longer side
-    boxes: str | None = None  # a detector's file of the boxes to look at, where a task wants boxes
+    clips: int = 1  # consecutive clips of T frames each
+    crops: int = 1  # crops along the longer side
+    boxes: str | None = None  # path of a detector's boxes; None uses the annotated boxes
 
 
 @runtime_checkable
 class Predictions(Protocol):
-    """What a model says of a test set."""
+    """A model's predictions for a test set."""
 
     def figures(self) -> Mapping[str, Any]:
-        """Measured by the annotations of the snapshot."""
+        """Compute the metrics against the snapshot's annotations."""
         ...
 
     def write(self, path: pathlib.Path) -> None:
-        """In the form that files.py reads."""
+        """Write the predictions in the file format that trainer/evaluation reads."""
         ...
 
 
 @runtime_checkable
 class Task(Protocol):
-    """A downstream task; a module."""
+    """A downstream task, implemented by a module."""
 
     NAME: str
-    TEXTS: int  # that are encoded with each clip
-    RECIPES: dict[str, Recipe]  # by the name of --preset
+    TEXTS: int  # texts encoded with each clip
+    RECIPES: dict[str, Recipe]  # recipes by the name that --preset takes
 
     @staticmethod
     def classes(clips: Sequence[clip_pb2.Clip], settings: Any) -> list[str]:
-        """The classes to tell apart, of the training set; none: the task has none.
+        """Return the classes of the training set; an empty list if the task has no classes.
 
         Raises:
-          TaskError: the training set is not of this task.
+          TaskError: the training set lacks this task's annotations.
         """
         ...
 
     @staticmethod
     def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Any) -> Examples:
-        """What an epoch consists of.
+        """Return the examples of an epoch.
 
         Raises:
-          TaskError: the training set is not of this task.
+          TaskError: the training set lacks this task's annotations.
         """
         ...
 
     @staticmethod
     def init_head(key: Key[Array, ""], config: Config, settings: Any, classes: int) -> PyTree:
-        """A fresh head's parameters; {}: the task has none."""
+        """Initialize the head's parameters; return {} if the task has no head."""
         ...
 
     @staticmethod
     def trained(settings: Any) -> tuple[str, ...] | None:
-        """The parts of the parameters that are trained; None: all, end to end."""
+        """Return the names of the trainable parameter groups; None trains all."""
         ...
 
     @staticmethod
@@ -108,7 +109,7 @@ class Task(Protocol):
         config: Config,
         settings: Any,
     ) -> PyTree:
-        """What the encoders say of a device's examples; leaves have a leading axis of these."""
+        """Encode a device's examples; the leading axis of each leaf is the examples."""
         ...
 
     @staticmethod
@@ -121,16 +122,16 @@ class Task(Protocol):
         config: Config,
         settings: Any,
     ) -> dict[str, Float[Array, " b"]]:
-        """Head and loss of a device's examples: "loss", and what else is told of each."""
+        """Return the "loss" of each example of a device, and other per-example values to log."""
         ...
 
     @staticmethod
     def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Predictions:
-        """What a fine-tuned run says of a test set.
+        """Return the predictions of a fine-tuned run for a test set.
 
         Raises:
-          TaskError: run or snapshot are not of this task.
-          SnapshotError: a record is damaged, or the snapshot does not suit the model.
+          TaskError: the run or the snapshot does not fit this task.
+          SnapshotError: a record is damaged, or the snapshot does not fit the model.
         """
         ...
 
@@ -138,7 +139,7 @@ class Task(Protocol):
 def trained_on(
     snapshots: Sequence[Snapshot], clips: Sequence[clip_pb2.Clip]
 ) -> dict[str, list[str]]:
-    """What a run must not be tested on, as task.json has it."""
+    """Return the data sets and videos that task.json bars the run from being tested on."""
     return {
         "datasets": sorted({snapshot.manifest.dataset for snapshot in snapshots}),
         "videos": sorted({clip.video_id for clip in clips}),
@@ -146,10 +147,10 @@ def trained_on(
 
 
 def task_of(run: Loaded, name: str) -> dict[str, Any]:
-    """What a fine-tuned run is for, its task.json.
+    """Return a fine-tuned run's task.json.
 
     Raises:
-      TaskError: it is for another task, or none.
+      TaskError: the run is fine-tuned for another task, or only pre-trained.
     """
     if run.task is None or run.task["name"] != name:
         kind = f"fine-tuned for {run.task['name']}" if run.task else "only pre-trained"

@@ -1,7 +1,7 @@
-"""Evaluates a run on a test snapshot: retrieval, grounding, temporal grouping, and controls.
+"""Zero-shot evaluation on a test snapshot: retrieval, grounding, temporal grouping, and controls.
 
-Every clip is read once; what is measured of it is measured then, so that memory holds embeddings
-and never a snapshot's frames.
+Every clip is read once and measured at once. Memory thus holds embeddings, never a snapshot's
+frames.
 """
 
 import dataclasses
@@ -22,33 +22,33 @@ from trainer.inference.encoder import EncodedClips, Encoder, concatenate, frames
 from trainer.method.train_step import init_state
 from trainer.runs.checkpoint import Loaded
 
-# Test splices are drawn from this, so that all runs are asked the same.
+# A fixed seed gives all runs the same test splices.
 _SPLICE_SEED = 0
 _MID_GREY = 128
 
 
 class EvaluationError(ValueError):
-    """A snapshot, run or control that cannot be evaluated together."""
+    """A mismatch between snapshot, run and control run."""
 
 
 class Temporal(TypedDict):
-    """Shares of windows given to their own side."""
+    """Shares of windows that are assigned to the correct side of a splice."""
 
     window_accuracy: float
-    position_prior: float  # from the window's index alone
-    random_encoder: float  # the same model with fresh parameters
-    no_temporal_loss: float | None  # of the control run, if there is one
+    position_prior: float  # baseline from the window's index alone
+    random_encoder: float  # baseline: the same model with random parameters
+    no_temporal_loss: float | None  # the control run's; None without one
 
 
 class Controls(TypedDict):
-    """Text-to-video R@1, in percent, of clips that show less."""
+    """Text-to-video R@1, in percent, on clips with content removed."""
 
-    blank_frames: float  # mid-grey
-    single_frame: float  # the middle one, repeated
+    blank_frames: float  # mid-grey frames
+    single_frame: float  # the middle frame, repeated
 
 
 class Metrics(TypedDict):
-    """All figures of an evaluation."""
+    """All metrics of an evaluation."""
 
     step: int
     zero_shot: retrieval.ZeroShot
@@ -64,20 +64,20 @@ def evaluate(
     truth: dict[ClipKey, list[TrueObject]] | None = None,
     control: Loaded | None = None,
 ) -> Metrics:
-    """Measures a run.
+    """Evaluate a run on a test snapshot.
 
     Args:
-      run: the checkpoint.
-      snapshot: clips that it has not seen.
-      progress: told of each batch.
-      truth: what each clip shows, for grounding.
-      control: a run without the temporal loss, for comparison.
+      run: the loaded checkpoint.
+      snapshot: clips that the run was not trained on.
+      progress: called after each batch.
+      truth: the objects in each clip, for grounding; None skips grounding.
+      control: a run trained without the temporal loss, for comparison.
 
     Raises:
-      EvaluationError: the control's clips are others than the run's, or there is one clip only.
-      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+      EvaluationError: the control's clip settings differ, or the snapshot has fewer than two clips.
+      SnapshotError: a record is damaged, or the snapshot does not fit the model.
       TemporalError: the model has too few windows.
-      TruthError: the ground truth is not this snapshot's.
+      TruthError: the ground truth does not fit the snapshot.
     """
     temporal.check_windows(run.config.video)
     if len(snapshot) < 2:
@@ -104,7 +104,7 @@ def evaluate(
         whole.append(EncodedClips(*(array[:count] for array in encoded)))
         blank.append(encoder.clips(np.full_like(frames, _MID_GREY)).clip[:count])
         single.append(encoder.clips(middle_frame(frames)).clip[:count])
-        # Each clip goes into the one a batch before it: neighbours are often of one video.
+        # Each clip is spliced with one of the previous batch: neighbours often share a video.
         other = opposite(frames, count) if before is None else before
         of_rows = np.minimum(np.arange(first, first + len(frames)), len(snapshot) - 1)
         spliced = temporal.splice(frames, other, masks[of_rows])
@@ -138,17 +138,17 @@ def evaluate(
 
 
 def fresh_encoder(run: Loaded) -> Encoder:
-    """The same model untrained, from another seed than the run started with."""
+    """Return the encoder with random parameters, from another seed than the run's."""
     fresh = dataclasses.replace(run.config, seed=run.config.seed + 1)
     params = jax.jit(partial(init_state, fresh, 1, one_device()))().params
     return Encoder(run.config, run.tokenizer, params)
 
 
 def check_control(run: Loaded, control: Loaded) -> None:
-    """Refuses a control that sees clips otherwise than the run.
+    """Check that a control run has the same clip settings as the run.
 
     Raises:
-      EvaluationError: naming the first setting that differs.
+      EvaluationError: a setting differs; names the first one.
     """
     for name in ("frames", "tubelet", "resolution"):
         ours, theirs = getattr(run.config.video, name), getattr(control.config.video, name)
@@ -166,10 +166,10 @@ def ground(
     clips: EncodedClips,
     truth: dict[ClipKey, list[TrueObject]],
 ) -> grounding.Grounding:
-    """Plays the pointing game, each object's phrase in the snapshot's first prompt.
+    """Score the pointing game with each object's phrase in the snapshot's first prompt template.
 
     Raises:
-      TruthError: clips are not in the ground truth, or it names no object.
+      TruthError: a clip is not in the ground truth, or the ground truth names no object.
     """
     objects = [true_objects(text, truth) for text in texts]
     if not any(objects):
@@ -183,10 +183,10 @@ def ground(
 
 
 def true_objects(text: ClipText, truth: dict[ClipKey, list[TrueObject]]) -> list[TrueObject]:
-    """What a clip shows.
+    """Return the annotated objects of a clip.
 
     Raises:
-      TruthError: the ground truth does not have the clip.
+      TruthError: the clip is not in the ground truth.
     """
     key = ClipKey(text.video_id, text.start_us, text.end_us, text.caption)
     if key not in truth:
@@ -198,18 +198,18 @@ def true_objects(text: ClipText, truth: dict[ClipKey, list[TrueObject]]) -> list
 
 
 def middle_frame(frames: UInt8[np.ndarray, "b t h w c"]) -> UInt8[np.ndarray, "b t h w c"]:
-    """Each clip's middle frame in place of all."""
+    """Replace all frames of each clip with its middle frame."""
     length = frames.shape[1]
     return np.repeat(frames[:, length // 2, None], length, axis=1)
 
 
 def opposite(frames: UInt8[np.ndarray, "b t h w c"], count: int) -> UInt8[np.ndarray, "b t h w c"]:
-    """For each of a batch's first `count` clips another of them, half the batch away."""
+    """Pair each row of a batch with one of its first `count` clips, `count` // 2 rows further."""
     return frames[(np.arange(len(frames)) + count // 2) % count]
 
 
 def table(metrics: Metrics) -> str:
-    """The figures for a person to read on a terminal."""
+    """Format the metrics as a table for the terminal."""
     shot, ground, times = metrics["zero_shot"], metrics["grounding"], metrics["temporal"]
     lines = [f"zero-shot retrieval, {shot['n']:,} clips      R@1    R@5   R@10   MedR"]
     for name, direction in (("text to video", shot["t2v"]), ("video to text", shot["v2t"])):

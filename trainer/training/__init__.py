@@ -1,5 +1,4 @@
-"""The loop of a run and what it leaves behind.
+"""The training loop of a run and its outputs.
 
-It may import inference, weights and what is below
-them.
+It may import inference, weights and what is below them.
 """

@@ -1,7 +1,7 @@
 """Reports of bad steps: a loss, gradient or parameter that is not finite, or a spike.
 
-The step itself finds them on the device (method/bad_steps.py), and can leave its update out. The
-host reads that step's figures some steps later.
+The step itself detects them on the device (method/bad_steps.py), and can skip its update. The host
+reads that step's metrics some steps later.
 """
 
 import math
@@ -15,24 +15,24 @@ from trainer.training.jsonl_log import Lines
 
 
 class BadStepError(RuntimeError):
-    """A step after which a run must not go on; says what was wrong, and with which clips."""
+    """A step after which a run must stop; the message has the reason and the clips."""
 
 
 class BadSteps:
-    """Reports bad steps in bad_steps.jsonl, and ends the run where it is to stop.
+    """Writer of bad_steps.jsonl, which also stops the run as configured.
 
-    A line is {"step", "reason", "loss", "gradient_norm", "clip_ids"}, the clips in the order of
-    the global batch; "step" counts updates as metrics.jsonl does, this one included.
+    A line is {"step", "reason", "loss", "gradient_norm", "clip_ids"}. The clips are in the order of
+    the global batch. "step" counts updates as metrics.jsonl does, this one included.
     """
 
     def __init__(self, run: RunPath, config: Config, *, start: int, writes: bool) -> None:
-        """Forgets what was reported of steps after `start`.
+        """Open the file, and remove the records of steps after `start`.
 
         Args:
-          run: its folder.
-          config: the run's.
-          start: steps made so far.
-          writes: whether this process writes what is written once for all.
+          run: the run's folder.
+          config: the run's configuration.
+          start: number of steps done so far.
+          writes: True in the process that writes the files of the whole run.
         """
         self._config = config
         self._path = run / "bad_steps.jsonl"
@@ -41,17 +41,18 @@ class BadSteps:
     def check(
         self, step: int, measured: dict[str, Any], clips: list[str], checkpoint: int | None
     ) -> None:
-        """Looks at one step's figures, in order, once they are there; all processes do.
+        """Check one step's metrics, in the order of the steps; all processes must call it.
 
         Args:
-          step: updates made, this one included.
-          measured: what `train_step` returned of it.
-          clips: ids of those that this process read for it, stand-ins of corrupt ones included.
-          checkpoint: the step of the last checkpoint, for the message.
+          step: number of updates, this one included.
+          measured: metrics of the step, from `train_step`.
+          clips: ids of the clips that this process read for it, including replacements of corrupt
+            ones.
+          checkpoint: step of the last checkpoint, for the message.
 
         Raises:
-          BadStepError: the step was bad and the configuration says to stop, or it is one more in a
-            row than are skipped.
+          BadStepError: the step was bad and the configuration says to stop, or more steps in a row
+            were bad than it allows to skip.
         """
         in_a_row = int(measured["bad_in_a_row"])
         if not in_a_row:

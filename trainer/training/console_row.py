@@ -1,10 +1,10 @@
-"""What a terminal or log shows of a training step: one row of at most 100 columns."""
+"""Console output of a training step: one row of at most 100 columns."""
 
 from collections.abc import Mapping
 
 _COLUMNS = 100
 
-# metrics.jsonl has them. Losses, and what a probe or a task measures, are shown.
+# Metrics that only metrics.jsonl has. The row shows losses and the metrics of a probe or a task.
 _ONLY_RECORDED = {
     "clips_per_second",  # shown with its unit
     "corrupt_records",
@@ -28,14 +28,14 @@ def row(
     left_s: float | None,
     columns: int = _COLUMNS,
 ) -> str:
-    """Return the row of a step: what has no room is left out, the last metrics first.
+    """Return the row of a step; without room for all metrics, the last ones are omitted first.
 
     Args:
-      step: updates made.
-      steps: of the whole run.
+      step: number of updates.
+      steps: number of steps of the whole run.
       values: the step's metrics, by name, the loss first.
-      left_s: seconds until the end; None is left out.
-      columns: there is room for; more than 100 are not used.
+      left_s: seconds until the end; None omits it.
+      columns: available width in columns; more than 100 are not used.
 
     >>> row(10, 520, {"loss": 5.5, "contrast": 2.75, "clips_per_second": 31.4, "epoch": 0}, 252.0)
     'step 10/520  loss 5.5  contrast 2.75  31.4 clips/s  0:04:12 left'

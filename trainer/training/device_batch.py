@@ -1,9 +1,9 @@
-"""A batch on its way to the devices, where crops are scaled if the host left them as decoded.
+"""Transfer of batches to the devices, which scale the crops if the host left them unscaled.
 
-Beside fast devices a host's processors have all they can do with decoding. Bilinear scaling and
-flipping are one matrix for the rows and one for the columns: at the paper's size 5 GFLOP a clip,
-0.2 % of its step's, or 1 % where a float32 product takes six of bfloat16. The bytes on the way are
-1.24 times as many.
+Beside fast devices a host's processors are fully busy with decoding. Bilinear scaling and flipping
+are one matrix for the rows and one for the columns. At the paper's size this takes 5 GFLOP per
+clip. That is 0.2 % of the clip's step, or 1 % if a float32 product takes six of bfloat16. The
+transfer is 1.24 times as many bytes.
 """
 
 import functools
@@ -23,29 +23,29 @@ AnyBatch = TypeVar("AnyBatch", Batch, ExampleBatch)
 
 
 def on_devices(batch: AnyBatch, mesh: Mesh, resolution: int) -> AnyBatch:
-    """This process's clips of a global batch, on its devices and at the model's size.
+    """Place this process's clips of a global batch on its devices, at the model's size.
 
     Args:
       batch: NumPy arrays, this process's rows of the global batch.
-      mesh: the devices of all processes, each one's behind another.
-      resolution: R, pixels; of frames that are still to be scaled.
+      mesh: the devices of all processes, grouped by process.
+      resolution: R, pixels; size of frames that are not scaled yet.
 
     Returns:
-      The global batch, of which each process has its part.
+      The global batch, of which each process holds its part.
     """
     if isinstance(batch.frames, Crops):
-        # Each process for itself, since it is ahead of the others' steps by as much as it likes.
+        # Each process scales on a mesh of its own, since it may be any number of steps ahead.
         here = Mesh(np.array(mesh.local_devices).reshape(-1, 1), AXES)
         batch = batch._replace(frames=_scaled_on(here, resolution)(*_placed(batch.frames, here)))
     return jax.tree.map(functools.partial(_of_all, mesh=mesh), batch)
 
 
 def _placed(crops: Crops, mesh: Mesh) -> tuple[tuple[jax.Array, ...], jax.Array, jax.Array]:
-    """Puts each device's clips on it, each from where it lies.
+    """Put each device's clips on it, without an intermediate copy.
 
     Returns:
       Frames: uint8 [devices, T, S, S, 3] of the first clip of each device, of the second, …; side
-      and flipped of all.
+      and flipped of all clips.
     """
     sharding, devices = NamedSharding(mesh, PER_CLIP), mesh.devices.ravel()
     each = len(crops.frames) // mesh.size
@@ -63,7 +63,7 @@ def _placed(crops: Crops, mesh: Mesh) -> tuple[tuple[jax.Array, ...], jax.Array,
 
 
 def _of_all(ours: np.ndarray | jax.Array, mesh: Mesh) -> jax.Array:
-    """This process's rows as its part of the global batch; what is on a device stays there."""
+    """Return this process's rows as its part of the global batch; data on a device stays there."""
     sharding = NamedSharding(mesh, PER_CLIP)
     if isinstance(ours, jax.Array):
         rows = len(ours) * mesh.size // len(ours.sharding.device_set)
@@ -75,7 +75,7 @@ def _of_all(ours: np.ndarray | jax.Array, mesh: Mesh) -> jax.Array:
 @functools.lru_cache(maxsize=4)
 def _scaled_on(mesh: Mesh, resolution: int) -> Callable[..., jax.Array]:
     def of_device(clips: tuple[jax.Array, ...], side: jax.Array, flipped: jax.Array) -> jax.Array:
-        # A copy that costs a device next to nothing.
+        # This concatenation costs a device almost nothing.
         return scaled(jnp.concatenate(clips), side, flipped, resolution)
 
     return jax.jit(on_each_device(of_device, mesh, reduces=False))
@@ -87,15 +87,15 @@ def scaled(
     flipped: Bool[Array, " b"],
     resolution: int,
 ) -> UInt8[Array, "b t r r c"]:
-    """Crops at R × R pixels, some of them mirrored.
+    """Scale crops to R × R pixels, and flip those that `flipped` selects.
 
-    Pixels are those that trainer/data/decode.py gives: the same where nothing is scaled, otherwise
-    but for the rounding of values half way between two.
+    The pixels equal those of trainer/data/decode.py where nothing is scaled. Otherwise they differ
+    only in the rounding of values half way between two integers.
 
     Args:
-      frames: the crop in the top left corner of each.
-      side: of the crops, pixels, at most `ANTIALIAS_ABOVE` × R.
-      flipped: whether they are to be mirrored.
+      frames: frames with the crop in the top left corner.
+      side: side of each crop, pixels, at most `ANTIALIAS_ABOVE` × R.
+      flipped: True mirrors the crop.
       resolution: R, pixels.
 
     >>> row = jnp.array([[[0], [100], [255]]], jnp.uint8)  # the crop is 2 pixels wide
@@ -111,20 +111,20 @@ def scaled(
         pixels = clip.astype(jnp.float32)
         rows = _bilinear(length, pixels.shape[1], resolution)
         columns = jnp.where(mirrored, rows[::-1], rows)
-        # Without it accelerators would round weights to eight bits.
+        # At the default precision accelerators would round weights to eight bits.
         product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
         narrowed = product("rw,thwc->thrc", columns, pixels)
         return jnp.round(product("rh,thqc->trqc", rows, narrowed)).astype(jnp.uint8)
 
-    # One after another: all at once would take gigabytes in float32.
+    # The clips are scaled one after another: all at once would take gigabytes in float32.
     return jax.lax.map(of_clip, (frames, side, flipped))
 
 
 def _bilinear(side: Int32[Array, ""], size: int, resolution: int) -> Float[Array, "r s"]:
-    """For each of R pixels the weights of `size` pixels, of which the first `side` are scaled."""
+    """Return the weights of `size` source pixels for R pixels; the first `side` are scaled."""
     length = side.astype(jnp.float32)
     centres = (jnp.arange(resolution, dtype=jnp.float32) + 0.5) * (length / resolution) - 0.5
     source = jnp.arange(size, dtype=jnp.float32)[None]
     near = jnp.maximum(1.0 - jnp.abs(centres[:, None] - source), 0.0)
     weights = jnp.where(source < length, near, 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)  # along an edge there is one pixel alone
+    return weights / weights.sum(axis=1, keepdims=True)  # at an edge only one pixel has a weight

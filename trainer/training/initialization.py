@@ -1,4 +1,4 @@
-"""Where a run's first parameters come from: published checkpoints, another run, or chance."""
+"""Initial parameters of a run: from published checkpoints, another run, or random."""
 
 import dataclasses
 import hashlib
@@ -25,30 +25,30 @@ from trainer.weights.hf_format import WeightsError
 
 
 class Start(NamedTuple):
-    """What to start from; a parameter that none of these gives starts at random."""
+    """Sources of the initial parameters; parameters without a source start at random."""
 
     video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout, or scenic's file
     text: pathlib.Path | None = None  # BERT, with its vocabulary
-    run: RunPath | None = None  # of `svilm-train pretrain`, for its last checkpoint
+    run: RunPath | None = None  # of `svilm-train pretrain`; its last checkpoint is used
 
     def options(self) -> dict[str, str]:
-        """The folders and files, by kind."""
+        """Return the given folders and files, by kind."""
         return {name: str(path) for name, path in self._asdict().items() if path}
 
     def tokenizer(self, given: str | os.PathLike[str] | None = None) -> Tokenizer | None:
-        """Return the tokenizer of the text encoder that these give; None: they give none.
+        """Return the tokenizer of the sources' text encoder; None if they have no text encoder.
 
         Args:
           given: a vocabulary to use instead of the encoder's own. It must have the same pieces at
             the same ids.
 
         Raises:
-          VocabularyError: the encoder's or the one given cannot be read, or does not suit it.
+          VocabularyError: a vocabulary cannot be read, or `given` does not suit the encoder.
           RunError: `run` is no run.
         """
         known = None
         if self.text:
-            # A folder that has none needs the one given.
+            # A folder without a vocabulary needs `given`.
             if given is None or any((self.text / name).exists() for name in (VOCABULARY, WHOLE)):
                 known = Tokenizer.from_vocabulary(self.text)
         elif self.run:
@@ -64,10 +64,10 @@ class Start(NamedTuple):
         return tokenizer
 
     def configure(self, config: Config) -> Config:
-        """Takes over what the checkpoints say of their encoders.
+        """Return the configuration with the encoder settings of the checkpoints.
 
         Raises:
-          WeightsError: a checkpoint cannot be read or does not go with the rest.
+          WeightsError: a checkpoint cannot be read or does not fit the configuration.
           RunError: `run` is no run.
         """
         if self.run:
@@ -84,15 +84,15 @@ class Start(NamedTuple):
         return config
 
     def fill(self, params: PyTree, config: Config) -> PyTree:
-        """Replaces fresh parameters by those that these give.
+        """Replace fresh parameters by those of the sources.
 
         Raises:
-          WeightsError: a parameter of theirs is not one of ours, of another shape, or not finite.
-          CheckpointError, RunError: the run has no checkpoint, or is none.
+          WeightsError: a loaded parameter is unknown, has another shape, or is not finite.
+          CheckpointError, RunError: the run has no checkpoint, or is no run.
         """
         if self.run:
             run = checkpoint.load(self.run)
-            known, _ = divide(run.params, tuple(params))  # without the head of another task
+            known, _ = divide(run.params, tuple(params))  # drops the head of another task
             known = _lengthened(_resampled(known, run.config, config), params)
             params = _replaced(params, known, self.run)
         if self.video:
@@ -110,15 +110,15 @@ class Start(NamedTuple):
         return params
 
     def origin(self, config: Config) -> run_folder.Origin:
-        """What is kept of it with the run that it starts, configured from `config`.
+        """Return the origin to store with the run, whose configuration derives from `config`.
 
-        Reads all the tensors. Raises as `configure` and `fill` do.
+        It reads all the tensors. It raises the errors of `configure` and `fill`.
         """
         fields = run_folder.differing_fields(config, self.configure(config))
         return run_folder.Origin(self.options(), fields, self.identity())
 
     def identity(self) -> dict[str, str]:
-        """What tells one start from another, by kind."""
+        """Return hashes that identify the sources' tensors, by kind."""
         found = {}
         for name, path in (("video", self.video), ("text", self.text)):
             if path:
@@ -141,7 +141,7 @@ def _say_left_out(checkpoint: hf_format.Checkpoint, names: list[str]) -> None:
 
 
 def _sha256(files: list[pathlib.Path]) -> str:
-    """Of the files' bytes, one after another."""
+    """Return the sha256 of the files' concatenated bytes."""
     digest = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:
@@ -150,19 +150,19 @@ def _sha256(files: list[pathlib.Path]) -> str:
 
 
 def _video(path: pathlib.Path) -> tuple[Any, hf_format.Checkpoint]:
-    """The module of its layout, and what is read."""
+    """Return the module for the file's layout, and the checkpoint."""
     return (scenic, scenic.read(path)) if path.is_file() else (video, hf_format.read(path))
 
 
 def _resampled(params: PyTree, theirs: Config, ours: Config) -> PyTree:
-    """A run's parameters with positions for our frames and resolution, in time and space."""
+    """Resample a run's positions, in time and space, to the frames and resolution of `ours`."""
     windows, side = theirs.video.windows, theirs.video.resolution // theirs.video.patch
     positions = video.resampled(params["video"]["positions"], windows, side, ours.video)
     return params | {"video": params["video"] | {"positions": positions}}
 
 
 def _lengthened(known: PyTree, ours: PyTree) -> PyTree:
-    """A run's parameters with our fresh positions of texts behind theirs, if we have more."""
+    """Append the fresh text positions to those of a run, if the model has more positions."""
     theirs, fresh = known["text"]["positions"], ours["text"]["positions"]
     if len(theirs) >= fresh.shape[0]:
         return known
@@ -188,7 +188,7 @@ def _replaced(params: PyTree, known: PyTree, source: RunPath) -> PyTree:
         finite_tensors(str(source), theirs)
     except NonFiniteError as error:
         raise WeightsError(f"{error}: get its files again, of one version") from None
-    # Theirs as NumPy's: they are the same in every process, where ours may be spread over all.
+    # Loaded leaves stay NumPy arrays, identical in every process. `ours` may be sharded over all.
     leaves = [
         np.asarray(theirs[name], leaf.dtype) if name in theirs else leaf
         for name, leaf in ours.items()

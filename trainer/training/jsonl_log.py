@@ -1,4 +1,4 @@
-"""JSON Lines of a run, an object with its "step" a line, cut back when the run goes on earlier."""
+"""JSON Lines files of a run, an object with its "step" per line, truncated when a run resumes."""
 
 import json
 from typing import Any
@@ -10,12 +10,12 @@ from trainer.runs.run_path import RunPath
 
 
 def read(path: RunPath) -> list[dict[str, Any]]:
-    """The objects of a file; none if it is not there.
+    """Return the objects of a file; an empty list if it does not exist.
 
-    A line that a killed process left unfinished is left out.
+    An unfinished line, which a killed process left, is ignored.
 
     Raises:
-      RunError: a line is no object with a step.
+      RunError: a line is not an object with a step.
     """
     records = []
     for number, line in enumerate(_written(path).split(b"\n")[:-1], 1):
@@ -37,23 +37,24 @@ def _written(path: RunPath) -> bytes:
 
 
 class Lines:
-    """A file that objects are appended to.
+    """A file to which objects are appended.
 
-    What a bucket holds cannot be appended to: there the file is written whole, by `flush` alone.
+    An object in a bucket cannot be appended to. There only `flush` writes, and it writes the whole
+    file.
     """
 
     def __init__(self, path: RunPath, step: int) -> None:
-        """Removes what was written of later steps than `step`; makes no file."""
+        """Remove the records of steps later than `step`; an absent file is not created."""
         self._path = path
         self.kept = [record for record in read(path) if record["step"] <= step]
-        """What is left."""
+        """Records that remain."""
         self._text = "".join(json.dumps(record) + "\n" for record in self.kept)
         self._flushed = self._text
         if _written(path) != self._text.encode():
             write_file(path, self._text.encode())
 
     def append(self, record: dict[str, Any]) -> None:
-        """Adds an object, and on a disk writes it."""
+        """Add an object; on a disk this writes it."""
         line = json.dumps(record) + "\n"
         if in_bucket(self._path):
             self._text += line
@@ -62,10 +63,10 @@ class Lines:
                 file.write(line)
 
     def flush(self) -> None:
-        """Writes what is not written yet.
+        """Write the objects that are not written yet.
 
         Raises:
-          OSError: the bucket does not take it.
+          OSError: the bucket does not accept the file.
         """
         if self._text != self._flushed:
             write_file(self._path, self._text.encode())

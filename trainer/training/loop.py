@@ -1,4 +1,4 @@
-"""Training: batches in, updates made, metrics written, checkpoints kept."""
+"""Training loop: it reads batches, updates parameters, writes metrics and saves checkpoints."""
 
 import collections
 import contextlib
@@ -38,22 +38,22 @@ from trainer.training.profiling import Profile
 from trainer.training.throughput import Pace
 from trainer.training.validation import Probe
 
-# Steps that the device may be behind: enough that it never waits for Python, and few enough that
-# batches do not pile up in its memory. A bad step is noticed as many later.
+# Number of steps that the device may be behind. With two it never waits for Python, and batches do
+# not fill its memory. Bad steps are detected this many steps later.
 _STEPS_AHEAD = 2
 
 
 class Monitoring(NamedTuple):
-    """What is looked at while a run is trained; none of it changes the run."""
+    """Monitoring options of a training run, which do not change the run."""
 
     eval_snapshot: str | os.PathLike[str] | None = None  # clips for zero-shot retrieval
     profile: tuple[int, int] | None = None  # first and last step of a trace, counted from 1
     wandb_project: str | None = None
-    allow_seen: bool = False  # measures also clips that the run is trained on
+    allow_seen: bool = False  # evaluates also on clips that the run is trained on
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot start, or cannot go on."""
+    """A run that cannot start or continue."""
 
 
 def pretrain(
@@ -64,21 +64,21 @@ def pretrain(
     start: Start | None = None,
     monitoring: Monitoring | None = None,
 ) -> bool:
-    """Pre-trains a model, or continues to (`train`).
+    """Pre-train a model, or continue a run (`train`).
 
     Args:
-      config: the run's.
+      config: the run's configuration.
       snapshot: folder of the clips to train on, or several (`config.input.weights`); on a disk or
         gs://bucket/folder.
       run: folder of the run.
-      vocabulary: as `train`.
-      start: as `train`.
-      monitoring: as `train`.
+      vocabulary: as in `train`.
+      start: as in `train`.
+      monitoring: as in `train`.
 
     Raises:
-      As `train`.
+      The errors of `train`.
     """
-    # Fine-tuning, whose loss is its own, switches cut-and-paste off alone.
+    # This check is not in `train`: fine-tuning disables cut-and-paste alone, and has its own loss.
     if config.loss.temporal_weight and not config.cut_and_paste.enabled:
         raise TrainingError(
             "without cut-and-paste every window is of one clip, and the temporal loss 0: set "
@@ -101,34 +101,34 @@ def train(
     start: Start | None = None,
     monitoring: Monitoring | None = None,
 ) -> bool:
-    """Trains a model, or continues to; saves its last state as a checkpoint.
+    """Train a model, or continue a run; save its last state as a checkpoint.
 
-    The losses of a run that was interrupted at any point and continued are those of one that was
-    not, to the last bit on a CPU: batches and noise follow from (seed, step).
+    A run may be interrupted at any point and continued. Its losses are those of an uninterrupted
+    run, to the last bit on a CPU, because batches and noise follow from (seed, step).
 
     Args:
-      objective: what for.
-      config: the run's.
-      run: folder of the run, on a disk or gs://bucket/folder, made if it is not there, continued if
-        it is (see run_folder.py).
-      vocabulary: BERT's vocab.txt or tokenizer.json, or a tokenizer; None for the one that `start`
-        knows, or one trained on the captions.
-      start: where the first parameters come from; None: all at random. A run that is continued
-        needs them no more.
-      monitoring: what else to look at; None: nothing.
+      objective: pre-training or a downstream task.
+      config: the run's configuration.
+      run: folder of the run, on a disk or gs://bucket/folder; created if missing, continued
+        otherwise (see runs/run_folder.py).
+      vocabulary: BERT's vocab.txt or tokenizer.json, or a tokenizer; None for that of `start`, or
+        one trained on the captions.
+      start: sources of the first parameters; None: all random. A continued run no longer needs
+        them.
+      monitoring: monitoring options; None: no monitoring.
 
     Returns:
-      Whether it is trained to its end: False if a signal to any of its processes stopped it early;
-      then its state is saved.
+      True if it is trained to its end; False if a signal to any of its processes stopped it early.
+      Its state is saved in that case too.
 
     Raises:
       TrainingError: batch, crop or vocabulary do not fit the snapshot, or the devices' memory does
         not hold the state or a step.
       BadStepError: a step would have spoilt the run; nothing was saved after it.
-      RunError: the folder's run was started with something else.
-      SeenError: the run is trained on some of the clips that it is to be measured on.
+      RunError: the folder's run was started with other settings.
+      SeenError: the run is trained on some of the clips to evaluate it on.
       LockedError: another command is writing to the folder; nothing in it was changed.
-      SnapshotError, VocabularyError, CheckpointError, WeightsError: what they say.
+      SnapshotError, VocabularyError, CheckpointError, WeightsError: as their messages say.
     """
     if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
         raise TrainingError(
@@ -150,7 +150,7 @@ def train(
 
 @contextlib.contextmanager
 def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
-    """Hold the run's folder in the first process; where it is refused, all processes raise."""
+    """Lock the run's folder in the first process; if that fails, raise in all processes."""
     with contextlib.ExitStack() as stack:
         lock = refused = None
         if multihost.is_first():
@@ -162,7 +162,7 @@ def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
         said = multihost.all_of([f"{in_use:d}{refused}"] if refused else [])
         if refused:
             raise refused
-        if said:  # by the first process: the others end with the same status
+        if said:  # refused in the first process: the others end with the same status
             raise (run_lock.LockedError if said[0][0] == "1" else OSError)(said[0][1:])
         yield lock
 
@@ -170,7 +170,7 @@ def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
 def _known_to(
     run: RunPath, vocabulary: str | os.PathLike[str] | None, start: Start, job: str
 ) -> Tokenizer | None:
-    """The tokenizer of a run that goes on, for what it started from may be gone; None: trained."""
+    """Return a continued run's tokenizer, as its start may be gone; None if it was trained."""
     if vocabulary is None:
         return Tokenizer.from_run(run) if start.text or start.run else None
     known, differs = Tokenizer.to_continue(run, vocabulary)
@@ -192,7 +192,7 @@ def _begin_or_continue(
     monitoring: Monitoring,
     lock: run_lock.Lock | None,
 ) -> bool:
-    # By all: to read another run's checkpoint they wait for each other.
+    # All processes must do this: to read another run's checkpoint they wait for each other.
     origin = run_folder.read_origin(run, start.options())
     origin = origin or start.origin(config)
     config = origin.configure(config)
@@ -283,7 +283,7 @@ def _begin_or_continue(
 
 
 def _announce(visits: int, config: Config, steps: int, monitoring: Monitoring) -> None:
-    """Say on stderr what limits the run, and what will not happen in so few steps."""
+    """Print on stderr the limit of the run, and what so few steps leave out."""
     evaluates = monitoring.eval_snapshot is not None
     left_out = run_length.find_left_out(
         config, steps, evaluates=evaluates, profile=monitoring.profile
@@ -294,7 +294,7 @@ def _announce(visits: int, config: Config, steps: int, monitoring: Monitoring) -
 
 @contextlib.contextmanager
 def _in_memory(advice: str) -> Iterator[None]:
-    """Raises TrainingError with the advice if the devices' memory runs out."""
+    """Raise TrainingError with the advice if the devices' memory runs out."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -304,20 +304,20 @@ def _in_memory(advice: str) -> Iterator[None]:
 
 
 class _Job(NamedTuple):
-    """What a run is trained with, besides its state."""
+    """All inputs of a training loop besides the state."""
 
     objective: Objective
     config: Config
     tokenizer: Tokenizer
     mesh: Mesh
-    start: int  # steps made
-    steps: int  # of the whole run
+    start: int  # number of steps done
+    steps: int  # number of steps of the whole run
     checkpoints: Checkpoints
     bad_steps: BadSteps
-    metrics: Metrics | None  # of the first process
+    metrics: Metrics | None  # only in the first process
     probe: Probe | None
     profile: Profile
-    lock: run_lock.Lock | None  # of the first process
+    lock: run_lock.Lock | None  # only in the first process
 
 
 def _train(state: TrainState, job: _Job) -> bool:
@@ -379,7 +379,8 @@ def _train(state: TrainState, job: _Job) -> bool:
                 if job.metrics:
                     job.metrics.write(done, values)
             if saves:
-                # What was measured up to a checkpoint is never measured again.
+                # A continued run does not repeat steps before a checkpoint, so their metrics must
+                # be written first.
                 if job.metrics:
                     job.metrics.flush()
                 job.checkpoints.save(state)
@@ -389,16 +390,16 @@ def _train(state: TrainState, job: _Job) -> bool:
 
 
 def _busy(what: str) -> contextlib.AbstractContextManager[None]:
-    """Show in the first process that something long goes on."""
+    """Show in the first process that a long operation is in progress."""
     return progress.busy(what) if multihost.is_first() else contextlib.nullcontext()
 
 
 def _logged(
     measured: dict[str, jax.Array], done: int, config: Config, rate: optax.Schedule
 ) -> dict[str, float]:
-    """A step's figures as they are written."""
+    """Return a step's metrics in the form of metrics.jsonl."""
     values = {name: float(value) for name, value in measured.items()}
-    updates = max(done - 1 - values["skipped_steps"], 0)  # before this one
+    updates = max(done - 1 - values["skipped_steps"], 0)  # number of updates before this step
     unlogged = {"bad_in_a_row", "mean_loss", "state_finite"}
     if config.on_bad_step == "stop":
         unlogged.add("skipped_steps")

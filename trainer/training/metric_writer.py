@@ -1,4 +1,4 @@
-"""What a training run measures: to the terminal, metrics.jsonl, TensorBoard, Weights & Biases."""
+"""Writer of a run's metrics: to the terminal, metrics.jsonl, TensorBoard, Weights & Biases."""
 # pyright: reportAttributeAccessIssue=false
 # TensorBoard's generated messages come without types.
 
@@ -21,19 +21,19 @@ from trainer.runs.run_lock import LostError
 from trainer.runs.run_path import RunPath, run_path, upload
 from trainer.training import console_row, jsonl_log
 
-# Between writes to a bucket, which are of whole files.
+# Minimum interval in seconds between writes to a bucket, which are of whole files.
 _SECONDS_BETWEEN_UPLOADS = 30.0
-_SHOWN_EVERY_S = 0.2  # on a terminal
+_SHOWN_EVERY_S = 0.2  # minimum interval between updates of the terminal
 
 
 class Metrics:
-    """Writes a run's metrics; a context manager.
+    """Context manager that writes a run's metrics.
 
-    After a restart both records go on as if the steps that were lost had never been measured:
-    metrics.jsonl is cut back to the checkpoint, and TensorBoard is told to forget the rest.
+    After a restart both records continue as if the lost steps had never been measured.
+    metrics.jsonl is truncated to the checkpoint, and TensorBoard gets a marker to discard the rest.
 
-    In a bucket, whose objects cannot be appended to, both files are written anew at most every half
-    a minute, before each checkpoint and at the end.
+    Objects in a bucket cannot be appended to. There both files are rewritten at most every 30
+    seconds, before each checkpoint and at the end.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class Metrics:
         record: Any = None,
         job: str = "pretrain",
     ) -> None:
-        """Goes on with a run's record, or begins it.
+        """Continue a run's record, or begin it.
 
         Args:
-          run: its folder.
-          start: updates made so far.
-          steps: of the whole run.
-          record: of Weights & Biases (weights_and_biases.py), or None.
-          job: the command's name, beside the bar.
+          run: the run's folder.
+          start: number of updates so far.
+          steps: number of steps of the whole run.
+          record: the record in Weights & Biases (weights_and_biases.py), or None.
+          job: the command's name, shown beside the bar.
         """
-        # The events' writer imports TensorFlow by itself, but not with these settings.
+        # The events' writer imports TensorFlow itself, without the settings of this module.
         import trainer.data.cpu_tensorflow  # noqa: F401
 
         self._steps, self._record = steps, record
@@ -71,8 +71,8 @@ class Metrics:
         )
         self._terminal = sys.stderr.isatty()
         self._job = job
-        self._values: dict[str, int | float] = {}  # of the last logged step
-        self._first: tuple[int, float] | None = None  # a step, and when it was made
+        self._values: dict[str, int | float] = {}  # metrics of the last logged step
+        self._first: tuple[int, float] | None = None  # a step, and its time in seconds
         self._last_shown = 0.0
         self._began = time.monotonic()
 
@@ -91,7 +91,7 @@ class Metrics:
             if self._local:
                 cleanup.enter_context(self._local)
             cleanup.callback(self._events.close)
-            # An error that came first is not to be hidden, and another's files not overwritten.
+            # This must not hide an earlier error, nor overwrite the files of another command.
             if not isinstance(error, LostError):
                 with contextlib.suppress(OSError) if error else contextlib.nullcontext():
                     self.flush()
@@ -99,14 +99,14 @@ class Metrics:
             self._record.finish(exit_code=0 if error is None else 1)
 
     def progress(self, step: int) -> None:
-        """Show how far the run is, if there is a terminal."""
+        """Show the progress of the run, if there is a terminal."""
         if self._first is None:
             self._first = step, time.monotonic()
         if self._terminal and time.monotonic() - self._last_shown > _SHOWN_EVERY_S:
             self._show(step)
 
     def _show(self, step: int) -> None:
-        """Show a row: on a terminal in place of the one before, in a log on a line of its own."""
+        """Show a row: it replaces the previous row on a terminal, and is a new line in a log."""
         left = None
         if self._first and step > self._first[0]:
             passed = time.monotonic() - self._first[1]
@@ -121,10 +121,10 @@ class Metrics:
         self._last_shown = time.monotonic()
 
     def flush(self) -> None:
-        """Writes to a bucket what is not there yet.
+        """Write to a bucket what is not written yet.
 
         Raises:
-          OSError: the bucket does not take it.
+          OSError: the bucket does not accept a file.
         """
         if self._local:
             self._lines.flush()
@@ -133,11 +133,11 @@ class Metrics:
         self._flushed = time.monotonic()
 
     def write(self, step: int, values: dict[str, int | float]) -> None:
-        """Records the metrics of one step.
+        """Record the metrics of one step.
 
         Args:
-          step: updates made, this one included.
-          values: by name.
+          step: number of updates, this one included.
+          values: the metrics, by name.
         """
         seconds = self._seconds_before + time.monotonic() - self._began
         record = {"step": step} | values | {"seconds": round(seconds, 3)}
@@ -161,15 +161,16 @@ class Metrics:
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_UPLOADS:
             try:
                 self.flush()
-            except OSError as error:  # there is a next time; before a checkpoint it is an error
+            except OSError as error:  # retried later; the flush before a checkpoint raises it
                 self._flushed = time.monotonic()
                 progress.say(f"svilm-train: {error.filename}: {error.strerror}")
 
 
 def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The metrics of a run, a dictionary for each step that was logged.
+    """Return the metrics of a run, a dictionary for each logged step.
 
-    A line that a killed process left unfinished is left out. Numbers that were not finite are None.
+    An unfinished line, which a killed process left, is ignored. Numbers that were not finite are
+    None.
     """
     return jsonl_log.read(run_path(run) / "metrics.jsonl")
 

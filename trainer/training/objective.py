@@ -1,4 +1,4 @@
-"""What a run is trained for: which examples a step sees, and what it makes of them."""
+"""Objectives of a run, which define a step's examples and its update."""
 
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, runtime_checkable
@@ -18,22 +18,22 @@ from trainer.method.train_step import TrainState
 
 @runtime_checkable
 class Objective(Protocol):
-    """All that the loop (loop.py) asks of pre-training, or of a downstream task.
+    """Interface of pre-training or a downstream task for the training loop (loop.py).
 
-    Examples and noise follow from (seed, step) alone, so that a run can go on from any step.
+    Examples and noise follow from (seed, step) alone, so that a run can continue from any step.
     """
 
-    clips: Mixture  # to train on
-    visits: int  # examples an epoch
-    job: str  # the command's name, beside its progress
-    task: dict[str, Any] | None  # what a task's run has besides the configuration: run_folder.py
+    clips: Mixture  # clips to train on
+    visits: int  # number of examples per epoch
+    job: str  # the command's name, shown beside its progress
+    task: dict[str, Any] | None  # a task's settings besides the configuration: runs/run_folder.py
 
     def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
-        """The state of a run of so many steps before the first, from the run's seed."""
+        """Return the state of a run of `steps` steps before the first step, from its seed."""
         ...
 
     def state_shapes(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
-        """Its shapes, types and placement, without the numbers."""
+        """Return the state's shapes, types and shardings, without values."""
         ...
 
     def batches(
@@ -46,36 +46,36 @@ class Objective(Protocol):
         hosts: int,
         on_skip: Callable[[str], None],
     ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
-        """As `train_batches`: batches of the host's examples, as `on_devices` takes them."""
+        """Yield batches of the host's examples for `on_devices`, as `train_batches` does."""
         ...
 
     def train_step(
         self, state: TrainState, batch: PyTree, config: Config, steps: int, mesh: Mesh
     ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
-        """As `step.train_step`."""
+        """Update the parameters once, as `train_step.train_step` does."""
         ...
 
     def step_flops(self, config: Config) -> int:
-        """What a step takes (flops.py)."""
+        """Return the FLOPs of a step (distributed/flops.py)."""
         ...
 
 
 class Pretraining:
-    """The method itself: captioned clips and the three losses."""
+    """The method's pre-training objective: captioned clips and the three losses."""
 
     job = "pretrain"
     task: dict[str, Any] | None = None
 
     def __init__(self, clips: Mixture) -> None:
-        """Args: clips: to train on."""
+        """Args: clips: the clips to train on."""
         self.clips, self.visits = clips, clips.visits
 
     def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
-        """Fresh parameters of both encoders."""
+        """Return a state with fresh parameters of both encoders."""
         return train_step.init_state(config, steps, mesh)
 
     def state_shapes(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
-        """Of these."""
+        """Return the shapes, types and shardings of that state."""
         return train_step.state_shapes(config, steps, mesh)
 
     def batches(
@@ -88,7 +88,7 @@ class Pretraining:
         hosts: int,
         on_skip: Callable[[str], None],
     ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
-        """Clips with captions and prompted nouns."""
+        """Yield batches of clips with captions and prompted nouns."""
         return train_batches(
             self.clips,
             tokenizer,
@@ -102,9 +102,9 @@ class Pretraining:
     def train_step(
         self, state: TrainState, batch: PyTree, config: Config, steps: int, mesh: Mesh
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Cut-and-paste, both encoders, three losses."""
+        """Apply cut-and-paste, both encoders, three losses and one update."""
         return train_step.train_step(state, batch, config=config, steps=steps, mesh=mesh)
 
     def step_flops(self, config: Config) -> int:
-        """By hand, of the matrix products."""
+        """Return the analytic FLOPs of the matrix products."""
         return flops.step_flops(config)

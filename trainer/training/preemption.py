@@ -1,4 +1,4 @@
-"""How training is asked to stop early: by Ctrl-C, or by SIGTERM, a pod's notice of preemption."""
+"""Early stop of training by Ctrl-C, or by SIGTERM, a pod's notice of preemption."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ from jax.experimental import multihost_utils
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[int], bool]]:
-    """Gives a function that says, after each step, whether to save and stop there.
+    """Yield a function that returns, after each step, whether to save and stop there.
 
-    It takes the number of steps done, and every process must call it after every one of them. A
+    The function takes the number of steps done. Every process must call it after every step. A
     second signal in a process that has saved nothing yet kills it.
     """
     with _several() if jax.process_count() > 1 else _alone() as asked:
@@ -32,7 +32,7 @@ def _alone() -> Iterator[Callable[[int], bool]]:
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, before[number])
-        # Not print: the signal may have come in the middle of one.
+        # print is not reentrant, and the signal may have interrupted a call of it.
         os.write(2, b"\nsvilm-train: saving a checkpoint; once more to stop without\n")
 
     for number in before:
@@ -46,9 +46,10 @@ def _alone() -> Iterator[Callable[[int], bool]]:
 
 @contextlib.contextmanager
 def _several() -> Iterator[Callable[[int], bool]]:
-    """Lets JAX's preemption service, which has SIGTERM, agree with all on a step to stop at.
+    """Use JAX's preemption service, which handles SIGTERM, to agree on a step to stop at.
 
-    It is told by whichever process the signal comes to, and names a step that none has passed.
+    The process that gets the signal notifies the service. The service names a step that no process
+    has passed.
     """
     before = signal.getsignal(signal.SIGINT)
 

@@ -11,16 +11,16 @@ from trainer.runs.run_path import RunPath, upload
 
 
 class Profile:
-    """Records steps `first` to `last`, both included, into `profile/` of the run's folder."""
+    """Profiler of steps `first` to `last`, both included, into `profile/` of the run's folder."""
 
     def __init__(self, run: RunPath, steps: tuple[int, int] | None) -> None:
-        """Args: run: its folder. steps: first and last, counted from 1; None: no step."""
+        """Args: run: its folder. steps: first and last step, counted from 1; None: no step."""
         self._folder, self._steps = run / "profile", steps
         self._local: tempfile.TemporaryDirectory[str] | None = None
         self._records = False
 
     def before(self, step: int) -> None:
-        """Begins to record if this step is the first of those that are wanted and still to come."""
+        """Begin to record if this step is the first remaining one of the given steps."""
         if self._steps and self._steps[0] <= step <= self._steps[1] and not self._records:
             if in_bucket(self._folder):
                 self._local = tempfile.TemporaryDirectory(prefix="svilm-")
@@ -28,7 +28,7 @@ class Profile:
             self._records = True
 
     def after(self, step: int, measured: dict[str, Any], *, ends: bool) -> None:
-        """Writes the trace once the last wanted step, or the run's last, is done."""
+        """Write the trace after the last given step, or the run's last."""
         if self._records and self._steps and (ends or step >= self._steps[1]):
             jax.block_until_ready(measured)
             jax.profiler.stop_trace()

@@ -1,4 +1,4 @@
-"""Which limit ends a run, and what its number of steps leaves out: said before it starts."""
+"""Limit of a run's length, and what its number of steps leaves out, reported before it starts."""
 
 import math
 
@@ -7,11 +7,11 @@ from trainer.data import order
 
 
 def describe(config: Config, visits: int) -> str:
-    """Return how many steps a run has, and which setting limits them.
+    """Return the number of steps of a run, and the setting that limits it.
 
     Args:
-      config: the run's.
-      visits: clips an epoch.
+      config: the run's configuration.
+      visits: number of clips per epoch.
 
     >>> describe(Config(batch=4, epochs=2), 12)
     '6 steps: 2 epochs of 3'
@@ -40,12 +40,12 @@ def describe(config: Config, visits: int) -> str:
 def find_left_out(
     config: Config, steps: int, *, evaluates: bool = False, profile: tuple[int, int] | None = None
 ) -> list[str]:
-    """Return what is configured and will not happen in a run of so few steps, a line each.
+    """Return a line for each configured action that so few steps leave out.
 
     Args:
-      config: the run's.
-      steps: of the whole run.
-      evaluates: whether retrieval is measured while it trains.
+      config: the run's configuration.
+      steps: number of steps of the whole run.
+      evaluates: True if retrieval is measured during training.
       profile: the first and last step of a trace, counted from 1.
 
     >>> find_left_out(Config(checkpoint_every=50), 100)

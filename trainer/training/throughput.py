@@ -1,4 +1,4 @@
-"""How fast a run's steps are made, from one logged step to the next, and what they take."""
+"""Measurement of a run's throughput, utilisation and memory between logging steps."""
 
 import contextlib
 import time
@@ -14,21 +14,21 @@ _GIB = 2**30
 
 
 class Pace:
-    """A clock of training: starts when it is made, and again with each reading."""
+    """Timer of training throughput between logging steps, which starts when it is created."""
 
     def __init__(self, config: Config, mesh: Mesh, step_flops: int, *, start: int) -> None:
-        """Starts the clock.
+        """Start the timer.
 
         Args:
-          config: the run's.
-          mesh: of it.
-          step_flops: what a step takes (trainer/distributed/flops.py).
-          start: steps made so far.
+          config: the run's configuration.
+          mesh: the run's devices.
+          step_flops: FLOPs of a step (trainer/distributed/flops.py).
+          start: number of steps done so far.
         """
         self._batch = config.batch
         chips = [hardware.chip(device.device_kind) for device in mesh.devices.flat]
         peaks = [chip.flops for chip in chips if chip]
-        # Seconds that the step's products would take at the chips' peak; None of chips unknown.
+        # Seconds that the step's products would take at the chips' peak; None for unknown chips.
         known = len(peaks) == len(chips)
         self._ideal_s = step_flops / sum(peaks) if known else None
         self._restart(start)
@@ -39,30 +39,30 @@ class Pace:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts what is done within as waiting for input."""
+        """Count the enclosed time as waiting for input."""
         began = time.monotonic()
         yield
         self._waited_s += time.monotonic() - began
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Does not count what is done within: it is no training."""
+        """Exclude the enclosed time, which is not training."""
         began = time.monotonic()
         yield
         self._other_s += time.monotonic() - began
 
     def read(self, step: int) -> dict[str, float]:
-        """What the steps since the last reading took, and starts anew.
+        """Return the metrics of the steps since the last reading, and restart the timer.
 
         Args:
-          step: updates made, this step's included.
+          step: number of updates, this step's included.
 
         Returns:
-          step_seconds: a step's, mean. clips_per_second. input_wait: the share of the time in which
-          the next batch was not there. flops_utilisation, where the chips are known
-          (distributed/hardware.py): the share of their peak in bfloat16 that the step's products
-          alone (distributed/flops.py) amount to. device_memory_gib, where devices tell it: the most
-          that was in use so far, on the fullest of this process's devices.
+          step_seconds: mean seconds per step. clips_per_second. input_wait: the fraction of the
+          time spent waiting for the next batch. flops_utilisation, for known chips
+          (distributed/hardware.py): the rate of the step's products alone (distributed/flops.py),
+          as a fraction of the chips' bfloat16 peak. device_memory_gib, if devices report it: the
+          maximum memory in use so far, on the fullest of this process's devices.
         """
         elapsed = time.monotonic() - self._began - self._other_s
         step_s = elapsed / (step - self._step)

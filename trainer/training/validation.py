@@ -1,4 +1,4 @@
-"""Zero-shot retrieval on test clips while a run is being trained."""
+"""Zero-shot retrieval on test clips during training."""
 
 import numpy as np
 from jax.sharding import Mesh
@@ -14,18 +14,19 @@ from trainer.method.train_step import TrainState
 
 
 class Probe:
-    """Measures a training state on the same clips each time; draws nothing and changes nothing.
+    """Evaluator of a training state on the same clips each time, without random draws.
 
-    Every process measures all the clips on its own devices, so that none waits for another.
+    It does not change the state. Every process evaluates all the clips on its own devices, so that
+    none waits for another.
     """
 
     def __init__(
         self, snapshot: Snapshot, tokenizer: Tokenizer, config: Config, mesh: Mesh
     ) -> None:
-        """Chooses `evaluate_clips` clips, spread over the snapshot.
+        """Choose `evaluate_clips` clips, spread over the snapshot.
 
         Raises:
-          SnapshotError: it has fewer than two clips, or does not suit the model.
+          SnapshotError: the snapshot has fewer than two clips, or does not suit the model.
         """
         if len(snapshot) < 2:
             raise SnapshotError(f"{snapshot.folder} has {len(snapshot)} clips: too few to find one")
@@ -36,9 +37,9 @@ class Probe:
         self._config, self._mesh = config, mesh
 
     def measure(self, state: TrainState) -> dict[str, float]:
-        """R@1, R@5, R@10 in percent and the median rank, of both directions.
+        """Return R@1, R@5, R@10 in percent and the median rank, for both directions.
 
-        Of the averaged parameters, if there are any. All processes must call it together.
+        It uses the averaged parameters if the state has them. All processes must call it together.
 
         Raises:
           SnapshotError: a record is damaged.

@@ -1,4 +1,4 @@
-"""Weights & Biases as one more place that a run's metrics go to."""
+"""Weights & Biases as an additional destination of a run's metrics."""
 
 import json
 import secrets
@@ -8,18 +8,18 @@ from typing import Any
 from trainer.data.folder import in_bucket, read_file, write_file
 from trainer.runs.run_path import RunPath
 
-_FILE = "wandb.json"  # in the run's folder: the run's id there, so that it is continued too
+_FILE = "wandb.json"  # in the run's folder; holds the run's id in Weights & Biases, to resume it
 
 
 def begin(run: RunPath, project: str, config: dict[str, Any]) -> Any:
-    """Starts the run's record, or continues it.
+    """Start the run's record, or continue it.
 
-    WANDB_MODE=offline keeps it in the run's folder; of a run in a bucket, in a temporary one.
+    WANDB_MODE=offline keeps it in the run's folder, or in a temporary one for a run in a bucket.
 
     Args:
-      run: its folder, whose name it gets.
-      project: of Weights & Biases.
-      config: to be shown with it.
+      run: the run's folder, whose name the record gets.
+      project: the project in Weights & Biases.
+      config: the configuration to show with it.
     """
     import wandb
 
@@ -38,6 +38,6 @@ def begin(run: RunPath, project: str, config: dict[str, Any]) -> Any:
         resume="allow",
         settings=wandb.Settings(console="off"),
     )
-    # Steps of its own would have to grow; a run that goes on repeats those since its checkpoint.
+    # wandb's own steps would have to increase. A continued run repeats those since its checkpoint.
     record.define_metric("*", step_metric="step")
     return record

@@ -1,4 +1,4 @@
-"""Published checkpoints in the Hugging Face layout, read and written.
+"""Readers and writers of published checkpoints in the Hugging Face layout.
 
-It may import runs and what is below it.
+This package may import runs and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019): a checkpoint's text encoder is ours, tensor for tensor."""
+"""BERT (Devlin et al. 2019), whose text encoder matches the model's tensor for tensor."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,22 +19,22 @@ from trainer.weights.param_mapping import (
 )
 
 PREFIX = "bert."
-# Pooler and heads of tasks; and positions' own numbers, which old releases saved.
+# The pooler, the heads of tasks, and the position ids, which old releases saved.
 UNUSED = r"pooler\..*|cls\..*|classifier\..*|qa_outputs\..*|embeddings\.position_ids"
 
 
 def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
-    """A text encoder of the checkpoint's sizes.
+    """Return a text encoder configuration with the checkpoint's sizes.
 
     Raises:
-      WeightsError: it is no BERT, or of a kind that ours is not.
+      WeightsError: the checkpoint is not BERT, or an unsupported variant.
     """
     for name, wanted, default in (
         ("model_type", "bert", None),
         ("hidden_act", "gelu", "gelu"),
         ("position_embedding_type", "absolute", "absolute"),
         ("type_vocab_size", 2, 2),
-        ("is_decoder", False, False),  # a decoder's words do not see those behind them
+        ("is_decoder", False, False),  # causal attention is unsupported
         ("add_cross_attention", False, False),
     ):
         found = checkpoint.setting(name, type(wanted), default)
@@ -54,7 +54,7 @@ def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
 
 
 def places(config: TextConfig) -> Iterator[Place]:
-    """Every parameter of the text encoder."""
+    """Yield the mapping of every parameter of the text encoder."""
     width, heads = config.width, config.heads
     for ours, theirs, count in (
         ("words", "word", config.vocabulary),
@@ -82,12 +82,12 @@ def places(config: TextConfig) -> Iterator[Place]:
 
 
 def params(checkpoint: Checkpoint, config: TextConfig) -> PyTree:
-    """The text encoder's parameters.
+    """Return the text encoder's parameters from a checkpoint.
 
     Raises:
-      WeightsError: a tensor is missing, misshapen or left over.
+      WeightsError: a tensor is missing or unexpected, or has a wrong shape.
     """
-    # The layer norms of BERT's first conversions are named as TensorFlow did.
+    # BERT's first conversions kept TensorFlow's names of the layer norms.
     renamed = {
         name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
             "LayerNorm.beta", "LayerNorm.bias"
@@ -98,12 +98,12 @@ def params(checkpoint: Checkpoint, config: TextConfig) -> PyTree:
 
 
 def left_out(checkpoint: Checkpoint) -> list[str]:
-    """Return the tensors that ours does not have: heads and the pooler."""
+    """Return the names of the checkpoint's unused tensors: heads and the pooler."""
     return spare(checkpoint, PREFIX, UNUSED)
 
 
 def settings(config: TextConfig) -> dict[str, Any]:
-    """The config.json of an encoder with this configuration."""
+    """Return the config.json of an encoder with this configuration."""
     return {
         "architectures": ["BertModel"],
         "model_type": "bert",

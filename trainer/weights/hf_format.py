@@ -1,7 +1,7 @@
-"""A checkpoint folder in the Hugging Face layout: config.json beside model.safetensors.
+"""Checkpoint folders in the Hugging Face layout: config.json beside model.safetensors.
 
-Of large models there are several files instead, the shards, and model.safetensors.index.json, whose
-`weight_map` says which of them has which tensor.
+A large model has several shards instead, and model.safetensors.index.json, whose `weight_map` gives
+the shard of each tensor.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from trainer.finite import finite_tensors
 CONFIG, TENSORS = "config.json", "model.safetensors"
 INDEX = f"{TENSORS}.index.json"
 PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
-"""How pixels are scaled; of video checkpoints only, either or both or none of them."""
+"""Files with the pixel scaling. A video checkpoint may have either, both or none of them."""
 
 
 T = TypeVar("T")
@@ -34,18 +34,18 @@ class WeightsError(ValueError):
 
 
 class Checkpoint(NamedTuple):
-    """What a folder holds, or a file of scenic's."""
+    """The contents of a checkpoint folder, or of a file of scenic."""
 
-    folder: pathlib.Path  # or the file
+    folder: pathlib.Path  # path of the folder or file
     config: dict[str, Any]
-    preprocessor: dict[str, Any]  # empty if there is none
+    preprocessor: dict[str, Any]  # empty without a preprocessor file
     tensors: dict[str, np.ndarray]
 
     def setting(self, name: str, kind: type[T], default: T | None = None) -> T:
-        """A value of config.json.
+        """Return a value of config.json.
 
         Raises:
-          WeightsError: it is not of that kind, or not there (or null) and has no default.
+          WeightsError: the value has another type, or is missing or null without a default.
         """
         value = self.config.get(name)
         value = default if value is None else value
@@ -61,10 +61,10 @@ class Checkpoint(NamedTuple):
 
 
 def read(folder: pathlib.Path) -> Checkpoint:
-    """Reads a folder; floating-point tensors become float32.
+    """Read a folder and convert floating-point tensors to float32.
 
     Raises:
-      WeightsError: a file is missing or damaged, or of a kind that is not read.
+      WeightsError: a file is missing or damaged, or has an unsupported format.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -97,10 +97,11 @@ def read(folder: pathlib.Path) -> Checkpoint:
 
 
 def tensor_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files that hold a folder's tensors: one, or the shards of its index.
+    """Return the files with a folder's tensors: one file, or the shards of its index.
 
     Raises:
-      WeightsError: the index is damaged, or names a file that is not beside it.
+      WeightsError: the index is damaged, or a shard's name is not that of a .safetensors file
+        beside it.
       OSError: the index cannot be read.
     """
     return sorted({folder / shard for shard in (_index(folder) or {"": TENSORS}).values()})
@@ -116,7 +117,7 @@ def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
         try:
             held = safetensors.numpy.load_file(path)
         except (AttributeError, KeyError, TypeError) as error:
-            # Numbers of 8 or fewer bits, as quantised weights have them.
+            # Quantised weights have numbers of 8 or fewer bits, which NumPy may not know.
             raise WeightsError(
                 f"{path} has numbers of a kind that NumPy does not know ({error}): convert it to "
                 "float16, bfloat16 or float32"
@@ -132,7 +133,7 @@ def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _index(folder: pathlib.Path) -> dict[str, str]:
-    """Each tensor's shard; empty for a checkpoint in one file."""
+    """Return the shard of each tensor; empty for a checkpoint in one file."""
     path = folder / INDEX
     if (folder / TENSORS).exists() or not path.exists():
         return {}
@@ -149,7 +150,7 @@ def _index(folder: pathlib.Path) -> dict[str, str]:
 
 
 def widened(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Floating-point tensors as float32.
+    """Convert floating-point tensors to float32.
 
     >>> widened({"w": np.ones(2, np.float16)})["w"].dtype
     dtype('float32')
@@ -161,10 +162,10 @@ def widened(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def sized(checkpoint: Checkpoint, config: C, **sizes: Any) -> C:
-    """A configuration with the sizes of a checkpoint.
+    """Return a configuration with the sizes of a checkpoint.
 
     Raises:
-      WeightsError: they do not go with the rest of it.
+      WeightsError: the sizes conflict with the rest of the configuration.
     """
     if sizes["layers"] > len(checkpoint.tensors):
         raise WeightsError(
@@ -185,17 +186,17 @@ def write(
     tensors: dict[str, np.ndarray],
     others: Mapping[str, dict[str, Any]] = types.MappingProxyType({}),
 ) -> None:
-    """Writes a folder, config.json last, so that one with it is whole.
+    """Write a folder, with config.json last, so that a folder with config.json is complete.
 
     Args:
-      folder: is made, if it is not there.
-      config: of the model.
-      tensors: by name.
-      others: the values of further JSON files, by their names.
+      folder: folder to write; a missing one is created.
+      config: values of config.json.
+      tensors: tensors by name.
+      others: values of further JSON files, by file name.
 
     Raises:
       NonFiniteError: a tensor is not finite; nothing is written.
-      WeightsError: it cannot be written.
+      WeightsError: the folder cannot be written.
     """
     finite_tensors(str(folder), tensors)
     try:

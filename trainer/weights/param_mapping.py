@@ -1,4 +1,4 @@
-"""Which of a checkpoint's tensors is which of our parameters, in both directions."""
+"""The mapping between a checkpoint's tensors and the model's parameters, in both directions."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -11,14 +11,14 @@ from trainer.weights.hf_format import Checkpoint, WeightsError
 
 
 class Layout(NamedTuple):
-    """How a tensor of theirs becomes one of ours, and back."""
+    """The conversion of a checkpoint's tensor to a parameter (`ours`) and back (`theirs`)."""
 
     ours: Callable[[np.ndarray], np.ndarray]
     theirs: Callable[[np.ndarray], np.ndarray]
 
 
 class Place(NamedTuple):
-    """One parameter: its path in our tree, their name and shape, and how the two convert."""
+    """One parameter: its path in the model, the tensor's name and shape, and their conversion."""
 
     path: str
     name: str
@@ -28,11 +28,11 @@ class Place(NamedTuple):
 
 SAME = Layout(lambda x: x, lambda x: x)
 LINEAR = Layout(lambda x: x.T, lambda x: x.T)
-"""[out, in] to [in, out]."""
+"""The layout of a dense kernel, [out, in] to [in, out]."""
 
 
 def heads_last(heads: int) -> Layout:
-    """A projection to heads, [D, D] to [D, h, k], or its bias, [D] to [h, k].
+    """Return the layout of a projection to heads, [D, D] to [D, h, k], or its bias, [D] to [h, k].
 
     >>> heads_last(2).ours(np.zeros((6, 6))).shape, heads_last(2).ours(np.zeros(6)).shape
     ((6, 2, 3), (2, 3))
@@ -44,7 +44,7 @@ def heads_last(heads: int) -> Layout:
 
 
 def heads_first(heads: int) -> Layout:
-    """A projection from heads, [D, D] to [h, k, D]."""
+    """Return the layout of a projection from heads, [D, D] to [h, k, D]."""
     return Layout(
         lambda x: x.T.reshape(heads, -1, x.shape[0]),
         lambda x: x.reshape(-1, x.shape[-1]).T,
@@ -52,7 +52,7 @@ def heads_first(heads: int) -> Layout:
 
 
 def tubelet(length: int, patch: int) -> Layout:
-    """A 3-D convolution over tubelets, [O, I, t, h, w] to the kernel [t·h·w·I, O]."""
+    """Return the layout of a 3-D convolution over tubelets, [O, I, t, h, w] to [t·h·w·I, O]."""
     return Layout(
         lambda x: x.transpose(2, 3, 4, 1, 0).reshape(-1, x.shape[0]),
         lambda x: x.reshape(length, patch, patch, -1, x.shape[-1]).transpose(4, 3, 0, 1, 2),
@@ -60,13 +60,13 @@ def tubelet(length: int, patch: int) -> Layout:
 
 
 def dense(path: str, name: str, inputs: int, outputs: int) -> Iterator[Place]:
-    """A dense layer's kernel and bias."""
+    """Yield the mapping of a dense layer's kernel and bias."""
     yield Place(f"{path}.kernel", f"{name}.weight", (outputs, inputs), LINEAR)
     yield Place(f"{path}.bias", f"{name}.bias", (outputs,), SAME)
 
 
 def norm(path: str, name: str, width: int) -> Iterator[Place]:
-    """A layer norm's scale and bias."""
+    """Yield the mapping of a layer norm's scale and bias."""
     yield Place(f"{path}.scale", f"{name}.weight", (width,), SAME)
     yield Place(f"{path}.bias", f"{name}.bias", (width,), SAME)
 
@@ -74,17 +74,17 @@ def norm(path: str, name: str, width: int) -> Iterator[Place]:
 def to_params(
     checkpoint: Checkpoint, prefix: str, places: Iterable[Place], unused: str
 ) -> PyTree[np.ndarray]:
-    """Puts a checkpoint's tensors in their places.
+    """Convert a checkpoint's tensors to parameters.
 
     Args:
-      checkpoint: where they come from.
-      prefix: of the encoder's names, as a model with a head on top has it; may be missing there.
-      places: of all parameters that the checkpoint gives.
-      unused: a regular expression for whole names that no place of ours is for.
+      checkpoint: the checkpoint with the tensors.
+      prefix: prefix of the encoder's names in a model with a head; may be absent.
+      places: mappings of all parameters that the checkpoint contains.
+      unused: a regular expression for the full names of tensors that the model does not use.
 
     Raises:
-      WeightsError: a tensor is missing, not finite, of another shape, or left over; names all of
-        them.
+      WeightsError: a tensor is missing, unexpected or not finite, or has a wrong shape or type;
+        names all of them.
     """
     heads = set(spare(checkpoint, prefix, unused))
     tensors = {
@@ -113,9 +113,9 @@ def to_params(
 
 
 def spare(checkpoint: Checkpoint, prefix: str, unused: str) -> list[str]:
-    """Return the tensors that are no part of the encoder: heads, poolers, decoders.
+    """Return the names of tensors outside the encoder: heads, poolers, decoders.
 
-    Where some names have the encoder's prefix, those without it belong to what is on top of it.
+    If some names have the encoder's prefix, those without it belong to parts on top of the encoder.
     """
     headed = any(name.startswith(prefix) for name in checkpoint.tensors)
     return [
@@ -137,7 +137,7 @@ def parts(names: Iterable[str]) -> list[str]:
 
 
 def to_tensors(params: PyTree, places: Iterable[Place]) -> dict[str, np.ndarray]:
-    """The parameters under their names and in their shapes: `to_params` backwards."""
+    """Convert parameters to tensors by name; the inverse of `to_params`."""
     return {
         place.name: place.layout.theirs(np.asarray(_get(params, place.path))) for place in places
     }

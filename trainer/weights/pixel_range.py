@@ -1,7 +1,8 @@
-"""How a checkpoint's pixels are scaled: the settings of transformers' image and video processors.
+"""The pixel scaling of a checkpoint: the settings of transformers' image and video processors.
 
-Ours is a mean and a deviation of pixels in [0, 1]. Theirs is a chain, each link of which may be
-off: `rescale_factor`, of ViViT minus 1 (`offset`), then `image_mean` and `image_std`.
+This project uses a mean and a standard deviation of pixels in [0, 1]. Transformers uses a chain of
+optional steps. They multiply by `rescale_factor`, subtract 1 for ViViT (`offset`), then normalize
+by `image_mean` and `image_std`.
 """
 
 from typing import Any
@@ -15,20 +16,20 @@ _BILINEAR = 2
 
 
 def scaling(checkpoint: Checkpoint, mean: Colour, std: Colour) -> tuple[Colour, Colour]:
-    """Return mean and deviation of pixels in [0, 1] that equal what the processor does.
+    """Return the mean and deviation of pixels in [0, 1] that are equivalent to the processor.
 
     Args:
-      checkpoint: of a video encoder.
-      mean: to assume where the checkpoint does not say.
-      std: likewise.
+      checkpoint: checkpoint of a video encoder.
+      mean: default where the checkpoint gives no mean.
+      std: default where the checkpoint gives no deviation.
 
     Raises:
-      WeightsError: a setting is damaged, or of a processor that ours is not.
+      WeightsError: a setting is damaged or unsupported.
     """
     said = checkpoint.preprocessor
     if said.get("do_flip_channel_order"):
         raise _wrong(checkpoint, "do_flip_channel_order", "false, for our pixels are RGB")
-    # This class subtracts 1 whatever the file says.
+    # This class always subtracts 1, regardless of the file.
     always = said.get("video_processor_type") == _VIDEOS
     offset = always or _switch(checkpoint, "offset", False)
     factor = _number(checkpoint, "rescale_factor", 1 / 127.5 if always else 1 / 255)
@@ -37,8 +38,8 @@ def scaling(checkpoint: Checkpoint, mean: Colour, std: Colour) -> tuple[Colour, 
     mean, std = _colour(checkpoint, "image_mean", mean), _colour(checkpoint, "image_std", std)
     normalized = _switch(checkpoint, "do_normalize", True)
     if offset and abs(scale - 2) < 1e-6 and (not normalized or set(mean + std) == {0.5}):
-        # ViViT was trained on [-1, 1]. Its published processor says to subtract a mean of 0.5 and
-        # to divide by 0.5 after that: that is the default of its class, not what it saw.
+        # ViViT was trained on [-1, 1]. Its published processor then also subtracts a mean of 0.5
+        # and divides by 0.5. This is the default of its class, not the scaling in training.
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     if not normalized:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -51,13 +52,13 @@ def scaling(checkpoint: Checkpoint, mean: Colour, std: Colour) -> tuple[Colour, 
 
 
 def processors(mean: Colour, std: Colour, short_side: int, resolution: int) -> dict[str, Any]:
-    """Return the files, by name, with which transformers gives an encoder the pixels that ours has.
+    """Return the processor files, by name, that make transformers scale pixels in the same way.
 
     Args:
-      mean: of pixels in [0, 1].
-      std: likewise.
-      short_side: what frames are scaled to.
-      resolution: side of the crop at their centre.
+      mean: mean of pixels in [0, 1].
+      std: standard deviation of pixels in [0, 1].
+      short_side: short side of the scaled frames, in pixels.
+      resolution: side of the centre crop, in pixels.
     """
     sizes = {
         "do_resize": True,
@@ -76,7 +77,7 @@ def processors(mean: Colour, std: Colour, short_side: int, resolution: int) -> d
         "image_mean": list(mean),
         "image_std": list(std),
     }
-    # Later versions have a processor of videos, too, which always subtracts 1.
+    # Later versions of transformers also have a video processor, which always subtracts 1.
     videos = {
         "video_processor_type": _VIDEOS,
         **sizes,

@@ -1,13 +1,14 @@
-"""ViViT as scenic publishes it: a training state in one file of Flax's msgpack, without scenic.
+"""Reader of ViViT checkpoints from scenic: a training state in one file of Flax's msgpack.
 
-The parameters are under `optimizer.target`, in newer files under `params`; what else a state has is
-not looked at. Names and shapes are those of scenic's projects/vivit/model.py with joint attention
-("spacetime") over 3-D tubelets, the model of vivit_base_k400.py; they are Flax's, as ours are.
-Sizes and heads follow from shapes. What the file does not say is the same for all of scenic's
-ViViTs: tanh GELU, Flax's epsilon of 1e-6, pixels in [-1, 1]. Nor does it say of how many frames and
-pixels its positions are: a run must have as many tokens, and is told so.
+It does not need scenic. The parameters are under `optimizer.target`, in newer files under `params`.
+Other parts of a state are ignored. Names and shapes are those of scenic's projects/vivit/model.py
+with joint attention ("spacetime") over 3-D tubelets, the model of vivit_base_k400.py. Like this
+project's, they are Flax's. Sizes and heads follow from shapes. The file lacks settings that are the
+same for all of scenic's ViViTs: tanh GELU, Flax's epsilon of 1e-6, pixels in [-1, 1]. It also lacks
+the numbers of frames and pixels of its positions. A run with another number of tokens raises an
+error.
 
-Tested on files written in this layout, not on a published one, which cannot be had in CI.
+The tests use files written in this layout, not a published one, which is not available in CI.
 """
 
 import pathlib
@@ -26,16 +27,16 @@ from trainer.weights.param_mapping import SAME, Layout, Place, spare, to_params
 _POSITIONS, _CLASS_TOKEN = "Transformer.posembed_input.pos_embedding", "cls"
 _UNUSED = rf"{_CLASS_TOKEN}|output_projection\..*|pre_logits\..*"
 _ATTENTION, _MLP = "MultiHeadDotProductAttention_0", "MlpBlock_0"
-_FLAT = Layout(lambda x: x.reshape(-1, x.shape[-1]), lambda x: x)  # [t, h, w, I, O] to ours
+_FLAT = Layout(lambda x: x.reshape(-1, x.shape[-1]), lambda x: x)  # [t, h, w, I, O] to [t·h·w·I, O]
 _WITHOUT = Layout(lambda x: x[0], lambda x: x[None])
 _WITHOUT_CLASS_TOKEN = Layout(lambda x: x[0, 1:], lambda x: x[None])
 
 
 def read(path: pathlib.Path) -> Checkpoint:
-    """Reads a file; tensors are named by their path, joined by dots.
+    """Read a file; a tensor's name is its path, joined by dots.
 
     Raises:
-      WeightsError: it cannot be read, is damaged, or no training state with parameters.
+      WeightsError: the file cannot be read, is damaged, or is not a training state with parameters.
     """
     try:
         state = serialization.msgpack_restore(path.read_bytes())
@@ -59,10 +60,10 @@ def read(path: pathlib.Path) -> Checkpoint:
 
 
 def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
-    """A video encoder of the checkpoint's sizes, on `config`'s frames and resolution.
+    """Return a configuration with the checkpoint's sizes and `config`'s frames and resolution.
 
     Raises:
-      WeightsError: it is another model, or the sizes do not go together.
+      WeightsError: the checkpoint is of another model, or its sizes conflict.
     """
     layers = {
         found[0]
@@ -97,10 +98,11 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
 
 
 def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
-    """What the checkpoint knows of the video encoder's parameters: all but what groups.
+    """Return the video encoder's parameters in the checkpoint: all but the grouping parts.
 
     Raises:
-      WeightsError: a tensor is missing, misshapen or left over, or positions are of other clips.
+      WeightsError: a tensor is missing or unexpected, or has a wrong shape. Or the number of
+        positions differs from the number of tokens.
     """
     classified = _CLASS_TOKEN in checkpoint.tensors
     count = _shape(checkpoint, _POSITIONS, 3)[1] - classified
@@ -118,12 +120,12 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
 
 
 def left_out(checkpoint: Checkpoint) -> list[str]:
-    """Return the arrays that ours does not have: the class token and the classifier."""
+    """Return the names of the unused arrays: the class token and the classifier."""
     return spare(checkpoint, "", _UNUSED)
 
 
 def places(config: VideoConfig) -> Iterator[Place]:
-    """Every parameter that both encoders have, positions apart."""
+    """Yield the mapping of every parameter that both encoders have, except the positions."""
     width, heads, hidden = config.width, config.heads, config.mlp_width
     each = width // heads
     tubelet = (config.tubelet, config.patch, config.patch, 3, width)
@@ -163,7 +165,7 @@ def _leaves(tree: dict[Any, Any], above: str) -> Iterator[tuple[str, Any]]:
 
 
 def _shape(checkpoint: Checkpoint, name: str, rank: int) -> tuple[int, ...]:
-    """A tensor's shape, which sizes follow from."""
+    """Return a tensor's shape after checking its number of axes."""
     tensor = checkpoint.tensors.get(name)
     if tensor is None:
         raise WeightsError(f"{checkpoint.folder}: {name} is missing")

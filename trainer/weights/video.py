@@ -1,20 +1,21 @@
-"""ViViT (Arnab et al. 2021) and VideoMAE (Tong et al. 2022) as the start of our video encoder.
+"""Initialization of the video encoder from ViViT or VideoMAE.
 
-Both are plain pre-norm ViTs over tubelets. What they differ in:
+ViViT (Arnab et al. 2021) and VideoMAE (Tong et al. 2022) are plain pre-norm ViTs over tubelets.
+Their differences:
 
                 ViViT                                    VideoMAE
     positions   learned; the class token's are dropped   fixed, sines of the token's number
-    q, k, v     a bias each                              q and v only, k's is zero, which is
-                                                         the same, for softmax takes it out;
-                                                         as transformers 5.8 to 5.17 write it
-                                                         a bias each
+    q, k, v     one bias each                            biases of q and v only. A zero bias of k
+                                                         is equivalent: softmax cancels it.
+                                                         transformers 5.8 to 5.17 write one
+                                                         bias each.
     final norm  yes                                      if `use_mean_pooling` is false, as
                                                          after self-supervised training; else
-                                                         none, and ours starts fresh
+                                                         none, and it is newly initialized
     pixels      in [-1, 1]                               by ImageNet's mean and deviation
 
-With `qkv_bias` false neither has a bias of q, k or v: ours are zero. VideoMAE's is `qv_bias` from
-transformers 5.18 on.
+With `qkv_bias` false, neither has biases of q, k or v, and these biases are set to zero. From
+transformers 5.18 on, VideoMAE's setting is `qv_bias`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,11 +45,11 @@ from trainer.weights.param_mapping import (
 
 VIVIT, VIDEOMAE = "vivit", "videomae"
 _GELUS = {"gelu": "erf", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-# What a checkpoint is taken to have if it does not say.
+# Defaults for settings that a checkpoint omits.
 _NORM_EPS = {VIVIT: 1e-6, VIDEOMAE: 1e-12}
 _PIXEL_MEAN = {VIVIT: (0.5, 0.5, 0.5), VIDEOMAE: (0.485, 0.456, 0.406)}
 _PIXEL_STD = {VIVIT: (0.5, 0.5, 0.5), VIDEOMAE: (0.229, 0.224, 0.225)}
-# Class token, pooler and classifiers; what VideoMAE reconstructs pixels with.
+# The class token, pooler and classifiers, and the decoder with which VideoMAE reconstructs pixels.
 _UNUSED = {
     VIVIT: r"embeddings\.cls_token|pooler\..*|classifier\..*",
     VIDEOMAE: r"classifier\..*|fc_norm\..*|decoder\..*|encoder_to_decoder\..*|mask_token|"
@@ -61,10 +62,10 @@ _WITHOUT_CLASS_TOKEN = Layout(lambda x: x[0, 1:], lambda x: np.pad(x, ((1, 0), (
 
 
 def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
-    """A video encoder of the checkpoint's sizes and habits, on `config`'s frames and resolution.
+    """Return a configuration with the checkpoint's settings and `config`'s frames and resolution.
 
     Raises:
-      WeightsError: it is neither ViViT nor VideoMAE, or the sizes do not go together.
+      WeightsError: the checkpoint is neither ViViT nor VideoMAE, or its sizes conflict.
     """
     kind = _kind(checkpoint)
     gelu = checkpoint.setting("hidden_act", str)
@@ -89,10 +90,10 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
 
 
 def doubt(checkpoint: Checkpoint) -> str | None:
-    """Return what a checkpoint may say wrongly of itself; None: nothing is known.
+    """Return a warning about a setting that is known to be wrong; None without one.
 
-    VideoMAE's small encoder was trained with 6 heads of 64, and transformers' conversion script
-    writes 16, of 24, in its config.json. The tensors' shapes are the same, so none would tell.
+    VideoMAE's small encoder was trained with 6 heads of 64. Transformers' conversion script writes
+    16 heads, of 24, in its config.json. The tensors' shapes are the same and cannot reveal this.
     """
     config = checkpoint.config
     sizes = (config.get("hidden_size"), config.get("num_attention_heads"))
@@ -106,13 +107,13 @@ def doubt(checkpoint: Checkpoint) -> str | None:
 
 
 def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
-    """What the checkpoint knows of the video encoder's parameters.
+    """Return the video encoder's parameters in the checkpoint.
 
-    Positions are interpolated to `config`'s windows and patches. Group tokens and grouping blocks
-    are not in it, nor is the final norm that VideoMAE does not have if it pools.
+    Positions are interpolated to `config`'s windows and patches. A checkpoint has no group tokens
+    and no grouping blocks. VideoMAE with mean pooling also has no final norm.
 
     Raises:
-      WeightsError: a tensor is missing, misshapen or left over.
+      WeightsError: a tensor is missing or unexpected, or has a wrong shape.
     """
     kind = _kind(checkpoint)
     windows, side, _, _ = _geometry(checkpoint)
@@ -138,7 +139,7 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
 
 
 def left_out(checkpoint: Checkpoint) -> list[str]:
-    """Return the tensors that ours does not have: heads, the pooler, the class token, a decoder."""
+    """Return the names of the unused tensors: heads, the pooler, the class token, a decoder."""
     kind = _kind(checkpoint)
     return spare(checkpoint, f"{kind}.", _UNUSED[kind])
 
@@ -146,7 +147,7 @@ def left_out(checkpoint: Checkpoint) -> list[str]:
 def resampled(
     positions: Float[Any, "n d"], windows: int, side: int, config: VideoConfig
 ) -> Float[np.ndarray, "m d"]:
-    """Positions of `windows` × `side`² tokens, for `config`'s frames and resolution."""
+    """Resample positions of `windows` × `side`² tokens to `config`'s frames and resolution."""
     grid = jnp.asarray(positions).reshape(windows, side, side, -1)
     ours = config.resolution // config.patch
     return np.asarray(interpolate(grid, config.windows, ours, ours))
@@ -155,12 +156,12 @@ def resampled(
 def places(
     config: VideoConfig, *, biases: Mapping[str, str] = _OWN_BIASES, normed: bool = True
 ) -> Iterator[Place]:
-    """Every parameter that both encoders have, positions apart.
+    """Yield the mapping of every parameter that both encoders have, except the positions.
 
     Args:
       config: the sizes.
-      biases: the names of the biases that there are of query, key and value.
-      normed: whether there is a final norm.
+      biases: names of the existing biases of query, key and value.
+      normed: True if the checkpoint has a final norm.
     """
     width, heads, hidden = config.width, config.heads, config.mlp_width
     embed, shape = "embeddings.patch_embeddings.projection", (config.tubelet, config.patch)
@@ -187,7 +188,7 @@ def places(
 
 
 def sines(count: int, width: int) -> Float[np.ndarray, "n d"]:
-    """VideoMAE's positions: sines and cosines of the token's number (Vaswani et al. 2017).
+    """Return VideoMAE's positions: sines and cosines of the token's number (Vaswani et al. 2017).
 
     >>> sines(2, 4).astype(float).round(3).tolist()
     [[0.0, 1.0, 0.0, 1.0], [0.841, 0.54, 0.01, 1.0]]
@@ -200,7 +201,7 @@ def sines(count: int, width: int) -> Float[np.ndarray, "n d"]:
 def interpolate(
     positions: Float[Array, "nt0 y0 x0 d"], windows: int, rows: int, columns: int
 ) -> Float[Array, "n d"]:
-    """Resamples positions linearly in time and space.
+    """Interpolate positions linearly in time and space.
 
     >>> interpolate(jnp.arange(2.0).reshape(2, 1, 1, 1), 4, 1, 1).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]
@@ -214,16 +215,16 @@ def interpolate(
 def as_vivit(
     parameters: PyTree, config: VideoConfig, short_side: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-    """Our encoder's layers as a ViViT checkpoint: its settings, its tensors, its other files.
+    """Convert the encoder's layers to a ViViT checkpoint: its settings, tensors and other files.
 
-    Our encoder has no class token; the one that the layout wants is zero, and another
-    implementation attends to it, which changes its answers a little. Read back by `params`, the
-    layers are the same to the bit.
+    The encoder has no class token. The layout requires one, which is zero. Another implementation
+    attends to it, and its outputs differ slightly. `params` reads the same layers back, bit for
+    bit.
 
     Args:
-      parameters: of the video encoder.
-      config: its sizes.
-      short_side: what frames are scaled to in evaluation, before their centre is taken.
+      parameters: parameters of the video encoder.
+      config: sizes of the video encoder.
+      short_side: short side of the scaled frames in evaluation, in pixels, before the centre crop.
     """
     tensors = to_tensors(parameters, places(config))
     positions = np.asarray(parameters["positions"])
@@ -280,10 +281,10 @@ def _biases(checkpoint: Checkpoint, kind: str) -> Mapping[str, str]:
 
 
 def _geometry(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
-    """Windows, patches along a side, tubelet length in frames and patch in pixels.
+    """Return windows, patches along a side, tubelet length in frames and patch size in pixels.
 
     Raises:
-      WeightsError: one of the sizes is not there or not above 0, or they do not divide.
+      WeightsError: a size is missing or below 1, or does not divide its total.
     """
     path, patches = checkpoint.folder / CONFIG, "patch_size"
     if _kind(checkpoint) == VIVIT:

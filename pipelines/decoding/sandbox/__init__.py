@@ -1,8 +1,8 @@
-"""What holds a process that touches untrusted bytes: layers of the Linux kernel's, one on another.
+"""A sandbox of stacked Linux kernel layers for processes that read untrusted bytes.
 
-A codec that a hostile file takes over has the rights of its process. So that process gets almost
-none: no file but the video's open descriptor, no network, no other process, no further program.
-Each layer is tried by itself, as a container or an older kernel may refuse some.
+A hostile file that takes over a codec has the rights of the codec's process. So that process gets
+almost none: no file except the video's open descriptor, no network, no other process, no further
+program. Each layer is tested separately, because a container or an older kernel may refuse some.
 """
 
 LAYERS = {
@@ -15,4 +15,4 @@ LAYERS = {
     "landlock": "no file is opened, written or removed; no port, no signal to others",
     "seccomp": "system calls: those that compute, read and write what is open, and no other",
 }
-"""Every layer, with what it is for, in the order in which they are put on."""
+"""The layers and their purposes, in the order in which they are applied."""

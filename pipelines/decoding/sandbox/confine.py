@@ -1,4 +1,4 @@
-"""The layers put on a process: first those of the process that forks, then those of its child."""
+"""Application of the layers: first to the process that forks, then to its child."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ from pipelines.decoding.sandbox import (
 
 
 class Confinement:
-    """What holds on this machine. `missing` has, by layer, "" or why it does not hold."""
+    """The layers of this machine. `missing` maps each layer to "" or to why it is missing."""
 
     def __init__(self) -> None:
-        """Puts on the layers that children inherit, and finds out which others there are.
+        """Apply the layers that children inherit, and test which others are available.
 
-        Beware: it goes on in a process of its own, where the kernel grants a namespace for
-        processes; the one that called it waits, and ends with that one.
+        Beware: if the kernel grants a PID namespace, this returns in a new process. The calling
+        process waits for that process and exits with it.
         """
         self.missing = namespaces.enter()
         if not self.missing["pid_namespace"]:
@@ -37,13 +37,13 @@ class Confinement:
         self.missing |= self._try_out("seccomp", self.leave_calls, _connects)
 
     def compute_only(self) -> None:
-        """Leaves this process what is open, and its memory.
+        """Leave this process only its open files and its memory.
 
         Raises:
-          OSError: a layer that holds on this machine does not hold here.
+          OSError: a layer that this machine has cannot be applied here.
         """
         self.forbid_files()
-        # Neither a file nor a process more, also where no layer forbids them.
+        # These limits forbid new files and processes even if a layer is missing.
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         self.leave_calls()
@@ -57,17 +57,17 @@ class Confinement:
         loaders: Sequence[str],
         read: Sequence[str | int],
     ) -> None:
-        """Goes on as another program, which keeps what is open and inheritable, and its memory.
+        """Replace this process by a confined program, which keeps the inheritable open files.
 
         Args:
-          program: its path.
-          words: its arguments, from its name on.
-          environment: all of it.
+          program: the program's path.
+          words: its arguments, starting with its name.
+          environment: its complete environment.
           loaders: other programs that the kernel starts with it.
-          read: files, by path or descriptor, that it may open for reading, as it may itself.
+          read: files, by path or descriptor, that it may open for reading, besides itself.
 
         Raises:
-          OSError: it cannot be started, or a layer that holds on this machine does not hold here.
+          OSError: the program cannot be started, or a layer of this machine cannot be applied.
         """
         if self.missing["seccomp"]:
             self.forbid_files(read, (program, *loaders))
@@ -78,19 +78,19 @@ class Confinement:
         secret_start.go(start)
 
     def forbid_files(self, read: Sequence[str | int] = (), execute: Sequence[str] = ()) -> None:
-        """Landlock's part; see landlock.restrict."""
+        """Apply Landlock, if available; see landlock.restrict."""
         if not self.missing["landlock"]:
             landlock.restrict(self._landlock, read=read, execute=execute)
 
     def leave_calls(self) -> None:
-        """The part of seccomp; see system_calls."""
-        with contextlib.suppress(OSError):  # no layer: that of seccomp forbids tracing
+        """Apply seccomp for a process that only computes; see system_calls."""
+        with contextlib.suppress(OSError):  # This is no layer, because seccomp forbids tracing too.
             privileges.forbid_tracing()
         if not self.missing.get("seccomp"):
             seccomp.restrict(system_calls.computing(os.getpid()))
 
     def leave_calls_to_program(self, start: system_calls.Start) -> None:
-        """The part of seccomp for a process that becomes a program, by one start."""
+        """Apply seccomp for a process that becomes a program by one `execve`."""
         if not self.missing["seccomp"]:
             seccomp.restrict(system_calls.running(os.getpid(), start))
 
@@ -100,7 +100,7 @@ class Confinement:
     def _try_out(
         self, layer: str, put_on: Callable[[], None], forbidden: Callable[[], None]
     ) -> dict[str, str]:
-        """A layer put on a child, which then tries what the layer forbids."""
+        """Test a layer in a child, which then tries what the layer forbids."""
         if self.missing.get(layer):
             return {layer: self.missing[layer]}
         ours, theirs = os.pipe()
@@ -124,10 +124,10 @@ class Confinement:
 
 
 def _continue_as_first() -> None:
-    """Goes on as the first process of the namespace, with which all others in it end."""
+    """Continue as the first process of the namespace, whose end kills all others in it."""
     first = os.fork()
     if first:
-        os.closerange(0, 1 << 16)  # or who gives orders would not see them close
+        os.closerange(0, 1 << 16)  # Otherwise the requesting process would not see them close.
         status = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
         os._exit(status if status >= 0 else 1)
 

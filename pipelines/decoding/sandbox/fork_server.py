@@ -1,4 +1,4 @@
-"""Processes that fork confined children, as seen from who wants something of a child."""
+"""The client side of the processes that fork confined children."""
 
 import atexit
 import contextlib
@@ -17,14 +17,14 @@ from typing import Any
 from pipelines.processes import child_python
 from pipelines.processes.timeouts import Patience
 
-_READY_SECONDS = 60.0  # to load what its children need; some tenths are usual
+_READY_SECONDS = 60.0  # maximum time to load what children need; usually some tenths of a second
 _MESSAGE_BYTES = 1 << 16
-# All that a child may know of the environment: no name, no token, no path of the user's.
+# The only variables that a child inherits: no user name, token or user's path.
 _ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PYTHONHOME")
 
 
 class UnconfinedError(OSError):
-    """A layer of the sandbox is missing, and was asked for."""
+    """A required layer of the sandbox that is missing."""
 
     def __init__(self, missing: Mapping[str, str]) -> None:
         super().__init__(errno.EPERM, f"{told(missing)}; without --require-sandbox it would go on")
@@ -32,13 +32,13 @@ class UnconfinedError(OSError):
 
 
 class Nursery:
-    """A process that has loaded what its children need, and forks them one at a time."""
+    """A process that has loaded its children's modules, and forks them one at a time."""
 
     def __init__(self, program: Sequence[str]) -> None:
-        """Starts it.
+        """Start the process.
 
         Raises:
-          OSError: it ends at once.
+          OSError: the process exits at once.
         """
         self.program = tuple(program)
         self.socket, theirs = socket.socketpair()
@@ -49,7 +49,7 @@ class Nursery:
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            start_new_session=True,  # so that its children die with it, and not of Ctrl-C
+            start_new_session=True,  # Its children die with it, but not of Ctrl-C.
         )
         theirs.close()
         try:
@@ -65,21 +65,22 @@ class Nursery:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether the process still runs."""
         return self.process.poll() is None
 
     def begin(self, request: Mapping[str, Any], descriptors: Iterable[int]) -> None:
-        """Has a child forked for a request, which comes with open descriptors."""
+        """Send a request and its open descriptors, for which the process forks a child."""
         words = json.dumps(request).encode()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # then it ended early
+        # If the process has died, `status` raises the error.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             socket.send_fds(self.socket, [struct.pack("<I", len(words))], [*descriptors])
             self.socket.sendall(words)
 
     def status(self, patience: Patience) -> int | None:
-        """The child's exit status, as subprocess has it; None if it does not end soon.
+        """Return the child's exit status in subprocess's form; None if it does not exit in time.
 
         Raises:
-          OSError: this process has died.
+          OSError: the process that forks has died.
         """
         try:
             (status,) = struct.unpack("<i", self._received(4, patience))
@@ -88,7 +89,7 @@ class Nursery:
         return os.waitstatus_to_exitcode(status)
 
     def end(self) -> None:
-        """Ends the process, and its child, at once."""
+        """Kill the process and its child."""
         self.socket.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -110,19 +111,23 @@ class Nursery:
 
 
 seen: dict[str, str] = {}
-"""Layers that were missing in this process's nurseries, and why."""
+"""Layers that were missing in this process's nurseries, with the reasons."""
 
-# Loading PyAV takes a tenth of a second, a fork a few thousandths: so nurseries are kept.
+# Nurseries are kept, because loading PyAV takes 0.1 s and a fork only a few milliseconds.
 _idle: list[Nursery] = []
 _idle_lock = threading.Lock()
 
 
 def take(program: Sequence[str], required: bool) -> Nursery:
-    """A nursery that is idle, or a new one.
+    """Return an idle nursery, or a new one.
+
+    Args:
+      program: the command line of the nursery's program.
+      required: whether every layer of the sandbox must hold.
 
     Raises:
       UnconfinedError: a layer of the sandbox is missing, and all are required.
-      OSError: a new one ends at once.
+      OSError: a new nursery exits at once.
     """
     nursery = _found_idle(tuple(program)) or Nursery(program)
     if required and nursery.missing:
@@ -132,14 +137,14 @@ def take(program: Sequence[str], required: bool) -> Nursery:
 
 
 def give_back(nursery: Nursery) -> None:
-    """Keeps a nursery, whose child is gone, for the next request."""
+    """Keep a nursery, whose child has exited, for the next request."""
     with _idle_lock:
         _idle.append(nursery)
 
 
 @atexit.register
 def end_idle() -> None:
-    """Ends all nurseries that are idle."""
+    """Kill all idle nurseries."""
     with _idle_lock:
         while _idle:
             _idle.pop().end()
@@ -147,14 +152,14 @@ def end_idle() -> None:
 
 @functools.cache
 def missing_here() -> Mapping[str, str]:
-    """The layers that do not hold on this machine, and why, as a process that tries them finds."""
+    """Return the layers that are missing on this machine, with reasons, from a test process."""
     probe = Nursery(child_python.command("pipelines.decoding.sandbox.probe"))
     probe.end()
     return probe.missing
 
 
 def told(missing: Mapping[str, str]) -> str:
-    """Which layers are missing, in words.
+    """Return a message that names the missing layers.
 
     >>> told({"landlock": "Function not implemented"})
     'there is no landlock (Function not implemented) here'

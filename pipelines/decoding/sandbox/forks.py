@@ -1,7 +1,7 @@
-"""The side of a nursery that forks: a child for each request, which touches untrusted bytes.
+"""The server side of a nursery: it forks a child for each request, which reads untrusted bytes.
 
-So what a child needs is loaded once, and what a hostile file does to a child ends with it. A
-request comes on standard input, a socket, with open descriptors; its answer is an exit status.
+So a child's modules are loaded once, and a hostile file affects only its child. A request arrives
+on standard input, a socket, with open descriptors. Its answer is an exit status.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from pipelines.decoding.sandbox.confine import Confinement
 MOST_DESCRIPTORS = 64
 
 Answer = Callable[[dict[str, Any], list[int], Confinement], None]
-"""Answers a request in a child: it confines itself, and then touches untrusted bytes."""
+"""A function that answers a request in a child: it confines itself, then reads untrusted bytes."""
 
 
 def serve(answer: Answer) -> None:
-    """Tells which layers hold, then forks a child for each request until the other end closes."""
+    """Send the missing layers, then fork a child for each request until the socket closes."""
     confinement = Confinement()
-    gc.freeze()  # or collecting in a child would copy this process's memory
+    gc.freeze()  # Otherwise garbage collection in a child would copy this process's memory.
     parent = socket.socket(fileno=0)
     _send(parent, json.dumps({"missing": confinement.missing}).encode())
     while received := _receive(parent):
@@ -46,7 +46,10 @@ def serve(answer: Answer) -> None:
 
 
 def _close_but(descriptors: list[int]) -> None:
-    """Closes all but these, and the three that are standard, which become nothing."""
+    """Close all descriptors except these and 0 to 2; 0 becomes a copy of standard output.
+
+    The nursery starts with standard output and standard error on /dev/null.
+    """
     os.dup2(1, 0)
     kept = [2, *sorted(descriptors), 1 << 16]
     for below, above in itertools.pairwise(kept):
@@ -58,7 +61,7 @@ def _send(parent: socket.socket, words: bytes) -> None:
 
 
 def _receive(parent: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """A request and its descriptors, or None at the end."""
+    """Return a request and its descriptors, or None after the last one."""
     with contextlib.suppress(ConnectionResetError):
         head, descriptors, _, _ = socket.recv_fds(parent, 4, MOST_DESCRIPTORS)
         if len(head) == 4:

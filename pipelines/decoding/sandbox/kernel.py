@@ -1,7 +1,7 @@
-"""Calls of the Linux kernel that Python has no function for.
+"""Linux system calls for which Python has no function.
 
-There is no maintained package with a wheel for them: those of Landlock and seccomp on PyPI are
-unfinished, or want a system library. What is called is few, and stable: a kernel's numbers stay.
+No maintained package with a wheel offers them. Those for Landlock and seccomp on PyPI are
+unfinished, or need a system library. The calls are few and stable: a kernel keeps their numbers.
 """
 
 import ctypes
@@ -14,15 +14,15 @@ _MACHINES = ("x86_64", "aarch64")
 
 
 class MissingError(Exception):
-    """A layer that this machine does not have: why."""
+    """A layer that this machine does not have, with the reason."""
 
 
 @functools.cache
 def machine() -> str:
-    """The processor as the kernel names it.
+    """Return the kernel's name of the processor.
 
     Raises:
-      MissingError: it is none whose calls are known here, or the system is not Linux.
+      MissingError: this module does not know the processor's calls, or the system is not Linux.
     """
     name = platform.machine()
     if sys.platform != "linux":
@@ -38,39 +38,39 @@ def _library() -> ctypes.CDLL:
 
 
 def prctl(option: int, *words: int) -> int:
-    """Changes what the process is and may do, as the manual page of prctl says.
+    """Change the process's attributes and rights, as the manual page of prctl describes.
 
     Raises:
-      OSError: it fails.
+      OSError: the call fails.
     """
     padded = [*words, 0, 0, 0, 0][:4]
     return _checked(_library().prctl(option, *map(ctypes.c_ulong, padded)))
 
 
 def unshare(flags: int) -> None:
-    """Enters namespaces of its own, as the manual page of unshare says.
+    """Enter new namespaces, as the manual page of unshare describes.
 
     Raises:
-      OSError: it fails.
+      OSError: the call fails.
     """
     _checked(_library().unshare(flags))
 
 
 def call(number: int, *words: "int | ctypes.Array[ctypes.c_char] | None") -> int:
-    """A system call by its number, which must not differ from machine to machine.
+    """Make a system call by its number on this machine.
 
     Raises:
-      OSError: it fails.
+      OSError: the call fails.
     """
     given = [ctypes.c_long(word) if isinstance(word, int) else word for word in words]
     return _checked(_library().syscall(ctypes.c_long(number), *given))
 
 
 def map_memory(address: int, size: int, protection: int, flags: int) -> int:
-    """Maps memory of no file, as the manual page of mmap says; returns where it is.
+    """Map anonymous memory, as the manual page of mmap describes, and return its address.
 
     Raises:
-      OSError: it fails.
+      OSError: the call fails.
     """
     function = _library().mmap
     function.restype = ctypes.c_void_p

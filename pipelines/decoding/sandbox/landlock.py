@@ -1,4 +1,4 @@
-"""Landlock: the files, ports and processes that a process may still reach, landlock(7)."""
+"""The Landlock layer: restriction of files, ports and other processes, landlock(7)."""
 
 import contextlib
 import ctypes
@@ -14,17 +14,17 @@ _VERSION = 1
 _PATH_BENEATH = 1
 
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
-# By the first version that has them: all rights, of which those that rules give are left.
+# The rights to restrict, by the first version that has them. Rules grant some of them again.
 _FILES = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
-_PORTS = {4: 0b11}  # to bind and to connect TCP
-_SCOPES = {6: 0b11}  # abstract UNIX sockets and signals, to processes outside
+_PORTS = {4: 0b11}  # to bind and to connect TCP sockets
+_SCOPES = {6: 0b11}  # abstract UNIX sockets of processes outside, and signals to them
 
 
 def version() -> int:
-    """The interface's version that the kernel has.
+    """Return the kernel's version of the Landlock interface.
 
     Raises:
-      MissingError: it has none, or it is turned off.
+      MissingError: the kernel does not have Landlock, or it is disabled.
     """
     kernel.machine()
     try:
@@ -34,12 +34,12 @@ def version() -> int:
 
 
 def restrict(version: int, *, read: Iterable[str | int] = (), execute: Iterable[str] = ()) -> None:
-    """Takes every right to files, ports and other processes from this thread, for good.
+    """Remove this thread's rights to files, ports and other processes, irrevocably.
 
-    What is open already stays usable as it was opened.
+    Open files stay usable in the mode in which they were opened.
 
     Args:
-      version: as `version` tells.
+      version: the result of `version()`.
       read: folders and files, by path or open descriptor, that may be opened for reading.
       execute: programs that may be read and started.
 
@@ -69,7 +69,7 @@ def _allow(ruleset: int, beneath: str | int, rights: int) -> None:
         if isinstance(beneath, str):
             try:
                 beneath = os.open(beneath, os.O_PATH | os.O_CLOEXEC)
-            except OSError:  # what is not there, or not to be seen, needs no rule
+            except OSError:  # A missing or inaccessible path needs no rule.
                 return
             opened.callback(os.close, beneath)
         if not stat.S_ISDIR(os.fstat(beneath).st_mode):

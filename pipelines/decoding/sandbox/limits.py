@@ -1,26 +1,26 @@
-"""Limits on what a process may use: setrlimit(2)."""
+"""Resource limits of a process, setrlimit(2)."""
 
 import resource
 from collections.abc import Iterable, Sequence
 
 
 def lower(limits: Iterable[Sequence[int]]) -> None:
-    """Sets limits for this process and what it becomes, each as far as it may be changed.
+    """Set limits for this process and its successors, up to the current hard limits.
 
     Args:
-      limits: of each its kind (resource.RLIMIT_), its soft and its hard value.
+      limits: kind (resource.RLIMIT_), soft value and hard value of each limit.
     """
     for kind, soft, hard in limits:
-        most = resource.getrlimit(kind)[1]  # an ordinary user may not raise it
+        most = resource.getrlimit(kind)[1]  # An ordinary user may not raise the hard limit.
         if most != resource.RLIM_INFINITY:
             soft, hard = min(soft, most), min(hard, most)
         resource.setrlimit(kind, (soft, hard))
 
 
 def processor(seconds: int) -> tuple[int, int, int]:
-    """The limit on processor time.
+    """Return the limit on processor time, with a hard limit one second above the soft one.
 
-    A second more until SIGKILL: of equal limits it would come in SIGXCPU's place.
+    With equal limits, SIGKILL would come instead of SIGXCPU.
 
     >>> processor(3)[1:]
     (3, 4)

@@ -1,4 +1,4 @@
-"""Namespaces of a process's own: user_namespaces(7), network_, ipc_ and pid_namespaces(7)."""
+"""The layers of new namespaces: user_namespaces(7), network_, ipc_ and pid_namespaces(7)."""
 
 import contextlib
 import errno
@@ -11,15 +11,15 @@ _FLAGS = {
     "user_namespace": 0x10000000,
     "network_namespace": 0x40000000,
     "ipc_namespace": 0x08000000,
-    "pid_namespace": 0x20000000,  # holds for processes that are forked from now on
+    "pid_namespace": 0x20000000,  # applies to processes that are forked later
 }
 
 
 def enter() -> dict[str, str]:
-    """Enters all that the kernel grants; by name "", or why one is refused.
+    """Enter all namespaces that the kernel grants, and return "" or the refusal's reason by name.
 
-    An ordinary user has the right to the others in a user namespace of their own only: that comes
-    first.
+    The user namespace comes first, because an ordinary user may enter the others only inside a new
+    user namespace.
     """
     user, group = os.geteuid(), os.getegid()
     refused: dict[str, str] = {}
@@ -31,7 +31,7 @@ def enter() -> dict[str, str]:
         except (OSError, kernel.MissingError) as error:
             refused[name] = _why(error)
         if name == "user_namespace" and not refused[name]:
-            # Unmapped, the process is nobody, and may not enter the others.
+            # Without a mapping, the process is nobody, and may not enter the others.
             with contextlib.suppress(OSError):
                 Path("/proc/self/setgroups").write_bytes(b"deny")
                 Path("/proc/self/uid_map").write_bytes(b"%d %d 1" % (user, user))

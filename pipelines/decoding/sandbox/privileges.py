@@ -1,4 +1,4 @@
-"""A process's rights given up: capabilities(7), PR_SET_NO_NEW_PRIVS in prctl(2)."""
+"""The layers that drop a process's privileges: capabilities(7), PR_SET_NO_NEW_PRIVS in prctl(2)."""
 
 import contextlib
 import ctypes
@@ -8,14 +8,14 @@ from pipelines.decoding.sandbox import kernel
 
 _SET_DUMPABLE, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = 4, 24, 38, 47
 _AMBIENT_CLEAR_ALL = 4
-_CAPABILITIES = 64  # more than there are
-_CAPABILITY_VERSION = 0x20080522  # the third
+_CAPABILITIES = 64  # more than the kernel has
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _CAPGET = {"x86_64": 125, "aarch64": 90}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 
 
 def forbid_new() -> None:
-    """Lets no program that is started give rights: what Landlock and seccomp ask for.
+    """Prevent started programs from gaining privileges, as Landlock and seccomp require.
 
     Raises:
       OSError: the kernel refuses.
@@ -24,16 +24,16 @@ def forbid_new() -> None:
 
 
 def drop_capabilities() -> None:
-    """Gives up every capability, for this process and all that it starts.
+    """Drop every capability, for this process and all that it starts.
 
     Raises:
-      OSError: the kernel refuses, or one is left.
+      OSError: the kernel refuses, or a capability is left.
     """
     for number in range(_CAPABILITIES):
-        # Who may not drop them has none, and gets none from a program: see forbid_new.
+        # A process that may not drop them has none, and gains none by a program (forbid_new).
         with contextlib.suppress(OSError):
             kernel.prctl(_CAPBSET_DROP, number)
-    with contextlib.suppress(OSError):  # cleared with the others, below
+    with contextlib.suppress(OSError):  # The call of capset below clears them too.
         kernel.prctl(_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
     header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITY_VERSION, 0), 8)
     kernel.call(_CAPSET[kernel.machine()], header, ctypes.create_string_buffer(24))
@@ -44,7 +44,7 @@ def drop_capabilities() -> None:
 
 
 def forbid_tracing() -> None:
-    """Keeps other processes of the same user from looking into this one.
+    """Prevent other processes of the same user from tracing this one or reading its memory.
 
     Raises:
       OSError: the kernel refuses.

@@ -1,4 +1,4 @@
-"""The program that finds out which layers hold on this machine: a nursery of no children."""
+"""The program that tests which layers this machine has: a nursery without a decoder."""
 
 from typing import Any
 

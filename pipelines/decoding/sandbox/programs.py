@@ -1,4 +1,4 @@
-"""Other programs run confined, as seen from who wants something of them."""
+"""The client side of running other programs in the sandbox."""
 
 import contextlib
 import os
@@ -14,22 +14,22 @@ from pipelines.processes import child_python
 from pipelines.processes.timeouts import Patience
 
 _LINKED_SECONDS = 30.0
-# For the loader; and for C++, which ends a program that it cannot give chance.
+# The first is for the loader, the second for C++, which aborts without a source of randomness.
 _HARMLESS = ("/etc/ld.so.cache", "/dev/urandom")
 LAUNCHER = child_python.command("pipelines.decoding.sandbox.launcher")
 
 
 class Program(NamedTuple):
-    """A program, and what it wants to be started."""
+    """A program and the files that its start needs."""
 
     path: str
-    loaders: tuple[str, ...] = ()  # the kernel starts one of them with it
+    loaders: tuple[str, ...] = ()  # paths of loaders, one of which the kernel starts with it
     libraries: tuple[str, ...] = ()
-    unconfined: str = ""  # why Landlock and seccomp cannot be put on it, if they cannot
+    unconfined: str = ""  # why Landlock and seccomp cannot be applied; "" if they can
 
     @property
     def missing(self) -> dict[str, str]:
-        """The layers that it cannot run in, and why."""
+        """The layers in which it cannot run, with the reasons."""
         return dict.fromkeys(("landlock", "seccomp"), self.unconfined) if self.unconfined else {}
 
 
@@ -37,23 +37,23 @@ __all__ = ["FIRST", "Program", "Run", "linked", "started"]
 
 
 class Run:
-    """A program at work. `log` is the read end of its standard error."""
+    """A running program. `log` is the read end of its standard error."""
 
     def __init__(self, nursery: sandbox.Nursery, log: int) -> None:
         self._nursery, self.log = nursery, log
         self.gone = False
 
     def status(self, patience: Patience) -> int | None:
-        """Its exit status, as subprocess has it; None if it does not end in time."""
+        """Return its exit status in subprocess's form; None if it does not exit in time."""
         status = self._nursery.status(patience)
         self.gone = status is not None
         return status
 
 
 def linked(path: str, environment: Mapping[str, str]) -> Program:
-    """A program with its loader and libraries, as the loader itself finds them.
+    """Return a program with its loader and libraries, as the loader itself finds them.
 
-    One that has none is run by this, to no end that it could reach: it is given no arguments.
+    This runs a program that has no loader. Without arguments, the program has nothing to process.
     """
     asked = {**environment, "LD_TRACE_LOADED_OBJECTS": "1"}
     try:
@@ -83,20 +83,20 @@ def started(
     opens: Sequence[int] = (),
     required: bool = False,
 ) -> Iterator[Run]:
-    """A program at work, in as many layers of the sandbox as there are; it is gone afterwards.
+    """Start a program in all available layers of the sandbox, yield it, and end it afterwards.
 
     Args:
-      program: it.
-      arguments: for it, without its name.
-      descriptors: open files for it, which there have the numbers FIRST and so on.
-      environment: all of it.
-      limits: of each its kind (resource.RLIMIT_), its soft and its hard value.
-      opens: of the descriptors, by their numbers there, those whose files it may open by path.
+      program: the program.
+      arguments: its arguments without its name.
+      descriptors: open files for the program, where their numbers start at FIRST.
+      environment: its complete environment.
+      limits: kind (resource.RLIMIT_), soft value and hard value of each limit.
+      opens: numbers, in the program, of the descriptors whose files it may also open by path.
       required: whether every layer must hold.
 
     Raises:
       UnconfinedError: a layer is missing, and all are required.
-      OSError: it cannot be started, or the process that forks it has died.
+      OSError: the program cannot be started, or the process that forks it has died.
     """
     sandbox.seen.update(program.missing)
     if required and program.missing:

@@ -1,7 +1,7 @@
-"""A filter on system calls: seccomp(2), a program for the kernel's packet filter of old.
+"""The seccomp layer: a filter on system calls, seccomp(2), as a program of the classic BPF.
 
-The programs are of one form: a call that is on the list is allowed, where its arguments are as the
-list says; any other fails with EPERM, as a right that is missing does.
+All programs have one form. A call on the list is allowed if its arguments match the list. Any
+other call fails with EPERM, like a missing right.
 """
 
 import ctypes
@@ -13,9 +13,9 @@ from pipelines.decoding.sandbox.system_calls import NUMBERS, UNKNOWN, Calls
 
 _SET_SECCOMP, _MODE_FILTER = 22, 2
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_ of audit.h
-_X32 = 0x40000000  # a bit of the numbers of x86_64's other interface, which has calls of its own
+_X32 = 0x40000000  # flag in the call numbers of x86_64's x32 interface, which has its own calls
 
-# Of the filter's machine, filter.h and bpf_common.h.
+# The filter's instructions, from filter.h and bpf_common.h.
 _LOAD, _AND, _RETURN = 0x20, 0x54, 0x06  # BPF_LD | BPF_W | BPF_ABS and so on
 _JUMP_EQUAL, _JUMP_AT_LEAST = 0x15, 0x35
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16  # in struct seccomp_data
@@ -23,7 +23,7 @@ _KILL, _ERROR, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 
 
 def program(machine: str, calls: Calls) -> bytes:
-    """The filter that allows these calls alone, as the kernel takes it.
+    """Return the filter that allows only these calls, in the kernel's binary form.
 
     >>> len(program("x86_64", [("read", ())])) % 8
     0
@@ -32,7 +32,7 @@ def program(machine: str, calls: Calls) -> bytes:
     code = [
         _statement(_LOAD, _ARCHITECTURE_AT),
         _jump(_JUMP_EQUAL, _ARCHITECTURES[machine], 1, 0),
-        _statement(_RETURN, _KILL),  # a call in the manner of another processor
+        _statement(_RETURN, _KILL),  # a call by another processor's convention
         _statement(_LOAD, _NUMBER_AT),
     ]
     if machine == "x86_64":
@@ -46,7 +46,7 @@ def program(machine: str, calls: Calls) -> bytes:
             continue
         body = []
         for i, where in enumerate(wheres):
-            # Past the rest of the body, to where the number is loaded again.
+            # The jump skips the rest of the body, up to the reload of the number.
             past = 3 * (len(wheres) - i - 1) + 1
             body += [
                 _statement(_LOAD, _ARGUMENTS_AT + 8 * where.argument),
@@ -66,7 +66,7 @@ def program(machine: str, calls: Calls) -> bytes:
 
 
 def restrict(calls: Calls) -> None:
-    """Leaves this thread these system calls alone, for good.
+    """Restrict this thread to these system calls, irrevocably.
 
     Raises:
       OSError: the kernel refuses.

@@ -1,7 +1,8 @@
-"""A start of a program that nobody can repeat, as seccomp sees the addresses of its words alone.
+"""A start of a program that cannot be repeated, because its arguments lie at secret addresses.
 
-A filter stays on after the start that it has to allow. So the words lie where chance put them: some
-90 bits, of which the program's own memory, which is new, has no trace.
+A seccomp filter must allow the start, and stays active after it. It compares only the addresses of
+the arguments. So these addresses are random, with about 90 bits in total. The program has new
+memory, which holds no trace of them.
 """
 
 import contextlib
@@ -15,15 +16,15 @@ from pipelines.decoding.sandbox import kernel
 from pipelines.decoding.sandbox.system_calls import Start
 
 _EXECVE = {"x86_64": 59, "aarch64": 221}
-_LOWEST, _HIGHEST = 1 << 32, 1 << 38  # of addresses that every machine has
+_LOWEST, _HIGHEST = 1 << 32, 1 << 38  # range of addresses that every machine has
 _READ_WRITE, _PRIVATE_ANONYMOUS, _NO_REPLACE = 0x3, 0x22, 0x100000
 
 
 def prepared(program: str, words: Sequence[str], environment: Mapping[str, str]) -> Start:
-    """Puts what a start takes in places that chance chooses.
+    """Place the arguments of a start at random addresses.
 
     Raises:
-      OSError: there is no memory for it.
+      OSError: the memory is exhausted.
     """
     return Start(
         _placed(program.encode() + b"\0"),
@@ -33,15 +34,15 @@ def prepared(program: str, words: Sequence[str], environment: Mapping[str, str])
 
 
 def go(start: Start) -> None:
-    """Becomes the program.
+    """Replace this process by the program.
 
     Raises:
-      OSError: it cannot be started.
+      OSError: the program cannot be started.
     """
     kernel.call(_EXECVE[kernel.machine()], *start)
 
 
-_kept: list[ctypes.Array[ctypes.c_char]] = []  # the words that arrays point to
+_kept: list[ctypes.Array[ctypes.c_char]] = []  # strings to which the arrays point
 
 
 def _array(words: Sequence[str]) -> bytes:
@@ -59,7 +60,7 @@ def _placed(content: bytes) -> int:
             _LOWEST
             + secrets.randbelow((_HIGHEST - _LOWEST - size) // mmap.PAGESIZE) * mmap.PAGESIZE
         )
-        with contextlib.suppress(FileExistsError):  # something is there already
+        with contextlib.suppress(FileExistsError):  # The address is already in use.
             base = kernel.map_memory(page, size, _READ_WRITE, _PRIVATE_ANONYMOUS | _NO_REPLACE)
             break
     address = base + 8 * secrets.randbelow(mmap.PAGESIZE // 8)

@@ -1,6 +1,6 @@
-"""The system calls that a confined process may make, by name: their numbers on each machine.
+"""The system calls that a confined process may make, by name, with their numbers per machine.
 
-A list of what is allowed, not of what is forbidden: a call that a later kernel brings is refused.
+This is an allowlist, so a call that a later kernel adds is refused.
 """
 
 from typing import NamedTuple
@@ -69,12 +69,12 @@ NUMBERS = {  # on x86_64, aarch64
     "write": (1, 64),
     "writev": (20, 66),
 }
-# Answered as by a kernel that has not got them, so that libraries take the older call.
+# These fail as on a kernel without them, so that libraries fall back to the older call.
 UNKNOWN = {"clone3": 435, "openat2": 437}
 
 
 class Where(NamedTuple):
-    """Of an argument's lower half, the bits of a mask must be these."""
+    """A condition on the lower 32 bits of an argument: those under `mask` must equal `bits`."""
 
     argument: int
     mask: int
@@ -82,11 +82,11 @@ class Where(NamedTuple):
 
 
 Calls = list[tuple[str, tuple[Where, ...]]]
-"""Calls, each allowed where all of this holds; of several for one name, any."""
+"""Calls with their conditions. A call passes if all conditions of one of its entries hold."""
 
 
 class Start(NamedTuple):
-    """Addresses in memory of what a program is started with, as execve takes them."""
+    """The memory addresses of a program's start arguments, as execve takes them."""
 
     program: int
     words: int
@@ -103,11 +103,11 @@ _PR_SET_NAME = 15
 
 
 def computing(process: int) -> Calls:
-    """Of a process that computes, reads and writes what is open, and may signal itself only.
+    """Return the calls of a process that computes, uses its open files and signals only itself.
 
     It can open nothing, start nothing, and make no memory executable.
     """
-    # What is called most comes first: the kernel goes through the list.
+    # The most frequent calls come first, because the kernel searches the list in order.
     free = (
         *("read", "write", "lseek", "futex", "madvise", "munmap", "mremap", "brk"),
         *("clock_gettime", "pread64", "readv", "writev", "close", "rt_sigprocmask"),
@@ -123,19 +123,19 @@ def computing(process: int) -> Calls:
         *((name, ()) for name in free),
         ("kill", (own,)),
         ("tgkill", (own,)),
-        # To ask for limits of its own, not to change any.
+        # The process may read its own limits, but change none.
         ("prlimit64", (Where(0, _ALL, 0), Where(2, _ALL, 0))),
     ]
 
 
 def running(process: int, start: Start) -> Calls:
-    """Of a process that becomes another program, once, which may have threads.
+    """Return the calls of a process that becomes another program once, which may have threads.
 
-    That program may open files for reading: which of them is for Landlock to say.
+    That program may open files for reading. Landlock decides which.
 
     Args:
-      process: its own number.
-      start: where the words for its start lie.
+      process: the process's own PID.
+      start: the addresses of the arguments for its start.
     """
     free = (
         *("fstat", "newfstatat", "stat", "dup", "fadvise64", "readlink", "readlinkat"),
@@ -146,7 +146,7 @@ def running(process: int, start: Start) -> Calls:
     return [
         *computing(process),
         *((name, ()) for name in free),
-        # A library's code. None is written by the process itself.
+        # Libraries' code is mapped from files, never written by the process itself.
         ("mmap", (Where(2, _PROT_EXEC | _PROT_WRITE, _PROT_EXEC), Where(3, _MAP_ANONYMOUS, 0))),
         ("open", (Where(1, _O_WRITING, 0),)),
         ("openat", (Where(2, _O_WRITING, 0),)),

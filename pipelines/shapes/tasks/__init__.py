@@ -1,12 +1,12 @@
-"""*Shapes* in the forms of the downstream benchmarks, to try every task on.
+"""*Shapes* in the formats of the downstream benchmarks, for tests of every task.
 
-OUT/tasks/videos/video<N>.mp4                one clip each: first those of train, then of test
-OUT/tasks/{msrvtt,msvd}/                     several sentences a clip
-OUT/tasks/{msrvtt_qa,msvd_qa}/               questions about a clip
+OUT/tasks/videos/video<N>.mp4                one clip each, first train's clips, then test's
+OUT/tasks/{msrvtt,msvd}/                     several sentences per clip
+OUT/tasks/{msrvtt_qa,msvd_qa}/               questions about each clip
 OUT/tasks/actions/<Class>/v_<Class>_g<group>_c<clip>.mp4
-OUT/tasks/{ucf101,hmdb51}/                   their classes, in three splits
+OUT/tasks/{ucf101,hmdb51}/                   classes of the actions, in three splits
 OUT/tasks/untrimmed/v_<video id>.mp4
-OUT/tasks/activitynet/                       which motion is seen from when to when
-OUT/tasks/ava/                               where each object of OUT/{train,test} is, and what
-                                             it does, in the middle of each clip
+OUT/tasks/activitynet/                       motions with their start and end
+OUT/tasks/ava/                               box and motion of each object of OUT/{train,test}, in
+                                             the middle of each clip
 """

@@ -1,9 +1,9 @@
-"""Actions of *Shapes*, as UCF101 and HMDB51 have them: clips in which both objects move alike.
+"""Actions of *Shapes* in UCF101's and HMDB51's formats: clips in which both objects move alike.
 
-    ucf101/classInd.txt, {train,test}list0{1,2,3}.txt       lines end with CR and LF, as there
+    ucf101/classInd.txt, {train,test}list0{1,2,3}.txt       lines end with CR and LF, as in UCF101
     hmdb51/<Class>_test_split{1,2,3}.txt, hmdb51.csv        0: neither train nor test
 
-A class's clips are in nine groups; split N tests those of every third group, from the N-th on.
+A class has nine groups of clips. The test clips of split N are every third group, from the N-th on.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from pipelines.shapes.scene import Clip
 
 CLASSES = tuple(motion.capitalize() for motion in grammar.MOTIONS)
 _GROUPS = 9
-_UNUSED = 10  # HMDB51 has clips in neither part: here one in so many
+_UNUSED = 10  # One in this many clips is in neither part, as HMDB51 has such clips.
 
 
 def files(clips: Sequence[Clip]) -> dict[str, str]:
-    """The annotation files by their paths in the folder of the tasks."""
+    """Return the texts of the annotation files by their paths in the tasks' folder."""
     written = {
         "ucf101/classInd.txt": "".join(f"{i} {name}\r\n" for i, name in enumerate(CLASSES, 1))
     }
@@ -43,7 +43,7 @@ def files(clips: Sequence[Clip]) -> dict[str, str]:
 
 
 def path(clip: Clip) -> str:
-    """A clip's file in the folder of the actions.
+    """Return the path of a clip's file in the actions' folder.
 
     >>> from pipelines.shapes import scene
     >>> path(scene.sample_actions(8, seed=0)[7])

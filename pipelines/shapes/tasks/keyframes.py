@@ -1,12 +1,13 @@
-"""Who is where and does what, as AVA v2.2 has it: the two objects of the clips of *Shapes*.
+"""Boxes and actions of the two objects of *Shapes* clips, in AVA v2.2's formats.
 
     ava/ava_{train,val}_v2.2.csv                        a keyframe is the middle of a clip
-    ava/ava_{train,val}_excluded_timestamps_v2.2.csv    keyframes in which an object is not seen
-    ava/ava_{train,val}_predicted_boxes.csv             boxes as a detector would find them
-    ava/ava_action_list_v2.2.pbtxt                      the motions, from 1
+    ava/ava_{train,val}_excluded_timestamps_v2.2.csv    keyframes with an invisible object
+    ava/ava_{train,val}_predicted_boxes.csv             simulated boxes of a detector
+    ava/ava_action_list_v2.2.pbtxt                      the motions, numbered from 1
 
-The videos are those of OUT/train and OUT/test, which is val here. Detections are the true boxes
-shifted a little, some missing, and some of nothing; they and their scores are drawn.
+The videos are those of OUT/train and OUT/test. The test split is named val here. Detections are
+slightly shifted true boxes, without some of them, and with some false positives. The detections
+and their scores are random.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,13 @@ from pipelines.shapes import draws, grammar, render, scene
 from pipelines.shapes.scene import Clip
 
 _PARTS = {"train": "train", "test": "val"}
-_SHIFT = 0.02  # standard deviation of a detected box's corners, of the picture's side
-_MISSED, _OF_NOTHING = 0.05, 0.2  # shares of boxes, and of keyframes
+_SHIFT = 0.02  # standard deviation of a detected box's corners, as a fraction of the frame's side
+# Fraction of missed boxes, and fraction of keyframes with a false positive.
+_MISSED, _OF_NOTHING = 0.05, 0.2
 
 
 def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, str]:
-    """The annotation files by their paths in the folder of the tasks."""
+    """Return the texts of the annotation files by their paths in the tasks' folder."""
     items = [
         f'item {{\n  name: "{motion}"\n  id: {number}\n}}\n'
         for number, motion in enumerate(grammar.MOTIONS, 1)
@@ -50,12 +52,12 @@ def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, s
 
 
 def _keyframe_us(clip: Clip) -> int:
-    """The middle of a clip, which must be a whole second."""
+    """Return the middle of a clip in microseconds, which must be a whole second."""
     return (clip.start_us + clip.end_us) // 2
 
 
 def _boxes(clip: Clip) -> dict[int, np.ndarray]:
-    """The visible objects' boxes at the keyframe, [4], as shares of the picture's side."""
+    """Return the visible objects' boxes [4] at the keyframe, as fractions of the frame's side."""
     frame = clip.format.frames // 2
     boxes = (of_thing[frame] for of_thing in render.boxes(clip))
     return {

@@ -1,11 +1,11 @@
-"""Questions about clips of *Shapes*, as MSRVTT-QA and MSVD-QA have them.
+"""Questions about *Shapes* clips in MSRVTT-QA's and MSVD-QA's formats.
 
     msrvtt_qa/{train,val,test}_qa.json      video_id N is videoN; val is the last tenth of train
     msvd_qa/{train,val,test}_qa.json        video_id N is vidN, from 1
-    msvd_qa/youtube_mapping.txt             of which video that is
+    msvd_qa/youtube_mapping.txt             the video of each vidN
 
-All answers are one word. Most are the 27 concepts, numbers and sides; now and then one is a synonym
-that the clip's caption has, so that a vocabulary of the common answers lacks some 3 in 100.
+All answers are one word. Most are the 27 concepts, numbers and sides. Some are synonyms from the
+clip's caption, so that a vocabulary of the common answers lacks about 3 % of the answers.
 """
 
 import json
@@ -16,12 +16,12 @@ import numpy as np
 from pipelines.shapes import draws, grammar, scene
 from pipelines.shapes.scene import Clip
 
-RARE = 0.12  # share of answers that are synonyms, where the caption has one
+RARE = 0.12  # probability of answering with the caption's word instead of the concept
 _NUMBERS = ("zero", "one", "two")
 
 
 def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, str]:
-    """The annotation files by their paths in the folder of the tasks."""
+    """Return the texts of the annotation files by their paths in the tasks' folder."""
     clips = [*train, *test]
     asked = [[*questions(clip, seed)] for clip in clips]
     val = len(train) - len(train) // 10
@@ -51,7 +51,7 @@ def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, s
 
 
 def questions(clip: Clip, seed: int) -> Iterator[tuple[str, str]]:
-    """Questions and answers, of the types what, how, which and where.
+    """Yield pairs of question and answer, of the types what, how, which and where.
 
     >>> for pair in questions(scene.sample_clips("train", 1, seed=0)[0], seed=0): print(*pair)
     what colour is the pyramid? white
@@ -85,6 +85,6 @@ def questions(clip: Clip, seed: int) -> Iterator[tuple[str, str]]:
 
 
 def _side(clip: Clip, thing: int) -> str:
-    """The half of the picture that an object keeps to."""
+    """Return the half of the frame in which an object stays."""
     middle = np.mean([pose.x for pose in clip.things[thing].poses])
     return "left" if middle < clip.format.side / 2 else "right"

@@ -1,10 +1,10 @@
-"""Sentences about clips of *Shapes*, as MSR-VTT and MSVD have them: several a clip.
+"""Sentences about *Shapes* clips in MSR-VTT's and MSVD's formats, several per clip.
 
 MSRVTT_data.json            all clips: {"videos": […], "sentences": […]}
-MSRVTT_train.csv            the clips of train, a list with the column video_id
-MSRVTT_JSFUSION_test.csv    the clips of test, one sentence each, after the form of 1k-A
-MSR_VTT.json, train_list_jsfusion.txt, val_list_jsfusion.txt    the same for Frozen in Time
-AllVideoDescriptions.txt, train_list.txt, test_list.txt         the same after MSVD
+MSRVTT_train.csv            train clips, a list with the column video_id
+MSRVTT_JSFUSION_test.csv    test clips with one sentence each, in 1k-A's format
+MSR_VTT.json, train_list_jsfusion.txt, val_list_jsfusion.txt    the same in Frozen in Time's format
+AllVideoDescriptions.txt, train_list.txt, test_list.txt         the same in MSVD's format
 """
 
 import json
@@ -15,11 +15,11 @@ import numpy as np
 from pipelines.shapes import draws, grammar, lines, scene
 from pipelines.shapes.scene import Clip
 
-SENTENCES = 4  # a clip
+SENTENCES = 4  # number of sentences per clip
 
 
 def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, str]:
-    """The annotation files by their paths in the folder of the tasks."""
+    """Return the texts of the annotation files by their paths in the tasks' folder."""
     clips = [*train, *test]
     names = [f"video{number}" for number in range(len(clips))]
     said = [sentences(clip, seed) for clip in clips]
@@ -62,7 +62,7 @@ def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, s
 
 
 def sentences(clip: Clip, seed: int) -> list[str]:
-    """The clip's caption, and others of the same scene: other words, forms and orders.
+    """Return the clip's caption, and sentences with other words, forms and orders for its scene.
 
     >>> for one in sentences(scene.sample_clips("train", 1, seed=0)[0], seed=0)[:2]: print(one)
     While a yellow cross is falling, a white pyramid is blinking.

@@ -1,11 +1,11 @@
-"""Untrimmed videos of *Shapes*, as ActivityNet 1.3 has them, and G-TAD's files of the same.
+"""Untrimmed videos of *Shapes* in ActivityNet 1.3's and G-TAD's formats.
 
     activitynet/activity_net.v1-3.json      {"database": …}; test is the subset validation
     activitynet/anet_anno_action.json       the same by "v_<id>", without subsets
     activitynet/video_info_new.csv          the subsets
 
-A segment is a piece of a video in which both objects make one motion; in the others they stand
-still, or there are none.
+A segment is a piece of a video in which both objects make one motion. The other pieces show still
+objects or no objects.
 """
 
 import json
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pipelines.shapes.scene import Untrimmed
 
 _SUBSETS = {"train": "training", "test": "validation"}
-_FEATURE_FRAMES = 16  # G-TAD's features are of so many frames each
+_FEATURE_FRAMES = 16  # number of frames per G-TAD feature
 
 
 def files(videos: Sequence[Untrimmed]) -> dict[str, str]:
-    """The annotation files by their paths in the folder of the tasks."""
+    """Return the texts of the annotation files by their paths in the tasks' folder."""
     database, gtad = {}, {}
     rows = ["video,numFrame,seconds,fps,rfps,subset,featureFrame\n"]
     for video in videos:

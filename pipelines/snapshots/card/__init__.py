@@ -1,4 +1,4 @@
-"""A snapshot for a person: text, contact sheets, and a data card in HTML.
+"""Readable views of a snapshot: text, contact sheets, and a data card in HTML.
 
-It may import the rest of snapshots and what is below it.
+The package may import the rest of `snapshots` and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""Pages in HTML, complete in one file: a snapshot's data card, and a contact sheet alone."""
+"""Self-contained HTML pages: a snapshot's data card, and a contact sheet."""
 
 import html
 import math
@@ -29,18 +29,18 @@ def data_card(
     name: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
-    """The data card of a snapshot.
+    """Return the data card of a snapshot as HTML.
 
     Args:
-      folder: the snapshot's.
-      manifest: what `read_manifest` read there.
-      clips: how many to show.
-      records: how many to read for the statistics.
-      name: of the data set, instead of its source's.
-      progress: told of the records that are read, and of all to read.
+      folder: the snapshot's folder.
+      manifest: the manifest that `read_manifest` returned for the folder.
+      clips: number of clips to show.
+      records: number of records to read for the statistics.
+      name: name of the data set, instead of its source's name.
+      progress: called with the number of records read and the number to read.
 
     Raises:
-      SnapshotError: a file of the snapshot is not there or is damaged.
+      SnapshotError: a file of the snapshot is missing or damaged.
     """
     figures = RecordStatistics()
     places = reading.evenly(manifest, records)
@@ -65,14 +65,14 @@ def data_card(
 
 
 def contact_sheet(folder: str, manifest: Manifest, sheet: Sequence[Entry]) -> str:
-    """A page of clips only."""
+    """Return a page that shows only clips."""
     title = f"Clips of {manifest.dataset} {manifest.data_version}"
     subtitle = f"{len(sheet):,} of {manifest.counts.records:,} clips."
     return _page(title, subtitle, [_clips(sheet, _of(folder, manifest))])
 
 
 def _of(folder: str, manifest: Manifest) -> str:
-    """The snapshot, as captions have it; where it lay is not for those who read the page."""
+    """Return a description of the snapshot for captions, without the path of its folder."""
     name = folder.rstrip("/").rpartition("/")[2]
     return (
         f"snapshot {name}: {manifest.dataset} {manifest.data_version}, inputs’ sha256 "
@@ -88,13 +88,13 @@ def _page(title: str, subtitle: str, sections: Iterable[str]) -> str:
 
 
 def _section(heading: str, sentence: str, body: str, of: str) -> str:
-    """A part of the page; `of` says what its figures are of, as text."""
+    """Return a section of the page, in which `of` names the data behind its figures."""
     told = f'<p class="of">Of {html.escape(of)}.</p>'
     return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}{told}</section>"
 
 
 def _table(rows: Iterable[Sequence[str]], caption: str, header: Sequence[str] = ()) -> str:
-    """A table of texts, which are escaped here."""
+    """Return an HTML table of texts, which this function escapes."""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows
@@ -222,7 +222,7 @@ def _bar(name: str, share: float, text: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, or all of a whole number.
+    """Return a number with three significant digits, or with all digits if it is whole.
 
     >>> _number(12345), _number(2.0), _number(0.12345)
     ('12,345', '2', '0.123')
@@ -233,7 +233,7 @@ def _number(value: float) -> str:
 
 
 def _frame(config: BuildConfig) -> str:
-    """Size and encoding.
+    """Return the size and the encoding of a frame.
 
     >>> _frame(BuildConfig(short_side=256, frame_encoding=1, jpeg_quality=95))
     'short side 256 pixels, jpeg of quality 95'

@@ -1,4 +1,4 @@
-"""Frames of a record made small, by a confined child: those of a forged record may be anything."""
+"""Thumbnails of a record's frames, decoded in a confined child because records may be forged."""
 
 import contextlib
 import os
@@ -26,15 +26,15 @@ _KINDS = {
 
 
 class PictureError(Exception):
-    """A frame that cannot be decoded: why."""
+    """The reason why a frame cannot be decoded."""
 
 
 def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[Image.Image]:
-    """Some of a clip's frames, each in this size.
+    """Return the clip's frames of the given numbers, resized to `width` × `height` pixels.
 
     Raises:
-      PictureError: one cannot be decoded.
-      OSError: the process that forks children has died.
+      PictureError: a frame cannot be decoded.
+      OSError: the process that forks the children has died.
     """
     frames = [clip.frames[number] for number in numbers]
     request = {
@@ -58,7 +58,7 @@ def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[I
             os.close(theirs)
             patience = Patience(_SECONDS)
             answer = _read(ours, most + 1, patience)
-            if len(answer) <= most:  # else it is not to go on
+            if len(answer) <= most:  # A child with a longer answer is killed.
                 status = nursery.status(patience)
         finally:
             if status is None:
@@ -80,7 +80,7 @@ def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[I
 
 
 def _read(pipe: int, most: int, patience: Patience) -> bytes:
-    """Read a pipe to its end, at most `most` bytes and while `patience` lasts."""
+    """Read a pipe until its end, `most` bytes or the end of `patience`."""
     parts: list[bytes] = []
     while most > 0 and patience.readable(pipe) and (part := os.read(pipe, min(most, 1 << 20))):
         parts.append(part)

@@ -1,7 +1,7 @@
-"""The program that decodes frames of records, to be drawn: in a confined child for each clip.
+"""The program that decodes frames of records for display, in one confined child per clip.
 
-With a request come the pipe for the answer and a file of the frames' bytes one after another. The
-answer is a byte: 0, and RGB pixels behind it, or 1, and what is wrong.
+A request comes with two descriptors: the answer's pipe, and a file of the concatenated frames. The
+answer is a byte 0 followed by RGB pixels, or a byte 1 followed by an error message.
 """
 
 import io
@@ -20,15 +20,15 @@ RAW, PNG, JPEG = "raw", "PNG", "JPEG"
 
 
 def image(kind: str, size: tuple[int, int], data: bytes) -> Image.Image:
-    """A frame of width and height `size`, as RGB.
+    """Decode a frame to RGB.
 
     Args:
       kind: RAW, PNG or JPEG.
-      size: width and height that it must have.
-      data: its bytes.
+      size: required width and height in pixels.
+      data: the frame's bytes.
 
     Raises:
-      Exception: it cannot be decoded; which type is for Pillow to choose.
+      Exception: the frame cannot be decoded. Pillow determines the type.
 
     >>> image(RAW, (1, 2), bytes(6)).size
     (1, 2)
@@ -42,8 +42,8 @@ def image(kind: str, size: tuple[int, int], data: bytes) -> Image.Image:
 
 
 def main() -> None:
-    """Forks a child for each request, until the other end of standard input closes."""
-    Image.preinit()  # the decoders, which a confined child could not load
+    """Fork a child for each request, until the other end of standard input closes."""
+    Image.preinit()  # Loads the decoders, because a confined child cannot.
     forks.serve(_answer)
 
 
@@ -66,7 +66,7 @@ def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confin
                 .tobytes()
                 for length in request["lengths"]
             )
-        except Exception as error:  # Pillow has no type of its own for damage
+        except Exception as error:  # Pillow has no exception type of its own for damaged images.
             out.write(b"\1" + (str(error) or type(error).__name__).encode())
         else:
             out.write(b"\0" + pixels)

@@ -1,4 +1,4 @@
-"""Figures of a snapshot's records and rejects."""
+"""Statistics of a snapshot's records and rejects."""
 
 import collections
 import dataclasses
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Reject
 
-_EXAMPLES = 3  # of a reason
+_EXAMPLES = 3  # examples per reason
 
 
 @dataclasses.dataclass
 class RecordStatistics:
-    """Of each record that was read: one value in each list."""
+    """Statistics of the records read, with one value per record in each list."""
 
     seconds: list[float] = dataclasses.field(default_factory=list)
     words: list[int] = dataclasses.field(default_factory=list)
@@ -24,32 +24,32 @@ class RecordStatistics:
     captions: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, clip: Clip) -> None:
-        """Counts a record."""
+        """Add a record to the statistics."""
         self.seconds.append((clip.end_us - clip.start_us) / 1e6)
         self.words.append(len(clip.caption.split()))
         self.nouns.append(len(clip.noun_chunks))
         self.frame_bytes.append(sum(map(len, clip.frames)) // max(len(clip.frames), 1))
         self.sizes[f"{clip.width}×{clip.height}"] += 1
-        # Sorted, as the first of equally frequent ones is shown first.
+        # Sorting makes the order of equally frequent phrases deterministic.
         self.phrases.update(sorted({chunk.text.lower() for chunk in clip.noun_chunks}))
         self.captions[plain(clip.caption)] += 1
 
     @property
     def near_duplicates(self) -> int:
-        """Records whose caption another one has, too, but for case, punctuation and spaces."""
+        """Number of records that share their caption, ignoring case, punctuation and spaces."""
         return sum(count for count in self.captions.values() if count > 1)
 
 
 @dataclasses.dataclass
 class Reason:
-    """Rejects of one reason: how many, and the first few."""
+    """The number of rejects of one reason, and the first few as examples."""
 
     count: int = 0
     examples: list[Reject] = dataclasses.field(default_factory=list)
 
 
 def plain(caption: str) -> str:
-    """A caption's words, by which near duplicates are told.
+    """Return a caption's normalized words, which are equal for near duplicates.
 
     >>> plain("A man, smiling.")
     'a man smiling'
@@ -58,7 +58,7 @@ def plain(caption: str) -> str:
 
 
 def by_reason(rejects: Iterable[Reject]) -> dict[str, Reason]:
-    """Counts rejects and keeps examples, the most frequent reason first.
+    """Count rejects and collect examples by reason, with the most frequent reason first.
 
     >>> by_reason([Reject(reason="duplicate"), Reject(reason="duplicate")])["duplicate"].count
     2
@@ -73,7 +73,7 @@ def by_reason(rejects: Iterable[Reject]) -> dict[str, Reason]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all are not above.
+    """Return the smallest value that at least `share` of all values do not exceed.
 
     >>> quantile([4, 1, 3, 2], 0.5)
     2
@@ -82,9 +82,10 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def histogram(values: Sequence[float], bins: int = 20) -> list[tuple[float, float, int]]:
-    """Equal bins from the least value to the greatest: [from, to), the last to], and how many.
+    """Return bins of equal width from the minimum to the maximum, with the count of each bin.
 
-    Whole numbers of a narrow range have a bin each.
+    Bins are [from, to), except that the last includes its end. Whole numbers of a narrow range get
+    one bin each.
 
     >>> histogram([1, 1, 3])
     [(1, 2, 2), (2, 3, 0), (3, 4, 1)]

@@ -1,6 +1,6 @@
-"""A clip as a strip of its frames, and many clips as a contact sheet.
+"""Strips of a clip's frames, and contact sheets of many clips.
 
-The trainer draws strips of its own in its report: the stages share schemas, never code.
+The trainer's report has its own strips, because the stages share schemas but no code.
 """
 
 import base64
@@ -19,24 +19,24 @@ from pipelines.snapshots.records import Place
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Manifest
 
-# Of a strip, in pixels.
+# A strip's number of frames, and its height and gaps in pixels.
 _FRAMES, _HEIGHT, _GAP = 8, 108, 4
-_WIDEST = 16  # of a frame's width to its height: no wider video is decoded
+_WIDEST = 16  # maximum ratio of width to height; no wider video is decoded
 _WEBP_QUALITY = 75
-# Of a sheet.
+# A contact sheet's margin and line height in pixels, and its colours.
 _MARGIN, _LINE = 20, 22
 _PAPER, _INK, _SOFT, _NOUN = "#f6f4ef", "#1d1f24", "#62666f", "#d9482b"
 
 
 class Entry(NamedTuple):
-    """A clip on a sheet."""
+    """A clip on a contact sheet."""
 
     place: Place
     clip: Clip
 
 
 def entries(folder: str, manifest: Manifest, places: Sequence[Place]) -> list[Entry]:
-    """Reads the clips at these places.
+    """Read the clips at these places.
 
     Raises:
       SnapshotError: a record is damaged.
@@ -46,7 +46,7 @@ def entries(folder: str, manifest: Manifest, places: Sequence[Place]) -> list[En
 
 
 def clock(time_us: int) -> str:
-    """A time of a video.
+    """Return a video time as minutes:seconds.milliseconds.
 
     >>> clock(83_500_999)
     '1:23.500'
@@ -56,7 +56,7 @@ def clock(time_us: int) -> str:
 
 
 def strip(clip: Clip) -> Image.Image:
-    """Draw up to eight frames, from first to last, side by side.
+    """Draw up to eight evenly spaced frames side by side, in order of time.
 
     Raises:
       SnapshotError: a frame cannot be decoded.
@@ -78,7 +78,7 @@ def strip(clip: Clip) -> Image.Image:
 
 
 def pieces(clip: Clip) -> list[tuple[str, bool]]:
-    """The caption in pieces, each with whether it is a noun chunk.
+    """Split the caption into pieces, each with a flag that marks noun chunks.
 
     >>> from protos.v1.clip_pb2 import NounChunk
     >>> pieces(Clip(caption="a man sits", noun_chunks=[NounChunk(text="man", start=2, end=5)]))
@@ -96,7 +96,7 @@ def pieces(clip: Clip) -> list[tuple[str, bool]]:
 
 
 def figure(entry: Entry) -> str:
-    """A clip in HTML: its strip, its caption with the noun chunks marked, and where it is from."""
+    """Return a clip as HTML: its strip, its caption with marked noun chunks, and its origin."""
     clip = entry.clip
     data = io.BytesIO()
     image = strip(clip)
@@ -115,7 +115,7 @@ def figure(entry: Entry) -> str:
 
 
 def png(entries: Sequence[Entry]) -> bytes:
-    """A contact sheet as a PNG: a strip a clip under its caption."""
+    """Return a contact sheet as a PNG, with each clip's strip below its caption."""
     strips = [strip(entry.clip) for entry in entries]
     width = max((image.width for image in strips), default=0) + 2 * _MARGIN
     row = 2 * _LINE + _HEIGHT + _MARGIN
@@ -146,7 +146,7 @@ def _origin(entry: Entry) -> str:
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, ink: str, right: int
 ) -> float:
-    """Writes text up to the right edge; returns the place behind it, `right` if it was cut."""
+    """Write text up to the right edge, and return its end's x, or `right` if it was cut."""
     font = _font()
     text = " ".join(text.split("\n"))
     shown = _fitting(text, lambda part: draw.textlength(part, font), float(right - at[0]))
@@ -155,10 +155,10 @@ def _write(
 
 
 def _fitting(text: str, width: Callable[[str], float], room: float) -> str:
-    """Return the beginning of the text that is no wider than `room`.
+    """Return the longest prefix of the text that is no wider than `room`.
 
-    Measures about 2 log₂ n beginnings of at most twice the n characters that fit: a caption may
-    have any length.
+    A caption may have any length. So the search measures only about 2 log₂ n prefixes, of at most
+    twice the n characters that fit.
 
     >>> wide = lambda text: float(len(text))
     >>> [_fitting(text, wide, 6.0) for text in ("a red ring rises", "a ring", "")]

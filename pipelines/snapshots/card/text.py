@@ -1,11 +1,11 @@
-"""A record as lines of text."""
+"""A text view of a record."""
 
 from pipelines.snapshots.card.strips import Entry, clock
 from protos.v1.clip_pb2 import Box, FrameEncoding
 
 
 def lines(entry: Entry) -> list[str]:
-    """Everything in a record but its pixels and prompts."""
+    """Return lines with everything in a record except its pixels and prompts."""
     clip = entry.clip
     times = [clock(time) for time in clip.frame_time_us]
     encoding = FrameEncoding.Name(clip.frame_encoding).removeprefix("FRAME_ENCODING_")
@@ -39,7 +39,7 @@ def lines(entry: Entry) -> list[str]:
 
 
 def _box(box: Box) -> str:
-    """A box's instant, corners and labels or score.
+    """Return a box's time, corners, labels and score as text.
 
     >>> _box(Box(time_us=1_000_000, x1=0.25, x2=0.5, y2=1, labels=["12", "80"]))
     "0:01.000 [0.25, 0, 0.5, 1] '12', '80'"

@@ -1,4 +1,4 @@
-"""The model: video encoder, grouping blocks, text encoder, and S-ViLM made of them.
+"""The model: video encoder, grouping blocks, text encoder, and S-ViLM, which combines them.
 
 It may import configs.
 """

@@ -1,7 +1,7 @@
-"""Scaled dot-product attention (Vaswani et al. 2017, eq. 1), computed in four ways.
+"""Scaled dot-product attention (Vaswani et al. 2017, eq. 1), in four implementations.
 
-All have the same answer up to rounding, with softmaxes in float32 or wider. `attend` is the
-definition; the others keep no [b, h, q, n] probabilities for the backward pass.
+All give the same result up to rounding, with softmaxes in float32 or wider. `attend` is the
+definition. The others keep no [b, h, q, n] probabilities for the backward pass.
 """
 
 from typing import Any, Literal
@@ -17,20 +17,20 @@ from trainer.configs.config import ComputeConfig, VideoConfig
 Kind = Literal["plain", "blocked", "pallas", "cudnn"]
 
 ATTENDED = "attention"
-"""The name under which rematerialisation may keep what attention gives."""
+"""Name under which rematerialisation may keep the output of attention."""
 
-# Shorter sequences gain nothing from a fused kernel, which pads them to its blocks.
+# Shorter sequences gain nothing from a fused kernel, which pads them to its block size.
 _LONG = 512
 
-_LANES = 128  # what the kernels' blocks are multiples of
+_LANES = 128  # the kernels' block sizes are multiples of this
 
-# With all keys in a TPU core's vector memory (16 MB on most) the backward kernel adds up the
-# queries' gradients, instead of writing a part of them for each block of keys.
+# If all keys fit a TPU core's vector memory (16 MB on most), the backward kernel accumulates the
+# queries' gradients. Otherwise it writes a partial sum for each block of keys.
 _KEYS_ON_CHIP = 3584
 
 
 def choose(video: VideoConfig, compute: ComputeConfig, platform: str) -> Kind:
-    """How the video encoder attends on devices of a platform ("cpu", "gpu", "tpu").
+    """Return the attention implementation for devices of a platform ("cpu", "gpu", "tpu").
 
     >>> choose(VideoConfig(), ComputeConfig(), "tpu"), choose(VideoConfig(), ComputeConfig(), "cpu")
     ('pallas', 'blocked')
@@ -53,15 +53,16 @@ def attention(
     kind: Kind,
     block: int | None,
 ) -> Float[Array, "b n h k"]:
-    """Self-attention without a mask.
+    """Return self-attention without a mask.
 
     Args:
-      query, key, value: of each head.
-      kind: how it is computed; "pallas" and "cudnn" run on TPUs and NVIDIA GPUs alone.
-      block: queries attended for at once by "blocked"; None, or no fewer than there are: all.
+      query, key, value: vectors of each head.
+      kind: the implementation; "pallas" runs only on TPUs, "cudnn" only on NVIDIA GPUs.
+      block: number of queries that "blocked" computes at once; None, or at least the number of
+        queries, computes all at once.
     """
     if kind == "pallas":
-        return attend_on_tpu(query, key, value)  # names what it keeps
+        return attend_on_tpu(query, key, value)  # sets the checkpoint name itself
     if kind == "cudnn":
         attended = jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
     elif kind == "blocked" and block is not None and block < query.shape[1]:
@@ -77,7 +78,7 @@ def attend(
     value: Float[Array, "b n h k"],
     mask: Bool[Array, "b n"] | None = None,
 ) -> Float[Array, "b q h k"]:
-    """Attention by its definition; `mask` is False at keys that nobody attends to.
+    """Return attention by its definition; `mask` is False at keys to ignore.
 
     >>> attend(*jnp.ones((3, 1, 4, 2, 8))).shape
     (1, 4, 2, 8)
@@ -97,10 +98,11 @@ def attend_by_blocks(
     value: Float[Array, "b n h k"],
     block: int,
 ) -> Float[Array, "b n h k"]:
-    """Attention for `block` queries at a time or fewer, computed again in the backward pass.
+    """Return attention for at most `block` queries at a time, recomputed in the backward pass.
 
-    So the largest array is [b, h, block, n]: at the paper's 3168 tokens all probabilities are
-    0.5 GB a clip and layer, kept for the backward pass. Blocks are as even as can be, to pad least.
+    So the largest array is [b, h, block, n]. At the paper's 3168 tokens all probabilities take
+    0.5 GB per clip and layer, kept for the backward pass. The block sizes are as even as possible,
+    to minimize padding.
 
     >>> x = jax.random.normal(jax.random.key(0), (1, 5, 2, 4))
     >>> whole = attend(x, x, x)
@@ -122,15 +124,15 @@ def attend_on_tpu(
     *,
     interpret: bool = False,
 ) -> Float[Array, "b n h k"]:
-    """Attention by JAX's Pallas kernels for TPUs ("splash"): one forward, one backward.
+    """Return attention by JAX's Pallas kernels for TPUs ("splash"): one forward, one backward.
 
-    Sequences are padded to the kernels' blocks, and the padding is a segment of its own, to which
-    nothing attends. The kernels cannot be partitioned: on several devices call it inside
-    `shard_map`.
+    Sequences are padded to the kernels' block size. The padding is a segment of its own, to which
+    no token attends. The kernels cannot be partitioned. On several devices, call this function
+    inside `shard_map`.
 
     Args:
-      query, key, value: of each head.
-      interpret: run the kernels anywhere, slowly, as tests do.
+      query, key, value: vectors of each head.
+      interpret: run the kernels in slow interpret mode on any platform, as tests do.
     """
     _, n, heads, width = query.shape
     padded, block = tpu_blocks(n)
@@ -145,7 +147,7 @@ def attend_on_tpu(
             block_q=block,
             block_kv=keys,
             block_kv_compute=block,
-            block_q_dkv=_LANES,  # leaves room for all keys beside what it computes
+            block_q_dkv=_LANES,  # the smallest size, so that all keys fit the vector memory
             block_kv_dkv=keys,
             block_kv_dkv_compute=block,
             use_fused_bwd_kernel=True,
@@ -162,9 +164,10 @@ def attend_on_tpu(
 
 
 def tpu_blocks(length: int) -> tuple[int, int]:
-    """The length to pad a sequence to, and how many queries a kernel takes at once.
+    """Return the padded length of a sequence, and the kernel's block size in queries.
 
-    Blocks are multiples of 128 lanes; of those with the least padding, the largest up to 1024.
+    Block sizes are multiples of 128 lanes, up to 1024. Among those with the minimum padding, the
+    largest is chosen.
 
     >>> tpu_blocks(3168), tpu_blocks(100)
     ((3200, 640), (128, 128))

@@ -14,17 +14,17 @@ from trainer.method.models.transformer import Attention, Dense, LayerNorm, Mlp, 
 
 
 class Assignment(NamedTuple):
-    """Which group each video token belongs to; both sum to 1 over groups."""
+    """Assignment of each video token to a group; both arrays sum to 1 over groups."""
 
     hard: Float[Array, "b m n"]
     soft: Float[Array, "b m n"]
 
 
 def assign(logits: Float[Array, "b m n"], noise: Float[Array, "b m n"] | None = None) -> Assignment:
-    """Assigns each token to one group: softmax over groups, hardened to one-hot.
+    """Assign each token to one group: softmax over groups, hardened to one-hot.
 
-    With Gumbel `noise` (training) gradients pass straight through to the soft assignment;
-    without (evaluation) it is the plain argmax. Source: appendix A.2.
+    With Gumbel `noise` (training), gradients pass straight through to the soft assignment.
+    Without it (evaluation), the assignment is the plain argmax. Source: appendix A.2.
 
     >>> assign(jnp.array([[[2.0, 0.0], [1.0, 3.0]]])).hard.tolist()
     [[[1.0, 0.0], [0.0, 1.0]]]
@@ -40,9 +40,9 @@ def assign(logits: Float[Array, "b m n"], noise: Float[Array, "b m n"] | None = 
 def gather(
     assignment: Float[Array, "b m n"], values: Float[Array, "b n d"]
 ) -> Float[Array, "b m d"]:
-    """Each group's sum of values over its size + 1, so that an empty group gathers 0.
+    """Return each group's sum of values over its size + 1, so that an empty group gives 0.
 
-    In the assignment's type. Source: appendix A.2, with GroupViT's `+1`.
+    The result has the assignment's type. Source: appendix A.2, with GroupViT's `+1`.
     """
     sizes = jnp.sum(assignment, axis=-1, keepdims=True)
     sums = jnp.einsum(
@@ -55,18 +55,18 @@ def gather(
 
 
 class GroupingBlock(nn.Module):
-    """Updates group tokens from video tokens; the video tokens pass on unchanged.
+    """Block that updates group tokens from video tokens; the video tokens stay unchanged.
 
-    With the kind "groupvit" it is GroupViT's own block (Xu et al. 2022, section 3.2, as published),
-    which first mixes the group tokens and goes on from these. With "kmax" tokens are assigned as in
-    kMaX-DeepLab (Yu et al. 2022, eq. 7): to the most similar group, without noise, and so without a
-    gradient to the similarities, for which kMaX has a mask loss. (kMaX adds values up and
-    normalizes over the batch; here a group's sum is divided by its size + 1 all the same.)
+    The kind "groupvit" is GroupViT's own block (Xu et al. 2022, section 3.2, as published). It
+    first mixes the group tokens and updates the mixed tokens. The kind "kmax" assigns tokens as
+    kMaX-DeepLab does (Yu et al. 2022, eq. 7): to the most similar group, without noise. So the
+    similarities get no gradient, for which kMaX has a mask loss. (kMaX sums values and normalizes
+    over the batch. Here a group's sum is divided by its size + 1 for this kind too.)
     """
 
     norm_eps: float
     activation: Callable[[Array], Array]
-    out: Literal["zeros", "xavier"] = "zeros"  # how Wo starts: VideoConfig.grouping_out
+    out: Literal["zeros", "xavier"] = "zeros"  # initializer of Wo: VideoConfig.grouping_out
     dtype: DTypeLike | None = None
     kind: Literal["svilm", "groupvit", "kmax"] = "svilm"
     heads: int = 1  # of the attention before GroupViT's assignment
@@ -78,7 +78,7 @@ class GroupingBlock(nn.Module):
         tokens: Float[Array, "b n d"],
         noise: Float[Array, "b m n"] | None,
     ) -> tuple[Float[Array, "b m d"], Assignment]:
-        """Returns the updated group tokens, and who was assigned to them."""
+        """Return the updated group tokens, and the assignment of video tokens to them."""
         width = groups.shape[-1]
         g = LayerNorm(self.norm_eps, name="norm_groups")(groups)
         x = LayerNorm(self.norm_eps, name="norm_tokens")(tokens)
@@ -103,9 +103,9 @@ class GroupingBlock(nn.Module):
 
 
 class Mixing(nn.Module):
-    """What GroupViT's group tokens go through before tokens are assigned to them.
+    """GroupViT's update of the group tokens before tokens are assigned to them.
 
-    They are mixed among themselves, a perceptron over groups for each channel, then attend to the
+    A perceptron over groups, for each channel, mixes the group tokens. Then they attend to the
     video tokens.
     """
 
@@ -118,7 +118,7 @@ class Mixing(nn.Module):
     def __call__(
         self, groups: Float[Array, "b m d"], tokens: Float[Array, "b n d"]
     ) -> Float[Array, "b m d"]:
-        """Both are normalized already."""
+        """Return the mixed group tokens; both inputs must be normalized already."""
         width = groups.shape[-1]
         mix = Mlp(width // 2, self.activation, self.dtype, name="mix")
         g = mix(groups.swapaxes(1, 2)).swapaxes(1, 2)

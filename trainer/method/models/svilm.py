@@ -21,7 +21,7 @@ class VideoEmbedding(NamedTuple):
 
 
 def l2_normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Divides by the L2 norm over the last axis; a zero vector stays zero, with zero gradient.
+    """Divide by the L2 norm over the last axis; a zero vector stays zero, with zero gradient.
 
     >>> l2_normalize(jnp.array([3.0, 4.0])).tolist()
     [0.6000000238418579, 0.800000011920929]
@@ -31,7 +31,7 @@ def l2_normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
 
 
 def normalize(frames: UInt8[Array, "*b c"], config: VideoConfig) -> Float[Array, "*b c"]:
-    """Turns bytes into what the encoder's checkpoint was trained on.
+    """Convert uint8 pixels to the normalized input of the encoder's checkpoint.
 
     >>> normalize(jnp.array([[0, 255, 255]], jnp.uint8), VideoConfig()).tolist()
     [[-1.0, 1.0, 1.0]]
@@ -40,7 +40,7 @@ def normalize(frames: UInt8[Array, "*b c"], config: VideoConfig) -> Float[Array,
 
 
 def standardise(pixels: Float[Array, "*b c"], config: VideoConfig) -> Float[Array, "*b c"]:
-    """Subtracts the checkpoint's pixel mean and divides by its deviation."""
+    """Subtract the checkpoint's pixel mean and divide by its standard deviation."""
     channels = (1,) * (pixels.ndim - 1) + (pixels.shape[-1],)
     mean = jnp.asarray(config.pixel_mean, pixels.dtype).reshape(channels)
     std = jnp.asarray(config.pixel_std, pixels.dtype).reshape(channels)
@@ -48,22 +48,22 @@ def standardise(pixels: Float[Array, "*b c"], config: VideoConfig) -> Float[Arra
 
 
 class SViLM(nn.Module):
-    """The dual encoder. Use `encode_video` and `encode_text` through `apply(method=…)`."""
+    """Dual encoder. Use `encode_video` and `encode_text` through `apply(method=…)`."""
 
     config: Config
 
     def setup(self) -> None:
-        """Names the encoders and the projections."""
+        """Define the encoders and the projections."""
         self.video = VideoEncoder(self.config.video, self.config.compute)
         self.text = TextEncoder(self.config.text, self.config.compute)
-        # Cosines come next: float32 all the way, also where accelerators would round products.
+        # The outputs go into cosines, so they need float32 products. Accelerators would round them.
         self.project_video = Dense(self.config.joint_width, precision="highest")
         self.project_text = Dense(self.config.joint_width, precision="highest")
 
     def encode_video(
         self, pixels: Float[Array, "b t h w c"], keys: Key[Array, " b"] | None = None
     ) -> VideoEmbedding:
-        """Embeds clips of normalized pixels; `keys` (one a clip) switch Gumbel noise on."""
+        """Embed clips of normalized pixels; `keys` (one per clip) enable Gumbel noise."""
         features = self.video(pixels, keys)
         projected = self.project_video(at_least_float32(features.groups))
         return VideoEmbedding(
@@ -73,7 +73,7 @@ class SViLM(nn.Module):
         )
 
     def encode_text(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b e"]:
-        """Embeds captions (f^c) or prompted nouns (n^k): the projection at [CLS]."""
+        """Embed captions (f^c) or prompted nouns (n^k): the projection at [CLS]."""
         return l2_normalize(self.project_text(at_least_float32(self.text(ids, mask)[:, 0])))
 
     def __call__(
@@ -83,5 +83,5 @@ class SViLM(nn.Module):
         mask: Bool[Array, "n l"],
         keys: Key[Array, " b"] | None = None,
     ) -> tuple[VideoEmbedding, Float[Array, "n e"]]:
-        """Both encoders at once, as training wants them."""
+        """Apply both encoders, as training does."""
         return self.encode_video(pixels, keys), self.encode_text(ids, mask)

@@ -1,4 +1,4 @@
-"""The text encoder: BERT (Devlin et al. 2019), as its published checkpoints are built."""
+"""The text encoder: BERT (Devlin et al. 2019), with the structure of its published checkpoints."""
 
 import flax.linen as nn
 from jax.typing import DTypeLike
@@ -24,7 +24,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
-        """Adds attention, then the perceptron, normalizing after each."""
+        """Add attention, then the perceptron, normalizing after each."""
         c = self.config
         attended = Attention(c.heads, dtype=self.dtype, name="attention")(x, mask)
         x = LayerNorm(c.norm_eps, name="norm_attention")(x + attended)
@@ -33,14 +33,14 @@ class Block(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """WordPiece ids in, the last hidden state out; its place 0 is [CLS]."""
+    """Encoder of WordPiece ids; it returns the last hidden state, whose position 0 is [CLS]."""
 
     config: TextConfig
     compute: ComputeConfig = ComputeConfig()
 
     @nn.compact
     def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
-        """Encodes padded sequences.
+        """Encode padded sequences.
 
         Args:
           ids: [B, L] WordPiece ids.
@@ -49,7 +49,7 @@ class TextEncoder(nn.Module):
         c = self.config
         words = self.param("words", normal_init, (c.vocabulary, c.width))
         positions = self.param("positions", normal_init, (c.positions, c.width))
-        # One sentence a sequence, so of the two token types only the first is used.
+        # A sequence is one sentence, so only the first of the two token types is used.
         types = self.param("types", normal_init, (2, c.width))
         x = words[ids] + positions[None, : ids.shape[1]] + types[None, :1]
         dtype, layer_of = computed_in(self.compute), rematerialised(Block, self.compute.remat)

@@ -1,9 +1,9 @@
-"""What both encoders share: self-attention, the perceptron, and in what types they compute.
+"""Layers that both encoders share: self-attention and perceptron, and their computation types.
 
-Encoders call their layers one after another, and do not scan over parameters stacked by layer: so
-each layer's parameters keep their name, grouping blocks stand between layers where they are wanted,
-and the compiler counts every layer's FLOPs. It costs compiling: 2 to 7 minutes on a CPU for the
-paper's step on a TPU slice (`compile_seconds` in benchmarks/results/fit.json).
+Encoders call their layers one after another. They do not scan over parameters stacked by layer. So
+each layer's parameters keep their name, grouping blocks can stand between layers, and the compiler
+counts every layer's FLOPs. The cost is compile time. The paper's step for a TPU slice
+takes 2 to 7 minutes on a CPU (`compile_seconds` in benchmarks/results/fit.json).
 """
 
 import math
@@ -28,7 +28,7 @@ xavier_init = nn.initializers.xavier_uniform()
 
 
 def gelu(kind: Literal["tanh", "erf"]) -> Callable[[Array], Array]:
-    """The GELU that a checkpoint was trained with.
+    """Return the GELU variant that a checkpoint was trained with.
 
     >>> round(float(gelu("erf")(1.0)), 4), round(float(gelu("tanh")(1.0)), 4)
     (0.8413, 0.8412)
@@ -37,7 +37,7 @@ def gelu(kind: Literal["tanh", "erf"]) -> Callable[[Array], Array]:
 
 
 def at_least_float32(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Widens bfloat16; wider types stay.
+    """Convert bfloat16 to float32; wider types stay.
 
     >>> at_least_float32(jnp.ones(1, jnp.bfloat16)).dtype
     dtype('float32')
@@ -46,10 +46,10 @@ def at_least_float32(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def shared(parameter: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
-    """A parameter for every member of a batch, whose axes come first in `shape`.
+    """Broadcast a parameter to `shape`, whose leading axes are those of the batch.
 
-    It is rounded to `dtype` after it is broadcast, not before: so its gradient, a sum over the
-    batch and over devices, adds up in the parameter's own float32.
+    The parameter is rounded to `dtype` after the broadcast, not before. So its gradient, a sum over
+    the batch and over devices, accumulates in the parameter's own float32.
 
     >>> def total(bias: Array) -> Array:
     ...     return jnp.sum(shared(bias, (1001, 1), jnp.bfloat16), dtype=jnp.float32)
@@ -60,12 +60,12 @@ def shared(parameter: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> Fl
 
 
 def computed_in(config: ComputeConfig) -> DTypeLike | None:
-    """The type for Flax's layers to compute in; None: their parameters' and input's own."""
+    """Return the computation type of Flax's layers; None keeps that of parameters and input."""
     return jnp.bfloat16 if config.dtype == "bfloat16" else None
 
 
 def rematerialised(layer: type[nn.Module], remat: Remat) -> type[nn.Module]:
-    """A layer that keeps for its backward pass what `ComputeConfig.remat` says."""
+    """Return a layer that keeps for its backward pass what `ComputeConfig.remat` selects."""
     if remat == "none":
         return layer
     attended = jax.checkpoint_policies.save_only_these_names(ATTENDED)
@@ -80,17 +80,17 @@ def rematerialised(layer: type[nn.Module], remat: Remat) -> type[nn.Module]:
 
 
 class Dense(nn.Module):
-    """Flax's `DenseGeneral` of the last axes, but with its bias `shared`."""
+    """Flax's `DenseGeneral` over the last axes, with a `shared` bias."""
 
     features: int | tuple[int, ...]
-    axes: int = 1  # of the input that the kernel takes
+    axes: int = 1  # number of the input's last axes that the kernel contracts
     kernel_init: nn.initializers.Initializer = xavier_init
     dtype: DTypeLike | None = None
     precision: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Maps the last `axes` axes to `features`."""
+        """Map the last `axes` axes to `features`."""
         taken = x.shape[-self.axes :]
         features = (self.features,) if isinstance(self.features, int) else self.features
 
@@ -106,23 +106,23 @@ class Dense(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Flax's, with statistics and scaling in float32 or wider; the answer has the input's type."""
+    """Flax's LayerNorm, computed in float32 or wider; the output has the input's type."""
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Normalizes each vector on its own."""
+        """Normalize each vector independently."""
         return super().__call__(at_least_float32(x)).astype(x.dtype)
 
 
 class Attention(nn.Module):
     """Multi-head attention with biases, of a sequence to itself or to another.
 
-    `mask` is False at positions that nobody attends to (padding). With one, or to another sequence
-    (`context`), attention is plain.
+    `mask` is False at positions to ignore (padding). With a mask, or with another sequence
+    (`context`), the plain implementation is used.
     """
 
     heads: int
     kind: Kind = "plain"
-    block: int | None = None  # of "blocked": trainer/method/models/attention.py
+    block: int | None = None  # block size of "blocked": trainer/method/models/attention.py
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -132,7 +132,7 @@ class Attention(nn.Module):
         mask: Bool[Array, "b n"] | None = None,
         context: Float[Array, "b n d"] | None = None,
     ) -> Float[Array, "b q d"]:
-        """Attends, and projects back to the input's width."""
+        """Attend, and project back to the input's width."""
         width = x.shape[-1]
         attended_to = x if context is None else context
 
@@ -150,7 +150,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Dense, GELU, Dense, back to the input's width."""
+    """Perceptron: Dense, GELU, Dense, back to the input's width."""
 
     hidden: int
     activation: Callable[[Array], Array]
@@ -158,6 +158,6 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Maps each vector on its own."""
+        """Map each vector independently."""
         hidden = self.activation(Dense(self.hidden, dtype=self.dtype, name="in")(x))
         return Dense(x.shape[-1], dtype=self.dtype, name="out")(hidden)

@@ -26,7 +26,7 @@ from trainer.method.models.transformer import (
 
 
 class VideoFeatures(NamedTuple):
-    """What the encoder says of a clip; D-wide, before the joint projection."""
+    """Features of a clip, of width D, before the joint projection."""
 
     tokens: Float[Array, "b nt s d"]  # video tokens, after the final norm
     groups: Float[Array, "b m d"]  # group tokens, after their own final norm
@@ -36,9 +36,9 @@ class VideoFeatures(NamedTuple):
 def tubelets(
     pixels: Float[Array, "b t h w c"], length: int, patch: int
 ) -> Float[Array, "b nt s p"]:
-    """Cuts a clip into tubelets of `length` frames by `patch`² pixels, flattened.
+    """Cut a clip into flattened tubelets of `length` frames by `patch`² pixels.
 
-    Each is in the order (t, h, w, c), so that one Dense layer equals a 3-D convolution.
+    Each tubelet is in the order (t, h, w, c), so that one Dense layer equals a 3-D convolution.
 
     >>> tubelets(jnp.zeros((1, 4, 32, 32, 3)), 2, 16).shape
     (1, 2, 4, 1536)
@@ -50,10 +50,10 @@ def tubelets(
 
 
 def sincos_positions(windows: int, rows: int, columns: int, width: int) -> Float[Array, "n d"]:
-    """Where learned positions start without a checkpoint: sines and cosines of (j, y, x).
+    """Return initial positions for training without a checkpoint: sines, cosines of (j, y, x).
 
-    A third of the width each, in wavelengths from 2π to 200π tokens, so that neighbours start
-    alike.
+    Each coordinate takes a third of the width, in wavelengths from 2π to 200π tokens. So neighbours
+    start with similar positions.
 
     >>> sincos_positions(2, 3, 3, 16).shape
     (18, 16)
@@ -72,7 +72,7 @@ def sincos_positions(windows: int, rows: int, columns: int, width: int) -> Float
 def gumbel_noise(
     keys: Key[Array, " b"], block: int, groups: int, tokens: int
 ) -> Float[Array, "b m n"]:
-    """Gumbel noise for a grouping block, each clip's from its own key."""
+    """Draw Gumbel noise for a grouping block, each clip's from its own key."""
 
     def of_clip(key: Key[Array, ""]) -> Float[Array, "m n"]:
         return random.gumbel(random.fold_in(key, block), (groups, tokens))
@@ -89,7 +89,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        """Adds attention, then the perceptron, to the residual stream."""
+        """Add attention, then the perceptron, to the residual stream."""
         c = self.config
         x = x + Attention(c.heads, self.attention, c.attention_block, self.dtype, name="attention")(
             LayerNorm(c.norm_eps, name="norm_attention")(x)
@@ -108,12 +108,12 @@ class VideoEncoder(nn.Module):
     def __call__(
         self, pixels: Float[Array, "b t h w c"], keys: Key[Array, " b"] | None
     ) -> VideoFeatures:
-        """Encodes normalized pixels.
+        """Encode normalized pixels.
 
         Args:
-          pixels: [B, T, H, W, C], normalized as the checkpoint wants (`normalize`); H and W are
-            the configured resolution, or positions for as many patches must be given.
-          keys: one a clip for the Gumbel noise of training; None in evaluation.
+          pixels: [B, T, H, W, C], normalized as the checkpoint requires (`normalize`). H and W are
+            the configured resolution. Other sizes need `positions` for as many patches.
+          keys: one per clip for the Gumbel noise of training; None in evaluation.
         """
         c, dtype = self.config, computed_in(self.compute)
         attention = choose(c, self.compute, jax.default_backend())

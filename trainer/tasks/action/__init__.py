@@ -1,1 +1,1 @@
-"""Action recognition, as UCF101 and HMDB51 have it: one class a video, three splits."""
+"""Action recognition, as in UCF101 and HMDB51: one class per video, three splits."""

@@ -1,7 +1,7 @@
 """Action recognition: a linear classifier on the video encoder, frozen or trained with it.
 
-Source: section 4.3.3 and table 10. A model a split of UCF101 or HMDB51; clips and crops of a test
-video are averaged in their probabilities.
+Source: section 4.3.3 and table 10. Each split of UCF101 or HMDB51 has its own model. The
+probabilities of a test video are averaged over its clips and crops.
 """
 
 import dataclasses
@@ -38,13 +38,14 @@ NAME: str = "action"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Action recognition's own settings; the paper leaves them open."""
+    """The settings of action recognition; the paper does not specify them."""
 
-    frozen: bool = False  # linear probing: the classifier alone is trained
-    # What is classified: "groups", the mean of the group tokens after their last norm, D wide, from
-    # which the joint space is projected; "tokens", that of the video tokens; "joint", f^v, E wide.
+    frozen: bool = False  # True trains the classifier only (linear probing)
+    # Input of the classifier. "groups": the mean of the group tokens after their last norm, D wide,
+    # which is the input of the projection into the joint space. "tokens": the mean of the video
+    # tokens. "joint": f^v, E wide.
     feature: Literal["groups", "tokens", "joint"] = "groups"
-    dropout: float = 0.0  # of the feature; VATT's probe has 0.9 after a bottleneck, others none
+    dropout: float = 0.0  # on the feature; VATT's probe has 0.9 after a bottleneck, others none
 
     def __post_init__(self) -> None:
         check_range("task", "dropout", self.dropout, 0.0, below=1.0)
@@ -56,7 +57,7 @@ TEXTS: int = 0
 RECIPES: dict[str, Recipe] = {
     "ucf101": Recipe(Config(), _UCF),
     "hmdb51": Recipe(Config(), _HMDB),
-    # The probe's optimizer is not told: it is fine-tuning's.
+    # The paper does not give the probe's optimizer. These recipes use fine-tuning's.
     "ucf101-linear": Recipe(Config(frozen=True), _UCF),
     "hmdb51-linear": Recipe(Config(frozen=True), _HMDB),
     "shapes": Recipe(
@@ -71,18 +72,18 @@ RECIPES: dict[str, Recipe] = {
 
 
 class Head(nn.Module):
-    """One linear layer; no normalization over the batch."""
+    """A linear layer without batch normalization."""
 
     classes: int
 
     @nn.compact
     def __call__(self, feature: Float[Array, "b d"]) -> Float[Array, "b c"]:
-        """Logits."""
+        """Return the logits."""
         return nn.Dense(self.classes, kernel_init=normal_init, name="classifier")(feature)
 
 
 def feature_of(video: VideoEmbedding, settings: Config) -> Float[Array, "b d"]:
-    """What is classified; float32."""
+    """Return the classifier's input, in float32."""
     if settings.feature == "joint":
         return video.clip
     if settings.feature == "groups":
@@ -91,12 +92,12 @@ def feature_of(video: VideoEmbedding, settings: Config) -> Float[Array, "b d"]:
 
 
 def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
-    """The classes that occur, by the alphabet."""
+    """Return the classes that occur, in alphabetical order."""
     return sorted({_label_of(clip) for clip in clips})
 
 
 def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
-    """A clip each, with its class's number."""
+    """Return one example per clip, with the number of its class."""
     number = {name: place for place, name in enumerate(classes)}
     labels = np.array([number[_label_of(clip)] for clip in clips], np.int32)
     return Examples(np.arange(len(clips)), None, labels)
@@ -112,13 +113,13 @@ def _label_of(clip: clip_pb2.Clip) -> str:
 
 
 def init_head(key: Key[Array, ""], config: RunConfig, settings: Config, classes: int) -> PyTree:
-    """A classifier near zero."""
+    """Initialize the classifier near zero."""
     width = config.joint_width if settings.feature == "joint" else config.video.width
     return Head(classes).init(key, jnp.zeros((1, width)))["params"]
 
 
 def trained(settings: Config) -> tuple[str, ...] | None:
-    """The head alone, if the encoder is frozen."""
+    """Return the head's name if the encoder is frozen; None trains all."""
     return ("head",) if settings.frozen else None
 
 
@@ -130,7 +131,7 @@ def encode(
     config: RunConfig,
     settings: Config,
 ) -> Float[Array, "b d"]:
-    """The feature of each clip."""
+    """Return the feature vector of each clip."""
     video = video_in_training(params, batch.frames, keys, config, frozen=settings.frozen)
     return feature_of(video, settings)
 
@@ -144,7 +145,7 @@ def losses(
     config: RunConfig,
     settings: Config,
 ) -> dict[str, Float[Array, " b"]]:
-    """Cross-entropy."""
+    """Return the cross-entropy and the accuracy of each clip."""
     kernel = params["head"]["classifier"]["kernel"]
     logits: Any = Head(kernel.shape[1]).apply(
         {"params": params["head"]}, drop(encoded, keys, settings.dropout)
@@ -156,15 +157,15 @@ def losses(
 
 
 class Probabilities(NamedTuple):
-    """Of each test video's views, a row each."""
+    """The class probabilities of each test video, one row per view."""
 
     classes: list[str]
-    views: dict[str, Float[np.ndarray, "views classes"]]  # by video
-    labels: dict[str, str]  # the true ones
+    views: dict[str, Float[np.ndarray, "views classes"]]  # probabilities by video
+    labels: dict[str, str]  # true classes by video
     split: int
 
     def figures(self) -> Mapping[str, Any]:
-        """Of the one split that the snapshot is of."""
+        """Compute the accuracy on the snapshot's split."""
         predicted = {
             video: action_accuracy.best_class(rows, self.classes)
             for video, rows in self.views.items()
@@ -172,18 +173,18 @@ class Probabilities(NamedTuple):
         return action_accuracy.mean_of([action_files.figures(predicted, self.labels, self.split)])
 
     def write(self, path: pathlib.Path) -> None:
-        """The CSV file of probabilities."""
+        """Write the CSV file of probabilities."""
         action_files.write(path, self.classes, self.views)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Probabilities:
-    """Classifies each view of each test video.
+    """Classify each view of each test video.
 
     Raises:
-      TaskError: the run is not of this task or knows none of the videos' classes, or videos
-        are not of one class each.
-      NonFiniteError: what the model says of a video is not finite; names it.
-      SnapshotError: a record is damaged, or has too few frames for so many clips.
+      TaskError: the run does not fit this task or has none of the videos' classes. Or a video has
+        several records, or other than one class.
+      NonFiniteError: a probability for a video is not finite; names the video.
+      SnapshotError: a record is damaged, or has too few frames for the number of clips.
     """
     task = task_of(run, NAME)
     settings = Config(**task["config"])
@@ -208,9 +209,10 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
 
 
 def _split_of(snapshot: Snapshot) -> int:
-    """The split that a snapshot is of: UCF101's by the name of its list, HMDB51's as it was built.
+    """Return the number of a snapshot's split.
 
-    Of another snapshot it is 1.
+    For UCF101 it follows from the name of the list of videos. For HMDB51 it is the fold that the
+    snapshot was built with. For any other snapshot it is 1.
     """
     for annotations in snapshot.manifest.annotations:
         if (number := action_files.split_of(annotations.name)) is not None:

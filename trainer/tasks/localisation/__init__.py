@@ -1,1 +1,1 @@
-"""Temporal action localisation, as ActivityNet-1.3 has it: when does which action happen?"""
+"""Temporal action localisation, as in ActivityNet-1.3: actions with their start and end times."""

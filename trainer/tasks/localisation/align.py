@@ -1,8 +1,8 @@
-"""SGAlign's sampling (G-TAD, section 3.3): where on the time axis each bin of a proposal looks.
+"""SGAlign's sampling (G-TAD, section 3.3) of the time axis for the bins of each proposal.
 
-A proposal starts at s and is of duration index d: it covers the times s … s + d + 1. Its region
-reaches half of that further on both sides, [s − ½(d + 1), s + d + ½(d + 1)], and is cut into bins
-(trainer/tasks/roi_sampling.py). What the bins hold is linear in the features: one constant matrix.
+A proposal with start s and duration index d covers the times s … s + d + 1. Its region extends
+½(d + 1) further on both sides, [s − ½(d + 1), s + d + ½(d + 1)], and is cut into bins
+(trainer/tasks/roi_sampling.py). The bins are linear in the features: one constant matrix.
 """
 
 import functools
@@ -14,7 +14,7 @@ from trainer.tasks.roi_sampling import bin_weights
 
 
 def valid(length: int) -> Bool[np.ndarray, "d s"]:
-    """Which proposals end on the time axis: s + d < T.
+    """Return True for the proposals that end on the time axis: s + d < T.
 
     >>> valid(3).astype(int).tolist()
     [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
@@ -23,7 +23,7 @@ def valid(length: int) -> Bool[np.ndarray, "d s"]:
 
 
 def region_of(length: int) -> Int[np.ndarray, "d s"]:
-    """The row of `sampling` that holds for each proposal; invalid ones share the last.
+    """Return the row of `sampling` for each proposal; invalid proposals share the last row.
 
     >>> region_of(2).tolist()
     [[0, 1], [2, 3]]
@@ -36,12 +36,12 @@ def region_of(length: int) -> Int[np.ndarray, "d s"]:
 
 @functools.lru_cache(maxsize=4)
 def sampling(length: int, inner: int, context: int) -> Float[np.ndarray, "a p t"]:
-    """The weight of each time in each bin of each region, those of `region_of`.
+    """Return the weight of each time in each bin of each region, in the order of `region_of`.
 
     Args:
-      length: T.
-      inner: bins over the region, on the features themselves; the first of the p bins.
-      context: bins over the same region, on the means of neighbours.
+      length: number of times T.
+      inner: number of bins over the region for the features; they are the first of the p bins.
+      context: number of bins over the same region for the means of neighbours.
 
     >>> sampling(2, 2, 1).shape, sampling(2, 2, 1).sum(axis=2).round(2).tolist()[:2]
     ((4, 3, 2), [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
@@ -49,7 +49,7 @@ def sampling(length: int, inner: int, context: int) -> Float[np.ndarray, "a p t"
     durations, starts = np.nonzero(valid(length))
     half = 0.5 * (durations + 1)
     regions = np.stack([starts - half, starts + durations + half], axis=1)
-    regions = np.concatenate([regions, [[0.0, 0.0]]])  # of all invalid proposals
+    regions = np.concatenate([regions, [[0.0, 0.0]]])  # the region of all invalid proposals
     return np.concatenate(
         [bin_weights(regions, bins, length, least=1.0) for bins in (inner, context)], axis=1
     ).astype(np.float32)

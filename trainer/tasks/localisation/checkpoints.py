@@ -1,6 +1,7 @@
-"""Localisation's training on disk, to continue from: OUT/checkpoints, the last two of them.
+"""The last two checkpoints of a localisation training, in OUT/checkpoints.
 
-Each has checksums.json (trainer/runs/checksums.py), and one that differs from it is not used.
+Each has a checksums.json (trainer/runs/checksums.py). A checkpoint that differs from it is not
+used.
 """
 
 import contextlib
@@ -21,30 +22,30 @@ from trainer.runs.usable_checkpoints import CheckpointError, Usable, one_line
 
 
 class Progress(NamedTuple):
-    """All that a training has come to; the number of steps made is the checkpoint's."""
+    """The state of a training; the checkpoint's name gives the number of completed steps."""
 
     params: PyTree
     optimiser: PyTree  # Optax's state, spelled as in the checkpoints of earlier releases
-    kept: PyTree  # the parameters of the best epoch so far
-    losses: Float[np.ndarray, "steps parts"]  # of the steps made; of others 0
-    validation: Float[np.ndarray, " epochs"]  # of the epochs made; of others infinite
+    kept: PyTree  # parameters of the best epoch so far
+    losses: Float[np.ndarray, "steps parts"]  # losses of completed steps; 0 for later steps
+    validation: Float[np.ndarray, " epochs"]  # loss of completed epochs; infinite for later ones
 
 
 class Checkpoints:
-    """The checkpoints of a training; a context manager."""
+    """The checkpoints of a training, as a context manager."""
 
     def __init__(self, out: pathlib.Path, settings: dict[str, Any]) -> None:
-        """Opens OUT/checkpoints.
+        """Open OUT/checkpoints.
 
         Args:
           out: folder of the training.
-          settings: all that its numbers follow from, as JSON has it.
+          settings: all settings that determine the result, as JSON values.
 
         Raises:
-          RunError: it was started with others.
-          CheckpointError: the last checkpoint is damaged.
+          RunError: the training was started with other settings.
+          CheckpointError: every checkpoint is damaged, or one cannot be read.
         """
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # it reports each save, in many lines
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs many lines per save.
         self._folder = (out / "checkpoints").absolute()
         self._settings = json.loads(json.dumps(settings))
         self._usable = Usable(self._folder)
@@ -78,13 +79,13 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()  # waits for the last save
+        self._manager.close()  # This waits for the last save.
 
     def restore(self, fresh: Progress) -> tuple[int, Progress]:
-        """The steps made, and what they came to; of none 0, and what was given.
+        """Return the number of completed steps and their state; (0, `fresh`) if there is none.
 
         Raises:
-          CheckpointError: the checkpoint is damaged.
+          CheckpointError: every checkpoint is damaged, or one cannot be read.
         """
         found = self._newest(progress=ocp.args.StandardRestore(fresh._asdict()))
         if found is None:
@@ -95,12 +96,12 @@ class Checkpoints:
         return step, Progress(**parts["progress"])
 
     def save(self, step: int, progress: Progress) -> None:
-        """Saves what `step` steps came to.
+        """Save the state after `step` steps.
 
         Raises:
-          CheckpointError: it, or the one before, cannot be written.
+          CheckpointError: this checkpoint or the previous one cannot be written.
         """
-        # It is written while training goes on, which fills these two.
+        # Orbax writes in the background, while training still changes these two arrays.
         progress = progress._replace(
             losses=progress.losses.copy(), validation=progress.validation.copy()
         )
@@ -126,7 +127,7 @@ class Checkpoints:
                 return step, self._manager.restore(step, args=ocp.args.Composite(**args))
             except (ValueError, LookupError, TypeError, AttributeError, FileNotFoundError) as error:
                 if self._usable.is_verified(step):
-                    raise  # the files are whole, so it is a fault in the program
+                    raise  # The files are intact, so this is a fault in the program.
                 self._usable.reject(
                     step, f"it cannot be read ({type(error).__name__}: {one_line(error)})"
                 )
@@ -148,7 +149,7 @@ class Checkpoints:
 
 
 def sha256(arrays: Iterable[np.ndarray]) -> str:
-    """Of their numbers, one behind another."""
+    """Return the SHA-256 of the concatenated bytes of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(array.tobytes())

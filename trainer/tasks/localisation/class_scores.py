@@ -1,4 +1,4 @@
-"""Class scores of whole videos, in the form that CUHK's for 2017 are published in.
+"""Class scores of whole videos, in the format of CUHK's published scores for 2017.
 
 {"class": [NAME, …], "results": {ID: [a score a class, …], …}}
 """
@@ -13,17 +13,17 @@ from trainer.evaluation.segment_files import as_list, as_object
 
 
 class ClassScores(NamedTuple):
-    """How likely each video shows each class."""
+    """The score of each class in each video."""
 
     classes: list[str]
-    scores: dict[str, Float[np.ndarray, " classes"]]  # by the video's id
+    scores: dict[str, Float[np.ndarray, " classes"]]  # scores by video id
 
 
 def read_class_scores(path: Path) -> ClassScores:
-    """Class scores of videos, as CUHK's cuhk_val_simp_share.json has them.
+    """Read class scores of videos in the format of CUHK's cuhk_val_simp_share.json.
 
     Raises:
-      TaskFileError: it is of another form, or a video has not a score for each class.
+      TaskFileError: the file has another format, or a video lacks a score for a class.
     """
     data = as_object(str(path), read_json(path))
     classes = as_list(f"{path}, 'class'", data.get("class"))

@@ -1,7 +1,7 @@
-"""A classifier of our own, where no class scores are given: linear, on features averaged over time.
+"""A linear classifier on features averaged over time, used where no class scores are given.
 
-It tells what a stretch of a video shows: the whole video, as ActivityNet's videos mostly show one
-class, or each proposal by itself.
+It classifies either whole videos or each proposal by itself. ActivityNet's videos mostly show one
+class.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ _L2 = 1e-3
 def averaged(
     features: Float[np.ndarray, "t c"], segments: Float[np.ndarray, "n 2"]
 ) -> Float[np.ndarray, "n c"]:
-    """The mean of a video's features over each segment; each has the time at its middle at least.
+    """Return the mean features over each segment; it always includes the time at the middle.
 
     Args:
-      features: at t times, evenly spread.
+      features: features at t evenly spaced times.
       segments: starts and ends in shares of the video.
 
     >>> averaged(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([[0.25, 0.75], [0.9, 0.9]]))
@@ -45,15 +45,15 @@ def averaged(
 def train(
     rows: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], classes: int
 ) -> dict[str, np.ndarray]:
-    """Multinomial logistic regression with a little L2, by 300 steps of Adam on all rows at once.
+    """Fit a multinomial logistic regression with L2 of 1e-3, by 300 full-batch steps of Adam.
 
     Args:
       rows: averaged features.
-      labels: their classes; a row that has two stands here twice.
-      classes: how many there are.
+      labels: their classes; a segment with two classes has two rows.
+      classes: number of classes.
 
     Returns:
-      `mean` and `scale`, with which features are standardised, `weight` [C, classes] and `bias`.
+      `mean` and `scale` that standardise the features, `weight` [C, classes] and `bias`.
     """
     rows = finite("features", rows)
     mean, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-6
@@ -80,7 +80,7 @@ def _fit(start: PyTree, x: Float[Array, "n c"], labels: Int[Array, " n"]) -> PyT
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
         weights, state = carry
         gradients = jax.grad(cost)(weights)
-        with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer power.
             updates, state = optimizer.update(gradients, state)
         return (optax.apply_updates(weights, updates), state), None
 
@@ -91,7 +91,7 @@ def _fit(start: PyTree, x: Float[Array, "n c"], labels: Int[Array, " n"]) -> PyT
 def probabilities(
     weights: dict[str, np.ndarray], rows: Float[np.ndarray, "n c"]
 ) -> Float[np.ndarray, "n classes"]:
-    """How likely each class is for averaged features.
+    """Return the probability of each class for averaged features.
 
     >>> weights = {"mean": np.zeros(1), "scale": np.ones(1), "bias": np.zeros(2)}
     >>> probabilities(weights | {"weight": np.array([[5.0, -5.0]])}, np.array([[1.0]])).round(3)
@@ -109,11 +109,11 @@ def examples(
     *,
     whole: bool,
 ) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
-    """What to learn from: of whole videos their classes, each once, or each action by itself.
+    """Return the training rows and labels: one per class of a whole video, or one per action.
 
     Args:
-      videos: of each, its features, its actions in shares of the video, and their classes.
-      whole: whether videos are classified, not actions.
+      videos: for each video, its features, its actions in shares of the video, and their classes.
+      whole: True classifies whole videos, False single actions.
     """
     rows, labels = [], []
     for features, segments, classes in videos:

@@ -1,4 +1,4 @@
-"""Features of whole videos, put together from those of their windows (`svilm-train embed`)."""
+"""Features of whole videos, concatenated from those of their windows (`svilm-train embed`)."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -13,22 +13,22 @@ from trainer.inference.features import MANIFEST, FeaturesError
 
 
 class VideoFeatures(NamedTuple):
-    """Of one video, from its first window to its last."""
+    """The features of one video, from its first window to its last."""
 
     features: Float[np.ndarray, "t c"]
-    seconds: float  # what they stand for, from the video's beginning
+    seconds: float  # time covered, from the start of the video
 
 
 def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
-    """The features of each video, its windows in the order of time.
+    """Read the features of each video, with its windows in temporal order.
 
     Args:
-      folder: what `svilm-train embed` wrote.
-      name: of the feature: `groups`, `clip`, …; one with a row a window.
+      folder: output folder of `svilm-train embed`.
+      name: a feature with one row per window: `groups`, `clip`, ….
 
     Raises:
-      FeaturesError: the folder is not finished, damaged, has no such feature, or one that is not
-        finite.
+      FeaturesError: the folder is incomplete or damaged, lacks the feature, or has a value that is
+        not finite.
     """
     manifest = folder / MANIFEST
     windows: dict[str, list[tuple[int, int, np.ndarray]]] = {}
@@ -72,7 +72,7 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
 
 
 def _is_window(clip: Any) -> bool:
-    """Whether a clip's metadata names a video and a span of it."""
+    """Return True if a clip's metadata names a video and a span of it."""
     return (
         isinstance(clip, dict)
         and isinstance(clip.get("video_id"), str)
@@ -82,13 +82,13 @@ def _is_window(clip: Any) -> bool:
 
 
 def made_of(folder: pathlib.Path) -> dict[str, Any]:
-    """What a folder's features are of, as `figures.json` tells it: the encoder, and the snapshot.
+    """Return the encoder and snapshot of a folder's features, as reported in `figures.json`.
 
-    Its `seen` is how much of the snapshot the encoder was trained on. What the folder does not
-    tell, of an earlier release or another program, is None.
+    `seen` reports how much of the snapshot the encoder was trained on. A value is None if the
+    folder lacks it, as with an earlier release or another program.
 
     Raises:
-      FeaturesError: the folder is not finished, or damaged.
+      FeaturesError: the folder is incomplete or damaged.
     """
     try:
         listed = parse_object((folder / MANIFEST).read_bytes())
@@ -103,12 +103,13 @@ def made_of(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def covered(spans: Int[np.ndarray, "n 2"]) -> float:
-    """The seconds that a video's windows stand for, each for as much as their middles are apart.
+    """Return the seconds that a video's windows cover: their number times their spacing.
 
-    Windows may overlap, and the first and last ones may be cut where the video begins and ends.
+    The spacing is the largest difference of successive starts or ends. Windows may overlap, and
+    the first and last ones may be cut where the video begins and ends.
 
     Args:
-      spans: starts and ends in microseconds, in order.
+      spans: starts and ends in microseconds, in temporal order.
 
     >>> covered(np.array([[0, 4_000_000], [4_000_000, 8_000_000], [8_000_000, 10_500_000]]))
     12.0
@@ -120,9 +121,10 @@ def covered(spans: Int[np.ndarray, "n 2"]) -> float:
 
 
 def interpolated(features: Float[np.ndarray, "t c"], length: int) -> Float[np.ndarray, "u c"]:
-    """Linear interpolation to another number of times, as half pixels: no corner is kept.
+    """Interpolate features linearly to `length` times, with half-pixel alignment.
 
-    Time i of the new ones is at (i + ½) · t / length − ½ of the old, not before 0.
+    New time i is at (i + ½) · t / length − ½ of the old times, clipped to 0 … t − 1. Corners are
+    not aligned.
 
     >>> interpolated(np.array([[0.0], [1.0]]), 4).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]

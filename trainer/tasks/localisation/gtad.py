@@ -1,8 +1,9 @@
-"""G-TAD (Xu et al. 2020), as its authors run it on ActivityNet: features in, proposals out.
+"""The G-TAD network (Xu et al. 2020), as its authors run it on ActivityNet.
 
-Times are nodes of two graphs, one of neighbours on the axis and one of neighbours in feature
-space. Each proposal (start, duration) takes the features of its region and is judged by two
-numbers: the IoU that it is expected to have with an action, and whether that is high.
+It maps features to scored proposals. Times are nodes of two graphs, one of neighbours on the axis
+and one of neighbours in feature space. Each proposal (start, duration) samples the features of its
+region. It gets two scores: its expected IoU with an action, and the probability that this IoU is
+high.
 """
 
 import dataclasses
@@ -16,40 +17,40 @@ from jaxtyping import Array, Float, Int
 from trainer.configs.fields import check_counts
 from trainer.tasks.localisation import align
 
-# Uniform in ±1/√(inputs).
+# PyTorch's initialization: uniform in ±1/√(inputs).
 _init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _init_of_bins = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=(0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
 class GtadConfig:
-    """Sizes; the defaults are the authors'."""
+    """The sizes of the network; the defaults are the authors'."""
 
-    length: int = 100  # T: times that each video's features are interpolated to
-    width: int = 256  # of a time's features
+    length: int = 100  # T: number of times that a video's features are interpolated to
+    width: int = 256  # channels per time
     stem_groups: int = 4
-    groups: int = 32  # of the middle convolutions of a graph block …
-    group_width: int = 4  # … each so wide
-    neighbours: int = 3  # in feature space, the time itself included
+    groups: int = 32  # groups of the middle convolutions of a graph block
+    group_width: int = 4  # channels per group
+    neighbours: int = 3  # neighbours in feature space, including the time itself
     inner_bins: int = 32
     context_bins: int = 4
-    map_width: int = 512  # of a proposal's features, at first …
-    map_hidden: int = 128  # … and then
+    map_width: int = 512  # channels of a proposal in the first layer of the map
+    map_hidden: int = 128  # channels of a proposal in the next layers
 
     def __post_init__(self) -> None:
         check_counts(self, "network")
 
 
 class Outputs(NamedTuple):
-    """Probabilities for b videos."""
+    """The network's probabilities for b videos."""
 
-    map: Float[Array, "b d s 2"]  # of a proposal: its IoU, and whether that exceeds 0.9
-    start: Float[Array, "b t"]  # that an action starts here
+    map: Float[Array, "b d s 2"]  # for each proposal: its IoU, and that the IoU exceeds 0.9
+    start: Float[Array, "b t"]  # that an action starts at this time
     end: Float[Array, "b t"]
 
 
 def nearest(x: Float[Array, "b t c"], k: int) -> Int[Array, "b t k"]:
-    """The k nearest times of each, by squared distance; it is itself one of them.
+    """Return the k nearest times of each time by squared distance, including the time itself.
 
     >>> nearest(jnp.array([[[0.0], [5.0], [1.0]]]), 2).tolist()
     [[[0, 2], [1, 2], [2, 0]]]
@@ -61,18 +62,18 @@ def nearest(x: Float[Array, "b t c"], k: int) -> Int[Array, "b t k"]:
 
 
 def neighbours(x: Float[Array, "b t c"], k: int) -> Float[Array, "b t k c"]:
-    """The features of the k nearest times of each."""
+    """Return the features of the k nearest times of each time."""
     return jax.vmap(lambda of_video, places: of_video[places])(x, nearest(x, k))
 
 
 class GCNeXt(nn.Module):
-    """A block of both graphs, each a bottleneck with a grouped convolution; no norm."""
+    """A block of both graphs, each a bottleneck with a grouped convolution and no norm."""
 
     config: GtadConfig
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b t c"]:
-        """ReLU(temporal + x + the greatest of the semantic messages)."""
+        """Return ReLU(temporal + x + maximum over the semantic messages)."""
         c = self.config
         middle, width = c.groups * c.group_width, x.shape[-1]
         t = nn.relu(nn.Conv(middle, (1,), kernel_init=_init, name="temporal_in")(x))
@@ -106,11 +107,11 @@ class GTAD(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "b t c"], sampling: Float[Array, "a p t"]) -> Outputs:
-        """Judges all proposals of videos.
+        """Score all proposals of videos.
 
         Args:
-          features: of each time, as many times as the configuration has.
-          sampling: `align.sampling`: an argument, since it is too large for a constant.
+          features: features at the configuration's T times.
+          sampling: `align.sampling`; an argument because it is too large for a constant.
         """
         c = self.config
         stem = nn.Conv(
@@ -127,8 +128,8 @@ class GTAD(nn.Module):
 
         x = GCNeXt(c, name="second")(base)
         context = jnp.mean(neighbours(x, c.neighbours), axis=2)
-        # One dense layer over all bins of a region: first the layer, on times, then the sampling,
-        # on what it makes of them. Both are linear; proposals are many more than times.
+        # One dense layer over all bins of a region. Both the layer and the sampling are linear, so
+        # the layer comes first: there are far fewer times than proposals.
         bins = c.inner_bins + c.context_bins
         kernel = self.param("map_1_kernel", _init_of_bins, (bins, c.width, c.map_width))
         bias = self.param("map_1_bias", nn.initializers.zeros, (c.map_width,))
@@ -147,5 +148,5 @@ class GTAD(nn.Module):
 
 
 def sampling_of(config: GtadConfig) -> Float[Array, "a p t"]:
-    """What `GTAD` samples proposals with."""
+    """Return the sampling matrix for `GTAD`."""
     return jnp.asarray(align.sampling(config.length, config.inner_bins, config.context_bins))

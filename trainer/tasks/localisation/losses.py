@@ -1,4 +1,4 @@
-"""G-TAD's losses (its section 3.4, with the weights and thresholds of the authors' code)."""
+"""The losses of G-TAD (its section 3.4), with the weights and thresholds of the authors' code."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ _REGRESSION_WEIGHT = 10.0
 
 
 class Losses(NamedTuple):
-    """Of a batch; `total` = boundary + 10 · regression + classification."""
+    """The losses of a batch; `total` = boundary + 10 · regression + classification."""
 
     total: Float[Array, ""]
     boundary: Float[Array, ""]  # the authors' "tem"
@@ -25,15 +25,15 @@ class Losses(NamedTuple):
 def balanced_cross_entropy(
     probability: Float[Array, "*b"], positive: Bool[Array, "*b"], counted: Bool[Array, "*b"]
 ) -> Float[Array, ""]:
-    """Binary cross entropy in which positives weigh as much as negatives, whatever their number.
+    """Return the binary cross entropy in which positives and negatives have equal total weight.
 
     −mean(½r · log p over positives, ½r/(r − 1) · log(1 − p) over negatives), r = N/N⁺. Without
-    positives N⁺ counts as 1; without negatives only the positives are left.
+    positives N⁺ counts as 1. Without negatives only the positives contribute.
 
     Args:
       probability: p.
-      positive: what should be 1.
-      counted: which entries there are, N of them; what is positive counts.
+      positive: True for entries with target 1.
+      counted: True for the N valid entries; every positive entry must be valid.
 
     >>> p, positive = jnp.array([0.5, 0.5]), jnp.array([True, False])
     >>> round(float(balanced_cross_entropy(p, positive, jnp.array([True, True]))), 4)
@@ -54,15 +54,16 @@ def regression(
     true: Float[Array, "b d s"],
     uniform: Float[Array, "2 b d s"],
 ) -> Float[Array, ""]:
-    """½ Σ w (p − g)² / Σ w over all of g > 0.7, and as many of (0.3, 0.7] and of (0, 0.3].
+    """Return ½ Σ w (p − g)² / Σ w over a balanced sample of the proposals.
 
-    Those are drawn: one of them counts if its number in `uniform` exceeds 1 − N(g > 0.7)/N(its
-    class), so that their numbers are right on average.
+    The sample has all proposals of g > 0.7, and as many of (0.3, 0.7] and of (0, 0.3]. Those of the
+    last two classes are drawn: a proposal counts if its number in `uniform` exceeds
+    1 − N(g > 0.7)/N(its class). Their numbers are therefore equal on average.
 
     Args:
       predicted: p.
       true: g, 0 at invalid proposals.
-      uniform: in [0, 1), for the middle class and for the low one.
+      uniform: random numbers in [0, 1), for the middle class and for the low one.
     """
     high = true > 0.7
     middle = (true > 0.3) & ~high
@@ -77,7 +78,7 @@ def regression(
 
 
 def draw(key: Key[Array, ""], videos: int, length: int) -> Float[Array, "2 b d s"]:
-    """The numbers that `regression` chooses proposals by."""
+    """Draw the random numbers with which `regression` samples proposals."""
     return random.uniform(key, (2, videos, length, length))
 
 
@@ -88,14 +89,14 @@ def losses(
     true_end: Float[Array, "b t"],
     uniform: Float[Array, "2 b d s"],
 ) -> Losses:
-    """All losses of a batch; numbers of positives and negatives are the whole batch's.
+    """Return all losses of a batch; positives and negatives are counted over the whole batch.
 
     Args:
-      outputs: of the network.
-      true_map: of `targets`; at invalid proposals it is not looked at.
-      true_start: of `targets`.
-      true_end: of `targets`.
-      uniform: of `draw`.
+      outputs: outputs of the network.
+      true_map: map from `targets`; its values at invalid proposals are ignored.
+      true_start: starts from `targets`.
+      true_end: ends from `targets`.
+      uniform: random numbers from `draw`.
     """
     valid = jnp.broadcast_to(jnp.asarray(align.valid(true_map.shape[1]))[None], true_map.shape)
     true_map = jnp.where(valid, true_map, 0)

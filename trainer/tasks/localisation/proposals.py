@@ -1,4 +1,4 @@
-"""From G-TAD's probabilities of a video to its predictions, as its authors' code does it."""
+"""The conversion of G-TAD's probabilities into predictions, as in its authors' code."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,22 +9,22 @@ from jaxtyping import Bool, Float
 from trainer.evaluation.segment_files import Found
 from trainer.finite import finite
 
-SIGMA = 0.8  # of Soft-NMS on ActivityNet
-KEPT = 100  # proposals a video
-CLASSES = 2  # that each proposal is predicted of
+SIGMA = 0.8  # σ of Soft-NMS on ActivityNet
+KEPT = 100  # maximum number of proposals per video
+CLASSES = 2  # predicted classes per proposal
 
-_HIGH = 0.5  # share of the greatest probability from which a time is a boundary anyway
+_HIGH = 0.5  # share of the maximum probability above which a time is always a boundary
 
 
 class Proposals(NamedTuple):
-    """Of one video; times are shares of the axis."""
+    """The proposals of one video, with times as shares of the axis."""
 
     segment: Float[np.ndarray, "n 2"]
     score: Float[np.ndarray, " n"]
 
 
 def boundaries(probability: Float[np.ndarray, " t"]) -> Bool[np.ndarray, " t"]:
-    """Which times are boundaries: greater than both of their neighbours, or than half of the top.
+    """Return True for times that exceed both their neighbours, or half of the maximum.
 
     >>> boundaries(np.array([0.1, 0.3, 0.2, 0.9, 0.5])).tolist()
     [False, True, False, True, True]
@@ -41,15 +41,15 @@ def boundaries(probability: Float[np.ndarray, " t"]) -> Bool[np.ndarray, " t"]:
 def proposals(
     judged: Float[np.ndarray, "d s 2"], start: Float[np.ndarray, " t"], end: Float[np.ndarray, " t"]
 ) -> Proposals:
-    """All pairs of a start and a later end, scored by the product of the map's two numbers.
+    """Return all pairs of a start and a later end, scored by the product of the map's two values.
 
     The first time is always a start and the last one an end. An end is a time of the axis, so that
-    no proposal reaches the axis' end, 1.0: the authors' code loses those as well.
+    no proposal reaches the end of the axis, 1.0. The authors' code loses those as well.
 
     Args:
-      judged: the network's map.
-      start: its starts.
-      end: its ends.
+      judged: map of the network's probabilities.
+      start: the network's probabilities of a start.
+      end: the network's probabilities of an end.
 
     >>> p = proposals(np.full((3, 3, 2), 0.5), np.array([0.9, 0.1, 0.2]), np.array([0.1, 0.2, 0.9]))
     >>> p.segment.round(2).tolist(), p.score.tolist()
@@ -66,18 +66,18 @@ def proposals(
 
 
 def soft_nms(found: Proposals, sigma: float = SIGMA, at_most: int = KEPT) -> Proposals:
-    """Gaussian Soft-NMS: the best is kept, and what overlaps it loses by exp(−IoU²/σ).
+    """Apply Gaussian Soft-NMS: keep the best proposal, multiply the other scores by exp(−IoU²/σ).
 
-    It ends when `at_most` are kept, or one is left: that one is lost, as in the authors' code,
-    unless it was the only one from the beginning.
+    It stops when `at_most` proposals are kept, or when one remains. As in the authors' code, that
+    last one is lost, unless it was the only proposal of the input.
 
     Args:
-      found: what is to be thinned out.
+      found: proposals to filter.
       sigma: σ.
-      at_most: how many are kept.
+      at_most: maximum number of proposals to keep.
 
     Returns:
-      Those that are kept, the best first, with the scores that they had when they were chosen.
+      The kept proposals, the best first, with their scores at the time of selection.
 
     >>> soft_nms(Proposals(np.array([[0.0, 0.5], [0, 0.4], [0.6, 0.9]]), np.array([0.9, 0.8, 0.7])))
     Proposals(segment=array([[0. , 0.5],
@@ -100,7 +100,7 @@ def soft_nms(found: Proposals, sigma: float = SIGMA, at_most: int = KEPT) -> Pro
         hull = np.maximum(segment[:, 1], segment[best, 1]) - np.minimum(
             segment[:, 0], segment[best, 0]
         )
-        # Of segments that overlap, the hull is the union.
+        # The union of overlapping segments equals their hull.
         iou = np.maximum(high - low, 0.0) / hull
         score = np.where(left, score * np.exp(-np.square(iou) / sigma), score)
     return Proposals(segment[kept], score[kept])
@@ -112,13 +112,13 @@ def predictions(
     class_scores: Float[np.ndarray, "n classes"],
     classes: Sequence[str],
 ) -> list[Found]:
-    """Each proposal as each of its two most likely classes, scored by the product.
+    """Predict the two most likely classes of each proposal, scored by the product of both scores.
 
     Args:
-      kept: of a video.
-      seconds: what the axis covers: duration · feature_frame / duration_frame.
-      class_scores: of each proposal: the whole video's, or its own.
-      classes: their names.
+      kept: proposals of a video.
+      seconds: length of the axis: duration · feature_frame / duration_frame.
+      class_scores: class scores of each proposal: the whole video's, or its own.
+      classes: names of the classes.
 
     >>> kept = Proposals(np.array([[0.25, 0.5]]), np.array([0.5]))
     >>> for one in predictions(kept, 8.0, np.array([[0.1, 0.6, 0.3]]), ["jump", "run", "sit"]):

@@ -1,14 +1,15 @@
-"""G-TAD as its authors' PyTorch code has it: their weights in, outputs, losses and gradients out.
+"""G-TAD with the weights and array layouts of its authors' PyTorch code.
 
-To be compared with that code, or to use weights that it trained:
+It serves comparisons with that code, and weights that it trained:
 
   answer(state, features, true_map, true_start, true_end, uniform) -> Answer
 
-`state` is a state_dict of theirs as NumPy arrays, by its names, with or without `module.`:
+`state` is a state_dict of that code as NumPy arrays, with or without the prefix `module.`:
 backbone1.0 (stem), backbone1.2 and backbone2.0 (graph blocks), regu_s.0/1 and regu_e.0/1 (start
-and end), localization.0/2/4/6/8 (map), each with .weight [out, in / groups, kernel…] and .bias; in
-a block tconvs.0/2/4 and sconvs.0/2/4. Sizes are taken from it. Arrays are [B, C, T], maps
-[B, 2, D, S], gradients as the weights. float64 features are computed in float64.
+and end), localization.0/2/4/6/8 (map), each with .weight [out, in / groups, kernel…] and .bias. A
+block has tconvs.0/2/4 and sconvs.0/2/4. The sizes follow from it. Arrays are [B, C, T], maps
+[B, 2, D, S], and gradients have the shapes of the weights. float64 features are computed in
+float64.
 """
 
 from collections.abc import Mapping
@@ -56,13 +57,13 @@ class LayoutError(ValueError):
 
 
 class Answer(NamedTuple):
-    """What the network says, what that costs, and the gradient of `total`."""
+    """The network's outputs, its losses, and the gradients of `total`."""
 
     map: Float[np.ndarray, "b 2 d s"]
     start: Float[np.ndarray, "b t"]
     end: Float[np.ndarray, "b t"]
     losses: dict[str, float]  # total, boundary, regression, classification
-    gradients: dict[str, Float[np.ndarray, "..."]]  # by the state's names, and "features"
+    gradients: dict[str, Float[np.ndarray, "..."]]  # by the state's names and "features"
 
 
 def answer(
@@ -73,19 +74,19 @@ def answer(
     true_end: Float[np.ndarray, "b t"],
     uniform: Float[np.ndarray, "2 b d s"],
 ) -> Answer:
-    """A forward and a backward pass.
+    """Run a forward and a backward pass.
 
     Args:
       state: the weights.
-      features: of b videos at T times each.
+      features: features of b videos at T times each.
       true_map: target IoU of each proposal, by duration and start.
-      true_start: target of each time.
-      true_end: target of each time.
-      uniform: in [0, 1): the numbers by which the regression loss chooses proposals, for those of
-        IoU in (0.3, 0.7] and for those in (0, 0.3]. Ones choose them all, zeros none.
+      true_start: target of each time, for starts.
+      true_end: target of each time, for ends.
+      uniform: random numbers in [0, 1) with which the regression loss samples proposals, for IoU in
+        (0.3, 0.7] and in (0, 0.3]. Ones select all of them, zeros none.
 
     Raises:
-      LayoutError: a weight is missing, left over, or of a shape that does not fit; or an array is.
+      LayoutError: a weight is missing or unexpected, or a weight or array has a wrong shape.
     """
     check_arrays(
         features,
@@ -118,10 +119,10 @@ def answer(
 
 
 def check_arrays(features: np.ndarray, others: Mapping[str, np.ndarray]) -> None:
-    """Sees that arrays are as `answer` says; `others` go by the names that they have there.
+    """Check that arrays fit `answer`; `others` has its array arguments by name.
 
     Raises:
-      LayoutError: one is of another shape, or features are no floating-point numbers.
+      LayoutError: an array has a wrong shape, or the features are not float32 or float64.
     """
     if features.ndim != 3 or features.dtype not in (np.float32, np.float64):
         raise LayoutError(
@@ -150,15 +151,15 @@ def _forward_and_back(
 
 
 def config_of(state: State, channels: int, length: int) -> GtadConfig:
-    """The sizes of a network, from its weights.
+    """Return the sizes of a network from its weights.
 
     Args:
       state: the weights.
-      channels: of the features.
-      length: T.
+      channels: number of channels of the features.
+      length: number of times T.
 
     Raises:
-      LayoutError: a weight is missing or misshapen, or they do not fit the features.
+      LayoutError: a weight is missing or has a wrong shape, or the weights do not fit the features.
     """
     state = _without_prefix(state)
     stem, grouped = _weight(state, "backbone1.0"), _weight(state, "backbone1.2.tconvs.2")
@@ -197,7 +198,7 @@ def config_of(state: State, channels: int, length: int) -> GtadConfig:
 
 
 def _shapes(config: GtadConfig, channels: int) -> dict[str, tuple[int, ...]]:
-    """Of all weights of a network, by their names in a state_dict."""
+    """Return the shapes of all weights of a network, by their names in a state_dict."""
     regions = config.length * (config.length + 1) // 2 + 1
     bins = config.inner_bins + config.context_bins
     ours: Any = jax.eval_shape(
@@ -211,10 +212,10 @@ def _shapes(config: GtadConfig, channels: int) -> dict[str, tuple[int, ...]]:
 
 
 def params(state: State) -> dict[str, Any]:
-    """The weights as our network has them.
+    """Convert a state_dict to the parameters of `GTAD`.
 
     Raises:
-      LayoutError: a weight is missing or left over.
+      LayoutError: a weight is missing or unexpected.
     """
     state = _without_prefix(state)
     ours: dict[str, Any] = {}
@@ -225,13 +226,13 @@ def params(state: State) -> dict[str, Any]:
         kernel = _weight(state, theirs)
         kernel = np.moveaxis(kernel, (0, 1), (-1, -2))  # [out, in, k…] -> [k…, in, out]
         if layer.startswith("map"):
-            kernel = kernel[0, 0]  # a dense layer, theirs a 1×1 convolution
+            kernel = kernel[0, 0]  # The 1×1 convolution of that code is a dense layer here.
         inside[layer] = {"kernel": kernel, "bias": _bias(state, theirs)}
         used |= {f"{theirs}.weight", f"{theirs}.bias"}
     if left := sorted(state.keys() - used):
         raise LayoutError(f"{len(left)} weights have no place in G-TAD, such as {left[0]}")
     first, width = _weight(state, _FIRST_OF_MAP), _weight(state, "backbone1.0").shape[0]
-    # Theirs go by channel, then by bin.
+    # The inputs in that code are ordered by channel, then by bin.
     by_channel = first[:, :, 0, 0].reshape(first.shape[0], width, -1)
     ours["map_1_kernel"] = by_channel.transpose(2, 1, 0)
     ours["map_1_bias"] = _bias(state, _FIRST_OF_MAP)
@@ -239,7 +240,7 @@ def params(state: State) -> dict[str, Any]:
 
 
 def state_of(params: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "..."]]:
-    """Our weights, or their gradients, as a state_dict has them."""
+    """Convert the parameters of `GTAD`, or their gradients, to a state_dict."""
     state = {}
     for path, theirs in _places():
         *block, layer = path
@@ -256,7 +257,7 @@ def state_of(params: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "..."]]:
 
 
 def _places() -> list[tuple[tuple[str, ...], str]]:
-    """Where each of our convolutions is, and its name in a state_dict."""
+    """Return the path of each convolution of `GTAD`, and its name in a state_dict."""
     inside = [
         ((block, layer), f"{theirs}.{of_block}")
         for block, theirs in _BLOCKS.items()

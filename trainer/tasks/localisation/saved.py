@@ -1,8 +1,8 @@
-"""A trained localisation model as files.
+"""The files of a trained localisation model.
 
-localisation.json   its configuration, its classes, and which epoch it is of
+localisation.json   its configuration, its classes, its epoch, and the encoder of its features
 model.safetensors   G-TAD's weights by its authors' names and in their layout (pytorch_layout.py),
-                    and those of the classifier, classifier.weight and so on
+                    and those of the classifier: classifier.weight and so on
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _OF_CLASSIFIER = "classifier."
 
 
 def save(folder: pathlib.Path, model: Model) -> None:
-    """Writes a model into a folder.
+    """Write a model to a folder.
 
     Raises:
       NonFiniteError: a tensor is not finite; nothing is written.
@@ -45,10 +45,10 @@ def save(folder: pathlib.Path, model: Model) -> None:
 
 
 def load(folder: pathlib.Path) -> Model:
-    """Reads a model.
+    """Read a model from a folder.
 
     Raises:
-      LocalisationError: the folder has none, or it is damaged.
+      LocalisationError: the folder has no model, or a damaged one.
     """
     try:
         settings = parse_object((folder / _SETTINGS).read_bytes())

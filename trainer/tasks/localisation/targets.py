@@ -1,4 +1,4 @@
-"""What G-TAD is to answer for a video whose actions are known; times are shares of the axis."""
+"""The targets of G-TAD for a video with annotated actions; times are shares of the axis."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,24 +8,24 @@ from jaxtyping import Float
 
 from trainer.evaluation.segment_detection import temporal_iou
 
-# Around each boundary, in steps of the axis: 0.015 at 100.
+# Half width of the region around each boundary, in steps of the axis: 0.015 at 100 steps.
 _REACH = 1.5
 
 
 class Targets(NamedTuple):
-    """Of one video, or stacked of several."""
+    """The targets of one video, or the stacked targets of several."""
 
-    map: Float[np.ndarray, "*b d s"]  # the best IoU of a proposal with an action
-    start: Float[np.ndarray, "*b t"]  # how much of a time's window is near a start
+    map: Float[np.ndarray, "*b d s"]  # maximum IoU of a proposal with any action
+    start: Float[np.ndarray, "*b t"]  # share of a time's window that is near a start
     end: Float[np.ndarray, "*b t"]
 
 
 def on_axis(segments: Sequence[tuple[float, float]], seconds: float) -> Float[np.ndarray, "n 2"]:
-    """Starts and ends in shares of the axis, cut to it.
+    """Return starts and ends in shares of the axis, clipped to 0 … 1.
 
     Args:
-      segments: in seconds.
-      seconds: what the features cover: duration · feature_frame / duration_frame.
+      segments: starts and ends in seconds.
+      seconds: time that the features cover: duration · feature_frame / duration_frame.
 
     >>> on_axis([(2.0, 12.0)], 10.0).tolist()
     [[0.2, 1.0]]
@@ -34,11 +34,11 @@ def on_axis(segments: Sequence[tuple[float, float]], seconds: float) -> Float[np
 
 
 def targets(actions: Float[np.ndarray, "n 2"], length: int) -> Targets:
-    """The targets of a video.
+    """Return the targets of a video.
 
     Args:
-      actions: starts and ends in shares of the axis; without any, all targets are 0.
-      length: T.
+      actions: starts and ends in shares of the axis; without actions, all targets are 0.
+      length: number of times T.
 
     >>> made = targets(np.array([[0.25, 0.75]]), 4)
     >>> made.map[1].tolist()  # of two steps, from each start

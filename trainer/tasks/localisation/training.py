@@ -1,8 +1,8 @@
-"""Trains G-TAD on the features of a frozen encoder, and says what videos show when.
+"""Training of G-TAD on the features of a frozen encoder, and its predictions.
 
-The recipe is the authors': Adam with L2 in its gradient, the learning rate cut to a tenth half
-way. Where videos to validate on are given, the epoch with their lowest loss is kept, as the authors
-do with the very videos that they report on; else the last one.
+The recipe is the authors': Adam with L2 in its gradient, and a learning rate divided by 10 half
+way. With validation videos, the epoch of their lowest loss is kept. The authors do this with the
+same videos that they report on. Without validation videos, the last epoch is kept.
 """
 
 import dataclasses
@@ -28,28 +28,28 @@ from trainer.tasks.localisation.gtad import GTAD, GtadConfig, Outputs, sampling_
 from trainer.tasks.localisation.targets import Targets, on_axis, targets
 from trainer.training.preemption import stop_requests
 
-_AT_ONCE = 16  # videos
+_AT_ONCE = 16  # videos per batch of `predict`
 
 
 class LocalisationError(RuntimeError):
-    """Features and annotations that do not go together, or a training that came to nothing."""
+    """A mismatch between features and annotations, or a training that failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LocalisationConfig:
-    """How localisation is trained; the defaults are G-TAD's on ActivityNet."""
+    """The training settings of localisation; the defaults are G-TAD's on ActivityNet."""
 
     network: GtadConfig = dataclasses.field(default_factory=GtadConfig)
-    # Of `svilm-train embed`. The paper does not say which: the group tokens' mean, before the
-    # projection into the joint space, is what its action recognition is probed on.
+    # Feature from `svilm-train embed`; the paper does not specify it. "groups" is the mean of the
+    # group tokens before the projection into the joint space, which its action recognition probes.
     feature: Literal["groups", "clip"] = "groups"
     batch: int = 16
     epochs: int = 10
     learning_rate: float = 4e-3
-    decay_after: int = 5  # epochs, after which the learning rate is a tenth
+    decay_after: int = 5  # epochs before the learning rate is divided by 10
     l2: float = 1e-4  # coupled: added to the gradient, before Adam's moments
-    # What our own classifier classifies, where no class scores are given: whole videos, as
-    # ActivityNet's show one class mostly, or each proposal.
+    # Input of the linear classifier, which is used where no class scores are given: whole videos,
+    # since ActivityNet's mostly show one class, or each proposal.
     classify: Literal["video", "proposal"] = "video"
     seed: int = 0
 
@@ -72,7 +72,7 @@ class LocalisationConfig:
 
 PRESETS: dict[str, LocalisationConfig] = {
     "activitynet": LocalisationConfig(),
-    # Videos of a quarter of a minute, in which several things happen; minutes on two cores.
+    # For videos of a quarter of a minute with several actions. It trains in minutes on two cores.
     "shapes": LocalisationConfig(
         network=GtadConfig(length=32, width=64, groups=8, map_width=64, map_hidden=32),
         epochs=16,
@@ -84,23 +84,23 @@ PRESETS: dict[str, LocalisationConfig] = {
 
 
 class Example(NamedTuple):
-    """A video to train on."""
+    """A training video."""
 
-    features: Float[np.ndarray, "t c"]  # at the network's times
+    features: Float[np.ndarray, "t c"]  # features at the network's T times
     targets: Targets
-    actions: Float[np.ndarray, "n 2"]  # in shares of the axis
+    actions: Float[np.ndarray, "n 2"]  # starts and ends in shares of the axis
     labels: list[int]
 
 
 class Model(NamedTuple):
-    """What was trained."""
+    """A trained model."""
 
     config: LocalisationConfig
     classes: list[str]
     params: PyTree
     classifier: dict[str, np.ndarray]
-    epoch: int  # the one that was kept, from 1
-    encoder: str | None = None  # sha256 of the parameters that made the features; None: not known
+    epoch: int  # the epoch that was kept, from 1
+    encoder: str | None = None  # sha256 of the encoder's parameters; None if unknown
 
 
 def examples(
@@ -109,10 +109,10 @@ def examples(
     classes: Sequence[str],
     config: LocalisationConfig,
 ) -> list[Example]:
-    """The videos that have features and annotations, in the order of their ids.
+    """Return the videos that have both features and annotations, in the order of their ids.
 
     Raises:
-      LocalisationError: there is none.
+      LocalisationError: no video has both.
     """
     number = {name: place for place, name in enumerate(classes)}
     found = []
@@ -144,27 +144,27 @@ def train(
     validated: Mapping[str, VideoFeatures] | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda *_: None,
 ) -> Model | None:
-    """Trains the network and the classifier, or continues to.
+    """Train the network and the classifier, or resume their training.
 
-    A training that was stopped and continued comes to the same, to the last bit on a CPU.
+    An interrupted and resumed training has the same result, bit for bit on a CPU.
 
     Args:
-      config: how.
-      videos: to train on.
-      annotated: what is true of these and of `validated`.
-      out: folder of its checkpoints: one an epoch, and one where it is asked to stop.
-      validated: videos whose loss says which epoch is kept.
-      on_epoch: told of each epoch, from 1, and its mean losses; of a training that is continued
-        first of those that it has made.
+      config: the training settings.
+      videos: features of the training videos.
+      annotated: annotations of the videos in `videos` and `validated`.
+      out: folder of the checkpoints: one per epoch, and one where a signal stops the training.
+      validated: features of the validation videos; their loss selects the epoch to keep.
+      on_epoch: called with each epoch, from 1, and its mean losses. A resumed training first
+        reports the completed epochs.
 
     Returns:
-      What was trained; None: a signal stopped it, and its state is saved.
+      The trained model; None if a signal stopped the training, whose state is then saved.
 
     Raises:
       LocalisationError: features and annotations have no video in common, or a loss or parameter
         is not finite.
-      RunError: `out` was started with something else.
-      CheckpointError: its checkpoint is damaged, or cannot be written.
+      RunError: `out` was started with other settings.
+      CheckpointError: every checkpoint is damaged, or one cannot be read or written.
     """
     if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
         raise LocalisationError(
@@ -177,7 +177,7 @@ def train(
     known = examples(videos, annotated, classes, config)
     held_out = examples(validated, annotated, classes, config) if validated else []
     batch = min(config.batch, len(known))
-    steps = len(known) // batch  # the remainder is left out of an epoch
+    steps = len(known) // batch  # An epoch drops the remainder.
     optimizer = optax.chain(
         optax.add_decayed_weights(config.l2),
         optax.adam(
@@ -251,10 +251,10 @@ def train(
 def _check_finite(
     done: int, epoch: int, numbers: Mapping[str, Any], config: LocalisationConfig
 ) -> None:
-    """Ends a training whose last update spoilt it, before that is saved.
+    """Check losses or parameters after a step, before they are saved.
 
     Raises:
-      LocalisationError: one of its losses or parameters is not finite; names it.
+      LocalisationError: a value is not finite; names it.
     """
     try:
         finite_tensors("the network's training", numbers)
@@ -276,12 +276,12 @@ def predict(
     videos: Mapping[str, VideoFeatures],
     class_scores: ClassScores | None = None,
 ) -> dict[str, list[Found]]:
-    """What videos show when.
+    """Predict the actions of videos, with their start and end times.
 
     Args:
-      model: trained.
+      model: a trained model.
       videos: features of any videos.
-      class_scores: of whole videos, from elsewhere; None: our own classifier's.
+      class_scores: external class scores of whole videos; None uses the model's classifier.
 
     Raises:
       LocalisationError: a video has no class scores.
@@ -309,7 +309,7 @@ def predict(
 def by_chance(
     model: Model, videos: Mapping[str, VideoFeatures], seed: int = 0
 ) -> dict[str, list[Found]]:
-    """As many predictions that know nothing: any proposals, any classes, any scores."""
+    """Return a chance baseline: random proposals, up to `KEPT` per video, with random scores."""
     rng = np.random.default_rng(seed)
     length = model.config.network.length
     starts, ends = np.triu_indices(length, k=1)
@@ -352,7 +352,7 @@ def _step(
         return parts.total, parts
 
     gradients, parts = jax.grad(cost, has_aux=True)(params)
-    with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer power.
         updates, state = optimizer.update(gradients, state, params)
     return optax.apply_updates(params, updates), state, parts
 
@@ -376,7 +376,7 @@ def _validation(
     sampling: Float[Array, "a p t"],
     key: Array,
 ) -> float:
-    """The mean loss, of batches as in training; each epoch draws the same proposals."""
+    """Return the mean loss over batches as in training; each epoch draws the same proposals."""
     batch = min(config.batch, len(held_out))
     costs = [
         float(
@@ -395,12 +395,12 @@ def _held_out_loss(
 
 
 def _judged(model: Model, videos: Sequence[VideoFeatures]) -> Iterable[Any]:
-    """The network's probabilities of each video."""
+    """Yield the network's probabilities for each video."""
     sampling = sampling_of(model.config.network)
     for first in range(0, len(videos), _AT_ONCE):
         some = videos[first : first + _AT_ONCE]
         rows = [interpolated(one.features, model.config.network.length) for one in some]
-        rows += rows[-1:] * (_AT_ONCE - len(rows))  # so that one shape is compiled
+        rows += rows[-1:] * (_AT_ONCE - len(rows))  # Padding keeps to one compiled shape.
         outputs = _apply(model.params, np.stack(rows), sampling, model.config.network)
         judged = jax.tree.map(np.asarray, outputs)
         yield from ((judged.map[k], judged.start[k], judged.end[k]) for k in range(len(some)))

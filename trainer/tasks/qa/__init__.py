@@ -1,1 +1,1 @@
-"""Open-ended video question answering, as MSRVTT-QA and MSVD-QA have it."""
+"""Open-ended video question answering, as in MSRVTT-QA and MSVD-QA."""

@@ -1,8 +1,8 @@
 """The fusion of video and question, and the classifier of answers, after BUTD.
 
-Bottom-up and top-down attention (Anderson et al. 2018) in the form that hengyuan-hu/
-bottom-up-attention-vqa gave it, where every linear layer is weight-normalized as a whole. Instead
-of detected regions, v_k, there are group tokens; the question q is the text encoder's [CLS].
+Bottom-up and top-down attention (Anderson et al. 2018) as implemented in hengyuan-hu/
+bottom-up-attention-vqa, which weight-normalizes every linear layer as a whole. Group tokens v_k
+replace the detected regions. The question q is the text encoder's [CLS].
 
   a_k = softmax_k( w · drop( f_v(v_k) ∘ f_q(q) ) )      f(x) = ReLU(W x + b), W = g V / ‖V‖
   v̂ = Σ_k a_k v_k
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 
 from trainer.tasks.encoders import drop
 
-# PyTorch's linear layers start so: U(−1/√n, 1/√n) of n inputs.
+# PyTorch's initialization of a linear layer: U(−1/√n, 1/√n) for n inputs.
 _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
@@ -30,9 +30,9 @@ class NormDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b w"]:
-        """W x + b; at first W = V."""
+        """Return W x + b; at initialization W = V."""
         direction = self.param("kernel", _uniform, (x.shape[-1], self.width))
-        # Of the kernel as it starts; a parameter of its own afterwards.
+        # The initial scale is the kernel's norm. Afterwards it is an independent parameter.
         scale = self.param("scale", lambda _: jnp.linalg.norm(direction))
         bias: Any = self.param("bias", nn.initializers.zeros, (self.width,))
         y = x @ (direction * (scale / jnp.linalg.norm(direction)))
@@ -40,7 +40,7 @@ class NormDense(nn.Module):
 
 
 class Attention(nn.Module):
-    """The weights a_k of a clip's group tokens ("newatt" of that code)."""
+    """The weights a_k of a clip's group tokens (`newatt` in that code)."""
 
     width: int
     dropout: float
@@ -52,7 +52,7 @@ class Attention(nn.Module):
         question: Float[Array, "b q"],
         keys: Key[Array, " b"] | None,
     ) -> Float[Array, "b k"]:
-        """Sums to 1 over k."""
+        """Return the weights a_k, which sum to 1 over k."""
         v = jax.nn.relu(NormDense(self.width, name="video")(groups))
         q = jax.nn.relu(NormDense(self.width, name="question")(question))
         joint = drop(v * q[:, None], keys, self.dropout, place=0)
@@ -60,13 +60,13 @@ class Attention(nn.Module):
 
 
 class Head(nn.Module):
-    """Fusion and classifier."""
+    """The fusion and the classifier."""
 
     answers: int
-    width: int  # of the fused vector
+    width: int  # width of the fused vector
     fusion: Literal["butd", "linear"] = "butd"
-    attention_dropout: float = 0.2  # that code's
-    dropout: float = 0.5  # of the classifier's hidden layer
+    attention_dropout: float = 0.2  # that code's value
+    dropout: float = 0.5  # dropout of the classifier's hidden layer
 
     @nn.compact
     def __call__(
@@ -75,15 +75,15 @@ class Head(nn.Module):
         question: Float[Array, "b q"],
         keys: Key[Array, " b"] | None = None,
     ) -> Float[Array, "b c"]:
-        """Logits of the answers.
+        """Return the logits of the answers.
 
-        With the fusion "linear" the clip is the mean of its group tokens, and h the product of two
-        linear projections.
+        With the fusion "linear", the mean of the group tokens represents the clip, and h is the
+        product of two linear projections.
 
         Args:
           groups: v_k.
           question: q.
-          keys: one an example, for dropout; None: in use.
+          keys: dropout keys, one per example; None in inference.
         """
         if self.fusion == "butd":
             attention = Attention(self.width, self.attention_dropout, name="attention")

@@ -1,8 +1,9 @@
-"""Question answering as classification: group tokens and question fused, an answer chosen.
+"""Question answering as classification: group tokens and question fused, then an answer class.
 
-Source: section 4.3.2 and table 9; the fusion is in head.py. Cross-entropy over a vocabulary of
-answers (BUTD's own loss, for VQA's ten answers a question, is not for one answer). Questions whose
-answer is not in the vocabulary are not trained on, and answered wrong in the test.
+Source: section 4.3.2 and table 9. The fusion is in head.py. The loss is cross-entropy over a
+vocabulary of answers. BUTD's own loss is for VQA's ten answers per question and does not fit one
+answer. Questions with an answer outside the vocabulary are left out of training and count as wrong
+in the test.
 """
 
 import dataclasses
@@ -41,24 +42,24 @@ from trainer.tasks.task import Recipe, TaskError, Views, task_of
 
 NAME: str = "qa"
 
-# Questions answered at once.
+# Questions per batch.
 _QUESTIONS_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Question answering's own settings."""
+    """The settings of question answering."""
 
-    frozen: bool = False  # trains the head alone
-    # The paper says both that its fusion head is "adapted from BUTD" and that it is "simple linear
-    # layers": attention over the group tokens, or the product of two projections.
+    frozen: bool = False  # True trains the head only
+    # The paper calls its fusion head both "adapted from BUTD" and "simple linear layers". "butd" is
+    # attention over the group tokens, "linear" the product of two projections.
     fusion: Literal["butd", "linear"] = "butd"
-    width: int = 1024  # of the fused vector; open in the paper, this is BUTD's
+    width: int = 1024  # width of the fused vector; BUTD's, since the paper does not specify it
     attention_dropout: float = 0.2  # before the attention's last layer; BUTD's code
     dropout: float = 0.5  # before the classifier's last layer; BUTD's code
-    # Classes: the most frequent answers of the training questions; None: all of them, which for
-    # MSVD-QA are 1,852. The paper's 2,423 are those of training, validation and test questions
-    # together (--answers): 571 are classes without an example.
+    # Number of classes, the most frequent answers of the training questions. None takes all, 1,852
+    # for MSVD-QA. The paper's 2,423 are those of training, validation and test questions together
+    # (--answers); 571 of these classes have no training example.
     answers: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,9 +72,11 @@ _RECIPE = ("batch=64", "epochs=30")
 TEXTS: int = 1
 RECIPES: dict[str, Recipe] = {
     "msrvtt-qa": Recipe(Config(answers=1500), (*_RECIPE, "optimizer.learning_rate=0.1")),
-    # As printed; 2,000 times below the other set's with the same optimizer, which is doubtful.
+    # The paper's printed rate. It is doubtful: 2,000 times below the other set's, with the same
+    # optimizer.
     "msvd-qa": Recipe(Config(), (*_RECIPE, "optimizer.learning_rate=5e-5")),
-    # Frozen encoders: end to end, pre-trained ones come no further than fresh ones in as much time.
+    # The encoders are frozen: trained end to end for this long, pre-trained encoders do no better
+    # than random ones.
     "shapes": Recipe(
         Config(frozen=True, width=128, attention_dropout=0.0, dropout=0.1),
         ("optimizer.name=adamw", "optimizer.learning_rate=3e-3", "batch=64", "epochs=4"),
@@ -82,22 +85,22 @@ RECIPES: dict[str, Recipe] = {
 
 
 def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
-    """The vocabulary of answers, in the order of the cut."""
+    """Return the vocabulary of answers, the most frequent first."""
     questions = [question for clip in clips for question in clip.questions]
     if not questions:
         raise TaskError(
             "the snapshot's clips have no question: build one of MSRVTT-QA or MSVD-QA with "
             "svilm-pipelines"
         )
-    # The cut's ties go by first occurrence in the benchmark's file, whose ids count upwards;
-    # records have another order.
+    # Answers of equal frequency rank by first occurrence in the benchmark's file, whose ids
+    # increase. The records have another order.
     if all(question.question_id.isdecimal() for question in questions):
         questions.sort(key=lambda question: int(question.question_id))
     return qa_accuracy.vocabulary([question.answer for question in questions], settings.answers)
 
 
 def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
-    """A question each, of those whose answer is in the vocabulary."""
+    """Return one example per question whose answer is in the vocabulary."""
     number = {answer: place for place, answer in enumerate(classes)}
     known = [
         (record, question.text, number[question.answer])
@@ -124,19 +127,19 @@ def _head_of(answers: int, settings: Config) -> Head:
 
 
 def init_head(key: Key[Array, ""], config: RunConfig, settings: Config, classes: int) -> PyTree:
-    """A fresh fusion and classifier."""
+    """Initialize the fusion and the classifier."""
     groups = jnp.zeros((1, config.video.group_tokens, config.video.width))
     head = _head_of(classes, settings)
     return head.init(key, groups, jnp.zeros((1, config.text.width)))["params"]
 
 
 def trained(settings: Config) -> tuple[str, ...] | None:
-    """The head alone, if the encoders are frozen."""
+    """Return the head's name if the encoders are frozen; None trains all."""
     return ("head",) if settings.frozen else None
 
 
 class Encoded(NamedTuple):
-    """What is fused, float32."""
+    """The inputs of the fusion, in float32."""
 
     groups: Float[Array, "b k d"]
     question: Float[Array, "b q"]
@@ -150,7 +153,7 @@ def encode(
     config: RunConfig,
     settings: Config,
 ) -> Encoded:
-    """Group tokens and questions."""
+    """Return the group tokens and the question vectors."""
     assert batch.text_ids is not None and batch.text_mask is not None  # `examples` gives texts
     video = video_in_training(params, batch.frames, keys, config, frozen=settings.frozen)
     question = question_state(params, batch.text_ids, batch.text_mask, config)
@@ -166,7 +169,7 @@ def losses(
     config: RunConfig,
     settings: Config,
 ) -> dict[str, Float[Array, " b"]]:
-    """Cross-entropy over the vocabulary."""
+    """Return the cross-entropy over the vocabulary, and the accuracy, of each question."""
     head = _head(params, settings)
     logits: Any = head.apply({"params": params["head"]}, encoded.groups, encoded.question, keys)
     assert batch.label is not None  # `examples` gives labels
@@ -176,21 +179,21 @@ def losses(
 
 
 class OfVocabulary(qa_accuracy.Accuracy):
-    """With what the run can say at all, which tells MSVD-QA's 1,852 answers from its 2,423."""
+    """The accuracy with the run's vocabulary, which separates MSVD-QA's 1,852 answers and 2,423."""
 
-    vocabulary: int  # answers
-    ceiling: float  # percent of the questions whose true answer is one of these
+    vocabulary: int  # number of answers in the vocabulary
+    ceiling: float  # upper bound: percent of the questions with a true answer in the vocabulary
 
 
 class Answers(NamedTuple):
-    """To the questions of a test set."""
+    """The answers to the questions of a test set."""
 
-    answers: dict[str, str]  # by question id
+    answers: dict[str, str]  # answers by question id
     questions: list[qa_files.Question]
     vocabulary: list[str]
 
     def figures(self) -> OfVocabulary:
-        """Exact match over all questions."""
+        """Compute the exact-match accuracy over all questions."""
         known = set(self.vocabulary)
         within = sum(question.answer in known for question in self.questions)
         return {
@@ -200,17 +203,17 @@ class Answers(NamedTuple):
         }
 
     def write(self, path: pathlib.Path) -> None:
-        """The JSON file of answers."""
+        """Write the JSON file of answers."""
         qa_files.write(path, self.answers)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Answers:
-    """Answers every question, one without its answer in the vocabulary too.
+    """Answer every question, including those with a true answer outside the vocabulary.
 
     Raises:
-      TaskError: the run is not of this task, or the snapshot has no question.
-      NonFiniteError: what the model says of a question is not finite; names it.
-      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+      TaskError: the run does not fit this task, or the snapshot has no question or repeated ids.
+      NonFiniteError: a score for a question is not finite; names the question.
+      SnapshotError: a record is damaged, or the snapshot does not fit the model.
     """
     if views != Views():
         raise TaskError("question answering looks at one clip and one crop of a video")

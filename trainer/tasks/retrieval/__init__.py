@@ -1,1 +1,1 @@
-"""Text-video retrieval: captions find their clips, clips find their captions."""
+"""Text-video retrieval: clips ranked by caption, and captions ranked by clip."""

@@ -1,7 +1,7 @@
-"""Retrieval fine-tuned: the pre-training's contrast of clips and captions, without splices.
+"""Fine-tuned retrieval: the pre-training's contrast of clips and captions, without splices.
 
-No head: clips and captions are compared in the joint space, and both encoders are trained by the
-symmetric InfoNCE over the batch (eq. 7 with W the identity). Source: section 4.1, table 8.
+The task has no head. Clips and captions are compared in the joint space. The symmetric InfoNCE over
+the batch (eq. 7 with W the identity) trains both encoders. Source: section 4.1, table 8.
 """
 
 import dataclasses
@@ -34,14 +34,15 @@ NAME: str = "retrieval"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Retrieval's own settings.
+    """The settings of retrieval.
 
-    An epoch sees each clip once, with one of its captions at random: the paper does not say, and
-    so do Frozen-in-Time and MCQ, whose split it takes (CLIP4Clip sees all 20 of each).
-    The temperature is the pre-training's, `loss.contrast_temperature`.
+    An epoch uses each clip once, with one of its captions drawn at random. The paper does not
+    specify this. Frozen-in-Time and MCQ, whose split the paper uses, do the same (CLIP4Clip uses
+    all 20 captions of each clip). The temperature is the pre-training's,
+    `loss.contrast_temperature`.
     """
 
-    frozen: bool = False  # trains the two projections into the joint space alone
+    frozen: bool = False  # True trains only the two projections into the joint space
 
 
 TEXTS: int = 1
@@ -55,19 +56,19 @@ RECIPES: dict[str, Recipe] = {
 
 
 class Encoded(NamedTuple):
-    """What the loss wants, L2-normalized."""
+    """The inputs of the loss, L2-normalized."""
 
     clip: Float[Array, "b e"]
     caption: Float[Array, "b e"]
 
 
 def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
-    """None: captions are compared."""
+    """Return an empty list, since retrieval compares captions instead of classes."""
     return []
 
 
 def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
-    """A clip each, with all of its captions to draw from."""
+    """Return one example per clip, with all captions to draw from."""
     captions = [captions_of(clip) for clip in clips]
     for clip, of_clip in zip(clips, captions, strict=True):
         if not all(of_clip):
@@ -78,12 +79,12 @@ def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: C
 def init_head(
     key: Key[Array, ""], config: RunConfig, settings: Config, classes: int
 ) -> dict[str, Any]:
-    """None."""
+    """Return {}, since retrieval has no head."""
     return {}
 
 
 def trained(settings: Config) -> tuple[str, ...] | None:
-    """The projections, if the encoders are frozen."""
+    """Return the projections' names if the encoders are frozen; None trains all."""
     return ("project_text", "project_video") if settings.frozen else None
 
 
@@ -95,7 +96,7 @@ def encode(
     config: RunConfig,
     settings: Config,
 ) -> Encoded:
-    """Clips and captions in the joint space."""
+    """Encode clips and captions into the joint space."""
     video = video_in_training(params, batch.frames, keys, config, frozen=settings.frozen)
     caption: Any = SViLM(config).apply(
         {"params": params}, batch.text_ids, batch.text_mask, method="encode_text"
@@ -112,7 +113,7 @@ def losses(
     config: RunConfig,
     settings: Config,
 ) -> dict[str, Float[Array, " b"]]:
-    """Both directions of InfoNCE, among the captions and the clips of all devices."""
+    """Return the symmetric InfoNCE over the captions and clips of all devices."""
     with exact_products():
         similarity = encoded.clip @ of_all_devices(encoded.caption).T
         own: Int32[Array, " b"] = batch.index
@@ -128,27 +129,27 @@ def losses(
 
 
 class Similarities(NamedTuple):
-    """Of each caption of a test set to each of its videos."""
+    """The similarity of each caption of a test set to each of its videos."""
 
     similarity: Float[np.ndarray, "q n"]
     captions: list[retrieval_files.Caption]
     videos: list[str]
 
     def figures(self) -> Mapping[str, Any]:
-        """Ranks of the captions' own videos, and back."""
+        """Compute the metrics of text-to-video and video-to-text retrieval."""
         return retrieval_files.figures(self.similarity, self.captions, self.videos)
 
     def write(self, path: pathlib.Path) -> None:
-        """The CSV file with names."""
+        """Write the CSV file of similarities with names."""
         retrieval_files.write(path, self.similarity, self.captions, self.videos)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Similarities:
-    """Cosines in the joint space; the run may be a pre-trained one: zero-shot retrieval.
+    """Return cosine similarities in the joint space; a pre-trained run gives zero-shot retrieval.
 
     Raises:
-      TaskError: the run was fine-tuned for another task.
-      SnapshotError: as `embed_clips`.
+      TaskError: the run is fine-tuned for another task, or `views` asks for several views.
+      SnapshotError: as in `embed_clips`.
     """
     if run.task is not None and run.task["name"] != NAME:
         raise TaskError(f"the run is fine-tuned for {run.task['name']}: its joint space is not")
@@ -156,7 +157,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         raise TaskError("retrieval looks at one clip and one crop of a video")
     clips = read_annotations(snapshot)
     videos = [clip.video_id for clip in clips]
-    if len(set(videos)) < len(videos):  # then their spans tell clips apart
+    if len(set(videos)) < len(videos):  # Clips of one video need ids that include their spans.
         videos = [clip.clip_id for clip in clips]
     captions = [
         retrieval_files.Caption(video, text)

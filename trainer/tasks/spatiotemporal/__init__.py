@@ -1,1 +1,1 @@
-"""Spatiotemporal localisation, as AVA v2.2 has it: what does each person do, once a second?"""
+"""Spatiotemporal localisation, as in AVA v2.2: each person's actions, once a second."""

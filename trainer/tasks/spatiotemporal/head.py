@@ -1,11 +1,11 @@
-"""The action head on people's boxes, as SlowFast has it: RoIAlign over patches, then a classifier.
+"""The action head on people's boxes, as in SlowFast: RoIAlign over patches, then a classifier.
 
-Video tokens are averaged over time; each box takes p×p bins of them, of these the greatest by
-feature, dropout, one linear layer, a sigmoid an action. Group tokens have no place in the picture,
-so that it is the last layer's patches that are taken.
+Video tokens are averaged over time. RoIAlign samples p×p bins per box, and the maximum over the
+bins is taken per feature. Dropout, one linear layer and one sigmoid per action follow. The head
+uses the last layer's patches, since group tokens have no position in the picture.
 
-Boxes are x1, y1, x2, y2 in shares of width and height; k of each clip, of which those without area
-are none.
+Boxes are x1, y1, x2, y2 in shares of width and height. Each clip has k of them; boxes without area
+are padding.
 """
 
 import jax
@@ -23,12 +23,12 @@ _INIT_STD = 0.01  # SlowFast's
 def trained_on(
     true: Float[np.ndarray, "g 4"], detected: Float[np.ndarray, "d 4"], iou: float
 ) -> tuple[Float[np.ndarray, "n 4"], Int[np.ndarray, " n"]]:
-    """The boxes of a keyframe to train on, and of each which true box's actions it has.
+    """Return a keyframe's training boxes and, for each, the index of the true box it matches.
 
     Args:
-      true: annotated ones, all of which are taken.
-      detected: those taken that lie on one of these.
-      iou: from which on they do.
+      true: annotated boxes; all are returned.
+      detected: a detector's boxes; only those that match a true box are returned.
+      iou: minimum IoU of a match.
 
     >>> true = np.array([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]])
     >>> trained_on(true, np.array([[0.51, 0.0, 1.0, 1.0], [0.2, 0.0, 0.7, 1.0]]), 0.9)[1]
@@ -48,24 +48,25 @@ def trained_on(
 def bin_weights(
     start: Float[Array, "b k"], end: Float[Array, "b k"], bins: int, length: int
 ) -> Float[Array, "b k p length"]:
-    """The weight of each place of an axis in each bin of boxes, as RoIAlign samples them.
+    """Return each position's weight in each bin of boxes along one axis, as in RoIAlign.
 
-    Aligned, with as many samples a bin as it is long: those of tasks/roi_sampling.py, but on the
-    device, since crops move the boxes. A box's ends are half a place less, so that a place's value
-    stands at its middle; a box of no length has no weight.
+    Samples are aligned, and a bin has as many samples as it is long, rounded up. They are those of
+    trainer/tasks/roi_sampling.py, computed on the device, since crops move the boxes. A box is
+    shifted by −½ position, so that a position's value stands at its middle. An empty box has
+    weights 0.
 
     Args:
-      start: of the boxes, in shares of the axis.
-      end: of them.
-      bins: along a box.
-      length: places on the axis.
+      start: starts of the boxes, in shares of the axis.
+      end: ends of the boxes, in shares of the axis.
+      bins: number of bins along a box.
+      length: number of positions on the axis.
 
     >>> bin_weights(jnp.array([[0.0]]), jnp.array([[0.5]]), 1, 4).tolist()
     [[[[0.5, 0.5, 0.0, 0.0]]]]
     """
     low, extent = (start * length - 0.5)[..., None, None], (end - start)[..., None, None] * length
     samples = jnp.maximum(jnp.ceil(extent / bins), 1)
-    which = jnp.arange(-(-length // bins), dtype=low.dtype)[None, None, None]  # of the most
+    which = jnp.arange(-(-length // bins), dtype=low.dtype)[None, None, None]  # the maximum count
     bin_of = jnp.arange(bins, dtype=low.dtype)[None, None, :, None]
     at = low + (bin_of + (which + 0.5) / samples) * (extent / bins)  # [b, k, p, samples]
     share = jnp.where((which < samples) & (extent > 0), 1 / samples, 0)
@@ -77,12 +78,12 @@ def bin_weights(
 def box_features(
     tokens: Float[Array, "b nt rows columns d"], boxes: Float[Array, "b k 4"], bins: int
 ) -> Float[Array, "b k d"]:
-    """What the head classifies of each box.
+    """Return the feature vector of each box.
 
     Args:
-      tokens: of clips, after the encoder's last norm, in their places.
-      boxes: of each clip, in shares of what its frames show.
-      bins: along each side of a box.
+      tokens: the clips' video tokens after the encoder's last norm, by window, row and column.
+      boxes: boxes of each clip, in shares of its frames' width and height.
+      bins: number of bins along each side of a box.
     """
     rows, columns = tokens.shape[2:4]
     down = bin_weights(boxes[..., 1], boxes[..., 3], bins, rows)
@@ -95,7 +96,7 @@ def box_features(
 
 
 def init_head(key: Key[Array, ""], width: int, actions: int) -> dict[str, Float[Array, "..."]]:
-    """A fresh linear layer."""
+    """Initialize the linear layer."""
     return {
         "kernel": _INIT_STD * jax.random.normal(key, (width, actions)),
         "bias": jnp.zeros(actions),
@@ -108,13 +109,13 @@ def logits(
     dropout: float = 0.0,
     keys: Key[Array, " b"] | None = None,
 ) -> Float[Array, "b k actions"]:
-    """Of each action, before the sigmoid.
+    """Return the logit of each action for each box, before the sigmoid.
 
     Args:
-      params: of `init_head`.
-      features: of `box_features`.
-      dropout: the share that is dropped in training.
-      keys: one a clip, in training; None: nothing is dropped.
+      params: parameters from `init_head`.
+      features: features from `box_features`.
+      dropout: share of the features to drop in training.
+      keys: one per clip in training; None disables dropout.
     """
     return drop(features, keys, dropout) @ params["kernel"] + params["bias"][None, None]
 
@@ -122,11 +123,11 @@ def logits(
 def costs(
     found: Float[Array, "b k actions"], labels: Bool[Array, "b k actions"]
 ) -> Float[Array, "b k"]:
-    """Binary cross entropy of each box, the mean over actions.
+    """Return the binary cross entropy of each box, averaged over actions.
 
     Args:
       found: logits.
-      labels: which actions are annotated.
+      labels: True for the annotated actions.
 
     >>> found = costs(jnp.zeros((1, 2, 80)), jnp.zeros((1, 2, 80), bool))
     >>> [round(float(cost), 4) for cost in found[0]]

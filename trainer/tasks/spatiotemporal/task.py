@@ -1,9 +1,9 @@
-"""Spatiotemporal localisation: what each person does at a keyframe, by boxes that are given.
+"""Spatiotemporal localisation: classification of the actions in given boxes at a keyframe.
 
-Source: the paper reports AVA v2.2 (25.00 on detected boxes, 30.15 on annotated ones) and says
-nothing of how; head and recipe are SlowFast's, with the paper's schedule. Training cuts squares out
-of the pictures, and of the boxes what lies in these; a test sees whole pictures, as AVA's protocol
-has it, positions interpolated to their patches.
+Source: the paper reports AVA v2.2 (25.00 on detected boxes, 30.15 on annotated ones) without
+details. Head and recipe are SlowFast's, with the paper's schedule. Training crops squares from the
+pictures and clips the boxes to them. A test uses whole pictures, as in AVA's protocol, with the
+position embeddings interpolated to their patches.
 """
 
 import dataclasses
@@ -39,26 +39,27 @@ from trainer.weights.video import interpolate
 
 NAME: str = "spatiotemporal"
 
-# Whole pictures at once: of AVA's they are twice a square's tokens, and attention is square in
-# these.
+# Clips of whole pictures per batch. AVA's pictures have twice the tokens of a square crop, and the
+# cost of attention is quadratic in the tokens.
 _AT_ONCE = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Spatiotemporal localisation's own settings; the paper leaves them open."""
+    """The settings of spatiotemporal localisation; the paper does not specify them."""
 
-    frozen: bool = False  # trains the head alone
-    bins: int = 7  # along each side of a box; SlowFast's, of 16-pixel cells as the paper's patches
-    dropout: float = 0.5  # SlowFast's
-    # A detector's boxes of a lower score are taken neither in training nor in a test. SlowFast's
-    # configurations for AVA v2.2 have 0.8, its default is 0.9.
+    frozen: bool = False  # True trains the head only
+    # Bins along each side of a box. SlowFast's value, for 16-pixel cells like the paper's patches.
+    bins: int = 7
+    dropout: float = 0.5  # SlowFast's value
+    # Minimum score of a detector's box, in training and in a test. SlowFast's configurations for
+    # AVA v2.2 have 0.8, its default is 0.9.
     detection_score: float = 0.8
-    # From this IoU on with a true box a detected one is trained on, with that one's actions;
-    # SlowFast's. Detections are in a snapshot that was built with their file.
+    # Minimum IoU at which a detected box is trained on with the actions of a true box. SlowFast's
+    # value. A snapshot contains detections if it was built with their file.
     train_iou: float = 0.9
-    # Classes that a test is judged by: "ava", the 60 with 25 instances in validation and test, as
-    # the benchmark has it; "trained", all that occur in training.
+    # Classes that a test evaluates. "ava": the benchmark's 60, with at least 25 instances each in
+    # validation and test. "trained": all that occur in training.
     judged: Literal["ava", "trained"] = "ava"
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class Config:
 TEXTS: int = 0
 RECIPES: dict[str, Recipe] = {
     # SlowFast's rate, batch, epochs and scales, with the paper's optimizer and schedule of the
-    # other tasks. (Peers train ViTs by AdamW at 1.25e-4, with layer decay, which is not here.)
+    # other tasks. (Peers train ViTs by AdamW at 1.25e-4, with layer decay, which this code lacks.)
     "ava": Recipe(
         Config(),
         (
@@ -89,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-# --- what a snapshot says ---
+# --- annotations ---
 
 
 def _true(clip: clip_pb2.Clip) -> list[clip_pb2.Box]:
@@ -115,7 +116,7 @@ def _corners(boxes: Sequence[clip_pb2.Box]) -> Float[np.ndarray, "n 4"]:
 
 
 def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
-    """The actions that occur, by number; AVA's training set has all 80."""
+    """Return the numbers of the actions that occur, in order; AVA's training set has all 80."""
     found = {action for clip in clips for box in _true(clip) for action in _actions(clip, box)}
     if not found:
         raise TaskError(
@@ -125,7 +126,7 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
 
 
 def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
-    """A keyframe each, of those with true boxes, with these and the detected ones that fit them."""
+    """Return one example per keyframe that has true boxes, with the detected boxes that match."""
     place = {int(name): number for number, name in enumerate(classes)}
     records, counts, corners, labels = [], [], [], []
     for record, clip in enumerate(clips):
@@ -154,12 +155,12 @@ def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: C
 
 
 def init_head(key: Key[Array, ""], config: RunConfig, settings: Config, classes: int) -> PyTree:
-    """A fresh classifier."""
+    """Initialize the classifier."""
     return head.init_head(key, config.video.width, classes)
 
 
 def trained(settings: Config) -> tuple[str, ...] | None:
-    """The head alone, if the encoder is frozen."""
+    """Return the head's name if the encoder is frozen; None trains all."""
     return ("head",) if settings.frozen else None
 
 
@@ -171,7 +172,7 @@ def encode(
     config: RunConfig,
     settings: Config,
 ) -> Float[Array, "b k d"]:
-    """The feature of each box."""
+    """Return the feature vector of each box."""
     video = video_in_training(params, batch.frames, keys, config, frozen=settings.frozen)
     assert batch.boxes is not None  # `examples` gives boxes
     side = config.video.resolution // config.video.patch
@@ -195,9 +196,10 @@ def losses(
     config: RunConfig,
     settings: Config,
 ) -> dict[str, Float[Array, " b"]]:
-    """Binary cross entropy, whose mean over clips is that over the boxes of all devices.
+    """Return each clip's binary cross entropy and number of boxes.
 
-    Boxes that the crop left nothing of do not count.
+    The mean loss over clips equals the mean over the boxes of all devices. Boxes that lie outside
+    the crop do not count.
     """
     assert batch.boxes is not None and batch.box_labels is not None  # `examples` gives boxes
     real = jnp.all(batch.boxes[..., :2] < batch.boxes[..., 2:], axis=-1)
@@ -208,11 +210,11 @@ def losses(
     return {"loss": cost / jnp.where(of_a_clip > 0, of_a_clip, 1), "boxes": boxes}
 
 
-# --- use ---
+# --- inference ---
 
 
 class Detections(NamedTuple):
-    """What each box does, as likely as it is."""
+    """The probability of each action in each box, with the true boxes."""
 
     found: box_files.Labelled
     true: box_files.Labelled
@@ -221,27 +223,28 @@ class Detections(NamedTuple):
     missing: int
 
     def figures(self) -> box_files.Figures:
-        """Both scripts' means, by the snapshot's annotations.
+        """Compute the mAP of both scripts against the snapshot's annotations.
 
-        Keyframes that its build left out, as AVA's excluded ones, are in neither mean, though the
-        official script judges them: a file of detections has them if the snapshot does.
+        Neither mAP includes keyframes that the snapshot's build left out, such as AVA's excluded
+        ones. The official script evaluates these. A file of detections has them only if the
+        snapshot does.
         """
         found = box_files.figures(self.found, self.true, classes=self.judged)
         return {**found, "boxes_from": self.boxes_from, "missing": self.missing}
 
     def write(self, path: pathlib.Path) -> None:
-        """The official CSV file of detections."""
+        """Write the official CSV file of detections."""
         box_files.write_detections(path, self.found)
 
 
 def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -> Detections:
-    """Classifies the boxes of `views.boxes`, a detector's file, or else the annotated ones.
+    """Classify the boxes of the detector's file `views.boxes`, or the annotated boxes if None.
 
     Raises:
-      TaskError: run or snapshot are not of this task, or no box is at one of its keyframes.
-      TaskFileError: the file of boxes is not of its form.
-      NonFiniteError: what the model says of a keyframe is not finite; names its clip.
-      SnapshotError: a record is damaged, or the snapshot does not suit the model.
+      TaskError: the run or snapshot does not fit this task, or no box is at one of its keyframes.
+      TaskFileError: the file of boxes has another format.
+      NonFiniteError: a probability for a keyframe is not finite; names its clip.
+      SnapshotError: a record is damaged, or the snapshot does not fit the model.
     """
     if (views.clips, views.crops) != (1, 1):
         raise TaskError("spatiotemporal localisation looks at one clip, the whole of its pictures")
@@ -304,7 +307,7 @@ def _keyframe(clip: clip_pb2.Clip, snapshot: Snapshot) -> box_files.Keyframe:
 
 
 def _as_tuples(boxes: Sequence[clip_pb2.Box]) -> Iterator[box_files.Box]:
-    for box in boxes:  # as annotated: a float32 has no more digits
+    for box in boxes:  # Rounding restores the annotated digits from float32.
         yield round(box.x1, 6), round(box.y1, 6), round(box.x2, 6), round(box.y2, 6)
 
 
@@ -316,7 +319,7 @@ def _classify(
     config: RunConfig,
     settings: Config,
 ) -> Float[Array, "b k actions"]:
-    """Probabilities of whole pictures' boxes."""
+    """Return the action probabilities of boxes in whole pictures."""
     video = config.video
     rows, columns = (length // video.patch for length in frames.shape[2:4])
     side = video.resolution // video.patch
