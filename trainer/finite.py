@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from trainer.errors import UserError
 
-class NonFiniteError(ValueError):
+class NonFiniteError(UserError, ValueError):
     """NaN or infinity in numbers that must be finite, with their name, count and first index."""
 
 

@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.runners.runner import PipelineResult
 
+from pipelines.errors import ExitCode, UserError
 from pipelines.storage import storage
 
 RUNNER = "DataflowRunner"
@@ -27,8 +28,10 @@ _DEFAULTS = (
 )
 
 
-class JobError(ValueError):
+class JobError(UserError, ValueError):
     """A job that Dataflow cannot run, with a one-line message that says what to do."""
+
+    exit_code = ExitCode.MISUSED
 
 
 def complete(arguments: Sequence[str]) -> list[str]:

@@ -15,6 +15,8 @@ from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 from apache_beam.runners.portability.job_server import JavaJarJobServer
 from apache_beam.runners.portability.spark_runner import SparkJarJobServer
 
+from pipelines.errors import UserError
+
 _ANSWER_S = 10.0
 _IN_THIS_PROCESS = "embed"
 # Engines whose job service is a jar that Beam downloads and starts.
@@ -24,7 +26,7 @@ _JARS: dict[str, type[JavaJarJobServer]] = {
 }
 
 
-class JobServiceError(ValueError):
+class JobServiceError(UserError, ValueError):
     """A missing job service, with a message that names the option to set."""
 
 

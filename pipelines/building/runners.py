@@ -19,6 +19,7 @@ from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.building import dataflow, job_service
+from pipelines.errors import ExitCode, UserError
 from pipelines.processes import child_python
 
 _REFUSED = {
@@ -41,8 +42,10 @@ _READERS = (
 _CHANNEL_CLOSED = "Cannot monitor channel state: Channel closed!"
 
 
-class EngineError(ValueError):
+class EngineError(UserError, ValueError):
     """An unknown option, or an engine that is unknown, refused or unavailable."""
+
+    exit_code = ExitCode.MISUSED
 
 
 def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str, PipelineOptions]:
@@ -208,6 +211,15 @@ def cause(error: BaseException) -> str:
     line = lines[-1] if lines else type(error).__name__
     line = re.sub(r" \[while running .*\]$", "", line)
     return re.sub(r"^(?:[a-z_]\w*\.)+([A-Z]\w*: )", r"\1", line).rstrip(".")
+
+
+def is_fault(cause: str) -> bool:
+    """Return whether a `cause` can only be a fault in svilm, never bad input or a full disk.
+
+    >>> is_fault("KeyError: 'x'"), is_fault("NounModelError: no English pipeline")
+    (True, False)
+    """
+    return cause.partition(":")[0] in _FAULTS
 
 
 class _Parser(argparse.ArgumentParser):

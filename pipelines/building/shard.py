@@ -17,6 +17,7 @@ from pipelines.building import previous_version
 from pipelines.building.nouns import NounParser
 from pipelines.decoding import frame_codec, video, video_file
 from pipelines.decoding.spans import TO_THE_END
+from pipelines.errors import UserError
 from pipelines.planning import filters
 from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
@@ -39,7 +40,7 @@ from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, 
 _ENOUGH_ROWS = 100
 
 
-class HopelessError(RuntimeError):
+class HopelessError(UserError, RuntimeError):
     """A failure rate above --max-failures, which stops the run."""
 
 

@@ -2,11 +2,12 @@
 
 from pipelines.building import nouns
 from pipelines.decoding import frame_codec, video
+from pipelines.errors import UserError
 from pipelines.planning import plan
 from protos.v1.clip_pb2 import FrameEncoding
 
 
-class WorkerError(RuntimeError):
+class WorkerError(UserError, RuntimeError):
     """A worker whose software would write other bytes than planned."""
 
 

@@ -1,20 +1,20 @@
 """Commands that read finished snapshots, with lazy imports to keep --help instant."""
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator
 
+from pipelines.errors import ExitCode, UserError
 from pipelines.formatting import counted
 
 PROGRAM = "svilm-pipelines"
 
 
-class UsageError(Exception):
+class UsageError(UserError):
     """A usage error, with a one-line reason."""
 
+    exit_code = ExitCode.MISUSED
 
-class CommandError(Exception):
+class CommandError(UserError):
     """A failed command, with a one-line message that says what to do."""
 
 
@@ -27,13 +27,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     from pipelines.cli.progress import Progress
     from pipelines.snapshots import split, verify
 
-    with _told():
-        progress = Progress("verify", "shards")
-        try:
-            manifest = verify.read_manifest(arguments.snapshot)
-            faults = verify.faults(arguments.snapshot, manifest, arguments.workers, progress.update)
-        finally:
-            progress.close()
+    progress = Progress("verify", "shards")
+    try:
+        manifest = verify.read_manifest(arguments.snapshot)
+        faults = verify.faults(arguments.snapshot, manifest, arguments.workers, progress.update)
+    finally:
+        progress.close()
     for fault in faults:
         print(fault)
     if faults:
@@ -51,19 +50,18 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from pipelines.snapshots.card import page, strips, text
     from pipelines.storage import storage
 
-    with _told():
-        manifest = verify.read_manifest(arguments.snapshot)
-        if arguments.records:
-            places = records.find(arguments.snapshot, manifest, arguments.records)
+    manifest = verify.read_manifest(arguments.snapshot)
+    if arguments.records:
+        places = records.find(arguments.snapshot, manifest, arguments.records)
+    else:
+        places = records.evenly(manifest, _FEW)
+    entries = strips.entries(arguments.snapshot, manifest, places)
+    if arguments.pictures:
+        if arguments.pictures.endswith(".png"):
+            data = strips.png(entries)
         else:
-            places = records.evenly(manifest, _FEW)
-        entries = strips.entries(arguments.snapshot, manifest, places)
-        if arguments.pictures:
-            if arguments.pictures.endswith(".png"):
-                data = strips.png(entries)
-            else:
-                data = page.contact_sheet(arguments.snapshot, manifest, entries).encode()
-            snapshot.write_file(*storage.folder_and_name(arguments.pictures), data)
+            data = page.contact_sheet(arguments.snapshot, manifest, entries).encode()
+        snapshot.write_file(*storage.folder_and_name(arguments.pictures), data)
     for entry in entries:
         print("\n".join(text.lines(entry)))
     return 0
@@ -75,20 +73,19 @@ def _describe(arguments: argparse.Namespace) -> int:
     from pipelines.snapshots.card import page
     from pipelines.storage import storage
 
-    with _told():
-        progress = Progress("describe", "records")
-        try:
-            card = page.data_card(
-                arguments.snapshot,
-                verify.read_manifest(arguments.snapshot),
-                clips=arguments.clips,
-                records=arguments.records,
-                name=arguments.name,
-                progress=progress.update,
-            )
-        finally:
-            progress.close()
-        snapshot.write_file(*storage.folder_and_name(arguments.out), card.encode())
+    progress = Progress("describe", "records")
+    try:
+        card = page.data_card(
+            arguments.snapshot,
+            verify.read_manifest(arguments.snapshot),
+            clips=arguments.clips,
+            records=arguments.records,
+            name=arguments.name,
+            progress=progress.update,
+        )
+    finally:
+        progress.close()
+    snapshot.write_file(*storage.folder_and_name(arguments.out), card.encode())
     print(f"describe: {arguments.snapshot} → {arguments.out}")
     return 0
 
@@ -96,9 +93,8 @@ def _describe(arguments: argparse.Namespace) -> int:
 def _diff(arguments: argparse.Namespace) -> int:
     from pipelines.snapshots import diff, verify
 
-    with _told():
-        old, new = (verify.read_manifest(folder) for folder in (arguments.old, arguments.new))
-        difference = diff.compare(arguments.old, old, arguments.new, new)
+    old, new = (verify.read_manifest(folder) for folder in (arguments.old, arguments.new))
+    difference = diff.compare(arguments.old, old, arguments.new, new)
     for line in diff.lines(difference, most=arguments.most):
         print(line)
     return 0
@@ -110,29 +106,27 @@ def _remove(arguments: argparse.Namespace) -> int:
     from pipelines.snapshots import remove, verify
     from pipelines.sources.clip_request import RowError
 
-    with _told():
-        try:
-            video_ids = filters.read_ids([arguments.videos])
-        except RowError as error:
-            raise CommandError(
-                f"--videos {arguments.videos!r} should be a text file of one video id a line: "
-                f"{error}"
-            ) from None
-        manifest = verify.read_manifest(arguments.snapshot)
-        version = arguments.data_version or remove.next_major(manifest.data_version)
-        progress = Progress("remove", "shards")
-        try:
-            done = remove.remove(
-                arguments.snapshot,
-                manifest,
-                video_ids,
-                arguments.out,
-                version,
-                workers=arguments.workers,
-                progress=progress.update,
-            )
-        finally:
-            progress.close()
+    try:
+        video_ids = filters.read_ids([arguments.videos])
+    except RowError as error:
+        raise CommandError(
+            f"--videos {arguments.videos!r} should be a text file of one video id a line: {error}"
+        ) from None
+    manifest = verify.read_manifest(arguments.snapshot)
+    version = arguments.data_version or remove.next_major(manifest.data_version)
+    progress = Progress("remove", "shards")
+    try:
+        done = remove.remove(
+            arguments.snapshot,
+            manifest,
+            video_ids,
+            arguments.out,
+            version,
+            workers=arguments.workers,
+            progress=progress.update,
+        )
+    finally:
+        progress.close()
     if done.unknown:
         named = ", ".join(map(repr, done.unknown[:_UNKNOWN]))
         more = f" and {len(done.unknown) - _UNKNOWN:,} more" if done.unknown[_UNKNOWN:] else ""
@@ -152,23 +146,22 @@ def _export(arguments: argparse.Namespace) -> int:
     from pipelines.cli.progress import Progress
     from pipelines.snapshots import export, verify
 
-    with _told():
-        manifest = verify.read_manifest(arguments.snapshot)
-        progress = Progress("export", "shards")
-        try:
-            write = {
-                "webdataset": export.webdataset,
-                "sequence-example": export.sequence_examples,
-            }[arguments.format]
-            write(
-                arguments.snapshot,
-                manifest,
-                arguments.out,
-                workers=arguments.workers,
-                progress=progress.update,
-            )
-        finally:
-            progress.close()
+    manifest = verify.read_manifest(arguments.snapshot)
+    progress = Progress("export", "shards")
+    try:
+        write = {
+            "webdataset": export.webdataset,
+            "sequence-example": export.sequence_examples,
+        }[arguments.format]
+        write(
+            arguments.snapshot,
+            manifest,
+            arguments.out,
+            workers=arguments.workers,
+            progress=progress.update,
+        )
+    finally:
+        progress.close()
     print(f"export: {manifest.counts.records:,} samples → {arguments.out}")
     return 0
 
@@ -196,18 +189,3 @@ COMMANDS = {
     "remove": _remove,
     "verify": _verify,
 }
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Convert the errors that a snapshot may raise into CommandError."""
-    from pipelines.processes import pool
-    from pipelines.snapshots import snapshot
-    from protos import contract
-
-    try:
-        yield
-    except (snapshot.SnapshotError, contract.ContractError, pool.WorkerDiedError) as error:
-        raise CommandError(str(error)) from None
-    except OSError as error:
-        raise CommandError(unusable(error)) from None

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.cli import sandbox_messages, standard_streams
 from pipelines.cli.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
+from pipelines.errors import ExitCode, InternalError, UserError, report_internal_error
 from pipelines.formatting import counted, in_bytes, printable
 from pipelines.processes import child_python
+from protos.contract import ContractError
 
 _JPEG_QUALITY = 95  # default of --jpeg-quality
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 success, 1 failure, 2 misuse, 130 Ctrl-C."""
+    """Run a command; return its exit code (errors.py)."""
     if argv is None:
         standard_streams.prepare()
         child_python.keep_to_it()
@@ -27,23 +29,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _command(argv)
         finally:
-            sys.stdout.flush()  # Errors of standard output can still be reported here.
-    except (UsageError, CommandError) as error:
+            sys.stdout.flush()  # while its errors can still be reported
+    except (UserError, ContractError) as error:
         _complain(str(error))
-        return 2 if isinstance(error, UsageError) else 1
+        return error.exit_code if isinstance(error, UserError) else ExitCode.FAILED
+    except OSError as error:
+        _complain(unusable(error))
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         _interrupted()
-        return 130
+        return ExitCode.INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(("pipelines", "protos")):
-            raise
+            return report_internal_error(PROGRAM, error)
         _complain(f"{error}: pip install '.[pipelines]' from the sources")
-        return 1
-    except OSError as error:
-        if not error.filename:
-            raise
-        _complain(unusable(error))
-        return 1
+        return ExitCode.FAILED
+    except Exception as error:
+        return report_internal_error(PROGRAM, error)
 
 
 def _command(argv: Sequence[str] | None) -> int:
@@ -71,10 +73,8 @@ def _corpus(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipelines.cli.progress import Progress
-    from pipelines.decoding import ffmpeg
-    from pipelines.shapes import ShapesError, corpus
+    from pipelines.shapes import corpus
     from pipelines.snapshots import run_lock
-    from pipelines.snapshots.snapshot import SnapshotError
     from pipelines.storage import storage
 
     if storage.in_bucket(arguments.out):
@@ -92,8 +92,6 @@ def _corpus(arguments: argparse.Namespace) -> int:
                 tasks=arguments.tasks,
                 progress=progress.update,
             )
-    except (ShapesError, SnapshotError, ffmpeg.FfmpegError) as error:
-        raise CommandError(str(error)) from None
     finally:
         progress.close()
     print(
@@ -250,38 +248,20 @@ def _print_rejects(planned, counts) -> None:
 
 @contextlib.contextmanager
 def _usable_inputs(arguments: argparse.Namespace) -> Iterator[None]:
-    """Copy inputs that are pipes to files, and convert input and output errors to CommandError."""
-    from pipelines.building import nouns
-    from pipelines.decoding import ffmpeg
-    from pipelines.planning import plan
-    from pipelines.snapshots import snapshot
+    """Copy what comes through pipes to files, for as long as the command runs."""
     from pipelines.sources import annotation_file
-    from pipelines.sources.clip_request import AnnotationError
-    from protos import contract
 
     given = {
         "annotations": arguments.annotations,
         "exclude": arguments.exclude,
         "video_map": [arguments.video_map] if arguments.video_map else [],
     }
-    try:
-        with contextlib.ExitStack() as copies:
-            for name, paths in given.items():
-                usable = copies.enter_context(annotation_file.spooled(paths))
-                setattr(arguments, name, usable)
-            arguments.video_map = "".join(arguments.video_map)
-            yield
-    except (
-        AnnotationError,
-        plan.PlanError,
-        snapshot.SnapshotError,
-        ffmpeg.FfmpegError,
-        nouns.NounModelError,
-        contract.ContractError,
-    ) as error:
-        raise CommandError(str(error)) from None
-    except OSError as error:
-        raise CommandError(unusable(error)) from None
+    with contextlib.ExitStack() as copies:
+        for name, paths in given.items():
+            usable = copies.enter_context(annotation_file.spooled(paths))
+            setattr(arguments, name, usable)
+        arguments.video_map = "".join(arguments.video_map)
+        yield
 
 
 def _pace(totals, launched: float) -> str:
@@ -388,10 +368,7 @@ def _engine(workers: int, beam_arguments: Sequence[str]):
         logging.disable(logging.CRITICAL)  # Must precede Beam's import. Errors are reported here.
     from pipelines.building import runners
 
-    try:
-        return runners.choose(workers, beam_arguments)
-    except runners.EngineError as error:
-        raise UsageError(str(error)) from None
+    return runners.choose(workers, beam_arguments)
 
 
 def _refuse_local(arguments: argparse.Namespace, runner) -> None:
@@ -406,10 +383,7 @@ def _refuse_local(arguments: argparse.Namespace, runner) -> None:
         "--retry-rejects": [arguments.retry_rejects] if arguments.retry_rejects else [],
         "--out": [arguments.out],
     }
-    try:
-        dataflow.refuse_local(paths)
-    except dataflow.JobError as error:
-        raise UsageError(str(error)) from None
+    dataflow.refuse_local(paths)
 
 
 def _run(planned, workers: int, runner, options):
@@ -432,7 +406,10 @@ def _run(planned, workers: int, runner, options):
     except Exception as error:  # Engines wrap a worker's exception in their own types.
         if os.environ.get("SVILM_TRACE"):
             raise
-        raise CommandError(_stopped(runners.cause(error))) from None
+        cause = runners.cause(error)
+        if runners.is_fault(cause):
+            raise InternalError(f"{cause} (finished shards are kept)") from error
+        raise CommandError(_stopped(cause)) from None
 
 
 def _totals(result):

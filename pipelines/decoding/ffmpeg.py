@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipelines.decoding.sandbox import programs
 from pipelines.decoding.sandbox.programs import Program
+from pipelines.errors import UserError
 from pipelines.processes.timeouts import Patience
 
 VARIABLE = "SVILM_FFMPEG"
@@ -20,7 +21,7 @@ _ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH")
 _TAKES_DESCRIPTORS = 60  # minimum major version of libavformat, that of ffmpeg 6
 
 
-class FfmpegError(RuntimeError):
+class FfmpegError(UserError, RuntimeError):
     """A missing ffmpeg, or one that does not run."""
 
 

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 
+from pipelines.errors import UserError
 from pipelines.planning import filters, video_lookup
 from pipelines.snapshots import choices, snapshot
 from pipelines.snapshots.takedown import Takedown
@@ -56,7 +57,7 @@ _FORM_REASONS = {
 }
 
 
-class PlanError(ValueError):
+class PlanError(UserError, ValueError):
     """Inputs or options with which no snapshot can be built."""
 
 

@@ -9,11 +9,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from pipelines.errors import UserError
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(UserError, RuntimeError):
     """A worker process that ended before its work was done."""
 
 

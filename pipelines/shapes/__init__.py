@@ -3,6 +3,7 @@
 The package may import `decoding` and the packages below it.
 """
 
+from pipelines.errors import UserError
 
-class ShapesError(Exception):
+class ShapesError(UserError):
     """An error that prevents the creation of a corpus."""

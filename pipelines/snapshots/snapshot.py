@@ -9,6 +9,7 @@ from typing import TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
+from pipelines.errors import UserError
 from pipelines.storage import storage
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
@@ -27,7 +28,7 @@ LOCK_NAME = "build.lock"
 M = TypeVar("M", bound=Message)
 
 
-class SnapshotError(ValueError):
+class SnapshotError(UserError, ValueError):
     """An invalid or damaged snapshot folder or file."""
 
 

@@ -5,6 +5,7 @@ import json
 from typing import NamedTuple
 from urllib.parse import quote
 
+from pipelines.errors import UserError
 from protos.v1.manifest_pb2 import Reject
 
 # All reason codes. The codes are stable, because other programs count them.
@@ -122,7 +123,7 @@ class RowError(ValueError):
         self.reason = reason
 
 
-class AnnotationError(ValueError):
+class AnnotationError(UserError, ValueError):
     """An error for an annotation file that cannot be read completely, which aborts a build."""
 
 

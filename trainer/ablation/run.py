@@ -6,7 +6,6 @@ to it. A step whose command changed is refused, since its results would belong t
 """
 
 import json
-import os
 import pathlib
 import re
 import shlex
@@ -19,6 +18,7 @@ from protos.strict_json import parse_object
 from trainer import child_python
 from trainer.ablation.measures import Measurement, Step
 from trainer.ablation.variants import StudyError, Variant
+from trainer.errors import ExitCode
 from trainer.runs import run_lock
 
 # The flag changes no figure, so the recorded command of a step leaves it out.
@@ -98,7 +98,7 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
             flush=True,
         )
         status = _svilm_train(command)
-        if status in (os.EX_TEMPFAIL, -signal.SIGINT, -signal.SIGTERM):
+        if status in (ExitCode.RUN_AGAIN, -signal.SIGINT, -signal.SIGTERM):
             return step.name
         if status:
             raise StudyError(

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from trainer.errors import UserError
 
-class StudyError(ValueError):
+class StudyError(UserError, ValueError):
     """A study that cannot be made as asked, or that failed."""
 
 

@@ -1,13 +1,13 @@
 """The arguments and the output of `svilm-train study`."""
 
 import argparse
-import os
 import sys
 from functools import partial
 from typing import Any
 
 from trainer.cli.arguments import add_allow_seen, add_settings, count, on_disk
 from trainer.configs import PRESETS
+from trainer.errors import ExitCode
 
 _EPILOG = """\
 losses  table 6: the contrastive loss alone, with grounding, with temporal grouping, with both
@@ -122,7 +122,7 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     out = arguments.out
     if stopped := run.run(study, out):
         print(f"study: stopped in {stopped}; the same command goes on", file=sys.stderr)
-        return os.EX_TEMPFAIL
+        return ExitCode.RUN_AGAIN
     figures = run.figures(study, out)
     title = f"study of {arguments.study}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     bases = {variant.name: variant.base for variant in variants if variant.base}

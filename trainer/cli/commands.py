@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from protos.strict_json import parse_object
 from trainer.cli.arguments import add_allow_seen, count, phrase
 from trainer.cli.tasks import EVALUATE_EPILOG, add_task, evaluate_task
+from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from trainer.data.snapshot import Snapshot
@@ -49,7 +50,7 @@ example:
 """
 
 
-class OutputError(RuntimeError):
+class OutputError(UserError, RuntimeError):
     """A file that cannot be written, or that the command cannot use."""
 
 

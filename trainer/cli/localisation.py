@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import add_allow_seen, add_settings, on_disk
+from trainer.errors import ExitCode
 
 if TYPE_CHECKING:
     from trainer.runs.run_lock import Lock
@@ -155,7 +155,7 @@ def _run(
         model = training.train(config, videos, annotated, arguments.out, held_out, told)
         if model is None:
             print(f"localise: saved; the same command continues {arguments.out}", file=sys.stderr)
-            return os.EX_TEMPFAIL
+            return ExitCode.RUN_AGAIN
         model = model._replace(encoder=of_train["parameters_sha256"])
         saved.save(arguments.out, model)
     else:

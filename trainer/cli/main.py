@@ -20,6 +20,7 @@ from trainer.cli.tasks import add_finetune
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.configs import PRESETS, published
 from trainer.configs.overrides import OverrideError, override, overruled
+from trainer.errors import ExitCode, UserError, report_internal_error
 
 PROGRAM = "svilm-train"
 
@@ -61,17 +62,15 @@ examples:
 """
 
 
-class CommandError(Exception):
-    """An error that ends the program with one line on stderr."""
+class UsageError(UserError):
+    """A command line that cannot be understood."""
 
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
+    exit_code = ExitCode.MISUSED
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message} (see `{self.prog} --help`)", 2)
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
 
     def _parse_optional(self, arg_string: str) -> Any:
         if arg_string not in self._option_string_actions and is_value(arg_string):
@@ -83,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-      0 if it succeeded, 1 if it failed, 2 if misused, 130 if Ctrl-C interrupted it. 75 asks for the
-      same command again: training stopped as asked, or another command was writing to the folder.
+      An exit code (errors.py). It is 75 if the same command is to be run again: training was
+      asked to stop and did, or another command was writing to the folder.
     """
     if argv is None:
         standard_streams.prepare()
@@ -96,28 +95,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _parser().parse_args(argv)
             return arguments.command(arguments)
         finally:
-            sys.stdout.flush()  # its errors can still be reported here
-    except CommandError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return error.status
-    except OverrideError as error:
-        print(f"{PROGRAM}: error: --set: {error}", file=sys.stderr)
-        return 2
+            sys.stdout.flush()  # while its errors can still be reported
+    except (UserError, OSError) as error:
+        option = "--set: " if isinstance(error, OverrideError) else ""
+        print(f"{PROGRAM}: error: {option}{_one_line(error)}", file=sys.stderr)
+        return error.exit_code if isinstance(error, UserError) else ExitCode.FAILED
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(("trainer", "protos")):
-            raise
+            return report_internal_error(PROGRAM, error)
         print(
             f"{PROGRAM}: error: {error}: pip install '.[trainer]' from the sources", file=sys.stderr
         )
-        return 1
+        return ExitCode.FAILED
     except Exception as error:
-        if not isinstance(error, _foreseeable()):
-            raise
-        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
-        return os.EX_TEMPFAIL if _may_pass(error) else 1
+        return report_internal_error(PROGRAM, error)
 
 
 def switch_64_bits_off() -> None:
@@ -171,71 +165,6 @@ def _parser() -> argparse.ArgumentParser:
     add_localise(commands)
     add_study(commands)
     return parser
-
-
-def _foreseeable() -> tuple[type[Exception], ...]:
-    """Return the errors that do not come from a fault of the program.
-
-    Their modules are imported only once an error occurred.
-    """
-    from trainer.ablation.variants import StudyError
-    from trainer.cli.commands import OutputError
-    from trainer.data.snapshot import SnapshotError
-    from trainer.data.tokenizer import VocabularyError
-    from trainer.distributed.hardware import TopologyError
-    from trainer.distributed.mesh import MeshError
-    from trainer.evaluation.ground_truth import TruthError
-    from trainer.evaluation.prediction_files import TaskFileError
-    from trainer.evaluation.temporal import TemporalError
-    from trainer.finite import NonFiniteError
-    from trainer.inference.features import FeaturesError
-    from trainer.inference.video_files import VideoError
-    from trainer.plan.plan import PlanError
-    from trainer.runs.checkpoint import CheckpointError
-    from trainer.runs.provenance import SubjectError
-    from trainer.runs.run_folder import RunError
-    from trainer.runs.run_lock import LockedError
-    from trainer.runs.seen_clips import SeenError
-    from trainer.tasks.localisation.training import LocalisationError
-    from trainer.tasks.task import TaskError
-    from trainer.tasks.zero_shot import EvaluationError
-    from trainer.training.bad_step_report import BadStepError
-    from trainer.training.loop import TrainingError
-    from trainer.weights.hf_format import WeightsError
-
-    return (
-        BadStepError,
-        CheckpointError,
-        EvaluationError,
-        FeaturesError,
-        LocalisationError,
-        LockedError,
-        MeshError,
-        NonFiniteError,
-        OSError,
-        OutputError,
-        PlanError,
-        RunError,
-        SeenError,
-        SnapshotError,
-        StudyError,
-        SubjectError,
-        TaskError,
-        TaskFileError,
-        TemporalError,
-        TopologyError,
-        TrainingError,
-        TruthError,
-        VideoError,
-        VocabularyError,
-        WeightsError,
-    )
-
-
-def _may_pass(error: Exception) -> bool:
-    from trainer.runs.run_lock import LockedError
-
-    return isinstance(error, LockedError)
 
 
 def _one_line(error: Exception) -> str:
@@ -346,11 +275,11 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if missing and origin is None and multihost.is_first():
         print(f"{PROGRAM}: {missing}", file=sys.stderr)
     if lost := overruled(settings, config, configured):
-        raise CommandError(f"--set: {lost[0]}, as the starting weights have it: leave it out", 2)
+        raise UsageError(f"--set: {lost[0]}, as the starting weights have it: leave it out")
     if not loop.pretrain(
         config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
     ):
         print(f"pretrain: saved; the same command continues {arguments.out}", file=sys.stderr)
-        return os.EX_TEMPFAIL
+        return ExitCode.RUN_AGAIN
     print(f"pretrain: {arguments.out} is trained to its end")
     return 0

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import os
 import sys
 from typing import Any
 
 from trainer.cli.arguments import add_settings, count
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
+from trainer.errors import ExitCode
 
 # Literal names, so that only commands of tasks import their modules. Tests compare the two.
 TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
@@ -163,7 +163,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
         monitoring=monitoring,
     ):
         print(f"finetune: saved; the same command continues {arguments.out}", file=sys.stderr)
-        return os.EX_TEMPFAIL
+        return ExitCode.RUN_AGAIN
     print(f"finetune: {arguments.out} is trained to its end")
     return 0
 

@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 
 from trainer.configs.config import Config
 from trainer.configs.fields import RENAMED, build, current_name
+from trainer.errors import ExitCode, UserError
 
 C = TypeVar("C", bound=Any)
 
 
-class OverrideError(ValueError):
+class OverrideError(UserError, ValueError):
     """A setting that names no field, or whose value is invalid for the field."""
+
+    exit_code = ExitCode.MISUSED
 
 
 def override(config: C, settings: Iterable[str]) -> C:

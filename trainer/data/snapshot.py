@@ -24,6 +24,7 @@ from protos import contract, tfrecord
 from protos.strict_json import parse_object
 from protos.v1 import clip_pb2, manifest_pb2
 from trainer.data.folder import Folder, Part, open_folder
+from trainer.errors import UserError
 
 # Checksums are computed without Python's global lock.
 _CHECK_THREADS = len(os.sched_getaffinity(0))
@@ -34,7 +35,7 @@ _INDICES_AT_ONCE = 64
 _CLIP_ID_END = re.compile(r"_-?[0-9]+_-?[0-9]+_[0-9a-f]{8}$")
 
 
-class SnapshotError(RuntimeError):
+class SnapshotError(UserError, RuntimeError):
     """A missing, unfinished, unreadable or damaged snapshot; one line that names the file."""
 
 

@@ -15,6 +15,7 @@ import jax
 from jax.experimental import topologies
 
 from trainer.distributed import gpus
+from trainer.errors import UserError
 
 HERE = "here"
 """Topology name of the devices that JAX sees."""
@@ -30,7 +31,7 @@ _TPUS = re.compile(r"(v[0-9]+[a-z]*|tpu[0-9]+[a-z]*):[0-9]+(x[0-9]+){1,2}")
 _GIB = 2**30
 
 
-class TopologyError(ValueError):
+class TopologyError(UserError, ValueError):
     """An unknown topology, or one that cannot be described on this machine."""
 
 

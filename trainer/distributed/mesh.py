@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from trainer.configs.config import Config
+from trainer.errors import UserError
 
 AXES = ("data", "fsdp")
 """The mesh's axes: replicas of the parameters, and the devices that share one replica."""
@@ -34,7 +35,7 @@ _RULES: tuple[tuple[str, PartitionSpec], ...] = (
 _PLATFORMS = {"pallas": "tpu", "cudnn": "gpu"}
 
 
-class MeshError(ValueError):
+class MeshError(UserError, ValueError):
     """Devices, batch or parameters that do not fit together."""
 
 

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from trainer.errors import UserError
 
-class TruthError(ValueError):
+
+class TruthError(UserError, ValueError):
     """A ground-truth file that cannot be read or does not belong to the snapshot."""
 
 

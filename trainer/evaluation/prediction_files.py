@@ -11,10 +11,12 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from trainer.errors import UserError
+
 Path = str | os.PathLike[str]
 
 
-class TaskFileError(ValueError):
+class TaskFileError(UserError, ValueError):
     """A fault in a file, or a mismatch between files; the message is one line and names the row."""
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from trainer.configs.config import VideoConfig
+from trainer.errors import UserError
 from trainer.finite import finite
 
 
-class TemporalError(ValueError):
+class TemporalError(UserError, ValueError):
     """A model with too few windows for the test."""
 
 

@@ -30,6 +30,7 @@ from protos.strict_json import parse_object
 from trainer.data import safetensors_file
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import Progress
+from trainer.errors import UserError
 from trainer.inference.encoder import Encoder, embed_clips
 from trainer.runs.checkpoint import Loaded
 from trainer.runs.provenance import parameters_sha256
@@ -43,7 +44,7 @@ _FORMAT = "svilm-features/1"
 _CLAIM = ".made_from.json"  # exists while shards are written
 
 
-class FeaturesError(RuntimeError):
+class FeaturesError(UserError, RuntimeError):
     """A folder that holds other features, or that cannot be read."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from protos.strict_json import parse_object
 from trainer.configs.config import Config
+from trainer.errors import UserError
 
 PROGRAM = "svilm-pipelines"
 EXTENSIONS = (
@@ -27,7 +28,7 @@ EXTENSIONS = (
 _WHOLE_S = 7 * 24 * 3600
 
 
-class VideoError(RuntimeError):
+class VideoError(UserError, RuntimeError):
     """Videos that cannot be read, or a missing program to read them."""
 
 

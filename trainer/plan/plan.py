@@ -13,6 +13,7 @@ from trainer.distributed import gpus
 from trainer.distributed.flops import step_flops
 from trainer.distributed.hardware import HERE, Chip, chip, devices_of, usable_memory
 from trainer.distributed.mesh import make_mesh
+from trainer.errors import UserError
 from trainer.method.models.attention import Kind, choose
 from trainer.method.train_step import batch_shapes, state_shapes, train_step
 from trainer.plan.collectives import UNEXPLAINED, Crossing, crossings
@@ -22,7 +23,7 @@ from trainer.plan.jaxpr_flops import executed_flops, kernel_flops
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-class PlanError(RuntimeError):
+class PlanError(UserError, RuntimeError):
     """A step that cannot be planned, or does not fit."""
 
 

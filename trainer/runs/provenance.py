@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from trainer.data.snapshot import Snapshot
+from trainer.errors import UserError
 from trainer.runs.checkpoint import Loaded
 from trainer.runs.seen_clips import Overlap
 
@@ -25,7 +26,7 @@ _IDENTITY = {
 }
 
 
-class SubjectError(RuntimeError):
+class SubjectError(UserError, RuntimeError):
     """Figures of a run, step or snapshot other than the expected one."""
 
 

@@ -27,6 +27,7 @@ from trainer.data.folder import in_bucket, read_file, told, write_file
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import read_texts
 from trainer.data.tokenizer import Tokenizer
+from trainer.errors import UserError
 from trainer.runs.run_path import RunPath
 
 # Number of records to train a vocabulary on: ample for its size, and read in a minute.
@@ -45,7 +46,7 @@ _MAY_CHANGE = re.compile(
 _TASK = "task.json"
 
 
-class RunError(RuntimeError):
+class RunError(UserError, RuntimeError):
     """A folder that is not a run, or a run that was started with other settings."""
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.data.folder import in_bucket
+from trainer.errors import ExitCode, UserError
 from trainer.runs.lease_files import BucketFile, DiskFile, LeaseFile
 from trainer.runs.run_path import RunPath
 
@@ -46,8 +47,10 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-class LockedError(RuntimeError):
+class LockedError(UserError, RuntimeError):
     """A folder that another command is writing to; the same command may succeed later."""
+
+    exit_code = ExitCode.RUN_AGAIN
 
 
 class LostError(LockedError):

@@ -24,6 +24,7 @@ from jaxtyping import UInt64
 
 from trainer.data.folder import read_file, write_file
 from trainer.data.snapshot import Snapshot
+from trainer.errors import UserError
 from trainer.runs.checkpoint import Loaded
 from trainer.runs.run_folder import RunError, read_data, write_data
 from trainer.runs.run_path import RunPath
@@ -35,7 +36,7 @@ _YOUTUBE = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{11}")
 _EXAMPLES = 3
 
 
-class SeenError(RuntimeError):
+class SeenError(UserError, RuntimeError):
     """A run that was trained on some of the clips to evaluate it on."""
 
 

@@ -11,11 +11,12 @@ import jax
 from trainer import progress
 from trainer.data.folder import in_bucket, told
 from trainer.distributed import multihost
+from trainer.errors import UserError
 from trainer.runs import checksums, run_folder
 from trainer.runs.run_path import RunPath
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A missing, damaged or unsuitable checkpoint, or a failed save."""
 
 

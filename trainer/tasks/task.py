@@ -16,6 +16,7 @@ from trainer.configs.config import Config
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import ExampleBatch, Progress
+from trainer.errors import UserError
 from trainer.runs.checkpoint import Loaded
 
 
@@ -39,7 +40,7 @@ COMMON = (
 )
 
 
-class TaskError(ValueError):
+class TaskError(UserError, ValueError):
     """A mismatch between data, run and task."""
 
 

@@ -16,6 +16,7 @@ from trainer.data.batches import ClipText
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import Progress
 from trainer.distributed.mesh import one_device
+from trainer.errors import UserError
 from trainer.evaluation import grounding, retrieval, temporal
 from trainer.evaluation.ground_truth import ClipKey, TrueObject, TruthError
 from trainer.inference.encoder import EncodedClips, Encoder, concatenate, frames_in_batches
@@ -27,7 +28,7 @@ _SPLICE_SEED = 0
 _MID_GREY = 128
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError, ValueError):
     """A mismatch between snapshot, run and control run."""
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from trainer import progress
 from trainer.configs.config import Config
 from trainer.distributed import multihost
+from trainer.errors import UserError
 from trainer.runs.run_path import RunPath
 from trainer.training.jsonl_log import Lines
 
 
-class BadStepError(RuntimeError):
+class BadStepError(UserError, RuntimeError):
     """A step after which a run must stop; the message has the reason and the clips."""
 
 

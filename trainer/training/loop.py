@@ -22,6 +22,7 @@ from trainer.data.snapshot import Snapshot
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed import multihost
 from trainer.distributed.mesh import make_mesh, shardings
+from trainer.errors import UserError
 from trainer.method.optimizer import learning_rate
 from trainer.method.train_step import TrainState
 from trainer.runs import run_folder, run_lock, seen_clips
@@ -52,7 +53,7 @@ class Monitoring(NamedTuple):
     allow_seen: bool = False  # evaluates also on clips that the run is trained on
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """A run that cannot start or continue."""
 
 

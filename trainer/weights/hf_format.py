@@ -17,6 +17,7 @@ import safetensors.numpy
 
 from trainer.configs.config import TextConfig, VideoConfig
 from trainer.data import safetensors_file
+from trainer.errors import UserError
 from trainer.finite import finite_tensors
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
@@ -29,7 +30,7 @@ T = TypeVar("T")
 C = TypeVar("C", VideoConfig, TextConfig)
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError, ValueError):
     """A checkpoint that cannot be read, or does not fit the model."""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.cli.main import CommandError, _parser
+from trainer.cli.main import UsageError, _parser
 
 FIGURES = ["figures", "--run", "r", "--snapshot", "s", "--out", "o"]
 
@@ -15,5 +15,5 @@ def test_an_id_that_begins_with_a_dash_is_no_option(video_id):
 
 @pytest.mark.parametrize("word", ["-x", "--clips", "-4wsuPCjDBc"])
 def test_other_words_with_dashes_stay_options(word):
-    with pytest.raises(CommandError):
+    with pytest.raises(UsageError):
         _parser().parse_args([*FIGURES, "--clip", word])

@@ -18,6 +18,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from trainer.configs.fields import check_above, check_counts, check_range
+from trainer.errors import UserError
 from trainer.evaluation.segment_files import Found, Video
 from trainer.finite import NonFiniteError, finite, finite_tensors
 from trainer.runs.checkpoint import by_name
@@ -31,7 +32,7 @@ from trainer.training.preemption import stop_requests
 _AT_ONCE = 16  # videos per batch of `predict`
 
 
-class LocalisationError(RuntimeError):
+class LocalisationError(UserError, RuntimeError):
     """A mismatch between features and annotations, or a training that failed."""
 
 

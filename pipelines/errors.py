@@ -1,0 +1,47 @@
+"""Errors that a user can cause, and the exit codes of commands."""
+
+import enum
+import os
+import sys
+import tempfile
+import traceback
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of the commands, for scripts."""
+
+    OK = 0
+    FAILED = 1
+    MISUSED = 2  # the command line
+    INTERNAL_ERROR = os.EX_SOFTWARE  # a fault in svilm
+    INTERRUPTED = 130  # by Ctrl-C
+
+
+class UserError(Exception):
+    """An error that a user can cause: a command prints its message in one line.
+
+    Every other exception but OSError is a fault in svilm, and is reported as an internal error.
+    """
+
+    exit_code = ExitCode.FAILED
+
+
+class InternalError(Exception):
+    """A fault in svilm that an engine wrapped in an exception of its own; its message is short."""
+
+
+def report_internal_error(program: str, error: BaseException) -> ExitCode:
+    """Write an exception's traceback to a file, and print where it is."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix=f"{program}-", suffix=".log", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+    name = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
+    what = " ".join(f"{name}{error}".split())
+    print(
+        f"{program}: internal error: {what:.300}: a fault in svilm, not in your data: report it "
+        f"with the traceback in {file.name}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return ExitCode.INTERNAL_ERROR
