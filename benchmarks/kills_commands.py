@@ -25,7 +25,7 @@ class Command(NamedTuple):
     @property
     def module(self) -> str:
         """The module whose `main` is the console script."""
-        return f"{self.stage}.main"
+        return f"{self.stage}.cli.main"
 
     @property
     def preload(self) -> tuple[str, ...]:

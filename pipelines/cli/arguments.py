@@ -66,7 +66,7 @@ examples:
       --cut-at 900 --videos ava/videos_15min --out snapshots/ava-val
   svilm-pipelines build generic --annotations clips.csv --videos videos/ --split 0.9/0.1 \\
       --out snapshots/mine
-  svilm-pipelines build webvid --annotations gs://mine/results_2M_train.csv \
+  svilm-pipelines build webvid --annotations gs://mine/results_2M_train.csv \\
       --videos gs://mine/videos --out gs://mine/snapshots/webvid
 """
 

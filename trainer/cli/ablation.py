@@ -145,8 +145,11 @@ def _wrong(arguments: argparse.Namespace) -> str:
             return f"the study of {arguments.study} wants --{option}"
         if given and not needed:
             return f"--{option} is not for the study of {arguments.study}"
-    if arguments.task and not arguments.test:
-        return "--task wants --test"
+    if len(set(arguments.frames)) < len(arguments.frames):
+        return "--frames names a number twice: name each once"
+    for option in ("task", "truth"):
+        if getattr(arguments, option) and not arguments.test:
+            return f"--{option} wants --test"
     if not (arguments.test or arguments.finetune or arguments.localise):
         return "nothing is measured: give --test, --finetune or --localise"
     if "pointing" in arguments.task and not arguments.truth:

@@ -57,7 +57,7 @@ examples:
       --video-weights videomae-small-finetuned-kinetics --text-weights all-MiniLM-L6-v2
   svilm-train pretrain --preset paper --snapshot snapshots/videocc --out runs/paper \\
       --video-weights vivit-b-16x2-kinetics400 --text-weights bert-base-uncased
-  svilm-train pretrain --preset paper --out runs/both --set input.weights=1,20 \
+  svilm-train pretrain --preset paper --out runs/both --set input.weights=1,20 \\
       --snapshot gs://clips/videocc --snapshot gs://clips/activitynet
 """
 

@@ -57,6 +57,8 @@ def test_help_comes_at_once_and_gives_examples(cli):
         done = cli(*command.split(), "--help")
         assert done.returncode == 0 and done.stderr == ""
         assert not command or "\nexample" in done.stdout
+        examples = [line for line in done.stdout.splitlines() if line.startswith("  svilm-")]
+        assert all(len(line) <= 110 for line in examples), command
     slow = "{'apache_beam', 'spacy', 'numpy', 'ffmpeg', 'simplejpeg'}"
     code = f"import sys, pipelines.cli.main; assert not {slow} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)

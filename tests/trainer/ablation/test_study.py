@@ -105,6 +105,8 @@ def test_whether_seen_videos_are_allowed_is_no_part_of_a_study(before, tmp_path,
         (["losses", "--snapshot=a", "--frames=8"], "--frames is not for the study of losses"),
         (["losses", "--snapshot=a"], "give --test, --finetune or --localise"),
         (["losses", "--snapshot=a", "--task=pointing"], "--task wants --test"),
+        (["losses", "--snapshot=a", "--truth=a", "--finetune=a"], "--truth wants --test"),
+        (["frames", "--snapshot=a", "--frames=8", "--frames=8"], "--frames names a number twice"),
         (
             ["losses", "--snapshot=a", "--test=a", "--task=pointing"],
             "--task pointing wants --truth",

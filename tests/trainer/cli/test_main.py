@@ -173,6 +173,15 @@ def test_an_output_that_cannot_be_written(pretrain, write_snapshot, tmp_path, ca
     assert fails(capsys, argv).count("see that it may be used") == 1
 
 
+def test_examples_in_help_are_broken_where_they_are_written(capsys):
+    commands = "pretrain finetune evaluate search report figures export embed plan localise study"
+    for command in commands.split():
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = capsys.readouterr().out.splitlines()
+        assert all(len(line) <= 110 for line in shown if line.startswith("  svilm-")), command
+
+
 def test_help_needs_no_framework():
     command = "import sys; from trainer.cli.main import main; main(['pretrain', '--help'])"
     done = subprocess.run(
