@@ -57,7 +57,7 @@ def _write_videocc(path: pathlib.Path, rows: int) -> None:
 
 
 def _write_howto100m(path: pathlib.Path, lines: int) -> None:
-    """A hundred lines a video, as HowTo100M has on average."""
+    """Write a hundred lines a video, HowTo100M's average."""
     rng = random.Random(0)
     captions = _captions(rng)
     with path.open("w") as file:
@@ -96,7 +96,7 @@ def _write_small_videos(folder: pathlib.Path, clips: int) -> None:
 
 
 def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
-    """A build's survey and graph; where it would decode, a shard's rows are counted."""
+    """Run a build's survey and graph; count each shard's rows in place of decoding."""
     began = time.monotonic()
     import apache_beam as beam
 
@@ -149,7 +149,7 @@ def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
 
 
 def _read_howto100m(path: str) -> dict[str, float]:
-    """The HowTo100M source reads a file."""
+    """Read a file by the HowTo100M source."""
     from pipelines.planning import plan
     from pipelines.sources.clip_request import ClipRequest
     from protos.v1.manifest_pb2 import SourceOptions
@@ -161,7 +161,7 @@ def _read_howto100m(path: str) -> dict[str, float]:
 
 
 def _many_shards(shards: int, out: str) -> dict[str, float]:
-    """A manifest of many shards is written; the snapshot is verified and described."""
+    """Write a manifest of many shards; verify and describe the snapshot."""
     import numpy as np
 
     from pipelines.building import graph
@@ -233,14 +233,14 @@ _JOBS = {"plan": _plan, "howto100m": _read_howto100m, "many_shards": _many_shard
 
 
 def _job(name: str, *arguments: Any) -> tuple[dict[str, float], dict[str, float]]:
-    """Runs one of _JOBS. Returns what it returned, and what `_watched` saw."""
+    """Run one of _JOBS; return its result and the figures of `_watched`."""
     words = [str(pathlib.Path(__file__)), "--job", json.dumps([name, *arguments])]
     printed, used = _watched([sys.executable, *words])
     return json.loads(printed), used
 
 
 def _watched(command: list[str]) -> tuple[str, dict[str, float]]:
-    """Runs a command. Returns what it printed, and its seconds and peaks of memory, MB.
+    """Run a command; return its output, its seconds and its peaks of memory in MB.
 
     Memory is resident, with what processes share counted in each: of the command's own process, and
     of the largest of its Beam workers.
@@ -276,7 +276,7 @@ def _watched(command: list[str]) -> tuple[str, dict[str, float]]:
 
 
 def _tree(pid: int) -> Iterator[int]:
-    """A process and all below it."""
+    """Return a process and its descendants."""
     yield pid
     for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -307,7 +307,7 @@ def _planning(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _howto100m(folder: pathlib.Path) -> dict[str, Any]:
-    """The HowTo100M source by itself."""
+    """Measure the HowTo100M source alone."""
     found: dict[str, Any] = {}
     for lines in HOWTO100M_LINES:
         path = folder / f"howto100m-{lines}.json"
@@ -389,7 +389,7 @@ _PARTS = {
 
 
 def measure(folder: pathlib.Path, parts: list[str]) -> dict[str, Any]:
-    """The figures of some of _PARTS; the others stay as they were found before."""
+    """Measure some of _PARTS; the figures of others stay."""
     folder.mkdir(parents=True, exist_ok=True)
     found = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
     for part in parts:
@@ -403,7 +403,7 @@ def measure(folder: pathlib.Path, parts: list[str]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.errors import UserError
 
+
 class NonFiniteError(UserError, ValueError):
     """NaN or infinity in numbers that must be finite, with their name, count and first index."""
 

@@ -14,6 +14,7 @@ class UsageError(UserError):
 
     exit_code = ExitCode.MISUSED
 
+
 class CommandError(UserError):
     """A failed command, with a one-line message that says what to do."""
 

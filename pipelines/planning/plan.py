@@ -77,7 +77,7 @@ class Plan:
     decoder: str  # a key of video.DECODERS
     decode_seconds: float  # timeout of a decoder
     most_failures: float = 1.0  # maximum share of a shard's rows that may fail to decode
-    most_video_bytes: int = 4 << 30  # maximum size of a video that is fetched from a bucket
+    most_video_bytes: int = 4_000_000_000  # maximum size of a video that is fetched from a bucket
     previous: str = ""  # folder of the earlier version whose failed rows are retried, if any
     excluded: frozenset[str] = frozenset()  # video ids and their keys
     removed: frozenset[str] = frozenset()  # video ids that were taken down from `previous`

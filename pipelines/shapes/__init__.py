@@ -5,5 +5,6 @@ The package may import `decoding` and the packages below it.
 
 from pipelines.errors import UserError
 
+
 class ShapesError(UserError):
     """An error that prevents the creation of a corpus."""

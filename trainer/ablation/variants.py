@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from trainer.errors import UserError
 
+
 class StudyError(UserError, ValueError):
     """A study that cannot be made as asked, or that failed."""
 

@@ -148,11 +148,11 @@ def read_annotations(path: Path) -> dict[str, Video]:
 
 def _official_video(where: str, entry: Any) -> Video:
     entry = as_object(where, entry)
-    return Video(
-        json_number(f"{where}, 'duration'", entry.get("duration")),
-        _actions(where, entry),
-        str(entry.get("subset")),
-    )
+    subset = entry.get("subset")
+    if not isinstance(subset, str) or not subset:
+        raise TaskFileError(f"{where}: 'subset' is {subset!r:.80}, it should be a name")
+    seconds = json_number(f"{where}, 'duration'", entry.get("duration"))
+    return Video(seconds, _actions(where, entry), subset)
 
 
 def _published_video(where: str, name: str, entry: Any) -> Video:

@@ -41,6 +41,7 @@ class Checkpoint(NamedTuple):
     config: dict[str, Any]
     preprocessor: dict[str, Any]  # empty without a preprocessor file
     tensors: dict[str, np.ndarray]
+    preprocessor_name: str = PREPROCESSOR  # of its file
 
     def setting(self, name: str, kind: type[T], default: T | None = None) -> T:
         """Return a value of config.json.
@@ -69,9 +70,10 @@ def read(folder: pathlib.Path) -> Checkpoint:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        preprocessor = {}
+        preprocessor, preprocessor_name = {}, PREPROCESSOR
         for name in (VIDEO_PREPROCESSOR, PREPROCESSOR):
             if (folder / name).exists():
+                preprocessor_name = name
                 preprocessor = json.loads((folder / name).read_text(encoding="utf-8"))
         tensors = _tensors(folder)
     except FileNotFoundError:
@@ -87,14 +89,14 @@ def read(folder: pathlib.Path) -> Checkpoint:
         raise WeightsError(f"{folder} is damaged: {error}") from None
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from None
-    for name, found in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
+    for name, found in ((CONFIG, config), (preprocessor_name, preprocessor)):
         if not isinstance(found, dict):
             raise WeightsError(f"{folder / name} is damaged: it is no JSON object")
     if method := config.get("quantization_config"):
         raise WeightsError(
             f"{folder / CONFIG}: the weights are quantised ({method!r:.80}): give those before"
         )
-    return Checkpoint(folder, config, preprocessor, widened(tensors))
+    return Checkpoint(folder, config, preprocessor, widened(tensors), preprocessor_name)
 
 
 def tensor_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -118,5 +118,5 @@ def _colour(checkpoint: Checkpoint, name: str, default: Colour) -> Colour:
 
 def _wrong(checkpoint: Checkpoint, name: str, wanted: str) -> WeightsError:
     value = checkpoint.preprocessor.get(name)
-    path = checkpoint.folder / PREPROCESSOR
+    path = checkpoint.folder / checkpoint.preprocessor_name
     return WeightsError(f"{path}: {name!r} is {value!r}, it should be {wanted}")

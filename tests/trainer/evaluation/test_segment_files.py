@@ -51,6 +51,16 @@ def published(tmp_path):
     return dump(tmp_path / "anet_anno_action.json", videos)
 
 
+@pytest.mark.parametrize("subset", [None, "", 3, ["validation"]])
+def test_an_official_video_without_a_subset_is_refused(tmp_path, subset):
+    video = {"subset": subset, "duration": 9.5, "annotations": annotated(("run", 1.0, 5.0))}
+    path = dump(tmp_path / "official.json", {"database": {"a": video}})
+    with pytest.raises(
+        TaskFileError, match=r"official\.json, video 'a': 'subset' is .*should be a"
+    ):
+        segment_files.read_annotations(path)
+
+
 @pytest.fixture
 def listed(tmp_path):
     path = tmp_path / "video_info_new.csv"

@@ -158,10 +158,11 @@ def test_every_link_of_a_processor_counts(tmp_path, settings, black, white, file
         ({"do_flip_channel_order": True}, "'do_flip_channel_order' is True"),
     ],
 )
-def test_processors_that_are_refused(tmp_path, settings, told):
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "video_preprocessor_config.json"])
+def test_processors_that_are_refused(tmp_path, settings, told, file):
     with pytest.raises(WeightsError) as caught:
-        pixels_of(tmp_path, settings, "preprocessor_config.json")
-    assert told in str(caught.value)
+        pixels_of(tmp_path, settings, file)
+    assert f"/{file}: {told}" in str(caught.value)
 
 
 def pixels_of(tmp_path, settings, file):
