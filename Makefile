@@ -68,6 +68,7 @@ $(BIN)/prism: $(READY)
 check: setup  ## format, lint, types, imports, schemas, scripts, containers, jobs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python tests/check_english.py pipelines trainer protos svilm benchmarks deploy
 	$(BIN)/lint-imports
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf lint

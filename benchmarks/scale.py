@@ -222,7 +222,7 @@ def _many_shards(shards: int, out: str) -> dict[str, float]:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of those that it has waited for."""
+    """Return the processor seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 

@@ -144,7 +144,7 @@ class _Places:
 
     @property
     def full(self) -> bool:
-        """Whether `fill` has reached every time."""
+        """True once `fill` has reached every time."""
         return self._filled == len(self.times_us)
 
     @property
@@ -196,7 +196,7 @@ class Span:
 
     @property
     def whole(self) -> bool:
-        """Whether all frames were received, damaged or not."""
+        """True once all frames were received, damaged or not."""
         return self.found == len(self.times_us)
 
     @property

@@ -65,7 +65,7 @@ class Nursery:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """True while the process runs."""
         return self.process.poll() is None
 
     def begin(self, request: Mapping[str, Any], descriptors: Iterable[int]) -> None:
