@@ -12,7 +12,7 @@ from apache_beam.metrics.metric import Metrics, MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.building.shard import ShardOutcome
-from pipelines.decoding.sandbox import fork_server
+from pipelines.decoding.sandbox import fork_client
 from pipelines.sources.clip_request import ClipRequest
 from protos.v1.manifest_pb2 import Reject
 
@@ -63,7 +63,7 @@ class ShardWatch:
             _counter("shards_reused").inc()
             return
         _counter("shards_built").inc()
-        for layer in fork_server.seen:
+        for layer in fork_client.seen:
             _counter(f"{_WITHOUT}{layer}").inc()
         _counter("records_built").inc(entry.records)
         _counter("bytes_written").inc(entry.data.bytes + entry.index.bytes + entry.summary.bytes)

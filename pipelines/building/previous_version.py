@@ -14,7 +14,8 @@ from pipelines.decoding import video_file
 from pipelines.snapshots import records, snapshot, verify
 from pipelines.snapshots.records import Place
 from pipelines.snapshots.takedown import taken_down
-from pipelines.sources.clip_request import REMOVED, ClipRequest
+from pipelines.sources.clip_request import ClipRequest
+from pipelines.sources.reject_reasons import REMOVED
 from protos import contract
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardSummary

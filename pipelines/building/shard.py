@@ -23,14 +23,8 @@ from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import snapshot
 from pipelines.snapshots.takedown import taken_down
-from pipelines.sources.clip_request import (
-    REMOVED,
-    ClipRequest,
-    first_of_clip_id,
-    reject,
-    row_order,
-    to_json,
-)
+from pipelines.sources.clip_request import ClipRequest, first_of_clip_id, reject, row_order, to_json
+from pipelines.sources.reject_reasons import REMOVED
 from protos import contract
 from protos.v1.clip_pb2 import Box, Clip, NounChunk, Question, Segment
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile

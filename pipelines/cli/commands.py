@@ -169,9 +169,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from pipelines.cli import doctor
-    from pipelines.decoding.sandbox import fork_server
+    from pipelines.decoding.sandbox import fork_client
 
-    missing = fork_server.missing_here()
+    missing = fork_client.missing_here()
     for line in doctor.lines(missing):
         print(line)
     return 3 if missing else 0

@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping
 
 from pipelines.decoding import ffmpeg
-from pipelines.decoding.sandbox import LAYERS, fork_server
+from pipelines.decoding.sandbox import LAYERS, fork_client
 
 
 def lines(missing: Mapping[str, str]) -> Iterator[str]:
@@ -30,6 +30,6 @@ def lines(missing: Mapping[str, str]) -> Iterator[str]:
     try:
         line = f"ffmpeg {ffmpeg.version()} ({ffmpeg.executable()})"
         less = ffmpeg.known().program.missing
-        yield f"{line}, around which {fork_server.told(less)}" if less else line
+        yield f"{line}, around which {fork_client.told(less)}" if less else line
     except ffmpeg.FfmpegError as error:
         yield str(error)

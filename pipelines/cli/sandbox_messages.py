@@ -16,11 +16,11 @@ def check(decoder: str, required: bool) -> None:
     Raises:
       CommandError: a layer is missing and `required` is true.
     """
-    from pipelines.decoding.sandbox import fork_server
+    from pipelines.decoding.sandbox import fork_client
 
     if not (missing := _missing(decoder)):
         return
-    told = f"{fork_server.told(missing)}; see `{PROGRAM} doctor`"
+    told = f"{fork_client.told(missing)}; see `{PROGRAM} doctor`"
     if required:
         raise CommandError(f"--require-sandbox: {told}")
     print(
@@ -45,9 +45,9 @@ def told(unconfined: Sequence[str]) -> str:
 
 def _missing(decoder: str) -> Mapping[str, str]:
     from pipelines.decoding import ffmpeg
-    from pipelines.decoding.sandbox import fork_server
+    from pipelines.decoding.sandbox import fork_client
 
-    missing = fork_server.missing_here()
+    missing = fork_client.missing_here()
     if decoder == "ffmpeg":
         try:
             return {**ffmpeg.known().program.missing, **missing}

@@ -1,7 +1,7 @@
 """The program that decodes with PyAV, in a forked child for each video.
 
 So PyAV is loaded once. A hostile file affects only its child, which is confined to the open file.
-A request (sandbox/forks.py) carries the pipe for the answers and the open file. Answers are JSON
+A request (sandbox/fork_server.py) carries the pipe for the answers and the open file. Answers are JSON
 messages. The pixels of a span's frames follow its message. NumPy is not imported, which keeps the
 start short.
 """
@@ -23,7 +23,7 @@ from av.error import FFmpegError
 
 from pipelines.decoding.pyav_spans import Span, decoded
 from pipelines.decoding.pyav_video import RefusedError, Video
-from pipelines.decoding.sandbox import forks, limits
+from pipelines.decoding.sandbox import fork_server, limits
 from pipelines.decoding.sandbox.confine import Confinement
 
 _PIPE_BYTES = 1 << 20
@@ -32,7 +32,7 @@ _PIPE_BYTES = 1 << 20
 def main() -> None:
     """Fork a child for each request, until the other end of standard input closes."""
     av.logging.set_level(av.logging.PANIC)
-    forks.serve(_answer)
+    fork_server.serve(_answer)
 
 
 def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confinement) -> None:

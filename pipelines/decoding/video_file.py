@@ -22,7 +22,7 @@ class Video(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """The failure of a video or span: a reason code of clip_request.REASONS and a message."""
+    """The failure of a video or span: a reason code of sources/reject_reasons.py and a message."""
 
     reason: str
     message: str

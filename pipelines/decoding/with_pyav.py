@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.decoding.containers import CONTAINERS
-from pipelines.decoding.sandbox import fork_server as sandbox
+from pipelines.decoding.sandbox import fork_client as sandbox
 from pipelines.decoding.spans import (
     LENGTH_SLACK_US,
     WIDEST,

@@ -111,6 +111,7 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
 
     Raises:
       PlanError: a file is missing, is empty, or does not have the source's form.
+      AnnotationError: a file is an archive or not UTF-8.
     """
     paths = tuple(file for path in paths for file in _expand(path))
     names = [storage.name(path) for path in paths]

@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 
 from pipelines.snapshots import records, split
 from pipelines.snapshots.records import Place
-from pipelines.sources.clip_request import REMOVED
+from pipelines.sources.reject_reasons import REMOVED
 from pipelines.sources.video_id import video_key
 from pipelines.storage import storage
 from protos import contract, tfrecord

@@ -13,7 +13,8 @@ from pipelines.processes import pool
 from pipelines.snapshots import plan_summary, records, run_lock, snapshot, takedown, verify
 from pipelines.snapshots.records import Place
 from pipelines.snapshots.takedown import Takedown
-from pipelines.sources.clip_request import REMOVED, reject, row_order
+from pipelines.sources.clip_request import reject, row_order
+from pipelines.sources.reject_reasons import REMOVED
 from pipelines.storage import storage
 from protos import contract
 from protos.v1.manifest_pb2 import Counts, Manifest, Reject, ShardEntry, ShardSummary

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus, unquote
 
 from pipelines.snapshots import records
-from pipelines.sources.clip_request import REMOVED, ROW_CHARACTERS, reject
+from pipelines.sources.clip_request import ROW_CHARACTERS, reject
+from pipelines.sources.reject_reasons import REMOVED
 from pipelines.sources.video_id import video_key
 from protos.v1.manifest_pb2 import AnnotationFile, Manifest, Reject, ShardSummary
 

@@ -67,13 +67,17 @@ def lists(value: object, *names: str) -> list[list]:
 def _spans(
     entries: Iterable[tuple[str, object]], spans: Callable[[str, object], Iterable[Span]]
 ) -> Iterator[tuple[str, Span | RowError]]:
-    """Yield each row with its video, or an error for a video whose rows cannot be read."""
+    """Yield each row with its video, or an error for a video without readable rows."""
     for key, value in entries:
         try:
             if isinstance(value, RowError):
                 raise value
+            annotated = False
             for span in spans(key, value):
+                annotated = True
                 yield span.video, span
+            if not annotated:
+                raise RowError("plan", "not_annotated", "its lists are empty")
         except RowError as error:
             video = key.removeprefix("v_")
             yield video, RowError(error.stage, error.reason, f"video {key[:100]!r}: {error}")

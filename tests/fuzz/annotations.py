@@ -10,13 +10,13 @@ from pipelines.decoding.spans import TO_THE_END
 from pipelines.planning import filters, plan
 from pipelines.snapshots import snapshot
 from pipelines.sources.clip_request import (
-    REASONS,
     AnnotationError,
     ClipRequest,
     from_json,
     row_order,
     to_json,
 )
+from pipelines.sources.reject_reasons import REASONS
 from protos import contract
 from protos.v1.clip_pb2 import Box, Clip, Question, Segment
 from protos.v1.manifest_pb2 import BuildConfig, Filters, Reject, SourceOptions
@@ -68,7 +68,7 @@ def _check(form: Form, data: bytes) -> None:
     if len(data) % 8 == 0:
         try:
             plan.survey(form.source, tuple(paths), form.options)
-        except plan.PlanError as error:
+        except (plan.PlanError, AnnotationError) as error:
             assert "\n" not in str(error), "a message of several lines"
     try:
         rows = [

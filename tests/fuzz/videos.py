@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.decoding import ffmpeg, video
 from pipelines.decoding.spans import TO_THE_END
 from pipelines.decoding.video_file import Failure
-from pipelines.sources.clip_request import REASONS
+from pipelines.sources.reject_reasons import REASONS
 from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import folder

@@ -210,6 +210,7 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
     listed: set[str] | None = None
     official: dict[str, Video] = {}
     published: dict[str, Video] = {}
+    published_path = ""
     for path in paths:
         if str(path).endswith(".csv"):
             listed = read_subset(path)
@@ -218,7 +219,7 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
         if any(video.subset for video in videos.values()):
             official = videos
         else:
-            published = videos
+            published, published_path = videos, path
     if not official and not published:
         raise TaskFileError("there is no ground truth: give ActivityNet's JSON file")
     validated = {name for name, video in official.items() if video.subset == _SUBSET}
@@ -226,8 +227,8 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
     if published or listed:
         if not official and listed is None:
             raise TaskFileError(
-                "anet_anno_action.json does not say which of its videos are validated on: give "
-                "video_info_new.csv as well, or ActivityNet's own file"
+                f"{published_path}: G-TAD's annotations do not state which videos are for "
+                "validation: give video_info_new.csv as well, or ActivityNet's own file"
             )
         ids = validated if listed is None else listed
         truths.append(truth_of("G-TAD", published or official, ids))

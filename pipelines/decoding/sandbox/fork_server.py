@@ -1,182 +1,75 @@
-"""The client side of the processes that fork confined children."""
+"""The server side of a nursery: it forks a child for each request, which reads untrusted bytes.
 
-import atexit
+So a child's modules are loaded once, and a hostile file affects only its child. A request arrives
+on standard input, a socket, with open descriptors. Its answer is an exit status.
+"""
+
 import contextlib
-import errno
-import functools
+import gc
+import itertools
 import json
 import os
-import signal
 import socket
 import struct
-import subprocess
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from pipelines.processes import child_python
-from pipelines.processes.timeouts import Patience
+from pipelines.decoding.sandbox.confine import Confinement
 
-_READY_SECONDS = 60.0  # maximum time to load what children need; usually some tenths of a second
-_MESSAGE_BYTES = 1 << 16
-# The only variables that a child inherits: no user name, token or user's path.
-_ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PYTHONHOME")
+MOST_DESCRIPTORS = 64
 
-
-class UnconfinedError(OSError):
-    """A required layer of the sandbox that is missing."""
-
-    def __init__(self, missing: Mapping[str, str]) -> None:
-        super().__init__(errno.EPERM, f"{told(missing)}; without --require-sandbox it would go on")
-        self.filename = "the sandbox"
+Answer = Callable[[dict[str, Any], list[int], Confinement], None]
+"""A function that answers a request in a child: it confines itself, then reads untrusted bytes."""
 
 
-class Nursery:
-    """A process that has loaded its children's modules, and forks them one at a time."""
-
-    def __init__(self, program: Sequence[str]) -> None:
-        """Start the process.
-
-        Raises:
-          OSError: the process exits at once.
-        """
-        self.program = tuple(program)
-        self.socket, theirs = socket.socketpair()
-        self.process = subprocess.Popen(
-            self.program,
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            start_new_session=True,  # Its children die with it, but not of Ctrl-C.
-        )
-        theirs.close()
-        try:
-            size = struct.unpack("<I", self._received(4, Patience(_READY_SECONDS)))[0]
-            words = self._received(min(size, _MESSAGE_BYTES), Patience(_READY_SECONDS))
-            self.missing: dict[str, str] = {
-                layer: why for layer, why in json.loads(words)["missing"].items() if why
-            }
-        except BaseException:
-            self.end()
-            raise
-        seen.update(self.missing)
-
-    @property
-    def alive(self) -> bool:
-        """True while the process runs."""
-        return self.process.poll() is None
-
-    def begin(self, request: Mapping[str, Any], descriptors: Iterable[int]) -> None:
-        """Send a request and its open descriptors, for which the process forks a child."""
-        words = json.dumps(request).encode()
-        # If the process has died, `status` raises the error.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            socket.send_fds(self.socket, [struct.pack("<I", len(words))], [*descriptors])
-            self.socket.sendall(words)
-
-    def status(self, patience: Patience) -> int | None:
-        """Return the child's exit status in subprocess's form; None if it does not exit in time.
-
-        Raises:
-          OSError: the process that forks has died.
-        """
-        try:
-            (status,) = struct.unpack("<i", self._received(4, patience))
-        except TimeoutError:
-            return None
-        return os.waitstatus_to_exitcode(status)
-
-    def end(self) -> None:
-        """Kill the process and its child."""
-        self.socket.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def _received(self, size: int, patience: Patience) -> bytes:
-        words = b""
-        while len(words) < size:
-            if not patience.readable(self.socket.fileno()):
-                raise TimeoutError(errno.ETIMEDOUT, "no answer", self.program[-1])
-            part = b""
-            with contextlib.suppress(ConnectionResetError):
-                part = self.socket.recv(size - len(words))
-            if not part:
-                why = "the process that starts decoders has died"
-                raise OSError(errno.ECHILD, why, self.program[-1])
-            words += part
-        return words
+def serve(answer: Answer) -> None:
+    """Send the missing layers, then fork a child for each request until the socket closes."""
+    confinement = Confinement()
+    gc.freeze()  # Otherwise garbage collection in a child would copy this process's memory.
+    parent = socket.socket(fileno=0)
+    _send(parent, json.dumps({"missing": confinement.missing}).encode())
+    while received := _receive(parent):
+        request, descriptors = received
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                parent.detach()
+                _close_but(descriptors)
+                answer(request, descriptors, confinement)
+                status = 0
+            finally:
+                os._exit(status)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        parent.sendall(struct.pack("<i", os.waitpid(child, 0)[1]))
 
 
-seen: dict[str, str] = {}
-"""Layers that were missing in this process's nurseries, with the reasons."""
+def _close_but(descriptors: list[int]) -> None:
+    """Close all descriptors except these and 0 to 2; 0 becomes a copy of standard output.
 
-# Nurseries are kept, because loading PyAV takes 0.1 s and a fork only a few milliseconds.
-_idle: list[Nursery] = []
-_idle_lock = threading.Lock()
-
-
-def take(program: Sequence[str], required: bool) -> Nursery:
-    """Return an idle nursery, or a new one.
-
-    Args:
-      program: the command line of the nursery's program.
-      required: whether every layer of the sandbox must hold.
-
-    Raises:
-      UnconfinedError: a layer of the sandbox is missing, and all are required.
-      OSError: a new nursery exits at once.
+    The nursery starts with standard output and standard error on /dev/null.
     """
-    nursery = _found_idle(tuple(program)) or Nursery(program)
-    if required and nursery.missing:
-        give_back(nursery)
-        raise UnconfinedError(nursery.missing)
-    return nursery
+    os.dup2(1, 0)
+    kept = [2, *sorted(descriptors), 1 << 16]
+    for below, above in itertools.pairwise(kept):
+        os.closerange(below + 1, above)
 
 
-def give_back(nursery: Nursery) -> None:
-    """Keep a nursery, whose child has exited, for the next request."""
-    with _idle_lock:
-        _idle.append(nursery)
+def _send(parent: socket.socket, words: bytes) -> None:
+    parent.sendall(struct.pack("<I", len(words)) + words)
 
 
-@atexit.register
-def end_idle() -> None:
-    """Kill all idle nurseries."""
-    with _idle_lock:
-        while _idle:
-            _idle.pop().end()
-
-
-@functools.cache
-def missing_here() -> Mapping[str, str]:
-    """Return the layers that are missing on this machine, with reasons, from a test process."""
-    probe = Nursery(child_python.command("pipelines.decoding.sandbox.probe"))
-    probe.end()
-    return probe.missing
-
-
-def told(missing: Mapping[str, str]) -> str:
-    """Return a message that names the missing layers.
-
-    >>> told({"landlock": "Function not implemented"})
-    'there is no landlock (Function not implemented) here'
-    """
-    return (
-        "there is no "
-        + ", no ".join(f"{layer} ({why})" for layer, why in missing.items())
-        + " here"
-    )
-
-
-def _found_idle(program: tuple[str, ...]) -> Nursery | None:
-    with _idle_lock:
-        while fitting := [nursery for nursery in _idle if nursery.program == program]:
-            nursery = fitting[-1]
-            _idle.remove(nursery)
-            if nursery.alive:
-                return nursery
-            nursery.end()
+def _receive(parent: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Return a request and its descriptors, or None after the last one."""
+    with contextlib.suppress(ConnectionResetError):
+        head, descriptors, _, _ = socket.recv_fds(parent, 4, MOST_DESCRIPTORS)
+        if len(head) == 4:
+            words = bytearray()
+            while len(words) < struct.unpack("<I", head)[0]:
+                part = parent.recv(struct.unpack("<I", head)[0] - len(words))
+                if not part:
+                    return None
+                words += part
+            return json.loads(words), descriptors
     return None

@@ -9,7 +9,7 @@ import signal
 import struct
 from typing import Any
 
-from pipelines.decoding.sandbox import forks, limits
+from pipelines.decoding.sandbox import fork_server, limits
 from pipelines.decoding.sandbox.confine import Confinement
 
 FIRST = 3  # number of the first descriptor that a program is given
@@ -39,4 +39,4 @@ def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confin
 
 
 if __name__ == "__main__":
-    forks.serve(_answer)
+    fork_server.serve(_answer)

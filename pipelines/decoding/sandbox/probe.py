@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines.decoding.sandbox import forks
+from pipelines.decoding.sandbox import fork_server
 from pipelines.decoding.sandbox.confine import Confinement
 
 
@@ -11,4 +11,4 @@ def _nothing(request: dict[str, Any], descriptors: list[int], confinement: Confi
 
 
 if __name__ == "__main__":
-    forks.serve(_nothing)
+    fork_server.serve(_nothing)

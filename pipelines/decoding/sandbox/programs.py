@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.decoding.sandbox import fork_server as sandbox
+from pipelines.decoding.sandbox import fork_client as sandbox
 from pipelines.decoding.sandbox.launcher import FIRST
 from pipelines.processes import child_python
 from pipelines.processes.timeouts import Patience

@@ -13,7 +13,7 @@ from pipelines.snapshots import records as reading
 from pipelines.snapshots.card import statistics, strips
 from pipelines.snapshots.card.statistics import RecordStatistics
 from pipelines.snapshots.card.strips import Entry
-from pipelines.sources.clip_request import REASONS
+from pipelines.sources.reject_reasons import REASONS
 from protos.v1.manifest_pb2 import BuildConfig, Manifest
 
 _TEMPLATE = pathlib.Path(__file__).with_suffix(".html")

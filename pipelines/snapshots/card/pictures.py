@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from pipelines.decoding.sandbox import fork_server as sandbox
+from pipelines.decoding.sandbox import fork_client as sandbox
 from pipelines.formatting import printable
 from pipelines.processes import child_python
 from pipelines.processes.timeouts import Patience

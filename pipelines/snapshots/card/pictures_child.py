@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.decoding.sandbox import forks, limits
+from pipelines.decoding.sandbox import fork_server, limits
 from pipelines.decoding.sandbox.confine import Confinement
 
 PROCESSOR_SECONDS = 60
@@ -44,7 +44,7 @@ def image(kind: str, size: tuple[int, int], data: bytes) -> Image.Image:
 def main() -> None:
     """Fork a child for each request, until the other end of standard input closes."""
     Image.preinit()  # Loads the decoders, because a confined child cannot.
-    forks.serve(_answer)
+    fork_server.serve(_answer)
 
 
 def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confinement) -> None:

@@ -18,7 +18,7 @@ import simplejpeg
 from pipelines.decoding import ffmpeg
 from pipelines.snapshots import snapshot, verify
 from pipelines.snapshots.snapshot import shard_of
-from pipelines.sources.clip_request import REASONS
+from pipelines.sources.reject_reasons import REASONS
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import PlanSummary, Reject, ShardSummary

@@ -13,7 +13,8 @@ from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import snapshot, takedown, verify
 from pipelines.snapshots.remove import remove
 from pipelines.snapshots.snapshot import shard_of
-from pipelines.sources.clip_request import REMOVED, ClipRequest, clip_id
+from pipelines.sources.clip_request import ClipRequest, clip_id
+from pipelines.sources.reject_reasons import REMOVED
 from protos import contract
 
 SHARDS = 3

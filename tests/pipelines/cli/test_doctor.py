@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from pipelines.decoding import ffmpeg, video, with_pyav
-from pipelines.decoding.sandbox import LAYERS, fork_server, programs
+from pipelines.decoding.sandbox import LAYERS, fork_client, programs
 from pipelines.snapshots.card import pictures
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -90,7 +90,7 @@ def test_the_bytes_written_do_not_depend_on_the_layers(inputs, cli, decoder):
     assert "in a sandbox without user_namespace" in less.stdout
     more = cli(*build(inputs, inputs / "more", "--workers", 2, *by))
     assert more.returncode == 0, more.stderr
-    assert ("every layer held" in more.stdout) == (not fork_server.missing_here())
+    assert ("every layer held" in more.stdout) == (not fork_client.missing_here())
     files = {path.name for path in (inputs / "more").iterdir()}
     assert files == {path.name for path in (inputs / "less").iterdir()}
     for name in files:
@@ -122,8 +122,8 @@ def test_an_ffmpeg_that_is_a_script_is_told(inputs, tmp_path, cli):
 
 
 def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
-    if missing := fork_server.missing_here():
-        pytest.skip(fork_server.told(missing))
+    if missing := fork_client.missing_here():
+        pytest.skip(fork_client.told(missing))
     done = cli(*build(inputs, inputs / "out", "--decoder", "ffmpeg", "--require-sandbox"))
     assert done.returncode == 0, done.stderr
     assert "decoded in the sandbox, of which every layer held" in done.stdout
@@ -132,11 +132,11 @@ def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
 @pytest.mark.parametrize("program", [with_pyav.PROGRAM, programs.LAUNCHER, pictures.PROGRAM])
 def test_what_forks_children_loses_no_layer(program):
     """A thread that a library starts as it is loaded is enough to lose a user namespace."""
-    forking = fork_server.Nursery(program)
+    forking = fork_client.Nursery(program)
     status = pathlib.Path(f"/proc/{forking.process.pid}/status").read_text()
     missing = forking.missing
     forking.end()
-    assert missing == fork_server.missing_here()
+    assert missing == fork_client.missing_here()
     assert "Threads:\t1\n" in status
 
 
@@ -152,10 +152,10 @@ def test_a_decoder_is_asked_for_every_layer(inputs, monkeypatch):
     path, spans = str(inputs / "videos" / "dQw4w9WgXcQ.mp4"), [(0, 1_000_000)]
     how = {"frames": 4, "short_side": 32, "decoder": "pyav"}
     with pytest.raises(
-        fork_server.UnconfinedError, match=r"no network_namespace \(refused\), no pid"
+        fork_client.UnconfinedError, match=r"no network_namespace \(refused\), no pid"
     ):
         list(video.decode(path, spans, **how, limits=video.Limits(confined=True)))
     ((_, found),) = video.decode(path, spans, **how)
     assert isinstance(found, video.Frames)
-    assert set(fork_server.seen) >= {"network_namespace", "pid_namespace"}
-    fork_server.seen.clear()
+    assert set(fork_client.seen) >= {"network_namespace", "pid_namespace"}
+    fork_client.seen.clear()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.decoding import ffmpeg, ffmpeg_run, video
-from pipelines.decoding.sandbox import fork_server, programs
+from pipelines.decoding.sandbox import fork_client, programs
 
 SPANS = [(0, 1_000_000), (500_000, 1_400_000)]
 HOW = {"frames": 4, "short_side": 32, "decoder": "ffmpeg"}
@@ -17,11 +17,11 @@ NAMES += ["subfile,,start,0,end,0,,:film.mp4", "data:video%2Fmp4;base64,AAAA.mp4
 
 # A launcher on a machine where the kernel refuses a layer.
 WITHOUT = """
-from pipelines.decoding.sandbox import forks, {layer}, launcher
+from pipelines.decoding.sandbox import fork_server, {layer}, launcher
 def refuse(*given, **named):
     raise OSError(1, "refused")
 {layer}.restrict = refuse
-forks.serve(launcher._answer)
+fork_server.serve(launcher._answer)
 """
 
 
@@ -62,8 +62,8 @@ def test_an_older_ffmpeg_opens_the_film_alone(film, pixels, by_path):
 def test_a_film_whose_path_leads_elsewhere_meanwhile_is_not_opened(
     film, by_path, monkeypatch, tmp_path
 ):
-    if missing := fork_server.missing_here():
-        pytest.skip(fork_server.told(missing))
+    if missing := fork_client.missing_here():
+        pytest.skip(fork_client.told(missing))
     other = tmp_path / "other.mp4"
     shutil.copy(film, other)
     source = ffmpeg_run.source
@@ -95,8 +95,8 @@ def test_a_film_that_is_gone(film, tmp_path):
 def test_where_a_layer_is_missing(film, pixels, layer, monkeypatch):
     program = (sys.executable, "-c", WITHOUT.format(layer=layer))
     monkeypatch.setattr(programs, "LAUNCHER", program)
-    with pytest.raises(fork_server.UnconfinedError, match=rf"no {layer} \(refused"):
+    with pytest.raises(fork_client.UnconfinedError, match=rf"no {layer} \(refused"):
         decode(film, limits=video.Limits(confined=True))
     np.testing.assert_array_equal(decode(film), pixels)
-    assert layer in fork_server.seen
-    fork_server.seen.clear()
+    assert layer in fork_client.seen
+    fork_client.seen.clear()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines.decoding import ffmpeg, video, with_ffmpeg
 from pipelines.decoding.spans import frame_times_us
 from pipelines.decoding.video_file import Failure
-from pipelines.sources.clip_request import REASONS
+from pipelines.sources.reject_reasons import REASONS
 
 FRAME_US = 40_000  # 25 fps
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pipelines.decoding import video, with_pyav
-from pipelines.decoding.sandbox import fork_server
+from pipelines.decoding.sandbox import fork_client
 from pipelines.decoding.video_file import Failure
 
 SPANS = [(0, 1_000_000), (1_000_000, 2_000_000)]
@@ -32,7 +32,7 @@ def child(monkeypatch):
     """child(code): puts code in the place of a function of the child's."""
 
     def put(code: str, instead_of: str = "child._serve(video, request, out)") -> None:
-        fork_server.end_idle()
+        fork_client.end_idle()
         program = (
             "import os, signal, time\nfrom pipelines.decoding import pyav_child as child\n"
             "from pipelines.decoding import pyav_spans, pyav_video\n"
@@ -43,7 +43,7 @@ def child(monkeypatch):
 
     yield put
     monkeypatch.undo()
-    fork_server.end_idle()
+    fork_client.end_idle()
 
 
 def test_a_hung_child_is_ended(child, film):
@@ -109,11 +109,11 @@ def test_a_frame_that_never_comes_is_not_promised_twice(film, child):
 
 
 def test_a_dead_process_that_forks_is_no_fault_of_the_video(film, monkeypatch):
-    fork_server.end_idle()
+    fork_client.end_idle()
     monkeypatch.setattr(with_pyav, "PROGRAM", (sys.executable, "-c", "raise SystemExit(1)"))
     with pytest.raises(OSError, match="has died"):
         decode(film)
-    fork_server.end_idle()
+    fork_client.end_idle()
 
 
 def test_a_title_that_is_no_utf_8(tmp_path, film, ffmpeg_run):
@@ -127,13 +127,13 @@ def test_after_a_bad_child_the_next_is_good(child, film, monkeypatch):
     child("os.kill(os.getpid(), signal.SIGKILL)")
     assert all(isinstance(failure, Failure) for failure in decode(film))
     monkeypatch.undo()
-    fork_server.end_idle()
+    fork_client.end_idle()
     assert all(isinstance(frames, video.Frames) for frames in decode(film))
 
 
 def test_the_process_that_forks_may_have_died_meanwhile(film):
     decode(film)
-    (idle,) = fork_server._idle
+    (idle,) = fork_client._idle
     os.kill(idle.process.pid, signal.SIGKILL)
     time.sleep(0.1)
     assert all(isinstance(frames, video.Frames) for frames in decode(film))

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipelines.planning import filters, plan
-from pipelines.sources.clip_request import REASONS, ClipRequest, reject
+from pipelines.sources.clip_request import ClipRequest, reject
+from pipelines.sources.reject_reasons import REASONS
 from protos.v1.manifest_pb2 import Filters, Reject
 
 ROW = ClipRequest("a_0_2", "a", 0, 2_000_000, "ein Bär singt", (), "rows.csv:1")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pipelines.decoding.video_file import Failure, Video
 from pipelines.planning import video_lookup
 from pipelines.planning.video_lookup import VideoLookup
-from pipelines.sources.clip_request import REASONS, RowError
+from pipelines.sources.clip_request import RowError
+from pipelines.sources.reject_reasons import REASONS
 from pipelines.sources.video_id import EXTENSIONS
 from pipelines.storage import storage
 

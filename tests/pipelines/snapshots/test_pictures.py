@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pipelines.decoding.sandbox import fork_server
+from pipelines.decoding.sandbox import fork_client
 from pipelines.snapshots.card import pictures
 
 # Code where a decoder would be taken over: what it does, then what it should give.
@@ -40,8 +40,8 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("code", ATTEMPTS)
 def test_code_in_a_decoders_place(make_clip, monkeypatch, code):
-    if missing := fork_server.missing_here():
-        pytest.skip(fork_server.told(missing))
+    if missing := fork_client.missing_here():
+        pytest.skip(fork_client.told(missing))
     program = (sys.executable, "-c", TAKEN_OVER.format(code=code))
     monkeypatch.setattr(pictures, "PROGRAM", program)
     clip = make_clip("a")

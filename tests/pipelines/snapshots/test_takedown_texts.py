@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.snapshots.takedown import Takedown
-from pipelines.sources.clip_request import REMOVED
+from pipelines.sources.reject_reasons import REMOVED
 from protos.v1.manifest_pb2 import Reject
 
 KEPT = "dQw4w9WgXcQ"

@@ -30,6 +30,16 @@ def video(times, sentences=("A man runs.",), key="v_kitchen-001"):
     return {key: {"duration": 9, "timestamps": times, "sentences": list(sentences)}}
 
 
+def test_a_video_without_sentences_is_a_reject():
+    empty = video([], [], key="v_a") | TWO | video([], [], key="true")
+    rows = read(empty)
+    assert [row.source_row for row in rows] == [f"val_1.json:{i}" for i in range(1, 6)]
+    assert [(row.reason, row.video_id) for row in rows if isinstance(row, Reject)] == [
+        ("not_annotated", "a"),
+        ("not_annotated", "true"),
+    ]
+
+
 def test_a_clip_a_sentence():
     rows = read(TWO)
     assert [

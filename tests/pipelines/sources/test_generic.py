@@ -62,6 +62,12 @@ def test_every_form_gives_the_same_clips(name, data):
     ]
 
 
+@pytest.mark.parametrize("name", ["\n", "a\r\nb", "\u2028", "\x85", "\x1c"])
+def test_a_rejects_message_is_one_line_whatever_a_column_is_called(name):
+    (row,) = read(json.dumps({"id": "b", "start": 1, "end": 2, name: "b"}).encode(), "a.jsonl")
+    assert row.reason == "row_columns" and len(row.message.splitlines()) == 1
+
+
 def test_columns_and_unit():
     data = b"clip\tlength\ttext\n7\t2500\ta dog\n"
     columns = {"video": "clip", "end": "length", "caption": "text"}

@@ -33,6 +33,15 @@ def test_json():
     assert [row.source_row for row in rows] == [f"raw_caption.json:{i}" for i in (1, 2, 3)]
 
 
+def test_a_video_without_captions_is_a_reject():
+    (row,) = read(json.dumps({"a": {"start": [], "end": [], "text": []}}))
+    assert (row.reason, row.video_id, row.source_row) == (
+        "not_annotated",
+        "a",
+        "raw_caption.json:1",
+    )
+
+
 def test_a_csv_a_video():
     rows = read(CSV, "bread_12345.csv")
     assert [(row.video_id, row.start_us, row.caption) for row in rows] == [

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import videocc
-from pipelines.sources.clip_request import REASONS, ClipRequest, RowError
+from pipelines.sources.clip_request import ClipRequest, RowError
+from pipelines.sources.reject_reasons import REASONS
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 ID = "dQw4w9WgXcQ"

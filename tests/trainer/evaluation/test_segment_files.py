@@ -51,6 +51,11 @@ def published(tmp_path):
     return dump(tmp_path / "anet_anno_action.json", videos)
 
 
+def test_gtads_annotations_alone_are_refused_by_name(published):
+    with pytest.raises(TaskFileError, match=rf"{published}: .* give video_info_new\.csv as well"):
+        segment_files.read_truths([published])
+
+
 @pytest.mark.parametrize("subset", [None, "", 3, ["validation"]])
 def test_an_official_video_without_a_subset_is_refused(tmp_path, subset):
     video = {"subset": subset, "duration": 9.5, "annotations": annotated(("run", 1.0, 5.0))}

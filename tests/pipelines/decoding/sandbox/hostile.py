@@ -14,8 +14,8 @@ import socket
 import subprocess  # noqa: F401
 import sys
 
-from pipelines.decoding.sandbox import forks, namespaces, secret_start
-from pipelines.decoding.sandbox.fork_server import Nursery
+from pipelines.decoding.sandbox import fork_server, namespaces, secret_start
+from pipelines.decoding.sandbox.fork_client import Nursery
 from pipelines.processes import child_python
 from pipelines.processes.timeouts import Patience
 
@@ -298,7 +298,7 @@ def main() -> None:
     become(int(sys.argv[2]))
     if "without namespaces" in sys.argv[3]:  # as many a container refuses them
         namespaces.enter = lambda: dict.fromkeys(NAMESPACES, "refused")
-    forks.serve(answer)
+    fork_server.serve(answer)
 
 
 def attempts(where: dict) -> None:

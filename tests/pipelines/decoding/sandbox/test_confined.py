@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.decoding.sandbox import LAYERS, fork_server, programs
+from pipelines.decoding.sandbox import LAYERS, fork_client, programs
 from pipelines.processes import child_python
 from pipelines.processes.timeouts import Patience
 
@@ -146,7 +146,7 @@ def tried(request) -> dict:
         before = _listing(where["folder"])
         tried = _run("attempts", where)
         if tried["missing: all"]:
-            pytest.skip(fork_server.told(tried["missing: all"]))
+            pytest.skip(fork_client.told(tried["missing: all"]))
         tried |= {"where": where, "before": before, "after": _listing(where["folder"])}
         tried["free"] = _run("free", where)
     return tried
@@ -226,8 +226,8 @@ def run(program, words, descriptors=(), environment=None, **limits) -> tuple[int
 
 @pytest.fixture
 def confined():
-    if missing := fork_server.missing_here():
-        pytest.skip(fork_server.told(missing))
+    if missing := fork_client.missing_here():
+        pytest.skip(fork_client.told(missing))
 
 
 @pytest.mark.usefixtures("confined")
@@ -280,8 +280,8 @@ def test_a_script_runs_in_fewer_layers_or_not_at_all(tmp_path):
     program = programs.Program(str(script), unconfined="a script")
     given = {"environment": {"WORD": "said", "PATH": os.environ["PATH"]}}
     assert run(program, [], **given) == (7, "said\n")
-    assert {"landlock", "seccomp"} <= set(fork_server.seen)
-    fork_server.seen.clear()
-    with pytest.raises(fork_server.UnconfinedError, match=r"no landlock \(a script\)"):
+    assert {"landlock", "seccomp"} <= set(fork_client.seen)
+    fork_client.seen.clear()
+    with pytest.raises(fork_client.UnconfinedError, match=r"no landlock \(a script\)"):
         run(program, [], required=True, **given)
-    fork_server.seen.clear()
+    fork_client.seen.clear()
