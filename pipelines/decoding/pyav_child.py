@@ -1,8 +1,8 @@
 """The program that decodes with PyAV, in a forked child for each video.
 
 So PyAV is loaded once. A hostile file affects only its child, which is confined to the open file.
-A request (sandbox/fork_server.py) carries the pipe for the answers and the open file. Answers are JSON
-messages. The pixels of a span's frames follow its message. NumPy is not imported, which keeps the
+A request (sandbox/fork_server.py) carries the pipe for the answers and the open file. Answers are
+JSON messages. The pixels of a span's frames follow its message. NumPy is not imported, which keeps the
 start short.
 """
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _EVALUATE_EPILOG = """\
 Prints, and with --out writes as JSON:
   zero_shot   text-to-video and video-to-text retrieval among all clips: R@1, R@5, R@10 in percent
-              and the median rank; ties averaged (and, beside, all won)
+              and the median rank; average ranks for ties (and, beside, optimistic)
   grounding   with --truth: how often the surest patch of a noun's group lies on what it names,
               beside chance (its mean area) and another object of the clip
   temporal    how many windows of two clips spliced together resemble their own side more, beside

@@ -10,19 +10,19 @@ from trainer.cli.arguments import count, on_disk
 from trainer.cli.commands import OutputError, add_parser, add_run, loaded
 
 _EXPORT_EPILOG = """\
-Video weights are written as ViViT's, with a class token of zeros: ours has none, and another
-implementation attends to it. Text weights are BERT's, with the tokenizer. AutoModel,
-AutoImageProcessor and AutoTokenizer of transformers read both; its poolers are random, so use the
-last hidden states. `svilm-train pretrain --video-weights DIR --text-weights DIR` reads both back,
-to the bit.
+Video weights use ViViT's layout. S-ViLM has no class token, so one of zeros is written. Other
+implementations attend to it, so their outputs differ. Text weights are BERT's, with the tokenizer.
+AutoModel, AutoImageProcessor and AutoTokenizer of transformers read both. Its poolers are random:
+use the last hidden states. `svilm-train pretrain --video-weights DIR --text-weights DIR` reads both
+back, to the bit.
 
 example:
   svilm-train export --run runs/first --video first-vivit --text first-bert
 """
 
 _EMBED_EPILOG = """\
-OUT then has features-00000-of-….safetensors, each with a tensor a feature and a row a clip, which
-clip that is in the file's metadata, and features.json (format: inference/features.py):
+OUT then has features-00000-of-….safetensors: one tensor per feature, one row per clip, the clips
+listed in the file's metadata. features.json describes them (format: inference/features.py):
   clip     E numbers: the clip in the joint space, beside captions, L2-normalized
   groups   D numbers: the group tokens, averaged; temporal localisation is trained on these
   windows  Nt × D numbers: for other tasks, what the encoder says of each window of frames

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 _EPILOG = """\
 The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
 the videos, of snapshots that `svilm-pipelines build activitynet-tal` made of them. G-TAD is trained
-on these; of the videos to test, each proposal is then predicted of the two classes that are likely.
+on these. Each proposal of a test video is predicted with its two most likely classes.
 
-Class scores are of whole videos and from elsewhere with --class-scores (CUHK's for 2017 are what
-published figures have: supervision that is not the encoder's), else of a linear classifier on the
-same features; predictions.json says which. OUT is then localisation.json and model.safetensors
+--class-scores reads class scores of whole videos from a file. Published figures use CUHK's of 2017,
+which are external supervision. The default is a linear classifier on the same features.
+predictions.json says which. OUT is then localisation.json and model.safetensors
 (trainer/tasks/localisation/saved.py), metrics.jsonl, the losses of each epoch, checkpoints, from
 which the same command continues (Ctrl-C or SIGTERM saves one and ends with status 75), and with
 --test-features predictions.json, in the official form, and figures.json: mAP on ActivityNet's
 videos and, with video_info_new.csv or anet_anno_action.json, on those of G-TAD, beside `chance`,
-what as many predictions reach that know nothing. A video without features counts as not found.
+the mAP of as many uninformed predictions. A video without features counts as not found.
 
 Any field of the configuration can be set: --set epochs=20 --set network.width=128
 

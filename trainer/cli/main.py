@@ -33,20 +33,21 @@ continues it from its last checkpoint, as if it had never stopped; with settings
 otherwise it is refused.
 
 Ctrl-C or SIGTERM, which is also how a pod announces preemption, ends the step under way, saves a
-checkpoint and stops; a second one stops at once. Of several processes all stop at the same step,
-whichever it comes to. Exit status:
+checkpoint and stops; a second one stops at once. All processes stop after the same step. Exit
+status:
   0   trained to the end
   75  stopped by such a signal, and saved: the same command continues; or another command was
       writing to RUN: the same command again when that one has ended
   1   failed, and will again: see the message
   2   wrong usage
-Others are of a process that was killed (130, 137, 143), or lost its peers (134): the same command
+  70  a fault in svilm: the message names the file of its traceback
+Other codes: a process was killed (130, 137, 143) or lost its peers (134). The same command
 continues from the last checkpoint.
 
 A step whose loss or gradient is not finite stops the run, with its clips in bad_steps.jsonl, or
-makes no update with --set on_bad_step=skip; so does a spike, if spike.loss_factor or
-spike.gradient_norm says what is one. Of the checkpoints the last checkpoint_keep are kept, and
-for good those at multiples of checkpoint_keep_every.
+makes no update with --set on_bad_step=skip. spike.loss_factor and spike.gradient_norm define
+spikes, which are handled alike. The last checkpoint_keep checkpoints are kept. Multiples of
+checkpoint_keep_every are kept permanently.
 
 Any field of the configuration can be set, by its name in config.json:
   --set batch=64 --set video.width=128 --set video.grouping_after=2,4 --set input.flip=false

@@ -11,15 +11,15 @@ from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 
 _EPILOG = """\
-The step of `svilm-train pretrain` with the same settings is compiled, not run. Of a TPU slice or
-of GPUs nothing need be there: libtpu (pip install '.[trainer,tpu]') or JAX's plugin for CUDA
-('.[trainer,cuda]') compiles for it, which takes minutes, and a few GB of memory, at the paper's
+The step of `svilm-train pretrain` with the same settings is compiled, not run. No TPU
+or GPU needs to be present: libtpu (pip install '.[trainer,tpu]') or JAX's plugin for CUDA
+('.[trainer,cuda]') compiles for it. That takes minutes, and a few GB of memory, at the paper's
 size. Of a GPU, JAX lets a program have 0.75 of the memory, or XLA_PYTHON_CLIENT_MEM_FRACTION of it;
 what cuDNN's attention takes beside the program is estimated. Printed, and with --out written as
 JSON:
   memory      a device's, against what a program may use
-  FLOPs       by hand, as traced with all that is computed again, and as the compiler counts (of
-              kernels nothing, so what is traced of them is added; CUDA's counts none)
+  FLOPs       analytic; traced, including recomputation; and the compiler's count plus the traced
+              FLOPs of kernels, which it omits. CUDA's compiler reports no count
   traffic     bytes that a step moves through a device's memory
   collectives what goes between devices, each explained by the shapes of its operands
   roofline    the least time of a step at the chips' published rates, and the utilisation (MFU)

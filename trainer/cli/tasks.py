@@ -48,8 +48,8 @@ finetune` (retrieval: any run) on a test snapshot, or with --predictions a file 
 needed:
   retrieval  similarities: .npy of captions in rows and videos in columns, both in the truth's
              order, or .csv with a header video_id,sentence,VIDEO,VIDEO,… and a row a caption, in
-             any order; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json (full): ties
-             averaged, and beside, all won
+             any order; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json (full): average
+             ranks for ties, and additionally optimistic ranks
   qa         answers, a JSON array (or JSON Lines) of {"question_id", "answer"}; truth
              test_qa.json: exact match over all of the questions, and by their first word
   action     .csv, video_id,label or video_id,CLASS,CLASS,… with probabilities, a row a clip or
@@ -63,12 +63,11 @@ needed:
   spatiotemporal  AVA's CSV of detections, video,second,x1,y1,x2,y2,action,score without a header;
              truth ava_val_v2.2.csv, and if you like the excluded timestamps (a name with
              `excluded`) and the list of classes (.pbtxt): mAP as the official script and as
-             SlowFast. A run
-             classifies the snapshot's annotated boxes, which bounds the figure from above, or with
-             --boxes a detector's: CSV of video,second,x1,y1,x2,y2,,score, of which those of 0.8 and
-             more count (task.detection_score). Build the snapshot with that file beside the
-             annotations, so that it has the keyframes where only the detector saw somebody
-(trainer/tasks/*/files.py have the formats in full.)
+             SlowFast. A run classifies ground-truth boxes (an upper bound). --boxes FILE classifies
+             a detector's boxes instead, CSV of video,second,x1,y1,x2,y2,,score, with a score of at
+             least 0.8 (task.detection_score). Build the snapshot with that file, too, so that it
+             has the keyframes with only detected people
+(trainer/evaluation/*_files.py have the formats in full.)
 
   svilm-train evaluate --task action --run runs/ucf1 --snapshot snapshots/ucf1-test \\
       --clips 4 --crops 3 --write-predictions split1.csv

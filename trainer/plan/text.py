@@ -82,7 +82,7 @@ def _crossings(plan: Plan) -> Iterator[str]:
     for one in plan.crossings:
         yield f"           {_collective(one)}"
     yield "           " + (
-        "no pixel and no video token crosses devices: nothing else does"
+        "no pixel and no video token crosses devices: each collective is explained"
         if plan.keeps_video
         else "what is unexplained may be pixels or video tokens"
     )

@@ -78,8 +78,8 @@ class Overlap:
             text = f"the run was trained on none of the {self.videos:,} videos of {self.snapshot}"
         else:
             return (
-                f"it is not known which clips the run saw, and whether {self.snapshot} has some of "
-                "them: it does not tell"
+                "it is not known which clips the run saw: it has no record of them, so the "
+                f"overlap with {self.snapshot} is unknown"
             )
         if self.unknown:
             text += f"; what {' and '.join(self.unknown)} saw is not known"

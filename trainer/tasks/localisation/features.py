@@ -37,7 +37,7 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
         if len(listed["features"].get(name, ())) != 1:
             raise FeaturesError(
                 f"{folder} has no feature {name!r} of one row a window, only "
-                f"{', '.join(listed['features'])}: svilm-train embed --features {name}"
+                f"{', '.join(listed['features'])}: svilm-train embed --feature {name}"
             )
         for shard in listed["shards"]:
             path = folder / pathlib.PurePath(shard["name"]).name
