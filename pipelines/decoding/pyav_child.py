@@ -2,8 +2,8 @@
 
 So PyAV is loaded once. A hostile file affects only its child, which is confined to the open file.
 A request (sandbox/fork_server.py) carries the pipe for the answers and the open file. Answers are
-JSON messages. The pixels of a span's frames follow its message. NumPy is not imported, which keeps the
-start short.
+JSON messages. The pixels of a span's frames follow its message. NumPy is not imported, which keeps
+the start short.
 """
 
 import contextlib
