@@ -148,6 +148,10 @@ class Rows:
 
         The result must be a row with the right number of columns. No further line may be such a
         row by itself. Otherwise the line is returned unchanged.
+
+        A line that closes the open quote looks like a row whose text contains a quote. It counts
+        as a row by itself only if the open field is the last column: in another column the first
+        line lacks columns, so it cannot be a row whose text begins with a quote.
         """
         if _shape(line, self._delimiter) != "open":
             return line
@@ -155,10 +159,13 @@ class Rows:
         whole = line
         while len(taken) < _LINES_OF_ROW and len(whole) <= LINE_BYTES and (next_ := self._take()):
             taken.append(next_)
-            whole += next_[1]
-            if _shape(next_[1], self._delimiter) == self.columns:
+            begun, whole = whole, whole + next_[1]
+            closes = next_[1].count(b'"') % 2
+            if _shape(next_[1], self._delimiter) == self.columns and not (
+                closes and _open_column(begun, self._delimiter) < self.columns
+            ):
                 break
-            if next_[1].count(b'"') % 2:
+            if closes:
                 if _shape(whole, self._delimiter) == self.columns:
                     return whole
                 break
@@ -172,6 +179,11 @@ def _shape(line: bytes, delimiter: str) -> int | str:
         return len(fields(text(line, quoted=True), delimiter))
     except RowError as error:
         return "open" if error.reason == "row_quote" else "bad"
+
+
+def _open_column(line: bytes, delimiter: str) -> int:
+    """Return the number, from 1, of the column whose quote is open at the end of the line."""
+    return len(next(csv.reader([text(line, quoted=True)], delimiter=delimiter)))
 
 
 def table(file: BinaryIO, delimiter: str = ",") -> Iterator[tuple[int, bytes, Fields]]:
