@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, MutableSequence
+from typing import NamedTuple
 
 from pipelines.building import previous_version
 from pipelines.building.nouns import NounParser
@@ -83,11 +84,8 @@ def build_shard(
         video_id: list(group)
         for video_id, group in itertools.groupby(requests, key=lambda r: r.video_id)
     }
-    videos = {
-        video_id: lookup.find(video_id, *wanted[0].labels[:1])
-        for video_id, wanted in by_video.items()
-    }
-    fingerprint = _fingerprint(requests, len(gone), videos, plan)
+    located = {video_id: _located(wanted, lookup) for video_id, wanted in by_video.items()}
+    fingerprint = _fingerprint(requests, len(gone), located, plan)
     stem = contract.shard_name(shard, plan.config.num_shards)
     previous = previous_version.read(plan.previous, shard) if plan.previous else None
     if previous and previous.is_final(len(requests) + len(gone), plan.removed):
@@ -109,12 +107,15 @@ def build_shard(
                 if not first_of_clip_id(video_id).startswith(first):
                     writer.append_all(mixed)
                     mixed = []
-            distinct = _without_duplicates(wanted, summary.rejects)
-            if previous and previous.keeps(video_id, videos[video_id]):
+            file, rows, elsewhere = located[video_id]
+            summary.rejects.extend(elsewhere)
+            distinct = _without_duplicates(rows, summary.rejects)
+            # Earlier releases made records of rows elsewhere, with the frames of another file.
+            if previous and not elsewhere and previous.keeps(video_id, file):
                 clips = previous.keep(video_id, distinct, summary)
             else:
                 began = time.monotonic()
-                clips = _clips(videos[video_id], distinct, chunks, plan, summary)
+                clips = _clips(file, distinct, chunks, plan, summary)
                 decoded(len(distinct), time.monotonic() - began)
             mixed += clips
             seen += len(wanted)
@@ -130,10 +131,49 @@ def build_shard(
     return _outcome(shard, summary, plan, reused=False)
 
 
+class _Located(NamedTuple):
+    """A video's file, its rows, and the rejects of rows whose labels lead to another file."""
+
+    file: video_file.Video | video_file.Failure
+    rows: list[ClipRequest]
+    elsewhere: list[Reject]
+
+
+def _located(requests: list[ClipRequest], lookup: VideoLookup) -> _Located:
+    """Find the file of a video's rows, which are sorted by clip_id and row.
+
+    A template with {label} may lead to several files of one id. The first row with a file decides,
+    because a clip_id and the takedown know a video by its id alone.
+    """
+    video_id, first = requests[0].video_id, requests[0].labels[:1]
+    if not lookup.by_label:
+        return _Located(lookup.find(video_id, *first), requests, [])
+    in_order = sorted(requests, key=lambda request: row_order(request.source_row))
+    found = {
+        label: lookup.find(video_id, *label)
+        for label in dict.fromkeys(request.labels[:1] for request in in_order)
+    }
+    file = next((one for one in found.values() if isinstance(one, video_file.Video)), found[first])
+    if isinstance(file, video_file.Failure):
+        return _Located(file, requests, [])
+    rows, elsewhere = [], []
+    for request in requests:
+        other = found[request.labels[:1]]
+        if isinstance(other, video_file.Failure):
+            elsewhere.append(_reject("decode", *other, request))
+        elif other != file:
+            names = [repr("/".join(one.path.split("/")[-2:])[-100:]) for one in (other, file)]
+            message = f"{' and '.join(names)} have one id: give each file its own, and its rows"
+            elsewhere.append(_reject("decode", "video_ambiguous", message, request))
+        else:
+            rows.append(request)
+    return _Located(file, rows, elsewhere)
+
+
 def _fingerprint(
     requests: list[ClipRequest],
     gone: int,  # number of rows of removed videos
-    videos: dict[str, video_file.Video | video_file.Failure],
+    located: dict[str, _Located],
     plan: Plan,
 ) -> str:
     digest = hashlib.sha256(plan.config_sha256.encode())
@@ -141,9 +181,10 @@ def _fingerprint(
         digest.update(f"{gone} removed\n".encode())
     for request in requests:
         digest.update(to_json(request).encode() + b"\n")
-    for video_id, found in videos.items():
-        what = video_file.identity(found) if isinstance(found, video_file.Video) else found.reason
-        digest.update(json.dumps([video_id, what]).encode() + b"\n")
+    for video_id, (file, _, elsewhere) in located.items():
+        what = video_file.identity(file) if isinstance(file, video_file.Video) else file.reason
+        told = [[one.source_row, one.reason, one.message] for one in elsewhere]
+        digest.update(json.dumps([video_id, what, *told]).encode() + b"\n")
     return digest.hexdigest()
 
 

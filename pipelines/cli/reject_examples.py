@@ -24,7 +24,10 @@ _HINTS: Mapping[str, tuple[str, str]] = {
     "span_past_end": ("time_unit", "are these milliseconds? --time-unit ms"),
     "caption_empty": ("keep_empty_captions", "--keep-empty-captions keeps such rows"),
     "video_missing": ("", "--videos may be a template of paths, --video-map names files"),
-    "video_ambiguous": ("", "name one file for an id in --video-map"),
+    "video_ambiguous": (
+        "",
+        "give each file an id of its own, or name one file for it in --video-map",
+    ),
     "video_outside_root": ("", "--videos must hold what links lead to"),
     "video_undecodable": ("", "--decoder ffmpeg may know more codecs"),
     "video_truncated": ("", "get the file anew"),

@@ -116,6 +116,11 @@ class VideoLookup:
         self._listed: Mapping[str, int] | None = None
         self._mixed: tuple[str, ...] = ()  # mixed-case extensions among the listed files
 
+    @property
+    def by_label(self) -> bool:
+        """Return whether the file of a video depends on its label."""
+        return "{label}" in self._template
+
     def among(self, listed: Mapping[str, int]) -> "VideoLookup":
         """Return a copy that resolves the template in `listed`, without requests to the bucket.
 

@@ -35,7 +35,7 @@ REASONS = {
     "duplicate": "the same video, span and caption as an earlier row",
     # stage "decode": the clip's video
     "video_missing": "no file of that id in the video folder",
-    "video_ambiguous": "the video map has several files of that id",
+    "video_ambiguous": "several files have that id, in the video map or in the folders of labels",
     "video_empty": "a file of no bytes",
     "video_not_a_file": "a folder, pipe or device in the video's place",
     "video_outside_root": "a link or path that leads out of the video folder",

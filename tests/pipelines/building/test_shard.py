@@ -16,7 +16,7 @@ from pipelines.snapshots.card import pictures
 from pipelines.sources.clip_request import ClipRequest, clip_id
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
-from protos.v1.manifest_pb2 import Filters
+from protos.v1.manifest_pb2 import Filters, ShardSummary
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +154,47 @@ def test_png_and_raw_records_hold_the_decoders_pixels(planned, parser, tmp_path,
             contract.check_clip(clip, plan.config)
             drawn = pictures.small(clip, range(4), clip.width, clip.height)
             np.testing.assert_array_equal([np.asarray(image) for image in drawn], pixels)
+
+
+def labelled(label, number, caption="a man"):
+    name = clip_id("1", 0, 960_000, caption)
+    return ClipRequest(name, "1", 0, 960_000, caption, (label,), f"rows.csv:{number}")
+
+
+def in_folders_of_labels(planned, tmp_path, make_video, **filters):
+    for label, look in filters.items():
+        (tmp_path / "videos" / label).mkdir()
+        make_video(tmp_path / "videos" / label / "1.mp4", seconds=1, filters=look)
+    template = f"{tmp_path}/videos/{{label}}/{{video_id}}.{{ext}}"
+    return dataclasses.replace(planned, videos=template)
+
+
+@pytest.mark.parametrize("captions", [("runs", "jumps"), ("jumps", "runs"), ("", "")])
+def test_one_id_in_two_folders_of_labels(planned, parser, tmp_path, make_video, captions):
+    plan = in_folders_of_labels(planned, tmp_path, make_video, run="geq=lum=80", jump="geq=lum=160")
+    requests = [labelled("run", 9, captions[0]), labelled("jump", 10, captions[1])]
+    outcome = build(plan, parser, requests[::-1])
+    assert (outcome.entry.records, outcome.rejects) == (1, {"video_ambiguous": 1})
+    assert only_record(tmp_path).labels == ["run"]
+    (path,) = (tmp_path / "out").glob("*.json")
+    (reject,) = snapshot.read_json(str(path), ShardSummary).rejects
+    assert (reject.source_row, reject.video_id, reject.stage) == ("rows.csv:10", "1", "decode")
+    assert reject.message == (
+        "'jump/1.mp4' and 'run/1.mp4' have one id: give each file its own, and its rows"
+    )
+    again = build(plan, parser, requests)
+    assert again.reused and again.entry == outcome.entry
+
+
+def test_a_label_without_a_file_gets_no_frames_of_another(planned, parser, tmp_path, make_video):
+    plan = in_folders_of_labels(planned, tmp_path, make_video, run="null")
+    outcome = build(plan, parser, [labelled("jump", 0), labelled("run", 1)])
+    assert (outcome.entry.records, outcome.rejects) == (1, {"video_missing": 1})
+    assert only_record(tmp_path).labels == ["run"]
+
+
+def test_labels_that_link_to_one_file_are_one_video(planned, parser, tmp_path, make_video):
+    plan = in_folders_of_labels(planned, tmp_path, make_video, run="null")
+    (tmp_path / "videos" / "jump").symlink_to("run")
+    outcome = build(plan, parser, [labelled("jump", 0, "jumps"), labelled("run", 1, "runs")])
+    assert (outcome.entry.records, outcome.rejects) == (2, {})
