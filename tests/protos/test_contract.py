@@ -106,6 +106,20 @@ def test_prompts_that_leave_the_templates_are_refused():
         contract.check_clip(clip, CONFIG)
 
 
+def test_prompts_have_single_blanks_or_the_text_as_it_stands():
+    clip = valid_clip()
+    clip.captions.clear()
+    clip.caption = "the naïve\xa0\tfox"
+    chunk = clip.noun_chunks[0]
+    chunk.text, chunk.end = "naïve\xa0\tfox", 14
+    contract.check_clip(clip, CONFIG)
+    chunk.prompts[0] = "A video of a naïve\xa0\tfox."  # as earlier releases wrote them
+    contract.check_clip(clip, CONFIG)
+    chunk.prompts[0] = "A video of a naïve  fox."
+    with pytest.raises(contract.ContractError, match="do not follow the manifest's templates"):
+        contract.check_clip(clip, CONFIG)
+
+
 def test_unknown_fields_pass_through_a_reader():
     # Field 999, a string: a later minor version wrote it.
     later = valid_clip().SerializeToString() + bytes([0xBA, 0x3E, 3]) + b"new"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from protos.reading import reading
 from protos.v1 import clip_pb2
 from trainer.configs.config import Config
 from trainer.data import order
@@ -218,7 +219,7 @@ def eval_batches(
             clips["start_us"].tolist(),
             clips["end_us"].tolist(),
             _strings(clips["caption"]),
-            (tuple(chunk.text for chunk in clip_chunks) for clip_chunks in chunks),
+            (tuple(reading(chunk.text)[0] for chunk in clip_chunks) for clip_chunks in chunks),
             strict=True,
         )
         texts = [ClipText(*row) for row in columns]

@@ -5,6 +5,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
+from protos.reading import reading
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Reject
 
@@ -31,7 +32,7 @@ class RecordStatistics:
         self.frame_bytes.append(sum(map(len, clip.frames)) // max(len(clip.frames), 1))
         self.sizes[f"{clip.width}×{clip.height}"] += 1
         # Sorting makes the order of equally frequent phrases deterministic.
-        self.phrases.update(sorted({chunk.text.lower() for chunk in clip.noun_chunks}))
+        self.phrases.update(sorted({reading(chunk.text)[0].lower() for chunk in clip.noun_chunks}))
         self.captions[plain(clip.caption)] += 1
 
     @property

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import spacy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.building import nouns
 from pipelines.building.parts_of_speech import PartsOfSpeech
 from protos import contract
+from protos.reading import reading
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -67,6 +68,56 @@ def test_spans_hold_for_any_text(parser, captions):
     for caption, chunks in parser.parse(captions).items():
         for chunk in chunks:
             assert caption[chunk.start : chunk.end] == chunk.text != ""
+
+
+SPACES = st.text(st.sampled_from(" \t\n\r\x0b\x1f\x85\xa0\u2003\u2028\u202f\u3000"), min_size=1)
+UNSEEN = st.text(st.sampled_from("\u200b\u200e\u202a\u2060\ufeff\xad\x07"), max_size=2)
+_KNOWN = ("a", "the", "man's", "red", "cars", "walk", "two", "dogs", ",", "of", "with", "no", "😀")
+WORDS = st.one_of(
+    st.sampled_from(_KNOWN),
+    st.from_regex(r"[!-~é]{1,6}", fullmatch=True),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(WORDS, min_size=1, max_size=12), st.data())
+def test_white_space_and_unseen_characters_change_no_nouns(parser, words, data):
+    plain = " ".join(words)
+    odd = data.draw(SPACES | UNSEEN)
+    for word in words:
+        cut = data.draw(st.integers(0, len(word)))
+        odd += data.draw(UNSEEN) + word[:cut] + data.draw(UNSEEN) + word[cut:] + data.draw(SPACES)
+    found, expected = parser.parse([odd])[odd], parser.parse([plain])[plain]
+    assert [chunk.prompts for chunk in found] == [chunk.prompts for chunk in expected]
+    for chunk, same in zip(found, expected, strict=True):
+        assert odd[chunk.start : chunk.end] == chunk.text
+        assert reading(chunk.text)[0] == same.text
+
+
+@pytest.mark.parametrize(
+    ("caption", "chunk"),
+    [
+        ("a\xa0man\xa0walks", "man"),
+        ("a  man   walks", "man"),
+        ("a\tman\twalks", "man"),
+        ("a\u3000man\nwalks", "man"),
+        ("\ufeffa \u202aman\u202c walks", "man"),
+        ("he has a\n\n red \t car", "red \t car"),
+        ("he eats the sand\u00adwich", "sand\u00adwich"),
+    ],
+)
+def test_chunks_of_uneven_captions(parser, caption, chunk):
+    (found,) = parser.parse([caption])[caption]
+    assert found.text == chunk == caption[found.start : found.end]
+    assert found.prompts[0] == f"A footage of a {reading(chunk)[0]}."
+
+
+def test_words_that_are_none_leave_the_rest_of_an_uneven_caption(parser):
+    caption = f"a\xa0man  {'!' * 5_000}\t rides a\n\nhorse"
+    assert texts(parser, caption) == ["man", "horse"]
+    many = "the big\xa0\xa0dog eats " * 700  # more than the parsed tokens
+    assert texts(parser, many) == ["big\xa0\xa0dog"] * len(texts(parser, many))
+    assert len(texts(parser, many)) >= 600
 
 
 def test_order_and_repetition_change_nothing(parser):
