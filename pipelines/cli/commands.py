@@ -21,6 +21,8 @@ class CommandError(UserError):
 
 def unusable(error: OSError) -> str:
     """Return the message for a file, folder or object that cannot be read or written."""
+    if error.filename is None:  # Some errors of streams name neither a file nor a number.
+        return f"{error.strerror or error}: see that all files can be read and the disk has room"
     return f"{error.filename}: {error.strerror}: see that it is there, may be used and has room"
 
 
@@ -105,13 +107,15 @@ def _remove(arguments: argparse.Namespace) -> int:
     from pipelines.cli.progress import Progress
     from pipelines.planning import filters
     from pipelines.snapshots import remove, verify
+    from pipelines.sources import annotation_file
     from pipelines.sources.clip_request import RowError
 
     try:
-        video_ids = filters.read_ids([arguments.videos])
+        with annotation_file.spooled(arguments.videos) as files:
+            video_ids = filters.read_ids(files)
     except RowError as error:
         raise CommandError(
-            f"--videos {arguments.videos!r} should be a text file of one video id a line: {error}"
+            f"--videos wants text files of one video id a line: {error}: save them so"
         ) from None
     manifest = verify.read_manifest(arguments.snapshot)
     version = arguments.data_version or remove.next_major(manifest.data_version)

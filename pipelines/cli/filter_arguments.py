@@ -54,6 +54,7 @@ def add(build: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exclude",
         nargs="+",
+        action="extend",
         default=[],
         metavar="FILE",
         help="drop the videos whose ids these files list, one a line: those of evaluation sets",

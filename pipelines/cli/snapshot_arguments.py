@@ -153,7 +153,13 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         _REMOVE_EPILOG,
     )
     _snapshot(remove)
-    remove.add_argument("--videos", required=True, metavar="FILE", help="their ids, one a line")
+    remove.add_argument(
+        "--videos",
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="their ids, one a line; may be repeated",
+    )
     remove.add_argument("--out", required=True, metavar="DIR", help="folder for the new version")
     remove.add_argument(
         "--data-version",

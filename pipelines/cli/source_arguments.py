@@ -33,6 +33,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--columns": {
         "dest": "columns",
         "nargs": "+",
+        "action": "extend",
         "type": _column,
         "metavar": "WHAT=NAME",
         "help": f"the file's names for {', '.join(COLUMNS)}",
@@ -102,6 +103,11 @@ def refusal(arguments: argparse.Namespace) -> str | None:
         if hasattr(arguments, field) and field not in SOURCES[arguments.source].OPTIONS:
             others = [other for other in SOURCES if field in SOURCES[other].OPTIONS]
             return f"{name} is for {' and '.join(others)}; {arguments.source} has no use for it"
+    named: dict[str, str] = {}
+    for what, name in getattr(arguments, "columns", ()):
+        if what in named:
+            return f"--columns names {what} twice, as {named[what]} and as {name}: name one"
+        named[what] = name
     if hasattr(arguments, "subset"):
         subsets = SOURCES[arguments.source].SUBSETS
         if arguments.subset not in subsets:

@@ -70,6 +70,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--truth",
         nargs="+",
+        action="extend",
         metavar="FILE",
         help="what is true of the clips: the truth.jsonl that `svilm-pipelines corpus` wrote of "
         "them; with --task the benchmark's files",

@@ -70,6 +70,7 @@ def add_localise(commands: Any) -> None:
         "--truth",
         required=True,
         nargs="+",
+        action="extend",
         metavar="FILE",
         help="ActivityNet's JSON file, or G-TAD's anet_anno_action.json with video_info_new.csv",
     )

@@ -70,6 +70,10 @@ class UsageError(UserError):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._given: dict[argparse.Action, str] = {}  # A parser reads one command line.
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
@@ -77,6 +81,18 @@ class _Parser(argparse.ArgumentParser):
         if arg_string not in self._option_string_actions and is_value(arg_string):
             return None
         return super()._parse_optional(arg_string)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        values = super()._get_values(action, arg_strings)
+        if action.option_strings and isinstance(action, argparse._StoreAction):
+            given = " ".join(map(repr, arg_strings))
+            if action in self._given:  # argparse would silently keep the last one.
+                name = action.option_strings[0]
+                self.error(
+                    f"{name} is given twice, {self._given[action]} and {given}: give it once"
+                )
+            self._given[action] = given
+        return values
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -118,6 +118,7 @@ def add_finetune(commands: Any) -> None:
     parser.add_argument(
         "--answers",
         nargs="+",
+        action="extend",
         metavar="FILE",
         help="(qa) take the classes from the answers of these files, as published, and not of the "
         "snapshot: with train, val and test of MSVD-QA they are the paper's 2,423",
@@ -175,6 +176,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictions",
         nargs="+",
+        action="extend",
         metavar="FILE",
         help="with --task and --truth: score these files alone; of action recognition one a split",
     )

@@ -124,8 +124,9 @@ ROWS = [
     row("steady", "row_not_utf8", caption=b"a caf\xe9"),
     row("steady", "row_quote", caption='"a cat'),
 ]
-OPTIONS = ("--frames", 4, "--short-side", 24, "--shards", 3, "--decode-timeout", 12)
-LONGER = ("--decode-timeout", "100")
+SIZE = ("--frames", 4, "--short-side", 24, "--shards", 3)
+OPTIONS = (*SIZE, "--decode-timeout", 12)
+LONGER = (*SIZE, "--decode-timeout", 100)
 BROKEN_FFMPEG = ("hung", "crash", "glutton")  # PyAV finds nothing wrong with these
 
 # In ffmpeg's place: on some videos hangs, crashes, or finds no memory if memory is limited.
@@ -221,9 +222,9 @@ def corpus(tmp_path_factory, make_video, ffmpeg_run) -> Path:
     return folder
 
 
-def arguments(corpus: Path, out: Path, decoder: str = "ffmpeg") -> list[str]:
+def arguments(corpus: Path, out: Path, decoder: str = "ffmpeg", options=OPTIONS) -> list[str]:
     where = ("--annotations", corpus / "rows.csv", "--videos", corpus / "videos", "--out", out)
-    how = (*OPTIONS, "--decoder", decoder)
+    how = (*options, "--decoder", decoder)
     return [str(word) for word in ("build", "videocc", *where, *how)]
 
 
@@ -355,7 +356,7 @@ def test_killed_in_the_middle_of_a_shard(by_ffmpeg, corpus, tmp_path, cli):
     without_one_shard(by_ffmpeg, tmp_path, "hung".ljust(11, "_"))
     decoder = {ffmpeg.VARIABLE: str(corpus / "decoder")}
     build = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli.main", *arguments(corpus, tmp_path), *LONGER],
+        [sys.executable, "-m", "pipelines.cli.main", *arguments(corpus, tmp_path, options=LONGER)],
         cwd=ROOT,
         env=os.environ | decoder,
         stderr=subprocess.DEVNULL,

@@ -1,11 +1,13 @@
 """The command line as a new user meets it: every failure is one line that says what to do."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipelines.cli.commands import unusable
 from pipelines.cli.main import main
 from pipelines.snapshots import run_lock
 
@@ -173,6 +175,12 @@ def test_no_english_pipeline(cli, inputs):
 def test_no_ffmpeg(cli, inputs, ffmpeg):
     done = cli(*build(inputs, decoder="ffmpeg"), env={"SVILM_FFMPEG": ffmpeg})
     assert_one_line(done, 1, ffmpeg, "SVILM_FFMPEG")
+
+
+def test_an_error_without_a_file_is_told():
+    error = io.UnsupportedOperation("underlying stream is not seekable")
+    assert unusable(error).startswith("underlying stream is not seekable: see that ")
+    assert unusable(OSError(28, "No space left")).startswith("No space left: see that ")
 
 
 def test_verify_of_what_is_no_snapshot(cli, tmp_path):

@@ -1,11 +1,18 @@
 import itertools
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
+from pipelines.cli.main import main
 from pipelines.snapshots import records, remove, snapshot, verify
 from pipelines.snapshots.snapshot import shard_of
+from pipelines.sources import annotation_file
 from protos.v1.manifest_pb2 import Reject
 
+ROOT = pathlib.Path(__file__).parents[3]
 SHARDS = 3
 GONE = "video4"
 
@@ -140,3 +147,38 @@ def test_a_video_goes_in_each_spelling_of_its_id(tmp_path, make_clip, write_snap
     assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "new").iterdir())
     videos = itertools.chain(*(one.videos for one in records.summaries(str(tmp_path / "new"), new)))
     assert {video.video_id for video in videos} == {*OTHERS} - {"v1.2"}
+
+
+def test_lists_that_are_repeated_add_up(written, cli, tmp_path):
+    folder, _, _ = written
+    for number in (3, 4, 5):
+        (tmp_path / f"{number}.txt").write_text(f"video{number}\n")
+    lists = [word for number in (3, 4, 5) for word in ("--videos", tmp_path / f"{number}.txt")]
+    done = cli("remove", folder, *lists, "--out", tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert "version 2.0.0 has 12 records, 6 fewer" in done.stdout
+    manifest = verify.read_manifest(str(tmp_path / "new"))
+    assert manifest.removed_videos == ["video3", GONE, "video5"]
+
+
+def test_a_list_may_come_through_a_pipe(written, tmp_path):
+    folder, _, _ = written
+    command = '"$0" -m pipelines remove "$1" --videos <(echo "$2") --out "$3"'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, folder, GONE, tmp_path / "new"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "version 2.0.0 has 16 records, 2 fewer" in done.stdout
+
+
+def test_a_pipe_without_a_writer_is_refused(written, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(annotation_file, "_WRITER_SECONDS", 0.2)
+    folder, _, _ = written
+    os.mkfifo(tmp_path / "pipe")
+    words = ["remove", folder, "--videos", tmp_path / "pipe", "--out", tmp_path / "new"]
+    assert main([str(word) for word in words]) == 1
+    assert f"no program writes to the pipe {tmp_path / 'pipe'}" in capsys.readouterr().err

@@ -67,7 +67,8 @@ def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, toy, t
     assert main(argv) == 0
     assert log.stat().st_mtime_ns == changed
     capsys.readouterr()
-    assert main([*argv, "--max-steps=2"]) == 1
+    argv[argv.index("--max-steps=300")] = "--max-steps=2"
+    assert main(argv) == 1
     assert "8-frames-seed0/pretrain was done with" in capsys.readouterr().err
 
 

@@ -1,3 +1,4 @@
+import argparse
 import os
 import pathlib
 import signal
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from trainer.cli.main import main
+from trainer.cli.main import _parser, main
 from trainer.runs import checkpoint
 from trainer.training import metric_writer
 
@@ -59,7 +60,8 @@ def test_ctrl_c_saves_and_has_a_status_of_its_own(pretrain, write_snapshot, tmp_
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     settings = ["--max-steps=5000", "--set=epochs=5000", "--set=log_every=1"]
-    assert main([*pretrain, *settings, f"--snapshot={snapshot}", f"--out={run}"]) == 75
+    command = [word for word in pretrain if not word.startswith("--max-steps")]
+    assert main([*command, *settings, f"--snapshot={snapshot}", f"--out={run}"]) == 75
     sender.join()
     said = capfd.readouterr().err
     assert "saving a checkpoint; once more to stop without" in said
@@ -116,6 +118,44 @@ start_with_malloc_tuned()
 def test_wrong_usage(pretrain, tmp_path, capsys, arguments, message):
     argv = [*pretrain, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", *arguments]
     assert message in fails(capsys, argv, status=2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (
+            ["plan", "--preset=tiny", "--preset=paper"],
+            "--preset is given twice, 'tiny' and 'paper'",
+        ),
+        (["search", "a ring", "--run=a", "--run", "b"], "--run is given twice, 'a' and 'b'"),
+        (["localise", "--out=a", "--out=a"], "--out is given twice, 'a' and 'a': give it once"),
+    ],
+)
+def test_a_repeated_option_of_one_value_is_refused(capsys, argv, told):
+    assert told in fails(capsys, argv, status=2)
+
+
+def test_values_of_repeated_options_add_up():
+    words = ["--set=a=1", "--set=a=2", "--snapshot=s", "--snapshot=t"]
+    arguments = _parser().parse_args(["pretrain", "--preset=tiny", "--out=o", *words])
+    assert (arguments.settings, arguments.snapshot) == (["a=1", "a=2"], ["s", "t"])
+    words = ["--truth", "a", "b", "--truth=c", "--predictions=d", "--predictions", "e"]
+    arguments = _parser().parse_args(["evaluate", "--task=action", *words])
+    assert (arguments.truth, arguments.predictions) == (["a", "b", "c"], ["d", "e"])
+
+
+def test_no_option_of_several_values_keeps_the_last_ones_alone():
+    (commands,) = (
+        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    several = [
+        action
+        for command in commands.choices.values()
+        for action in command._actions
+        if action.nargs in ("+", "*")
+    ]
+    assert several
+    assert all(isinstance(action, argparse._ExtendAction) for action in several)
 
 
 @pytest.mark.parametrize("argv", [["search", " "], ["figures", "--noun=", "--out=figures"]])

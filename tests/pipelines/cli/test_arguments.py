@@ -1,0 +1,75 @@
+"""Options that are given several times: values add up, or the repetition is refused."""
+
+import argparse
+
+import pytest
+
+from pipelines.cli import source_arguments
+from pipelines.cli.arguments import parsers
+from pipelines.cli.commands import UsageError
+
+BUILD = ("build", "generic", "--annotations", "a.csv", "--videos", "v", "--out", "o")
+REMOVE = ("remove", "s", "--videos", "a.txt", "--out", "o")
+
+
+def parsed(*words):
+    arguments, rest = parsers()[0].parse_known_args(words)
+    assert not rest
+    return arguments
+
+
+def options(parser):
+    """All options of a parser and of its commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options(command)
+        elif action.option_strings:
+            yield action
+
+
+def test_values_of_repeated_lists_add_up():
+    more = ("--exclude", "x", "y", "--exclude", "z", "--annotations", "b.csv", "c.csv")
+    columns = ("--columns", "video=clip", "--columns", "end=length", "start=from")
+    arguments = parsed(*BUILD, *more, *columns)
+    assert arguments.exclude == ["x", "y", "z"]
+    assert arguments.annotations == ["a.csv", "b.csv", "c.csv"]
+    assert source_arguments.given(arguments)["columns"] == {
+        "video": "clip",
+        "end": "length",
+        "start": "from",
+    }
+    assert parsed(*BUILD).exclude == []
+    assert parsed(*REMOVE, "--videos", "b.txt").videos == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [("--columns", "video=a", "video=b"), ("--columns", "video=a", "--columns", "video=b")],
+)
+def test_a_column_that_is_named_twice_is_refused(columns):
+    refused = source_arguments.refusal(parsed(*BUILD, *columns))
+    assert refused == "--columns names video twice, as a and as b: name one"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((*BUILD, "--out", "p"), "--out is given twice, 'o' and 'p': give it once"),
+        ((*BUILD, "--workers=1", "--workers", "1"), "--workers is given twice, '1' and '1'"),
+        ((*BUILD, "--subset=a", "--subset=b"), "--subset is given twice"),
+        ((*BUILD, "--min-words=1", "--min-words=2"), "--min-words is given twice"),
+        ((*REMOVE, "--out", "p"), "--out is given twice"),
+        (("corpus", "o", "--seed", "1", "--seed", "2"), "--seed is given twice"),
+    ],
+)
+def test_a_repeated_option_of_one_value_is_refused(words, told):
+    with pytest.raises(UsageError, match=told):
+        parsed(*words)
+
+
+def test_no_option_of_several_values_keeps_the_last_ones_alone():
+    several = [action for action in options(parsers()[0]) if action.nargs in ("+", "*")]
+    assert several
+    for action in several:
+        assert isinstance(action, argparse._ExtendAction), action.option_strings
