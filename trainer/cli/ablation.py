@@ -154,6 +154,8 @@ def _wrong(arguments: argparse.Namespace) -> str:
         return "nothing is measured: give --test, --finetune or --localise"
     if "pointing" in arguments.task and not arguments.truth:
         return "--task pointing wants --truth"
+    if arguments.truth and arguments.task and "pointing" not in arguments.task:
+        return "--truth is for --task pointing: leave it out"
     return ""
 
 

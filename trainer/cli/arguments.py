@@ -86,6 +86,36 @@ def is_value(word: str) -> bool:
     return bool(re.search(r"_\d+_\d+(_[0-9a-f]*)?$", word)) or os.path.lexists(word)
 
 
+def refuse_ignored(arguments: argparse.Namespace, *rules: tuple[str, object, str]) -> None:
+    """End the command with a usage error if a given option would have no effect.
+
+    Args:
+      arguments: the parsed arguments, with `misused`, the parser's error. An option that is not
+        given is None, False or an empty list.
+      rules: the name of an option, whether it applies (by truth value), and its use in messages.
+    """
+    for name, applies, use in rules:
+        value = getattr(arguments, name)
+        absent = value is None or value is False or value == []
+        if not absent and not applies:
+            option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
+            arguments.misused(f"{option} is for {use}: leave it out")
+
+
+def settings_of(arguments: argparse.Namespace, option: str) -> list[str]:
+    """Return the --set settings and that of an option which sets a field of the same name.
+
+    The command ends with a usage error if both set the field.
+    """
+    settings, value = list(arguments.settings), getattr(arguments, option)
+    if value is not None:
+        if any(setting.partition("=")[0].strip() == option for setting in settings):
+            name = f"--{option.replace('_', '-')}"
+            arguments.misused(f"{name} and --set {option} both set {option}: leave one out")
+        settings.append(f"{option}={value}")
+    return settings
+
+
 def add_settings(parser: argparse.ArgumentParser, of: str = "the configuration") -> None:
     """Add --set, stored as `settings`."""
     parser.add_argument(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from protos.strict_json import parse_object
 from trainer.cli.arguments import add_allow_seen, count, phrase
-from trainer.cli.tasks import EVALUATE_EPILOG, add_task, evaluate_task
+from trainer.cli.tasks import EVALUATE_EPILOG, add_task, check_evaluate, evaluate_task
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    check_evaluate(arguments)
     if arguments.task:
         return evaluate_task(arguments)
     if not arguments.run or not arguments.snapshot:

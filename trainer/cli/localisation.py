@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from trainer.cli.arguments import add_allow_seen, add_settings, on_disk
+from trainer.cli.arguments import add_allow_seen, add_settings, on_disk, refuse_ignored
 from trainer.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def add_localise(commands: Any) -> None:
     parser.set_defaults(command=_localise, misused=parser.error)
     parser.add_argument(
         "--preset",
-        default="activitynet",
         choices=("activitynet", "shapes"),
         help="sizes and recipe to start from. activitynet: those of G-TAD's authors; shapes: "
         "small, minutes on two cores (default: activitynet)",
@@ -93,6 +92,13 @@ def _localise(arguments: argparse.Namespace) -> int:
         arguments.misused("give --features to train on, --test-features to test on, or both")
     if arguments.best_epoch and not (arguments.features and arguments.test_features):
         arguments.misused("--best-epoch wants --features and --test-features")
+    refuse_ignored(
+        arguments,
+        ("preset", arguments.features, "training, with --features"),
+        ("settings", arguments.features, "training, with --features"),
+        ("class_scores", arguments.test_features, "--test-features"),
+        ("allow_seen", arguments.test_features, "--test-features"),
+    )
 
     from trainer.configs.overrides import override
     from trainer.evaluation import segment_files
@@ -101,7 +107,7 @@ def _localise(arguments: argparse.Namespace) -> int:
     from trainer.tasks.localisation.class_scores import read_class_scores
     from trainer.tasks.localisation.features import made_of
 
-    config = override(training.PRESETS[arguments.preset], arguments.settings)
+    config = override(training.PRESETS[arguments.preset or "activitynet"], arguments.settings)
     truths = segment_files.read_truths(arguments.truth)
     scores = read_class_scores(arguments.class_scores) if arguments.class_scores else None
     of_train = made_of(arguments.features) if arguments.features else {}

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from trainer import child_python
 from trainer.cli import standard_streams
 from trainer.cli.ablation import add_study
-from trainer.cli.arguments import add_settings, count, is_value, on_disk
+from trainer.cli.arguments import add_settings, count, is_value, on_disk, settings_of
 from trainer.cli.commands import add_evaluate, add_report, add_search
 from trainer.cli.export_commands import add_embed, add_export
 from trainer.cli.figures import add_figures
@@ -270,9 +270,7 @@ def add_pretrain(commands: Any) -> None:
 
 def _pretrain(arguments: argparse.Namespace) -> int:
     check_loop(arguments)
-    settings = list(arguments.settings)
-    if arguments.max_steps is not None:
-        settings.append(f"max_steps={arguments.max_steps}")
+    settings = settings_of(arguments, "max_steps")
     config = override(PRESETS[arguments.preset], settings)
 
     from trainer.distributed import multihost

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from trainer.cli.arguments import add_settings, count
+from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
 from trainer.cli.commands import written
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
@@ -36,6 +36,9 @@ examples:
 """
 
 
+_HEADROOM = 0.5  # GiB
+
+
 def add_plan(commands: Any) -> None:
     """Add the command `svilm-train plan`."""
     parser = commands.add_parser(
@@ -47,7 +50,7 @@ def add_plan(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=_plan)
+    parser.set_defaults(command=_plan, misused=parser.error)
     parser.add_argument("--preset", required=True, choices=PRESETS, help="as of pretrain")
     parser.add_argument(
         "--topology",
@@ -65,9 +68,8 @@ def add_plan(commands: Any) -> None:
     parser.add_argument(
         "--headroom",
         type=_gibibytes,
-        default=0.5,
         metavar="GIB",
-        help="memory that --search leaves on each device (default: 0.5)",
+        help=f"memory that --search leaves on each device (default: {_HEADROOM})",
     )
     parser.add_argument(
         "--clips", type=count(1), metavar="N", help="in the snapshot, for the run's length"
@@ -80,10 +82,8 @@ def add_plan(commands: Any) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    settings = list(arguments.settings)
-    if arguments.epochs is not None:
-        settings.append(f"epochs={arguments.epochs}")
-    config = override(PRESETS[arguments.preset], settings)
+    refuse_ignored(arguments, ("headroom", arguments.search, "--search"))
+    config = override(PRESETS[arguments.preset], settings_of(arguments, "epochs"))
 
     from trainer.plan.plan import make_plan
     from trainer.plan.search import search
@@ -91,7 +91,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     with written(arguments.out) as unfinished:
         if arguments.search:
-            headroom = int(arguments.headroom * 2**30)
+            gibibytes = _HEADROOM if arguments.headroom is None else arguments.headroom
+            headroom = int(gibibytes * 2**30)
             plan = search(config, arguments.topology, arguments.clips, headroom, _tried)
         else:
             plan = make_plan(config, arguments.topology, arguments.clips)

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from trainer.cli.arguments import add_settings, count
+from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.errors import ExitCode
 
@@ -140,16 +140,16 @@ def add_finetune(commands: Any) -> None:
 
 def _finetune(arguments: argparse.Namespace) -> int:
     check_loop(arguments)
+    refuse_ignored(arguments, ("answers", arguments.task == "qa", "--task qa"))
+    settings = settings_of(arguments, "max_steps")
 
     from trainer.evaluation import qa_accuracy, qa_files
     from trainer.tasks import finetuning
 
-    answers, settings = None, list(arguments.settings)
+    answers = None
     if arguments.answers:
         questions = [one for path in arguments.answers for one in qa_files.read_truth(path)]
         answers = qa_accuracy.vocabulary([question.answer for question in questions])
-    if arguments.max_steps is not None:
-        settings.append(f"max_steps={arguments.max_steps}")
     monitoring = begin_loop(arguments)
     if not finetuning.finetune(
         finetuning.TASKS[arguments.task],
@@ -196,10 +196,31 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name,
             type=count(1),
-            default=1,
             metavar="N",
             help=f"with --task action: look at N {name[2:]} of a video, {what} (default: 1)",
         )
+
+
+def check_evaluate(arguments: argparse.Namespace) -> None:
+    """End `svilm-train evaluate` with a usage error if an option is missing or has no effect."""
+    task, run = arguments.task, arguments.run
+    alone, with_run = (arguments.predictions, arguments.truth), (run, arguments.snapshot)
+    if task and not ((all(alone) and not any(with_run)) or (all(with_run) and not any(alone))):
+        arguments.misused(
+            "--task wants --run and --snapshot, or --predictions and --truth to score files alone"
+        )
+    if task and run and task not in TRAINED:
+        arguments.misused(f"--task {task} scores files: give --predictions and --truth")
+    refuse_ignored(
+        arguments,
+        ("predictions", task, "--task"),
+        ("write_predictions", task and run, "a run of a --task"),
+        ("boxes", task == "spatiotemporal" and run, "a run of --task spatiotemporal"),
+        ("clips", task == "action" and run, "a run of --task action"),
+        ("crops", task == "action" and run, "a run of --task action"),
+        ("control", not task, "an evaluation without --task"),
+        ("allow_seen", run, "a run"),
+    )
 
 
 def evaluate_task(arguments: argparse.Namespace) -> int:
@@ -207,17 +228,8 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
     from trainer.cli.commands import written
     from trainer.evaluation import scoring
 
-    alone, with_run = (arguments.predictions, arguments.truth), (arguments.run, arguments.snapshot)
-    if not ((all(alone) and not any(with_run)) or (all(with_run) and not any(alone))):
-        arguments.misused(
-            "--task wants --run and --snapshot, or --predictions and --truth to score files alone"
-        )
-    if arguments.boxes and (arguments.task != "spatiotemporal" or all(alone)):
-        arguments.misused("--boxes is for a run of --task spatiotemporal")
-    if all(with_run) and arguments.task not in TRAINED:
-        arguments.misused(f"--task {arguments.task} scores files: give --predictions and --truth")
     with written(arguments.out) as unfinished:
-        if all(alone):
+        if arguments.predictions:
             figures = scoring.score(arguments.task, arguments.predictions, arguments.truth)
         else:
             figures = _measured(arguments)
@@ -236,7 +248,7 @@ def _measured(arguments: argparse.Namespace) -> Any:
     from trainer.tasks.finetuning import TASKS
     from trainer.tasks.task import Views
 
-    views = Views(arguments.clips, arguments.crops, arguments.boxes)
+    views = Views(arguments.clips or 1, arguments.crops or 1, arguments.boxes)
     with written(arguments.write_predictions) as unfinished:
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
         seen = unseen(run, snapshot, arguments)

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from typing import TYPE_CHECKING
 
-from trainer.cli.arguments import add_allow_seen, count, span
+from trainer.cli.arguments import add_allow_seen, count, refuse_ignored, span
 
 if TYPE_CHECKING:
     from trainer.training.loop import Monitoring
@@ -50,9 +50,10 @@ def add_loop(parser: argparse.ArgumentParser) -> None:
 
 
 def check_loop(arguments: argparse.Namespace) -> None:
-    """End the command with a usage error if its process options contradict each other."""
+    """End the command with a usage error if options contradict each other or have no effect."""
     if wrong := _wrong_processes(arguments.coordinator, arguments.processes, arguments.process):
         arguments.misused(wrong)
+    refuse_ignored(arguments, ("allow_seen", arguments.eval_snapshot, "--eval-snapshot"))
 
 
 def begin_loop(arguments: argparse.Namespace) -> "Monitoring":

@@ -35,3 +35,55 @@ def test_a_file_of_predictions_is_scored_alone(tmp_path, capsys):
 def test_misuse_is_told(argv, status, message, capsys):
     assert main(["evaluate", *argv]) == status
     assert message in capsys.readouterr().err
+
+
+RUN, FILES = ["--run=r", "--snapshot=s"], ["--predictions=p", "--truth=t"]
+FINETUNE = ["finetune", "--preset=shapes", *RUN, "--out=o"]
+TEST = ["localise", "--truth=t", "--out=o", "--test-features=f"]
+TRAIN = ["localise", "--truth=t", "--out=o", "--features=f"]
+STUDY = ["study", "losses", "--preset=tiny", "--snapshot=s", "--test=t", "--out=o"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "option"),
+    [
+        *((["evaluate", *RUN, *given], given[0]) for given in (
+            ["--predictions=p"], ["--write-predictions=p"], ["--boxes=b"], ["--clips=1"],
+            ["--crops=2"],
+        )),
+        *((["evaluate", "--task=action", *FILES, *given], given[0]) for given in (
+            ["--write-predictions=p"], ["--boxes=b"], ["--clips=1"], ["--crops=2"],
+            ["--control=c"], ["--allow-seen"],
+        )),
+        (["evaluate", "--task=action", *RUN, "--control=c"], "--control"),
+        (["evaluate", "--task=action", *RUN, "--boxes=c"], "--boxes"),
+        (["evaluate", "--task=qa", *RUN, "--clips=2"], "--clips"),
+        *(([*FINETUNE, f"--task={task}", "--answers=a"], "--answers") for task in (
+            "retrieval", "action", "spatiotemporal",
+        )),
+        ([*FINETUNE, "--task=qa", "--allow-seen"], "--allow-seen"),
+        (["pretrain", "--preset=tiny", "--snapshot=s", "--out=o", "--allow-seen"], "--allow-seen"),
+        (["plan", "--preset=tiny", "--headroom=0"], "--headroom"),
+        ([*TEST, "--preset=activitynet"], "--preset"),
+        ([*TEST, "--set=epochs=1"], "--set"),
+        ([*TRAIN, "--class-scores=c"], "--class-scores"),
+        ([*TRAIN, "--allow-seen"], "--allow-seen"),
+        ([*STUDY, "--truth=t", "--task=retrieval"], "--truth"),
+    ],
+)  # fmt: skip
+def test_an_option_without_effect_is_refused_by_name(argv, option, capsys):
+    assert main(argv) == 2
+    assert f"{option.partition('=')[0]} is for " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "option"),
+    [
+        ([*FINETUNE, "--task=qa", "--max-steps=3"], "max_steps"),
+        (["pretrain", "--preset=tiny", "--snapshot=s", "--out=o", "--max-steps=3"], "max_steps"),
+        (["plan", "--preset=tiny", "--epochs=3"], "epochs"),
+    ],
+)
+def test_a_field_is_set_by_one_option(argv, option, capsys):
+    assert main([*argv, f"--set={option}=4"]) == 2
+    assert f"and --set {option} both set {option}" in capsys.readouterr().err

@@ -64,7 +64,8 @@ def corpus(tmp_path_factory):
 
 def localise(corpus, out, *arguments):
     argv = [f"--truth={corpus / 'truth.json'}", f"--out={out}", *arguments]
-    return main(["localise", "--preset=shapes", *argv])
+    trains = any(word.startswith("--features") for word in arguments)
+    return main(["localise", *(["--preset=shapes"] if trains else []), *argv])
 
 
 @pytest.fixture(scope="module")
