@@ -24,7 +24,14 @@ from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import snapshot
 from pipelines.snapshots.takedown import taken_down
-from pipelines.sources.clip_request import ClipRequest, first_of_clip_id, reject, row_order, to_json
+from pipelines.sources.clip_request import (
+    ClipRequest,
+    first_of_clip_id,
+    lacking,
+    reject,
+    row_order,
+    to_json,
+)
 from pipelines.sources.reject_reasons import REMOVED
 from protos import contract
 from protos.v1.clip_pb2 import Box, Clip, NounChunk, Question, Segment
@@ -224,8 +231,10 @@ def _without_duplicates(
     distinct: list[ClipRequest] = []
     for request in requests:
         if distinct and request.clip_id == distinct[-1].clip_id:
-            message = f"the same clip as {distinct[-1].source_row}"
-            rejects.append(_reject("plan", "duplicate", message, request))
+            reason, message = "duplicate", f"the same clip as {distinct[-1].source_row}"
+            if lost := lacking(distinct[-1], request):
+                reason, message = "duplicate_differs", f"{lost} are lost: {message}"
+            rejects.append(_reject("plan", reason, message, request))
         else:
             distinct.append(request)
     return distinct

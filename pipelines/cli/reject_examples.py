@@ -33,6 +33,7 @@ _HINTS: Mapping[str, tuple[str, str]] = {
     "video_truncated": ("", "get the file anew"),
     "video_too_large": ("", "--max-video-size sets the limit"),
     "decode_timeout": ("", "--decode-timeout sets the limit"),
+    "duplicate_differs": ("", "put all annotations of a clip in one row, or in one JSON file"),
     "not_annotated": ("", "is the annotation file of the same split?"),
 }
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -114,6 +115,28 @@ def first_of_clip_id(video_id: str) -> str:
     '%28HQ%29_climb_1_'
     """
     return f"{quote(video_id, safe='')}_"
+
+
+def lacking(kept: ClipRequest, dropped: ClipRequest) -> str:
+    """Return how many annotations are lost with a dropped row of the same clip, or an empty text.
+
+    Questions with the same text and answer count as equal, whatever their ids.
+
+    >>> kept = ClipRequest("a_0_9_", "a", 0, 9, "", ("run",), "a.csv:1")
+    >>> lacking(kept, kept._replace(labels=("run", "jump")))
+    '1 of its labels'
+    """
+    counts = {what: len(set(of(dropped)) - set(of(kept))) for what, of in _ANNOTATIONS.items()}
+    return ", ".join(f"{count} of its {what}" for what, count in counts.items() if count)
+
+
+_ANNOTATIONS: Mapping[str, Callable[[ClipRequest], Iterable[object]]] = {
+    "captions": lambda request: (request.caption, *request.captions),
+    "labels": lambda request: request.labels,
+    "questions": lambda request: ((one.text, one.answer) for one in request.questions),
+    "segments": lambda request: request.segments,
+    "boxes": lambda request: request.boxes,
+}
 
 
 def reject(

@@ -33,6 +33,7 @@ REASONS = {
     "caption_too_long": "dropped by --max-words",
     "caption_not_ascii": "dropped by --min-ascii",
     "duplicate": "the same video, span and caption as an earlier row",
+    "duplicate_differs": "such a row whose other captions, labels or questions are lost with it",
     # stage "decode": the clip's video
     "video_missing": "no file of that id in the video folder",
     "video_ambiguous": "several files have that id, in the video map or in the folders of labels",

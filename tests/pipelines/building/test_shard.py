@@ -13,7 +13,7 @@ from pipelines.planning.plan import Plan, build_config
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import snapshot
 from pipelines.snapshots.card import pictures
-from pipelines.sources.clip_request import ClipRequest, clip_id
+from pipelines.sources.clip_request import Box, ClipRequest, Question, Segment, clip_id, lacking
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
 from protos.v1.manifest_pb2 import Filters, ShardSummary
@@ -198,3 +198,36 @@ def test_labels_that_link_to_one_file_are_one_video(planned, parser, tmp_path, m
     (tmp_path / "videos" / "jump").symlink_to("run")
     outcome = build(plan, parser, [labelled("jump", 0, "jumps"), labelled("run", 1, "runs")])
     assert (outcome.entry.records, outcome.rejects) == (2, {})
+
+
+QUESTIONS = (Question("0", "what?", "a cat", "what"), Question("1", "who?", "a man", "who"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "lost"),
+    [
+        ({"labels": ("run", "jump")}, "1 of its labels"),
+        ({"captions": ("", "a", "b")}, "2 of its captions"),
+        ({"questions": QUESTIONS}, "2 of its questions"),
+        ({"segments": (Segment(0, 1, "run"),)}, "1 of its segments"),
+        ({"boxes": (Box(0, 0, 0, 1, 1, ("run",), "1"),)}, "1 of its boxes"),
+        ({"labels": ()}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_duplicate_says_what_is_lost_with_it(planned, parser, tmp_path, make_video, fields, lost):
+    make_video(tmp_path / "videos" / "1.mp4", seconds=1)
+    first, second = labelled("run", 0, ""), labelled("run", 1, "")._replace(**fields)
+    outcome = build(planned, parser, [first, second])
+    reason = "duplicate_differs" if lost else "duplicate"
+    assert (outcome.entry.records, outcome.rejects) == (1, {reason: 1})
+    (path,) = (tmp_path / "out").glob("*.json")
+    (reject,) = snapshot.read_json(str(path), ShardSummary).rejects
+    same = "the same clip as rows.csv:0"
+    assert reject.message == (f"{lost} are lost: {same}" if lost else same)
+
+
+def test_a_duplicate_whose_questions_have_other_ids_loses_nothing():
+    kept = labelled("run", 0)._replace(questions=QUESTIONS)
+    other = kept._replace(questions=(QUESTIONS[0]._replace(question_id="7"),))
+    assert (lacking(kept, other), lacking(other, kept)) == ("", "1 of its questions")
