@@ -96,8 +96,11 @@ def whole_video(
     captions: Sequence[str] = (),
     labels: tuple[str, ...] = (),
     questions: tuple[Question, ...] = (),
+    caption_cut_from: int = 0,
 ) -> ClipRequest:
     """Return a clip of a whole video with its annotations, given captions from `described`.
+
+    `caption_cut_from` is the length that `described` returned for the first caption.
 
     >>> whole_video("video7", source_row="a.json:1", captions=["a", "b"]).clip_id
     'video7_0_0_ca978112'
@@ -109,6 +112,7 @@ def whole_video(
         start_us=0,
         end_us=TO_THE_END,
         caption=caption,
+        caption_cut_from=caption_cut_from,
         labels=labels,
         source_row=source_row,
         captions=tuple(captions) if len(captions) > 1 else (),

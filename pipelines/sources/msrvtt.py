@@ -108,7 +108,10 @@ def _test_list(name: str, data: bytes) -> Iterator[ClipRequest | Reject]:
 
 def _tested(fields: lines.Fields, source_row: str) -> ClipRequest:
     video, sentence = lines.column(fields, "video_id"), lines.column(fields, "sentence")
-    captions = [clip_fields.described(sentence)[0]]
+    caption, cut_from = clip_fields.described(sentence)
     return clip_fields.whole_video(
-        clip_fields.plain_id(video), captions=captions, source_row=source_row
+        clip_fields.plain_id(video),
+        captions=[caption],
+        caption_cut_from=cut_from,
+        source_row=source_row,
     )

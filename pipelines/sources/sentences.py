@@ -40,10 +40,12 @@ def rows(
     for video, said in sentences.items():
         captions: list[str] = []
         errors: list[tuple[RowError, Sentence]] = []
-        line = 0
+        line = cut_from = 0
         for sentence in said:
             try:
-                captions.append(clip_fields.described(sentence.text)[0])
+                caption, length = clip_fields.described(sentence.text)
+                cut_from = cut_from if captions else length
+                captions.append(caption)
                 line = line or sentence.line
             except RowError as error:
                 errors.append((error, sentence))
@@ -51,7 +53,7 @@ def rows(
         if captions or reason or not errors or not errors[0][1].line:
             source_row = f"{name}:{line or (said and said[0].line) or next(numbers)}"
             yield clip_fields.clip_or_reject(
-                functools.partial(_video, video, captions, reason, source_row),
+                functools.partial(_video, video, captions, cut_from, reason, source_row),
                 source_row=source_row,
                 video_id=video,
                 row=video,
@@ -69,13 +71,18 @@ def rows(
         yield clip_fields.rejected(error, source_row=f"{name}:{next(numbers)}", row=text)
 
 
-def _video(video: str, captions: list[str], other: str, source_row: str) -> ClipRequest:
+def _video(
+    video: str, captions: list[str], cut_from: int, other: str, source_row: str
+) -> ClipRequest:
     if other:
         raise RowError("plan", "other_split", other)
     if not captions:
         raise RowError("plan", "caption_empty", "the video has no sentence")
     return clip_fields.whole_video(
-        clip_fields.plain_id(video), captions=captions, source_row=source_row
+        clip_fields.plain_id(video),
+        captions=captions,
+        caption_cut_from=cut_from,
+        source_row=source_row,
     )
 
 

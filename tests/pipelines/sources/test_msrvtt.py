@@ -202,3 +202,13 @@ def test_the_data_sets_own_test_list(real_data):
     assert len({row.caption for row in rows}) == 995  # duplicates are queries of their own
     assert len({row.clip_id for row in rows}) == 1000
     assert rows[0].caption == "a person is connecting something to system"
+
+
+def test_a_caption_that_is_cut_says_so():
+    long = "a" * 10_001
+    for value in (
+        b"video_id,sentence\nvideo1," + long.encode(),
+        {"annotations": [{"image_id": "video1", "caption": long}]},
+    ):
+        (row,) = read(value)
+        assert (row.caption, row.caption_cut_from) == (long[:10_000], 10_001)

@@ -79,3 +79,11 @@ def test_a_damaged_list_is_refused_as_videos_would_change_their_split():
 def test_files_without_sentences_are_refused():
     assert {row.reason for row in read(train_list=b"a_0_1\nb_0_1\n")} == {"row_columns"}
     assert [row.reason for row in read(said=b"a_0_1 na\xefve\n")] == ["row_not_utf8"]
+
+
+@pytest.mark.parametrize(("first", "cut_from"), [("a man", 0), ("a" * 10_001, 10_001)])
+def test_a_first_sentence_that_is_cut_says_so(first, cut_from):
+    long = "b" * 20_000
+    (row,) = read(said=f"a_0_1 {first}\na_0_1 {long}\n".encode())
+    assert (row.caption, row.caption_cut_from) == (first[:10_000], cut_from)
+    assert row.captions == (first[:10_000], long[:10_000])
