@@ -3,6 +3,7 @@
 Ids and paths are untrusted input: files outside the root folder are never opened.
 """
 
+import collections
 import copy
 import functools
 import os
@@ -14,7 +15,7 @@ from pipelines.decoding import video_file
 from pipelines.decoding.video_file import Failure, Video
 from pipelines.sources import annotation_file, lines
 from pipelines.sources.clip_request import RowError
-from pipelines.sources.video_id import EXTENSIONS, split_extension
+from pipelines.sources.video_id import EXTENSIONS, split_extension, video_key
 from pipelines.storage import storage
 
 _USUAL = 6  # number of leading EXTENSIONS that are requested one by one in a bucket
@@ -109,10 +110,14 @@ class VideoLookup:
 
         Args:
           videos: folder or template, as for `split`.
-          map_path: file of ids and paths, as for `read_map`; empty for none.
+          map_path: file of ids and paths, as for `read_map`; empty for none. An id that it does
+            not list has the files of the id's other spellings, as in `video_key`.
         """
         self._root, self._template = split(videos)
         self._mapped = read_map(map_path) if map_path else {}
+        self._mapped_by_key: dict[str, set[str]] = collections.defaultdict(set)
+        for video_id, paths in self._mapped.items():
+            self._mapped_by_key[video_key(video_id)] |= paths
         self._listed: Mapping[str, int] | None = None
         self._mixed: tuple[str, ...] = ()  # mixed-case extensions among the listed files
 
@@ -151,7 +156,8 @@ class VideoLookup:
         return found
 
     def _find(self, video_id: str, label: str) -> Video | Failure:
-        paths = sorted(self._mapped.get(video_id, ()))
+        of_key = self._mapped_by_key.get(video_key(video_id), ())
+        paths = sorted(self._mapped.get(video_id, of_key))
         if not paths:
             return self._by_template(video_id, label)
         if len(paths) > 1:

@@ -22,11 +22,15 @@ def split_extension(video_id: str) -> tuple[str, str]:
 def video_key(video_id: str) -> str:
     r"""Return a key that is equal for all spellings of a video's id.
 
-    Spellings differ in the file's extension or in their Unicode normalization.
+    Spellings differ in the file's extension or in their Unicode normalization. All extensions are
+    removed, because a file "a.mp4.mp4" is found as "a.mp4", too.
 
-    >>> video_key("bikes.MP4"), video_key("v1.2")
-    ('bikes', 'v1.2')
+    >>> video_key("bikes.MP4"), video_key("bikes.mp4.mp4"), video_key("v1.2")
+    ('bikes', 'bikes', 'v1.2')
     >>> video_key("Cafe\u0301") == video_key("Caf\u00e9.mkv")
     True
     """
-    return unicodedata.normalize("NFC", split_extension(video_id)[0])
+    stem, extension = split_extension(video_id)
+    while extension:
+        stem, extension = split_extension(stem)
+    return unicodedata.normalize("NFC", stem)

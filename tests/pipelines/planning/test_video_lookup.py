@@ -10,7 +10,7 @@ from pipelines.planning import video_lookup
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.sources.clip_request import RowError
 from pipelines.sources.reject_reasons import REASONS
-from pipelines.sources.video_id import EXTENSIONS
+from pipelines.sources.video_id import EXTENSIONS, video_key
 from pipelines.storage import storage
 
 
@@ -264,6 +264,27 @@ def test_an_id_of_another_normalization_is_missing_with_a_hint(root, mapped, the
         assert f"Unicode normalization alone: write the id in {there}" in found.message
         other = lookup.find("Bär")
         assert isinstance(other, Failure) and "Unicode" not in other.message
+
+
+def test_a_map_knows_every_spelling_of_an_id(root, mapped):
+    for name in ("a.mp4", "other.mp4", "third.mp4"):
+        (root / name).write_bytes(b"a")
+    other, third = (Video(str(root / f"{name}.mp4"), 1) for name in ("other", "third"))
+    assert {mapped("a,other.mp4").find(one) for one in ("a", "a.mp4", "a.MKV")} == {other}
+    assert {mapped("a.mp4,other.mp4").find(one) for one in ("a", "a.mp4")} == {other}
+    decomposed = mapped("u\u0308,other.mp4").find("\u00fc.mp4")
+    assert decomposed == other
+    both = mapped("a,other.mp4", "a.mp4,third.mp4")  # The exact spelling has priority.
+    assert (both.find("a"), both.find("a.mp4")) == (other, third)
+    assert_fails(both.find("a.mkv"), "video_ambiguous")
+
+
+@pytest.mark.parametrize("name", ["a.mp4.mp4", "a.ts.mkv"])
+def test_all_ids_of_one_file_have_one_key(root, name):
+    (root / name).write_bytes(b"a")
+    ids = [name[:length] for length in range(1, len(name) + 1)]
+    found = [one for one in ids if isinstance(VideoLookup(str(root)).find(one), Video)]
+    assert len(found) == 2 and len(set(map(video_key, found))) == 1
 
 
 def test_two_files_of_one_id(root, mapped):
