@@ -352,8 +352,10 @@ def _clips(parser: argparse.ArgumentParser) -> None:
         type=number(1),
         default=0.5,
         metavar="0…1",
-        help="a span that goes on after its video ends is cut there, and its record says so, if no "
-        "more than this share is lost; otherwise it is rejected as span_past_end (default: 0.5)",
+        help="a span whose last sampled frame is past the end of its video is cut at that end, and "
+        "its record says so, if no more than this share is lost; otherwise it is rejected as "
+        "span_past_end. A span that ends later than its video, but whose sampled frames are all "
+        "in it, keeps its annotated end (default: 0.5)",
     )
     parser.add_argument(
         "--spacy-model",

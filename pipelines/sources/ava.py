@@ -167,10 +167,10 @@ def _clip(
 
 def _boxes(time_us: int, found: list[_Line]) -> Iterator[Box]:
     """Yield one box per person with all its actions, in order of the persons' first lines."""
-    labels: dict[tuple, list[str]] = {}
+    labels: dict[tuple, dict[str, None]] = {}  # The keys of a dict are an ordered set.
     for line in found:
-        actions = labels.setdefault((line.corners, line.person, line.score), [])
+        actions = labels.setdefault((line.corners, line.person, line.score), {})
         if line.action:
-            actions.append(line.action)
+            actions[line.action] = None
     for ((x1, y1, x2, y2), person, score), actions in labels.items():
         yield Box(time_us, x1, y1, x2, y2, tuple(actions), person, score)

@@ -1,7 +1,7 @@
 """User-defined annotations in CSV, TSV, JSON Lines or Parquet.
 
 The file's extension determines its format, or else its first bytes. The user names the columns.
-Labels are a list, or a text with labels separated by ";".
+Labels are a list, or a text with labels separated by ";". Repeated labels count once.
 """
 
 import io
@@ -114,4 +114,4 @@ def _labels(field: object) -> tuple[str, ...]:
         field = field.split(";")
     if not isinstance(field, list) or not all(map(clip_fields.is_text, field)):
         raise RowError("plan", "labels_invalid", f"labels {field!r:.100} are no list of texts")
-    return tuple(label.strip() for label in field if label.strip())
+    return tuple(dict.fromkeys(label.strip() for label in field if label.strip()))

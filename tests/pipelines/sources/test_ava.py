@@ -40,6 +40,15 @@ def test_a_clip_a_keyframe_with_a_box_a_person():
     assert first.clip_id != second.clip_id
 
 
+def test_a_repeated_line_does_not_repeat_its_action():
+    first, second = read(truth=TRUTH + TRUTH)
+    assert [box.labels for box in first.boxes] == [("80", "9"), ("12",)]
+    assert [box.labels for box in second.boxes] == [("12",)]
+    detected = b"a,0904,0.1,0.2,0.3,0.4,7,0.9\n"
+    (row,) = read(found=detected * 3)
+    assert [box.labels for box in row.boxes] == [("7",)]
+
+
 def test_cut_videos_and_other_windows():
     first, second = read(SourceOptions(cut_at_us=902_000_000, window_us=2_000_000), truth=TRUTH)
     assert (first.start_us, first.end_us, first.boxes[0].time_us) == (0, 1_000_000, 0)
