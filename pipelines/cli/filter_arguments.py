@@ -10,8 +10,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "dest": "min_clip_us",
         "type": seconds_as_us,
         "metavar": "SECONDS",
-        "help": "drop shorter clips, by their annotated length; a span that --max-past-end cuts must "
-        "keep this length, too",
+        "help": "drop shorter clips, by their annotated length; a span that --max-past-end cuts "
+        "must keep this length, too",
     },
     "--max-clip": {
         "dest": "max_clip_us",

@@ -35,6 +35,10 @@ WITHOUT_ZEROS = frozenset(
     }
 )
 
+# Names of packed RGB formats with fewer than 8 bits per channel. Their conversion to planes makes
+# white 248 and swaps the bytes of some, so they are converted to rgb24 first.
+FEW_BITS = r"(?:rgb|bgr)(?:4|4_byte|8|444|555|565)(?:le|be)?"
+
 # Demuxers whose packets have correct times and key flags.
 _TIMED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"})
 

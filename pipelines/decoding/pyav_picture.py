@@ -1,4 +1,7 @@
-"""Cropping and scaling of a decoded frame to its final size, by PyAV."""
+"""Cropping and scaling of a decoded frame to its final size, by PyAV.
+
+A frame is shown at the quarter turn that is nearest to its display matrix: upright for 45°.
+"""
 
 import math
 import re
@@ -10,9 +13,12 @@ import av.logging
 from av.filter import Graph
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from pipelines.decoding.codecs import FEW_BITS
+
 # Rotations by 0, 1, 2 and 3 quarter turns to the left.
 _TURNS = [[1, 0, 0, 1], [0, -1, 1, 0], [-1, 0, 0, -1], [0, 1, -1, 0]]
 _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_FEW_BITS = re.compile(FEW_BITS)
 
 
 class Crop(NamedTuple):
@@ -54,6 +60,7 @@ class Pictures:
         self._pixel_shape = float(stream.sample_aspect_ratio or 1)
         self._crop = container_crop(container)
         self._cropping: tuple[tuple[int, int, str], Graph] | None = None
+        self._native, self._unpacked = VideoReformatter(), VideoReformatter()
         self._planar, self._packed = VideoReformatter(), VideoReformatter()
         self.matrix = [1, 0, 0, 1]  # from file coordinates to screen coordinates: a b c d
 
@@ -71,6 +78,13 @@ class Pictures:
         if self._crop:
             frame = self._cropped(frame, self._crop)
         width, height = self._size(frame.width, frame.height)
+        if _FEW_BITS.fullmatch(frame.format.name):
+            # Some releases of FFmpeg convert big-endian formats as if they were little-endian.
+            native = frame.format.name.replace("be", "le")
+            frame = self._native.reformat(frame, format=native, interpolation=_SCALING, threads=1)
+            frame = self._unpacked.reformat(
+                frame, format="rgb24", interpolation=_SCALING, threads=1
+            )
         # Scaling to planes first yields the same pixels as packing at once, in half the time.
         planar = self._planar.reformat(
             frame, width, height, format="gbrp", interpolation=_SCALING, threads=1

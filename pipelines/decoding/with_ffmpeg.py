@@ -6,7 +6,9 @@ ffmpeg reads ahead. So the default decoder decides which frames of a damaged fil
 finds the end of a file, which ffmpeg shows only by copying packets, with other times.
 
 The two decoders differ at colour edges. ffmpeg's scaling assumes centred 4:2:0 chroma. The default
-decoder places it as the stream states (H.264: to the left).
+decoder places it as the stream states (H.264: to the left). They also differ if the display matrix
+is no quarter turn: ffmpeg rotates by its angle within the frame's size, with black corners. The
+default decoder shows the nearest quarter turn.
 """
 
 import bisect
@@ -27,7 +29,7 @@ import numpy as np
 
 from pipelines.decoding import ffmpeg as program
 from pipelines.decoding import with_pyav
-from pipelines.decoding.codecs import HARMLESS
+from pipelines.decoding.codecs import FEW_BITS, HARMLESS
 from pipelines.decoding.containers import CONTAINERS, NOT_LISTED, OTHER_CONTAINER
 from pipelines.decoding.ffmpeg_run import UnreadableError, output, run, source
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
@@ -57,6 +59,8 @@ _SEEKABLE = re.compile(
     r"Stream #0:[^\n]* Video: (?:h264|hevc|vp8|vp9|av1|mjpeg|prores|dnxhd)\b",
     re.DOTALL,
 )
+# The output that logs the first frame's time has the format of the decoded frames.
+_FEW_BITS = re.compile(rf"Stream #\d+:[^\n]* Video: wrapped_avframe, ({FEW_BITS})\b")
 # Containers whose missing packets appear in the log.
 _TELLING = re.compile("Input #0, (?:mov|matroska)")
 _SETTINGS = (
@@ -111,6 +115,7 @@ class _Film:
     limits: Limits
     end_us: int | None = None  # end of the last frame; None until it is searched
     lacks: bool | None = None  # whether packets are missing or damaged; None until checked
+    few_bits: str = ""  # format with few bits, little-endian, of frames to convert to rgb24 first
     lead_us: int = 0  # lead time that ffmpeg omits from its times; set together with `lacks`
 
     def decode(self, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Frames | Failure]]:
@@ -135,11 +140,16 @@ class _Film:
                     self.frames,
                     self.short_side,
                     self.limits,
+                    self.few_bits,
                 )
                 for file in outputs:
                     os.ftruncate(file.fileno(), 0)
                     file.seek(0)
                 status, log = run(self.path, argv, outputs, most, self.limits)
+                if not self.few_bits and (few := _FEW_BITS.search(log)):
+                    # Some releases convert big-endian formats as if they were little-endian.
+                    self.few_bits = few[1].replace("be", "le")
+                    return self.decode(spans)
                 if status != 0 and _NO_FRAMES not in log:
                     break
                 self.seeks = self.seeks and _SEEKABLE.search(log) is not None
@@ -224,6 +234,7 @@ def _argv(
     frames: int,
     short_side: int,
     limits: Limits,
+    few_bits: str,
 ) -> list[str]:
     """Return ffmpeg's arguments, with a filter-graph branch and an output file per span."""
     film = _input(path, seek_us, limits)
@@ -249,7 +260,12 @@ def _argv(
             )
             .filter("fps", fps=1, start_time=0)  # the last frame of each n, or the previous one
             .filter("trim", end_frame=frames)
-            .filter(
+        )
+        for form in (few_bits, "rgb24") if few_bits else ():
+            picked = picked.filter("scale", flags="bicubic+accurate_rnd+bitexact")
+            picked = picked.filter("format", form)
+        picked = (
+            picked.filter(
                 "scale",
                 w=f"if(lt(dar,1),{short_side},round({short_side}*dar))",
                 h=f"if(lt(dar,1),round({short_side}/dar),{short_side})",
