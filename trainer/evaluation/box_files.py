@@ -24,6 +24,7 @@ from trainer.evaluation.prediction_files import (
     Row,
     TaskFileError,
     number,
+    only,
     read_csv,
     read_text,
     short,
@@ -72,6 +73,7 @@ class Figures(TypedDict):
     official: float
     slowfast: float
     unlabelled: int  # detections on keyframes that are not annotated; wrong in SlowFast's style
+    without_area: int  # detections without area, or reversed, which match nothing
     # Only for detections from a run:
     boxes_from: NotRequired[str]  # a detector's file, or "ground truth", which is an upper bound
     missing: NotRequired[int]  # the detector's keyframes that the snapshot lacks
@@ -214,34 +216,33 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
 
     Args:
       predictions: one file.
-      truth: annotations. Optionally also exclusions, with `excluded` in the file name, and the list
-        of classes, `.pbtxt`. The default classes are the 60 of AVA v2.2.
+      truth: annotations. Optionally also exclusions, with `excluded` in the file name, which are
+        united, and one list of classes, `.pbtxt`. The default classes are the 60 of AVA v2.2.
 
     Raises:
       TaskFileError: a file has another format, or there is not one file each of detections and
-        annotations.
+        annotations, or there are two lists of classes.
     """
-    if len(predictions) != 1:
-        raise TaskFileError(f"spatiotemporal is scored with one file, got {len(predictions)}")
+    found = only(predictions, "detections")
     excluded: set[Keyframe] = set()
-    classes: tuple[int, ...] = JUDGED
-    annotations = []
+    lists, annotations = [], []
     for path in truth:
         if ".pbtxt" in str(path):
-            classes = read_classes(path)
+            lists.append(path)
         elif "excluded" in str(path).rpartition("/")[2]:
-            excluded = read_exclusions(path)
+            excluded |= read_exclusions(path)
         else:
             annotations.append(path)
+    classes = read_classes(only(lists, "classes")) if lists else JUDGED
     if len(annotations) != 1:
         raise TaskFileError(
             f"--truth wants one file of annotations, got {len(annotations)}; the file of excluded "
             "keyframes is known by `excluded` in its name, the list of classes by .pbtxt"
         )
     true, nobody = read_labelled(annotations[0], scored=False)
-    detections, without = read_labelled(predictions[0], scored=True)
+    detections, without = read_labelled(found, scored=True)
     if not len(detections.score) and not without:
-        raise TaskFileError(f"{predictions[0]} has no detection")
+        raise TaskFileError(f"{found} has no detection")
     return figures(detections, true, nobody, excluded, classes)
 
 
@@ -302,6 +303,7 @@ def figures(
         "official": means["official"],
         "slowfast": means["slowfast"],
         "unlabelled": int(np.sum(~np.isin(found.image, annotated))),
+        "without_area": int(np.sum(np.any(found.box[:, :2] >= found.box[:, 2:], axis=1))),
     }
 
 
@@ -320,6 +322,11 @@ def table(found: Figures) -> str:
         of_others.append(
             f"  {found['unlabelled']:,} detections are on keyframes that are not annotated: "
             "SlowFast counts them as wrong"
+        )
+    if found["without_area"]:
+        of_others.append(
+            f"  {found['without_area']:,} detections have no area, or end before they start: both "
+            "scripts ignore them"
         )
     return "\n".join(
         [

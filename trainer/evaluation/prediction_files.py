@@ -8,7 +8,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from trainer.errors import UserError
@@ -143,7 +143,7 @@ def read_csv(path: Path) -> Iterator[Row]:
       TaskFileError: the file cannot be read, or is not CSV.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
             lines = csv.reader(file, strict=True)
             while True:
                 where = f"{path}:{lines.line_num + 1}"
@@ -153,11 +153,17 @@ def read_csv(path: Path) -> Iterator[Row]:
                     raise TaskFileError(f"{where}: not CSV ({error})") from None
                 if fields is None:
                     return
+                if not all(map(_is_utf8, fields)):
+                    raise TaskFileError(f"{path}:{lines.line_num}: not UTF-8 text")
                 if fields:
                     yield Row(where, fields)
-    except (OSError, UnicodeDecodeError):
-        read_text(path)  # This raises the error that names the fault and its line.
-        raise
+    except OSError as error:
+        raise TaskFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _is_utf8(field: str) -> bool:
+    # Bytes that are not UTF-8 were read as surrogates. A pipe cannot be read again to find them.
+    return field.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in field)
 
 
 def text_of(row: Row, *names: str) -> str:
@@ -221,6 +227,18 @@ def short(value: Any) -> str:
     """
     text = repr(value)
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def only(paths: Sequence[Path], kind: str) -> Path:
+    """Return the one path of a list.
+
+    Raises:
+      TaskFileError: there is none, or a second one; names the kind of file and the second.
+    """
+    if len(paths) != 1:
+        second = f", the second is {paths[1]}" if paths else ""
+        raise TaskFileError(f"{len(paths)} files of {kind}{second}: give one")
+    return paths[0]
 
 
 def some(names: list[str]) -> str:

@@ -6,9 +6,10 @@ thus take the second best, unlike in AVA's rule. A prediction without a match is
 video has no instance or is unknown. A class without predictions scores 0. The mean is over all
 classes that have an instance.
 
-Three details match the official script exactly. An instance that occurs twice counts twice. Of
-equally overlapping instances the later is taken first. An IoU of 0 / 0, of an instance and a
-prediction without length, passes every threshold.
+Two details match the official script exactly. An instance that occurs twice counts twice. Of
+equally overlapping instances the later is taken first. One detail differs. An instance and a
+prediction without length have an IoU of 0 / 0. This passes every threshold of the official script,
+wherever the two lie, and none here. Only ActivityNet's three instances without length can differ.
 """
 
 from typing import NamedTuple
@@ -113,7 +114,7 @@ def _hits(
         overlap = temporal_iou(segment[rows], true_segment[true_video == one])
         wanted = np.argsort(overlap, axis=1, kind="stable")[:, ::-1]
         for place, threshold in enumerate(thresholds):
-            enough = ~(overlap < threshold)  # nan also passes.
+            enough = overlap >= threshold  # False for nan
             free = set(range(overlap.shape[1]))
             for row in np.flatnonzero(np.any(enough, axis=1)):
                 taken = next(

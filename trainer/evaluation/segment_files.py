@@ -32,6 +32,7 @@ from trainer.evaluation.prediction_files import (
     Path,
     TaskFileError,
     json_number,
+    only,
     read_json,
     read_table,
     short,
@@ -46,6 +47,7 @@ from trainer.evaluation.segment_detection import (
 from trainer.finite import finite
 
 _SUBSET = "validation"
+_PUBLISHED = "G-TAD's annotations"  # the kind of file in messages
 
 
 class Action(NamedTuple):
@@ -178,7 +180,7 @@ def _actions(where: str, entry: dict[str, Any]) -> list[Action]:
             _labelled(f"{where}, annotation {place}", one)
             for place, one in enumerate(as_list(where, entry.get("annotations")))
         )
-    ]
+    ]  # ActivityNet has three instances without length, which no prediction can match.
 
 
 def read_subset(path: Path, subset: str = _SUBSET) -> set[str]:
@@ -205,21 +207,25 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
     with video_info_new.csv also gives both sets.
 
     Raises:
-      TaskFileError: a file has none of these formats, or the files have no ground truth.
+      TaskFileError: a file has none of these formats, two files are of one kind, or the files have
+        no ground truth.
     """
     listed: set[str] | None = None
     official: dict[str, Video] = {}
     published: dict[str, Video] = {}
-    published_path = ""
+    path_of: dict[str, Path] = {}
     for path in paths:
         if str(path).endswith(".csv"):
-            listed = read_subset(path)
-            continue
-        videos = read_annotations(path)
-        if any(video.subset for video in videos.values()):
-            official = videos
+            kind, listed = "video_info_new.csv", read_subset(path)
         else:
-            published, published_path = videos, path
+            videos = read_annotations(path)
+            if any(video.subset for video in videos.values()):
+                kind, official = "ActivityNet's annotations", videos
+            else:
+                kind, published = _PUBLISHED, videos
+        if kind in path_of:
+            only([path_of[kind], path], kind)
+        path_of[kind] = path
     if not official and not published:
         raise TaskFileError("there is no ground truth: give ActivityNet's JSON file")
     validated = {name for name, video in official.items() if video.subset == _SUBSET}
@@ -227,7 +233,7 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
     if published or listed:
         if not official and listed is None:
             raise TaskFileError(
-                f"{published_path}: G-TAD's annotations do not state which videos are for "
+                f"{path_of[_PUBLISHED]}: G-TAD's annotations do not state which videos are for "
                 "validation: give video_info_new.csv as well, or ActivityNet's own file"
             )
         ids = validated if listed is None else listed
@@ -257,8 +263,6 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
         for place, entry in enumerate(as_list(where, entries)):
             of = f"{where}, prediction {place}"
             label, segment = _labelled(of, entry)
-            if segment[1] < segment[0]:
-                raise TaskFileError(f"{of}: ends at {segment[1]} s, before it starts")
             found.append(Found(label, json_number(of, entry.get("score")), *segment))
         results[video] = found
     try:
@@ -300,12 +304,11 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Localisation:
     Raises:
       TaskFileError: a file has another format, or the files do not match.
     """
-    if len(predictions) != 1:
-        raise TaskFileError(f"localisation is scored with one file, got {len(predictions)}")
+    path = only(predictions, "predictions")
     truths = read_truths(truth)
-    results, external_data = read_predictions(predictions[0])
+    results, external_data = read_predictions(path)
     return {
-        "sets": [figures(results, one, str(predictions[0])) for one in truths],
+        "sets": [figures(results, one, str(path)) for one in truths],
         "external_data": external_data,
     }
 
@@ -427,4 +430,6 @@ def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
     ):
         raise TaskFileError(f"{where}: 'segment' must be two times in s, got {short(segment)}")
     start, end = (json_number(f"{where}, 'segment'", time) for time in segment)
+    if end < start:
+        raise TaskFileError(f"{where}: ends at {end} s, before it starts")
     return label, (start, end)

@@ -154,3 +154,37 @@ def test_what_is_wrong_in_ground_truth_is_told(truth, tmp_path):
     unjudged.write_text("a,0902,0,0,1,1,2,1\n")
     with pytest.raises(TaskFileError, match="no box of the 60 judged classes that is not"):
         box_files.score([path], [unjudged])
+
+
+def test_files_of_exclusions_are_united_in_any_order(truth, tmp_path):
+    excluded = [tmp_path / "excluded_a.csv", tmp_path / "excluded_b.csv"]
+    excluded[0].write_text("-5KQ66BBWC4,0902\n")
+    excluded[1].write_text("x,0903\n")
+    path = detections(tmp_path / "found.csv", (902, BOX, 80, 0.5), (903, BOX, 80, 0.4))
+    united = tmp_path / "excluded.csv"
+    united.write_text("".join(one.read_text() for one in excluded))
+    expected = box_files.score([path], [truth, united])
+    assert box_files.score([path], [truth, *excluded]) == expected
+    assert box_files.score([path], [truth, *reversed(excluded)]) == expected
+    assert expected != box_files.score([path], [truth])
+
+
+def test_a_second_file_of_another_kind_is_refused_by_name(truth, tmp_path):
+    path = detections(tmp_path / "found.csv", (902, BOX, 80, 0.5))
+    for name in ("a.pbtxt", "b.pbtxt"):
+        (tmp_path / name).write_text("  id: 80\n")
+    lists = [tmp_path / "a.pbtxt", tmp_path / "b.pbtxt"]
+    with pytest.raises(TaskFileError, match=r"2 files of classes, the second is .*b\.pbtxt"):
+        box_files.score([path], [truth, *lists])
+    with pytest.raises(TaskFileError, match="2 files of detections, the second is"):
+        box_files.score([path, path], [truth])
+    with pytest.raises(TaskFileError, match="got 2"):
+        box_files.score([path], [truth, truth])
+
+
+def test_reversed_boxes_are_counted_in_the_table(truth, tmp_path):
+    x1, y1, x2, y2 = BOX
+    path = detections(tmp_path / "found.csv", (902, (x2, y1, x1, y2), 80, 0.5))
+    found = box_files.score([path], [truth])
+    assert (found["official"], found["without_area"]) == (0.0, 1)
+    assert "1 detections have no area, or end before they start" in box_files.table(found)

@@ -97,3 +97,16 @@ def test_empty_lines_count_as_lines(written):
 def test_numbers_are_finite(value):
     with pytest.raises(TaskFileError, match=r"here: .* is not a finite number"):
         number("here", value)
+
+
+def test_a_table_through_a_pipe_is_read_once():
+    readable, writable = os.pipe()
+    os.write(writable, b"a,1\nb,\xff\n")
+    os.close(writable)
+    try:
+        rows = read_csv(f"/dev/fd/{readable}")
+        assert next(rows).values == ["a", "1"]
+        with pytest.raises(TaskFileError, match=rf"/dev/fd/{readable}:2: not UTF-8 text"):
+            next(rows)
+    finally:
+        os.close(readable)

@@ -31,9 +31,9 @@ def plain_average_precision(true, found, threshold):
         overlaps = {
             place: plain_iou(segment, one[1]) for place, one in enumerate(true) if one[0] == video
         }
-        # Descending, nan as the greatest; of equal ones the later first.
+        # Descending; of equal ones the later first. nan, of two segments without length, is none.
         order = sorted(
-            ((math.inf if math.isnan(overlap) else overlap, p) for p, overlap in overlaps.items()),
+            ((overlap, place) for place, overlap in overlaps.items() if not math.isnan(overlap)),
             reverse=True,
         )
         choice = None
@@ -87,6 +87,13 @@ def test_the_rule_with_ties_duplicates_unknown_videos_and_segments_without_lengt
         for row, threshold in enumerate(THRESHOLDS):
             expected = plain_average_precision(mine, theirs, threshold) if mine else math.nan
             assert precisions[row, label] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_segments_without_length_or_reversed_are_never_hit():
+    segments = np.array([[4.0, 4.0], [9.0, 3.0], [9.0, 3.0]])
+    true = Instances(np.array([0, 0, 1]), np.zeros(3, int), segments)
+    found = Predictions(*true, np.array([0.9, 0.8, 0.7]))
+    assert np.all(average_precisions(true, found, 1) == 0.0)
 
 
 def test_the_next_best_instance_may_be_taken_if_the_best_is_locked():

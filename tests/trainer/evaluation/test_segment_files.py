@@ -192,3 +192,35 @@ def test_what_is_wrong_in_other_files_is_told(official, published, listed, tmp_p
     scores = dump(tmp_path / "scores.json", {"class": ["run", "sit"], "results": {"a": [1]}})
     with pytest.raises(TaskFileError, match="video 'a': 1 scores for 2 classes"):
         read_class_scores(scores)
+
+
+@pytest.mark.parametrize("kind", ["official", "published", "listed"])
+def test_a_second_file_of_a_kind_is_refused_by_name(kind, official, published, listed, tmp_path):
+    files = {"official": official, "published": published, "listed": listed}
+    second = tmp_path / f"second-{files[kind].name}"
+    second.write_bytes(files[kind].read_bytes())
+    segment_files.read_truths(list(files.values()))
+    with pytest.raises(TaskFileError, match=f"2 files of .*, the second is .*{second.name}"):
+        segment_files.read_truths([*files.values(), second])
+
+
+@pytest.mark.parametrize("kind", ["official", "published"])
+def test_a_true_segment_that_is_reversed_is_refused(kind, tmp_path):
+    of_video = {"annotations": annotated(("run", 5.0, 1.0))}
+    of_video |= {"subset": "validation", "duration": 9.5} if kind == "official" else {}
+    of_video |= {"duration_second": 9.5, "duration_frame": 9, "feature_frame": 9}
+    data = {"v_a": of_video} if kind == "published" else {"database": {"a": of_video}}
+    with pytest.raises(TaskFileError, match=r"annotation 0: ends at 1\.0 s, before it starts"):
+        segment_files.read_truths([dump(tmp_path / "truth.json", data)])
+
+
+def test_an_instance_without_length_is_kept_and_never_found(tmp_path):
+    video = {"subset": "validation", "duration": 9.5, "annotations": annotated(("run", 4, 4))}
+    truth = dump(tmp_path / "truth.json", {"database": {"a": video}})
+    found = predicted(tmp_path / "found.json", {"a": annotated_with_score("run", 4, 4)})
+    (one,) = segment_files.score([found], [truth])["sets"]
+    assert (one["instances"], one["average_mAP"]) == (1, 0.0)
+
+
+def annotated_with_score(label, start, end):
+    return [{"label": label, "score": 0.5, "segment": [start, end]}]
