@@ -7,8 +7,8 @@ face" becomes "face" and "two men" becomes "men". Chunks of only pronouns and st
 "some of which") are dropped. So are chunks that "no" negates.
 
 Captions are parsed as `protos.reading` returns them, with single blanks and without invisible
-characters. HTML entities are parsed as they stand: "&amp;" and "&nbsp;" in a caption give wrong
-chunks, so decode them in the annotations.
+characters. HTML entities ("&amp;") and decomposed accents (Unicode's form NFD) are parsed as they
+stand. They can give wrong chunks, so annotations should be unescaped and in form NFC.
 
 The parsing time of a caption is bounded. A run of more than 100 characters without white space is
 replaced by white space. Only the first 2,500 tokens are parsed, a limit that 10,000 characters of
