@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from trainer.cli.arguments import add_allow_seen, add_settings, count, on_disk
+from trainer.cli.outputs import STUDY, check_folder
 from trainer.configs import PRESETS
 from trainer.errors import ExitCode
 
@@ -105,6 +106,7 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 
     if wrong := _wrong(arguments):
         parser.error(wrong)
+    check_folder(arguments, "out", STUDY)
     variants = _variants(arguments)
     pretrain = ["--preset", arguments.preset]
     pretrain += [word for setting in arguments.settings for word in ("--set", setting)]

@@ -1,10 +1,8 @@
 """The arguments and the output of the commands `evaluate`, `search` and `report`."""
 
 import argparse
-import contextlib
 import json
 import math
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -12,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from protos.strict_json import parse_object
 from trainer.cli.arguments import add_allow_seen, count, phrase
+from trainer.cli.outputs import OutputError, written
 from trainer.cli.tasks import EVALUATE_EPILOG, add_task, check_evaluate, evaluate_task
-from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from trainer.data.snapshot import Snapshot
@@ -48,10 +46,6 @@ example:
   svilm-train report --run runs/first --metrics metrics.json --snapshot snapshots/test \\
       --train-snapshot snapshots/train --truth shapes/test/truth.jsonl --out report.html
 """
-
-
-class OutputError(UserError, RuntimeError):
-    """A file that cannot be written, or that the command cannot use."""
 
 
 def add_evaluate(commands: Any) -> None:
@@ -96,7 +90,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from trainer.runs.provenance import subject
     from trainer.tasks.zero_shot import evaluate, table
 
-    with written(arguments.out) as unfinished:
+    with written(arguments) as unfinished:
         run = loaded(arguments.run)
         snapshot = Snapshot.open(arguments.snapshot)
         seen = unseen(run, snapshot, arguments)
@@ -136,7 +130,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
     from trainer.inference.search import clock, contact_sheet, search
 
-    with written(arguments.out) as unfinished:
+    with written(arguments) as unfinished:
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
         with progress.shown("search") as show:
             found = search(arguments.text, run, snapshot, arguments.top, show)
@@ -182,7 +176,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from trainer.runs.provenance import check_same, subject
     from trainer.training import metric_writer as training_log
 
-    with written(arguments.out) as unfinished:
+    with written(arguments) as unfinished:
         assert unfinished is not None  # --out is required
         figures = _read_metrics(arguments.metrics)
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
@@ -315,31 +309,3 @@ def _figures_in(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _figures_in(value, f"{prefix}{name}.")
         elif value is not None:
             yield prefix + name, value
-
-
-@contextlib.contextmanager
-def written(out: str | None) -> Iterator[pathlib.Path | None]:
-    """Yield a temporary file that becomes `out` if the command succeeds. None if `out` is None.
-
-    The file is created first, so that a path that cannot be written fails before the work begins.
-
-    Raises:
-      OutputError: `out` is in a bucket or cannot be written.
-    """
-    if out is None:
-        yield None
-        return
-    if out.startswith("gs://"):
-        raise OutputError(f"{out} cannot be written: name a file on a disk, and copy it there")
-    path = pathlib.Path(out)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.touch()
-        except OSError as error:
-            raise OutputError(f"{out} cannot be written: {error.strerror}") from error
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

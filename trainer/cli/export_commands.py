@@ -6,8 +6,10 @@ import pathlib
 import sys
 from typing import Any
 
+from protos.strict_json import parse_object
 from trainer.cli.arguments import count, on_disk
-from trainer.cli.commands import OutputError, add_parser, add_run, loaded
+from trainer.cli.commands import add_parser, add_run, loaded
+from trainer.cli.outputs import EXPORT, FEATURES, OutputError, check_folder
 
 _EXPORT_EPILOG = """\
 Video weights use ViViT's layout. S-ViLM has no class token, so one of zeros is written. Other
@@ -92,6 +94,7 @@ def _embed(arguments: argparse.Namespace) -> int:
         )
     if arguments.videos and arguments.processes > 1:
         raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
+    check_folder(arguments, "out", FEATURES)
     run = loaded(arguments.run)
     if arguments.random_encoder:
         # Fresh parameters have seen none of the run's training videos.
@@ -136,7 +139,7 @@ def add_export(commands: Any) -> None:
         "Writes a run's encoders in the Hugging Face layout: config.json, model.safetensors.",
         _EXPORT_EPILOG,
     )
-    parser.set_defaults(command=_export)
+    parser.set_defaults(command=_export, misused=parser.error)
     add_run(parser)
     for name, kind in (("--video", "video"), ("--text", "text")):
         parser.add_argument(
@@ -153,6 +156,13 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if not (arguments.video or arguments.text):
         raise OutputError("nothing to export: name a folder with --video, --text or both")
+    folders = [path.resolve() for path in (arguments.video, arguments.text) if path]
+    if len(folders) > len(set(folders)):
+        arguments.misused("--video and --text name one folder: name two")
+    for option, model_type in (("video", video.VIVIT), ("text", "bert")):
+        if getattr(arguments, option):
+            check_folder(arguments, option, EXPORT)
+            _check_replaces(getattr(arguments, option), model_type)
     run = loaded(arguments.run)
     if arguments.video:
         layers, sizes = run.params["video"], run.config.video
@@ -168,3 +178,25 @@ def _export(arguments: argparse.Namespace) -> int:
             run.tokenizer.save(arguments.text / "vocab.txt", sizes.tokens)
         print(f"export: text encoder in {arguments.text}")
     return 0
+
+
+def _check_replaces(folder: pathlib.Path, model_type: str) -> None:
+    """Refuse a folder with weights other than an earlier export of the same encoder.
+
+    Raises:
+      OutputError: the folder has weights of another model, or of another program.
+    """
+    from trainer.weights import hf_format
+
+    try:
+        config = parse_object((folder / hf_format.CONFIG).read_bytes())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        config = {}
+    # transformers writes its version into every config.json.
+    if config.get("model_type") != model_type or "transformers_version" in config:
+        raise OutputError(
+            f"{folder} holds no earlier export of this encoder ({hf_format.CONFIG}: model_type "
+            f"{config.get('model_type')!r}): name another folder"
+        )

@@ -5,6 +5,7 @@ from typing import Any
 
 from trainer.cli.arguments import add_allow_seen, count, on_disk, phrase
 from trainer.cli.commands import add_subject, loaded, unseen
+from trainer.cli.outputs import FIGURES, check_folder
 
 _EPILOG = """\
 OUT then has, of each clip, nouns-NUMBER.png and .gif: where the run finds each noun of the caption
@@ -57,6 +58,7 @@ def _figures(arguments: argparse.Namespace) -> int:
     from trainer.figures import write
     from trainer.runs import run_lock
 
+    check_folder(arguments, "out", FIGURES)
     runs = {arguments.run: loaded(arguments.run)}
     if arguments.beside:
         runs[arguments.beside] = loaded(arguments.beside)

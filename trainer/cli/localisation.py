@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import add_allow_seen, add_settings, on_disk, refuse_ignored
+from trainer.cli.outputs import LOCALISATION, check_folder
 from trainer.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _localise(arguments: argparse.Namespace) -> int:
     from trainer.tasks.localisation.class_scores import read_class_scores
     from trainer.tasks.localisation.features import made_of
 
+    check_folder(arguments, "out", LOCALISATION)
     config = override(training.PRESETS[arguments.preset or "activitynet"], arguments.settings)
     truths = segment_files.read_truths(arguments.truth)
     scores = read_class_scores(arguments.class_scores) if arguments.class_scores else None

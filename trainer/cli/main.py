@@ -15,6 +15,7 @@ from trainer.cli.commands import add_evaluate, add_report, add_search
 from trainer.cli.export_commands import add_embed, add_export
 from trainer.cli.figures import add_figures
 from trainer.cli.localisation import add_localise
+from trainer.cli.outputs import RUN, check_folder
 from trainer.cli.plan import add_plan
 from trainer.cli.tasks import add_finetune
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
@@ -272,6 +273,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     check_loop(arguments)
     settings = settings_of(arguments, "max_steps")
     config = override(PRESETS[arguments.preset], settings)
+    check_folder(arguments, "out", RUN)
 
     from trainer.distributed import multihost
     from trainer.runs import run_folder

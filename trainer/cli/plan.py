@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
-from trainer.cli.commands import written
+from trainer.cli.outputs import written
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 
@@ -89,7 +89,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from trainer.plan.search import search
     from trainer.plan.text import as_json, describe
 
-    with written(arguments.out) as unfinished:
+    with written(arguments) as unfinished:
         if arguments.search:
             gibibytes = _HEADROOM if arguments.headroom is None else arguments.headroom
             headroom = int(gibibytes * 2**30)

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
+from trainer.cli.outputs import RUN, check_folder, written
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.errors import ExitCode
 
@@ -142,6 +143,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
     check_loop(arguments)
     refuse_ignored(arguments, ("answers", arguments.task == "qa", "--task qa"))
     settings = settings_of(arguments, "max_steps")
+    check_folder(arguments, "out", RUN)
 
     from trainer.evaluation import qa_accuracy, qa_files
     from trainer.tasks import finetuning
@@ -225,10 +227,9 @@ def check_evaluate(arguments: argparse.Namespace) -> None:
 
 def evaluate_task(arguments: argparse.Namespace) -> int:
     """Run `svilm-train evaluate --task`: measure a downstream task and print its table."""
-    from trainer.cli.commands import written
     from trainer.evaluation import scoring
 
-    with written(arguments.out) as unfinished:
+    with written(arguments) as unfinished:
         if arguments.predictions:
             figures = scoring.score(arguments.task, arguments.predictions, arguments.truth)
         else:
@@ -242,14 +243,14 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
 def _measured(arguments: argparse.Namespace) -> Any:
     """Return the figures of a run on a snapshot, and write its predictions if requested."""
     from trainer import progress
-    from trainer.cli.commands import loaded, unseen, written
+    from trainer.cli.commands import loaded, unseen
     from trainer.data.snapshot import Snapshot
     from trainer.runs.provenance import subject
     from trainer.tasks.finetuning import TASKS
     from trainer.tasks.task import Views
 
     views = Views(arguments.clips or 1, arguments.crops or 1, arguments.boxes)
-    with written(arguments.write_predictions) as unfinished:
+    with written(arguments, "write_predictions") as unfinished:
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
         seen = unseen(run, snapshot, arguments)
         print(f"evaluate: {seen.sentence()}", file=sys.stderr)
