@@ -155,7 +155,7 @@ def _overwrites(path: pathlib.Path, other: pathlib.Path) -> bool:
     try:
         if path.resolve() == other.resolve() or (path.exists() and path.samefile(other)):
             return True
-        # Folders that commands wrote know which names are theirs.
+        # Folders that commands wrote list the names that belong to them in `_KINDS`.
         return path.is_file() and path.parent.samefile(other) and not _held(other)
     except OSError:  # the input is not there: the command says so
         return False

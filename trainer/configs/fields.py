@@ -85,7 +85,11 @@ def build(cls: type, values: Any) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} is no object with its fields")
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    values = {current_name(name, fields): value for name, value in values.items()}
+    names = {name: current_name(name, fields) for name in values}
+    for old, name in names.items():
+        if old != name and name in values:
+            raise ValueError(f"{cls.__name__} has both {old} and {name}, one field: leave one")
+    values = {names[name]: value for name, value in values.items()}
     unknown = sorted(values.keys() - fields.keys())
     if unknown:
         raise ValueError(

@@ -17,6 +17,8 @@ OUT/features.json is written once all shards exist: {"format": "svilm-features/1
 division into shards. Features of another model in OUT are therefore never resumed.
 """
 
+import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -27,6 +29,7 @@ import numpy as np
 import safetensors
 
 from protos.strict_json import parse_object
+from trainer.configs.config import Config
 from trainer.data import safetensors_file
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import Progress
@@ -206,12 +209,19 @@ def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
                 theirs = claim.read_text(encoding="utf-8")
         except FileNotFoundError:  # its owner has ended meanwhile
             continue
-        if theirs != ours:
+        if theirs != ours and _claims_other(theirs, made_from):
             raise FeaturesError(
                 f"another `svilm-train embed` writes other features to {out}: give another --out, "
                 f"or if it has been killed, remove {claim}"
             )
         return False
+
+
+def _claims_other(claimed: str, made_from: dict[str, Any]) -> bool:
+    try:
+        return bool(_differing(parse_object(claimed), made_from))
+    except ValueError:
+        return True
 
 
 def _made_from(
@@ -222,12 +232,37 @@ def _made_from(
         "step": run.step,
         "averaged": run.averaged,
         "parameters_sha256": parameters_sha256(run.params),
+        "settings_sha256": _settings_sha256(run.config),
         "dataset": manifest.dataset,
         "inputs_sha256": manifest.inputs_sha256,
         "config_sha256": manifest.config_sha256,
         "features": list(features),
         "shard_clips": shard_clips,
     }
+
+
+def _settings_sha256(config: Config) -> str:
+    """Return the sha256, in hex, of the settings besides the sizes of the parameters.
+
+    A field with its default value is left out, so that fields of later releases change nothing.
+    """
+    given = {
+        f"{section}.{name}": value
+        for section, name, value in (
+            *(("video", *item) for item in dataclasses.asdict(config.video).items()),
+            ("input", "short_side", config.input.short_side),
+        )
+        if value != getattr(getattr(Config(), section), name)
+    }
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+
+def _differing(theirs: Any, made_from: dict[str, Any]) -> list[str]:
+    """Return the keys that differ. Features of earlier releases lack `settings_sha256`."""
+    if not isinstance(theirs, dict):
+        return sorted(made_from)
+    theirs = {"settings_sha256": made_from["settings_sha256"]} | theirs
+    return sorted(key for key in made_from if theirs.get(key) != made_from[key])
 
 
 def _check_same(out: pathlib.Path, names: set[str], made_from: dict[str, Any]) -> None:
@@ -237,7 +272,7 @@ def _check_same(out: pathlib.Path, names: set[str], made_from: dict[str, Any]) -
                 theirs = parse_object((file.metadata() or {}).get("made_from", "{}"))
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise FeaturesError(f"{path} is damaged ({error}): remove it") from None
-        differing = sorted(key for key in made_from if theirs.get(key) != made_from[key])
+        differing = _differing(theirs, made_from)
         if differing or path.name not in names:
             raise FeaturesError(
                 f"{path} was made with another {', '.join(differing) or 'division'}: give another "

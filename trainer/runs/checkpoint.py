@@ -56,6 +56,9 @@ _ITEMS = {
     "average": "average",
 }
 
+# Parts that are JSON: copies of files in the run's folder.
+_DESCRIBED = ("config", "vocabulary", "task")
+
 # TensorStore raises ValueError for every error, with a status at the start. These statuses mean
 # that the store does not answer, or denies access. They say nothing about its contents.
 _UNREACHABLE = re.compile(
@@ -113,7 +116,7 @@ class Checkpoints:
             if task := run_folder.read_task(self._folder.parent):
                 self._described["task"] = ocp.args.JsonSave(task)
         arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
-        described = {name: ocp.JsonCheckpointHandler() for name in ("config", "vocabulary", "task")}
+        described = {name: ocp.JsonCheckpointHandler() for name in _DESCRIBED}
         with self._answering():
             self._manager = ocp.CheckpointManager(
                 self._folder,
@@ -312,20 +315,28 @@ class Checkpoints:
             ) from error
         return params, name == "average"
 
-    def restore_newest_params(self, config: Config) -> tuple[int, PyTree, bool] | None:
+    def restore_newest_params(
+        self, config: Config, tokenizer: Tokenizer
+    ) -> tuple[int, PyTree, bool] | None:
         """Restore the parameters of the newest usable checkpoint.
 
         Every process must call it.
+
+        Args:
+          config: the configuration in the run's folder.
+          tokenizer: the tokenizer in the run's folder.
 
         Returns:
           The step, and the values of `restore_params`; None if there is no checkpoint.
 
         Raises:
-          CheckpointError: every checkpoint is damaged, or as `restore_params`.
+          CheckpointError: every checkpoint is damaged, or as `check_same` and `restore_params`.
         """
-        while (step := self.newest(("params", "average"))) is not None:
+        while (step := self.newest(("params", "average", *_DESCRIBED))) is not None:
             try:
-                return (step, *self.restore_params(step, config))
+                restored = self.restore_params(step, config)
+                self.check_same(step, config, tokenizer)
+                return (step, *restored)
             except UncheckedError as error:
                 if jax.process_count() > 1:
                     raise
@@ -352,6 +363,21 @@ class Checkpoints:
                 f"damaged: {error}"
             ) from error
         return config, tokenizer, found.get("task")
+
+    def check_same(self, step: int, config: Config, tokenizer: Tokenizer) -> None:
+        """Compare the files of the run's folder with a checkpoint's copies of them.
+
+        Raises:
+          CheckpointError: a file differs in what a continued run may not change, or as `describe`.
+        """
+        run = self._folder.parent
+        if found := run_folder.find_edited(run, config, tokenizer, *self.describe(step)):
+            name, differs = found
+            raise CheckpointError(
+                f"{run / name} is not the file that checkpoint {step} was saved with: {differs} in "
+                f"the checkpoint: put back the {name} that the run was started with, or use "
+                f"{self._folder / str(step)}, which has its own"
+            )
 
     def _has(self, step: int, item: str) -> bool:
         with self._readable(step):
@@ -464,12 +490,28 @@ def load(run: str | os.PathLike[str]) -> Loaded:
     if not _is_dir(folder / "checkpoints"):
         raise CheckpointError(_no_checkpoint(folder))
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        found = checkpoints.restore_newest_params(config)
+        found = checkpoints.restore_newest_params(config, tokenizer)
         if found is None:
             raise CheckpointError(_no_checkpoint(folder))
         step, params, averaged = found
         task = run_folder.read_task(folder)
         return Loaded(config, tokenizer, params, step, averaged, task, folder)
+
+
+def check_settings(run: RunPath) -> None:
+    """Compare the files of a run's folder with the copies in its newest checkpoint.
+
+    Every process must call it. A run without a checkpoint passes.
+
+    Raises:
+      CheckpointError: a file differs in what a continued run may not change.
+      RunError, VocabularyError: the folder is no run, or a file is damaged.
+    """
+    if not run_folder.checkpoint_steps(run / "checkpoints"):
+        return
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        if (step := checkpoints.newest(_DESCRIBED)) is not None:
+            checkpoints.check_same(step, *run_folder.read(run))
 
 
 def _run_of(folder: RunPath) -> RunPath | None:

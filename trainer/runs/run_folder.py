@@ -110,11 +110,30 @@ def read_task(folder: RunPath) -> dict[str, Any] | None:
       RunError: the file is damaged.
     """
     try:
-        return parse_object(read_file(folder / _TASK))
+        task = parse_object(read_file(folder / _TASK))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise RunError(f"{folder / _TASK} is damaged: {error}") from None
+    trained_on = task.get("trained_on", {"datasets": [], "videos": []})
+    parts = trained_on if isinstance(trained_on, dict) else {}
+    texts = {"classes": task.get("classes")}
+    texts |= {f"trained_on.{name}": parts.get(name) for name in ("datasets", "videos")}
+    wrong = [name for name, value in texts.items() if not _is_texts(value)]
+    wrong += [
+        name
+        for name, kind in (("name", str), ("config", dict))
+        if not isinstance(task.get(name), kind)
+    ]
+    if wrong:
+        raise RunError(
+            f"{folder / _TASK} is damaged: {wrong[0]} is not what was written; put the file back"
+        )
+    return task
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def read_origin(folder: RunPath, options: dict[str, str]) -> Origin | None:
@@ -157,6 +176,48 @@ def differing_fields(before: Config, after: Config) -> dict[str, Any]:
     """
     old, new = (_flat(dataclasses.asdict(config)) for config in (before, after))
     return {name: value for name, value in new.items() if old[name] != value}
+
+
+def find_edited(
+    folder: RunPath,
+    config: Config,
+    tokenizer: Tokenizer,
+    saved: Config,
+    vocabulary: Tokenizer,
+    task: dict[str, Any] | None,
+) -> tuple[str, str] | None:
+    """Find a file of a run that was edited since a checkpoint was saved.
+
+    Fields that a continued run may change are not compared.
+
+    Args:
+      folder: the run's folder.
+      config: the configuration of the folder.
+      tokenizer: the tokenizer of the folder.
+      saved: the configuration of the checkpoint.
+      vocabulary: the tokenizer of the checkpoint.
+      task: the task of the checkpoint, if it has one.
+
+    Returns:
+      The file's name and its difference; None if no file was edited.
+
+    Raises:
+      RunError: task.json is damaged.
+    """
+    if differs := tokenizer.difference(vocabulary):
+        line = differs.startswith("line ")
+        return ("vocab.txt" if line else "tokenizer_config.json"), differs
+    now = _flat(dataclasses.asdict(config))
+    differing = [
+        f"{name} is {now[name]} there, and {value}"
+        for name, value in differing_fields(config, saved).items()
+        if not _MAY_CHANGE.fullmatch(name)
+    ]
+    if differing:
+        return "config.json", "; ".join(differing)
+    if task is not None and task != read_task(folder):
+        return _TASK, "the task is another"
+    return None
 
 
 def start_or_continue(

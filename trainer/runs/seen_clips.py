@@ -30,6 +30,7 @@ from trainer.runs.run_folder import RunError, read_data, write_data
 from trainer.runs.run_path import RunPath
 
 _MARKS = "seen.bin"
+_MARK_BYTES = 8
 # Data set of any table whose columns are named.
 _TABLES = "generic"
 _YOUTUBE = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{11}")
@@ -159,6 +160,11 @@ def of_run(run: RunPath) -> Seen | None:
         return None
     if about is None:
         return None
+    if not _is_record(about):
+        raise RunError(
+            f"{run / 'data.json'} is damaged: its seen is {about!r:.80}, not what was written; put "
+            "it back, or train the run again"
+        )
     try:
         packed = read_file(run / _MARKS)
     except FileNotFoundError:
@@ -168,7 +174,30 @@ def of_run(run: RunPath) -> Seen | None:
             f"{run / _MARKS} is not what data.json says: it tells which clips the run saw; put it "
             "back, or train the run again"
         )
+    if len(packed) % _MARK_BYTES:
+        raise RunError(
+            f"{run / _MARKS} is damaged: it has {len(packed):,} bytes, and each mark "
+            f"{_MARK_BYTES}; put it back, or train the run again"
+        )
     return Seen(np.frombuffer(packed, "<u8"), about["videos"], tuple(about["unknown"]))
+
+
+def _is_record(about: Any) -> bool:
+    """Return whether the `seen` of a data.json has the form that `keep` writes.
+
+    >>> _is_record({"videos": 2, "sha256": "ab", "unknown": []}), _is_record({"videos": "2"})
+    (True, False)
+    """
+    if not isinstance(about, dict):
+        return False
+    videos, sha256, unknown = (about.get(name) for name in ("videos", "sha256", "unknown"))
+    return (
+        type(videos) is int
+        and videos >= 0
+        and isinstance(sha256, str)
+        and isinstance(unknown, list)
+        and all(isinstance(source, str) for source in unknown)
+    )
 
 
 # --- the overlap with a snapshot ---

@@ -32,7 +32,7 @@ from trainer.method.train_step import (
     updated,
     with_attention,
 )
-from trainer.runs import run_folder
+from trainer.runs import checkpoint, run_folder
 from trainer.runs.run_path import run_path
 from trainer.tasks.action import task as action
 from trainer.tasks.qa import task as qa
@@ -91,6 +91,7 @@ def finetune(
             f"{pretrained} is fine-tuned for {chained['name']} already: benchmarks share videos "
             "(MSR-VTT's 9,000 have 1,990 that MSRVTT-QA tests), so start from the pre-trained run"
         )
+    checkpoint.check_settings(pretrained)
     config, tokenizer = run_folder.read(pretrained)
     own, of_task = configure(task, preset, config, settings)
     clips = Mixture([Snapshot.open(folder) for folder in snapshots])

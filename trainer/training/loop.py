@@ -26,7 +26,7 @@ from trainer.errors import UserError
 from trainer.method.optimizer import learning_rate
 from trainer.method.train_step import TrainState
 from trainer.runs import run_folder, run_lock, seen_clips
-from trainer.runs.checkpoint import Checkpoints
+from trainer.runs.checkpoint import Checkpoints, check_settings
 from trainer.runs.run_path import RunPath, run_path
 from trainer.training import run_length, weights_and_biases
 from trainer.training.bad_step_report import BadSteps
@@ -194,6 +194,7 @@ def _begin_or_continue(
     lock: run_lock.Lock | None,
 ) -> bool:
     # All processes must do this: to read another run's checkpoint they wait for each other.
+    check_settings(run)
     origin = run_folder.read_origin(run, start.options())
     origin = origin or start.origin(config)
     config = origin.configure(config)

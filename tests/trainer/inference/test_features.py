@@ -7,6 +7,7 @@ import safetensors
 import safetensors.numpy
 
 from trainer.cli.main import main
+from trainer.configs.overrides import override
 from trainer.data.snapshot import Snapshot
 from trainer.inference import features
 from trainer.inference.encoder import Encoder, embed_clips
@@ -168,3 +169,32 @@ def test_two_commands_do_not_mix_their_features_in_a_folder(embed, tmp_path, cap
     assert embed("--feature=groups") == 1
     assert "was made with another features" in capsys.readouterr().err
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_features_of_another_configuration_are_not_continued(written, untrained_run, tmp_path):
+    """The parameters are the same: the other settings are compared, too."""
+    run, snapshot = checkpoint.load(untrained_run), Snapshot.open(written.folder)
+
+    def write(run):
+        return features.write(run, snapshot, tmp_path / "features", ("clip",), lambda *_: None)
+
+    assert write(run)
+    for settings in (["video.norm_eps=0.5"], ["video.pixel_mean=0.1,0.2,0.3"]):
+        other = run._replace(config=override(run.config, settings))
+        with pytest.raises(features.FeaturesError, match="was made with another settings_sha256"):
+            write(other)
+    assert write(run._replace(config=override(run.config, ["optimizer.learning_rate=0.5"])))
+
+    # Those of earlier releases do not say it, and go on.
+    (shard,) = (tmp_path / "features").glob("*.safetensors")
+    tensors = safetensors.numpy.load_file(shard)
+    with safetensors.safe_open(shard, "numpy") as file:
+        metadata = file.metadata()
+    made_from = json.loads(metadata["made_from"])
+    assert len(made_from.pop("settings_sha256")) == 64
+    metadata["made_from"] = json.dumps(made_from)
+    safetensors.numpy.save_file(tensors, shard, metadata=metadata)
+    before = shard.read_bytes()
+    (tmp_path / "features" / ".made_from.json").write_text(json.dumps(made_from))
+    assert write(run)
+    assert shard.read_bytes() == before

@@ -21,15 +21,15 @@ STEPS = 10
 
 
 @pytest.fixture
-def config(small_config):
+def config(small_config, tokenizer):
     # AdamW's state has a counter and two moments, and nodes without arrays.
-    return override(small_config, ["optimizer.name=adamw", "optimizer.weight_decay=0.1"])
+    pieces = f"text.vocabulary={len(tokenizer.pieces)}"
+    return override(small_config, ["optimizer.name=adamw", "optimizer.weight_decay=0.1", pieces])
 
 
 @pytest.fixture
 def run(tmp_path, config, tokenizer):
     """A run's folder, as pretrain leaves it, without checkpoints."""
-    config = override(config, [f"text.vocabulary={len(tokenizer.pieces)}"])
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.json").write_text(config.to_json())

@@ -81,6 +81,17 @@ def _is_window(clip: Any) -> bool:
     )
 
 
+def _is_overlap(seen: Any) -> bool:
+    """Return True if an overlap with training videos has the values that were written, or none."""
+    if not isinstance(seen, dict):
+        return seen is None
+    counts = [seen.get(name, 0) for name in ("videos", "seen_videos", "by_id_alone")]
+    lists = [seen.get(name, []) for name in ("unknown", "examples")]
+    return all(type(count) is int for count in counts) and all(
+        isinstance(some, list) and all(isinstance(one, str) for one in some) for some in lists
+    )
+
+
 def made_of(folder: pathlib.Path) -> dict[str, Any]:
     """Return the encoder and snapshot of a folder's features, as reported in `figures.json`.
 
@@ -95,7 +106,10 @@ def made_of(folder: pathlib.Path) -> dict[str, Any]:
         made_from = listed.get("made_from", {})
         wanted = ("parameters_sha256", "step", "dataset", "inputs_sha256", "config_sha256")
         told = {name: made_from.get(name) for name in wanted}
-        return told | {"seen": listed.get("seen")}
+        seen = listed.get("seen")
+        if not isinstance(told["parameters_sha256"], str | None) or not _is_overlap(seen):
+            raise ValueError("its parameters_sha256 or seen is not what was written")
+        return told | {"seen": seen}
     except (OSError, ValueError, AttributeError) as error:
         raise FeaturesError(
             f"{folder / MANIFEST} is not there or damaged ({error}): write it again"
