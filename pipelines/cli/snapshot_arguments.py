@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import re
 from typing import Any
 
 from pipelines.cli.argument_types import count, semantic_version
+from protos import contract
 
 _VERIFY_EPILOG = """\
 Checks every checksum, reads every record, and counts rows, records and rejects again. Prints
@@ -113,7 +115,9 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         _DESCRIBE_EPILOG,
     )
     _snapshot(describe)
-    describe.add_argument("--out", required=True, metavar="FILE", help="the HTML file to write")
+    describe.add_argument(
+        "--out", type=_page_file, required=True, metavar="FILE", help="the HTML file to write"
+    )
     describe.add_argument(
         "--name",
         metavar="TEXT",
@@ -199,6 +203,18 @@ def _workers(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes (default: one for each processor core)",
     )
+
+
+def _page_file(text: str) -> str:
+    """Return a path whose name no file of a snapshot has, so that none is overwritten.
+
+    >>> _page_file("card.html")
+    'card.html'
+    """
+    names = rf"{contract.MANIFEST_NAME}|{contract.PLAN_NAME}|shard-\d+-of-\d+\..*"
+    if re.fullmatch(names, os.path.basename(text)):
+        raise argparse.ArgumentTypeError(f"{text} is named as a file of a snapshot: name another")
+    return text
 
 
 def _picture_file(text: str) -> str:

@@ -18,6 +18,13 @@ def parsed(*words):
     return arguments
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json", "shard-00000-of-00016.index"])
+def test_a_data_card_replaces_no_file_of_a_snapshot(name):
+    with pytest.raises(UsageError, match="is named as a file of a snapshot"):
+        parsed("describe", "s", "--out", f"s/{name}")
+    assert parsed("describe", "s", "--out", "s/card.html").out == "s/card.html"
+
+
 def options(parser):
     """All options of a parser and of its commands."""
     for action in parser._actions:
