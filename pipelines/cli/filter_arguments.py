@@ -1,9 +1,13 @@
 """Options of `build` that drop rows, of which all except --exclude set a field of Filters."""
 
 import argparse
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from pipelines.cli.argument_types import count, number, seconds_as_us
+
+_NAMED = 3  # maximum number of listed videos that match no row
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--min-clip": {
@@ -69,6 +73,30 @@ def refusal(arguments: argparse.Namespace) -> str | None:
     if arguments.min_motion and arguments.frames == 1:
         return "--min-motion compares a clip's frames: with --frames 1 there are none to compare"
     return None
+
+
+def unmatched(excluded: frozenset[str], removed: Iterable[str], folders: Iterable[str]) -> str:
+    """Return a warning about --exclude's videos that match no row, or an empty string.
+
+    Args:
+      excluded: the videos of --exclude.
+      removed: videos that were taken down. Rejects no longer name them.
+      folders: the finished snapshots of the build, which share the annotations' rows.
+    """
+    from pipelines.planning import filters
+    from pipelines.snapshots import plan_summary
+
+    rejects = itertools.chain.from_iterable(map(plan_summary.rejects, folders))
+    named = (one.video_id for one in rejects if one.video_id)
+    found = filters.unmatched(excluded, itertools.chain(removed, named))
+    if not found:
+        return ""
+    told = ", ".join(f"{video_id!r:.100}" for video_id in found[:_NAMED])
+    more = f" and {len(found) - _NAMED:,} more" if found[_NAMED:] else ""
+    return (
+        f"{len(found):,} of the videos of --exclude match no row: {told}{more}. "
+        "See that these are ids as the annotations have them"
+    )
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def _build(
 
 
 def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: float) -> int:
+    from pipelines.cli import filter_arguments
     from pipelines.planning import plan
 
     planned, rows = _plan(arguments)
@@ -136,6 +137,11 @@ def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: fl
     for (part, of_part), manifest in zip(parts, built, strict=True):
         _build_part(part, of_part, manifest, arguments, rest, began)
         began = time.monotonic()
+    if planned.excluded and not all(built) and all(plan.complete(part) for part, _ in parts):
+        removed = frozenset[str]().union(*(part.removed for part, _ in parts))
+        folders = [part.out for part, _ in parts]
+        if caution := filter_arguments.unmatched(planned.excluded, removed, folders):
+            print(f"{PROGRAM}: warning: {caution}", file=sys.stderr)
     return 0
 
 
@@ -199,8 +205,8 @@ def _build_part(
         row_spill.remove(planned.out)  # A killed build may have left captions behind.
         run_lock.clear(planned.out)
         print(
-            f"build: {where} is already complete ({counted(manifest.counts)}); "
-            "to check its files, use `svilm-pipelines verify`"
+            f"build: {where} is already complete ({counted(manifest.counts)}); --videos and "
+            "--video-map were not used; to check its files, use `svilm-pipelines verify`"
         )
         return
     config = planned.config

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -59,6 +59,18 @@ def keep(
         video_id=row.video_id,
         row="" if reason == "excluded" else row.caption,  # An exclusion may be a takedown.
     )
+
+
+def unmatched(excluded: frozenset[str], video_ids: Iterable[str]) -> list[str]:
+    """Return the excluded videos that none of `video_ids` denotes, one spelling of each, sorted.
+
+    >>> unmatched(frozenset({"v_a", "b.mp4", "b"}), ["a", "b.webm"])
+    ['v_a']
+    """
+    by_key = {video_key(spelling): spelling for spelling in sorted(excluded)}
+    for video_id in video_ids:
+        by_key.pop(video_key(video_id), None)
+    return sorted(by_key.values())
 
 
 def ascii_share(text: str) -> float:

@@ -113,7 +113,9 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
       PlanError: a file is missing, is empty, or does not have the source's form.
       AnnotationError: a file is an archive or not UTF-8.
     """
-    paths = tuple(file for path in paths for file in _expand(path))
+    expanded = [_expand(path) for path in paths]
+    paths = tuple(file for files, _ in expanded for file in files)
+    left_out = [caution for _, caution in expanded if caution]
     names = [storage.name(path) for path in paths]
     for name in names:
         if not is_text(name):
@@ -135,7 +137,8 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
             rows += _rows(path, len(first), read_bytes, file.bytes)
             if len(captions) < _ROWS_TRIED:
                 captions += [row.caption for row in first if isinstance(row, ClipRequest)]
-    return Survey(paths, tuple(found), rows, tuple(cautions(source, names, captions)))
+    told = (*left_out, *cautions(source, names, captions))
+    return Survey(paths, tuple(found), rows, told)
 
 
 def _annotation_file(path: str) -> AnnotationFile:
@@ -196,14 +199,20 @@ def _first_of_all(
     return first, len(first) + sum(1 for _ in rows)
 
 
-def _expand(path: str) -> list[str]:
+def _expand(path: str) -> tuple[list[str], str]:
+    """Return the files of a path, and a warning about what is left out of a folder, if any."""
     try:
-        found = storage.expand(path)
+        found, left_out = storage.expand(path)
     except OSError as error:
         raise PlanError(_unreadable("--annotations", path, error)) from None
+    named = ", ".join(map(repr, left_out[:_NAMED]))
+    more = f" and {len(left_out) - _NAMED:,} more" if left_out[_NAMED:] else ""
+    caution = f"--annotations {path!r}: left out of this folder: {named}{more}" if left_out else ""
     if not found:
+        if caution:
+            raise PlanError(f"{caution}; nothing else is there: name the files themselves")
         raise PlanError(f"--annotations {path!r} is an empty folder")
-    return found
+    return found, caution
 
 
 def _unreadable(option: str, path: str, error: OSError) -> str:
@@ -361,17 +370,17 @@ def check_previous(plan: Plan, manifest: Manifest) -> None:
     """Check that --retry-rejects can continue from an earlier version.
 
     Raises:
-      PlanError: options or inputs differ, or both versions have the same data version.
+      PlanError: options or inputs differ, or the new data version is not later.
     """
     if what := difference(manifest, plan):
         raise PlanError(
             f"--retry-rejects {plan.previous!r} was made with another {what}: "
             "give the same options and annotations, or build without --retry-rejects"
         )
-    if manifest.data_version == plan.data_version:
+    if not snapshot.is_later(plan.data_version, manifest.data_version):
         raise PlanError(
-            f"--retry-rejects makes a new version, and {plan.data_version} is that of "
-            f"{plan.previous!r}: give a later --data-version"
+            f"--retry-rejects makes a new version, and {plan.data_version} is not later than "
+            f"{manifest.data_version}, that of {plan.previous!r}: give a later --data-version"
         )
 
 

@@ -59,10 +59,15 @@ def remove(
     """Write the new version into the folder `out`, which is empty or left by the same removal.
 
     Raises:
-      SnapshotError: a file is damaged or cannot be written, no record or reject belongs to these
-        videos, or every record does.
+      SnapshotError: the version is not later, a file is damaged or cannot be written, no record
+        or reject belongs to these videos, or every record does.
       WorkerDiedError: a worker process was killed.
     """
+    if not snapshot.is_later(data_version, manifest.data_version):
+        raise snapshot.SnapshotError(
+            f"version {data_version} is not later than {manifest.data_version}, that of "
+            f"{folder!r}: give a later --data-version"
+        )
     num_shards = len(manifest.shards)
     gone = Takedown(video_ids | takedown.of(folder, manifest))
     with run_lock.held(out):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -228,6 +229,18 @@ def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:
     """Return the sha256, in hex, of a manifest's configuration and versions."""
     data = to_json(config) + json.dumps(dict(versions), sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()
+
+
+def is_later(data_version: str, than: str) -> bool:
+    """Return whether a semantic version is later than another, which may have any form.
+
+    >>> is_later("1.10.0", "1.9.0"), is_later("1.9.0", "1.9.0"), is_later("1.0.0", "draft")
+    (True, False, True)
+    """
+    if not re.fullmatch(r"\d+\.\d+\.\d+", than):
+        return data_version != than
+    new, old = ([*map(int, version.split("."))] for version in (data_version, than))
+    return new > old
 
 
 def shard_of(video_id: str, num_shards: int) -> int:

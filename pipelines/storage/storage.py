@@ -84,16 +84,38 @@ def is_empty(folder: str) -> bool:
         return next(entries, None) is None
 
 
-def expand(path: str) -> list[str]:
-    """Return the path of a file itself, or the sorted paths of the files directly in a folder."""
+def expand(path: str) -> tuple[list[str], list[str]]:
+    """Return the files that a path stands for, and the names that are left out of a folder.
+
+    A file stands for itself, and a folder for the files directly in it, sorted. Left out are
+    hidden files, editors' backups and whatever is no file, such as subfolders on a disk.
+    """
     if in_bucket(path):
         folder = path.rstrip("/")
-        # A missing path is returned too, so that opening it reports the error.
-        return [f"{folder}/{name}" for name in bucket.names(folder)] or [path]
-    if not os.path.isdir(path):
-        return [path]
-    with os.scandir(path) as entries:
-        return sorted(entry.path for entry in entries if entry.is_file())
+        all_names = files = bucket.names(folder)
+        if not all_names:
+            return [path], []  # Opening a missing path reports the error.
+    elif not os.path.isdir(path):
+        return [path], []
+    else:
+        folder = path
+        with os.scandir(path) as entries:
+            by_name = {entry.name: entry.is_file() for entry in entries}
+        all_names = sorted(by_name)
+        files = [name for name in all_names if by_name[name]]
+    kept = [name for name in files if not _is_hidden_or_backup(name)]
+    left_out = sorted({*all_names} - {*kept})
+    return [os.path.join(folder, name) for name in kept], left_out
+
+
+def _is_hidden_or_backup(name: str) -> bool:
+    """Return whether a file is hidden or, by its name, an editor's backup.
+
+    >>> [_is_hidden_or_backup(name) for name in (".a.csv", "a.csv~", "#a.csv#", "a.csv")]
+    [True, True, True, False]
+    """
+    backup = name.endswith(("~", ".bak", ".orig")) or (name[:1] == name[-1:] == "#")
+    return name.startswith(".") or backup
 
 
 def make_folder(path: str) -> None:

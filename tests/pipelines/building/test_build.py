@@ -201,6 +201,7 @@ def test_building_again_changes_nothing(built, inputs, cli):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     done = cli(*arguments(inputs, folder))
     assert done.returncode == 0 and "already complete" in done.stdout
+    assert "--videos and --video-map were not used" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     other = cli(*arguments(inputs, folder, "--jpeg-quality", 90))
     assert other.returncode == 1
@@ -343,10 +344,13 @@ def test_no_record_is_a_failure(tmp_path, inputs, cli):
 
 
 def test_filters_drop_rows_as_rejects(tmp_path, inputs, cli):
-    (tmp_path / "seen.txt").write_text(f"{UNEVEN}\n")
+    (tmp_path / "seen.txt").write_text(f"{UNEVEN}\nv_a\nhttps://x/b\n'c'\nv_a.mp4\nd\n")
     filters = ("--exclude", tmp_path / "seen.txt", "--max-words", 5, "--min-clip", 0.5)
     done = cli(*arguments(inputs, tmp_path / "out", *filters))
     assert done.returncode == 0, done.stderr
+    told = done.stderr.splitlines()[-1]
+    assert "warning: 4 of the videos of --exclude match no row: " in told
+    assert told.count("'") + told.count('"') >= 6 and "and 1 more. See that" in told
     manifest = verify.read_manifest(str(tmp_path / "out"))
     assert manifest.counts.rows == len(ROWS)
     assert manifest.counts.rejects["excluded"] == 1

@@ -140,8 +140,11 @@ def test_another_configuration_is_refused(setting, tmp_path):
         plan.check_previous(new, manifest)
     same = dataclasses.replace(new, versions={"ffmpeg": "7"})
     plan.check_previous(same, manifest)
-    with pytest.raises(plan.PlanError, match="later --data-version"):
-        plan.check_previous(dataclasses.replace(same, data_version="1.0.0"), manifest)
+    manifest.data_version = "1.9.0"
+    plan.check_previous(dataclasses.replace(same, data_version="1.10.0"), manifest)
+    for version in ("1.9.0", "1.8.9", "0.10.0"):
+        with pytest.raises(plan.PlanError, match="later --data-version"):
+            plan.check_previous(dataclasses.replace(same, data_version=version), manifest)
 
 
 def test_an_earlier_version_must_be_complete(tmp_path, setting):

@@ -74,6 +74,16 @@ def test_an_exclusion_list(tmp_path):
     assert filters.ids_sha256(filters.read_ids(paths[::-1])) == filters.ids_sha256(frozenset("cba"))
 
 
+def test_exclusions_that_match_no_row_are_found():
+    excluded = frozenset({"a", "v_b", "v_b.mp4", "Cafe\u0301", "Caf\u00e9", "'c'", "d.MKV", "d"})
+    assert filters.unmatched(excluded, ["a.webm", "Caf\u00e9.mp4", "x"]) == [
+        "'c'",
+        "d.MKV",
+        "v_b.mp4",
+    ]
+    assert filters.unmatched(excluded, ["a", "Cafe\u0301", "'c'", "d.mp4", "v_b"]) == []
+
+
 @given(arrays(np.uint8, st.tuples(st.integers(2, 5), st.just(1), st.just(2), st.just(3))))
 def test_motion_is_the_mean_difference(frames):
     assert filters.motion(frames) == pytest.approx(

@@ -63,6 +63,24 @@ def test_a_folder_stands_for_its_files(tmp_path):
         plan.survey("videocc", (str(tmp_path / "c"),), SourceOptions())
 
 
+def test_hidden_files_and_backups_are_left_out_of_a_folder(tmp_path):
+    (tmp_path / "more").mkdir()
+    for name in ("a.csv", ".3.csv", "4.csv~", "#5.csv#", "a.csv.bak", "more/6.csv"):
+        (tmp_path / name).write_text(ROW)
+    found = plan.survey("videocc", (str(tmp_path),), SourceOptions())
+    assert [file.name for file in found.files] == ["a.csv"]
+    (told,) = (caution for caution in found.cautions if "left out" in caution)
+    assert told == (
+        f"--annotations {str(tmp_path)!r}: left out of this folder: "
+        "'#5.csv#', '.3.csv', '4.csv~', 'a.csv.bak', 'more'"
+    )
+    named = plan.survey("videocc", (str(tmp_path / ".3.csv"),), SourceOptions())
+    assert [file.name for file in named.files] == [".3.csv"]
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(plan.PlanError, match="'more'; nothing else is there"):
+        plan.survey("videocc", (str(tmp_path),), SourceOptions())
+
+
 def test_file_names_are_row_names(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -94,6 +94,14 @@ def test_removing_nothing_or_all_is_refused(written, tmp_path, ids, told):
     assert not (tmp_path / "new" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("version", ["1.0.0", "0.9.9"])
+def test_a_version_that_is_not_later_is_refused(written, tmp_path, version):
+    folder, manifest, _ = written
+    with pytest.raises(snapshot.SnapshotError, match=r"not later than 1\.0\.0.*: give a later"):
+        remove.remove(str(folder), manifest, {GONE}, str(tmp_path / "new"), version)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_complete_snapshot_is_not_written_over(written):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
