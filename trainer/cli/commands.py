@@ -299,6 +299,12 @@ def _read_metrics(path: str) -> Any:
             raise OutputError(
                 f"{path}: {name} is {value!r}, no finite number: run svilm-train evaluate again"
             )
+        least, most = _range_of(name)
+        if not least <= value <= most:
+            raise OutputError(
+                f"{path}: {name} is {value!r}, not from {least} to {most}: run svilm-train "
+                "evaluate again"
+            )
     return cast(Metrics, metrics)
 
 
@@ -309,3 +315,15 @@ def _figures_in(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _figures_in(value, f"{prefix}{name}.")
         elif value is not None:
             yield prefix + name, value
+
+
+def _range_of(name: str) -> tuple[float, float]:
+    """Return the minimum and maximum of a figure of `svilm-train evaluate`, by its dotted path."""
+    section, _, _ = name.partition(".")
+    if name.endswith("MedR"):
+        return 1.0, math.inf
+    if section == "controls" or ".R@" in name:
+        return 0.0, 100.0  # percent
+    if section in ("temporal", "grounding") and name != "grounding.objects":
+        return 0.0, 1.0  # shares
+    return 0.0, math.inf  # counts

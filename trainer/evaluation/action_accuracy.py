@@ -14,6 +14,8 @@ from jaxtyping import Float
 
 from trainer.finite import finite
 
+_GREATEST = 1e30
+
 
 class Split(TypedDict):
     """The accuracies of one split, in percent."""
@@ -80,4 +82,7 @@ def best_class(probabilities: Float[np.ndarray, "views classes"], classes: Seque
     'sit'
     """
     probabilities = finite("probabilities", probabilities)
+    greatest = np.max(np.abs(probabilities))
+    if greatest > _GREATEST:  # Their sum could be infinite.
+        probabilities = probabilities / greatest
     return classes[int(np.argmax(np.mean(probabilities, axis=0)))]

@@ -18,6 +18,7 @@ A video's id is its file name, with or without folder and extension.
 
 import collections
 import csv
+import difflib
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,9 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> action_accuracy
             f"{len(predictions)} files of predictions for {len(splits)} splits of "
             f"{some([str(path) for path in truth])}: give one a split, in their order"
         )
+    for place, split in enumerate(splits):
+        if split in splits[:place]:
+            raise TaskFileError(f"split {split[0]} is given twice: give each split once")
     found = []
     for path, (name, labels) in zip(predictions, splits, strict=False):
         found.append(figures(read_predictions(path, labels), labels, name))
@@ -245,14 +249,24 @@ def _read_results(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
 def _with_known_classes(
     path: Path, predicted: dict[str, str], labels: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the predictions, after checking that at least one of them is a class of the split."""
-    classes, given = sorted(set(labels.values())), sorted(set(predicted.values()))
-    if given and not set(given) & set(classes):
-        raise TaskFileError(
-            f"{path}: no label is a class of the ground truth, such as {classes[0]}: got "
-            f"{some(given)}"
-        )
-    return predicted
+    """Return the predictions by the names of the split's classes; only their case may differ.
+
+    UCF101 itself writes HandstandPushups and HandStandPushups.
+    """
+    classes = sorted(set(labels.values()))
+    by_case = collections.defaultdict[str, list[str]](list)
+    for name in classes:
+        by_case[name.lower()].append(name)
+    names = {}
+    for label in sorted(set(predicted.values())):
+        same = [label] if label in by_case[label.lower()] else by_case[label.lower()]
+        if len(same) != 1:
+            closest = (same or difflib.get_close_matches(label, classes, 1, 0.0))[0]
+            raise TaskFileError(
+                f"{path}: {short(label)} is no class of the ground truth: the closest is {closest}"
+            )
+        names[label] = same[0]
+    return {video: names[label] for video, label in predicted.items()}
 
 
 def _tested(where: str, name: str, labels: Mapping[str, str]) -> str:

@@ -168,6 +168,8 @@ def _read_similarities(
 
 
 def _read_npy(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "q n"]:
+    if pathlib.Path(path).exists() and not pathlib.Path(path).is_file():
+        raise TaskFileError(f"{path} is not a regular file: write the array to a file on a disk")
     try:
         # Memory-mapping avoids allocating a size that the header claims and the file lacks.
         similarity = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -179,7 +181,7 @@ def _read_npy(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "q n"]:
         *(OverflowError, RecursionError, MemoryError),
     ) as error:
         raise TaskFileError(f"{path} is not a NumPy array ({first_line(error)})") from None
-    if not isinstance(similarity, np.ndarray) or similarity.dtype.kind not in "fiu":
+    if not isinstance(similarity, np.memmap) or similarity.dtype.kind not in "fiu":
         raise TaskFileError(f"{path}: must be one array of numbers")
     if similarity.shape != shape:
         raise TaskFileError(
@@ -190,6 +192,10 @@ def _read_npy(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "q n"]:
     if rows.size:
         value = similarity[rows[0], columns[0]]
         raise TaskFileError(f"{path}, row {rows[0]}, column {columns[0]}: {value} is no similarity")
+    if pathlib.Path(path).stat().st_size > similarity.offset + similarity.nbytes:
+        raise TaskFileError(f"{path}: has bytes after its array: write it again with numpy.save")
+    if similarity.dtype.kind in "iu" and np.any((similarity > 2**53) | (similarity < -(2**53))):
+        raise TaskFileError(f"{path}: has integers beyond 2^53, which float64 rounds: give floats")
     return np.array(similarity, np.float64 if similarity.dtype.kind in "iu" else None)
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from trainer.cli import tasks
+from trainer.cli import commands, tasks
 from trainer.cli.main import main
 from trainer.evaluation import scoring
 
@@ -87,3 +87,27 @@ def test_an_option_without_effect_is_refused_by_name(argv, option, capsys):
 def test_a_field_is_set_by_one_option(argv, option, capsys):
     assert main([*argv, f"--set={option}=4"]) == 2
     assert f"and --set {option} both set {option}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("R@1", 812.5), ("R@5", -1), ("MedR", 0.5), ("window_accuracy", -3), ("blank_frames", 100.5)],
+)
+def test_figures_that_cannot_be_true_are_refused_by_name(name, value, tmp_path):
+    recalls = {"R@1": 50.0, "R@5": 100.0, "MedR": 1.0}
+    figures = {
+        "subject": {},
+        "step": 3,
+        "zero_shot": {"n": 8, "t2v": recalls | {"optimistic": dict(recalls)}},
+        "temporal": {"window_accuracy": 1.0},
+        "controls": {"blank_frames": 0.0},
+        "grounding": {"objects": 12, "chance": 0.1},
+    }
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(figures))
+    commands._read_metrics(str(path))
+    places = (figures["zero_shot"]["t2v"]["optimistic"], figures["temporal"], figures["controls"])
+    next(one for one in places if name in one)[name] = value
+    path.write_text(json.dumps(figures))
+    with pytest.raises(commands.OutputError, match=f"{name} is {value}, not from "):
+        commands._read_metrics(str(path))

@@ -108,7 +108,7 @@ def test_splits_are_averaged_and_missing_videos_are_wrong(testlist, tmp_path):
         ("video_id,Run,Sit\nv_Run_g01_c01,0.5,x\n", r"p\.csv:2: 'x' is not a finite number"),
         ("video_id,label\n\nv_Run_g09_c01,Run\n", r"p\.csv:3: 'v_Run_g09_c01' is not a test video"),
         ("video_id,label\nv_Run_g01_c01,Run\nv_Run_g01_c01.avi,Run\n", r"p\.csv:3: .* has a class"),
-        ("video_id,label\nv_Run_g01_c01,1\n", r"p\.csv: no label is a class .* such as Run: got 1"),
+        ("video_id,label\nv_Run_g01_c01,1\n", r"p\.csv: '1' is no class .* closest is Sit"),
     ],
 )
 def test_faults_name_the_row(testlist, tmp_path, text, message):
@@ -163,3 +163,43 @@ def test_faults_of_the_truth_name_the_row(tmp_path, name, text, message):
     (tmp_path / name).unlink()
     with pytest.raises(TaskFileError, match="has no split"):
         action_files.read_splits(tmp_path)
+
+
+def scored(folder, truth, *answers):
+    classes = {"a": "HandstandPushups", "b": "Run", "c": "run"}
+    lists = [folder / f"testlist0{number}.txt" for number in truth]
+    for one in lists:
+        one.write_text("".join(f"{label}/{video}.avi\n" for video, label in classes.items()))
+    given = folder / "p.csv"
+    given.write_text("video_id,label\n" + "".join(f"{answer}\n" for answer in answers))
+    return action_files.score([given], lists)
+
+
+def test_labels_may_differ_in_case_alone(tmp_path):
+    assert scored(tmp_path, [1], "a,HandStandPushups", "b,Run", "c,run")["top1"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("a,HandPushups", "'HandPushups' is no class .* the closest is HandstandPushups"),
+        ("a, Run", "' Run' is no class .* the closest is Run"),
+        ("b,RUN", "'RUN' is no class .* the closest is Run"),  # or run
+    ],
+)
+def test_unknown_labels_are_refused_beside_known_ones(tmp_path, answer, message):
+    with pytest.raises(TaskFileError, match=message):
+        scored(tmp_path, [1], answer, "c,run")
+
+
+def test_a_split_that_is_given_twice_is_refused(tmp_path):
+    with pytest.raises(TaskFileError, match="split 1 is given twice"):
+        scored(tmp_path, [1, 1], "a,Run")
+
+
+def test_huge_scores_are_averaged(tmp_path):
+    lists = tmp_path / "testlist01.txt"
+    lists.write_text("Run/a.avi\nSit/b.avi\n")
+    given = tmp_path / "p.csv"
+    given.write_text("video_id,Sit,Run\na,1e308,1.5e308\na,1e308,1.5e308\nb,1,0\n")
+    assert action_files.score([given], [lists])["top1"] == 100.0

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -172,3 +173,20 @@ def test_any_text_survives_a_file(tmp_path_factory, captions):
     retrieval_files.write(folder / "s.csv", np.ones((len(captions), len(videos))), captions, videos)
     read, columns, _ = retrieval_files._read_csv(folder / "s.csv", captions, videos)
     assert (read, columns) == (captions, videos)
+
+
+def test_arrays_that_would_be_read_otherwise_than_written_are_refused(tmp_path):
+    truth, path = tmp_path / "truth.csv", tmp_path / "s.npy"
+    truth.write_text("video_id,sentence\nv1,a\nv2,b\n")
+    np.save(path, np.array([[2**53 + 1, 2**53], [0, 1]]))
+    with pytest.raises(TaskFileError, match=r"integers beyond 2\^53"):
+        retrieval_files.score(path, truth)
+    np.save(path, np.eye(2))
+    assert retrieval_files.score(path, truth)["t2v"]["R@1"] == 100.0
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(TaskFileError, match="has bytes after its array"):
+        retrieval_files.score(path, truth)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(TaskFileError, match="is not a regular file"):
+        retrieval_files.score(path, truth)
