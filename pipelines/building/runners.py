@@ -42,6 +42,14 @@ _READERS = (
 _CHANNEL_CLOSED = "Cannot monitor channel state: Channel closed!"
 
 
+# Exceptions that no input may cause.
+_FAULTS = {
+    *("AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError", "NameError"),
+    *("NotImplementedError", "RecursionError", "TypeError", "UnboundLocalError"),
+    "ZeroDivisionError",
+}
+
+
 class EngineError(UserError, ValueError):
     """An unknown option, or an engine that is unknown, refused or unavailable."""
 

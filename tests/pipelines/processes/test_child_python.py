@@ -69,11 +69,11 @@ def test_no_command_imports_from_it(run, tmp_path):
 
 
 def test_no_child_of_either_stage_imports_from_it(trapped):
-    for stage, module in (("pipelines", "pipelines.cli.main"), ("trainer", "trainer")):
+    for place, module in (("pipelines.processes", "pipelines.cli.main"), ("trainer", "trainer")):
         start = (
-            f"import os, subprocess; from {stage} import own_python; os.chdir({str(trapped)!r}); "
-            "own_python.keep_to_it(); "
-            f"subprocess.run([*own_python.command({module!r}), '--help'], check=True); "
+            f"import os, subprocess; from {place} import child_python; os.chdir({str(trapped)!r}); "
+            "child_python.keep_to_it(); "
+            f"subprocess.run([*child_python.command({module!r}), '--help'], check=True); "
             "import sys; subprocess.run([sys.executable, '-c', 'import random'], check=True)"
         )
         done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True)

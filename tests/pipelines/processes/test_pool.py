@@ -43,7 +43,7 @@ def test_nothing_of_the_pool_is_left_when_all_is_done():
 def test_workers_end_with_a_parent_that_was_killed():
     program = (
         "import time; from pipelines.processes import pool\n"
-        "if __name__ == '__main__': list(processes.each(time.sleep, [120] * 4, 2))"
+        "if __name__ == '__main__': list(pool.each(time.sleep, [120] * 4, 2))"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[3])
     until = time.monotonic() + 60

@@ -17,7 +17,7 @@ VERSIONS = sorted(path.name for path in DATA.iterdir() if path.is_dir())
 FOLDERS = [
     path.relative_to(DATA)
     for version in VERSIONS
-    for path in sorted((DATA / version / "tokenizers").iterdir())
+    for path in sorted((DATA / version / "tokenisers").iterdir())
 ]
 
 
@@ -54,7 +54,7 @@ def test_ids_of_published_tokenizers(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
 def test_a_file_is_read_with_the_settings_beside_it(name):
-    folder = DATA / "4.57.6" / "tokenizers" / "cased-BertTokenizerFast"
+    folder = DATA / "4.57.6" / "tokenisers" / "cased-BertTokenizerFast"
     tokenizer = Tokenizer.from_vocabulary(folder / name)
     assert not tokenizer.settings.lowercase
     assert tokenizer.difference(Tokenizer.from_vocabulary(folder)) is None
@@ -134,7 +134,7 @@ def altered(tmp_path):
 
     def alter(file, change, version="4.57.6", name="added-BertTokenizerFast"):
         copy = tmp_path / "altered"
-        shutil.copytree(DATA / version / "tokenizers" / name, copy)
+        shutil.copytree(DATA / version / "tokenisers" / name, copy)
         values = json.loads((copy / file).read_text()) if (copy / file).exists() else {}
         change(values)
         (copy / file).write_text(json.dumps(values))

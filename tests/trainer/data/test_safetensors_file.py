@@ -37,4 +37,5 @@ def test_nothing_else_writes_such_files():
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Attribute)
         }
-        assert path.name == "tensor_file.py" or not used & private, path
+        # A traceback is for its user alone.
+        assert path.name in ("safetensors_file.py", "errors.py") or not used & private, path

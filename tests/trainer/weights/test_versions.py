@@ -64,7 +64,7 @@ def test_every_folder_is_tried():
         assert {path.name for path in (DATA / version).iterdir() if path.is_dir()} == {
             *TEXT,
             *VIDEO,
-            "tokenizers",
+            "tokenisers",
         }
 
 

@@ -35,7 +35,7 @@ def listed(path, pieces):
 
 @pytest.mark.parametrize("version", ["4.44.2", "4.57.6", "5.8.1", "5.18.0", "5.24.0"])
 def test_text_weights_bring_the_tokenizer_that_their_version_wrote(version):
-    folder = TOKENISERS / version / "tokenizers" / "cased-BertTokenizer"
+    folder = TOKENISERS / version / "tokenisers" / "cased-BertTokenizer"
     tokenizer = Start(text=folder).tokenizer()
     assert tokenizer is not None and tokenizer.settings == Settings(lowercase=False)
 
@@ -75,7 +75,7 @@ def test_a_vocabulary_must_have_the_encoders_settings(known, tmp_path):
 
 
 def test_rows_of_added_tokens_have_a_meaning(tmp_path):
-    folder = TOKENISERS / "5.24.0" / "tokenizers" / "added-BertTokenizer"
+    folder = TOKENISERS / "5.24.0" / "tokenisers" / "added-BertTokenizer"
     pieces = list(Tokenizer.from_vocabulary(folder).vocabulary)
     with pytest.raises(VocabularyError, match=r"is absent, and '<cat>' there"):
         Start(text=folder).tokenizer(listed(tmp_path / "mine.txt", pieces))
