@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.errors import UserError
 
@@ -132,8 +132,9 @@ def written(arguments: argparse.Namespace, option: str = "out") -> Iterator[path
 def _check_path(arguments: argparse.Namespace, option: str, path: pathlib.Path) -> None:
     """Refuse a path that another option names, or that belongs to what holds its folder."""
     for name in (*_READ, *_WRITTEN):
-        given = None if name == option else getattr(arguments, name, None)
-        for other in given if isinstance(given, list) else [given] * (given is not None):
+        given: Any = None if name == option else getattr(arguments, name, None)
+        several = given if isinstance(given, list) else [] if given is None else [given]
+        for other in several:
             if _overwrites(path, pathlib.Path(other)):
                 raise OutputError(
                     f"{path} is, or is part of, what --{name.replace('_', '-')} names: name "

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import lines
+from pipelines.sources.clip_request import RowError
 
 COLUMNS = 4
 
@@ -27,7 +28,7 @@ def _written(rows, delimiter, line_end):
 
 def _read(data, delimiter=","):
     found = [row for _, _, row in lines.table(io.BytesIO(data), delimiter)]
-    return [[*row.values()] if isinstance(row, dict) else row.reason for row in found]
+    return [row.reason if isinstance(row, RowError) else [*row.values()] for row in found]
 
 
 @pytest.mark.parametrize("place", range(COLUMNS))
