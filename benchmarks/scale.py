@@ -257,7 +257,7 @@ def _watched(command: list[str]) -> tuple[str, dict[str, float]]:
             except OSError:  # it has ended
                 continue
             high = re.search(r"VmHWM:\s+(\d+) kB", status)
-            if high and (pid == process.pid or b"sdk_worker_main" in words):
+            if high and (pid == process.pid or b"pipelines.building.sdk_worker" in words):
                 peaks[pid] = max(peaks.get(pid, 0), int(high[1]))
         time.sleep(0.05)
     seconds = time.monotonic() - began

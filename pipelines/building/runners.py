@@ -153,7 +153,7 @@ def _worker_command() -> str:
     main process and are reported there, once.
     """
     notes = "" if os.environ.get("SVILM_TRACE") else " 2>/dev/null"
-    worker = shlex.join(child_python.command("apache_beam.runners.worker.sdk_worker_main"))
+    worker = shlex.join([*child_python.command("pipelines.building.sdk_worker"), str(os.getpid())])
     return f"trap '' INT; exec {worker}{notes}"
 
 

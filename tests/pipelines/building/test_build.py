@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import simplejpeg
 
@@ -263,6 +264,20 @@ def test_an_interrupted_build_says_so(inputs, tmp_path, workers):
     assert not (tmp_path / "out" / contract.MANIFEST_NAME).exists()
 
 
+@pytest.mark.parametrize("moment", [0.0, 1.0])
+def test_workers_end_with_a_build_that_was_killed(inputs, tmp_path, moment):
+    build = started(inputs, tmp_path / "out", "--workers", 2)
+    eventually(lambda: len(workers_of(build.pid)) == 2)
+    time.sleep(moment)  # before, or while, they connect
+    workers = [psutil.Process(pid) for pid in workers_of(build.pid)]
+    build.kill()
+    build.communicate()
+    _, left = psutil.wait_procs(workers, timeout=5)
+    for one in left:
+        one.kill()
+    assert not left
+
+
 @pytest.mark.slow
 def test_workers_that_are_killed_three_times(inputs, tmp_path, cli):
     out, slow = tmp_path / "out", tmp_path / "slow"
@@ -324,7 +339,7 @@ def workers_of(parent: int) -> list[int]:
             children += (task / "children").read_text().split()
     for child in children:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # and so may a process
-            if b"sdk_worker_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"sdk_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
                 workers.append(int(child))
     return workers
 
