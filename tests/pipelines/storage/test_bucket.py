@@ -26,7 +26,7 @@ def test_objects_are_what_was_written(lab, tmp_path):
 
     folder = f"{lab}/objects"
     assert storage.names(folder) == ["big", "small"]
-    assert storage.expand(folder) == [f"{folder}/big", f"{folder}/small"]
+    assert storage.expand(folder) == ([f"{folder}/big", f"{folder}/small"], [])
     assert not storage.is_empty(folder) and storage.is_empty(f"{lab}/nothing")
     assert storage.read(f"{folder}/small") == data
     assert storage.size(f"{folder}/big") == BIG

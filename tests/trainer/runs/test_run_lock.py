@@ -225,7 +225,9 @@ def test_a_second_command_changes_no_byte(
     snapshot = write_snapshot(clips=24, frames=4, height=18, width=24).folder
     held = tmp_path / "held"
     held.mkdir()
-    for name in ("config.json", "vocab.txt", "metrics.jsonl", "study.json"):
+    of_run = ("config.json", "vocab.txt", "metrics.jsonl")
+    files = {"pretrain": of_run, "finetune": of_run, "study": ("study.json",)}
+    for name in files.get(command[0], ("unknown.json",)):
         (held / name).write_text("of the first command")
     places = {"SNAPSHOT": str(snapshot), "RUN": str(untrained_run)}
     argv = [str(places.get(word, word)) for word in command]
