@@ -29,7 +29,7 @@ for a clip's class. An id may end with its file's extension. --video-map names p
 the template finds the videos that it leaves out. What leads out of that folder is rejected. Each
 annotation row becomes one record or one reject with a reason code; both are counted in
 OUT/manifest.json, which is written last: a folder without it is not a complete snapshot. After an
-interruption, the same command goes on with the shards that are missing.
+interruption, the same command builds the missing shards.
 
 Annotation files may be compressed (.gz, .bz2, .zst) and may be pipes, <(zcat rows.csv.gz). A row is
 known by its file and line; in JSON and Parquet, by its number. An annotation file that cannot be

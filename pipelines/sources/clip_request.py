@@ -167,7 +167,7 @@ def reject(
     )
 
 
-# What str.splitlines takes for the end of a line.
+# The line ends of str.splitlines.
 _LINE_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 

@@ -7,7 +7,7 @@ REASONS = {
     "row_too_long": "the row is longer than a row can be",
     "row_columns": "the row lacks a column, or has one too many",
     "row_quote": "a quoted field is not closed, neither on its line nor on the next ones",
-    "row_stray_quote": "a quoted field goes on after its closing quote",
+    "row_stray_quote": "a quoted field has text after its closing quote",
     "row_carriage_return": "a carriage return stands in the line, outside quotes",
     "row_too_deep": "lists or objects within one another, deeper than any annotation",
     "list_lengths": "a video's lists of times and captions differ in length",

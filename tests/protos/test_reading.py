@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from protos.reading import reading
 
-# What a reader does not see, beside what a reader sees.
+# Texts with invisible, joining and decomposed characters.
 ODD = st.text(st.sampled_from("a. é\u0301👩\u200c\u200d\u200b\ufeff\xad\xa0\t\n\x07\x85\u3000"))
 
 

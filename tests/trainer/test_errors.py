@@ -1,4 +1,4 @@
-"""Errors of users and faults of svilm are told apart, and exit codes say which."""
+"""User errors, internal errors and their exit codes."""
 
 import importlib
 import pkgutil

@@ -18,7 +18,7 @@ frames  table 12: one variant a --frames N
 Each variant is pre-trained with each seed and measured without further training (--test), by
 fine-tuning (--finetune) or on its frozen features (--localise): a folder each in OUT, and there
 table.md (mean ± standard deviation over seeds, and differences between variants within a seed),
-study.png and figures.json. The same command goes on where it was stopped (Ctrl-C: exit status 75);
+study.png and figures.json. The same command resumes where it was stopped (Ctrl-C: exit status 75);
 with more seeds or tasks it adds them.
 
 examples:

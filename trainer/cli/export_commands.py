@@ -29,7 +29,7 @@ listed in the file's metadata. features.json describes them (format: inference/f
   groups   D numbers: the group tokens, averaged; temporal localisation is trained on these
   windows  Nt × D numbers: for other tasks, what the encoder says of each window of frames
 
-The same command goes on with the shards that are missing. To share the work start it N times with
+The same command writes the missing shards. To share the work start it N times with
 --processes N and --process 0 … N − 1, at the same time or not, on one file system.
 
 examples:

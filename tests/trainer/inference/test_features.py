@@ -185,7 +185,7 @@ def test_features_of_another_configuration_are_not_continued(written, untrained_
             write(other)
     assert write(run._replace(config=override(run.config, ["optimizer.learning_rate=0.5"])))
 
-    # Those of earlier releases do not say it, and go on.
+    # Features of earlier releases lack the hash and are continued.
     (shard,) = (tmp_path / "features").glob("*.safetensors")
     tensors = safetensors.numpy.load_file(shard)
     with safetensors.safe_open(shard, "numpy") as file:
