@@ -17,7 +17,7 @@ GO_VERSION = 1.27.3
 VENV = .venv
 BIN = $(VENV)/bin
 UV = $(BIN)/uv
-EXTRAS = pipelines,dataflow,trainer,dev
+EXTRAS = pipelines,dataflow,trainer,dev,docs
 READY = $(VENV)/ready
 SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto protos/v1/sequence_example.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
@@ -25,7 +25,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo benchmark test slow fuzz kills engines check fit setup system protos constraints released clean
+.PHONY: help demo benchmark test slow fuzz kills engines check docs fit setup system protos constraints released clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -65,10 +65,13 @@ $(BIN)/prism: $(READY)
 	github.com/apache/beam/sdks/v2/go/cmd/prism@v$$(sed -n 's/^apache-beam==//p' constraints.txt)
 	@touch $@
 
+docs: setup  ## the documentation, docs/build/html/index.html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/build/html
+
 check: setup  ## format, lint, types, imports, schemas, scripts, containers, jobs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python tests/check_english.py pipelines trainer protos svilm benchmarks deploy
+	$(BIN)/python tests/check_english.py pipelines trainer protos svilm benchmarks deploy docs
 	$(BIN)/lint-imports
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf lint
@@ -136,7 +139,7 @@ released: setup  ## the schemas as they are now, as those that later ones must n
 constraints: setup  ## the newest versions, in constraints.txt
 	sed -n '/^#/p' constraints.txt > constraints.new
 	$(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header \
-	$(foreach extra,pipelines dataflow trainer dev,--extra $(extra)) setup.py >> constraints.new
+	$(foreach extra,pipelines dataflow trainer dev docs,--extra $(extra)) setup.py >> constraints.new
 	mv constraints.new constraints.txt
 
 clean:  ## removes .venv and the caches; runs/ stays

