@@ -3,7 +3,7 @@
 import bisect
 import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -55,6 +55,8 @@ _FRAME_HEIGHT = 120
 _GAP, _MARGIN = 6, 24
 _TITLE, _TEXT = 26, 15
 _PAPER, _INK, _SOFT = "#f6f4ef", "#1d1f24", "#62666f"
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(query: str, found: Sequence[Found], snapshot: Snapshot) -> Image.Image:
@@ -116,7 +118,7 @@ def _write(
     draw.text(at, fitting(draw, " ".join(text.split()), font, room), ink, font)
 
 
-def fitting(draw: ImageDraw.ImageDraw, text: str, font: Any, room: int) -> str:
+def fitting(draw: ImageDraw.ImageDraw, text: str, font: _Font, room: int) -> str:
     """Return a text, cut with an ellipsis to the beginning that fits into `room` pixels."""
     shown = text[: room + 1]  # a readable character takes at least one pixel
     if len(shown) == len(text) and draw.textlength(text, font) <= room:
