@@ -104,7 +104,8 @@ def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
     from pipelines.building.shard import ShardOutcome
     from pipelines.planning import plan
     from protos import contract
-    from protos.v1.manifest_pb2 import Filters, ShardEntry, SourceOptions
+    from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
+    from protos.v1.manifest_pb2 import BuildConfig, Filters, ShardEntry, SourceOptions
 
     class CountRows(beam.DoFn):
         def process(self, element):
@@ -117,9 +118,15 @@ def _plan(path: str, min_words: int, out: str) -> dict[str, float]:
     options = SourceOptions()
     survey = plan.survey("videocc", (path,), options)
     surveyed = time.monotonic()
-    config = plan.build_config(
-        *(32, 256, 95, contract.PROMPT_TEMPLATES, SHARDS, options),
-        Filters(min_caption_words=min_words),
+    config = BuildConfig(
+        frames_per_clip=32,
+        short_side=256,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=95,
+        prompt_templates=contract.PROMPT_TEMPLATES,
+        num_shards=SHARDS,
+        source=options,
+        filters=Filters(min_caption_words=min_words),
     )
     versions = {"pipeline": plan.PIPELINE_VERSION}
     planned = plan.Plan(
@@ -172,10 +179,16 @@ def _many_shards(shards: int, out: str) -> dict[str, float]:
     from pipelines.snapshots.card import page
     from protos import contract
     from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip
-    from protos.v1.manifest_pb2 import ShardEntry, ShardSummary
+    from protos.v1.manifest_pb2 import BuildConfig, ShardEntry, ShardSummary
 
     os.makedirs(out)
-    config = plan.build_config(2, 8, 90, (), shards)
+    config = BuildConfig(
+        frames_per_clip=2,
+        short_side=8,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=90,
+        num_shards=shards,
+    )
     frames = frame_codec.encode(np.zeros((2, 8, 12, 3), np.uint8), FRAME_ENCODING_JPEG, 90)
     by_shard: dict[int, list[str]] = {}
     for video in (f"video{i}" for i in range(shards)):

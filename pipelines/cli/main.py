@@ -321,7 +321,7 @@ def _plan(arguments: argparse.Namespace):
     from pipelines.planning import filters, plan
     from pipelines.storage import storage
     from protos import contract
-    from protos.v1.manifest_pb2 import Filters, SourceOptions
+    from protos.v1.manifest_pb2 import BuildConfig, Filters, SourceOptions
 
     options = SourceOptions(**source_arguments.given(arguments))
     survey = plan.survey(arguments.source, tuple(arguments.annotations), options)
@@ -330,18 +330,19 @@ def _plan(arguments: argparse.Namespace):
     plan.check_videos(arguments.videos, arguments.video_map, arguments.list_videos)
     excluded = plan.read_exclusions(tuple(arguments.exclude))
     model = arguments.spacy_model or nouns.default_model()
-    encoding = contract.FRAME_ENCODINGS[arguments.encoding]
-    config = plan.build_config(
-        arguments.frames,
-        arguments.short_side,
-        (arguments.jpeg_quality or _JPEG_QUALITY) if arguments.encoding == "jpeg" else 0,
-        contract.PROMPT_TEMPLATES,
-        0,
-        options,
-        Filters(**filter_arguments.given(arguments), excluded_sha256=filters.ids_sha256(excluded)),
-        arguments.max_past_end,
-        encoding,
-        arguments.square,
+    encoding, jpeg = contract.FRAME_ENCODINGS[arguments.encoding], arguments.encoding == "jpeg"
+    config = BuildConfig(
+        frames_per_clip=arguments.frames,
+        short_side=arguments.short_side,
+        frame_encoding=encoding,
+        jpeg_quality=(arguments.jpeg_quality or _JPEG_QUALITY) if jpeg else 0,
+        prompt_templates=contract.PROMPT_TEMPLATES,
+        source=options,
+        filters=Filters(
+            **filter_arguments.given(arguments), excluded_sha256=filters.ids_sha256(excluded)
+        ),
+        max_past_end_share=arguments.max_past_end,
+        square=arguments.square,
     )
     size = plan.projected_bytes(survey.rows, config)
     config.num_shards = arguments.shards or plan.default_shards(size)

@@ -23,12 +23,10 @@ from protos.v1.clip_pb2 import (
     FRAME_ENCODING_JPEG,
     FRAME_ENCODING_PNG,
     FRAME_ENCODING_RAW,
-    FrameEncoding,
 )
 from protos.v1.manifest_pb2 import (
     AnnotationFile,
     BuildConfig,
-    Filters,
     Manifest,
     Reject,
     SourceOptions,
@@ -384,40 +382,15 @@ def check_previous(plan: Plan, manifest: Manifest) -> None:
         )
 
 
-def build_config(
-    frames: int,
-    short_side: int,
-    jpeg_quality: int,
-    templates: tuple[str, ...],
-    num_shards: int,
-    source: SourceOptions | None = None,
-    dropping: Filters | None = None,
-    max_past_end_share: float = 0.0,
-    encoding: FrameEncoding = FRAME_ENCODING_JPEG,
-    square: bool = False,
-) -> BuildConfig:
-    """Return the part of the configuration that the manifest records."""
-    return BuildConfig(
-        frames_per_clip=frames,
-        short_side=short_side,
-        frame_encoding=encoding,
-        jpeg_quality=jpeg_quality,
-        prompt_templates=templates,
-        num_shards=num_shards,
-        source=source,
-        filters=dropping,
-        max_past_end_share=max_past_end_share,
-        square=square,
-    )
-
-
 def projected_bytes(rows: int, config: BuildConfig) -> int:
     """Estimate a snapshot's size in bytes, for frames of 16:9 or square.
 
     The mean bytes per pixel are from real videos: JPEG 0.37 at quality 95 and 0.19 at 85, PNG 1.4,
     raw 3.
 
-    >>> round(projected_bytes(3_300_000, build_config(32, 256, 95, (), 16)) / 1e12, 1)
+    >>> config = BuildConfig(frames_per_clip=32, short_side=256, jpeg_quality=95)
+    >>> config.frame_encoding = FRAME_ENCODING_JPEG
+    >>> round(projected_bytes(3_300_000, config) / 1e12, 1)
     4.7
     """
     bytes_a_pixel = {

@@ -15,7 +15,8 @@ from pipelines.cli.progress import Progress, Shards
 from pipelines.planning import plan
 from pipelines.snapshots import snapshot
 from protos import contract
-from protos.v1.manifest_pb2 import Filters, ShardSummary, SourceOptions
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
+from protos.v1.manifest_pb2 import BuildConfig, Filters, ShardSummary, SourceOptions
 
 SHARDS = 3
 LONG, SHORT, MISSING = "long_video_", "short_video", "no_video___"
@@ -50,8 +51,14 @@ def planned(inputs, out):
         videos=str(inputs / "videos"),
         out=str(out),
         data_version="1.0.0",
-        config=plan.build_config(
-            4, 24, 90, contract.PROMPT_TEMPLATES, SHARDS, dropping=Filters(min_caption_words=2)
+        config=BuildConfig(
+            frames_per_clip=4,
+            short_side=24,
+            frame_encoding=FRAME_ENCODING_JPEG,
+            jpeg_quality=90,
+            prompt_templates=contract.PROMPT_TEMPLATES,
+            num_shards=SHARDS,
+            filters=Filters(min_caption_words=2),
         ),
         versions={},
         spacy_model=nouns.default_model(),

@@ -20,9 +20,10 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import create_runner
 
 from pipelines.building import graph
-from pipelines.planning.plan import Plan, build_config
+from pipelines.planning.plan import Plan
 from protos import contract
-from protos.v1.manifest_pb2 import AnnotationFile
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
+from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig
 
 ROOT = Path(__file__).parents[3]
 PRISM = Path(sys.executable).with_name("prism")
@@ -43,7 +44,14 @@ TRANSFORMS = {
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
 def test_an_engine_gets_nothing_that_another_would_not_know(runner):
-    config = build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 4)
+    config = BuildConfig(
+        frames_per_clip=4,
+        short_side=24,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=90,
+        prompt_templates=contract.PROMPT_TEMPLATES,
+        num_shards=4,
+    )
     files = (AnnotationFile(name="a.csv"),)
     plan = Plan("videocc", ("a.csv",), files, "videos", "out", "1.0.0", config, {}, "", "", 60.0)
     options = PipelineOptions([f"--runner={runner}", "--environment_type=LOOPBACK"])

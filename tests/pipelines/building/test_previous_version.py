@@ -8,7 +8,7 @@ from pipelines.building import shard
 from pipelines.building.graph import write_manifest
 from pipelines.building.nouns import NounParser, default_model
 from pipelines.planning import plan
-from pipelines.planning.plan import Plan, build_config
+from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import snapshot, takedown, verify
 from pipelines.snapshots.remove import remove
@@ -16,6 +16,8 @@ from pipelines.snapshots.snapshot import shard_of
 from pipelines.sources.clip_request import ClipRequest, clip_id
 from pipelines.sources.reject_reasons import REMOVED
 from protos import contract
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
+from protos.v1.manifest_pb2 import BuildConfig
 
 SHARDS = 3
 
@@ -57,7 +59,14 @@ def setting(tmp_path, make_video, parser):
         videos=str(videos),
         out=str(tmp_path / "1.0.0"),
         data_version="1.0.0",
-        config=build_config(4, 24, 90, contract.PROMPT_TEMPLATES, SHARDS),
+        config=BuildConfig(
+            frames_per_clip=4,
+            short_side=24,
+            frame_encoding=FRAME_ENCODING_JPEG,
+            jpeg_quality=90,
+            prompt_templates=contract.PROMPT_TEMPLATES,
+            num_shards=SHARDS,
+        ),
         versions={"ffmpeg": "7"},
         spacy_model=default_model(),
         decoder="pyav",

@@ -15,7 +15,7 @@ from pipelines.building import graph, row_spill
 from pipelines.building.shard import ShardOutcome
 from pipelines.planning import plan
 from pipelines.snapshots import plan_summary
-from protos.v1.manifest_pb2 import AnnotationFile, Filters, ShardEntry, SourceOptions
+from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, ShardEntry
 
 FEW, MANY = 50_000, 200_000
 SHARDS = 500
@@ -43,7 +43,7 @@ def planned(folder: str, rows: int) -> tuple[int, float]:
             end = "soon" if row % 10 == 0 else 9_000_000
             file.write(f"{row // 2:011d},{row % 2},{end},{CAPTION} {row}\n")
     files = (AnnotationFile(name=f"{rows}.csv", bytes=os.path.getsize(path)),)
-    config = plan.build_config(4, 24, 90, (), SHARDS, SourceOptions(), Filters())
+    config = BuildConfig(frames_per_clip=4, short_side=24, num_shards=SHARDS)
     of = plan.Plan("videocc", (path,), files, "videos", out, "1.0.0", config, {}, "", "", 1.0)
     began = time.process_time()
     with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:

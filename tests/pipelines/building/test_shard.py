@@ -9,14 +9,14 @@ import pytest
 from pipelines.building import shard
 from pipelines.building.nouns import NounParser, default_model
 from pipelines.decoding import video
-from pipelines.planning.plan import Plan, build_config
+from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import snapshot
 from pipelines.snapshots.card import pictures
 from pipelines.sources.clip_request import Box, ClipRequest, Question, Segment, clip_id, lacking
 from protos import contract, tfrecord
-from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
-from protos.v1.manifest_pb2 import Filters, ShardSummary
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
+from protos.v1.manifest_pb2 import BuildConfig, Filters, ShardSummary
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,23 @@ def parser():
 def planned(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "out").mkdir()
-    config = build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 1)
+    config = BuildConfig(
+        frames_per_clip=4,
+        short_side=24,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=90,
+        prompt_templates=contract.PROMPT_TEMPLATES,
+        num_shards=1,
+    )
     where = str(tmp_path / "videos"), str(tmp_path / "out")
     return Plan("videocc", (), (), *where, "1.0.0", config, {}, default_model(), "pyav", 60.0)
 
 
 def with_config(plan, **choices):
-    return dataclasses.replace(
-        plan, config=build_config(4, 24, 90, contract.PROMPT_TEMPLATES, 1, **choices)
-    )
+    config = BuildConfig()
+    config.CopyFrom(plan.config)
+    config.MergeFrom(BuildConfig(**choices))
+    return dataclasses.replace(plan, config=config)
 
 
 def row(video_id, end_us=9, number=0):
@@ -107,7 +115,7 @@ def test_a_video_of_one_second(
 ):
     make_video(tmp_path / "videos" / "a.mp4", seconds=1)
     plan = with_config(
-        planned, dropping=Filters(min_clip_us=shortest_us), max_past_end_share=past_end
+        planned, filters=Filters(min_clip_us=shortest_us), max_past_end_share=past_end
     )
     outcome = build(plan, parser, [row("a", end_us)])
     assert (outcome.entry.records, outcome.rejects) == (
@@ -132,7 +140,7 @@ def test_a_span_within_its_video_is_not_cut(planned, parser, tmp_path, make_vide
 def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, is_record):
     make_video(tmp_path / "videos" / "a.mp4", seconds=1)  # six greys from a frame to the next
     make_video(tmp_path / "videos" / "b.mp4", seconds=1, filters="geq=lum=80")
-    plan = with_config(planned, dropping=Filters(min_motion=least))
+    plan = with_config(planned, filters=Filters(min_motion=least))
     outcome = build(plan, parser, [row("a", 960_000), row("b", 960_000, number=1)])
     static = (not is_record) + (least > 0)
     assert outcome.rejects == ({"clip_static": static} if static else {})
@@ -148,7 +156,7 @@ def test_png_and_raw_records_hold_the_decoders_pixels(planned, parser, tmp_path,
     assert frames.pixels.shape == (4, 24, 32, 3) and frames.pixels.std() > 10
     for encoding in (FRAME_ENCODING_PNG, FRAME_ENCODING_RAW):
         for square, pixels in ((False, frames.pixels), (True, frames.pixels[:, :, 4:28])):
-            plan = with_config(planned, encoding=encoding, square=square)
+            plan = with_config(planned, frame_encoding=encoding, square=square)
             build(plan, parser, [row("v", 1_000_000)])
             clip = only_record(tmp_path)
             contract.check_clip(clip, plan.config)

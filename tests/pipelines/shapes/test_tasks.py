@@ -7,15 +7,15 @@ import pytest
 
 from pipelines.building import shard
 from pipelines.building.nouns import NounParser, default_model
-from pipelines.planning.plan import Plan, build_config, read_rows
+from pipelines.planning.plan import Plan, read_rows
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.shapes import corpus, grammar, render
 from pipelines.shapes.scene import sample_actions, sample_clips, sample_untrimmed
 from pipelines.shapes.tasks import actions
 from pipelines.sources.clip_request import ClipRequest
 from protos import contract, tfrecord
-from protos.v1.clip_pb2 import Clip
-from protos.v1.manifest_pb2 import SourceOptions
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, Clip
+from protos.v1.manifest_pb2 import BuildConfig, SourceOptions
 
 TRAIN, TEST = 30, 12
 
@@ -202,7 +202,13 @@ def test_keyframes_have_the_boxes_that_are_drawn(shapes):
 )
 def test_records_hold_what_was_told(shapes, tmp_path, source, videos, files, options):
     rows = kept(read(shapes, source, *files, **options))
-    config = build_config(4, 32, 90, (), 1)
+    config = BuildConfig(
+        frames_per_clip=4,
+        short_side=32,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=90,
+        num_shards=1,
+    )
     folders = str(shapes / videos), str(tmp_path)
     model = default_model()
     plan = Plan(source, (), (), *folders, "1.0.0", config, {}, model, "pyav", 60.0)

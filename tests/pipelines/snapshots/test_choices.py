@@ -6,6 +6,7 @@ from pipelines.cli.arguments import parsers
 from pipelines.planning import plan
 from pipelines.snapshots import choices, split
 from protos import contract
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
 from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, Filters, Manifest, SourceOptions
 
 FIELDS = [
@@ -16,9 +17,20 @@ FIELDS = [
 ]
 
 
+def some_config():
+    return BuildConfig(
+        frames_per_clip=8,
+        short_side=32,
+        frame_encoding=FRAME_ENCODING_JPEG,
+        jpeg_quality=95,
+        prompt_templates=contract.PROMPT_TEMPLATES,
+        num_shards=16,
+    )
+
+
 def changed(kind, name):
     """A configuration with another value of one field."""
-    config = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+    config = some_config()
     owner = {BuildConfig: config, SourceOptions: config.source, Filters: config.filters}[kind]
     value = getattr(owner, name)
     if name == "columns":
@@ -34,7 +46,7 @@ def changed(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
 def test_a_difference_names_an_option_of_the_command_and_both_values(kind, name):
-    old = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+    old = some_config()
     new = changed(kind, name)
     (phrase,) = choices.changes(choices.chosen(old), choices.chosen(new))
     option = phrase.partition(" was ")[0]
@@ -44,7 +56,7 @@ def test_a_difference_names_an_option_of_the_command_and_both_values(kind, name)
 
 
 def test_all_differences_are_named_at_once():
-    old = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+    old = some_config()
     file = AnnotationFile(name="rows.csv", bytes=9, sha256="a" * 64)
     manifest = Manifest(
         dataset="videocc", config=old, versions={"ffmpeg": "7.0"}, annotations=[file]
@@ -56,7 +68,14 @@ def test_all_differences_are_named_at_once():
         videos="",
         out="",
         data_version="1.1.0",
-        config=plan.build_config(4, 24, 95, contract.PROMPT_TEMPLATES, 16),
+        config=BuildConfig(
+            frames_per_clip=4,
+            short_side=24,
+            frame_encoding=FRAME_ENCODING_JPEG,
+            jpeg_quality=95,
+            prompt_templates=contract.PROMPT_TEMPLATES,
+            num_shards=16,
+        ),
         versions={"ffmpeg": "7.1"},
         spacy_model="",
         decoder="pyav",
@@ -75,7 +94,7 @@ def test_all_differences_are_named_at_once():
 def test_parts_of_a_split_differ_in_its_option():
     sides = []
     for part in split.splits([0.9, 0.1], seed=3):
-        config = plan.build_config(8, 32, 95, contract.PROMPT_TEMPLATES, 16)
+        config = some_config()
         config.split.CopyFrom(part)
         sides.append(choices.chosen(config))
     (phrase,) = choices.changes(*sides)

@@ -20,7 +20,8 @@ from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import records, remove, takedown, verify
 from pipelines.sources import SOURCES
 from protos import contract
-from protos.v1.manifest_pb2 import Filters, Reject, SourceOptions
+from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
+from protos.v1.manifest_pb2 import BuildConfig, Filters, Reject, SourceOptions
 
 SHARDS = 2
 SECRET = re.compile(rb"zq[a-z]+")
@@ -211,9 +212,15 @@ def made(tmp_path, videos, parser):
             videos=str(folder),
             out=str(tmp_path / "1.0.0"),
             data_version="1.0.0",
-            config=plan.build_config(
-                *(2, 16, 90, contract.PROMPT_TEMPLATES, SHARDS, options),
-                Filters(max_caption_words=8),
+            config=BuildConfig(
+                frames_per_clip=2,
+                short_side=16,
+                frame_encoding=FRAME_ENCODING_JPEG,
+                jpeg_quality=90,
+                prompt_templates=contract.PROMPT_TEMPLATES,
+                num_shards=SHARDS,
+                source=options,
+                filters=Filters(max_caption_words=8),
             ),
             versions={"ffmpeg": "7"},
             spacy_model=default_model(),
