@@ -49,7 +49,7 @@ def add_localise(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=_localise, misused=parser.error)
+    parser.set_defaults(command=_localise, misused=parser.error, trains=True)
     parser.add_argument(
         "--preset",
         choices=("activitynet", "shapes"),

@@ -50,6 +50,9 @@ makes no update with --set on_bad_step=skip. spike.loss_factor and spike.gradien
 spikes, which are handled alike. The last checkpoint_keep checkpoints are kept. Multiples of
 checkpoint_keep_every are kept permanently.
 
+On Linux, commands that train restart themselves once with glibc's allocator tuned (huge pages,
+freed memory kept). SVILM_KEEP_ALLOCATOR=1, or a GLIBC_TUNABLES of yours, prevents it.
+
 Any field of the configuration can be set, by its name in config.json:
   --set batch=64 --set video.width=128 --set video.grouping_after=2,4 --set input.flip=false
 
@@ -106,11 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         standard_streams.prepare()
         switch_64_bits_off()
-        start_with_malloc_tuned()
         child_python.keep_to_it()
     try:
         try:
             arguments = _parser().parse_args(argv)
+            if argv is None and arguments.trains:
+                start_with_malloc_tuned()
             return arguments.command(arguments)
         finally:
             sys.stdout.flush()  # while its errors can still be reported
@@ -147,7 +151,10 @@ def start_with_malloc_tuned() -> None:
 
     A step on a CPU allocates gigabytes anew, and small pages took a third of its time. The kernel
     clears memory that was returned to it before each reuse: a tenth of the time of reading.
+    SVILM_KEEP_ALLOCATOR=1 and any GLIBC_TUNABLES of the user prevent the restart.
     """
+    if os.environ.get("SVILM_KEEP_ALLOCATOR", "") not in ("", "0"):
+        return
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         values = {
             "hugetlb": 1,
@@ -170,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     version = importlib.metadata.version("svilm")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
+    parser.set_defaults(trains=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_pretrain(commands)
     add_finetune(commands)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def add_loop(parser: argparse.ArgumentParser) -> None:
     """Add these arguments to a command that sets `misused` to the parser's error."""
+    parser.set_defaults(trains=True)
     parser.add_argument(
         "--processes",
         type=count(1),

@@ -88,9 +88,23 @@ start_with_malloc_tuned()
 
     first, second = told(plain)
     assert first == "here None" and "glibc.malloc.hugetlb=1:" in second
-    assert told(plain | {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}) == [
-        "here glibc.malloc.perturb=0"
-    ]
+    for kept in ({"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}, {"SVILM_KEEP_ALLOCATOR": "1"}):
+        assert told(plain | kept) == [f"here {kept.get('GLIBC_TUNABLES')}"]
+
+
+@pytest.mark.parametrize(
+    ("command", "trains"),
+    [
+        (["pretrain", "--preset=tiny", "--snapshot=a", "--out=b"], True),
+        (["finetune", "--task=qa", "--preset=shapes", "--run=r", "--snapshot=a", "--out=b"], True),
+        (["localise", "--truth=a", "--out=b"], True),
+        (["evaluate", "--run=r", "--snapshot=a"], False),
+        (["study", "losses", "--preset=tiny", "--out=b"], False),  # its children train
+        (["plan", "--preset=tiny", "--topology=cpu:1"], False),
+    ],
+)
+def test_only_commands_that_train_tune_malloc(command, trains):
+    assert _parser().parse_args(command).trains is trains
 
 
 @pytest.mark.parametrize(
