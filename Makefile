@@ -143,5 +143,5 @@ constraints: setup  ## the newest versions, in constraints.txt
 	mv constraints.new constraints.txt
 
 clean:  ## removes .venv and the caches; runs/ stays
-	rm -rf $(VENV) *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) docs/build docs/generated *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find protos pipelines trainer tests -name __pycache__ -prune -exec rm -rf {} +

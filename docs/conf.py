@@ -10,7 +10,7 @@ project = "svilm"
 author = "the authors of svilm"
 version = release = importlib.metadata.version("svilm")
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference"]
 exclude_patterns = ["build", "generated", "figures", "_ext"]
 
 myst_enable_extensions = ["deflist"]
