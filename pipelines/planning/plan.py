@@ -16,6 +16,7 @@ from pipelines.sources import SOURCES, annotation_file, parquet
 from pipelines.sources.annotation_checks import cautions
 from pipelines.sources.clip_fields import is_text
 from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
+from pipelines.sources.source import CombinedSource, StreamedSource
 from pipelines.sources.video_id import video_key
 from pipelines.storage import storage
 from protos import contract
@@ -125,13 +126,14 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
         )
     found = [_annotation_file(path) for path in paths]
     captions, rows = [], 0
-    if _together(source):
+    reader = SOURCES[source]
+    if isinstance(reader, CombinedSource):
         _check_sizes(source, found)
         first, rows = _first_of_all(source, paths, options)
         captions += [row.caption for row in first if isinstance(row, ClipRequest)]
     else:
         for path, file in zip(paths, found, strict=True):
-            first, read_bytes = _first_rows(source, path, options)
+            first, read_bytes = _first_rows(source, reader, path, options)
             rows += _rows(path, len(first), read_bytes, file.bytes)
             if len(captions) < _ROWS_TRIED:
                 captions += [row.caption for row in first if isinstance(row, ClipRequest)]
@@ -157,26 +159,24 @@ def units(source: str, paths: Sequence[str]) -> list[tuple[str, ...]]:
     >>> units("videocc", ["a.csv", "b.csv"]), units("msrvtt", ["a.json", "a.csv"])
     ([('a.csv',), ('b.csv',)], [('a.json', 'a.csv')])
     """
-    return [tuple(paths)] if _together(source) else [(path,) for path in paths]
+    combined = isinstance(SOURCES[source], CombinedSource)
+    return [tuple(paths)] if combined else [(path,) for path in paths]
 
 
 def read_rows(
     paths: Sequence[str], source: str, options: SourceOptions
 ) -> Iterator[ClipRequest | Reject]:
     """Yield the rows of one of the `units` of annotation files, in order."""
-    if _together(source):
+    reader = SOURCES[source]
+    if isinstance(reader, CombinedSource):
         files = {}
         for path in paths:
             files[storage.name(path)] = annotation_file.read(path, _WHOLE_BYTES)
-        yield from SOURCES[source].read_all(files, options)
+        yield from reader.read_all(files, options)
         return
     (path,) = paths
     with annotation_file.open_to_read(path) as file:
-        yield from SOURCES[source].read(file, storage.name(path), options)
-
-
-def _together(source: str) -> bool:
-    return hasattr(SOURCES[source], "read_all")
+        yield from reader.read(file, storage.name(path), options)
 
 
 def _check_sizes(source: str, files: Sequence[AnnotationFile]) -> None:
@@ -218,11 +218,11 @@ def _unreadable(option: str, path: str, error: OSError) -> str:
 
 
 def _first_rows(
-    source: str, path: str, options: SourceOptions
+    source: str, reader: StreamedSource, path: str, options: SourceOptions
 ) -> tuple[list[ClipRequest | Reject], int]:
     """Return a file's first rows and the number of bytes read for them."""
     with annotation_file.open_to_read(path) as file:
-        rows = SOURCES[source].read(file, storage.name(path), options)
+        rows = reader.read(file, storage.name(path), options)
         first = _first(source, repr(path), rows)
         read_bytes = annotation_file.position(file)
     return first, read_bytes

@@ -1,16 +1,7 @@
-"""Readers of annotation formats, one module each.
+"""Readers of annotation formats, one module each, which implement an interface of source.py.
 
-The package may import `decoding`, `storage` and `processes`. Each module of a format defines:
-
-FORM        a one-line description of the format, for messages and help texts
-OPTIONS     the supported fields of SourceOptions; other fields raise an error
-SUBSETS     the values of SourceOptions.subset, if supported
-read()      yields a file's rows in order, each as a ClipRequest or a Reject
-read_all()  replaces read() where rows combine several small files: takes all files' bytes by name
-            and yields their rows in order
+The package may import `decoding`, `storage` and `processes`.
 """
-
-from types import ModuleType
 
 from pipelines.sources import (
     activitynet,
@@ -27,8 +18,9 @@ from pipelines.sources import (
     videocc,
     webvid,
 )
+from pipelines.sources.source import Source
 
-SOURCES: dict[str, ModuleType] = {
+SOURCES: dict[str, Source] = {
     "videocc": videocc,
     "activitynet": activitynet,
     "howto100m": howto100m,

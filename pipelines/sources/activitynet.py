@@ -15,6 +15,7 @@ from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = 'a JSON object of "v_<YouTube id>": {"duration", "timestamps", "sentences"}, in seconds'
 OPTIONS = ("keep_empty_captions", "paragraphs")
+SUBSETS = ()
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:

@@ -24,6 +24,7 @@ FORM = (
     "video, second (excluded), and one of detections, with a score in the person's place"
 )
 OPTIONS = ("window_us", "cut_at_us")
+SUBSETS = ()
 
 WINDOW_US = 2_133_333  # default window length: 32 frames at 30 frames/s, with a stride of 2
 

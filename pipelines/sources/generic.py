@@ -18,6 +18,7 @@ FORM = (
     "(an id), start (left out: 0), end, caption, labels (may be left out)"
 )
 OPTIONS = ("keep_empty_captions", "widen_to_us", "columns", "time_unit")
+SUBSETS = ()
 
 COLUMNS = ("video", "start", "end", "caption", "labels")
 _EXTENSIONS = ("csv", "tsv", "jsonl", "ndjson", "parquet")

@@ -21,6 +21,7 @@ FORM = (
     "the columns start,end,text; in seconds"
 )
 OPTIONS = ("keep_empty_captions", "widen_to_us")
+SUBSETS = ()
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:

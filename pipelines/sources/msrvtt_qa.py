@@ -14,6 +14,7 @@ from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = 'a JSON list, or JSON Lines, of {"question", "answer", "video_id": N or "videoN"}'
 OPTIONS = ()
+SUBSETS = ()
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:

@@ -23,6 +23,7 @@ FORM = (
     "the split's videos, an id a line"
 )
 OPTIONS = ()
+SUBSETS = ()
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:

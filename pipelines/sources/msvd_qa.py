@@ -20,6 +20,7 @@ FORM = (
     "Lines with names of videos"
 )
 OPTIONS = ()
+SUBSETS = ()
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:

@@ -20,6 +20,7 @@ FORM = (
     "classInd.txt"
 )
 OPTIONS = ()
+SUBSETS = ()
 
 _CLASS = re.compile(r"(\d+) +(\S+)")
 _VIDEO = re.compile(r"([^/]+)/([^/]+?)(?: +(\d+))?")

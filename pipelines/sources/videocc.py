@@ -15,6 +15,7 @@ from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = "a CSV file; its rows: video URL or YouTube id, start µs, end µs, caption"
 OPTIONS = ("keep_empty_captions",)
+SUBSETS = ()
 
 _URL = re.compile(
     r"(?:https?://)?(?:www\.|m\.)?(?:youtube\.com/(?:watch\?(?:[^#]*&)?v=|embed/|shorts/|v/)|youtu\.be/)"

@@ -14,6 +14,7 @@ from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = "a CSV file with the columns videoid, duration (PT00H00M26S) and name"
 OPTIONS = ("keep_empty_captions",)
+SUBSETS = ()
 
 _DURATION = re.compile(r"PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?(?:(\d{1,6}(?:\.\d{1,6})?)S)?")
 
