@@ -1,6 +1,7 @@
-"""Progress of a long job: a bar on a terminal, plain lines in a log."""
+"""Messages of a long job on stderr, also logged, and its progress: a bar on a terminal."""
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -8,12 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+LOGGER = logging.getLogger("svilm.trainer")
+"""The stage's logger. Modules may use children of it."""
+LOGGER.addHandler(logging.NullHandler())  # Without it logging prints warnings a second time.
+PRINTED = {"printed": True}  # `extra` of log records whose message is already on stderr
+
 _WIDTH = 24  # characters
 _BAR_EVERY_S = 0.2
 _LINE_EVERY_S = 10.0
 
 
-_CLEAR = "\r\x1b[2K"  # clears the row that the cursor is in
+CLEAR = "\r\x1b[2K"  # clears the row that the cursor is in
 
 
 def columns() -> int:
@@ -27,12 +33,23 @@ def columns() -> int:
 
 def replace_row(text: str) -> None:
     """Replace the current row of stderr's terminal by a text, cut to the terminal's width."""
-    print(_CLEAR + text[: columns()], end="", file=sys.stderr, flush=True)
+    print(CLEAR + text[: columns()], end="", file=sys.stderr, flush=True)
 
 
-def say(message: str) -> None:
-    """Print a line on stderr, replacing a row that a terminal may show."""
-    print(f"{_CLEAR if sys.stderr.isatty() else ''}{message}", file=sys.stderr, flush=True)
+def say(message: str, level: int = logging.INFO) -> None:
+    """Print a line on stderr, replacing a row that a terminal may show, and log it.
+
+    Args:
+      message: the line.
+      level: the level in the log, such as logging.WARNING.
+    """
+    print(f"{CLEAR if sys.stderr.isatty() else ''}{message}", file=sys.stderr, flush=True)
+    LOGGER.log(level, "%s", message, extra=PRINTED)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr, as `say` does, and log it."""
+    say(message, logging.WARNING)
 
 
 class Bar:
@@ -65,7 +82,7 @@ class Bar:
             bar = "█" * filled + "·" * (_WIDTH - filled)
             replace_row(f"{self._job} {bar} {counts}")
         else:
-            print(f"{self._job}: {counts}", file=sys.stderr, flush=True)
+            say(f"{self._job}: {counts}")
 
     def clear(self) -> None:
         """Remove the bar, so that a line can be printed."""
@@ -102,6 +119,7 @@ def busy(what: str) -> Iterator[None]:
         replace_row(f"{what} …")
     else:
         print(f"{what} …", file=sys.stderr, flush=True)
+    LOGGER.info("%s", what, extra=PRINTED)
     ticking = threading.Thread(target=tick, daemon=True)
     if terminal:
         ticking.start()
@@ -112,3 +130,4 @@ def busy(what: str) -> Iterator[None]:
         if terminal:
             ticking.join()
             replace_row("")
+        LOGGER.info("%s: ended after %.1f s", what, time.monotonic() - began)

@@ -33,6 +33,7 @@ class Study(NamedTuple):
     pretrain: tuple[str, ...]  # options of all variants
     measurements: list[Measurement]
     allow_seen: bool = False  # also measure on training videos
+    logging: tuple[str, ...] = ()  # options of every step that change no result
 
 
 def folder_name(variant: str, seed: int) -> str:
@@ -93,6 +94,7 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
             continue
         measures = step.arguments[0] in ("evaluate", "localise")
         command = step.arguments + ([_ALLOW_SEEN] if study.allow_seen and measures else [])
+        command = [*command, *study.logging]
         print(
             f"study: {place + 1} of {len(planned)}: svilm-train {shlex.join(command)}",
             flush=True,

@@ -1,14 +1,15 @@
 """The arguments and the output of `svilm-train study`."""
 
 import argparse
-import sys
 from functools import partial
 from typing import Any
 
+from trainer.cli import logs
 from trainer.cli.arguments import add_allow_seen, add_settings, count, on_disk
 from trainer.cli.outputs import STUDY, check_folder
 from trainer.configs import PRESETS
 from trainer.errors import ExitCode
+from trainer.progress import say
 
 _EPILOG = """\
 losses  table 6: the contrastive loss alone, with grounding, with temporal grouping, with both
@@ -120,10 +121,12 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     if twice := [name for name in columns if columns.count(name) > 1]:
         parser.error(f"{twice[0]} is asked for twice")
     seeds = list(range(arguments.seeds))
-    study = run.Study(variants, seeds, tuple(pretrain), measured, arguments.allow_seen)
+    study = run.Study(
+        variants, seeds, tuple(pretrain), measured, arguments.allow_seen, logs.options(arguments)
+    )
     out = arguments.out
     if stopped := run.run(study, out):
-        print(f"study: stopped in {stopped}; the same command goes on", file=sys.stderr)
+        say(f"study: stopped in {stopped}; the same command goes on")
         return ExitCode.RUN_AGAIN
     figures = run.figures(study, out)
     title = f"study of {arguments.study}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"

@@ -4,11 +4,11 @@ import argparse
 import json
 import math
 import pathlib
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from protos.strict_json import parse_object
+from trainer import progress
 from trainer.cli.arguments import add_allow_seen, count, phrase
 from trainer.cli.outputs import OutputError, written
 from trainer.cli.tasks import EVALUATE_EPILOG, add_task, check_evaluate, evaluate_task
@@ -83,7 +83,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.truth and len(arguments.truth) > 1:
         arguments.misused("--truth takes one file, unless there is a --task")
 
-    from trainer import progress
     from trainer.data.snapshot import Snapshot
     from trainer.evaluation import ground_truth
     from trainer.runs import checkpoint
@@ -126,7 +125,6 @@ def add_search(commands: Any) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from trainer import progress
     from trainer.data.snapshot import Snapshot
     from trainer.inference.search import clock, contact_sheet, search
 
@@ -168,7 +166,6 @@ def add_report(commands: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from trainer import progress
     from trainer.data.snapshot import Snapshot
     from trainer.evaluation import ground_truth
     from trainer.report import page
@@ -233,7 +230,7 @@ def loaded(folder: str) -> "Loaded":
 
     run = checkpoint.load(folder)
     which = "averaged parameters" if run.averaged else "parameters"
-    print(f"{folder}: {which} of step {run.step:,}", file=sys.stderr)
+    progress.say(f"{folder}: {which} of step {run.step:,}")
     return run
 
 

@@ -3,10 +3,10 @@
 import argparse
 import os
 import pathlib
-import sys
 from typing import Any
 
 from protos.strict_json import parse_object
+from trainer import progress
 from trainer.cli.arguments import count, on_disk
 from trainer.cli.commands import add_parser, add_run, loaded
 from trainer.cli.outputs import EXPORT, FEATURES, OutputError, check_folder
@@ -82,7 +82,6 @@ def add_embed(commands: Any) -> None:
 
 
 def _embed(arguments: argparse.Namespace) -> int:
-    from trainer import progress
     from trainer.data.snapshot import Snapshot
     from trainer.inference import features, video_files
     from trainer.tasks.zero_shot import fresh_encoder
@@ -106,11 +105,10 @@ def _embed(arguments: argparse.Namespace) -> int:
         snapshot = video_files.build(videos, arguments.out / "videos", run.config, workers)
     clips = Snapshot.open(snapshot)
     if arguments.videos and len(clips) < len(videos):
-        print(
+        progress.warn(
             f"embed: {len(videos) - len(clips)} of {len(videos)} videos cannot be decoded: "
             f"{snapshot}/manifest.json counts why, such as "
-            f"{video_files.undecodable(pathlib.Path(snapshot), videos)}",
-            file=sys.stderr,
+            f"{video_files.undecodable(pathlib.Path(snapshot), videos)}"
         )
     with progress.shown("embed") as show:
         whole = features.write(

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from trainer import progress
 from trainer.cli.arguments import add_allow_seen, count, on_disk, phrase
 from trainer.cli.commands import add_subject, loaded, unseen
 from trainer.cli.outputs import FIGURES, check_folder
@@ -53,7 +54,6 @@ def add_figures(commands: Any) -> None:
 
 
 def _figures(arguments: argparse.Namespace) -> int:
-    from trainer import progress
     from trainer.data.snapshot import Snapshot
     from trainer.figures import write
     from trainer.runs import run_lock

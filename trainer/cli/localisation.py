@@ -3,12 +3,12 @@
 import argparse
 import json
 import pathlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import add_allow_seen, add_settings, on_disk, refuse_ignored
 from trainer.cli.outputs import LOCALISATION, check_folder
 from trainer.errors import ExitCode
+from trainer.progress import say
 
 if TYPE_CHECKING:
     from trainer.runs.run_lock import Lock
@@ -159,11 +159,11 @@ def _run(
             lines.append(json.dumps({"epoch": epoch} | means) + "\n")
             write_file(arguments.out / "metrics.jsonl", "".join(lines).encode())
             shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-            print(f"epoch {epoch}/{config.epochs}  {shown}", file=sys.stderr, flush=True)
+            say(f"epoch {epoch}/{config.epochs}  {shown}")
 
         model = training.train(config, videos, annotated, arguments.out, held_out, told)
         if model is None:
-            print(f"localise: saved; the same command continues {arguments.out}", file=sys.stderr)
+            say(f"localise: saved; the same command continues {arguments.out}")
             return ExitCode.RUN_AGAIN
         model = model._replace(encoder=of_train["parameters_sha256"])
         saved.save(arguments.out, model)
@@ -210,7 +210,7 @@ def _check_unseen(folder: pathlib.Path, seen: Any, *, allowed: bool) -> None:
         by_id_alone=told.get("by_id_alone", 0),
     )
     refuse(found, allowed=allowed)
-    print(f"localise: {found.sentence()}", file=sys.stderr)
+    say(f"localise: {found.sentence()}")
 
 
 def _test(

@@ -1,14 +1,16 @@
 """The command line of svilm-train. The modules that it calls do the work."""
 
 import argparse
+import contextlib
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trainer import child_python
-from trainer.cli import standard_streams
+from trainer.cli import logs, standard_streams
 from trainer.cli.ablation import add_study
 from trainer.cli.arguments import add_settings, count, is_value, on_disk, settings_of
 from trainer.cli.commands import add_evaluate, add_report, add_search
@@ -22,6 +24,7 @@ from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.configs import PRESETS, published
 from trainer.configs.overrides import OverrideError, override, overruled
 from trainer.errors import ExitCode, UserError, report_internal_error
+from trainer.progress import LOGGER, PRINTED, say, warn
 
 PROGRAM = "svilm-train"
 
@@ -110,30 +113,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         standard_streams.prepare()
         switch_64_bits_off()
         child_python.keep_to_it()
-    try:
+    with contextlib.ExitStack() as logging_until_the_end:
         try:
-            arguments = _parser().parse_args(argv)
-            if argv is None and arguments.trains:
-                start_with_malloc_tuned()
-            return arguments.command(arguments)
-        finally:
-            sys.stdout.flush()  # while its errors can still be reported
-    except (UserError, OSError) as error:
-        option = "--set: " if isinstance(error, OverrideError) else ""
-        print(f"{PROGRAM}: error: {option}{_one_line(error)}", file=sys.stderr)
-        return error.exit_code if isinstance(error, UserError) else ExitCode.FAILED
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith(("trainer", "protos")):
+            try:
+                arguments = _parser().parse_args(argv)
+                if argv is None and arguments.trains:
+                    start_with_malloc_tuned()
+                logging_until_the_end.enter_context(logs.configured(arguments, argv))
+                return arguments.command(arguments)
+            finally:
+                sys.stdout.flush()  # while its errors can still be reported
+        except (UserError, OSError) as error:
+            option = "--set: " if isinstance(error, OverrideError) else ""
+            say(f"{PROGRAM}: error: {option}{_one_line(error)}", logging.ERROR)
+            return error.exit_code if isinstance(error, UserError) else ExitCode.FAILED
+        except KeyboardInterrupt:
+            warn(f"{PROGRAM}: interrupted")
+            return ExitCode.INTERRUPTED
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and not _is_own(error.name or ""):
+                missing = f"{error}: pip install '.[trainer]' from the sources"
+                say(f"{PROGRAM}: error: {missing}", logging.ERROR)
+                return ExitCode.FAILED
+            LOGGER.critical("internal error", exc_info=error, extra=PRINTED)
             return report_internal_error(PROGRAM, error)
-        print(
-            f"{PROGRAM}: error: {error}: pip install '.[trainer]' from the sources", file=sys.stderr
-        )
-        return ExitCode.FAILED
-    except Exception as error:
-        return report_internal_error(PROGRAM, error)
+
+
+def _is_own(module: str) -> bool:
+    return module.startswith(("trainer", "protos"))
 
 
 def switch_64_bits_off() -> None:
@@ -143,7 +150,7 @@ def switch_64_bits_off() -> None:
     """
     if os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "t", "yes", "y", "on"):
         os.environ["JAX_ENABLE_X64"] = "0"
-        print(f"{PROGRAM}: JAX_ENABLE_X64 is ignored: models are of float32", file=sys.stderr)
+        warn(f"{PROGRAM}: JAX_ENABLE_X64 is ignored: models are of float32")
 
 
 def start_with_malloc_tuned() -> None:
@@ -190,6 +197,8 @@ def _parser() -> argparse.ArgumentParser:
     add_plan(commands)
     add_localise(commands)
     add_study(commands)
+    for command in commands.choices.values():
+        logs.add(command)
     return parser
 
 
@@ -298,13 +307,13 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         arguments.preset, video=bool(start.video or earlier), text=bool(start.text or earlier)
     )
     if missing and origin is None and multihost.is_first():
-        print(f"{PROGRAM}: {missing}", file=sys.stderr)
+        warn(f"{PROGRAM}: {missing}")
     if lost := overruled(settings, config, configured):
         raise UsageError(f"--set: {lost[0]}, as the starting weights have it: leave it out")
     if not loop.pretrain(
         config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
     ):
-        print(f"pretrain: saved; the same command continues {arguments.out}", file=sys.stderr)
+        say(f"pretrain: saved; the same command continues {arguments.out}")
         return ExitCode.RUN_AGAIN
     print(f"pretrain: {arguments.out} is trained to its end")
     return 0

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
 from trainer.cli.outputs import written
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
+from trainer.progress import say
 
 _EPILOG = """\
 The step of `svilm-train pretrain` with the same settings is compiled, not run. No TPU
@@ -103,7 +103,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _tried(what: str) -> None:
-    print(f"plan: does not fit: {what}", file=sys.stderr, flush=True)
+    say(f"plan: does not fit: {what}")
 
 
 def _gibibytes(text: str) -> float:

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
+from trainer import progress
 from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
 from trainer.cli.outputs import RUN, check_folder, written
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
@@ -164,7 +164,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
         random_encoder=arguments.random_encoder,
         monitoring=monitoring,
     ):
-        print(f"finetune: saved; the same command continues {arguments.out}", file=sys.stderr)
+        progress.say(f"finetune: saved; the same command continues {arguments.out}")
         return ExitCode.RUN_AGAIN
     print(f"finetune: {arguments.out} is trained to its end")
     return 0
@@ -242,7 +242,6 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
 
 def _measured(arguments: argparse.Namespace) -> Any:
     """Return the figures of a run on a snapshot, and write its predictions if requested."""
-    from trainer import progress
     from trainer.cli.commands import loaded, unseen
     from trainer.data.snapshot import Snapshot
     from trainer.runs.provenance import subject
@@ -253,13 +252,12 @@ def _measured(arguments: argparse.Namespace) -> Any:
     with written(arguments, "write_predictions") as unfinished:
         run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
         seen = unseen(run, snapshot, arguments)
-        print(f"evaluate: {seen.sentence()}", file=sys.stderr)
+        progress.say(f"evaluate: {seen.sentence()}")
         known = (run.task or {}).get("trained_on", {}).get("datasets", [])
         if known and snapshot.manifest.dataset not in known:
-            print(
+            progress.warn(
                 f"evaluate: {arguments.run} was trained on {', '.join(known)}, and "
-                f"{arguments.snapshot} is of {snapshot.manifest.dataset}",
-                file=sys.stderr,
+                f"{arguments.snapshot} is of {snapshot.manifest.dataset}"
             )
         with progress.shown("evaluate") as show:
             predictions = TASKS[arguments.task].predict(run, snapshot, show, views)

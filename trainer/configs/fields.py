@@ -73,7 +73,7 @@ def current_name(name: str, fields: Collection[str]) -> str:
 
 @functools.cache  # print once per name, not per checkpoint
 def _report_renaming(name: str, new: str) -> None:
-    progress.say(f"svilm-train: {name!r} is now spelled {new!r}: read as such")
+    progress.warn(f"svilm-train: {name!r} is now spelled {new!r}: read as such")
 
 
 def build(cls: type, values: Any) -> Any:

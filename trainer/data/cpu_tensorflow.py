@@ -6,9 +6,7 @@ functions: importing TensorFlow takes several seconds.
 
 import os
 
-# This silences C++ notes about CPU flags and oneDNN at import. Errors still appear.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# oneDNN's kernels round differently from CPU to CPU.
+# oneDNN's kernels round differently from CPU to CPU. TensorFlow reads only the environment.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf

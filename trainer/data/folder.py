@@ -10,7 +10,6 @@ import contextlib
 import errno
 import functools
 import json
-import logging
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -250,7 +249,6 @@ def import_gcsfs() -> Any:
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import gcsfs
 
-    logging.getLogger("gcsfs").disabled = True  # callers report its errors
     return gcsfs
 
 

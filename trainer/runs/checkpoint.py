@@ -23,7 +23,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import logging
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -100,8 +99,6 @@ class Checkpoints:
           folder: `checkpoints` of a run, or another folder that checkpoints were copied to.
           config: the run's configuration, for saving; None: only read, without changing the folder.
         """
-        # This logger reports each save and restore in many lines, and also the errors it raises.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = folder if in_bucket(folder) else folder.absolute()
         self._bucket_errors = bucket_errors() if in_bucket(folder) else ()
         self._described: dict[str, Any] = {}
@@ -301,7 +298,7 @@ class Checkpoints:
         self._usable.verify(step)
         like = state_shapes(config, 1, one_device()).params | self._head(step)
         if other := self._check(step, like):
-            progress.say(
+            progress.warn(
                 f"svilm-train: {self._folder / str(step)} is used as float32: tensor {other} there",
             )
         name = "average" if self._has(step, "average") else "params"

@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 
 from trainer.data.folder import in_bucket
 from trainer.errors import ExitCode, UserError
+from trainer.progress import warn
 from trainer.runs.lease_files import BucketFile, DiskFile, LeaseFile
 from trainer.runs.run_path import RunPath
 
@@ -95,10 +95,9 @@ def held(folder: RunPath, command: str) -> Iterator[Lock]:
             cleanup.callback(_remove_if_empty, folder)
         path = os.fspath(folder / NAME)
         if not _has_locks(path):
-            print(
+            warn(
                 f"svilm-train: the file system of {folder} has no locks: {NAME} is renewed every "
-                f"{RENEW_S:g} s instead",
-                file=sys.stderr,
+                f"{RENEW_S:g} s instead"
             )
             yield cleanup.enter_context(_leased(folder, DiskFile(path), about))
             return
@@ -196,10 +195,9 @@ class _Lease(Lock):
 
     def _wait_for_its_death(self) -> str:
         """Return the version of an expired lease; "" if its holder released it meanwhile."""
-        print(
+        warn(
             f"svilm-train: waiting {EXPIRE_S:g} s to see whether {_holder(self._read_holder())} "
-            f"still writes to {self._folder}",
-            file=sys.stderr,
+            f"still writes to {self._folder}"
         )
         try:
             text, found = self._file.read()

@@ -100,7 +100,7 @@ class Usable:
     def reject(self, step: int, why: str) -> None:
         """Mark a checkpoint as unusable, and report it on stderr."""
         self._unusable[step] = why
-        progress.say(
+        progress.warn(
             f"svilm-train: checkpoint {self._folder / str(step)} cannot be used: {why}",
         )
 
@@ -126,7 +126,7 @@ class Usable:
             with told(os.fspath(folder)) if in_bucket(folder) else contextlib.nullcontext():
                 has = checksums.exist(folder)
             if not has and step not in self._verified:
-                progress.say(
+                progress.warn(
                     f"svilm-train: {folder} has no {checksums.NAME}: damage to it would not be "
                     "noticed",
                 )
@@ -161,7 +161,7 @@ class Usable:
                         f"{folder} is damaged and cannot be renamed ({one_line(error)}): rename "
                         "it, and repeat the command"
                     ) from error
-                progress.say(
+                progress.warn(
                     f"svilm-train: training continues from step {used}; the damaged checkpoint is "
                     f"kept as {aside}",
                 )

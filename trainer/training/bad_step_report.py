@@ -74,7 +74,7 @@ class BadSteps:
             self._lines.flush()
         if self._config.on_bad_step == "skip" and in_a_row <= self._config.skip_in_a_row:
             if self._lines:
-                progress.say(f"svilm-train: no update at step {step}: {reason}")
+                progress.warn(f"svilm-train: no update at step {step}: {reason}")
             return
         kept = "no checkpoint was saved" if checkpoint is None else f"step {checkpoint} is kept"
         more = f" and {len(clips) - 3} more" if len(clips) > 3 else ""

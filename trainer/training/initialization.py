@@ -100,7 +100,7 @@ class Start(NamedTuple):
             known = {"video": layout.params(read, config.video)}
             _say_left_out(read, layout.left_out(read))
             if layout is video and (doubt := video.doubt(read)) and multihost.is_first():
-                progress.say(doubt)
+                progress.warn(doubt)
             params = _replaced(params, known, self.video)
         if self.text:
             read = hf_format.read(self.text)
@@ -134,7 +134,7 @@ class Start(NamedTuple):
 
 def _say_left_out(checkpoint: hf_format.Checkpoint, names: list[str]) -> None:
     if names and multihost.is_first():
-        progress.say(
+        progress.warn(
             f"{checkpoint.folder}: left out, our encoders have no such part: "
             f"{', '.join(param_mapping.parts(names))}",
         )

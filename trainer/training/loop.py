@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -176,10 +175,9 @@ def _known_to(
         return Tokenizer.from_run(run) if start.text or start.run else None
     known, differs = Tokenizer.to_continue(run, vocabulary)
     if differs and multihost.is_first():
-        print(
+        progress.warn(
             f"{job}: {run} lower-cases text, as the release that began it did, whatever is said "
-            f"beside {vocabulary} ({differs})",
-            file=sys.stderr,
+            f"beside {vocabulary} ({differs})"
         )
     return known
 
@@ -218,7 +216,7 @@ def _begin_or_continue(
             if test_clips is not None:
                 among = seen_clips.overlap(has_seen, test_clips)
                 seen_clips.refuse(among, allowed=monitoring.allow_seen)
-                print(f"{objective.job}: {among.sentence()}", file=sys.stderr)
+                progress.say(f"{objective.job}: {among.sentence()}")
             run_folder.start_or_continue(
                 run, config, objective.clips, known, origin, objective.task, steps=steps
             )
@@ -291,7 +289,7 @@ def _announce(visits: int, config: Config, steps: int, monitoring: Monitoring) -
         config, steps, evaluates=evaluates, profile=monitoring.profile
     )
     for line in (run_length.describe(config, visits), *left_out):
-        print(f"svilm-train: {line}", file=sys.stderr)
+        progress.say(f"svilm-train: {line}")
 
 
 @contextlib.contextmanager
@@ -329,7 +327,7 @@ def _train(state: TrainState, job: _Job) -> bool:
 
     def skip(message: str) -> None:
         corrupt.append(message)
-        progress.say(f"svilm-train: left out a clip: {message}")
+        progress.warn(f"svilm-train: left out a clip: {message}")
 
     host_batches = job.objective.batches(
         job.tokenizer,

@@ -117,7 +117,7 @@ class Metrics:
             progress.replace_row(f"{self._job} {text}")
         else:
             text = console_row.row(step, self._steps, self._values, left)
-            print(text, file=sys.stderr, flush=True)
+            progress.say(text)
         self._last_shown = time.monotonic()
 
     def flush(self) -> None:
@@ -158,12 +158,15 @@ class Metrics:
             self._record.log(record)
         self._values = values
         self._show(step)
+        if self._terminal:  # Elsewhere the row is a line, which is logged.
+            row = console_row.row(step, self._steps, values, None)
+            progress.LOGGER.info("%s", row, extra=progress.PRINTED)
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_UPLOADS:
             try:
                 self.flush()
             except OSError as error:  # retried later; the flush before a checkpoint raises it
                 self._flushed = time.monotonic()
-                progress.say(f"svilm-train: {error.filename}: {error.strerror}")
+                progress.warn(f"svilm-train: {error.filename}: {error.strerror}")
 
 
 def read(run: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ used.
 import contextlib
 import hashlib
 import json
-import logging
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -45,7 +44,6 @@ class Checkpoints:
           RunError: the training was started with other settings.
           CheckpointError: every checkpoint is damaged, or one cannot be read.
         """
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs many lines per save.
         self._folder = (out / "checkpoints").absolute()
         self._settings = json.loads(json.dumps(settings))
         self._usable = Usable(self._folder)
