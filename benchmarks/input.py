@@ -54,6 +54,7 @@ from trainer.data.snapshot import Snapshot
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import Batch
 from trainer.distributed.mesh import make_mesh
+from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import init_state, train_step
 from trainer.training.device_batch import on_devices
 
@@ -165,7 +166,7 @@ def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
         folder / "some", clips=16, frames=32, height=256, width=455, distinct=4
     )
     config = dataclasses.replace(CONFIG, epochs=1000)
-    mesh, steps = make_mesh(config), 1000
+    mesh = make_mesh(config)
 
     def read() -> Generator[Batch, None, None]:
         return ahead(
@@ -174,12 +175,12 @@ def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
         )
 
     batches = read()
-    state = init_state(config, steps, mesh)
+    state, scalars = init_state(config, mesh), run_scalars(config, 1000)
     again = next(batches)
 
     def step(batch: Batch) -> None:
         nonlocal state
-        state, figures = train_step(state, batch, config=config, steps=steps, mesh=mesh)
+        state, figures = train_step(state, batch, scalars, config=config, mesh=mesh)
         jax.block_until_ready(figures["loss"])
 
     def two(batches: Iterator[Batch]) -> None:

@@ -38,6 +38,7 @@ from trainer.distributed.flops import step_flops
 from trainer.distributed.mesh import PER_CLIP, make_mesh
 from trainer.method.cut_and_paste import splice_at_step
 from trainer.method.models.video import gumbel_noise
+from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import GUMBEL, SPLICE, clip_keys, for_purpose, init_state, train_step
 
 _STEPS = 1000  # total steps of the run that contains the timed step
@@ -59,7 +60,8 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
     torch.set_num_threads(THREADS)
     mesh, batch = make_mesh(CONFIG), random_batch()
     on_device = jax.device_put(batch, NamedSharding(mesh, PER_CLIP))
-    state = init_state(CONFIG, _STEPS, mesh)
+    state: Any = init_state(CONFIG, mesh)
+    scalars = run_scalars(CONFIG, _STEPS)
     state = state.replace(params=_moved(state.params))
     theirs = step_pytorch.Step(CONFIG, jax.tree.map(np.asarray, state.params))
     same_batch = Batch(*(torch.tensor(array) for array in batch))
@@ -67,7 +69,7 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
 
     def step() -> tuple[float, float]:
         nonlocal state
-        state, figures = train_step(state, on_device, config=CONFIG, steps=_STEPS, mesh=mesh)
+        state, figures = train_step(state, on_device, scalars, config=CONFIG, mesh=mesh)
         return float(figures["loss"]), float(figures["gradient_norm"])
 
     ours, same = step(), theirs(same_batch, splice, noise)
@@ -146,9 +148,14 @@ def _moved(params: Any) -> Any:
 
 def _draws(step: Any, index: Any) -> tuple[Any, dict[int, Any]]:
     """Return the splice and the Gumbel noise that the JAX step draws, as PyTorch tensors."""
-    keys, video = clip_keys(CONFIG.seed, step, index), CONFIG.video
+    scalars, video = run_scalars(CONFIG, _STEPS), CONFIG.video
+    keys = clip_keys(scalars.key(), step, index)
     splice = splice_at_step(
-        for_purpose(keys, SPLICE), step, video.windows, CONFIG.cut_and_paste, _STEPS
+        for_purpose(keys, SPLICE),
+        step,
+        video.windows,
+        CONFIG.cut_and_paste,
+        scalars.first_spliced_step,
     )
     noise = {
         layer: gumbel_noise(

@@ -43,7 +43,7 @@ def run(tmp_path_factory):
     (folder / "config.json").write_text(config.to_json())
     tokenizer.save(folder / "vocab.txt")
     with Checkpoints(folder / "checkpoints", config) as checkpoints:
-        checkpoints.save(init_state(config, 1, one_device()))
+        checkpoints.save(init_state(config, one_device()))
     return folder
 
 

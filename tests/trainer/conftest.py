@@ -226,7 +226,7 @@ def untrained_run(noisy_config, tmp_path_factory):
     (run / "config.json").write_text(config.to_json())
     tokenizer.save(run / "vocab.txt")
     with Checkpoints(run / "checkpoints", config) as checkpoints:
-        checkpoints.save(init_state(config, 1, one_device()))
+        checkpoints.save(init_state(config, one_device()))
     return run
 
 

@@ -126,7 +126,7 @@ class ReachedError(Exception):
 class Stopping(Pretraining):
     """Ends when its first state would be compiled."""
 
-    def init_state(self, config, steps, mesh):
+    def init_state(self, config, mesh):
         raise ReachedError
 
 

@@ -214,6 +214,14 @@ class OptimizerConfig:
     warmup_share: float = 0.05  # of all steps
     clip_norm: float | None = 1.0  # global gradient norm; None disables clipping
 
+    def warmup_steps(self, steps: int) -> int:
+        """Return the number of steps that warm up in a run of `steps`; at least one does not.
+
+        >>> OptimizerConfig(warmup_share=0.1).warmup_steps(100)
+        10
+        """
+        return min(round(self.warmup_share * steps), steps - 1)
+
     def __post_init__(self) -> None:
         check_above("optimizer", "learning_rate", self.learning_rate)
         check_range("optimizer", "weight_decay", self.weight_decay, 0.0)

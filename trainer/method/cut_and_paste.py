@@ -82,7 +82,7 @@ def splice_at_step(
     step: Int[Array, ""],
     windows: int,
     config: CutAndPasteConfig,
-    steps: int,
+    first_step: Int[Array, ""],
 ) -> Splice:
     """Draw a training step's splice: the identity if disabled or before splicing begins.
 
@@ -90,14 +90,14 @@ def splice_at_step(
       keys: one key per clip.
       step: the run's step, from 0.
       windows: number of windows in a clip.
-      config: defines when splicing begins.
-      steps: number of steps of the whole run.
+      config: says whether and how clips are spliced.
+      first_step: the step, from 0, at which splicing begins.
     """
     whole = identity_splice(len(keys), windows)
     if not config.enabled:
         return whole
     drawn = draw_splice(keys, windows, config)
-    begun = step >= config.first_step(steps)
+    begun = step >= first_step
     return jax.tree.map(lambda pasted, kept: jnp.where(begun, pasted, kept), drawn, whole)
 
 

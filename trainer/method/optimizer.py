@@ -1,41 +1,56 @@
 """The optimizer and its schedule (section 4.2)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 from optax.contrib import MuonDimensionNumbers, muon
 
 from trainer.configs.config import OptimizerConfig
+from trainer.method.run_scalars import RunScalars
 
 # This scale gives Muon's updates the size of AdamW's, so both take the same learning rates
 # (Liu et al. 2025).
 _ADAMW_RMS = 0.2
 
 
-def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+def learning_rate(
+    config: OptimizerConfig, scalars: RunScalars
+) -> Callable[[Int[Any, ""]], Float[Array, ""]]:
     """Return a linear warm-up over `warmup_share` of all steps, then a cosine decay to zero.
 
-    >>> schedule = learning_rate(OptimizerConfig(warmup_share=0.1), 100)
-    >>> [round(float(schedule(step)), 3) for step in (0, 10, 55, 100)]
+    This is `optax.warmup_cosine_decay_schedule`, whose lengths must be constants.
+
+    >>> from trainer.configs.config import Config
+    >>> from trainer.method.run_scalars import run_scalars
+    >>> config = Config(optimizer=OptimizerConfig(warmup_share=0.1))
+    >>> schedule = learning_rate(config.optimizer, run_scalars(config, steps=100))
+    >>> [round(float(schedule(jnp.int32(step))), 3) for step in (0, 10, 55, 100)]
     [0.0, 0.1, 0.05, 0.0]
     """
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=min(round(config.warmup_share * steps), steps - 1),
-        decay_steps=steps,
-    )
+    peak, warmup, decay = config.learning_rate, scalars.warmup_steps, scalars.decay_steps
+
+    def rate(count: Int[Any, ""]) -> Float[Array, ""]:
+        warmed = jnp.minimum(count, warmup).astype(jnp.float32) * scalars.per_warmup_step
+        decayed = jnp.minimum(count - warmup, decay).astype(jnp.float32)
+        cosine = 0.5 * (1.0 + jnp.cos(decayed * scalars.radians_per_decay_step))
+        return jnp.where(count < warmup, -peak * (1.0 - warmed) + peak, peak * cosine)
+
+    return rate
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     """Return global-norm clipping followed by SGD with momentum, AdamW or Muon.
 
-    Weight decay applies to the kernels of dense layers only. Muon (Jordan et al. 2024) updates
-    those kernels, except that of the tubelet embedding. AdamW updates all embeddings, positions,
-    norms, biases and a task's head.
+    Its initial state does not depend on the schedule. Weight decay applies to the kernels of dense
+    layers only. Muon (Jordan et al. 2024) updates those kernels, except that of the tubelet
+    embedding. AdamW updates all embeddings, positions, norms, biases and a task's head.
     """
-    schedule = learning_rate(config, steps)
     if config.name == "sgd":
         update = optax.sgd(schedule, momentum=config.momentum)
     elif config.name == "adamw":

@@ -12,7 +12,7 @@ import optax
 from flax import struct
 from jax import random
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped, UInt32
 
 from trainer.configs.config import Config
 from trainer.data.types import Batch
@@ -30,7 +30,8 @@ from trainer.method.bad_steps import Watch, all_finite
 from trainer.method.cut_and_paste import Splice, label_weights, paste, splice_at_step
 from trainer.method.models.attention import choose
 from trainer.method.models.svilm import SViLM, standardise
-from trainer.method.optimizer import make_optimizer
+from trainer.method.optimizer import learning_rate, make_optimizer
+from trainer.method.run_scalars import RunScalars, compiled_config, seed_data
 
 # Purpose of a key, folded into it, so that draws for different purposes are independent.
 _INIT, COLOUR, SPLICE, GUMBEL, HEAD, DROPOUT = range(6)
@@ -47,19 +48,27 @@ class TrainState:
     average: PyTree  # moving average of the parameters; {} if disabled
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))  # drops the forward pass that only infers shapes
-def init_state(config: Config, steps: int, mesh: Mesh) -> TrainState:
+def init_state(config: Config, mesh: Mesh) -> TrainState:
     """Return fresh parameters from the run's seed, at step 0, placed on the devices."""
-    return keep_placed(begin(init_params(config), config, steps), mesh)
+    return _init_state(seed_data(config.seed), compiled_config(config), mesh)
 
 
-def init_params(config: Config) -> dict[str, Any]:
-    """Return fresh parameters of both encoders, and the temperatures if they are learned."""
+@partial(jax.jit, static_argnums=(1, 2))  # drops the forward pass that only infers shapes
+def _init_state(seed: UInt32[Array, " words"], config: Config, mesh: Mesh) -> TrainState:
+    return keep_placed(begin(init_params(random.wrap_key_data(seed), config), config), mesh)
+
+
+def init_params(key: Key[Array, ""], config: Config) -> dict[str, Any]:
+    """Return fresh parameters of both encoders, and the temperatures if they are learned.
+
+    Args:
+      key: the key of the run's seed.
+      config: the run's configuration.
+    """
     video, text = config.video, config.text
     pixels = jnp.zeros((1, video.frames, video.resolution, video.resolution, 3))
     ids = jnp.zeros((1, text.tokens), jnp.int32)
-    key = random.fold_in(random.key(config.seed), _INIT)
-    variables: Any = SViLM(config).init(key, pixels, ids, ids == 0)
+    variables: Any = SViLM(config).init(random.fold_in(key, _INIT), pixels, ids, ids == 0)
     params: dict[str, Any] = variables["params"]
     if config.loss.learn_temperatures:
         params["log_temperatures"] = {
@@ -69,20 +78,20 @@ def init_params(config: Config) -> dict[str, Any]:
 
 
 def begin(
-    params: dict[str, Any], config: Config, steps: int, trained: tuple[str, ...] | None = None
+    params: dict[str, Any], config: Config, trained: tuple[str, ...] | None = None
 ) -> TrainState:
     """Return the state before the first step.
 
     Args:
       params: the initial parameters.
       config: the run's configuration.
-      steps: number of steps of the whole run.
       trained: names of the trainable parameter groups; None trains all.
     """
+    optimizer = make_optimizer(config.optimizer, optax.constant_schedule(0.0))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        optimizer=make_optimizer(config.optimizer, steps).init(divide(params, trained)[0]),
+        optimizer=optimizer.init(divide(params, trained)[0]),
         watch=Watch.begin(),
         average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
     )
@@ -103,9 +112,9 @@ def divide(
     )
 
 
-def state_shapes(config: Config, steps: int, mesh: Mesh) -> TrainState:
+def state_shapes(config: Config, mesh: Mesh) -> TrainState:
     """Return a state's shapes, types and shardings, without values."""
-    return placed_shapes(jax.eval_shape(lambda: init_state(config, steps, mesh)), mesh)
+    return placed_shapes(jax.eval_shape(lambda: init_state(config, mesh)), mesh)
 
 
 def batch_shapes(config: Config, mesh: Mesh) -> Batch:
@@ -144,9 +153,11 @@ def temperatures(config: Config, params: PyTree) -> dict[str, Any]:
     return {name: jnp.exp(value) for name, value in params["log_temperatures"].items()}
 
 
-def clip_keys(seed: int, step: Int[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
-    """Derive a key for each clip from (seed, step, index in the global batch) alone."""
-    of_step = random.fold_in(random.key(seed), step)
+def clip_keys(
+    key: Key[Array, ""], step: Int[Array, ""], index: Int[Array, " b"]
+) -> Key[Array, " b"]:
+    """Derive a key for each clip from (run's key, step, index in the global batch) alone."""
+    of_step = random.fold_in(key, step)
     return jax.vmap(partial(random.fold_in, of_step))(index)
 
 
@@ -337,17 +348,17 @@ def moved_average(average: PyTree, params: PyTree, step: Int[Array, ""], decay: 
     return jax.tree.map(lambda a, p: a + rest.astype(a.dtype) * (p - a), average, params)
 
 
-@partial(jax.jit, static_argnames=("config", "steps", "mesh"), donate_argnums=0)
+@partial(jax.jit, static_argnames=("config", "mesh"), donate_argnums=0)
 def train_step(
-    state: TrainState, batch: Batch, *, config: Config, steps: int, mesh: Mesh
+    state: TrainState, batch: Batch, scalars: RunScalars, *, config: Config, mesh: Mesh
 ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
     """Update the parameters once.
 
     Args:
       state: donated; use the returned one.
       batch: sharded over the devices by clip.
-      config: static.
-      steps: number of steps of the whole run, for the schedule; static.
+      scalars: the run's seed and schedule.
+      config: static; `compiled_config` of the run's lets other runs share the compiled step.
       mesh: the devices; static.
 
     Returns:
@@ -355,22 +366,26 @@ def train_step(
       clipping, and whether the step was bad (bad_steps.py). If the configuration skips bad steps, a
       bad step changes only the step counts of the state.
     """
-    keys = clip_keys(config.seed, state.step, batch.index)
+    keys = clip_keys(scalars.key(), state.step, batch.index)
     splice = splice_at_step(
-        for_purpose(keys, SPLICE), state.step, config.video.windows, config.cut_and_paste, steps
+        for_purpose(keys, SPLICE),
+        state.step,
+        config.video.windows,
+        config.cut_and_paste,
+        scalars.first_spliced_step,
     )
 
     def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         return total_loss(gather_params(params, mesh), batch, splice, keys, config, mesh)
 
-    return updated(state, loss, config, steps, mesh)
+    return updated(state, loss, scalars, config, mesh)
 
 
 def updated(
     state: TrainState,
     loss: Callable[[PyTree], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]],
+    scalars: RunScalars,
     config: Config,
-    steps: int,
     mesh: Mesh,
     trained: tuple[str, ...] | None = None,
 ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
@@ -379,8 +394,8 @@ def updated(
     Args:
       state: the state before the step.
       loss: maps the parameters to the loss and its metrics, of which "loss" is the loss itself.
+      scalars: the run's schedule.
       config: the run's configuration.
-      steps: number of steps of the whole run, for the schedule.
       mesh: the devices.
       trained: names of the trainable parameter groups; None trains all.
 
@@ -392,9 +407,8 @@ def updated(
     gradient = keep_placed(gradient, mesh)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-        update, optimizer = make_optimizer(config.optimizer, steps).update(
-            gradient, state.optimizer, moving
-        )
+        optimizer = make_optimizer(config.optimizer, learning_rate(config.optimizer, scalars))
+        update, optimizer = optimizer.update(gradient, state.optimizer, moving)
     changed: Any = optax.apply_updates(moving, update)
     params: Any = changed | fixed
     if config.loss.learn_temperatures:  # a clamp to [0.01, 1] in the loss would stop the gradient

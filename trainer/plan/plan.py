@@ -15,6 +15,7 @@ from trainer.distributed.hardware import HERE, Chip, chip, devices_of, usable_me
 from trainer.distributed.mesh import make_mesh
 from trainer.errors import UserError
 from trainer.method.models.attention import Kind, choose
+from trainer.method.run_scalars import compiled_config, run_scalars
 from trainer.method.train_step import batch_shapes, state_shapes, train_step
 from trainer.plan.collectives import UNEXPLAINED, Crossing, crossings
 from trainer.plan.hlo import Program
@@ -182,9 +183,9 @@ def make_plan(config: Config, topology: str, clips: int | None = None) -> Plan:
         steps = clips and order.total_steps(clips, config.batch, config.epochs, config.max_steps)
     except ValueError as error:
         raise PlanError(str(error)) from None
-    schedule = steps or 10_000  # the schedule's length changes constants only
-    state, batch = state_shapes(config, schedule, mesh), batch_shapes(config, mesh)
-    traced = train_step.trace(state, batch, config=config, steps=schedule, mesh=mesh)
+    state, batch = state_shapes(config, mesh), batch_shapes(config, mesh)
+    scalars = run_scalars(config, steps or 1)  # the program does not depend on their values
+    traced = train_step.trace(state, batch, scalars, config=compiled_config(config), mesh=mesh)
     attention = choose(config.video, config.compute, devices[0].platform)
     kernels = 0 if topology == HERE else _workspace(config, attention, len(devices))
     began = time.monotonic()

@@ -296,7 +296,7 @@ class Checkpoints:
           CheckpointError: as `restore` does, or a parameter is not finite.
         """
         self._usable.verify(step)
-        like = state_shapes(config, 1, one_device()).params | self._head(step)
+        like = state_shapes(config, one_device()).params | self._head(step)
         if other := self._check(step, like):
             progress.warn(
                 f"svilm-train: {self._folder / str(step)} is used as float32: tensor {other} there",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import random
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped, UInt32
 
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
@@ -22,6 +22,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import ExampleBatch
 from trainer.distributed.flops import fine_tuning_flops
 from trainer.distributed.mesh import gather_params, keep_placed, on_each_device, placed_shapes
+from trainer.method.run_scalars import RunScalars, compiled_config, run_scalars, seed_data
 from trainer.method.train_step import (
     HEAD,
     TrainState,
@@ -163,13 +164,20 @@ class FineTuning:
         self._examples: Examples = task.examples(annotations, classes, settings)
         self.visits = len(self._examples.records)
 
-    def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
+    def init_state(self, config: Config, mesh: Mesh) -> TrainState:
         """Initialize the parameters of encoders and head, and the optimizer's state."""
-        return _init_state(self._task, self._settings, self._classes, config, steps, mesh)
+        return _init_state(
+            seed_data(config.seed),
+            self._task,
+            self._settings,
+            self._classes,
+            compiled_config(config),
+            mesh,
+        )
 
-    def state_shapes(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
+    def state_shapes(self, config: Config, mesh: Mesh) -> TrainState:
         """Return the shapes, types and placement of `init_state`, without computing it."""
-        fresh = partial(self.init_state, config, steps, mesh)
+        fresh = partial(self.init_state, config, mesh)
         return placed_shapes(jax.eval_shape(fresh), mesh)
 
     def batches(
@@ -203,10 +211,10 @@ class FineTuning:
         return _train_step(
             state,
             batch,
+            run_scalars(config, steps),
             task=self._task,
             settings=self._settings,
-            config=config,
-            steps=steps,
+            config=compiled_config(config),
             mesh=mesh,
         )
 
@@ -216,29 +224,34 @@ class FineTuning:
         return config.batch * fine_tuning_flops(config, self._task.TEXTS, frozen=frozen)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+@partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
 def _init_state(
-    task: Task, settings: Any, classes: int, config: Config, steps: int, mesh: Mesh
+    seed: UInt32[Array, " words"],
+    task: Task,
+    settings: Any,
+    classes: int,
+    config: Config,
+    mesh: Mesh,
 ) -> TrainState:
-    params = init_params(config)
-    key = random.fold_in(random.key(config.seed), HEAD)
-    if head := task.init_head(key, config, settings, classes):
+    key = random.wrap_key_data(seed)
+    params = init_params(key, config)
+    if head := task.init_head(random.fold_in(key, HEAD), config, settings, classes):
         params["head"] = head
-    return keep_placed(begin(params, config, steps, task.trained(settings)), mesh)
+    return keep_placed(begin(params, config, task.trained(settings)), mesh)
 
 
-@partial(jax.jit, static_argnames=("task", "settings", "config", "steps", "mesh"), donate_argnums=0)
+@partial(jax.jit, static_argnames=("task", "settings", "config", "mesh"), donate_argnums=0)
 def _train_step(
     state: TrainState,
     batch: ExampleBatch,
+    scalars: RunScalars,
     *,
     task: Task,
     settings: Any,
     config: Config,
-    steps: int,
     mesh: Mesh,
 ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:
-    keys = clip_keys(config.seed, state.step, batch.index)
+    keys = clip_keys(scalars.key(), state.step, batch.index)
     encode = partial(task.encode, config=with_attention(config, mesh), settings=settings)
     encode = in_parts(encode, config.compute.microbatches)
     losses = partial(task.losses, config=config, settings=settings)
@@ -250,4 +263,4 @@ def _train_step(
         parts = {name: jnp.mean(of_examples) for name, of_examples in costs.items()}
         return parts["loss"], parts
 
-    return updated(state, loss, config, steps, mesh, task.trained(settings))
+    return updated(state, loss, scalars, config, mesh, task.trained(settings))

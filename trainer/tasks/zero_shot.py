@@ -5,10 +5,8 @@ frames.
 """
 
 import dataclasses
-from functools import partial
 from typing import TypedDict
 
-import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -141,7 +139,7 @@ def evaluate(
 def fresh_encoder(run: Loaded) -> Encoder:
     """Return the encoder with random parameters, from another seed than the run's."""
     fresh = dataclasses.replace(run.config, seed=run.config.seed + 1)
-    params = jax.jit(partial(init_state, fresh, 1, one_device()))().params
+    params = init_state(fresh, one_device()).params
     return Encoder(run.config, run.tokenizer, params)
 
 

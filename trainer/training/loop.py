@@ -4,12 +4,11 @@ import collections
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from trainer import progress
@@ -23,6 +22,7 @@ from trainer.distributed import multihost
 from trainer.distributed.mesh import make_mesh, shardings
 from trainer.errors import UserError
 from trainer.method.optimizer import learning_rate
+from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import TrainState
 from trainer.runs import run_folder, run_lock, seen_clips
 from trainer.runs.checkpoint import Checkpoints, check_settings
@@ -246,9 +246,9 @@ def _begin_or_continue(
         ):
             state = None
             if last is not None:
-                state = checkpoints.restore_newest(objective.state_shapes(config, steps, mesh))
+                state = checkpoints.restore_newest(objective.state_shapes(config, mesh))
             if state is None:
-                state = objective.init_state(config, steps, mesh)
+                state = objective.init_state(config, mesh)
                 filled = start.fill(state.params, config)
                 params = jax.device_put(filled, shardings(filled, mesh))
                 average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
@@ -322,7 +322,7 @@ class _Job(NamedTuple):
 
 def _train(state: TrainState, job: _Job) -> bool:
     config, steps, mesh = job.config, job.steps, job.mesh
-    rate = learning_rate(config.optimizer, steps)
+    rate = learning_rate(config.optimizer, run_scalars(config, steps))
     corrupt: list[str] = []
 
     def skip(message: str) -> None:
@@ -395,7 +395,10 @@ def _busy(what: str) -> contextlib.AbstractContextManager[None]:
 
 
 def _logged(
-    measured: dict[str, jax.Array], done: int, config: Config, rate: optax.Schedule
+    measured: dict[str, jax.Array],
+    done: int,
+    config: Config,
+    rate: Callable[[jax.Array], jax.Array],
 ) -> dict[str, float]:
     """Return a step's metrics in the form of metrics.jsonl."""
     values = {name: float(value) for name, value in measured.items()}
@@ -404,4 +407,4 @@ def _logged(
     if config.on_bad_step == "stop":
         unlogged.add("skipped_steps")
     figures = {name: value for name, value in values.items() if name not in unlogged}
-    return figures | {"learning_rate": float(jnp.asarray(rate(updates)))}
+    return figures | {"learning_rate": float(rate(jnp.int32(updates)))}

@@ -13,6 +13,7 @@ from trainer.data.mixture import Mixture
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed import flops
 from trainer.method import train_step
+from trainer.method.run_scalars import compiled_config, run_scalars
 from trainer.method.train_step import TrainState
 
 
@@ -28,11 +29,11 @@ class Objective(Protocol):
     job: str  # the command's name, shown beside its progress
     task: dict[str, Any] | None  # a task's settings besides the configuration: runs/run_folder.py
 
-    def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
-        """Return the state of a run of `steps` steps before the first step, from its seed."""
+    def init_state(self, config: Config, mesh: Mesh) -> TrainState:
+        """Return the state before the first step, from the run's seed."""
         ...
 
-    def state_shapes(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
+    def state_shapes(self, config: Config, mesh: Mesh) -> TrainState:
         """Return the state's shapes, types and shardings, without values."""
         ...
 
@@ -70,13 +71,13 @@ class Pretraining:
         """Args: clips: the clips to train on."""
         self.clips, self.visits = clips, clips.visits
 
-    def init_state(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
+    def init_state(self, config: Config, mesh: Mesh) -> TrainState:
         """Return a state with fresh parameters of both encoders."""
-        return train_step.init_state(config, steps, mesh)
+        return train_step.init_state(config, mesh)
 
-    def state_shapes(self, config: Config, steps: int, mesh: Mesh) -> TrainState:
+    def state_shapes(self, config: Config, mesh: Mesh) -> TrainState:
         """Return the shapes, types and shardings of that state."""
-        return train_step.state_shapes(config, steps, mesh)
+        return train_step.state_shapes(config, mesh)
 
     def batches(
         self,
@@ -103,7 +104,10 @@ class Pretraining:
         self, state: TrainState, batch: PyTree, config: Config, steps: int, mesh: Mesh
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Apply cut-and-paste, both encoders, three losses and one update."""
-        return train_step.train_step(state, batch, config=config, steps=steps, mesh=mesh)
+        scalars = run_scalars(config, steps)
+        return train_step.train_step(
+            state, batch, scalars, config=compiled_config(config), mesh=mesh
+        )
 
     def step_flops(self, config: Config) -> int:
         """Return the analytic FLOPs of the matrix products."""

@@ -13,6 +13,7 @@ from trainer.configs.config import Config
 from trainer.configs.overrides import OverrideError, override
 from trainer.data.types import Batch
 from trainer.distributed.mesh import one_device
+from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import batch_shapes, init_state, state_shapes, train_step
 from trainer.weights import bert, video
 from trainer.weights.hf_format import Checkpoint
@@ -39,13 +40,14 @@ def random_batch(config):
 
 
 def step(state, config):
-    return train_step(state, random_batch(config), config=config, steps=10, mesh=one_device())
+    scalars = run_scalars(config, 10)
+    return train_step(state, random_batch(config), scalars, config=config, mesh=one_device())
 
 
 def test_the_papers_preset_makes_a_step_at_full_size():
     """Traced, not computed: 2.9 TFLOP a clip would take minutes."""
     config, mesh = PRESETS["paper"], one_device()
-    state = state_shapes(config, 10, mesh)
+    state = state_shapes(config, mesh)
     sizes = {
         name: sum(leaf.size for leaf in jax.tree.leaves(state.params[name]))
         for name in ("video", "text")
@@ -55,7 +57,10 @@ def test_the_papers_preset_makes_a_step_at_full_size():
     assert 105e6 < sizes["video"] < 115e6
 
     after, metrics = jax.eval_shape(
-        partial(train_step, config=config, steps=10, mesh=mesh), state, batch_shapes(config, mesh)
+        partial(train_step, config=config, mesh=mesh),
+        state,
+        batch_shapes(config, mesh),
+        run_scalars(config, 10),
     )
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert shapes_and_types(after) == shapes_and_types(state)
@@ -68,7 +73,7 @@ def test_the_papers_preset_makes_a_step_at_full_size():
 def test_larger_presets_have_the_published_encoders(name, image_vit):
     """ViT-L/16's and ViT-H/14's parameters without their head, and BERT-large's without pooler."""
     config = PRESETS[name]
-    shapes = state_shapes(config, 10, one_device()).params
+    shapes = state_shapes(config, one_device()).params
 
     def count(*parts):
         return sum(leaf.size for leaf in jax.tree.leaves(parts))
@@ -175,7 +180,7 @@ def test_base_16_is_the_papers_run_with_16_frames():
 
 
 def test_small_has_the_published_number_of_parameters():
-    params = state_shapes(PRESETS["small"], 10, one_device()).params
+    params = state_shapes(PRESETS["small"], one_device()).params
     # all-MiniLM-L6-v2 without its pooler; VideoMAE's ViT-S has 22 M, three grouping blocks 5 M.
     assert sum(leaf.size for leaf in jax.tree.leaves(params["text"])) == 22_565_376
     assert 26e6 < sum(leaf.size for leaf in jax.tree.leaves(params["video"])) < 29e6
@@ -242,7 +247,7 @@ def test_the_papers_preset_makes_a_step_with_a_layer_each_and_fewer_pixels():
             "text.layers=1",
         ],
     )
-    state = init_state(config, 10, mesh=one_device())
+    state = init_state(config, mesh=one_device())
     state, metrics = step(state, config)
     assert int(state.step) == 1
     assert not [name for name, value in metrics.items() if not np.isfinite(value)]
@@ -263,7 +268,7 @@ def test_the_papers_preset_is_what_the_paper_says():
 
 def test_the_tiny_preset_makes_a_step():
     config = override(PRESETS["tiny"], ["batch=8", "cut_and_paste.pair_group=2"])
-    state = init_state(config, 10, mesh=one_device())
+    state = init_state(config, mesh=one_device())
     state, metrics = step(state, config)
     assert not [name for name, value in metrics.items() if not np.isfinite(value)]
 

@@ -6,6 +6,7 @@ from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.distributed.flops import clip_flops, step_flops
 from trainer.distributed.mesh import one_device
+from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import batch_shapes, state_shapes, train_step
 
 # Wide enough for matrix products to outweigh all else, whose FLOPs the compiler counts too.
@@ -27,10 +28,10 @@ WIDE = (
 def test_the_compiler_counts_as_many_flops(settings):
     config, mesh = override(PRESETS["tiny"], [*WIDE, *settings]), one_device()
     lowered = train_step.lower(
-        state_shapes(config, 10, mesh),
+        state_shapes(config, mesh),
         batch_shapes(config, mesh),
+        run_scalars(config, 10),
         config=config,
-        steps=10,
         mesh=mesh,
     )
     counted = (lowered.cost_analysis() or {})["flops"]

@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from trainer.distributed import multihost
 from trainer.method import train_step
+from trainer.method.run_scalars import run_scalars
 from trainer.runs.checkpoint import by_name
 from trainer.configs.overrides import override
 from trainer.configs import PRESETS
@@ -63,15 +64,16 @@ per_clip = NamedSharding(mesh, PER_CLIP)
 batch = jax.tree.map(
     lambda x: jax.make_array_from_callback(x.shape, per_clip, lambda rows: x[rows]), batch
 )
-state = train_step.init_state(config, 10, mesh)
+state = train_step.init_state(config, mesh)
 
 before = whole(state.params)
-compiled = train_step.train_step.lower(state, batch, config=config, steps=10, mesh=mesh).compile()
+scalars = run_scalars(config, 10)
+compiled = train_step.train_step.lower(state, batch, scalars, config=config, mesh=mesh).compile()
 found = re.findall(
     r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\\(",
     compiled.as_text(),
 )
-after, measured = compiled(state, batch)
+after, measured = compiled(state, batch, scalars)
 changed = whole(after.params)
 # Clips that show their row, left to the devices to scale.
 ours = np.arange(b).reshape(int(count), -1)[int(number)]

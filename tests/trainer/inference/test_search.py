@@ -1,6 +1,5 @@
 import io
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,7 +22,7 @@ def no_progress(done, total):
 @pytest.fixture
 def run(small_config, tokenizer):
     config = override(small_config, [f"text.vocabulary={len(tokenizer.pieces)}", "joint_width=16"])
-    params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
+    params = init_state(config, one_device()).params
     return Loaded(config, tokenizer, params, step=5, averaged=False)
 
 

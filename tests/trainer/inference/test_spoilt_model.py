@@ -36,7 +36,7 @@ def spoilt_run(untrained_run, noisy_config, tmp_path_factory):
     config = override(
         noisy_config, [f"text.vocabulary={len((run / 'vocab.txt').read_text().split())}"]
     )
-    state = init_state(config, 1, one_device())
+    state = init_state(config, one_device())
     kernel = state.params["project_video"]["kernel"]
     state.params["project_video"]["kernel"] = kernel.at[0, 1].set(jnp.nan)
     with Checkpoints(run / "checkpoints", config) as checkpoints:

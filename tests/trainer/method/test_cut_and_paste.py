@@ -118,7 +118,9 @@ def test_splicing_begins_where_the_configuration_says(
 ) -> None:
     keys = random.split(random.key(2), 8)
     config = CutAndPasteConfig(enabled=enabled, pair_group=8, from_step=5)
-    splice = cut_and_paste.splice_at_step(keys, jnp.int32(step), 8, config, 100)
+    splice = cut_and_paste.splice_at_step(
+        keys, jnp.int32(step), 8, config, jnp.int32(config.first_step(100))
+    )
     expected = (
         cut_and_paste.identity_splice(8, 8) if whole else cut_and_paste.draw_splice(keys, 8, config)
     )

@@ -26,7 +26,7 @@ def wide(untrained_run, tmp_path):
     for name in ("config.json", "vocab.txt"):
         shutil.copy(untrained_run / name, run)
     config = run_folder.read(run)[0]
-    shapes = jax.eval_shape(lambda: init_state(config, 1, one_device()))
+    shapes = jax.eval_shape(lambda: init_state(config, one_device()))
     with jax.enable_x64(True), Checkpoints(run / "checkpoints", config) as checkpoints:
         state = jax.tree.map(
             lambda leaf: (
@@ -43,7 +43,7 @@ def wide(untrained_run, tmp_path):
 def test_a_run_of_another_precision_is_not_continued_silently(wide):
     config = run_folder.read(wide)[0]
     with Checkpoints(wide / "checkpoints", config) as checkpoints:
-        shapes = state_shapes(config, 1, one_device())
+        shapes = state_shapes(config, one_device())
         with pytest.raises(CheckpointError, match=r"0 is not of float32: tensor .* is float64, as"):
             checkpoints.restore_newest(shapes)
 

@@ -1,13 +1,15 @@
 """The optimizer: what each parameter's update looks like after one step."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from trainer.configs.config import OptimizerConfig
+from trainer.configs.config import Config, OptimizerConfig
 from trainer.distributed.mesh import one_device
 from trainer.method.optimizer import learning_rate, make_optimizer
+from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import init_state
 
 RATE = 0.01
@@ -24,7 +26,7 @@ def first_update(name, params, *, weight_decay=0.0):
         warmup_share=0.0,
         clip_norm=1e9,
     )
-    optimizer = make_optimizer(config, 10)
+    optimizer = make_optimizer(config, optax.constant_schedule(config.learning_rate))
     with jax.numpy_dtype_promotion("standard"):
         update, _ = jax.jit(optimizer.update)(gradient, optimizer.init(params), params)
     return update
@@ -32,7 +34,7 @@ def first_update(name, params, *, weight_decay=0.0):
 
 @pytest.fixture
 def params(small_config):
-    return init_state(small_config, 10, mesh=one_device()).params
+    return init_state(small_config, one_device()).params
 
 
 def test_muon_makes_the_updates_of_dense_layers_orthogonal(params):
@@ -86,11 +88,29 @@ def test_only_kernels_decay(params, name):
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_few_steps_have_a_schedule_whatever_share_warms_up(steps):
-    config = OptimizerConfig(learning_rate=RATE, warmup_share=0.9)
-    schedule = learning_rate(config, steps)
-    rates = [np.asarray(schedule(step)).item() for step in range(steps + 1)]
+    config = Config(optimizer=OptimizerConfig(learning_rate=RATE, warmup_share=0.9))
+    schedule = learning_rate(config.optimizer, run_scalars(config, steps))
+    rates = [float(schedule(jnp.int32(step))) for step in range(steps + 1)]
     assert max(rates) == pytest.approx(RATE)
     assert rates[-1] == 0
+
+
+@pytest.mark.parametrize("peak", [0.1, 0.0123])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.35])
+@pytest.mark.parametrize("steps", [1, 18, 520, 77_777])
+def test_the_schedule_is_optax_to_the_bit(peak, share, steps):
+    """Runs that began with a step compiled for their length continue to the same bit."""
+    config = Config(optimizer=OptimizerConfig(learning_rate=peak, warmup_share=share))
+    warmup = min(round(share * steps), steps - 1)
+    counts = jnp.arange(0, steps + 2, max(steps // 500, 1), dtype=jnp.int32)
+    with jax.numpy_dtype_promotion("standard"):
+        reference = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+        expected = jax.jit(jax.vmap(reference))(counts)
+
+    def rates(scalars, counts):
+        return jax.vmap(learning_rate(config.optimizer, scalars))(counts)
+
+    np.testing.assert_array_equal(jax.jit(rates)(run_scalars(config, steps), counts), expected)
 
 
 def test_without_a_norm_to_clip_to_gradients_stay_as_they_are():
@@ -100,7 +120,7 @@ def test_without_a_norm_to_clip_to_gradients_stay_as_they_are():
         config = OptimizerConfig(
             learning_rate=1.0, momentum=0.0, warmup_share=0.0, clip_norm=clip_norm
         )
-        optimizer = make_optimizer(config, 10)
+        optimizer = make_optimizer(config, optax.constant_schedule(config.learning_rate))
         with jax.numpy_dtype_promotion("standard"):
             update, _ = optimizer.update(gradient, optimizer.init(params), params)
         assert float(optax.tree.norm(update)) == pytest.approx(norm, rel=1e-6)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import random
 
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
@@ -57,13 +58,15 @@ def batch() -> Batch:
 def losses_and_gradients(*settings: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Of one step from the same parameters."""
     config, mesh = override(CONFIG, settings), one_device()
-    params = init_state(CONFIG, 10, mesh).params
+    params = init_state(CONFIG, mesh).params
 
     @jax.jit
     def of_step(params: Any, given: Batch) -> Any:
         step = jnp.int32(0)
-        keys = clip_keys(0, step, given.index)
-        splice = splice_at_step(keys, step, config.video.windows, config.cut_and_paste, 10)
+        keys = clip_keys(random.key(0), step, given.index)
+        splice = splice_at_step(
+            keys, step, config.video.windows, config.cut_and_paste, jnp.int32(0)
+        )
         of_params = partial(
             total_loss, batch=given, splice=splice, keys=keys, config=config, mesh=mesh
         )

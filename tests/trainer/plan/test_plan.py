@@ -47,7 +47,7 @@ def planned():
 
 def test_a_plan_for_here_is_of_the_step_that_trains(planned):
     assert (planned.devices, planned.steps) == (1, 20 * (100 // 8))
-    state = jax.tree.leaves(state_shapes(TOY, 10, one_device()))
+    state = jax.tree.leaves(state_shapes(TOY, one_device()))
     assert planned.memory.arguments > sum(leaf.size * leaf.dtype.itemsize for leaf in state)
     assert planned.memory.needed < 2**28 < planned.memory.available
     assert planned.executed_flops == pytest.approx(planned.flops, rel=0.01)
@@ -96,7 +96,7 @@ def test_a_step_on_two_devices_moves_parameters_texts_and_figures_only(tmp_path)
 
 
 def params_of(config):
-    return state_shapes(config, 10, one_device()).params
+    return state_shapes(config, one_device()).params
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_all_policies_are_settings_of_the_papers_run():
 def test_a_step_that_does_not_fit_says_how_much_it_takes(monkeypatch, capsys):
     class Small:  # in place of the step, which takes long to compile
         trace = jax.jit(
-            lambda state, batch, config, steps, mesh: state.params["project_text"]["bias"] * 2,
-            static_argnames=("config", "steps", "mesh"),
+            lambda state, batch, scalars, config, mesh: state.params["project_text"]["bias"] * 2,
+            static_argnames=("config", "mesh"),
         ).trace
 
     monkeypatch.setattr(plan, "train_step", Small)

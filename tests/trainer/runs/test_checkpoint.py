@@ -41,7 +41,7 @@ def run(tmp_path, config, tokenizer):
 def state(run):
     """A state in which every number is another."""
     config = checkpoint.run_folder.read(run)[0]
-    state = init_state(config, STEPS, mesh=one_device())
+    state = init_state(config, mesh=one_device())
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(0)
     leaves = [jnp.asarray(rng.integers(1, 1000, leaf.shape), leaf.dtype) for leaf in leaves]
@@ -64,7 +64,7 @@ def test_a_state_comes_back_to_the_bit(run, state):
     config = checkpoint.run_folder.read(run)[0]
     with Checkpoints(run / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 4
-        restored = checkpoints.restore(4, state_shapes(config, STEPS, one_device()))
+        restored = checkpoints.restore(4, state_shapes(config, one_device()))
     assert_equal(restored, state)
     assert restored.step.dtype == state.step.dtype
 
@@ -73,7 +73,7 @@ def test_an_average_may_begin_late(run, state):
     save(run, state)
     config = override(checkpoint.run_folder.read(run)[0], ["average_decay=0.9"])
     with Checkpoints(run / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(4, state_shapes(config, STEPS, one_device()))
+        restored = checkpoints.restore(4, state_shapes(config, one_device()))
     assert_equal(restored.average, state.params)
     assert not checkpoint.load(run).averaged
 

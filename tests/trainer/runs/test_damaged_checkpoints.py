@@ -30,7 +30,7 @@ def config(untrained_run):
 @pytest.fixture(scope="module")
 def state(config):
     """A state in which every number is another."""
-    state = jax.eval_shape(lambda: init_state(config, 1, one_device()))
+    state = jax.eval_shape(lambda: init_state(config, one_device()))
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(0)
     leaves = [jnp.asarray(rng.integers(1, 1000, leaf.shape), leaf.dtype) for leaf in leaves]
@@ -62,7 +62,7 @@ def files_of(folder):
 
 
 def restored(run, config):
-    shapes = state_shapes(config, 1, one_device())
+    shapes = state_shapes(config, one_device())
     with Checkpoints(run / "checkpoints", config) as checkpoints:
         found = checkpoints.restore_newest(shapes)
     assert found is not None
@@ -204,7 +204,7 @@ def test_a_model_is_loaded_from_the_checkpoint_before_and_nothing_is_moved(run, 
 def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(run, config, state):
     for times in (1, 2):
         flip(run / "checkpoints" / "2" / "watch" / "_METADATA", 9)
-        shapes = state_shapes(config, 1, one_device())
+        shapes = state_shapes(config, one_device())
         with Checkpoints(run / "checkpoints", config) as checkpoints:
             found = checkpoints.restore_newest(shapes)
             assert found is not None and found.step == 1

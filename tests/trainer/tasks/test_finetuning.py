@@ -172,7 +172,7 @@ def test_a_pretrained_model_starts_from_a_fine_tuned_one(answering, untrained_ru
     run = checkpoint.load(answering[0])
     plain = checkpoint.load(untrained_run)
     ours = dataclasses.replace(plain.config, text=run.config.text)
-    fresh = init_state(ours, 1, one_device()).params
+    fresh = init_state(ours, one_device()).params
     filled = Start(run=answering[0]).fill(fresh, ours)
     assert same(filled, {name: run.params[name] for name in plain.params})
 
@@ -180,7 +180,7 @@ def test_a_pretrained_model_starts_from_a_fine_tuned_one(answering, untrained_ru
 def test_texts_may_become_longer(untrained_run):
     plain = checkpoint.load(untrained_run)
     longer = override(plain.config, ["text.positions=15", "text.tokens=15", "seed=9"])
-    fresh = init_state(longer, 1, one_device()).params
+    fresh = init_state(longer, one_device()).params
     found = Start(run=untrained_run).fill(fresh, longer)["text"]["positions"]
     assert (found[:12] == plain.params["text"]["positions"]).all()
     assert (found[12:] == fresh["text"]["positions"][12:]).all()
@@ -420,7 +420,7 @@ def test_the_compiler_counts_as_many_flops(snapshot, tokenizer, task, settings):
     _, batch, _ = next(batches)
     batches.close()
     step = jax.jit(objective.train_step, static_argnums=(2, 3, 4))
-    lowered = step.lower(objective.state_shapes(config, 1, mesh), batch, config, 1, mesh)
+    lowered = step.lower(objective.state_shapes(config, mesh), batch, config, 1, mesh)
     counted = (lowered.cost_analysis() or {})["flops"]
     assert 1.0 <= counted / objective.step_flops(config) < 1.04
 

@@ -26,7 +26,7 @@ def config(small_config, tokenizer):
 
 @pytest.fixture
 def run(config, tokenizer):
-    params = jax.jit(lambda: init_state(config, steps=1, mesh=one_device()).params)()
+    params = init_state(config, one_device()).params
     return Loaded(config, tokenizer, params, step=5, averaged=False)
 
 
@@ -88,7 +88,7 @@ def test_figures_equal_those_of_all_clips_encoded_at_once(snapshot, run):
 
 def test_the_control_and_the_untrained_model_are_other_models(snapshot, run):
     other = dataclasses.replace(run.config, seed=99)
-    control = run._replace(params=init_state(other, steps=1, mesh=one_device()).params)
+    control = run._replace(params=init_state(other, one_device()).params)
     figures = zero_shot.evaluate(run, snapshot, no_progress, control=control)["temporal"]
     again = zero_shot.evaluate(control, snapshot, no_progress, control=run)["temporal"]
     assert figures["no_temporal_loss"] == again["window_accuracy"]

@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from trainer.configs.config import Config, SpikeConfig
 from trainer.configs.overrides import override
 from trainer.distributed.mesh import one_device
 from trainer.method.bad_steps import Watch
+from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import begin, group_usage, updated
 from trainer.training import jsonl_log
 from trainer.training.bad_step_report import BadStepError, BadSteps
@@ -88,7 +90,7 @@ def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_
     rate = "3e38" if spoils == "parameters" else "1e-3"
     settings += [f"optimizer.learning_rate={rate}", f"on_bad_step={policy}", "skip_in_a_row=1"]
     config = override(Config(), settings)
-    before = begin({"head": {"w": jnp.full(1, 1.0 if spoils == "neither" else -3e38)}}, config, 1)
+    before = begin({"head": {"w": jnp.full(1, 1.0 if spoils == "neither" else -3e38)}}, config)
     if spoils == "average":
         before = dataclasses.replace(before, average={"head": {"w": jnp.full(1, 3e38)}})
 
@@ -97,7 +99,7 @@ def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_
         return value, {"loss": value}
 
     first = jax.tree.map(jnp.copy, before)
-    after, measured = updated(before, loss, config, 1, one_device())
+    after, measured = updated(before, loss, run_scalars(config, 1), config, one_device())
     assert jnp.isfinite(measured["loss"]) and jnp.isfinite(measured["gradient_norm"])
     bad = spoils != "neither"
     assert (bool(measured["state_finite"]), int(measured["bad_in_a_row"])) == (not bad, bad)
@@ -122,8 +124,9 @@ def test_a_step_divides_nothing_by_nothing():
         return value, {"loss": value}
 
     with jax.debug_nans(True):
-        state = begin({"head": {"w": jnp.ones(3)}}, config, steps=2)
-        _, measured = jax.jit(lambda state: updated(state, loss, config, 2, one_device()))(state)
+        state = begin({"head": {"w": jnp.ones(3)}}, config)
+        step = jax.jit(partial(updated, loss=loss, config=config, mesh=one_device()))
+        _, measured = step(state, scalars=run_scalars(config, 2))
         assert float(measured["mean_loss"]) == 0.0
         for groups in (1, 2):
             usage = jax.jit(group_usage)(jnp.full((2, groups), 1.0 / groups))

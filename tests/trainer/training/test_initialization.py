@@ -39,7 +39,7 @@ def assert_same(ours, theirs):
 def test_what_is_known_replaces_chance_and_no_more(config):
     start = Start(video=DATA / "vivit", text=DATA / "bert")
     config = start.configure(config)
-    fresh = init_state(config, 1, mesh=one_device()).params
+    fresh = init_state(config, one_device()).params
     filled = start.fill(fresh, config)
     known = video.params(hf_format.read(DATA / "vivit"), config.video)
     assert_same({name: filled["video"][name] for name in known}, known)
@@ -74,7 +74,7 @@ def test_a_tensor_of_another_size_is_refused(config):
     with pytest.raises(
         WeightsError, match=r"word_embeddings\.weight is \(60, 24\), not \(70, 24\)"
     ):
-        start.fill(init_state(other, 1, mesh=one_device()).params, other)
+        start.fill(init_state(other, one_device()).params, other)
 
 
 @pytest.mark.slow
@@ -96,9 +96,9 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     again = Start(run=tmp_path / "first")
     wider = override(first.config, ["joint_width=64"])
     with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there and \(64,\) in"):
-        again.fill(init_state(wider, 1, mesh=one_device()).params, wider)
+        again.fill(init_state(wider, one_device()).params, wider)
     longer = override(first.config, ["video.frames=8", "video.resolution=64"])
-    filled = again.fill(state_shapes(longer, 1, one_device()).params, longer)["video"]["positions"]
+    filled = again.fill(state_shapes(longer, one_device()).params, longer)["video"]["positions"]
     grid = jnp.asarray(first.params["video"]["positions"]).reshape(2, 2, 2, -1)
     np.testing.assert_array_equal(filled, video.interpolate(grid, windows=4, rows=4, columns=4))
 

@@ -285,8 +285,8 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
     assert loop.pretrain(all_bad, damaged, run, undisturbed / "vocab.txt")
     config, mesh = run_folder.read(run)[0], one_device()
     with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
-        state = checkpoints.restore(18, state_shapes(config, 18, mesh))
-    fresh = init_state(config, 18, mesh)
+        state = checkpoints.restore(18, state_shapes(config, mesh))
+    fresh = init_state(config, mesh)
     for kept, first in zip(
         jax.tree.leaves((state.params, state.optimizer)),
         jax.tree.leaves((fresh.params, fresh.optimizer)),
@@ -375,9 +375,7 @@ def test_retrieval_is_measured_on_the_way_and_at_the_end(watched, snapshot):
 def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config):
     config, mesh = run_folder.read(watched)[0], one_device()
     with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
-        before, after = (
-            checkpoints.restore(step, state_shapes(config, 18, mesh)) for step in (12, 13)
-        )
+        before, after = (checkpoints.restore(step, state_shapes(config, mesh)) for step in (12, 13))
     loaded = checkpoint.load(watched)
     assert loaded.averaged
     rest = 1 - min(0.6, 13 / 22)
@@ -387,7 +385,7 @@ def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config)
     ):
         np.testing.assert_allclose(b, a + rest * (p - a), rtol=1e-5, atol=1e-7)
     with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
-        last = checkpoints.restore(18, state_shapes(config, 18, mesh))
+        last = checkpoints.restore(18, state_shapes(config, mesh))
     used, averages = jax.tree.leaves(loaded.params), jax.tree.leaves(last.average)
     assert all((x == y).all() for x, y in zip(used, averages, strict=True))
     assert any((x != y).any() for x, y in zip(used, jax.tree.leaves(last.params), strict=True))

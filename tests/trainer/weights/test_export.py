@@ -49,7 +49,7 @@ TOKENISER = Tokenizer(PIECES, Settings(lowercase=False, added=ADDED))
 def write_export(out):
     """Writes a run's export with parameters that follow from their places."""
     config = dataclasses.replace(Config(), video=VIDEO, text=TEXT)
-    shapes = state_shapes(config, 1, one_device()).params
+    shapes = state_shapes(config, one_device()).params
     leaves = [
         0.3 * np.sin(number + np.arange(leaf.size)).astype(np.float32).reshape(leaf.shape)
         for number, leaf in enumerate(jax.tree.leaves(shapes))

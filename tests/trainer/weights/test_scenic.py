@@ -182,6 +182,6 @@ def test_a_run_can_start_from_it(small_config, known, write):
     start, same = Start(video=path), Start(video=VIVIT)
     config = start.configure(config)
     assert config == same.configure(config)
-    fresh = init_state(config, 1, mesh=one_device()).params
+    fresh = init_state(config, one_device()).params
     jax.tree.map(np.testing.assert_array_equal, start.fill(fresh, config), same.fill(fresh, config))
     assert start.identity().keys() == same.identity().keys()

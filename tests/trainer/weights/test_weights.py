@@ -199,7 +199,7 @@ def test_folders_that_are_none_are_refused(tmp_path):
 
 
 def test_exported_encoders_are_read_back_to_the_bit(small_config, tmp_path):
-    params = init_state(small_config, 1, mesh=one_device()).params
+    params = init_state(small_config, one_device()).params
     hf_format.write(tmp_path / "video", *video.as_vivit(params["video"], small_config.video, 40))
     read, config = video_params(tmp_path / "video", small_config.video)
     assert config == small_config.video
