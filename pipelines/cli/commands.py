@@ -22,8 +22,8 @@ class CommandError(UserError):
 def unusable(error: OSError) -> str:
     """Return the message for a file, folder or object that cannot be read or written."""
     if error.filename is None:  # Some errors of streams name neither a file nor a number.
-        return f"{error.strerror or error}: see that all files can be read and the disk has room"
-    return f"{error.filename}: {error.strerror}: see that it is there, may be used and has room"
+        return f"{error.strerror or error}: check that all files are readable and the disk has room"
+    return f"{error.filename}: {error.strerror}: check that it exists, permits access and has room"
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -115,7 +115,7 @@ def _remove(arguments: argparse.Namespace) -> int:
             video_ids = filters.read_ids(files)
     except RowError as error:
         raise CommandError(
-            f"--videos wants text files of one video id a line: {error}: save them so"
+            f"--videos is not a list of video ids: {error}: give text files with one id per line"
         ) from None
     manifest = verify.read_manifest(arguments.snapshot)
     version = arguments.data_version or remove.next_major(manifest.data_version)
@@ -136,8 +136,8 @@ def _remove(arguments: argparse.Namespace) -> int:
         named = ", ".join(map(repr, done.unknown[:_UNKNOWN]))
         more = f" and {len(done.unknown) - _UNKNOWN:,} more" if done.unknown[_UNKNOWN:] else ""
         print(
-            f"{PROGRAM}: warning: the snapshot has nothing of {len(done.unknown):,} of these "
-            f"videos: {named}{more}. See that these are ids as its records have them",
+            f"{PROGRAM}: warning: {len(done.unknown):,} videos are not in the snapshot: "
+            f"{named}{more}: check that the ids are spelled as in its records",
             file=sys.stderr,
         )
     print(

@@ -16,7 +16,7 @@ def lines(missing: Mapping[str, str]) -> Iterator[str]:
     >>> print([*lines({"landlock": "Function not implemented"})][7])
     landlock           no   Function not implemented
     """
-    yield f"{'layer':18} holds"
+    yield f"{'layer':18} active"
     for layer, purpose in LAYERS.items():
         if why := missing.get(layer):
             yield f"{layer:18} no   {why}"
@@ -30,6 +30,6 @@ def lines(missing: Mapping[str, str]) -> Iterator[str]:
     try:
         line = f"ffmpeg {ffmpeg.version()} ({ffmpeg.executable()})"
         less = ffmpeg.known().program.missing
-        yield f"{line}, around which {fork_client.told(less)}" if less else line
+        yield f"{line}: {fork_client.described(less)} around it" if less else line
     except ffmpeg.FfmpegError as error:
         yield str(error)

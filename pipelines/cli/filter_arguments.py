@@ -14,39 +14,39 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "dest": "min_clip_us",
         "type": seconds_as_us,
         "metavar": "SECONDS",
-        "help": "drop shorter clips, by their annotated length; a span that --max-past-end cuts "
-        "must keep this length, too",
+        "help": "minimum annotated length of a clip, in seconds; also of a span that "
+        "--max-past-end cuts",
     },
     "--max-clip": {
         "dest": "max_clip_us",
         "type": seconds_as_us,
         "metavar": "SECONDS",
-        "help": "drop longer clips, by their annotated length",
+        "help": "maximum annotated length of a clip, in seconds",
     },
     "--min-words": {
         "dest": "min_caption_words",
         "type": count(1),
         "metavar": "N",
-        "help": "drop clips whose caption has fewer words",
+        "help": "minimum number of words in a caption",
     },
     "--max-words": {
         "dest": "max_caption_words",
         "type": count(1),
         "metavar": "N",
-        "help": "drop clips whose caption has more words",
+        "help": "maximum number of words in a caption",
     },
     "--min-ascii": {
         "dest": "min_ascii_share",
         "type": number(1),
         "metavar": "SHARE",
-        "help": "drop clips of whose caption less is ASCII, from 0 to 1: 0.9 keeps English",
+        "help": "minimum fraction of ASCII characters in a caption, from 0 to 1; 0.9 keeps English",
     },
     "--min-motion": {
         "dest": "min_motion",
         "type": number(255),
         "metavar": "0…255",
-        "help": "drop clips that stand still: whose pixels' values, 0 to 255, change by less from "
-        "frame to frame, on average; 1 drops still pictures",
+        "help": "minimum mean absolute difference of successive frames, in pixel values from 0 to "
+        "255; 1 drops still images",
     },
 }
 
@@ -54,7 +54,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 def add(build: argparse.ArgumentParser) -> None:
     """Add the filter options to the parser of `build`."""
     group = build.add_argument_group(
-        "filters", "off unless named; a row that one drops is a reject with that reason"
+        "filters", "Off by default. A dropped row is counted as a reject with the filter's reason."
     )
     group.add_argument(
         "--exclude",
@@ -62,7 +62,7 @@ def add(build: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FILE",
-        help="drop the videos whose ids these files list, one a line: those of evaluation sets",
+        help="files of video ids to drop, one per line, for example of evaluation sets",
     )
     for name, settings in _OPTIONS.items():
         group.add_argument(name, **settings, default=0)
@@ -71,7 +71,7 @@ def add(build: argparse.ArgumentParser) -> None:
 def refusal(arguments: argparse.Namespace) -> str | None:
     """Return an error message if a filter cannot be applied, else None."""
     if arguments.min_motion and arguments.frames == 1:
-        return "--min-motion compares a clip's frames: with --frames 1 there are none to compare"
+        return "--min-motion needs at least two frames: raise --frames, which is 1"
     return None
 
 
@@ -91,11 +91,11 @@ def unmatched(excluded: frozenset[str], removed: Iterable[str], folders: Iterabl
     found = filters.unmatched(excluded, itertools.chain(removed, named))
     if not found:
         return ""
-    told = ", ".join(f"{video_id!r:.100}" for video_id in found[:_NAMED])
+    listed = ", ".join(f"{video_id!r:.100}" for video_id in found[:_NAMED])
     more = f" and {len(found) - _NAMED:,} more" if found[_NAMED:] else ""
     return (
-        f"{len(found):,} of the videos of --exclude match no row: {told}{more}. "
-        "See that these are ids as the annotations have them"
+        f"{len(found):,} videos of --exclude match no row: {listed}{more}: "
+        "check that the ids are spelled as in the annotations"
     )
 
 

@@ -56,7 +56,7 @@ def _command(argv: Sequence[str] | None) -> int:
     if arguments.command == "build":
         return _build(arguments, rest, build_parser)
     if rest:
-        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+        parser.error(f"unrecognised arguments {' '.join(rest)}: remove them")
     commands = COMMANDS | {"corpus": _corpus, "estimate": _estimate}
     return commands[arguments.command](arguments)
 
@@ -78,7 +78,9 @@ def _corpus(arguments: argparse.Namespace) -> int:
     from pipelines.storage import storage
 
     if storage.in_bucket(arguments.out):
-        raise CommandError(f"{arguments.out}: a corpus is written to a disk: name a folder there")
+        raise CommandError(
+            f"a corpus cannot be written to the bucket {arguments.out}: name a folder on a disk"
+        )
     progress = Progress("corpus", "clips")
     began = time.monotonic()
     try:
@@ -130,9 +132,9 @@ def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: fl
     built = [plan.complete(part) for part, _ in parts]
     if not all(built) and size > arguments.max_size:
         raise CommandError(
-            f"about {rows:,} rows make some {in_bytes(size)}, more than --max-size allows "
-            f"({in_bytes(arguments.max_size)}): to go on, raise it; a smaller --short-side, "
-            "fewer --frames, --square, or --encoding jpeg at --jpeg-quality 85 take less"
+            f"the snapshot of about {rows:,} rows will have about {in_bytes(size)}, more than "
+            f"--max-size {in_bytes(arguments.max_size)}: raise --max-size, or reduce the size: "
+            "lower --short-side or --frames, --square, --encoding jpeg, --jpeg-quality 85"
         )
     for (part, of_part), manifest in zip(parts, built, strict=True):
         _build_part(part, of_part, manifest, arguments, rest, began)
@@ -154,7 +156,10 @@ def _parts(planned, rows: int, arguments: argparse.Namespace):
     if not arguments.split:
         return [(_checked(planned), rows)]
     if storage.exists(os.path.join(planned.out, "manifest.json")):
-        raise CommandError(f"--out {arguments.out!r} holds a snapshot: choose another for --split")
+        raise CommandError(
+            f"--out {arguments.out!r} already contains a snapshot: choose another folder for "
+            "--split"
+        )
     parts = []
     seed = arguments.split_seed or 0
     for of_all, share in zip(split.splits(arguments.split, seed), arguments.split, strict=True):
@@ -205,39 +210,39 @@ def _build_part(
         row_spill.remove(planned.out)  # A killed build may have left captions behind.
         run_lock.clear(planned.out)
         print(
-            f"build: {where} is already complete ({counted(manifest.counts)}); --videos and "
-            "--video-map were not used; to check its files, use `svilm-pipelines verify`"
+            f"build: {where} is already complete ({counted(manifest.counts)}). --videos and "
+            "--video-map were not read. `svilm-pipelines verify` checks its files"
         )
         return
     config = planned.config
     with run_lock.held(planned.out):
         snapshot.clear_unfinished(planned.out, config.num_shards)
         print(
-            f"build: about {rows:,} rows to {config.num_shards:,} shards, "
-            f"some {in_bytes(plan.projected_bytes(rows, config))} if every video is there",
+            f"build: about {rows:,} rows into {config.num_shards:,} shards, "
+            f"about {in_bytes(plan.projected_bytes(rows, config))} if no video is missing",
             file=sys.stderr,
         )
         launched = time.time()
         result = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
         if result is None:
             print(
-                f"build: the job is handed over; {planned.out}/{contract.MANIFEST_NAME} will "
-                "be there when it has ended"
+                f"build: the job is submitted; {planned.out}/{contract.MANIFEST_NAME} will exist "
+                "once it is complete"
             )
             return
         manifest = plan.complete(planned)
         counts = manifest.counts if manifest else records.counts(planned.out, config.num_shards)
     if not counts.records:
         _print_rejects(planned, counts)
-        other = "; another --split-seed draws other videos" if arguments.split else ""
+        other = ", or choose another --split-seed" if arguments.split else ""
         raise CommandError(
-            f"no row became a record ({counted(counts)}), so the snapshot is not complete: "
-            f"see {os.path.join(planned.out, 'plan.json')} and the shard-*.json beside it{other}"
+            f"the snapshot is incomplete because every row was rejected ({counted(counts)}): "
+            f"read the rejects in {os.path.join(planned.out, 'plan.json')} and shard-*.json{other}"
         )
     print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {where}")
     if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
-        print(f"build: {sandbox_messages.told(totals.unconfined)}")
+        print(f"build: {sandbox_messages.summary(totals.unconfined)}")
     _print_rejects(planned, counts)
 
 
@@ -272,7 +277,7 @@ def _usable_inputs(arguments: argparse.Namespace) -> Iterator[None]:
 
 def _pace(totals, launched: float) -> str:
     """Format the clips, bytes, shards and throughput of this run, with start-up time separate."""
-    reused = f" ({totals.reused:,} more were there)" if totals.reused else ""
+    reused = f" ({totals.reused:,} reused)" if totals.reused else ""
     return (
         f"{totals.records:,} clips, {in_bytes(totals.bytes)} in {totals.built:,} shards{reused}, "
         f"{totals.records / max(totals.ended - totals.began, 1e-3):,.2f} clips/s after "
@@ -291,7 +296,10 @@ def _estimate(arguments: argparse.Namespace) -> int:
         planned, _ = _plan(arguments)
         rows = estimate.read(planned, arguments.sample)
         if not rows.drawn:
-            raise CommandError(f"all {rows.rows:,} rows are rejected before anything is decoded")
+            raise CommandError(
+                f"all {rows.rows:,} rows are rejected before decoding: check --annotations and the "
+                "filters"
+            )
         progress = Progress("estimate", "videos")
         try:
             tried = estimate.try_out(planned, rows.drawn, progress.update)
@@ -307,9 +315,12 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
 
     refused = source_arguments.refusal(arguments) or filter_arguments.refusal(arguments)
     if arguments.split_seed is not None and not arguments.split:
-        refused = "--split-seed is for --split"
+        refused = "--split-seed has no effect without --split: add --split or remove it"
     if arguments.jpeg_quality and arguments.encoding != "jpeg":
-        refused = f"--jpeg-quality is for --encoding jpeg; {arguments.encoding} loses nothing"
+        refused = (
+            f"--jpeg-quality does not apply to --encoding {arguments.encoding}, which is lossless: "
+            "remove it"
+        )
     if refused:
         raise UsageError(refused)
 
@@ -400,7 +411,7 @@ def _run(planned, workers: int, runner, options):
 
     def begun(result) -> None:
         if page := dataflow.page(result, options):
-            print(f"build: the job's page is {page}", file=sys.stderr, flush=True)
+            print(f"build: job page: {page}", file=sys.stderr, flush=True)
 
     runners.end_with_workers(lambda cause: _complain(_stopped(cause)))
     try:
@@ -433,8 +444,8 @@ def _totals(result):
 
 def _stopped(cause: str) -> str:
     return (
-        f"the build stopped: {cause}. Finished shards are kept: mend it and run the same command "
-        "again (with SVILM_TRACE=1 for a trace)"
+        f"the build stopped: {cause}. Finished shards are kept: fix the cause and run the same "
+        "command again (SVILM_TRACE=1 prints a traceback)"
     )
 
 

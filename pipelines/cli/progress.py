@@ -75,7 +75,7 @@ class Shards:
         self._awaited -= there
         self.before = self.done = len(there)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Count the shards that were finished since the last call."""
         for name in sorted(self._there()):
             with contextlib.suppress(snapshot.SnapshotError):
@@ -92,10 +92,10 @@ class Shards:
             return set()
 
     @property
-    def told(self) -> str:
+    def detail(self) -> str:
         """The records, rejects and throughput of this run, as text for the progress line."""
         rate = self._records / max(time.monotonic() - self._began, 1e-3)
-        kept = f" ({self.before:,} were there)" if self.before else ""
+        kept = f" ({self.before:,} reused)" if self.before else ""
         return f"{kept}, {self._records:,} clips, {self._rejects:,} rejects, {rate:.1f} clips/s"
 
 
@@ -111,10 +111,10 @@ def watching(folder: str, num_shards: int) -> Iterator[None]:
         pause_s = every_s
         while not ended.wait(pause_s):
             began = time.monotonic()
-            shards.look()
+            shards.update()
             # Listing a large folder is slow: use at most about 1/20 of the time for it.
             pause_s = max(every_s, 20 * (time.monotonic() - began))
-            progress.update(shards.done, num_shards, shards.told, before=shards.before)
+            progress.update(shards.done, num_shards, shards.detail, before=shards.before)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

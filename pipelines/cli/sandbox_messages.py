@@ -20,27 +20,27 @@ def check(decoder: str, required: bool) -> None:
 
     if not (missing := _missing(decoder)):
         return
-    told = f"{fork_client.told(missing)}; see `{PROGRAM} doctor`"
+    layers = f"{fork_client.described(missing)}: run `{PROGRAM} doctor` for details"
     if required:
-        raise CommandError(f"--require-sandbox: {told}")
+        raise CommandError(f"--require-sandbox: {layers}")
     print(
-        f"{PROGRAM}: warning: decoders are confined less than they could be: {told}",
+        f"{PROGRAM}: warning: the decoders' sandbox is incomplete: {layers}",
         file=sys.stderr,
     )
 
 
-def told(unconfined: Sequence[str]) -> str:
+def summary(unconfined: Sequence[str]) -> str:
     """Return a line that states which sandbox layers the decoders lacked.
 
     Args:
       unconfined: layers that were missing in at least one worker.
 
-    >>> told(("landlock",))
-    'videos were decoded in a sandbox without landlock'
+    >>> summary(("landlock",))
+    'the sandbox of the decoders lacked landlock'
     """
     if unconfined:
-        return f"videos were decoded in a sandbox without {', '.join(unconfined)}"
-    return "videos were decoded in the sandbox, of which every layer held"
+        return f"the sandbox of the decoders lacked {', '.join(unconfined)}"
+    return "the sandbox of the decoders had all layers"
 
 
 def _missing(decoder: str) -> Mapping[str, str]:

@@ -9,59 +9,59 @@ from pipelines.cli.argument_types import count, semantic_version
 from protos import contract
 
 _VERIFY_EPILOG = """\
-Checks every checksum, reads every record, and counts rows, records and rejects again. Prints
-each fault on a line; the exit status is 0 if there is none and 1 otherwise.
+Checks all checksums, reads all records, and recounts rows, records and rejects. Prints one line
+per fault. The exit status is 0 if there are no faults, else 1.
 
 example:
   svilm-pipelines verify snapshots/train
 """
 
 _INSPECT_EPILOG = """\
-A RECORD is a clip_id, or a shard and a number in it, both from 0: 3:17. Without one, eight
-records are shown, spread evenly over the snapshot.
+A RECORD is a clip_id, or the number of a shard and of a record in it, both from 0, such as 3:17.
+Without a RECORD, eight records are shown, evenly spaced over the snapshot.
 
 example:
   svilm-pipelines inspect snapshots/train 0:0 3:17 --pictures clips.html
 """
 
 _DESCRIBE_EPILOG = """\
-The data card is one HTML file that needs no other: counts, clips with captions and noun chunks,
-rejects by reason with examples, statistics, provenance and versions.
+The data card is one self-contained HTML file. It shows counts, clips with captions and noun
+chunks, rejects by reason with examples, statistics, provenance and versions.
 
 example:
   svilm-pipelines describe snapshots/train --out card.html --name 'Our bikes'
 """
 
 _DIFF_EPILOG = """\
-Tells which options, versions and annotations differ, which records were added, removed or
-changed and why, and how the rejects changed.
+Lists differing options, versions and annotations; added, removed and changed records with the
+reason; and changed numbers of rejects.
 
 example:
   svilm-pipelines diff snapshots/train-1.0.0 snapshots/train-1.1.0
 """
 
 _REMOVE_EPILOG = """\
-Shards that had none of these videos are taken over byte for byte, by hard links where the file
-system has them. Removed rows are counted as rejects, and --retry-rejects leaves them alone.
+Shards without these videos are copied byte for byte, or hard-linked if the file system supports
+it. Removed rows are counted as rejects. --retry-rejects does not restore them.
 
 example:
   svilm-pipelines remove snapshots/train-1.0.0 --videos taken_down.txt --out snapshots/train-2.0.0
 """
 
 _EXPORT_EPILOG = """\
-Writes a file for each shard.
+Writes one file per shard.
 
-webdataset        a tar file. A sample is <clip_id>.txt (the caption; "%2E" stands for "." in the
-                  id), .json (ids, times in microseconds, noun chunks, labels, and captions,
-                  questions, segments and boxes where the source has them) and .0000.jpg,
-                  .0001.jpg, … (the frames; of snapshots with --encoding png .png, with raw .npy,
-                  uint8 [height, width, 3])
-sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's keys, as DMVR reads
-                  them: lists image/encoded and image/timestamp (microseconds); context
+webdataset        Tar files. A sample is <clip_id>.txt, <clip_id>.json and <clip_id>.0000.jpg,
+                  .0001.jpg, … In the id, "%2E" stands for ".". txt contains the caption; json
+                  the ids, times in microseconds, noun chunks and labels, and any captions,
+                  questions, segments and boxes. Frames are .png if the snapshot has --encoding
+                  png, and .npy (uint8 [height, width, 3]) if it has raw.
+sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's keys, for DMVR.
+                  Feature lists: image/encoded and image/timestamp (microseconds). Context:
                   clip/start/timestamp, clip/end/timestamp, clip/media_id, clip/data_path (the
                   clip_id), clip/label/string, clip/label/index, caption/string, noun/string,
-                  image/format (JPEG or PNG; raw frames are refused), image/height, image/width.
-                  label_map.csv lists the labels
+                  image/format (JPEG or PNG), image/height, image/width. Snapshots with raw
+                  frames are refused. label_map.csv lists the labels.
 
 examples:
   svilm-pipelines export snapshots/train --out webdataset/train
@@ -95,59 +95,63 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
 
     inspect = command(
         "inspect",
-        "show records as text and as pictures",
+        "show records as text and images",
         "Shows records of a snapshot.",
         _INSPECT_EPILOG,
     )
     _snapshot(inspect)
-    inspect.add_argument("records", nargs="*", metavar="RECORD", help="which (default: a few)")
+    inspect.add_argument("records", nargs="*", metavar="RECORD", help="default: eight records")
     inspect.add_argument(
         "--pictures",
         type=_picture_file,
         metavar="FILE",
-        help="also write a contact sheet, .html or .png",
+        help="also write a contact sheet to FILE, .html or .png (default: text only)",
     )
 
     describe = command(
         "describe",
-        "write a data card: what a snapshot holds, in one HTML file",
+        "write a data card, one HTML file about a snapshot's contents",
         "Writes a snapshot's data card.",
         _DESCRIBE_EPILOG,
     )
     _snapshot(describe)
     describe.add_argument(
-        "--out", type=_page_file, required=True, metavar="FILE", help="the HTML file to write"
+        "--out", type=_page_file, required=True, metavar="FILE", help="HTML file to write"
     )
     describe.add_argument(
         "--name",
         metavar="TEXT",
-        help="the data set's name, as the card's title (default: the source's, such as generic)",
+        help="name of the data set in the card's title (default: the source, such as generic)",
     )
     describe.add_argument(
-        "--clips", type=count(1), default=24, metavar="N", help="clips to show (default: 24)"
+        "--clips",
+        type=count(1),
+        default=24,
+        metavar="N",
+        help="number of clips shown (default: 24)",
     )
     describe.add_argument(
         "--records",
         type=count(1),
         default=2000,
         metavar="N",
-        help="records to read for the statistics, spread evenly (default: 2000)",
+        help="number of evenly spaced records in the statistics (default: 2000)",
     )
 
     diff = command(
         "diff",
-        "tell what changed between two snapshots, and why",
+        "list the changes between two snapshots, with reasons",
         "Compares two snapshots.",
         _DIFF_EPILOG,
     )
-    diff.add_argument("old", metavar="OLD", help="folder of a snapshot")
-    diff.add_argument("new", metavar="NEW", help="folder of the one to compare it with")
+    diff.add_argument("old", metavar="OLD", help="folder of the earlier snapshot")
+    diff.add_argument("new", metavar="NEW", help="folder of the later snapshot")
     diff.add_argument(
         "--most",
         type=count(0),
         default=10,
         metavar="N",
-        help="records of each kind to list (default: 10)",
+        help="maximum number of listed records per kind of change (default: 10)",
     )
 
     remove = command(
@@ -162,20 +166,22 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         required=True,
         action="append",
         metavar="FILE",
-        help="their ids, one a line; may be repeated",
+        help="text file of video ids, one per line; may be repeated",
     )
-    remove.add_argument("--out", required=True, metavar="DIR", help="folder for the new version")
+    remove.add_argument(
+        "--out", required=True, metavar="DIR", help="output folder of the new version"
+    )
     remove.add_argument(
         "--data-version",
         type=semantic_version,
         metavar="X.Y.Z",
-        help="of the new version (default: the next major one, as records go away)",
+        help="semantic version of the new snapshot (default: the next major version)",
     )
     _workers(remove)
 
     export = command(
         "export",
-        "write a snapshot in a form that other trainers read",
+        "convert a snapshot to a format of other trainers",
         "Writes a snapshot's records as WebDataset tars or as TFRecords of SequenceExamples.",
         _EXPORT_EPILOG,
     )
@@ -184,9 +190,9 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         "--format",
         choices=("webdataset", "sequence-example"),
         default="webdataset",
-        help="the form (default: webdataset)",
+        help="output format (default: webdataset)",
     )
-    export.add_argument("--out", required=True, metavar="DIR", help="empty folder to write")
+    export.add_argument("--out", required=True, metavar="DIR", help="empty output folder")
     _workers(export)
 
 
@@ -201,7 +207,7 @@ def _workers(parser: argparse.ArgumentParser) -> None:
         type=count(1),
         default=cores,
         metavar="N",
-        help="processes (default: one for each processor core)",
+        help="number of worker processes (default: one per CPU core)",
     )
 
 
@@ -213,11 +219,11 @@ def _page_file(text: str) -> str:
     """
     names = rf"{contract.MANIFEST_NAME}|{contract.PLAN_NAME}|shard-\d+-of-\d+\..*"
     if re.fullmatch(names, os.path.basename(text)):
-        raise argparse.ArgumentTypeError(f"{text} is named as a file of a snapshot: name another")
+        raise argparse.ArgumentTypeError(f"{text} is the name of a snapshot's file: choose another")
     return text
 
 
 def _picture_file(text: str) -> str:
     if not text.endswith((".html", ".png")):
-        raise argparse.ArgumentTypeError(f"{text!r} ends in neither .html nor .png")
+        raise argparse.ArgumentTypeError(f"{text!r} has no supported extension: use .html or .png")
     return text

@@ -13,7 +13,9 @@ from pipelines.sources.generic import COLUMNS
 def _column(text: str) -> tuple[str, str]:
     what, _, name = text.partition("=")
     if what not in COLUMNS or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form {'|'.join(COLUMNS)}=NAME")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no column: write WHAT=NAME, WHAT being one of {', '.join(COLUMNS)}"
+        )
     return what, name
 
 
@@ -21,14 +23,14 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--paragraphs": {
         "dest": "paragraphs",
         "action": "store_true",
-        "help": "a clip is a whole video with all its sentences, not a sentence with its span",
+        "help": "make one clip per video, with all its sentences (default: one clip per sentence)",
     },
     "--widen-to": {
         "dest": "widen_to_us",
         "type": seconds_as_us,
         "metavar": "SECONDS",
-        "help": "shorter clips are widened to this, about their middle: narration is seldom in "
-        "time with what is shown, and 4 or 10 are usual",
+        "help": "minimum clip length in seconds; widens shorter clips about their centre. "
+        "Narration rarely coincides with the action; common values are 4 and 10 (default: off)",
     },
     "--columns": {
         "dest": "columns",
@@ -36,49 +38,49 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "action": "extend",
         "type": _column,
         "metavar": "WHAT=NAME",
-        "help": f"the file's names for {', '.join(COLUMNS)}",
+        "help": f"the file's column names for {', '.join(COLUMNS)} (default: the same names)",
     },
     "--time-unit": {
         "dest": "time_unit",
         "choices": UNITS,
-        "help": "of start and end (default: s)",
+        "help": "unit of start and end (default: s)",
     },
     "--subset": {
         "dest": "subset",
         "metavar": "NAME",
-        "help": "take only this part of the data set, as the annotations name it; rows of others "
-        "are rejects (default: all)",
+        "help": "subset to build, as named in the annotations; rows of others are rejected "
+        "(default: all)",
     },
     "--fold": {
         "dest": "fold",
         "type": count(1, 3),
         "metavar": "1…3",
-        "help": "which of the data set's splits says what is train and what is test (default: 1)",
+        "help": "number of the official train/test split (default: 1)",
     },
     "--window": {
         "dest": "window_us",
         "type": seconds_as_us,
         "metavar": "SECONDS",
-        "help": "length of the windows of an untrimmed video (default: 4), or of what is about a "
-        "keyframe (default: 64/30)",
+        "help": "length in seconds of each window of an untrimmed video (default: 4), or of the "
+        "window about a keyframe (default: 64/30)",
     },
     "--stride": {
         "dest": "stride_us",
         "type": seconds_as_us,
         "metavar": "SECONDS",
-        "help": "distance of the windows' middles (default: --window)",
+        "help": "distance in seconds between the centres of successive windows (default: --window)",
     },
     "--cut-at": {
         "dest": "cut_at_us",
         "type": seconds_as_us,
         "metavar": "SECONDS",
-        "help": "time of the annotations at which the video files begin: 900 for the usual cuts of "
-        "15 minutes (default: 0)",
+        "help": "annotation time at which the video files begin, in seconds; 900 for the usual "
+        "15-minute cuts (default: 0)",
     },
     "--keep-empty-captions": {
         "dest": "keep_empty_captions",
         "action": "store_true",
-        "help": "a row without a caption becomes a record, not a reject",
+        "help": "keep rows without a caption as records (default: reject them)",
     },
 }
 
@@ -88,11 +90,13 @@ def add(build: argparse.ArgumentParser) -> None:
 
     An option that is not given is missing from the namespace.
     """
-    group = build.add_argument_group("what a clip is", "each for the sources in brackets")
+    group = build.add_argument_group(
+        "clips", "Each option applies to the sources in brackets, at the end of its text."
+    )
     for name, settings in _OPTIONS.items():
         sources = [name for name, source in SOURCES.items() if settings["dest"] in source.OPTIONS]
-        told = "all" if len(sources) == len(SOURCES) else ", ".join(sources)
-        described = {**settings, "help": f"{settings['help']} ({told})"}
+        listed = "all" if len(sources) == len(SOURCES) else ", ".join(sources)
+        described = {**settings, "help": f"{settings['help']} ({listed})"}
         group.add_argument(name, **described, default=argparse.SUPPRESS)
 
 
@@ -102,16 +106,22 @@ def refusal(arguments: argparse.Namespace) -> str | None:
         field = settings["dest"]
         if hasattr(arguments, field) and field not in SOURCES[arguments.source].OPTIONS:
             others = [other for other in SOURCES if field in SOURCES[other].OPTIONS]
-            return f"{name} is for {' and '.join(others)}; {arguments.source} has no use for it"
+            return (
+                f"{name} does not apply to the source {arguments.source}, only to "
+                f"{', '.join(others)}: remove it"
+            )
     named: dict[str, str] = {}
     for what, name in getattr(arguments, "columns", ()):
         if what in named:
-            return f"--columns names {what} twice, as {named[what]} and as {name}: name one"
+            return f"--columns has two names for {what}, {named[what]} and {name}: give one"
         named[what] = name
     if hasattr(arguments, "subset"):
         subsets = SOURCES[arguments.source].SUBSETS
         if arguments.subset not in subsets:
-            return f"--subset {arguments.subset}: {arguments.source} has {', '.join(subsets)}"
+            return (
+                f"--subset {arguments.subset} does not exist in {arguments.source}: "
+                f"choose {' or '.join(subsets)}"
+            )
     return None
 
 

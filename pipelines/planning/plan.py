@@ -118,11 +118,11 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
     names = [storage.name(path) for path in paths]
     for name in names:
         if not is_text(name):
-            raise PlanError(f"--annotations {name!r}: the file's name is not UTF-8: rename it")
+            raise PlanError(f"--annotations {name!r}: the file name is not UTF-8: rename the file")
     if twice := {name for name, count in collections.Counter(names).items() if count > 1}:
         raise PlanError(
-            f"two annotation files are named {min(twice)!r}: "
-            "rows are known by file name and number, so rename one"
+            f"two annotation files are named {min(twice)!r}, but file names must be unique: "
+            "rename one"
         )
     found = [_annotation_file(path) for path in paths]
     captions, rows = [], 0
@@ -183,8 +183,8 @@ def _check_sizes(source: str, files: Sequence[AnnotationFile]) -> None:
     for file in files:
         if file.bytes > _WHOLE_BYTES:
             raise PlanError(
-                f"--annotations {file.name!r} has {file.bytes:,} bytes, and {source} reads files "
-                f"whole, of up to {_WHOLE_BYTES:,}: see that it is the right file"
+                f"--annotations {file.name!r} has {file.bytes:,} bytes, more than the maximum "
+                f"{_WHOLE_BYTES:,} of {source}: check that it is the right file"
             )
 
 
@@ -205,16 +205,16 @@ def _expand(path: str) -> tuple[list[str], str]:
         raise PlanError(_unreadable("--annotations", path, error)) from None
     named = ", ".join(map(repr, left_out[:_NAMED]))
     more = f" and {len(left_out) - _NAMED:,} more" if left_out[_NAMED:] else ""
-    caution = f"--annotations {path!r}: left out of this folder: {named}{more}" if left_out else ""
+    caution = f"--annotations {path!r}: skipped in this folder: {named}{more}" if left_out else ""
     if not found:
         if caution:
-            raise PlanError(f"{caution}; nothing else is there: name the files themselves")
-        raise PlanError(f"--annotations {path!r} is an empty folder")
+            raise PlanError(f"{caution}: no file is left: name the files instead of the folder")
+        raise PlanError(f"--annotations {path!r} is an empty folder: name another")
     return found, caution
 
 
 def _unreadable(option: str, path: str, error: OSError) -> str:
-    return f"{option} {path!r}: {error.strerror}: see that it is there and can be read"
+    return f"{option} {path!r}: {error.strerror}: check that it exists and is readable"
 
 
 def _first_rows(
@@ -229,29 +229,29 @@ def _first_rows(
 
 
 def _first(
-    source: str, told: str, rows: Iterator[ClipRequest | Reject]
+    source: str, files: str, rows: Iterator[ClipRequest | Reject]
 ) -> list[ClipRequest | Reject]:
     """Return the first rows, or raise PlanError if the annotations have another form."""
     first: list[ClipRequest | Reject] = []
     try:
         first.extend(itertools.islice(rows, _ROWS_TRIED))
     except AnnotationError as error:
-        form = f": {source} wants {SOURCES[source].FORM}" if not first else ""
-        raise PlanError(f"--annotations {told}: {error}{form}") from None
-    _check_form(source, told, first)
+        form = f": {source} requires {SOURCES[source].FORM}" if not first else ""
+        raise PlanError(f"--annotations {files}: {error}{form}") from None
+    _check_form(source, files, first)
     return first
 
 
-def _check_form(source: str, told: str, first: Sequence[ClipRequest | Reject]) -> None:
+def _check_form(source: str, files: str, first: Sequence[ClipRequest | Reject]) -> None:
     """Raise PlanError if there are no rows or none of them has the source's form."""
     form = SOURCES[source].FORM
     if not first:
-        raise PlanError(f"--annotations {told} has no rows: {source} wants {form}")
+        raise PlanError(f"--annotations {files} has no rows: {source} requires {form}")
     bad = [row for row in first if isinstance(row, Reject) and row.reason in _FORM_REASONS]
     if len(bad) == len(first):
         raise PlanError(
-            f"--annotations {told} is no {source} file ({bad[0].source_row}: "
-            f"{bad[0].message}): it should be {form}"
+            f"--annotations {files} is not in the format of {source} ({bad[0].source_row}: "
+            f"{bad[0].message}): give {form}"
         )
 
 
@@ -277,7 +277,9 @@ def read_exclusions(paths: tuple[str, ...]) -> frozenset[str]:
     except OSError as error:
         raise PlanError(_unreadable("--exclude", error.filename, error)) from None
     except RowError as error:
-        raise PlanError(f"--exclude wants text files of one video id a line: {error}") from None
+        raise PlanError(
+            f"--exclude is not a list of video ids: {error}: give text files with one id per line"
+        ) from None
 
 
 def check_videos(videos: str, map_path: str, listed: bool) -> None:
@@ -297,25 +299,30 @@ def check_videos(videos: str, map_path: str, listed: bool) -> None:
         raise PlanError(f"--videos {videos!r}: {error}") from None
     if listed and (map_path or not storage.in_bucket(folder)):
         raise PlanError(
-            "--list-videos saves requests to a bucket in which videos are found by their ids: "
-            f"{'--video-map names them' if map_path else f'--videos {folder!r} is none'}"
+            "--list-videos does not apply to --video-map: remove one of them"
+            if map_path
+            else f"--list-videos does not apply to --videos {folder!r}, which is not a bucket: "
+            "remove it"
         )
     try:
         if storage.is_empty(folder):
-            raise PlanError(f"--videos {folder!r} is an empty folder")
+            raise PlanError(f"--videos {folder!r} is an empty folder: name another")
     except OSError as error:
         raise PlanError(_unreadable("--videos", folder, error)) from None
     if not map_path:
         return
     if template != video_lookup.IN_A_FOLDER:
-        raise PlanError(f"--video-map names paths in a folder: --videos {videos!r} is none")
+        raise PlanError(
+            f"--video-map does not apply to the template --videos {videos!r}: name a folder"
+        )
     try:
         video_lookup.read_map(map_path)
     except OSError as error:
         raise PlanError(_unreadable("--video-map", map_path, error)) from None
     except RowError as error:
         raise PlanError(
-            f"--video-map {map_path!r} should be a CSV file, video_id,path: {error}"
+            f"--video-map {map_path!r} is not a video map: {error}: give a CSV file with the "
+            "columns video_id and path"
         ) from None
 
 
@@ -340,8 +347,8 @@ def complete(plan: Plan) -> Manifest | None:
 
 def _holds_another(plan: Plan, what: str) -> str:
     return (
-        f"--out {plan.out!r} already holds a complete snapshot, made with another {what}: "
-        "choose another --out"
+        f"--out {plan.out!r} already contains a complete snapshot with another {what}: "
+        "choose another folder"
     )
 
 
@@ -359,9 +366,9 @@ def difference(manifest: Manifest, plan: Plan) -> str | None:
         "software": choices.changes(dict(manifest.versions), plan.versions),
     }
     if manifest.config != plan.config and not parts["configuration"]:
-        parts["configuration"] = ["in a field of another release"]
-    told = [f"{what} ({'; '.join(changed[:_NAMED])})" for what, changed in parts.items() if changed]
-    return " and another ".join(told) or None
+        parts["configuration"] = ["a field of another release"]
+    found = [f"{what} ({'; '.join(each[:_NAMED])})" for what, each in parts.items() if each]
+    return " and another ".join(found) or None
 
 
 def check_previous(plan: Plan, manifest: Manifest) -> None:
@@ -372,13 +379,13 @@ def check_previous(plan: Plan, manifest: Manifest) -> None:
     """
     if what := difference(manifest, plan):
         raise PlanError(
-            f"--retry-rejects {plan.previous!r} was made with another {what}: "
+            f"--retry-rejects {plan.previous!r} was built with another {what}: "
             "give the same options and annotations, or build without --retry-rejects"
         )
     if not snapshot.is_later(plan.data_version, manifest.data_version):
         raise PlanError(
-            f"--retry-rejects makes a new version, and {plan.data_version} is not later than "
-            f"{manifest.data_version}, that of {plan.previous!r}: give a later --data-version"
+            f"--data-version {plan.data_version} is not higher than {manifest.data_version}, the "
+            f"version of --retry-rejects {plan.previous!r}: give a higher --data-version"
         )
 
 

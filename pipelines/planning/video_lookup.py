@@ -39,7 +39,7 @@ def split(videos: str) -> tuple[str, str]:
         return videos, IN_A_FOLDER
     if "video_id" not in fields or fields - FIELDS:
         raise ValueError(
-            "a template has {video_id}, perhaps {ext} and {label}, and no other braces"
+            "the template's fields are invalid: give {video_id}, optionally {ext} and {label}"
         )
     start = videos.rfind("/", 0, videos.index("{")) + 1
     return videos[:start] or ".", videos[start:]
@@ -61,7 +61,7 @@ def read_map(path: str) -> dict[str, set[str]]:
             except RowError as error:
                 raise RowError(error.stage, error.reason, f"line {number}: {error}") from None
     if not paths:
-        raise RowError("read", "row_columns", "no rows below a header")
+        raise RowError("read", "row_columns", "it has no rows after a header")
     return paths
 
 

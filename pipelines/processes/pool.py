@@ -54,7 +54,7 @@ def each(
         except BrokenProcessPool:
             raise WorkerDiedError(
                 f"a worker process died after {done:,} of {len(jobs):,} jobs: "
-                "free some memory or take fewer --workers, and run again"
+                "free memory or reduce --workers, and run the command again"
             ) from None
         finally:
             # After the last job, wait for the pool. Otherwise its thread would find closed pipes at

@@ -13,7 +13,10 @@ from pipelines.sources.clip_request import ClipRequest, RowError
 from pipelines.sources.json_object import Span
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
-FORM = 'a JSON object of "v_<YouTube id>": {"duration", "timestamps", "sentences"}, in seconds'
+FORM = (
+    'a JSON object that maps "v_<YouTube id>" to {"duration", "timestamps", "sentences"}, in '
+    "seconds"
+)
 OPTIONS = ("keep_empty_captions", "paragraphs")
 SUBSETS = ()
 

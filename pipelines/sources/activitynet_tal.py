@@ -21,9 +21,9 @@ from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowErro
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    'a JSON object whose "database" is of "<YouTube id>": {"subset", "duration", "annotations"}, '
-    'or of "v_<YouTube id>": {"duration_second", "annotations"}, in seconds; beside it perhaps a '
-    "CSV with the columns video and subset"
+    'a JSON object whose "database" maps "<YouTube id>" to {"subset", "duration", "annotations"}, '
+    'or that maps "v_<YouTube id>" to {"duration_second", "annotations"}, in seconds; optionally, '
+    "a CSV file with the columns video and subset"
 )
 OPTIONS = ("subset", "window_us", "stride_us")
 SUBSETS = ("training", "validation", "testing")
@@ -41,14 +41,16 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
             subsets = {} if subsets is None else subsets
             _add_subsets(data, name, subsets)
     if not annotated:
-        raise AnnotationError(f"no JSON object with an entry a video: {', '.join(files)}")
+        raise AnnotationError(f"no file is JSON: {', '.join(files)}: add the annotations")
     for name, data in annotated.items():
         numbers = itertools.count(1)
         videos = json_file.load(data, name)
         if isinstance(videos, dict):
             videos = videos.get("database", videos)
         if not isinstance(videos, dict):
-            raise AnnotationError(f"{name} has no object with an entry a video")
+            raise AnnotationError(
+                f"{name} has no object with one entry per video: check that it is the right file"
+            )
         for key, entry in videos.items():
             video = key.removeprefix("v_")
             for window in _windows_of(video, entry, subsets, options):
@@ -61,12 +63,15 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
 
 def _add_subsets(data: bytes, name: str, subsets: sentences.Splits) -> None:
     if not {"video", "subset"} <= set(sentences.header(data)):
-        raise AnnotationError(f"{name} is neither JSON nor a CSV with the columns video and subset")
+        raise AnnotationError(
+            f"{name} is neither JSON nor a CSV file with the columns video and subset: "
+            "check that it is the right file"
+        )
     for number, _, fields in lines.table(io.BytesIO(data)):
         try:
             video, subset = lines.column(fields, "video"), lines.column(fields, "subset")
         except RowError as error:
-            raise AnnotationError(f"{name}:{number}: {error}: mend the list of videos") from None
+            raise AnnotationError(f"{name}:{number}: {error}: correct the line") from None
         sentences.keep_split(subsets, video.strip().removeprefix("v_"), subset.strip())
 
 

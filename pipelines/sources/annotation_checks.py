@@ -31,18 +31,18 @@ def cautions(source: str, names: Sequence[str], captions: Sequence[str]) -> list
       names: names of the annotation files.
       captions: captions of the first rows.
     """
-    told = []
+    found = []
     if source == "activitynet" and any(name.startswith("val_2") for name in names):
-        told.append(
-            "val_2.json annotates the videos of val_1.json a second time: take both as one split, "
-            "for evaluation, and never val_2 as a split of its own"
+        found.append(
+            "val_2.json is a second annotation of the videos of val_1.json: use both as one split, "
+            "for evaluation only"
         )
     if stop_words_removed(captions):
-        told.append(
-            "the captions seem to have had their stop words removed, which spoils noun chunks: "
-            "use the raw ones where there are any (HowTo100M: raw_caption.json)"
+        found.append(
+            "the captions seem to lack stop words, which degrades noun chunks: "
+            "use raw captions if available (HowTo100M: raw_caption.json)"
         )
-    return told
+    return found
 
 
 def stop_words_removed(captions: Sequence[str]) -> bool:

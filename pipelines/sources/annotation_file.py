@@ -89,8 +89,8 @@ def read(path: str, most_bytes: int) -> bytes:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise AnnotationError(
-            f"{storage.name(path)} holds more than {most_bytes:,} bytes, the maximum of a source "
-            "that reads files whole: check that it is the right file"
+            f"{storage.name(path)} has more than {most_bytes:,} bytes, the maximum of sources that "
+            "load whole files: check that it is the right file"
         )
     return data
 
@@ -123,7 +123,7 @@ class _Decompressed(io.RawIOBase):
 
     def _damaged(self, why: str) -> AnnotationError:
         why = why.partition("\n")[0]
-        return AnnotationError(f"{self._name} is damaged: {why:.200}: get it anew")
+        return AnnotationError(f"{self._name} is damaged: {why:.200}: download it again")
 
     def close(self) -> None:
         self._file.close()
@@ -261,7 +261,7 @@ def _spool(path: str, copy: str) -> None:
                     return
                 elif time.monotonic() - began > _WRITER_SECONDS:
                     raise AnnotationError(
-                        f"no program writes to the pipe {path}: start one first, or name a file"
+                        f"no process writes to the pipe {path}: start the writer, or name a file"
                     )
     finally:
         os.close(pipe)
@@ -277,5 +277,5 @@ def _closed(poll: select.poll) -> bool:
 
 def _wait(path: str, poll: select.poll) -> None:
     if not poll.poll(_NOTICE_MS):
-        print(f"waiting for the program that writes to {path}", file=sys.stderr, flush=True)
+        print(f"waiting for data from the pipe {path}", file=sys.stderr, flush=True)
         poll.poll()

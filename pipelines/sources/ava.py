@@ -20,8 +20,8 @@ from pipelines.sources.clip_request import AnnotationError, Box, ClipRequest, Ro
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    "a CSV file, its rows: video, second, x1, y1, x2, y2, action, person; beside it perhaps one of "
-    "video, second (excluded), and one of detections, with a score in the person's place"
+    "a CSV file with the columns video, second, x1, y1, x2, y2, action, person; optionally, CSV "
+    "files of excluded seconds (video, second) and of detections (a score instead of the person)"
 )
 OPTIONS = ("window_us", "cut_at_us")
 SUBSETS = ()
@@ -73,7 +73,9 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
                 errors.append((name, number, line, error))
         if len(files) > 1 and not good and len(errors) > bad:  # The file may list exclusions.
             _, number, _, error = errors[bad]
-            raise AnnotationError(f"{name}:{number}: {error}: no line of the file is a box")
+            raise AnnotationError(
+                f"{name} has no valid box, line {number}: {error}: check that it is the right file"
+            )
     clips = [
         clip_fields.clip_or_reject(
             functools.partial(_clip, keyframe, found, excluded, source_row, options),

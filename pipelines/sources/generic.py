@@ -14,8 +14,8 @@ from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    "a .csv, .tsv, .jsonl or .parquet file; its columns, unless --columns renames them: video "
-    "(an id), start (left out: 0), end, caption, labels (may be left out)"
+    "a .csv, .tsv, .jsonl or .parquet file with the columns video (an id), start (optional, "
+    "default 0), end, caption and labels (optional); --columns accepts other names"
 )
 OPTIONS = ("keep_empty_captions", "widen_to_us", "columns", "time_unit")
 SUBSETS = ()

@@ -20,8 +20,8 @@ from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    "files <class>_test_splitN.txt of <video>.avi and 0, 1 or 2; or a CSV file with the columns "
-    "video_id, label, split1, split2 and split3"
+    "files <class>_test_splitN.txt whose lines are <video>.avi and 0, 1 or 2; or a CSV file with "
+    "the columns video_id, label, split1, split2 and split3"
 )
 OPTIONS = ("subset", "fold")
 SUBSETS = ("train", "test")

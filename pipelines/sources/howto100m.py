@@ -17,8 +17,8 @@ from pipelines.sources.json_object import Span
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    'a JSON object of "<YouTube id>": {"start", "end", "text"}, or files <YouTube id>.csv with '
-    "the columns start,end,text; in seconds"
+    'a JSON object that maps "<YouTube id>" to {"start", "end", "text"}, or files '
+    "<YouTube id>.csv with the columns start, end and text; in seconds"
 )
 OPTIONS = ("keep_empty_captions", "widen_to_us")
 SUBSETS = ()

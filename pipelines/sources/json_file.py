@@ -30,7 +30,7 @@ def load(data: bytes, name: str) -> object:
     except ValueError as error:  # RowError is a subclass.
         why = str(error).partition("\n")[0]
         raise AnnotationError(
-            f"{name} cannot be read as JSON: {why:.200}: mend the file or get it anew"
+            f"{name} is not valid JSON: {why:.200}: repair it or download it again"
         ) from None
 
 
@@ -45,5 +45,7 @@ def objects(value: object, field: str, name: str) -> list[dict]:
     """
     found = value.get(field) if isinstance(value, dict) else None
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise AnnotationError(f"{name} has no list of objects {field!r}")
+        raise AnnotationError(
+            f"{name} has no field {field!r} with a list of objects: check that it is the right file"
+        )
     return found

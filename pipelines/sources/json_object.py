@@ -92,7 +92,7 @@ def _entries(file: BinaryIO, name: str) -> Iterator[tuple[str, object]]:
         stream.end()
     except StreamError as error:
         raise AnnotationError(
-            f"{name} cannot be read as a JSON object from {error}: mend the file or get it anew"
+            f"{name} is not valid JSON from {error}: repair it or download it again"
         ) from None
 
 

@@ -21,9 +21,9 @@ from pipelines.sources.clip_request import AnnotationError, ClipRequest
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    'a JSON object with "videos" and "sentences" or with "annotations"; beside it perhaps a list '
-    "of the split's videos, a CSV with the column video_id or an id a line; or alone a CSV with "
-    "the columns video_id and sentence"
+    'a JSON object with "videos" and "sentences" or with "annotations"; optionally, a list of the '
+    "split's videos, as a CSV file with the column video_id or one id per line; or only a CSV file "
+    "with the columns video_id and sentence"
 )
 OPTIONS = ("subset",)
 SUBSETS = ("train", "validate", "test")
@@ -96,7 +96,10 @@ def _other(
 
 def _test_list(name: str, data: bytes) -> Iterator[ClipRequest | Reject]:
     if not {"video_id", "sentence"} <= set(sentences.header(data)):
-        raise AnnotationError(f"{name} is neither JSON nor a CSV with video_id and sentence")
+        raise AnnotationError(
+            f"{name} is neither JSON nor a CSV file with the columns video_id and sentence: "
+            "check that it is the right file"
+        )
     for number, line, fields in lines.table(io.BytesIO(data)):
         source_row = f"{name}:{number}"
         yield clip_fields.clip_or_reject(

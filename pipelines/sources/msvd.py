@@ -19,8 +19,8 @@ from pipelines.sources.sentences import Sentence
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    "a text file, on each line a video's id, a blank and a sentence; beside it perhaps a list of "
-    "the split's videos, an id a line"
+    "a text file whose lines are a video id, a space and a sentence; optionally, a list of the "
+    "split's videos, one id per line"
 )
 OPTIONS = ()
 SUBSETS = ()

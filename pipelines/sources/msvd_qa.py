@@ -16,8 +16,8 @@ from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowErro
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    'a JSON list of {"question", "answer", "video_id": N}, beside it youtube_mapping.txt; or JSON '
-    "Lines with names of videos"
+    'a JSON list of {"question", "answer", "video_id": N}, with youtube_mapping.txt; or JSON '
+    "Lines with the names of videos"
 )
 OPTIONS = ()
 SUBSETS = ()
@@ -32,7 +32,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
         if name not in asked:
             _add_names(data, name, names)
     if not asked:
-        raise AnnotationError(f"no JSON among {', '.join(files)}")
+        raise AnnotationError(f"no file is JSON: {', '.join(files)}: add the questions")
     for name, data in asked.items():
         yield from questions.rows(name, data, functools.partial(_video, names))
 
@@ -47,7 +47,7 @@ def _add_names(data: bytes, file: str, names: dict[str, str]) -> None:
                 told = f"{numbered[:50]} is {name.strip()[:100]!r} here and {known[:100]!r} before"
                 raise RowError("read", "row_columns", told)
         except RowError as error:
-            raise AnnotationError(f"{file}:{number}: {error}: mend the mapping") from None
+            raise AnnotationError(f"{file}:{number}: {error}: correct the line") from None
 
 
 def _video(names: Mapping[str, str], field: object) -> str:

@@ -42,7 +42,7 @@ def rows(
     import pyarrow.parquet
 
     if not file.seekable():
-        raise AnnotationError(f"{name} is compressed: unpack it, as Parquet is compressed within")
+        raise AnnotationError(f"{name} is a compressed Parquet file: unpack it")
     number = 0
     try:
         table = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
@@ -64,11 +64,13 @@ def rows(
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         why = str(error).partition("\n")[0]
         raise AnnotationError(
-            f"{name} is no Parquet file from row {number + 1} on: {why:.200}: "
-            "mend the file or get it anew"
+            f"{name} is not valid Parquet from row {number + 1}: {why:.200}: "
+            "repair it or download it again"
         ) from None
     if number != stated:
-        raise AnnotationError(f"{name} states {stated:,} rows and has {number:,}")
+        raise AnnotationError(
+            f"{name} has {number:,} rows, but its metadata states {stated:,}: download it again"
+        )
 
 
 def excerpt(fields: Mapping[str, object] | RowError) -> str:

@@ -104,13 +104,15 @@ def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError
                 yield number, told, RowError("read", "row_columns", told)
         return
     if not json_file.is_json(data):
-        raise AnnotationError(f"{name} is neither a JSON list nor JSON Lines")
+        raise AnnotationError(
+            f"{name} is neither a JSON list nor JSON Lines: check that it is the right file"
+        )
     for number, line in lines.numbered(io.BytesIO(data)):
         try:
             yield number, lines.excerpt(line), json_text.object_of(lines.text(line, quoted=True))
         except json_text.SeveralValuesError:  # The file may be a list without its first bracket.
             raise AnnotationError(
-                f"{name}:{number}: several values on a line: mend the file or get it anew"
+                f"{name}:{number}: several values on a line: repair it or download it again"
             ) from None
         except RowError as error:
             yield number, lines.excerpt(line), error

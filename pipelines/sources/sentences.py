@@ -139,7 +139,7 @@ def listed(data: bytes, name: str) -> dict[str, list[int]]:
             for number, line in lines.numbered(io.BytesIO(data)):
                 ids.setdefault(_listed_id(lines.text(line)), []).append(number)
     except RowError as error:
-        raise AnnotationError(f"{name}:{number}: {error}: mend the list of videos") from None
+        raise AnnotationError(f"{name}:{number}: {error}: correct the line") from None
     return ids
 
 

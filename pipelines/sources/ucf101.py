@@ -16,8 +16,8 @@ from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
 FORM = (
-    "a text file of <class>/<video>.avi and perhaps the class's number; beside it perhaps "
-    "classInd.txt"
+    "a text file whose lines are <class>/<video>.avi and optionally the class's number; "
+    "optionally, classInd.txt"
 )
 OPTIONS = ()
 SUBSETS = ()

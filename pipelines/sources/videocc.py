@@ -13,7 +13,7 @@ from pipelines.sources import clip_fields, lines
 from pipelines.sources.clip_request import ClipRequest, RowError
 from protos.v1.manifest_pb2 import Reject, SourceOptions
 
-FORM = "a CSV file; its rows: video URL or YouTube id, start µs, end µs, caption"
+FORM = "a CSV file with the columns video URL or YouTube id, start µs, end µs, caption"
 OPTIONS = ("keep_empty_captions",)
 SUBSETS = ()
 

@@ -27,7 +27,7 @@ class UnconfinedError(OSError):
     """A required layer of the sandbox that is missing."""
 
     def __init__(self, missing: Mapping[str, str]) -> None:
-        super().__init__(errno.EPERM, f"{told(missing)}; without --require-sandbox it would go on")
+        super().__init__(errno.EPERM, f"{described(missing)}; --require-sandbox forbids decoding")
         self.filename = "the sandbox"
 
 
@@ -158,16 +158,14 @@ def missing_here() -> Mapping[str, str]:
     return probe.missing
 
 
-def told(missing: Mapping[str, str]) -> str:
+def described(missing: Mapping[str, str]) -> str:
     """Return a message that names the missing layers.
 
-    >>> told({"landlock": "Function not implemented"})
-    'there is no landlock (Function not implemented) here'
+    >>> described({"landlock": "Function not implemented"})
+    'missing sandbox layers: landlock (Function not implemented)'
     """
-    return (
-        "there is no "
-        + ", no ".join(f"{layer} ({why})" for layer, why in missing.items())
-        + " here"
+    return "missing sandbox layers: " + ", ".join(
+        f"{layer} ({why})" for layer, why in missing.items()
     )
 
 

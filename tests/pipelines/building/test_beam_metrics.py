@@ -169,7 +169,7 @@ def test_the_end_of_a_build_tells_its_pace(inputs, tmp_path, capsys):
         "start-up",
         told[1],
     ), told[1]
-    assert told[2].startswith("build: videos were decoded in")
+    assert told[2].startswith("build: the sandbox of the decoders ")
 
 
 def test_shards_that_were_there_do_not_count_into_the_rate(write_snapshot, make_clip, tmp_path):
@@ -181,14 +181,14 @@ def test_shards_that_were_there_do_not_count_into_the_rate(write_snapshot, make_
     late.unlink()
     shards = Shards(str(folder), SHARDS)
     assert (shards.before, shards.done) == (2, 2)
-    assert shards.told.startswith(" (2 were there), 0 clips, 0 rejects, 0.0 clips/s")
+    assert shards.detail.startswith(" (2 reused), 0 clips, 0 rejects, 0.0 clips/s")
     late.write_bytes(data)
-    shards.look()
-    shards.look()
+    shards.update()
+    shards.update()
     assert (shards.before, shards.done) == (2, 3)
     own = snapshot.read_json(str(late), ShardSummary).records
     assert 0 < own < 12
-    assert shards.told.startswith(f" (2 were there), {own} clips, 0 rejects, ")
+    assert shards.detail.startswith(f" (2 reused), {own} clips, 0 rejects, ")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_help_comes_at_once_and_gives_examples(cli):
         (["build", "videocc"], "--annotations"),
         (["verify"], "SNAPSHOT"),
         (["verify", "x", "--fast"], "--fast"),
-        (["corpus", "x", "--workers", "0"], "'0' is not a whole number of 1 or more"),
+        (["corpus", "x", "--workers", "0"], "'0' is not an integer of at least 1"),
     ],
 )
 def test_misuse(cli, words, told):
@@ -85,17 +85,17 @@ def test_misuse(cli, words, told):
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("frames", "many", "'many' is not a whole number"),
+        ("frames", "many", "'many' is not an integer"),
         ("jpeg_quality", "101", "from 1 to 100"),
         ("encoding", "gif", "'jpeg', 'png', 'raw'"),
         ("data_version", "1", "1.0.0"),
-        ("decode_timeout", "-1", "above 0"),
-        ("max_size", "big", "'big' is not a size such as 500GB"),
+        ("decode_timeout", "-1", "'-1' is not a positive number"),
+        ("max_size", "big", "'big' is not a size"),
         ("max_failures", "50", "'50' is not a number from 0 to 1"),
         ("max_past_end", "50", "'50' is not a number from 0 to 1"),
         ("frame", "3", "did you mean --frames?"),
-        ("widen_to", "4", "--widen-to is for howto100m and generic; videocc has no use for it"),
-        ("columns", "clip=name", "'clip=name' is not of the form video|start"),
+        ("widen_to", "4", "--widen-to does not apply to the source videocc"),
+        ("columns", "clip=name", "'clip=name' names no column"),
         ("min_ascii", "2", "'2' is not a number from 0 to 1"),
         ("min_motion", "256", "'256' is not a number from 0 to 255"),
         ("runner", "DaskRunner", "DaskRunner is refused"),
@@ -107,29 +107,29 @@ def test_bad_options(cli, inputs, option, value, told):
 
 
 def test_motion_of_a_single_frame(cli, inputs):
-    assert_one_line(cli(*build(inputs, frames=1, min_motion=1)), 2, "--min-motion compares")
+    assert_one_line(cli(*build(inputs, frames=1, min_motion=1)), 2, "--min-motion", "--frames")
 
 
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("annotations", "nowhere.csv", ["--annotations", "No such file", "see that"]),
+        ("annotations", "nowhere.csv", ["--annotations", "No such file", "check that"]),
         ("annotations", "empty.csv", ["has no rows"]),
-        ("annotations", "set.json", ["is no videocc file", "start µs"]),
+        ("annotations", "set.json", ["is not in the format of videocc", "start µs"]),
         ("annotations", "bare", ["is an empty folder"]),
-        ("exclude", "nowhere.txt", ["--exclude", "nowhere.txt", "No such file", "see that"]),
-        ("exclude", "latin.txt", ["one video id a line", "UTF-8"]),
-        ("videos", "nowhere", ["--videos", "No such file", "see that"]),
+        ("exclude", "nowhere.txt", ["--exclude", "nowhere.txt", "No such file", "check that"]),
+        ("exclude", "latin.txt", ["--exclude", "one id per line", "UTF-8"]),
+        ("videos", "nowhere", ["--videos", "No such file", "check that"]),
         ("videos", "rows.csv", ["Not a directory"]),
         ("videos", "bare", ["is an empty folder"]),
-        ("videos", "{name}.mp4", ["--videos", "a template has {video_id}"]),
+        ("videos", "{name}.mp4", ["--videos", "give {video_id}"]),
         (
             "videos",
             "nowhere/{video_id}.{ext}",
-            ["--videos", "nowhere/'", "No such file", "see that"],
+            ["--videos", "nowhere/'", "No such file", "check that"],
         ),
-        ("video_map", "nowhere.csv", ["--video-map", "No such file", "see that"]),
-        ("video_map", "rows.csv", ["a CSV file, video_id,path", "no rows"]),
+        ("video_map", "nowhere.csv", ["--video-map", "No such file", "check that"]),
+        ("video_map", "rows.csv", ["--video-map", "no rows"]),
         ("out", "rows.csv", ["cannot write to '"]),
         ("out", "rows.csv/out", ["cannot write to '"]),
         ("out", "/proc/out", ["cannot write to '"]),
@@ -146,23 +146,23 @@ def test_wrong_inputs(cli, inputs, option, value, told):
 
 def test_a_quality_of_what_loses_nothing(cli, inputs):
     done = cli(*build(inputs, encoding="png", jpeg_quality=90))
-    assert_one_line(done, 2, "--jpeg-quality is for --encoding jpeg; png loses nothing")
+    assert_one_line(done, 2, "--jpeg-quality", "--encoding png")
 
 
 def test_a_listing_of_what_is_no_bucket(cli, inputs):
     done = cli(*build(inputs), "--list-videos")
-    assert_one_line(done, 1, "--list-videos saves requests to a bucket", "is none")
+    assert_one_line(done, 1, "--list-videos", "is not a bucket")
 
 
 def test_a_template_and_a_map_at_once(cli, inputs):
     template = inputs / "videos" / "{video_id}"
     done = cli(*build(inputs, videos=template, video_map=inputs / "rows.csv"))
-    assert_one_line(done, 1, "--video-map names paths in a folder", "{video_id}")
+    assert_one_line(done, 1, "--video-map", "{video_id}")
 
 
 def test_a_snapshot_larger_than_allowed_is_not_begun(cli, inputs):
     done = cli(*build(inputs, max_size="1MB"))
-    assert_one_line(done, 1, "about 1 rows make some 1.42 MB", "--max-size", "raise it")
+    assert_one_line(done, 1, "about 1 rows", "about 1.42 MB", "raise --max-size")
     assert not (inputs / "out").exists()
 
 
@@ -179,8 +179,8 @@ def test_no_ffmpeg(cli, inputs, ffmpeg):
 
 def test_an_error_without_a_file_is_told():
     error = io.UnsupportedOperation("underlying stream is not seekable")
-    assert unusable(error).startswith("underlying stream is not seekable: see that ")
-    assert unusable(OSError(28, "No space left")).startswith("No space left: see that ")
+    assert unusable(error).startswith("underlying stream is not seekable: check that ")
+    assert unusable(OSError(28, "No space left")).startswith("No space left: check that ")
 
 
 def test_verify_of_what_is_no_snapshot(cli, tmp_path):
@@ -202,7 +202,7 @@ def test_corpus(cli, tmp_path):
     (tmp_path / "file").touch()
     done = cli("corpus", tmp_path / "file" / "out", "--train-clips", 24, "--test-clips", 12)
     assert_one_line(done, 1, "cannot write to '")
-    assert_one_line(cli("corpus", "gs://shapes/a"), 1, "a corpus is written to a disk")
+    assert_one_line(cli("corpus", "gs://shapes/a"), 1, "gs://shapes/a", "name a folder on a disk")
     before = sorted((tmp_path / "shapes").rglob("*"))
     with run_lock.held(str(tmp_path / "shapes")):
         done = cli("corpus", tmp_path / "shapes", "--train-clips", 36, "--test-clips", 12)

@@ -63,7 +63,7 @@ def test_a_film_whose_path_leads_elsewhere_meanwhile_is_not_opened(
     film, by_path, monkeypatch, tmp_path
 ):
     if missing := fork_client.missing_here():
-        pytest.skip(fork_client.told(missing))
+        pytest.skip(fork_client.described(missing))
     other = tmp_path / "other.mp4"
     shutil.copy(film, other)
     source = ffmpeg_run.source

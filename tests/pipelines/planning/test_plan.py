@@ -25,7 +25,7 @@ def test_a_file_is_identified_by_its_bytes(tmp_path):
 
 @pytest.mark.parametrize("data", ["", "\n\n", "url,start,end,caption\n"])
 def test_a_file_without_rows(tmp_path, data):
-    with pytest.raises(plan.PlanError, match="has no rows: videocc wants a CSV file"):
+    with pytest.raises(plan.PlanError, match="has no rows: videocc requires a CSV file"):
         survey(tmp_path, data)
 
 
@@ -69,15 +69,15 @@ def test_hidden_files_and_backups_are_left_out_of_a_folder(tmp_path):
         (tmp_path / name).write_text(ROW)
     found = plan.survey("videocc", (str(tmp_path),), SourceOptions())
     assert [file.name for file in found.files] == ["a.csv"]
-    (told,) = (caution for caution in found.cautions if "left out" in caution)
-    assert told == (
-        f"--annotations {str(tmp_path)!r}: left out of this folder: "
+    (skipped,) = (caution for caution in found.cautions if "skipped" in caution)
+    assert skipped == (
+        f"--annotations {str(tmp_path)!r}: skipped in this folder: "
         "'#5.csv#', '.3.csv', '4.csv~', 'a.csv.bak', 'more'"
     )
     named = plan.survey("videocc", (str(tmp_path / ".3.csv"),), SourceOptions())
     assert [file.name for file in named.files] == [".3.csv"]
     (tmp_path / "a.csv").unlink()
-    with pytest.raises(plan.PlanError, match="'more'; nothing else is there"):
+    with pytest.raises(plan.PlanError, match="'more': no file is left"):
         plan.survey("videocc", (str(tmp_path),), SourceOptions())
 
 
@@ -124,8 +124,8 @@ def test_files_that_are_read_together(tmp_path, monkeypatch):
     assert found.rows == 3
     monkeypatch.setattr(plan, "_WHOLE_BYTES", 30)
     with pytest.raises(
-        plan.PlanError, match=r"'all.json' has \d+ bytes, and msrvtt reads files wh"
+        plan.PlanError, match=r"'all.json' has \d+ bytes, more than the maximum 30 of msrvtt"
     ):
         plan.survey("msrvtt", paths, SourceOptions())
-    with pytest.raises(plan.PlanError, match=r"no\.json.*see that it is there"):
+    with pytest.raises(plan.PlanError, match=r"no\.json.*check that it exists"):
         plan.survey("msrvtt", (str(tmp_path / "no.json"),), SourceOptions())

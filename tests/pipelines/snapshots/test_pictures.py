@@ -41,7 +41,7 @@ ATTEMPTS = {
 @pytest.mark.parametrize("code", ATTEMPTS)
 def test_code_in_a_decoders_place(make_clip, monkeypatch, code):
     if missing := fork_client.missing_here():
-        pytest.skip(fork_client.told(missing))
+        pytest.skip(fork_client.described(missing))
     program = (sys.executable, "-c", TAKEN_OVER.format(code=code))
     monkeypatch.setattr(pictures, "PROGRAM", program)
     clip = make_clip("a")

@@ -189,4 +189,4 @@ def test_a_pipe_without_a_writer_is_refused(written, tmp_path, capsys, monkeypat
     os.mkfifo(tmp_path / "pipe")
     words = ["remove", folder, "--videos", tmp_path / "pipe", "--out", tmp_path / "new"]
     assert main([str(word) for word in words]) == 1
-    assert f"no program writes to the pipe {tmp_path / 'pipe'}" in capsys.readouterr().err
+    assert f"no process writes to the pipe {tmp_path / 'pipe'}" in capsys.readouterr().err

@@ -357,7 +357,7 @@ def test_the_command_names_ids_that_match_nothing(made, cli, tmp_path):
     words = ["remove", planned.out, "--videos", tmp_path / "gone.txt", "--out", tmp_path / "new"]
     done = cli(*words)
     assert done.returncode == 0
-    assert "nothing of 1 of these videos: '-4wsuPCjDBc.txt'" in done.stderr
+    assert "1 videos are not in the snapshot: '-4wsuPCjDBc.txt'" in done.stderr
     version = verify.read_manifest(str(tmp_path / "new"))
     assert list(version.removed_videos) == [GONE, f"{GONE}.txt"]
 

@@ -99,7 +99,7 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
     path = os.fsencode(tmp_path / "caf") + b"\xe9.csv"
     with open(path, "w") as file:
         file.write(ROWS)
-    with pytest.raises(PlanError, match=r"'caf\\udce9\.csv': the file's name is not UTF-8: rename"):
+    with pytest.raises(PlanError, match=r"'caf\\udce9\.csv': the file name is not UTF-8: rename"):
         survey("generic", (os.fsdecode(path),), SourceOptions())
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_compressed_file_is_one_line(cli, videos, tmp_path, name):
     done = cli(*build("generic", tmp_path / name, videos, tmp_path / "out"))
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert f"{name} is damaged: Truncated compressed stream: get it anew" in line
+    assert f"{name} is damaged: Truncated compressed stream: download it again" in line
 
 
 def test_a_hostile_header_does_not_control_the_terminal(cli, videos, tmp_path):
@@ -143,18 +143,18 @@ def test_each_reason_has_an_example_and_a_hint(cli, videos, tmp_path, good):
         *([] if good else [told[0]]),
         "build: rejects: 2 × video_id_invalid, for example my.csv:6, video 'nowhere\\x1b[2J': "
         "'nowhere\\x1b[2J' is no video id of 1 to 200 characters without '/' "
-        "(an id is a file's name; --video-map names paths)",
+        "(use the file's name as id; --video-map lists paths)",
         "build: rejects: 1 × caption_empty, for example my.csv:8, video 'my film': the caption is "
         "empty (--keep-empty-captions keeps such rows)",
         'build: rejects: 1 × row_quote, for example my.csv:9: a field opens with " and does not '
         "close (double the quotes within a quoted field)",
         *([told[3]] if good else []),
         "build: rejects: 1 × time_invalid, for example my.csv:4, video 'my film': start '1:2:3:4' "
-        "is no number (a time is a number of --time-unit, or h:m:s)",
+        "is no number (write a number of --time-unit, or h:m:s)",
         "build: rejects: 1 × video_missing, for example my.csv:7, video 'nowhere': no "
-        "nowhere.{mp4,mkv,webm,m4v,mov,avi,…} (--videos may be a template of paths, --video-map "
-        "names files)",
+        "nowhere.{mp4,mkv,webm,m4v,mov,avi,…} (make --videos a path template, or list files in "
+        "--video-map)",
     ]
     (milliseconds,) = [line for line in told if "span_past_end" in line]
-    assert "(are these milliseconds? --time-unit ms)" in milliseconds
+    assert "(for milliseconds, add --time-unit ms)" in milliseconds
     assert f"{1 if good else 2} × span_past_end, for example my.csv:" in milliseconds

@@ -252,5 +252,7 @@ def test_a_damaged_compressed_file_is_refused(tmp_path, suffix, damage):
         "garbage": whole + b"garbage",
         "half a member": whole + whole[:middle],
     }[damage]
-    with pytest.raises(AnnotationError, match=rf"^a\.csv\.{suffix} is damaged: .*: get it anew"):
+    with pytest.raises(
+        AnnotationError, match=rf"^a\.csv\.{suffix} is damaged: .*: download it again"
+    ):
         _read(form, tmp_path, data, f"a.csv.{suffix}")

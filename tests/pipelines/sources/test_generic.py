@@ -131,7 +131,7 @@ def test_a_line_that_is_no_object_takes_no_other_with_it(line):
 def test_parquet_tells_its_rows_and_its_faults():
     data = parquet_file(ROWS * 1500)
     assert parquet.count(io.BytesIO(data)) == len(read(data, "a.parquet")) == 3000
-    with pytest.raises(AnnotationError, match=r"a\.parquet is no Parquet file from row 1 on"):
+    with pytest.raises(AnnotationError, match=r"a\.parquet is not valid Parquet from row 1 on"):
         read(data[:-100], "a.parquet")
     assert parquet.count(io.BytesIO(data[:-100])) == 0
 
@@ -143,7 +143,7 @@ def test_a_damaged_row_group_stops_the_reading():
     data = bytearray(file.getvalue())
     place = pyarrow.parquet.ParquetFile(file).metadata.row_group(1).column(0).data_page_offset
     data[place + 40] ^= 1
-    with pytest.raises(AnnotationError, match=r"a\.parquet is no Parquet file from row \d+ on"):
+    with pytest.raises(AnnotationError, match=r"a\.parquet is not valid Parquet from row \d+ on"):
         read(bytes(data), "a.parquet")
 
 

@@ -106,5 +106,5 @@ def test_msvd_without_its_mapping_rejects_each_question():
         read_msvd(**{"test_qa.json": b"[]", "youtube_mapping.txt": b"a vid1\na b c\n"})
     with pytest.raises(AnnotationError, match=r"mapping\.txt:3: .*vid1 is 'b' here and 'a' before"):
         read_msvd(**{"test_qa.json": b"[]", "youtube_mapping.txt": b"a vid1\na vid1\nb vid1\n"})
-    with pytest.raises(AnnotationError, match="no JSON among youtube_mapping"):
+    with pytest.raises(AnnotationError, match="no file is JSON: youtube_mapping"):
         read_msvd(**{"youtube_mapping.txt": b"a vid1\n"})

@@ -146,7 +146,7 @@ def tried(request) -> dict:
         before = _listing(where["folder"])
         tried = _run("attempts", where)
         if tried["missing: all"]:
-            pytest.skip(fork_client.told(tried["missing: all"]))
+            pytest.skip(fork_client.described(tried["missing: all"]))
         tried |= {"where": where, "before": before, "after": _listing(where["folder"])}
         tried["free"] = _run("free", where)
     return tried
@@ -227,7 +227,7 @@ def run(program, words, descriptors=(), environment=None, **limits) -> tuple[int
 @pytest.fixture
 def confined():
     if missing := fork_client.missing_here():
-        pytest.skip(fork_client.told(missing))
+        pytest.skip(fork_client.described(missing))
 
 
 @pytest.mark.usefixtures("confined")
