@@ -39,8 +39,8 @@ def report_internal_error(program: str, error: BaseException) -> ExitCode:
     name = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
     what = " ".join(f"{name}{error}".split())
     print(
-        f"{program}: internal error: {what:.300}: a fault in svilm, not in your data: report it "
-        f"with the traceback in {file.name}",
+        f"{program}: internal error: {what:.300}: this is a fault in svilm: report it with the "
+        f"traceback in {file.name}",
         file=sys.stderr,
         flush=True,
     )

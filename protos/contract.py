@@ -84,7 +84,7 @@ def parse_values(data: bytes) -> dict[str, Any]:
     >>> parse_values(b'{"a": 1, "a": 2}')
     Traceback (most recent call last):
       ...
-    protos.contract.ContractError: an object has the name 'a' twice
+    protos.contract.ContractError: the name 'a' occurs twice in an object
     """
     try:
         return strict_json.parse_object(data)
@@ -102,7 +102,7 @@ def from_values(values: Any, kind: type[M]) -> M:
     'plan.json'
     """
     if not isinstance(values, dict):
-        raise ContractError(f"a {type(values).__name__} is no JSON object")
+        raise ContractError(f"a {type(values).__name__} is not a JSON object")
     try:
         return json_format.ParseDict(values, kind(), ignore_unknown_fields=True)
     # Besides its own error, protobuf raises Python's errors for values of a wrong type, and
@@ -124,19 +124,19 @@ def check_readable(schema_version: str) -> None:
     >>> check_readable("2.0")
     Traceback (most recent call last):
       ...
-    protos.contract.ContractError: the snapshot has schema version 2.0, this reader knows \
+    protos.contract.ContractError: the snapshot has schema version 2.0, but this release reads \
 1.x: use a release of svilm that reads 2.x, or build the snapshot again
     """
     major, dot, minor = schema_version.partition(".")
     if not (dot and schema_version.isascii() and major.isdecimal() and minor.isdecimal()):
         raise ContractError(
-            f"schema version {schema_version!r:.40} is not of the form 'major.minor': "
-            "the manifest is damaged, build the snapshot again"
+            f"the manifest is damaged: schema version {schema_version!r:.40} is not "
+            "'major.minor': build the snapshot again"
         )
-    ours = SCHEMA_VERSION.partition(".")[0]
-    if major != ours:
+    own = SCHEMA_VERSION.partition(".")[0]
+    if major != own:
         raise ContractError(
-            f"the snapshot has schema version {schema_version}, this reader knows {ours}.x: "
+            f"the snapshot has schema version {schema_version}, but this release reads {own}.x: "
             f"use a release of svilm that reads {major}.x, or build the snapshot again"
         )
 
@@ -159,25 +159,27 @@ def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
         f"span [{clip.start_us}, {clip.end_us}) µs is empty or negative",
     )
     frames, wanted = len(clip.frames), config.frames_per_clip
-    require(frames == wanted, f"{frames} frames where the manifest says {wanted}")
+    require(frames == wanted, f"it has {frames} frames instead of the manifest's {wanted}")
     times = list(clip.frame_time_us)
-    require(len(times) == frames, f"{len(times)} frame times for {frames} frames")
+    require(len(times) == frames, f"it has {len(times)} frame times for {frames} frames")
     require(times == sorted(times), f"frame times are not in order: {times}")
     require(
         all(clip.start_us <= time < clip.end_us for time in times),
-        f"a frame time of {times} µs lies outside [{clip.start_us}, {clip.end_us})",
+        f"a frame time of {times} µs is outside [{clip.start_us}, {clip.end_us})",
     )
     require(
         clip.frame_encoding == config.frame_encoding,
-        f"frame encoding {clip.frame_encoding} where the manifest says {config.frame_encoding}",
+        f"its frame encoding is {clip.frame_encoding} instead of the manifest's "
+        f"{config.frame_encoding}",
     )
     require(
         min(clip.height, clip.width) == config.short_side,
-        f"{clip.height}x{clip.width} pixels where the manifest says short side {config.short_side}",
+        f"its frames of {clip.height}x{clip.width} pixels do not have the manifest's short side "
+        f"{config.short_side}",
     )
     require(
         clip.height == clip.width or not config.square,
-        f"{clip.height}x{clip.width} pixels where the manifest says square",
+        f"its frames of {clip.height}x{clip.width} pixels are not square, as the manifest requires",
     )
     for chunk in clip.noun_chunks:
         require(
@@ -196,24 +198,27 @@ def check_clip(clip: clip_pb2.Clip, config: manifest_pb2.BuildConfig) -> None:
         )
     require(
         not clip.captions or clip.captions[0] == clip.caption,
-        f"the first of its captions is {[*clip.captions][:1]}, its caption {clip.caption!r}",
+        f"its first caption {[*clip.captions][:1]} differs from its caption {clip.caption!r}",
     )
     for question in clip.questions:
         require(bool(question.text), f"question {question.question_id!r} has no text")
     for segment in clip.segments:  # An empty segment is valid, because ActivityNet has some.
         require(
             0 <= segment.start_us <= segment.end_us,
-            f"segment {segment.label!r} is from {segment.start_us} to {segment.end_us} µs",
+            f"segment {segment.label!r} has the invalid span {segment.start_us} to "
+            f"{segment.end_us} µs",
         )
     for box in clip.boxes:
         corners = (box.x1, box.y1, box.x2, box.y2)
         require(
             0 <= box.x1 < box.x2 <= 1 and 0 <= box.y1 < box.y2 <= 1,
-            f"box {corners} is not left, top, right and bottom within 0 to 1",
+            f"box {corners} is not (left, top, right, bottom) from 0 to 1",
         )
-        require(box.time_us >= 0, f"box {corners} is at {box.time_us} µs")
-        require(0 <= box.score <= 1, f"box {corners} has a score of {box.score}, not of 0 to 1")
-    require(clip.video_duration_us >= 0, f"a video of {clip.video_duration_us} µs")
+        require(box.time_us >= 0, f"box {corners} has the negative time {box.time_us} µs")
+        require(0 <= box.score <= 1, f"box {corners} has a score {box.score} outside 0 to 1")
+    require(
+        clip.video_duration_us >= 0, f"its video has a negative length, {clip.video_duration_us} µs"
+    )
 
 
 def check_manifest(manifest: manifest_pb2.Manifest) -> None:
@@ -226,26 +231,31 @@ def check_manifest(manifest: manifest_pb2.Manifest) -> None:
     check_readable(manifest.schema_version)
     if manifest.config.frame_encoding not in FRAME_ENCODINGS.values():
         raise ContractError(
-            f"the frames have an encoding that this reader does not know, other than "
+            f"the frame encoding {manifest.config.frame_encoding} is none of "
             f"{', '.join(FRAME_ENCODINGS)}: use a newer release of svilm"
         )
     _check_numbers(manifest)
     for template in manifest.config.prompt_templates:
         if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
-            raise ContractError(f"the prompt template {template!r:.100} does not have {{}} once")
+            raise ContractError(
+                f"the prompt template {template!r:.100} does not contain {{}} exactly once"
+            )
     counts = manifest.counts
     rejected = sum(counts.rejects.values())
     if counts.rows != counts.records + rejected:
         raise ContractError(
-            f"{counts.rows} rows were read but {counts.records} records and {rejected} rejects "
-            "were written: rows were lost"
+            f"rows were lost: {counts.rows} rows are not {counts.records} records + {rejected} "
+            "rejects"
         )
     in_shards = sum(shard.records for shard in manifest.shards)
     if in_shards != counts.records:
-        raise ContractError(f"the shards hold {in_shards} records, the counts say {counts.records}")
+        raise ContractError(
+            f"the shards have {in_shards} records instead of the manifest's {counts.records}"
+        )
     if len(manifest.shards) != manifest.config.num_shards:
         raise ContractError(
-            f"the manifest lists {len(manifest.shards)} shards of {manifest.config.num_shards}"
+            f"the manifest lists {len(manifest.shards)} shards instead of "
+            f"{manifest.config.num_shards}"
         )
 
 
@@ -263,7 +273,7 @@ def _check_numbers(manifest: manifest_pb2.Manifest) -> None:
         if entry.bytes < 0
     ]
     if files:
-        raise ContractError(f"{files[0].name!r:.100} has {files[0].bytes} bytes")
+        raise ContractError(f"{files[0].name!r:.100} has a negative size, {files[0].bytes} bytes")
     for what, value in (
         ("rows", counts.rows),
         ("records", counts.records),
@@ -276,7 +286,7 @@ def _check_numbers(manifest: manifest_pb2.Manifest) -> None:
         ("min_motion", config.filters.min_motion),
     ):
         if not 0 <= value < float("inf"):
-            raise ContractError(f"{what}: {value} is not a count or limit of 0 or more")
+            raise ContractError(f"{what} is {value}: it must be finite and at least 0")
 
 
 def clip_descriptor() -> bytes:

@@ -16,7 +16,7 @@ def parse_object(data: bytes | str) -> dict[str, Any]:
     >>> parse_object('{"step": 1, "step": 2}')
     Traceback (most recent call last):
       ...
-    ValueError: an object has the name 'step' twice
+    ValueError: the name 'step' occurs twice in an object
     """
     try:
         text = data.decode() if isinstance(data, bytes) else data
@@ -26,7 +26,7 @@ def parse_object(data: bytes | str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(first_line(error)) from None
     if not isinstance(values, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return values
 
 
@@ -35,7 +35,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"an object has the name {twice!r:.100} twice")
+        raise ValueError(f"the name {twice!r:.100} occurs twice in an object")
     return found
 
 

@@ -48,18 +48,21 @@ def unframe(framed: bytes) -> bytes:
     >>> unframe(frame(b"clip")[:-1])
     Traceback (most recent call last):
       ...
-    protos.tfrecord.CorruptRecordError: frame of 19 bytes, but its length says 20
+    protos.tfrecord.CorruptRecordError: a frame has 19 bytes instead of 20
     """
-    if len(framed) < HEADER_BYTES + FOOTER_BYTES:
-        raise CorruptRecordError(f"frame of {len(framed)} bytes is shorter than any frame")
+    minimum = HEADER_BYTES + FOOTER_BYTES
+    if len(framed) < minimum:
+        raise CorruptRecordError(
+            f"a frame of {len(framed)} bytes is shorter than the minimum, {minimum}"
+        )
     length, length_crc = struct.unpack_from("<QI", framed)
     if length_crc != _masked_crc32c(framed[:8]):
-        raise CorruptRecordError(f"checksum of the length ({length}) is wrong")
+        raise CorruptRecordError(f"the checksum of the length ({length}) is wrong")
     whole = HEADER_BYTES + length + FOOTER_BYTES
     if len(framed) != whole:
-        raise CorruptRecordError(f"frame of {len(framed)} bytes, but its length says {whole}")
+        raise CorruptRecordError(f"a frame has {len(framed)} bytes instead of {whole}")
     record = framed[HEADER_BYTES:-FOOTER_BYTES]
     (record_crc,) = struct.unpack_from("<I", framed, len(framed) - FOOTER_BYTES)
     if record_crc != _masked_crc32c(record):
-        raise CorruptRecordError(f"checksum of a record of {length} bytes is wrong")
+        raise CorruptRecordError(f"the checksum of a record of {length} bytes is wrong")
     return record

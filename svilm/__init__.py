@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"svilm.{name} needs the package {error.name}: pip install 'svilm[trainer]'"
+            f"svilm.{name} requires the package {error.name}: pip install 'svilm[trainer]'"
         ) from error
     globals()[name] = found
     return found
@@ -106,6 +106,6 @@ def _import_own(package: str) -> None:
     elif _ROOT / package not in map(_real, getattr(known, "__path__", ())):
         where = getattr(known, "__file__", None) or "this process"
         raise ImportError(
-            f"the module {package!r} of {where} hides svilm's package of that name: rename it, or "
-            "use svilm before it is imported"
+            f"the module {package!r} of {where} hides svilm's package of the same name: rename it, "
+            "or use svilm before importing it"
         )

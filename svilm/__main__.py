@@ -7,9 +7,9 @@ import svilm
 _COMMANDS = f"""\
 svilm {svilm.__version__}: video-language pre-training with spatial grounding and temporal grouping.
 
-  svilm-pipelines   turns annotation files and videos into a snapshot: --help lists its commands
+  svilm-pipelines   builds a snapshot from annotation files and videos: --help lists its commands
   svilm-train       trains on snapshots, evaluates and exports: --help lists its commands
-  import svilm      uses a trained model from Python: help(svilm)
+  import svilm      loads a trained model in Python: help(svilm)
 """
 
 
@@ -26,7 +26,11 @@ def main() -> int:
     if words in ([], ["--help"], ["-h"]):
         print(_COMMANDS, end="")
         return 0
-    print(f"svilm: error: no command here: {words[0]!r}\n{_COMMANDS}", end="", file=sys.stderr)
+    print(
+        f"svilm: error: unknown argument {words[0]!r}: use one of these commands\n{_COMMANDS}",
+        end="",
+        file=sys.stderr,
+    )
     return 2
 
 

@@ -42,14 +42,14 @@ def complete(arguments: Sequence[str]) -> list[str]:
     """
     if importlib.util.find_spec("google.cloud.dataflow") is None:
         raise JobError(
-            f"--runner {RUNNER} wants Google's client of it: "
+            f"--runner {RUNNER} requires Google's client library: "
             "pip install -c constraints.txt '.[pipelines,dataflow]'"
         )
     options = PipelineOptions([*arguments])
     cloud = options.view_as(GoogleCloudOptions)
     wanted = {"project": "PROJECT", "region": "REGION", "temp_location": "gs://BUCKET/FOLDER"}
     if missing := [f"--{name} {what}" for name, what in wanted.items() if not getattr(cloud, name)]:
-        raise JobError(f"--runner {RUNNER} wants {', '.join(missing)}")
+        raise JobError(f"--runner {RUNNER} requires more options: add {', '.join(missing)}")
     validator = PipelineOptionsValidator(options, None)
     wrong = validator.validate_gcs_path(cloud, "temp_location")
     if wrong := wrong + validator.validate_cloud_options(cloud):
@@ -59,9 +59,8 @@ def complete(arguments: Sequence[str]) -> list[str]:
         or options.view_as(SetupOptions).setup_file
     ):
         raise JobError(
-            f"the workers of --runner {RUNNER} have to get this program: name "
-            "--sdk_container_image, an image of deploy/dataflow/Dockerfile, or "
-            "--setup_file deploy/dataflow/setup.py"
+            f"the workers of --runner {RUNNER} need this program: give --sdk_container_image with "
+            "an image of deploy/dataflow/Dockerfile, or --setup_file deploy/dataflow/setup.py"
         )
     # A template only describes a job: there is nothing to wait for.
     handed_over = ["--no_wait_until_finish"] if cloud.template_location else []
@@ -87,8 +86,8 @@ def refuse_local(paths: Mapping[str, Sequence[str]]) -> None:
     ]
     if local:
         raise JobError(
-            f"the workers of --runner {RUNNER} cannot see this machine's files, such as "
-            f"{', '.join(local[:3])}: copy them to a bucket (gcloud storage cp) and name gs://…"
+            f"the workers of --runner {RUNNER} cannot read this machine's files, such as "
+            f"{', '.join(local[:3])}: copy them to a bucket (gcloud storage cp) and give its paths"
         )
 
 

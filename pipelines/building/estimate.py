@@ -163,22 +163,23 @@ def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None)
     size = of(one.bytes for one in tried)
     seconds = of(one.seconds for one in tried)
     failed = sum((collections.Counter(one.rejects) for one in tried), collections.Counter())
-    told = [
+    lines = [
         f"sample    {len(tried):,} videos, {sum(counts):,} rows, "
         f"{sum(one.seconds for one in tried):.1f} s{_reasons(failed)}",
-        f"rows      {rows.rows:,}, of which {to_decode:,} to decode{_reasons(rows.rejects)}",
-        f"records   {_told(records, '{:,.0f}'.format)}",
-        f"size      {_told(size, in_bytes)}",
-        f"decoding  {_told(seconds, duration)} of one worker: {duration(seconds.value / workers)} "
-        f"with --workers {workers}, start-up and stragglers apart",
+        f"rows      {rows.rows:,}, {to_decode:,} of them to decode{_reasons(rows.rejects)}",
+        f"records   {_interval(records, '{:,.0f}'.format)}",
+        f"size      {_interval(size, in_bytes)}",
+        f"decoding  {_interval(seconds, duration)} with one worker, "
+        f"{duration(seconds.value / workers)} with --workers {workers}, "
+        "without start-up and stragglers",
     ]
     if price is not None:
         cost = Total(seconds.value / 3600 * price, seconds.error / 3600 * price)
-        told.append(f"cost      {_told(cost, '{:,.4g}'.format)} at {price:g} a worker-hour")
-    return told
+        lines.append(f"cost      {_interval(cost, '{:,.4g}'.format)} at {price:g} per worker-hour")
+    return lines
 
 
-def _told(of: Total, wording: Callable[[float], str]) -> str:
+def _interval(of: Total, wording: Callable[[float], str]) -> str:
     """Format a total with its 95 % interval."""
     if math.isinf(of.error):
         return f"{wording(of.value)} (one video: no interval)"
@@ -188,5 +189,5 @@ def _told(of: Total, wording: Callable[[float], str]) -> str:
 def _reasons(rejects: dict[str, int]) -> str:
     if not rejects:
         return ""
-    told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejects.items()))
-    return f"; rejects: {told}"
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejects.items()))
+    return f"; rejects: {counts}"

@@ -28,6 +28,9 @@ from protos.v1.manifest_pb2 import Counts, FileEntry, Manifest, Reject
 _BYTES_TOGETHER = 64 << 20  # maximum size of a group of small annotation files, one Beam element
 
 
+_REPORT = "report this fault in svilm: no row may be lost"
+
+
 class LostRowsError(RuntimeError):
     """An internal error: rows that became neither records nor rejects."""
 
@@ -220,7 +223,9 @@ def write_manifest(
     """
     outcomes = sorted(outcomes, key=lambda outcome: outcome.shard)
     if [outcome.shard for outcome in outcomes] != list(range(plan.config.num_shards)):
-        raise LostRowsError(f"{len(outcomes)} shards were built of {plan.config.num_shards}")
+        raise LostRowsError(
+            f"only {len(outcomes)} of {plan.config.num_shards} shards were built; {_REPORT}"
+        )
     by_reason: collections.Counter[str] = collections.Counter()
     for outcome in outcomes:
         by_reason.update(outcome.rejects)
@@ -275,6 +280,5 @@ def _manifest(
 def _account(what: str, rows: int, records: int, rejects: int) -> None:
     if rows != records + rejects:
         raise LostRowsError(
-            f"{what}: {rows} rows, but {records} records and {rejects} rejects; "
-            "please report this: rows must never be lost"
+            f"{what}: {rows} rows are not {records} records + {rejects} rejects; {_REPORT}"
         )

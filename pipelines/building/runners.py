@@ -23,7 +23,7 @@ from pipelines.errors import ExitCode, UserError
 from pipelines.processes import child_python
 
 _REFUSED = {
-    "DaskRunner": "it runs only the last output of a graph and ignores the others, silently",
+    "DaskRunner": "it silently ignores all outputs of a graph but the last",
 }
 # Beam's direct runner first tries to download and start a Go program. Its fallback is FnApiRunner,
 # which needs no download.
@@ -69,17 +69,19 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
     """
     if unknown := _unknown(arguments):
         raise EngineError(
-            f"unrecognised arguments: {' '.join(unknown)}: neither `svilm-pipelines build --help` "
-            "nor Beam knows them"
+            f"unrecognised arguments {' '.join(unknown)}: use those of "
+            "`svilm-pipelines build --help` and of Beam"
         )
     options = PipelineOptions([*arguments])
     runner = _named(options.view_as(StandardOptions).runner)
     if runner in _REFUSED:
-        raise EngineError(f"--runner {runner} is refused: {_REFUSED[runner]}; choose another")
+        raise EngineError(
+            f"--runner {runner} is not supported, because {_REFUSED[runner]}: choose another"
+        )
     if runner not in _IN_PROCESS:
         if workers > 1:
             raise EngineError(
-                f"--workers is for this machine; --runner {runner} has its own option"
+                f"--workers {workers} does not apply to --runner {runner}: use the runner's option"
             )
         try:
             job_service.check(runner, options)
@@ -143,7 +145,7 @@ def _named(runner: str | None) -> str | None:
             return name
     if "." in runner:  # the class path of an external runner
         return runner
-    raise EngineError(f"--runner {runner} is unknown; there are {', '.join(known)}")
+    raise EngineError(f"--runner {runner} is unknown: choose one of {', '.join(known)}")
 
 
 def _worker_command() -> str:

@@ -215,7 +215,7 @@ def _check_hope(seen: int, rejects: Iterable[Reject], most: float) -> None:
         reason, count = reasons.most_common(1)[0]
         raise HopelessError(
             f"{failed} of the first {seen} rows of a shard failed, {count} of them as {reason}, "
-            f"and --max-failures allows {most:.0%}: see that --videos is right, or allow more"
+            f"more than --max-failures {most:g}: check --videos, or raise --max-failures"
         )
 
 

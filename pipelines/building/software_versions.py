@@ -41,7 +41,6 @@ def check(planned: plan.Plan) -> None:
     for what, version in planned.versions.items():
         if own.get(what) != version:
             raise WorkerError(
-                f"this worker has {what} {own.get(what)}, and the build was planned with "
-                f"{version}: make the workers' image and the environment of the command from the "
-                "same constraints.txt"
+                f"a worker has {what} {own.get(what)}, but the build was planned with {version}: "
+                "install the same constraints.txt in the workers' image and on this machine"
             )

@@ -47,8 +47,7 @@ def executable() -> str:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError):
         raise FfmpegError(
-            f"no ffmpeg: install one with `pip install imageio-ffmpeg`, "
-            f"or set {VARIABLE} to the path of yours"
+            f"ffmpeg was not found: run `pip install imageio-ffmpeg`, or set {VARIABLE} to its path"
         ) from None
 
 
@@ -94,7 +93,7 @@ def _known(named: str) -> Ffmpeg:
     ):
         status = tried.status(Patience(_ANSWER_SECONDS))
     if status != 0:
-        program = Program(path, unconfined="ffmpeg does not run in it")
+        program = Program(path, unconfined="ffmpeg fails in it")
     return Ffmpeg(program, takes_descriptors)
 
 
@@ -118,12 +117,12 @@ def _said(path: str) -> str:
             raise subprocess.CalledProcessError(child.returncode, path)
     except (OSError, subprocess.SubprocessError) as error:
         raise FfmpegError(
-            f"ffmpeg at {path!r} does not run ({_why(error)}): set {VARIABLE} to the path of one "
-            "that does, or unset it to use the imageio-ffmpeg package's"
+            f"ffmpeg at {path!r} does not run ({_why(error)}): set {VARIABLE} to the path of "
+            "another, or unset it to use that of the package imageio-ffmpeg"
         ) from None
     words = said.split(maxsplit=3)
     if words[:2] != ["ffmpeg", "version"] or len(words) < 3:
-        raise FfmpegError(f"{path!r} is no ffmpeg: set {VARIABLE} to the path of one")
+        raise FfmpegError(f"{path!r} is not ffmpeg: set {VARIABLE} to the path of ffmpeg")
     return said
 
 

@@ -78,7 +78,7 @@ def write(
         ("workers", workers, 1),
     ):
         if value < least:
-            raise ShapesError(f"{name} is {value}: take {least} or more")
+            raise ShapesError(f"{name} is {value}: it must be at least {least}")
     ffmpeg.version()  # Reports an unusable ffmpeg once, before every worker would.
     splits: dict[Split, list[Clip]] = {
         "train": sample_clips("train", train_clips, seed),
@@ -86,7 +86,7 @@ def write(
     }
     videos = {split: _videos(out / split / "videos", clips) for split, clips in splits.items()}
     of_tasks, texts = _tasks(out / "tasks", splits, seed) if tasks else ([], {})
-    with _told_as_shapes_error(out):
+    with _converted_errors(out):
         for split in splits:
             (out / split / "videos").mkdir(parents=True, exist_ok=True)
         for path in {*texts, *(video.path for video in of_tasks)}:
@@ -202,11 +202,11 @@ def _whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _told_as_shapes_error(out: Path) -> Iterator[None]:
+def _converted_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ShapesError(
             f"cannot write the corpus to {str(error.filename or out)!r} ({error.strerror}): "
-            "name a folder that can be written and has room"
+            "choose a writable folder with free space"
         ) from None

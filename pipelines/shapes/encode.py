@@ -46,12 +46,12 @@ def encode(clips: Sequence[Clip], path: Path) -> None:
                 _, said = Patience(ENCODE_SECONDS).answer(child)
     except subprocess.TimeoutExpired:
         raise ShapesError(
-            f"ffmpeg had not encoded {path} after {ENCODE_SECONDS} s: "
-            "is the machine overloaded, or the folder on a device that does not answer?"
+            f"ffmpeg did not encode {path} within {ENCODE_SECONDS} s: "
+            "check that the machine is not overloaded and that the folder's device responds"
         ) from None
     if child.returncode:
         complaint = said.decode(errors="replace").strip().splitlines() or ["no message"]
         raise ShapesError(
-            f"ffmpeg could not encode {path} (exit status {child.returncode}): {complaint[-1]}; "
-            "check that the disk has room and that this ffmpeg has libx264"
+            f"ffmpeg could not encode {path} (exit status {child.returncode}, {complaint[-1]}): "
+            "check that the disk has room and that ffmpeg includes libx264"
         )

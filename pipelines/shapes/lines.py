@@ -53,8 +53,8 @@ def sample_lines(split: Split, count: int, seed: int) -> list[Line]:
 def _test_lines(count: int, seed: int) -> list[Line]:
     if count % FAMILY or not 0 <= count <= RESERVED_TEST_CLIPS:
         raise ShapesError(
-            f"{count} test clips: take a multiple of {FAMILY} up to {RESERVED_TEST_CLIPS}, "
-            f"because test clips come in families of {FAMILY}"
+            f"the number of test clips is {count}: it must be a multiple of {FAMILY}, the size of "
+            f"a family, up to {RESERVED_TEST_CLIPS}"
         )
     # The order is shuffled, because otherwise each video would hold one family.
     order = generator(seed, ORDER_KEY).permutation(count)

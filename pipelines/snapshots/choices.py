@@ -46,11 +46,11 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """Return a phrase for each option whose value changed.
 
     >>> changes({"--frames": "8", "--square": "yes"}, {"--frames": "4"})
-    ['--frames was 8, is now 4', '--square was yes, is now not given']
+    ['--frames 8 → 4', '--square yes → not given']
     """
     absent = "not given"
     return [
-        f"{name} was {old.get(name, absent)}, is now {new.get(name, absent)}"
+        f"{name} {old.get(name, absent)} → {new.get(name, absent)}"
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name)
     ]
@@ -60,30 +60,30 @@ def changed_files(old: Sequence[AnnotationFile], new: Sequence[AnnotationFile]) 
     """Return a phrase for each annotation file that changed, or for a change of order.
 
     >>> changed_files([AnnotationFile(name="a", bytes=1)], [AnnotationFile(name="b", bytes=1)])
-    ['a is not given', 'b is new']
+    ['a is missing', 'b is new']
     """
     return [*_changed({one.name: one for one in old}, {one.name: one for one in new})] or [
-        "their order"
+        "another order"
     ]
 
 
 def _changed(old: Mapping[str, AnnotationFile], new: Mapping[str, AnnotationFile]) -> Iterator[str]:
     for name in dict.fromkeys([*old, *new]):
         if name not in new:
-            yield f"{name} is not given"
+            yield f"{name} is missing"
         elif name not in old:
             yield f"{name} is new"
         elif old[name] != new[name]:
-            sizes = f"{old[name].bytes:,} bytes, is now {new[name].bytes:,}"
-            sha256s = f"sha256 {old[name].sha256[:12]}…, is now {new[name].sha256[:12]}…"
-            yield f"{name} was of {sizes if old[name].bytes != new[name].bytes else sha256s}"
+            sizes = f"{old[name].bytes:,} → {new[name].bytes:,} bytes"
+            sha256s = f"sha256 {old[name].sha256[:12]}… → {new[name].sha256[:12]}…"
+            yield f"{name} {sizes if old[name].bytes != new[name].bytes else sha256s}"
 
 
 def _shown(name: str, value: Any) -> str:
     if name == "frame_encoding":
         return frame_codec.name(value)
     if name == "excluded_sha256":
-        return f"a list of sha256 {value[:12]}…"
+        return f"list with sha256 {value[:12]}…"
     if name.endswith("_us"):
         return f"{value / 1e6:g} s"
     if isinstance(value, bool):

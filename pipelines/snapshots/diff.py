@@ -69,8 +69,8 @@ def compare(old: str, old_manifest: Manifest, new: str, new_manifest: Manifest) 
     counts = old_manifest.counts.rejects, new_manifest.counts.rejects
     return Difference(
         manifest=fields,
-        added=list(_only(after, before, "was no row", "was rejected")),
-        removed=list(_only(before, after, "is no longer a row", "is rejected")),
+        added=list(_only(after, before, "new annotation row", "was rejected")),
+        removed=list(_only(before, after, "no annotation row", "rejected")),
         changed=list(_changed(before, after, changed, fields)),
         same=len(ids) - len(changed),
         rejects={
@@ -93,12 +93,12 @@ def lines(difference: Difference, most: int) -> Iterator[str]:
         ("changed", difference.changed),
     ):
         for why, count in sorted(collections.Counter(change.why for change in changes).items()):
-            yield f"{kind}: {count:,}, as each {why}"
+            yield f"{kind}: {count:,} ({why})"
         for change in changes[:most]:
             yield f"  {kind} {change.clip_id} ({change.why})"
         if len(changes) > most:
             yield f"  … and {len(changes) - most:,} more"
-    yield f"same: {difference.same:,} records"
+    yield f"unchanged: {difference.same:,} records"
 
 
 def _side(folder: str, manifest: Manifest) -> _Side:
@@ -173,10 +173,10 @@ def _changed(
     ]
     if shaping:  # Such a field explains every change, so no record is read.
         for clip_id in clip_ids:
-            yield Change(clip_id, f"was made with another {', '.join(shaping)}")
+            yield Change(clip_id, f"another {', '.join(shaping)}")
         return
     places = [before.records[clip_id][0] for clip_id in clip_ids]
     for clip in records.read(before.folder, before.manifest, places):
         same_video = before.videos.get(clip.video_id) == after.videos.get(clip.video_id)
-        why = "stands in another annotation row" if same_video else "has another video file"
+        why = "another annotation row" if same_video else "another video file"
         yield Change(clip.clip_id, why)

@@ -99,7 +99,7 @@ def sequence_examples(
     """
     if manifest.config.frame_encoding == FRAME_ENCODING_RAW:
         raise snapshot.SnapshotError(
-            f"{folder!r} has raw frames, which no reader of SequenceExamples knows: export it as "
+            f"{folder!r} has raw frames, which SequenceExamples do not support: export it as "
             "webdataset, or build it with --encoding png"
         )
     with _exporting(out, manifest, "sequence-example"):
@@ -141,21 +141,23 @@ def _exporting(out: str, manifest: Manifest, form: str) -> Iterator[None]:
     """
     fields = {"format": form, "data_version": manifest.data_version}
     fields |= {name: getattr(manifest, name) for name in ("inputs_sha256", "config_sha256")}
-    told, mark = (json.dumps(fields) + "\n").encode(), os.path.join(out, _MARK)
+    export, mark = (json.dumps(fields) + "\n").encode(), os.path.join(out, _MARK)
     storage.make_folder(out)
     names = [name for name in storage.names(out) if name != _MARK]
-    ours = storage.exists(mark) and storage.read(mark) == told
+    same = storage.exists(mark) and storage.read(mark) == export
     for name in names:
         written = name.startswith("shard-") or name == LABEL_MAP or name.endswith(_UNFINISHED)
-        if not (written and ours) and not _of_mark(name):
-            raise snapshot.SnapshotError(f"--out {out!r} holds {name!r}: choose an empty folder")
-    if storage.exists(mark) and not ours:
+        if not (written and same) and not _of_mark(name):
+            raise snapshot.SnapshotError(
+                f"--out {out!r} already contains {name!r}: choose an empty folder"
+            )
+    if storage.exists(mark) and not same:
         raise snapshot.SnapshotError(
-            f"--out {out!r} holds the beginning of another export: choose an empty folder"
+            f"--out {out!r} contains another, incomplete export: choose an empty folder"
         )
     for name in names:
         storage.remove(os.path.join(out, name))
-    snapshot.write_file(out, _MARK, told)
+    snapshot.write_file(out, _MARK, export)
     yield
     storage.remove(mark)
 

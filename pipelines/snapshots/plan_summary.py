@@ -56,7 +56,7 @@ def rows(folder: str) -> int:
     if len(found) > 1 or not all(
         isinstance(rows, str | int) and _ROWS.fullmatch(str(rows)) for rows in found
     ):
-        raise _damaged(folder, "rows is no count")
+        raise _damaged(folder, "rows is not a count")
     return sum(map(int, found))
 
 
@@ -73,11 +73,15 @@ def _fields(folder: str) -> Iterator[tuple[str, Any]]:
                     yield name, stream.value()
             stream.end()
     except OSError as error:
-        raise snapshot.SnapshotError(f"{path}: {error.strerror}") from None
+        raise snapshot.SnapshotError(
+            f"{path}: {error.strerror}: check that it exists and is readable"
+        ) from None
     except StreamError as error:
         raise _damaged(folder, error) from None
 
 
 def _damaged(folder: str, error: object) -> snapshot.SnapshotError:
     why = str(error).partition("\n")[0]
-    return snapshot.SnapshotError(f"{os.path.join(folder, contract.PLAN_NAME)} is damaged: {why}")
+    return snapshot.SnapshotError(
+        f"{os.path.join(folder, contract.PLAN_NAME)} is damaged: {why}: build the snapshot again"
+    )

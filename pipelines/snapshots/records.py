@@ -25,6 +25,7 @@ from protos.v1.manifest_pb2 import (
 )
 
 _AT_ONCE = 16  # records per read request
+_LIST_FAULTS = "`svilm-pipelines verify` lists all faults"
 
 
 class Place(NamedTuple):
@@ -74,8 +75,8 @@ def find(folder: str, manifest: Manifest, names: Sequence[str]) -> list[Place]:
     for name in names:
         if name not in places:
             raise snapshot.SnapshotError(
-                f"no record {name!r} in {folder!r}: give a clip_id, or a shard and a number "
-                f"such as 0:0; there are {manifest.counts.records:,} records"
+                f"{folder!r} has no record {name!r} among {manifest.counts.records:,}: give a "
+                "clip_id, or a shard and a number such as 0:0"
             )
     return [places[name] for name in names]
 
@@ -100,7 +101,7 @@ def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[C
                 except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
                     raise snapshot.SnapshotError(
                         f"{stem}.tfrecord: record {entry.clip_id!r} is damaged ({error}): "
-                        "`svilm-pipelines verify` lists all that is"
+                        f"{_LIST_FAULTS}"
                     ) from None
 
 
@@ -119,7 +120,7 @@ def parse(framed: bytes, clip_id: str, config: BuildConfig) -> Clip:
     """
     clip = Clip.FromString(tfrecord.unframe(framed))
     if clip.clip_id != clip_id:
-        raise contract.ContractError(f"is {clip.clip_id!r}")
+        raise contract.ContractError(f"its clip_id is {clip.clip_id!r}")
     contract.check_clip(clip, config)
     frame_codec.check(clip)
     return clip
@@ -183,23 +184,21 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
     entries = snapshot.read_index(path, expected.index).records
     if len(entries) != expected.records:
         raise snapshot.SnapshotError(
-            f"{stem}.index has {len(entries)} records, the manifest "
-            f"{expected.records}: `svilm-pipelines verify` lists all that is damaged"
+            f"{stem}.index has {len(entries)} records, but the manifest has "
+            f"{expected.records}: {_LIST_FAULTS}"
         )
     # Records are contiguous and sorted by id, so every entry's offset can be checked.
     offset, last_id = 0, ""
     for entry in entries:
         if entry.offset != offset or entry.length <= 0 or entry.clip_id <= last_id:
             raise snapshot.SnapshotError(
-                f"{stem}.index: {entry.clip_id!r} at {entry.offset}, {entry.length} bytes long, "
-                f"does not follow {last_id!r}, which ends at {offset}: `svilm-pipelines verify` "
-                "lists all that is damaged"
+                f"{stem}.index: {entry.clip_id!r} at offset {entry.offset}, {entry.length} bytes "
+                f"long, does not follow {last_id!r}, which ends at {offset}: {_LIST_FAULTS}"
             )
         offset, last_id = offset + entry.length, entry.clip_id
     if offset != expected.data.bytes:
         raise snapshot.SnapshotError(
-            f"{stem}.index ends at {offset} of {expected.data.bytes} bytes: "
-            "`svilm-pipelines verify` lists all that is damaged"
+            f"{stem}.index ends at {offset} of {expected.data.bytes} bytes: {_LIST_FAULTS}"
         )
     return entries
 
@@ -207,12 +206,12 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
 def _checked(folder: str, manifest: Manifest, place: Place) -> Place:
     if place.shard >= len(manifest.shards):
         raise snapshot.SnapshotError(
-            f"no record {str(place)!r} in {folder!r}: its shards are 0 to "
+            f"{folder!r} has no record {str(place)!r}: give a shard from 0 to "
             f"{len(manifest.shards) - 1}"
         )
     records = manifest.shards[place.shard].records
     if place.number >= records:
         raise snapshot.SnapshotError(
-            f"no record {str(place)!r} in {folder!r}: shard {place.shard} has {records:,} records"
+            f"{folder!r} has no record {str(place)!r}: shard {place.shard} has {records:,} records"
         )
     return place

@@ -65,8 +65,8 @@ def remove(
     """
     if not snapshot.is_later(data_version, manifest.data_version):
         raise snapshot.SnapshotError(
-            f"version {data_version} is not later than {manifest.data_version}, that of "
-            f"{folder!r}: give a later --data-version"
+            f"--data-version {data_version} is not higher than {manifest.data_version}, the "
+            f"version of {folder!r}: give a higher --data-version"
         )
     num_shards = len(manifest.shards)
     gone = Takedown(video_ids | takedown.of(folder, manifest))
@@ -97,10 +97,13 @@ def remove(
         plan = plan_summary.write(out, manifest.counts.rows, planned())
         if len(files) == len(manifest.annotations) and found.isdisjoint(video_ids):
             raise snapshot.SnapshotError(
-                f"no record or reject is of these {len(video_ids):,} videos"
+                f"none of the {len(video_ids):,} videos is in {folder!r}: check the ids in --videos"
             )
         if removed == manifest.counts.records:
-            raise snapshot.SnapshotError(f"every record is of these {len(video_ids):,} videos")
+            raise snapshot.SnapshotError(
+                f"every record belongs to the {len(video_ids):,} videos, so no snapshot would be "
+                f"left: delete {folder!r} instead"
+            )
         version = Manifest()
         version.CopyFrom(manifest)
         version.data_version = data_version

@@ -81,8 +81,8 @@ def _lock(descriptor: int, folder: str) -> None:
         if error.errno not in _NO_LOCKS:
             raise _cannot_write(folder, error) from None
         print(
-            f"warning: the file system of {folder!r} has no locks ({error.strerror}): make sure "
-            "that no other command writes there",
+            f"warning: the file system of {folder!r} does not support locks ({error.strerror}): "
+            "make sure that no other command writes to the folder",
             file=sys.stderr,
             flush=True,
         )
@@ -114,8 +114,8 @@ def _leased(folder: str) -> Iterator[None]:
             raise
     if lease.lost:
         raise SnapshotError(
-            f"another build took {folder!r} over, as this one could not renew {LOCK_NAME} for "
-            f"{EXPIRE_S:g} s: leave it to that one"
+            f"another build took over {folder!r}, because {LOCK_NAME} was not renewed for "
+            f"{EXPIRE_S:g} s: let the other build finish"
         )
 
 
@@ -148,7 +148,7 @@ class _Lease:
           SnapshotError: the owner renewed the lease.
         """
         print(
-            f"waiting {EXPIRE_S:g} s to see whether the build that holds {self._path} goes on",
+            f"waiting up to {EXPIRE_S:g} s to check whether the owner of {self._path} is alive",
             file=sys.stderr,
             flush=True,
         )
@@ -187,13 +187,12 @@ class _Lease:
 
 def _in_use(folder: str) -> SnapshotError:
     return SnapshotError(
-        f"another command writes to {folder!r} (it holds {LOCK_NAME}): "
-        "wait for it, or choose another folder"
+        f"another command is writing to {folder!r} (it holds {LOCK_NAME}): "
+        "wait until it ends, or choose another folder"
     )
 
 
 def _cannot_write(folder: str, error: OSError) -> SnapshotError:
     return SnapshotError(
-        f"cannot write to {folder!r} ({error.strerror}): name a folder that can be "
-        "written and has room"
+        f"cannot write to {folder!r} ({error.strerror}): choose a writable folder with free space"
     )

@@ -52,9 +52,9 @@ def read_json(path: str, kind: type[M]) -> M:
     try:
         return contract.parse_json(storage.read(path), kind)
     except OSError as error:
-        raise SnapshotError(f"{path}: {error.strerror}") from None
+        raise _unreadable(path, error) from None
     except contract.ContractError as error:
-        raise SnapshotError(f"{path} is damaged: {error}") from None
+        raise SnapshotError(f"{path} is damaged: {error}: build the snapshot again") from None
 
 
 def write_file(folder: str, name: str, data: bytes) -> FileEntry:
@@ -77,7 +77,7 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
         storage.write_new(path, to_json(manifest))
     except FileExistsError:
         raise SnapshotError(
-            f"another build has completed {folder!r} meanwhile: choose another --out"
+            f"another build has completed {folder!r} in the meantime: choose another --out"
         ) from None
 
 
@@ -88,7 +88,10 @@ def adopt(source: str, entry: FileEntry, folder: str) -> None:
       SnapshotError: the file does not match its entry.
     """
     if os.path.basename(entry.name) != entry.name:
-        raise SnapshotError(f"{source}: its manifest names {entry.name!r}, which lies elsewhere")
+        raise SnapshotError(
+            f"the manifest of {source} lists {entry.name!r}, which is outside its folder: build "
+            "the snapshot again"
+        )
     old, new = os.path.join(source, entry.name), os.path.join(folder, entry.name)
     if storage.duplicate(old, new):
         return
@@ -96,7 +99,7 @@ def adopt(source: str, entry: FileEntry, folder: str) -> None:
         while block := file.read(1 << 20):
             copy.write(block)
         if (copy.bytes, copy.sha256) != (entry.bytes, entry.sha256):
-            raise SnapshotError(f"{old} is damaged: `svilm-pipelines verify` lists all that is")
+            raise SnapshotError(f"{old} is damaged: `svilm-pipelines verify` lists all faults")
 
 
 class ShardWriter:
@@ -123,7 +126,9 @@ class ShardWriter:
         """
         records = self._index.records
         if records and clip.clip_id <= records[-1].clip_id:
-            raise ValueError(f"clip {clip.clip_id!r} after {records[-1].clip_id!r}: not in order")
+            raise ValueError(
+                f"clips are not in order: {clip.clip_id!r} after {records[-1].clip_id!r}"
+            )
         framed = tfrecord.frame(clip.SerializeToString(deterministic=True))
         records.append(
             RecordEntry(offset=self._file.bytes, length=len(framed), clip_id=clip.clip_id)
@@ -160,12 +165,18 @@ def read_index(path: str, entry: FileEntry | None = None) -> ShardIndex:
         data = storage.read(path)
         index = ShardIndex.FromString(data)
     except OSError as error:
-        raise SnapshotError(f"{path}: {error.strerror}") from None
+        raise _unreadable(path, error) from None
     except DecodeError:
-        raise SnapshotError(f"{path} is no index") from None
+        raise SnapshotError(f"{path} is not an index: build the snapshot again") from None
     if entry is not None and hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise SnapshotError(f"{path} is damaged: its sha256 is not the manifest's")
+        raise SnapshotError(
+            f"{path} is damaged: its sha256 differs from the manifest's: build the snapshot again"
+        )
     return index
+
+
+def _unreadable(path: str, error: OSError) -> SnapshotError:
+    return SnapshotError(f"{path}: {error.strerror}: check that it exists and is readable")
 
 
 def fault(folder: str, entry: FileEntry) -> str | None:
@@ -174,12 +185,12 @@ def fault(folder: str, entry: FileEntry) -> str | None:
     try:
         size = storage.size(path)
         if size != entry.bytes:
-            return f"{entry.name}: {size} bytes where there should be {entry.bytes}"
+            return f"{entry.name}: has {size} bytes instead of {entry.bytes}"
         sha256 = storage.sha256(path)
     except OSError as error:
         return f"{entry.name}: {error.strerror}"
     if sha256 != entry.sha256:
-        return f"{entry.name}: sha256 is {sha256}, should be {entry.sha256}"
+        return f"{entry.name}: has sha256 {sha256} instead of {entry.sha256}"
     return None
 
 
@@ -211,15 +222,15 @@ def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) ->
       SnapshotError: the folder holds any other file. No file is removed then.
     """
     stems = {contract.shard_name(shard, num_shards) for shard in range(num_shards)}
-    ours = {LOCK_NAME, contract.PLAN_NAME, *([contract.MANIFEST_NAME] if complete else [])}
-    ours |= {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
+    known = {LOCK_NAME, contract.PLAN_NAME, *([contract.MANIFEST_NAME] if complete else [])}
+    known |= {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
     names = storage.names(folder)
     unfinished = [name for name in names if name.endswith(storage.UNFINISHED)]
-    foreign = [name for name in names if name not in ours and name not in unfinished]
+    foreign = [name for name in names if name not in known and name not in unfinished]
     if foreign:
         raise SnapshotError(
-            f"--out {folder!r} holds {foreign[0]!r}, which is not of a build with "
-            f"{num_shards} shards: choose an empty folder"
+            f"--out {folder!r} contains {foreign[0]!r}, which no build with {num_shards} shards "
+            "writes: choose an empty folder"
         )
     for name in unfinished:
         storage.remove(os.path.join(folder, name))

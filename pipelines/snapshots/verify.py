@@ -36,16 +36,16 @@ def read_manifest(folder: str) -> Manifest:
         names = storage.names(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise snapshot.SnapshotError(
-            f"{folder!r} is no folder: name one that `svilm-pipelines build` wrote"
+            f"{folder!r} is not a folder: name one that `svilm-pipelines build` wrote"
         ) from None
     if contract.MANIFEST_NAME not in names:
         if any(name.startswith("shard-") for name in names):
             raise snapshot.SnapshotError(
-                f"the snapshot in {folder!r} is not complete (no {contract.MANIFEST_NAME}): "
-                "run the same build again, it goes on where it ended"
+                f"the snapshot in {folder!r} is incomplete (no {contract.MANIFEST_NAME}): "
+                "run the same build again to resume it"
             )
         raise snapshot.SnapshotError(
-            f"{folder!r} is no snapshot (no {contract.MANIFEST_NAME}): make one with "
+            f"{folder!r} is not a snapshot (no {contract.MANIFEST_NAME}): build one with "
             "`svilm-pipelines build`"
         )
     manifest = snapshot.read_json(path, Manifest)
@@ -95,12 +95,12 @@ def faults(
     rows = plan_rows + sum(of_shard.rows for of_shard in found.values())
     if rows != manifest.counts.rows:
         lines.append(
-            f"the plan and the shards have {rows} rows, the manifest has {manifest.counts.rows}"
+            f"plan and shards have {rows} rows instead of the manifest's {manifest.counts.rows}"
         )
     if dict(rejects) != dict(manifest.counts.rejects):
         lines.append(
-            f"the plan and the shards have rejects {dict(sorted(rejects.items()))}, "
-            f"the manifest has {dict(sorted(manifest.counts.rejects.items()))}"
+            f"plan and shards have rejects {dict(sorted(rejects.items()))} instead of the "
+            f"manifest's {dict(sorted(manifest.counts.rejects.items()))}"
         )
     known = {contract.MANIFEST_NAME, contract.PLAN_NAME}
     for shard in range(shards):
@@ -141,7 +141,10 @@ def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Count
         return 0, collections.Counter(), [str(error)]
     wrong = []
     if rows != manifest.counts.rows:
-        wrong = [f"{contract.PLAN_NAME}: {rows} rows, the manifest has {manifest.counts.rows}"]
+        wrong = [
+            f"{contract.PLAN_NAME}: has {rows} rows instead of the manifest's "
+            f"{manifest.counts.rows}"
+        ]
     return rejects.total(), rejects, wrong
 
 
@@ -171,19 +174,19 @@ def _check_shard(job: _Job) -> _ShardFound:
 def _check_hashes(manifest: Manifest, videos: Sequence[str]) -> Iterator[str]:
     """Yield a fault for each hash in the manifest that does not match its source."""
     if manifest.config_sha256 != config_sha256(manifest.config, manifest.versions):
-        yield f"{contract.MANIFEST_NAME}: config_sha256 is not that of its config and versions"
+        yield f"{contract.MANIFEST_NAME}: config_sha256 does not match its config and versions"
     if all(videos) and manifest.inputs_sha256 != snapshot.inputs_sha256(
         manifest.annotations, videos
     ):
         yield (
-            f"{contract.MANIFEST_NAME}: inputs_sha256 is not that of its annotations and of the "
+            f"{contract.MANIFEST_NAME}: inputs_sha256 does not match its annotations and the "
             "shards' videos"
         )
 
 
 def _wrong_file(folder: str, entry: FileEntry, name: str) -> str | None:
     if entry.name != name:  # The check also rejects manifests that name files elsewhere.
-        return f"{name}: the manifest names {entry.name!r} in its place"
+        return f"{name}: the manifest lists {entry.name!r} instead"
     return snapshot.fault(folder, entry)
 
 
@@ -196,27 +199,30 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
     entry = job.entry
     if summary.rows != summary.records + len(summary.rejects):
         yield (
-            f"{stem}.json: {summary.rows} rows, but {summary.records} records and "
+            f"{stem}.json: {summary.rows} rows are not {summary.records} records + "
             f"{len(summary.rejects)} rejects"
         )
     if (summary.data, summary.index) != (entry.data, entry.index):
-        yield f"{stem}.json: other data or index than the manifest's"
+        yield f"{stem}.json: its data or index differs from the manifest's"
     index = snapshot.read_index(os.path.join(job.folder, f"{stem}.index")).records
     if not len(index) == entry.records == summary.records:
         yield (
-            f"{stem}: {len(index)} index entries, {summary.records} records in its summary, "
-            f"{entry.records} in the manifest"
+            f"{stem}: the numbers of records differ: {len(index)} in the index, "
+            f"{summary.records} in the summary, {entry.records} in the manifest"
         )
     offset, last_id = 0, ""
     with storage.open_to_read(os.path.join(job.folder, f"{stem}.tfrecord")) as file:
         for place in index:
             if place.offset != offset:
-                yield f"{stem}.index: {place.clip_id!r} at {place.offset}, should be {offset}"
+                yield (
+                    f"{stem}.index: {place.clip_id!r} is at offset {place.offset} instead of "
+                    f"{offset}"
+                )
                 return
             if place.clip_id <= last_id:
-                yield f"{stem}.index: {place.clip_id!r} after {last_id!r}, not in order"
+                yield f"{stem}.index: {place.clip_id!r} is after {last_id!r}, not in order"
             if not 0 < place.length <= entry.data.bytes - offset:
-                yield f"{stem}.index: {place.clip_id!r} is {place.length} bytes long"
+                yield f"{stem}.index: {place.clip_id!r} has an invalid length, {place.length} bytes"
                 return
             framed = file.read(place.length)
             offset, last_id = offset + place.length, place.clip_id
@@ -234,7 +240,7 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
 def _check_shard_of(clip: Clip, shard: int, config: BuildConfig) -> None:
     belongs = shard_of(clip.video_id, config.num_shards)
     if belongs != shard:
-        raise contract.ContractError(f"video {clip.video_id!r} belongs into shard {belongs}")
+        raise contract.ContractError(f"video {clip.video_id!r} belongs to shard {belongs}")
     if config.HasField("split") and (part := split.part_of(clip.video_id, config.split)) != (
         config.split.part
     ):

@@ -6,13 +6,13 @@ program. Each layer is tested separately, because a container or an older kernel
 """
 
 LAYERS = {
-    "no_new_privs": "no program gives it rights that it has not",
-    "capabilities": "none of root's rights, also as root",
-    "user_namespace": "its user is nobody outside",
-    "network_namespace": "no network interface, not even this machine's own",
-    "ipc_namespace": "no memory or messages shared with others",
-    "pid_namespace": "no process but its own can be named; all end together",
-    "landlock": "no file is opened, written or removed; no port, no signal to others",
-    "seccomp": "system calls: those that compute, read and write what is open, and no other",
+    "no_new_privs": "no new privileges through executed programs",
+    "capabilities": "no capabilities, even as root",
+    "user_namespace": "no user id outside the namespace",
+    "network_namespace": "no network interface, not even the loopback",
+    "ipc_namespace": "no shared memory or message queues",
+    "pid_namespace": "no access to other processes; all children end together",
+    "landlock": "no file access by path; no ports; no signals to other processes",
+    "seccomp": "only system calls that compute, read and write open files",
 }
 """The layers and their purposes, in the order in which they are applied."""

@@ -111,16 +111,16 @@ class Confinement:
                 if not why:
                     with contextlib.suppress(PermissionError):
                         forbidden()
-                        why = "it holds nothing back"
+                        why = "it does not confine"
                 os.write(theirs, why.encode() or b"\0")
             os._exit(0)
         os.close(theirs)
         with os.fdopen(ours, "rb") as answer:
-            told = answer.read()
+            reason = answer.read()
         os.waitpid(child, 0)
-        if told == b"\0":
+        if reason == b"\0":
             return {layer: ""}
-        return {layer: told.decode() or "a process that puts it on dies"}
+        return {layer: reason.decode() or "a process that applies it dies"}
 
 
 def _continue_as_first() -> None:

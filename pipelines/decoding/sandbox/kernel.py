@@ -28,7 +28,7 @@ def machine() -> str:
     if sys.platform != "linux":
         raise MissingError(f"{sys.platform} is not Linux")
     if name not in _MACHINES or sys.maxsize < 1 << 32:
-        raise MissingError(f"of {name} no system calls are known here")
+        raise MissingError(f"the system calls of {name} are unknown")
     return name
 
 

@@ -41,5 +41,5 @@ def enter() -> dict[str, str]:
 
 def _why(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the system's limit on them is reached"
+        return "the system's limit on namespaces is reached"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

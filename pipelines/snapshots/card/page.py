@@ -52,8 +52,8 @@ def data_card(
     of = _of(folder, manifest)
     return _page(
         f"{name or manifest.dataset} {manifest.data_version}",
-        f"{manifest.counts.records:,} clips of {videos:,} videos: a snapshot of captioned video, "
-        f"{manifest.config.frames_per_clip} frames a clip, {_frame(manifest.config)}.",
+        f"A snapshot of {manifest.counts.records:,} captioned clips from {videos:,} videos, with "
+        f"{manifest.config.frames_per_clip} frames per clip, {_frame(manifest.config)}.",
         [
             _counts(manifest, figures, of),
             _clips(sheet, of),
@@ -67,7 +67,7 @@ def data_card(
 def contact_sheet(folder: str, manifest: Manifest, sheet: Sequence[Entry]) -> str:
     """Return a page that shows only clips."""
     title = f"Clips of {manifest.dataset} {manifest.data_version}"
-    subtitle = f"{len(sheet):,} of {manifest.counts.records:,} clips."
+    subtitle = f"{len(sheet):,} of {manifest.counts.records:,} clips"
     return _page(title, subtitle, [_clips(sheet, _of(folder, manifest))])
 
 
@@ -89,8 +89,8 @@ def _page(title: str, subtitle: str, sections: Iterable[str]) -> str:
 
 def _section(heading: str, sentence: str, body: str, of: str) -> str:
     """Return a section of the page, in which `of` names the data behind its figures."""
-    told = f'<p class="of">Of {html.escape(of)}.</p>'
-    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}{told}</section>"
+    data = f'<p class="of">Data: {html.escape(of)}</p>'
+    return f"<section><h2>{heading}</h2><p>{sentence}</p>{body}{data}</section>"
 
 
 def _table(rows: Iterable[Sequence[str]], caption: str, header: Sequence[str] = ()) -> str:
@@ -114,17 +114,17 @@ def _counts(manifest: Manifest, figures: RecordStatistics, of: str) -> str:
         (f"{counts.rows:,}", "annotation rows"),
         (f"{counts.records:,}", f"records, {counts.records / counts.rows:.1%} of the rows"),
         (f"{rejected:,}", f"rejects, {rejected / counts.rows:.1%} of the rows"),
-        (f"{hours:,.3g} h", "of clips, as the mean length has it"),
+        (f"{hours:,.3g} h", "total length of the clips, estimated from the mean"),
         (in_bytes(size), f"in {len(manifest.shards):,} shards"),
         (
             f"{figures.near_duplicates:,}",
-            f"of {len(figures.words):,} captions read are near duplicates of others",
+            f"near duplicates among {len(figures.words):,} captions",
         ),
     )
     body = "".join(f'<div class="card"><b>{figure}</b>{what}</div>' for figure, what in tiles)
     return _section(
-        "What is in it",
-        "Every annotation row is a record or a reject with its reason.",
+        "Contents",
+        "Every annotation row is either a record, or a reject with a reason.",
         f'<div class="tiles">{body}</div>',
         of,
     )
@@ -133,8 +133,8 @@ def _counts(manifest: Manifest, figures: RecordStatistics, of: str) -> str:
 def _clips(sheet: Sequence[Entry], of: str) -> str:
     return _section(
         "Clips",
-        "Frames from first to last; the caption with its noun chunks marked; shard and number, "
-        "video, span and annotation row.",
+        "Each clip shows evenly spaced frames, the caption with its noun chunks marked, and the "
+        "shard and record number, video, span and annotation row.",
         "".join(strips.figure(entry) for entry in sheet),
         f"{len(sheet):,} clips of {of}",
     )
@@ -142,7 +142,7 @@ def _clips(sheet: Sequence[Entry], of: str) -> str:
 
 def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason], of: str) -> str:
     if not reasons:
-        return _section("Rejects", "There are none.", "", of)
+        return _section("Rejects", "No row was rejected.", "", of)
     most = max(reason.count for reason in reasons.values())
     parts = []
     for code, reason in reasons.items():
@@ -152,7 +152,7 @@ def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason], of: s
                 for reject in reason.examples
             ],
             f"{len(reason.examples):,} of the {reason.count:,} rows rejected as {code}",
-            header=("row", "video", "what was wrong", "as it stood"),
+            header=("row", "video", "error", "text"),
         )
         share = reason.count / manifest.counts.rows
         parts.append(
@@ -161,7 +161,7 @@ def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason], of: s
             f"{_bar(f'{reason.count:,}', reason.count / most, f'{share:.2%} of the rows')}"
             f"<details><summary>examples</summary>{examples}</details></div>"
         )
-    return _section("Rejects", "Rows that did not become records, by reason.", "".join(parts), of)
+    return _section("Rejects", "Rejected rows by reason.", "".join(parts), of)
 
 
 def _distributions(manifest: Manifest, figures: RecordStatistics, of: str) -> str:
@@ -171,17 +171,17 @@ def _distributions(manifest: Manifest, figures: RecordStatistics, of: str) -> st
         (
             _chart("Clip length, seconds", figures.seconds),
             _chart("Caption length, words", figures.words),
-            _chart("Noun chunks a caption", figures.nouns),
-            _chart("Bytes a frame", figures.frame_bytes),
+            _chart("Noun chunks per caption", figures.nouns),
+            _chart("Bytes per frame", figures.frame_bytes),
             _ranking("Frame size, pixels", figures.sizes.most_common(_SIZES), read),
-            _ranking("Noun chunks, by captions", figures.phrases.most_common(_PHRASES), read),
+            _ranking("Noun chunks, share of captions", figures.phrases.most_common(_PHRASES), read),
         )
     )
     return _section(
-        "What the records are like",
-        f"Of all {read:,} records."
+        "Statistics",
+        f"Statistics of all {read:,} records."
         if whole
-        else f"Of {read:,} records, spread evenly over all {manifest.counts.records:,}.",
+        else f"Statistics of {read:,} evenly spaced records out of {manifest.counts.records:,}.",
         f'<div class="charts">{charts}</div>',
         f"{read:,} records of {of}",
     )
@@ -199,8 +199,8 @@ def _chart(name: str, values: Sequence[float]) -> str:
     median = statistics.quantile(values, 0.5)
     return (
         f'<div class="card"><h3>{html.escape(name)} <span>median {_number(median)}, '
-        f"5 % below {_number(statistics.quantile(values, 0.05))}, "
-        f"5 % above {_number(statistics.quantile(values, 0.95))}</span></h3>"
+        f"5th percentile {_number(statistics.quantile(values, 0.05))}, "
+        f"95th percentile {_number(statistics.quantile(values, 0.95))}</span></h3>"
         f'<svg viewBox="0 0 {len(bars)} 100" preserveAspectRatio="none" role="img" '
         f'aria-label="histogram of {html.escape(name)}">{columns}</svg>'
         f'<div class="axis"><i>{_number(min(values))}</i><i>{_number(max(values))}</i></div></div>'
@@ -236,21 +236,21 @@ def _frame(config: BuildConfig) -> str:
     """Return the size and the encoding of a frame.
 
     >>> _frame(BuildConfig(short_side=256, frame_encoding=1, jpeg_quality=95))
-    'short side 256 pixels, jpeg of quality 95'
+    'short side 256 pixels, jpeg quality 95'
     >>> _frame(BuildConfig(short_side=224, square=True, frame_encoding=2))
     '224 × 224 pixels, png'
     """
     side, encoding = config.short_side, frame_codec.name(config.frame_encoding)
     size = f"{side} × {side} pixels" if config.square else f"short side {side} pixels"
-    quality = f" of quality {config.jpeg_quality}" if encoding == "jpeg" else ""
+    quality = f" quality {config.jpeg_quality}" if encoding == "jpeg" else ""
     return f"{size}, {encoding}{quality}"
 
 
 def _provenance(manifest: Manifest, of: str) -> str:
     config = manifest.config
-    chosen = {"a frame": _frame(config), **choices.chosen(config)}
+    chosen = {"frame": _frame(config), **choices.chosen(config)}
     if manifest.dataset == "generic":
-        chosen.setdefault("--columns", "as in the files")
+        chosen.setdefault("--columns", "default names")
         chosen.setdefault("--time-unit", "s")
     identity = {
         "source": manifest.dataset,
@@ -261,20 +261,20 @@ def _provenance(manifest: Manifest, of: str) -> str:
     }
     files = _table(
         [(file.name, f"{file.bytes:,}", file.sha256) for file in manifest.annotations],
-        "Annotation files that it was built from",
+        "Annotation files",
         header=("annotation file", "bytes", "sha256"),
     )
     return _section(
-        "Where it comes from",
-        "The same inputs, choices and versions give the same bytes.",
+        "Provenance",
+        "The same inputs, options and versions produce the same bytes.",
         "".join(
             (
-                _table(identity.items(), "What tells the snapshot from others"),
+                _table(identity.items(), "Identity"),
                 files,
-                _table(chosen.items(), "Options that it was built with", ("option", "chosen")),
+                _table(chosen.items(), "Build options", ("option", "value")),
                 _table(
                     sorted(manifest.versions.items()),
-                    "Software that it was built with",
+                    "Software",
                     ("software", "version"),
                 ),
             )

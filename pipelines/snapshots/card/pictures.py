@@ -66,13 +66,13 @@ def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[I
             else:
                 sandbox.give_back(nursery)
     if status is None and len(answer) <= most:
-        raise PictureError(f"it takes more than {_SECONDS:g} s")
+        raise PictureError(f"decoding took more than {_SECONDS:g} s")
     if status:
-        raise PictureError(f"what decodes it ended with status {status}")
+        raise PictureError(f"the decoder exited with status {status}")
     if answer[:1] == b"\1":
         raise PictureError(printable(answer[1:].decode(errors="replace")[:_MESSAGE_BYTES]))
     if answer[:1] != b"\0" or len(answer) != 1 + size * len(frames):
-        raise PictureError("what decodes it gave no picture")
+        raise PictureError("the decoder returned no image")
     return [
         Image.frombytes("RGB", (width, height), answer[1 + i * size : 1 + (i + 1) * size])
         for i in range(len(frames))

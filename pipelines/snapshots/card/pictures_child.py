@@ -37,7 +37,9 @@ def image(kind: str, size: tuple[int, int], data: bytes) -> Image.Image:
         return Image.frombytes("RGB", size, data)
     with Image.open(io.BytesIO(data), formats=[kind]) as encoded:
         if encoded.size != size:
-            raise ValueError(f"it is {encoded.width}x{encoded.height}, not {size[0]}x{size[1]}")
+            raise ValueError(
+                f"the frame is {encoded.width}x{encoded.height} instead of {size[0]}x{size[1]}"
+            )
         return encoded.convert("RGB")
 
 

@@ -69,7 +69,7 @@ def strip(clip: Clip) -> Image.Image:
         frames = pictures.small(clip, numbers, width, _HEIGHT)
     except pictures.PictureError as error:
         raise snapshot.SnapshotError(
-            f"record {clip.clip_id!r}: a frame cannot be decoded ({error}): build the snapshot "
+            f"a frame of record {clip.clip_id!r} cannot be decoded ({error}): build the snapshot "
             "again into another folder"
         ) from None
     for column, frame in enumerate(frames):

@@ -21,12 +21,12 @@ def lines(entry: Entry) -> list[str]:
         "labels": ", ".join(map(repr, clip.labels)) or "none",
         "frames": f"{len(clip.frames)} of {clip.width}×{clip.height}, {encoding}, "
         f"{sum(map(len, clip.frames)):,} bytes",
-        "shown at": f"{times[0]} … {times[-1]}" if times else "never",
+        "frame times": f"{times[0]} … {times[-1]}" if times else "none",
         "source row": clip.source_row,
     }
     if clip.video_duration_us:
-        fields["video's end"] = f"{clock(clip.video_duration_us)} as annotated"
-    told = [
+        fields["video end"] = f"{clock(clip.video_duration_us)} (annotated)"
+    details = [
         *(f"  caption      {caption!r}" for caption in clip.captions[1:]),
         *(f"  question     {asked.text!r} → {asked.answer!r}" for asked in clip.questions),
         *(
@@ -35,7 +35,7 @@ def lines(entry: Entry) -> list[str]:
         ),
         *(f"  box          {_box(box)}" for box in clip.boxes),
     ]
-    return [clip.clip_id, *(f"  {name:<12} {value}" for name, value in fields.items()), *told]
+    return [clip.clip_id, *(f"  {name:<12} {value}" for name, value in fields.items()), *details]
 
 
 def _box(box: Box) -> str:
@@ -45,5 +45,5 @@ def _box(box: Box) -> str:
     "0:01.000 [0.25, 0, 0.5, 1] '12', '80'"
     """
     corners = ", ".join(f"{value:.4g}" for value in (box.x1, box.y1, box.x2, box.y2))
-    told = [*map(repr, box.labels), *([f"score {box.score:.4g}"] if box.score else [])]
-    return f"{clock(box.time_us)} [{corners}] {', '.join(told)}"
+    details = [*map(repr, box.labels), *([f"score {box.score:.4g}"] if box.score else [])]
+    return f"{clock(box.time_us)} [{corners}] {', '.join(details)}"

@@ -182,14 +182,14 @@ def test_a_damaged_object_is_found(built, lab, run):
     for other, data in whole.items():
         with storage.NewFile(f"{lab}/damaged/{other}") as file:
             file.write(data[:-1] + bytes([data[-1] ^ 1]) if other == name else data)
-    assert f"{name}: sha256 is" in run("verify", f"{lab}/damaged", "--workers", 1, status=1).out
+    assert f"{name}: has sha256" in run("verify", f"{lab}/damaged", "--workers", 1, status=1).out
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("verify", "{lab}/nothing"), "'{lab}/nothing' is no snapshot"),
-        (("verify", "gs://no-such-bucket/a"), "'gs://no-such-bucket/a' is no folder"),
+        (("verify", "{lab}/nothing"), "'{lab}/nothing' is not a snapshot"),
+        (("verify", "gs://no-such-bucket/a"), "'gs://no-such-bucket/a' is not a folder"),
         (
             ("export", "{lab}/out", "--out", "gs://no-such-bucket/a"),
             "gs://no-such-bucket/a: no such object or bucket",

@@ -204,8 +204,8 @@ def test_all_that_crosses_workers_is_smaller_than_a_record(inputs, rerun):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--runner=DataflowRunner"], "wants --project PROJECT, --region REGION, --temp_location"),
-        ([*READY[:-1]], "--sdk_container_image, an image of deploy/dataflow/Dockerfile, or"),
+        (["--runner=DataflowRunner"], "add --project PROJECT, --region REGION, --temp_location"),
+        ([*READY[:-1]], "--sdk_container_image with an image of deploy/dataflow/Dockerfile, or"),
         ([*READY, "--temp_location=/tmp"], "Invalid GCS path (/tmp)"),
         ([*READY, "--project=12345"], "Invalid Project ID (12345)"),
         ([*READY, "--job_name=My job"], "Invalid job_name (My job)"),
@@ -256,7 +256,7 @@ def test_a_worker_with_other_versions_than_planned_refuses():
     same = software_versions.here(model, FRAME_ENCODING_JPEG, "ffmpeg")
     software_versions.check(dataclasses.replace(planned, versions=same))
     with pytest.raises(
-        software_versions.WorkerError, match=r"has ffmpeg .*, and the build was .* with 2\.8"
+        software_versions.WorkerError, match=r"has ffmpeg .*, but the build was .* with 2\.8"
     ):
         software_versions.check(dataclasses.replace(planned, versions=same | {"ffmpeg": "2.8"}))
 

@@ -77,15 +77,15 @@ def test_a_sample_of_everything_tells_what_the_build_makes(cli, inputs):
     told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert told["sample"].startswith("6 videos, 12 rows, ")
     assert told["sample"].endswith("; rejects: video_missing 2")
-    assert told["rows"] == "13, of which 12 to decode; rejects: row_columns 1"
+    assert told["rows"] == "13, 12 of them to decode; rejects: row_columns 1"
     assert told["records"].startswith("10 ± ")
     size = sum(path.stat().st_size for path in (inputs / "out").glob("*.tfrecord"))
     assert told["size"].startswith(f"{size / 1000:.3g} kB ± ")
     assert re.fullmatch(
-        r"\S+ (s|min) ± \S+ (s|min) of one worker: \S+ (s|min) with --workers 4, .*",
+        r"\S+ (s|min) ± \S+ (s|min) with one worker, \S+ (s|min) with --workers 4, .*",
         told["decoding"],
     )
-    assert told["cost"].endswith(" at 0.5 a worker-hour")
+    assert told["cost"].endswith(" at 0.5 per worker-hour")
 
 
 def test_what_cannot_be_estimated(cli, inputs):

@@ -370,7 +370,7 @@ def test_killed_in_the_middle_of_a_shard(by_ffmpeg, corpus, tmp_path, cli):
         build.kill()
         build.wait()
     assert second.returncode == 1
-    assert f"another command writes to '{tmp_path}'" in second.stderr
+    assert f"another command is writing to '{tmp_path}'" in second.stderr
     assert [path.exists() for path in part] == [True]
     done = cli(*arguments(corpus, tmp_path), env=decoder)
     assert done.returncode == 0, done.stderr

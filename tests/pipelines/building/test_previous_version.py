@@ -152,12 +152,12 @@ def test_another_configuration_is_refused(setting, tmp_path):
     manifest.data_version = "1.9.0"
     plan.check_previous(dataclasses.replace(same, data_version="1.10.0"), manifest)
     for version in ("1.9.0", "1.8.9", "0.10.0"):
-        with pytest.raises(plan.PlanError, match="later --data-version"):
+        with pytest.raises(plan.PlanError, match="higher --data-version"):
             plan.check_previous(dataclasses.replace(same, data_version=version), manifest)
 
 
 def test_an_earlier_version_must_be_complete(tmp_path, setting):
     build, _ = setting
     (tmp_path / "0.0.0").mkdir()
-    with pytest.raises(snapshot.SnapshotError, match="is no snapshot"):
+    with pytest.raises(snapshot.SnapshotError, match="is not a snapshot"):
         build("1.0.0", previous="0.0.0")

@@ -36,11 +36,15 @@ def test_other_engines_keep_their_options(jar, java, given, name):
 @pytest.mark.parametrize(
     ("workers", "arguments", "told"),
     [
-        (1, ["--runner=DaskRunner"], "DaskRunner is refused"),
-        (1, ["--runner=dask"], "DaskRunner is refused"),
-        (1, ["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"], "DaskRunner is refused"),
-        (1, ["--runner=FlumeRunner"], "FlumeRunner is unknown; there are .*FlinkRunner"),
-        (1, ["--runner=PortableRunner"], "name it with --job_endpoint HOST:PORT"),
+        (1, ["--runner=DaskRunner"], "DaskRunner is not supported"),
+        (1, ["--runner=dask"], "DaskRunner is not supported"),
+        (
+            1,
+            ["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"],
+            "DaskRunner is not supported",
+        ),
+        (1, ["--runner=FlumeRunner"], "FlumeRunner is unknown: choose one of .*FlinkRunner"),
+        (1, ["--runner=PortableRunner"], "PortableRunner requires .*--job_endpoint HOST:PORT"),
         (
             1,
             ["--runner=FlinkRunner", "--job_endpoint=127.0.0.1:1"],
@@ -49,11 +53,11 @@ def test_other_engines_keep_their_options(jar, java, given, name):
         (
             1,
             ["--runner=SparkRunner", "--spark_job_server_jar=/no/server.jar"],
-            "--spark_job_server_jar '/no/server.jar': there is no such file",
+            "--spark_job_server_jar '/no/server.jar' does not exist",
         ),
-        (2, ["--runner=FlinkRunner"], "--workers is for this machine"),
-        (1, ["--flubber", "3"], "unrecognised arguments: --flubber 3"),
-        (1, ["stray"], "unrecognised arguments: stray"),
+        (2, ["--runner=FlinkRunner"], "--workers 2 does not apply to --runner FlinkRunner"),
+        (1, ["--flubber", "3"], "unrecognised arguments --flubber 3"),
+        (1, ["stray"], "unrecognised arguments stray"),
         (1, ["--direct_num_workers=two"], "invalid int value"),
     ],
 )
@@ -86,7 +90,7 @@ def test_causes_are_one_line(text, cause):
 def test_an_engine_in_java_without_java(jar, monkeypatch, tmp_path, runner):
     monkeypatch.setenv("PATH", str(tmp_path))
     option = f"--{runner[:5].lower()}_job_server_jar={jar}"
-    with pytest.raises(runners.EngineError, match=r"there is no 'java': install Java"):
+    with pytest.raises(runners.EngineError, match=r"'java' .*: install Java"):
         runners.choose(1, [f"--runner={runner}", option])
     # Flink's own server takes a jar with everything in it.
     runners.choose(1, [f"--runner={runner}", option, f"--{runner[:5].lower()}_submit_uber_jar"])
@@ -99,4 +103,4 @@ def test_a_job_server_that_cannot_be_fetched(java, tmp_path):
         runners.choose(1, ["--runner=FlinkRunner", *arguments])
     told = str(caught.value)
     assert f"at {address}: <urlopen error [Errno 111] Connection refused>)" in told
-    assert "name it with --flink_job_server_jar" in told and "\n" not in told
+    assert "with --flink_job_server_jar" in told and "\n" not in told

@@ -64,7 +64,7 @@ def test_a_layer_that_is_refused_is_told():
     done = refusing("doctor")
     assert done.returncode == 3, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("user_namespace")]
-    assert line.split(maxsplit=2)[1:] == ["no", "the system's limit on them is reached"]
+    assert line.split(maxsplit=2)[1:] == ["no", "the system's limit on namespaces is reached"]
 
 
 @pytest.mark.usefixtures("can_refuse")

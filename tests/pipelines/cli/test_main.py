@@ -184,10 +184,10 @@ def test_an_error_without_a_file_is_told():
 
 
 def test_verify_of_what_is_no_snapshot(cli, tmp_path):
-    assert_one_line(cli("verify", tmp_path / "nowhere"), 1, "is no folder")
-    assert_one_line(cli("verify", tmp_path), 1, "is no snapshot", "svilm-pipelines build")
+    assert_one_line(cli("verify", tmp_path / "nowhere"), 1, "is not a folder")
+    assert_one_line(cli("verify", tmp_path), 1, "is not a snapshot", "svilm-pipelines build")
     (tmp_path / "shard-00000-of-00001.tfrecord").touch()
-    assert_one_line(cli("verify", tmp_path), 1, "is not complete", "run the same build again")
+    assert_one_line(cli("verify", tmp_path), 1, "is incomplete", "run the same build again")
     (tmp_path / "manifest.json").write_text("{")
     assert_one_line(cli("verify", tmp_path), 1, "manifest.json is damaged")
     (tmp_path / "manifest.json").write_text('{"schema_version": "2.0"}')
@@ -206,7 +206,7 @@ def test_corpus(cli, tmp_path):
     before = sorted((tmp_path / "shapes").rglob("*"))
     with run_lock.held(str(tmp_path / "shapes")):
         done = cli("corpus", tmp_path / "shapes", "--train-clips", 36, "--test-clips", 12)
-    assert_one_line(done, 1, "another command writes to '", "choose another folder")
+    assert_one_line(done, 1, "another command is writing to '", "choose another folder")
     assert sorted((tmp_path / "shapes").rglob("*")) == before
 
 
@@ -223,5 +223,5 @@ def test_ids_that_begin_with_a_dash_are_no_options(
     ids.write_text("other\n")
     words = ["remove", "snapshot", "--videos", ids.name, "--out", str(tmp_path / "new")]
     assert main(words) == 1
-    assert "no record or reject is of these 1 videos" in capsys.readouterr().err
+    assert "none of the 1 videos is in 'snapshot'" in capsys.readouterr().err
     assert main(["inspect", "snapshot", "-x"]) == 2

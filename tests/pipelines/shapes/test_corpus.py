@@ -93,10 +93,10 @@ def test_videos_hold_the_frames_that_were_drawn(written):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"train_clips": -1}, "train_clips is -1: take 0 or more"),
-        ({"test_clips": 7}, "7 test clips: take a multiple of 6"),
-        ({"workers": 0}, "workers is 0: take 1 or more"),
-        ({"seed": -1}, "seed is -1: take 0 or more"),
+        ({"train_clips": -1}, "train_clips is -1: it must be at least 0"),
+        ({"test_clips": 7}, "test clips is 7: it must be a multiple of 6"),
+        ({"workers": 0}, "workers is 0: it must be at least 1"),
+        ({"seed": -1}, "seed is -1: it must be at least 0"),
     ],
 )
 def test_impossible_arguments_are_told_before_anything_is_written(tmp_path, wrong, message):

@@ -40,7 +40,7 @@ def test_the_data_card_loads_without_errors_and_shows_its_clips(written, chromiu
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert "<script" not in html and "<img src=x" not in html and "url(" not in html
     assert html.count("<mark>man&lt;i&gt;") == 5
-    for told in ("<b>13</b>", "<b>12</b>", "video_missing", "rows.csv:7", "Of all 12 records"):
+    for told in ("<b>13</b>", "<b>12</b>", "video_missing", "rows.csv:7", "of all 12 records"):
         assert told in html, told
     assert manifest.inputs_sha256 in html and "ffmpeg" in html
     for section in html.split("<section>")[1:]:
@@ -56,7 +56,7 @@ def test_statistics_of_a_sample_say_so(written):
     html = page.data_card(
         folder, manifest, clips=1, records=4, progress=lambda *of: told.append(of)
     )
-    assert "Of 4 records, spread evenly over all 12" in html
+    assert "of 4 evenly spaced records out of 12" in html
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

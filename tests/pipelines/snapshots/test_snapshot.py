@@ -74,7 +74,7 @@ def test_fields_of_a_newer_schema_pass(tmp_path):
 
 def test_faults_of_files(tmp_path):
     entry = snapshot.write_file(str(tmp_path), "a", b"12345")
-    for data, told in ((b"1234", "4 bytes where there should be 5"), (b"12346", "sha256 is")):
+    for data, told in ((b"1234", "4 bytes instead of 5"), (b"12346", "has sha256")):
         (tmp_path / "a").write_bytes(data)
         assert told in str(snapshot.fault(str(tmp_path), entry))
     (tmp_path / "a").unlink()
@@ -86,7 +86,7 @@ def test_only_unfinished_files_are_removed(tmp_path):
     (tmp_path / "shard-00001-of-00002.index.0123.unfinished").touch()
     snapshot.clear_unfinished(str(tmp_path), 2)
     assert os.listdir(tmp_path) == ["shard-00000-of-00002.tfrecord"]
-    with pytest.raises(snapshot.SnapshotError, match="a build with 3 shards"):
+    with pytest.raises(snapshot.SnapshotError, match="build with 3 shards"):
         snapshot.clear_unfinished(str(tmp_path), 3)
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(snapshot.SnapshotError, match=r"thesis\.tex"):

@@ -126,18 +126,18 @@ def test_damage_under_a_right_checksum_is_one_fault_among_others(tmp_path):
     write(tmp_path, change=change)
     told = faults(tmp_path)
     assert sum("is damaged" in fault for fault in told) == 2
-    assert "have 1 rows, the manifest has 4" in told[2]
+    assert "have 1 rows instead of the manifest's 4" in told[2]
 
 
 @pytest.mark.parametrize(
     ("record", "told"),
     [
         (clip(0, end_us=0), "empty or negative"),
-        (clip(0, frames=[]), "0 frames where the manifest says 1"),
+        (clip(0, frames=[]), "0 frames instead of the manifest's 1"),
         (clip(0, frames=[b"not a picture"]), "record"),
         (clip(0, width=13), "as recorded"),
-        (clip(0, video_id=IDS[1]), "belongs into shard 1"),
-        (clip(0, frame_time_us=[10]), "lies outside"),
+        (clip(0, video_id=IDS[1]), "belongs to shard 1"),
+        (clip(0, frame_time_us=[10]), "is outside"),
     ],
 )
 def test_wrong_records_under_right_checksums(tmp_path, record, told):
@@ -155,7 +155,7 @@ def test_rejects_are_counted_by_reason(tmp_path):
 def test_rows_are_counted(tmp_path):
     write(tmp_path, rejects=("duplicate", "duplicate"))
     told = " ".join(faults(tmp_path))
-    assert "have 5 rows, the manifest has 4" in told
+    assert "have 5 rows instead of the manifest's 4" in told
 
 
 def _index(folder, edit):
@@ -182,7 +182,11 @@ def _index(folder, edit):
 
 @pytest.mark.parametrize(
     ("field", "value", "told"),
-    [("offset", 1, "at 1, should be 0"), ("length", 20, "record"), ("clip_id", "z", "is 'video")],
+    [
+        ("offset", 1, "at offset 1 instead of 0"),
+        ("length", 20, "record"),
+        ("clip_id", "z", "its clip_id is 'video"),
+    ],
 )
 def test_a_wrong_index_under_right_checksums(tmp_path, field, value, told):
     write(tmp_path, change=_index(tmp_path, lambda entry: setattr(entry, field, value)))
@@ -194,7 +198,7 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
         manifest.shards[0].data.name = "../secret"
 
     write(tmp_path, change=change)
-    assert "the manifest names '../secret' in its place" in faults(tmp_path)[0]
+    assert "the manifest lists '../secret' instead" in faults(tmp_path)[0]
 
 
 def test_files_that_do_not_belong(tmp_path):

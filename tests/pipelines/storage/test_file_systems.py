@@ -46,7 +46,7 @@ def test_without_locks_a_build_goes_on_and_says_so(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(fcntl, "flock", failing(fcntl.flock, number, lambda _: True))
     with run_lock.held(str(tmp_path)):
         pass
-    assert "has no locks" in capsys.readouterr().err
+    assert "does not support locks" in capsys.readouterr().err
     assert storage.names(str(tmp_path)) == []
 
 
@@ -62,7 +62,7 @@ def test_another_failure_is_not_another_build(tmp_path, monkeypatch):
 def test_a_lock_that_is_held_is_another_build(tmp_path):
     with (
         run_lock.held(str(tmp_path)),
-        pytest.raises(snapshot.SnapshotError, match="another command writes"),
+        pytest.raises(snapshot.SnapshotError, match="another command is writing"),
         run_lock.held(str(tmp_path)),
     ):
         pass

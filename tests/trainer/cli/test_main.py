@@ -204,7 +204,7 @@ def test_a_snapshot_of_a_newer_major_version(pretrain, write_snapshot, tmp_path,
     written = write_snapshot(clips=16, frames=4, height=16, width=16)
     written.edit_manifest(schemaVersion="2.0")
     line = fails(capsys, [*pretrain, f"--snapshot={written.folder}", f"--out={tmp_path / 'run'}"])
-    assert "schema version 2.0, this reader knows 1.x" in line
+    assert "schema version 2.0, but this release reads 1.x" in line
 
 
 def test_no_vocabulary(pretrain, write_snapshot, tmp_path, capsys):

@@ -165,7 +165,7 @@ def test_a_damaged_manifest(write_snapshot, text):
 def test_a_newer_major_version_is_refused_before_its_fields_are_read(write_snapshot):
     written = write_snapshot()
     written.edit_manifest(schemaVersion="2.3", shards={"another": "shape"})
-    with pytest.raises(SnapshotError, match=r"schema version 2\.3, this reader knows 1\.x"):
+    with pytest.raises(SnapshotError, match=r"schema version 2\.3, but this release reads 1\.x"):
         Snapshot.open(written.folder)
 
 
@@ -179,9 +179,7 @@ def test_another_frame_encoding_is_refused(write_snapshot):
     written = write_snapshot()
     config = json.loads(written.manifest.read_text())["config"]
     written.edit_manifest(config=config | {"frameEncoding": "FRAME_ENCODING_AV1"})
-    with pytest.raises(
-        SnapshotError, match="the frames have an encoding that this reader does not know"
-    ):
+    with pytest.raises(SnapshotError, match="frame encoding 0 is none of"):
         Snapshot.open(written.folder)
 
 
