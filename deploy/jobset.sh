@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fills in a JobSet's template, and prints it or hands it to a cluster of Kubernetes.
+# Fills in the template of a JobSet, and prints it or submits it to a Kubernetes cluster.
 set -euo pipefail
 
 usage() {
@@ -9,17 +9,17 @@ usage: jobset.sh COMMAND TEMPLATE NAME=VALUE… [-- PRETRAIN-OPTION…]
 commands:
   render  print the JobSet
   start   kubectl apply it
-  logs    follow the first worker's output
+  logs    follow the output of the first worker
   delete  kubectl delete it
 
-TEMPLATE is deploy/tpu/jobset.yaml or deploy/gpu/jobset.yaml; each says at its head which NAMEs it
-wants. The cluster has JobSet installed (https://jobset.sigs.k8s.io).
+TEMPLATE is deploy/tpu/jobset.yaml or deploy/gpu/jobset.yaml. Its first lines list the required
+NAMEs. JobSet must be installed in the cluster (https://jobset.sigs.k8s.io).
 
-Snapshot and run are in a bucket (gs://…) that the pods' service account may use: with
-roles/storage.objectUser, and with storage.buckets.get (roles/storage.legacyBucketReader).
+Snapshot and run must be in a bucket (gs://…) that the pods' service account may use. It needs
+roles/storage.objectUser and storage.buckets.get (roles/storage.legacyBucketReader).
 
-A worker that was stopped and has saved (status 75), was killed, or lost its node restarts the run,
-which goes on from its last checkpoint; one that failed (1) or was misused (2) ends it.
+If a worker stops and saves (status 75), is killed, or loses its node, the run restarts and resumes
+from its last checkpoint. If a worker fails (1) or is misused (2), the run ends.
 
 example:
   jobset.sh start deploy/tpu/jobset.yaml NAME=vcc IMAGE=us-docker.pkg.dev/p/svilm/tpu:1 \
@@ -33,11 +33,11 @@ fail() {
   exit "${2:-1}"
 }
 
-# A JSON string, which is one of YAML too.
+# Prints a JSON string, which is also a YAML string.
 quoted() {
   local text=${1//\\/\\\\}
   text=${text//\"/\\\"}
-  [[ $text != *[[:cntrl:]]* ]] || fail 'an option has a control character in it' 2
+  [[ $text != *[[:cntrl:]]* ]] || fail 'an option contains a control character: remove it' 2
   printf '"%s"' "$text"
 }
 
@@ -45,14 +45,14 @@ if [[ ${1:-} == --help || ${1:-} == -h ]]; then
   usage
   exit 0
 fi
-(($# >= 2)) || fail 'give a command and a template (see --help)' 2
+(($# >= 2)) || fail 'the command or the template is missing (see --help)' 2
 readonly command=$1 template=$2
 shift 2
-[[ -r $template ]] || fail "$template cannot be read" 2
+[[ -r $template ]] || fail "the template $template cannot be read: check its path" 2
 
 declare -A values=()
 while (($#)) && [[ $1 != -- ]]; do
-  [[ $1 =~ ^[A-Z]+=[A-Za-z0-9._/:@-]+$ ]] || fail "$1 is not NAME=VALUE" 2
+  [[ $1 =~ ^[A-Z]+=[A-Za-z0-9._/:@-]+$ ]] || fail "$1 is not NAME=VALUE (see --help)" 2
   values[${1%%=*}]=${1#*=}
   shift
 done
@@ -63,11 +63,11 @@ values[OPTIONS]=${options#, }
 
 rendered=$(<"$template")
 for name in "${!values[@]}"; do
-  [[ $rendered == *"@$name@"* ]] || fail "$template has no @$name@" 2
+  [[ $rendered == *"@$name@"* ]] || fail "$template has no @$name@: remove $name=…" 2
   rendered=${rendered//"@$name@"/"${values[$name]}"}
 done
 if [[ $command != logs && $command != delete ]] && [[ $rendered =~ @([A-Z]+)@ ]]; then
-  fail "$template wants ${BASH_REMATCH[1]}=…" 2
+  fail "$template requires a value: add ${BASH_REMATCH[1]}=…" 2
 fi
 
 case $command in

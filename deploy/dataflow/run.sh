@@ -1,31 +1,32 @@
 #!/usr/bin/env bash
-# Builds a snapshot on Google Cloud Dataflow, with machines that suit the work.
+# Builds a snapshot on Google Cloud Dataflow, with suitable machines.
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
 usage: run.sh [OPTION…] SOURCE BUILD-OPTION…
 
-Runs `svilm-pipelines build SOURCE BUILD-OPTION… --runner DataflowRunner …`: the build is planned
-here and done there. Annotations, videos and --out are in buckets (gs://…), which this machine and
-the workers may use. Any option of Beam may follow, and is stronger than those chosen here.
+Runs `svilm-pipelines build SOURCE BUILD-OPTION… --runner DataflowRunner …`. This machine plans the
+build, and Dataflow runs it. Annotations, videos and --out must be in buckets (gs://…) that this
+machine and the workers may access. Options of Beam may follow, and override the ones chosen here.
 
   --project ID         Google Cloud project (default: that of `gcloud config`)
-  --region NAME        where the buckets are; traffic out of a region costs (default: likewise)
-  --staging gs://DIR   where the job's own files go; needed
-  --image IMAGE        workers' image, of deploy/dataflow/Dockerfile; "none" installs the pipelines
-                       as each worker starts, in some minutes (default: none)
-  --max-workers N      machines at most; Dataflow takes as many as keep busy (default: 50)
-  --machine-type TYPE  (default: n2d-standard-8). A process on each core decodes a shard on one
-                       thread, so cores count, and 4 GB for each. Eight share a copy of the image
-  --disk-gb N          of a machine; each process keeps a video (--max-video-size, 4 GB) and a
-                       shard that is being written (default: 60, for eight)
-  --detach             end when the job is handed over, not when it is done
-  --dry-run            print the command and run nothing
+  --region NAME        region of the buckets, because traffic between regions costs money (default:
+                       that of `gcloud config`)
+  --staging gs://DIR   folder for the job's temporary files (required)
+  --image IMAGE        workers' image, built from deploy/dataflow/Dockerfile; "none" installs the
+                       pipelines at each worker's start, which takes minutes (default: none)
+  --max-workers N      maximum number of machines; Dataflow scales up to it (default: 50)
+  --machine-type TYPE  machine type; each core runs one single-threaded process and needs 4 GB of
+                       memory (default: n2d-standard-8)
+  --disk-gb N          disk size of a machine in GB; each process stores one video
+                       (--max-video-size, 4 GB) and one unfinished shard (default: 60)
+  --detach             exit once the job is submitted (default: wait for its end)
+  --dry-run            print the command without running it
 
-`number_of_worker_harness_threads` is 1 and `resource_hints` min_ram=4GB: one process a core.
-Ctrl-C cancels the job, and the same command goes on with the shards that are missing; --detach
-leaves it running. Of one --out, run one job at a time.
+The script sets `number_of_worker_harness_threads` to 1 and `resource_hints` to min_ram=4GB, which
+gives one process per core. Ctrl-C cancels the job, unless --detach is set. The same command then
+builds the missing shards. Run only one job at a time for an --out.
 
 examples:
   docker build --file deploy/dataflow/Dockerfile --tag europe-docker.pkg.dev/mine/svilm/workers:1 .
@@ -35,7 +36,7 @@ examples:
       webvid --annotations gs://mine/results_2M_train.csv --videos gs://mine/videos \
       --out gs://mine/snapshots/webvid
 
-The same as a template, which needs no Python where it is started:
+As a flex template, which starts without Python:
   gcloud dataflow flex-template build gs://mine/templates/svilm.json --sdk-language PYTHON \
       --image europe-docker.pkg.dev/mine/svilm/workers:1 \
       --metadata-file deploy/dataflow/metadata.json
@@ -52,7 +53,7 @@ fail() {
     exit 2
 }
 
-configured() { # NAME: of gcloud's configuration; nothing where there is no gcloud
+configured() { # Prints the value NAME of gcloud's configuration, or nothing without gcloud.
     { command -v gcloud >/dev/null && gcloud config get-value "$1" 2>/dev/null; } || true
 }
 
@@ -67,27 +68,27 @@ while (($#)); do
         --dry-run) dry_run=1 ;;
         --detach) detach=(--no_wait_until_finish) ;;
         --project | --region | --staging | --image | --max-workers | --machine-type | --disk-gb)
-            (($# > 1)) || fail "$1 wants a value"
+            (($# > 1)) || fail "$1 requires a value"
             name=${1#--}
             printf -v "${name//-/_}" %s "$2"
             shift
             ;;
-        -*) fail "unknown option $1; those of build come after the source" ;;
+        -*) fail "unknown option $1: put options of build after the source" ;;
         *) break ;;
     esac
     shift
 done
 
-(($#)) || fail "no source"
-[[ $staging == gs://?* ]] || fail "--staging wants gs://BUCKET/FOLDER, not '$staging'"
+(($#)) || fail "the source is missing"
+[[ $staging == gs://?* ]] || fail "--staging must be gs://BUCKET/FOLDER, not '$staging'"
 for count in "$max_workers" "$disk_gb"; do
-    [[ $count =~ ^[1-9][0-9]*$ ]] || fail "'$count' is no number of 1 or more"
+    [[ $count =~ ^[1-9][0-9]*$ ]] || fail "'$count' is not a positive integer"
 done
 project=${project:-$(configured project)}
 region=${region:-$(configured dataflow/region)}
 region=${region:-$(configured compute/region)}
-[[ -n $project ]] || fail "no --project, and gcloud config has none"
-[[ -n $region ]] || fail "no --region, and gcloud config has none"
+[[ -n $project ]] || fail "the project is missing: add --project or set it in gcloud config"
+[[ -n $region ]] || fail "the region is missing: add --region or set it in gcloud config"
 
 if [[ $image == none ]]; then
     program=(--setup_file "$(dirname "${BASH_SOURCE[0]}")/setup.py")
@@ -104,7 +105,7 @@ command=(
     "${program[@]}"
     --machine_type "$machine_type"
     --disk_size_gb "$disk_gb"
-    # Videos pass through it: the speed of a standard disk goes by its size.
+    # Videos pass through the disk, and a small standard disk is slow.
     --worker_disk_type compute.googleapis.com/projects//zones//diskTypes/pd-ssd
     --autoscaling_algorithm THROUGHPUT_BASED
     --max_num_workers "$max_workers"
@@ -116,5 +117,5 @@ if [[ -n $dry_run ]]; then
     exit
 fi
 command -v svilm-pipelines >/dev/null ||
-    fail "svilm-pipelines is not on the path: make setup, then . .venv/bin/activate"
+    fail "svilm-pipelines is not on the PATH: run make setup and . .venv/bin/activate"
 exec "${command[@]}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on GPUs of a Slurm cluster, a process a GPU, and queues the job again until it is trained.
+# Trains on the GPUs of a Slurm cluster, one process per GPU, and requeues the job until it is done.
 #SBATCH --job-name=svilm
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
@@ -13,18 +13,18 @@ usage() {
   cat <<'USAGE'
 usage: sbatch [SBATCH-OPTION…] train_slurm.sh [--restarts N] PRETRAIN-OPTION…
 
-Starts `svilm-train pretrain --coordinator auto` with the PRETRAIN-OPTIONs, a process a GPU.
-svilm-train is on the PATH of all nodes; snapshot and run are on a file system that all nodes share,
-or in a bucket (gs://…).
+Starts `svilm-train pretrain --coordinator auto` with the PRETRAIN-OPTIONs, one process per GPU.
+svilm-train must be on the PATH of all nodes. Snapshot and run must be on a file system that all
+nodes share, or in a bucket (gs://…).
 
-The job is queued again, and the run resumes from its last checkpoint, after status 75 (stopped and
-saved, as five minutes before the job's time is over; or an earlier process still writes to the
-run's folder) and when a signal ended a process. A process that fails (1), is misused (2) or ends
-with any other status ends the job, however others end.
+The job is requeued, and the run resumes from its last checkpoint, after status 75 and after a
+signal. Status 75 means that the run stopped and saved, as five minutes before the job's time limit,
+or that another process writes to its folder. A process that ends with any other status, such as
+1 (failed) or 2 (misused), ends the job.
 
 options:
-  --restarts N  give up after N of them, Slurm's own (preemption, node failure) among them; comes
-                before the PRETRAIN-OPTIONs (default: 50)
+  --restarts N  maximum number of restarts, including Slurm's own after preemption or node failure;
+                must precede the PRETRAIN-OPTIONs (default: 50)
 
 example:
   sbatch --nodes 4 deploy/gpu/train_slurm.sh --preset paper --snapshot DIR --out RUN
@@ -42,14 +42,14 @@ if [[ ${1:-} == --help || ${1:-} == -h ]]; then
 fi
 restarts=50
 if [[ ${1:-} == --restarts ]]; then
-  [[ ${2:-} =~ ^(0|[1-9][0-9]{0,8})$ ]] || fail "--restarts wants a whole number, not '${2:-}'" 2
+  [[ ${2:-} =~ ^(0|[1-9][0-9]{0,8})$ ]] || fail "--restarts requires an integer, not '${2:-}'" 2
   restarts=$2
   shift 2
 fi
-(($#)) || fail 'give the options of pretrain (see --help)' 2
+(($#)) || fail 'the options of pretrain are missing (see --help)' 2
 
-# srun's own status does not tell a failure: a task that fails has the others killed, and a signal
-# goes before every status. But srun says of each task how it ended.
+# srun's own status hides failures: a failed task has the others killed, and a signal takes
+# precedence over every status. But srun reports the status of each task.
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 status=0
@@ -64,9 +64,9 @@ for each in "${exited[@]}" "$status"; do
     *) exit "$each" ;;
   esac
 done
-# How often Slurm has started this job anew; not set at first.
+# SLURM_RESTART_COUNT is unset until the first restart.
 if ((${SLURM_RESTART_COUNT:-0} >= restarts)); then
-  fail "stopped with status $status after $restarts restarts: not queued again" "$status"
+  fail "stopped with status $status after $restarts restarts: not requeued" "$status"
 fi
-printf 'train_slurm.sh: stopped with status %d: queued again\n' "$status" >&2
+printf 'train_slurm.sh: stopped with status %d: requeued\n' "$status" >&2
 scontrol requeue "${SLURM_JOB_ID:?}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on a TPU slice that is asked for, waited for, and asked for again when it is preempted.
+# Requests a TPU slice, waits for it, trains on it, and requests another after a preemption.
 set -euo pipefail
 
 usage() {
@@ -7,36 +7,36 @@ usage() {
 usage: train.sh COMMAND NAME --zone ZONE [OPTION…] [-- PRETRAIN-OPTION…]
 
 commands:
-  train   ask for the slice NAME as a queued resource, wait for it, start `svilm-train pretrain
-          --coordinator auto` with the PRETRAIN-OPTIONs on all its workers, and show what they
-          print. When the slice is preempted, the run is asked to stop, or an earlier process still
-          writes to the run's folder (status 75), ask again: the run resumes from its last
-          checkpoint. At the end, also after an error, the slice is given back. Ctrl-C (or
-          SIGTERM, or a closed terminal) has the run save and stop, and gives the slice back;
-          with --keep, both stay as they are.
-  logs    show the last lines of every worker
-  delete  give the slice back
+  train   request the slice NAME as a queued resource, wait for it, start `svilm-train pretrain
+          --coordinator auto` with the PRETRAIN-OPTIONs on all workers, and show their output.
+          If the slice is preempted or the run ends with status 75 (stopped and saved, or the
+          run's folder in use), request it again: the run resumes from its last checkpoint.
+          The slice is deleted at the end, also after an error. Ctrl-C, SIGTERM and a closed
+          terminal save and stop the run and delete the slice. With --keep, both continue.
+  logs    show the last lines of each worker's output
+  delete  delete the slice
 
 options:
-  --zone ZONE           where, such as us-west4-a (required)
-  --project PROJECT     default: gcloud's own
-  --accelerator TYPE    of train, such as v5litepod-64 or v5p-64 (required there)
-  --image IMAGE         of train: built from deploy/tpu/Dockerfile, in a registry that the slice's
-                        service account may read (required there)
-  --runtime VERSION     of the machines (default: v2-alpha-tpuv5-lite; v5p: v2-alpha-tpuv5)
-  --spot                cheaper, and may be preempted
-  --restarts N          give up after N of them (default: 50)
-  --tries N             give up when a slice was asked for N times in a row and failed or was
-                        preempted before it was there, or when gcloud failed as often to tell of it
-                        (default: 10); at once if what is asked for is refused. Waiting in the queue
-                        has no end.
-  --poll SECONDS        between looks at a slice that is waited for (default: 60)
-  --keep                do not give the slice back at the end
+  --zone ZONE           zone, such as us-west4-a (required)
+  --project PROJECT     Google Cloud project (default: gcloud's)
+  --accelerator TYPE    accelerator, such as v5litepod-64 or v5p-64 (required by train)
+  --image IMAGE         image of deploy/tpu/Dockerfile, in a registry that the slice's service
+                        account may read (required by train)
+  --runtime VERSION     runtime of the machines (default: v2-alpha-tpuv5-lite; for v5p, use
+                        v2-alpha-tpuv5)
+  --spot                request a cheaper slice that may be preempted (default: on demand)
+  --restarts N          maximum number of restarts (default: 50)
+  --tries N             maximum number of successive failed requests or failed calls of gcloud
+                        (default: 10). A rejected request ends the script at once. The time in the
+                        queue is unlimited.
+  --poll SECONDS        interval between checks of a requested slice (default: 60)
+  --keep                keep the slice at the end (default: delete it)
   --dry-run             print the commands instead of running them
 
-Snapshot and run must be in a bucket (gs://…) that the slice's service account may use: with
-roles/storage.objectUser, and with storage.buckets.get (roles/storage.legacyBucketReader). Exit
-status: that of the first worker that failed; 130 after Ctrl-C; 0 if the run is trained to its end.
+Snapshot and run must be in a bucket (gs://…) that the slice's service account may use. It needs
+roles/storage.objectUser and storage.buckets.get (roles/storage.legacyBucketReader).
+
+The exit status is 0 after a complete run, 130 after Ctrl-C, else that of the first failed worker.
 
 example:
   train.sh train vcc --zone us-west4-a --accelerator v5litepod-64 --spot \
@@ -50,19 +50,19 @@ fail() {
   exit "${2:-1}"
 }
 
-# Exit statuses after which the same command resumes: stopped and saved, or folder in use (75), lost
-# its peers (134), killed (137, 143), machine unreachable (255).
-readonly -a GOES_ON=(75 134 137 143 255)
+# Exit statuses after which the same command resumes: stopped and saved, or folder in use (75), peers
+# lost (134), killed (137, 143), machine unreachable (255).
+readonly -a RESUMABLE=(75 134 137 143 255)
 
-# Codes of google.rpc.Code with which the same request would fail again: INVALID_ARGUMENT, NOT_FOUND,
-# PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, UNAUTHENTICATED.
-readonly -a REFUSED=(3 5 7 9 11 12 16)
+# Permanent errors of google.rpc.Code: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED,
+# FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, UNAUTHENTICATED.
+readonly -a PERMANENT=(3 5 7 9 11 12 16)
 
 if [[ ${1:-} == --help || ${1:-} == -h ]]; then
   usage
   exit 0
 fi
-(($# >= 2)) || fail 'give a command and a name (see --help)' 2
+(($# >= 2)) || fail 'the command or the name is missing (see --help)' 2
 readonly command=$1 name=$2
 shift 2
 
@@ -74,7 +74,7 @@ while (($#)); do
     --keep) keep=yes ;;
     --dry-run) dry_run=yes ;;
     --zone | --project | --accelerator | --image | --runtime | --restarts | --tries | --poll)
-      (($# >= 2)) || fail "$1 wants a value" 2
+      (($# >= 2)) || fail "$1 requires a value" 2
       declare "${1#--}=$2"
       shift
       ;;
@@ -89,7 +89,7 @@ done
 readonly -a pretrain=("$@")
 [[ -n $zone ]] || fail '--zone is required' 2
 [[ $name =~ ^[a-z]([-a-z0-9]{0,60}[a-z0-9])?$ ]] \
-  || fail "the name $name is not of lower-case letters, digits and hyphens" 2
+  || fail "the name $name is invalid: use lower-case letters, digits and hyphens" 2
 where=(--zone "$zone")
 if [[ -n $project ]]; then where+=(--project "$project"); fi
 
@@ -106,11 +106,11 @@ on_all_workers() {
   run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker all --quiet --command "$1"
 }
 
-# Of the queued resource, as last seen: ABSENT, UNKNOWN (gcloud failed), or the API's own word for it,
-# such as ACTIVE; why it is so, and the error's code if it FAILED.
+# The queued resource's last known state (ABSENT, UNKNOWN if gcloud failed, or the API's name, such as
+# ACTIVE), its reason, and its error code if the state is FAILED.
 state=ABSENT why='' code=''
 
-look() {
+describe() {
   local answer
   if answer=$(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format \
     'value(state.state, state.failedData.error.code, state.failedData.error.message)' 2>"$said"); then
@@ -121,83 +121,83 @@ look() {
   case $why in
     *NOT_FOUND*) state=ABSENT why='' ;;
     *PERMISSION_DENIED* | *UNAUTHENTICATED* | *INVALID_ARGUMENT* | *'active account'*)
-      fail "gcloud does not tell of $name: $why"
+      fail "gcloud cannot describe $name: $why"
       ;;
     *) state=UNKNOWN ;;
   esac
 }
 
-ask() {
+request() {
   local -a kind=()
   if [[ $spot == yes ]]; then kind=(--spot); fi
-  state=UNKNOWN # until it is looked at: the request may arrive although gcloud is interrupted
+  state=UNKNOWN # An interrupted gcloud may still have sent the request.
   run gcloud compute tpus queued-resources create "$name" "${where[@]}" --node-id "$name" \
     --accelerator-type "$accelerator" --runtime-version "$runtime" --quiet "${kind[@]}"
 }
 
-give_back() {
+delete_slice() {
   run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet
   state=ABSENT
 }
 
 wait_for_slice() {
   [[ $dry_run == no ]] || return 0
-  local asked=0 unknown=0
+  local requests=0 unknown=0
   while true; do
-    look
+    describe
     case $state in
       ACTIVE) return ;;
-      UNKNOWN) ((++unknown < tries)) || fail "gcloud does not tell of $name: $why" ;;
+      UNKNOWN) ((++unknown < tries)) || fail "gcloud cannot describe $name: $why" ;;
       *) unknown=0 ;;
     esac
     printf 'train.sh: %s is %s%s\n' "$name" "$state" "${why:+: $why}" >&2
     case $state in
-      FAILED | SUSPENDING | SUSPENDED) # preempted, or never there: a new one must be asked for
-        if ((asked)) && [[ " ${REFUSED[*]} " == *" ${code:-none} "* ]]; then
-          fail "$name was refused: $why"
+      FAILED | SUSPENDING | SUSPENDED) # preempted or never granted: only a new request helps
+        if ((requests)) && [[ " ${PERMANENT[*]} " == *" ${code:-none} "* ]]; then
+          fail "the request of $name was rejected: $why"
         fi
-        ((asked < tries)) || fail "$name is $state after it was asked for $tries times${why:+: $why}"
-        give_back
-        ask
-        ((++asked))
+        ((requests < tries)) || fail "$name is $state after $tries requests${why:+: $why}"
+        delete_slice
+        request
+        ((++requests))
         ;;
       ABSENT)
-        ((asked < tries)) || fail "$name is not there after it was asked for $tries times"
-        ask
-        ((++asked))
+        ((requests < tries)) || fail "$name does not exist after $tries requests"
+        request
+        ((++requests))
         ;;
     esac
     sleep "$poll"
   done
 }
 
-# However `train` ends, nobody pays for a slice that nobody uses.
+# Deletes the slice however `train` ends, because an unused slice costs as much as a used one.
 leave() {
   local -r status=$?
   trap 'rm -f "$said"' EXIT
-  trap 'fail "left at once: the slice $name may still be there"' INT TERM HUP
-  if [[ $state == UNKNOWN && $dry_run == no ]]; then look; fi
+  trap 'fail "interrupted: the slice $name may still exist: see the command delete"' INT TERM HUP
+  if [[ $state == UNKNOWN && $dry_run == no ]]; then describe; fi
   [[ $state != ABSENT ]] || exit "$status"
   if [[ $keep == yes ]]; then
-    printf 'train.sh: %s is kept, with what runs there: see logs and delete\n' "$name" >&2
+    printf 'train.sh: %s and its run continue: see the commands logs and delete\n' "$name" >&2
     exit "$status"
   fi
   if [[ $running == yes ]]; then
-    printf 'train.sh: the run saves and stops; once more to leave at once\n' >&2
+    printf 'train.sh: the run saves and stops; repeat to exit at once\n' >&2
     on_all_workers 'sudo docker stop --time 300 svilm >/dev/null' \
-      || printf 'train.sh: workers could not be stopped: what they have not saved is lost\n' >&2
+      || printf 'train.sh: workers could not be stopped: unsaved steps are lost\n' >&2
   fi
-  give_back || fail "the slice $name may still be there: see delete"
+  delete_slice || fail "the slice $name may still exist: see the command delete"
   exit "$status"
 }
 
 train() {
-  [[ -n $accelerator ]] || fail 'train wants --accelerator' 2
-  [[ -n $image ]] || fail 'train wants --image' 2
-  ((${#pretrain[@]})) || fail 'train wants the options of pretrain after --' 2
+  [[ -n $accelerator ]] || fail 'train requires --accelerator' 2
+  [[ -n $image ]] || fail 'train requires --image' 2
+  ((${#pretrain[@]})) || fail 'train requires the options of pretrain after --' 2
   local options status=0 again
   printf -v options '%q ' "$image" pretrain --coordinator auto "${pretrain[@]}"
-  # Detached, so that a lost connection does not stop it in the middle of a checkpoint.
+  # The container is detached, so that a lost connection does not stop it during a checkpoint.
   local -r command_of_worker="sudo docker rm --force svilm >/dev/null 2>&1
 sudo docker run --detach --name svilm --privileged --network host $options >/dev/null || exit
 sudo docker logs --follow svilm
@@ -208,25 +208,25 @@ exit \"\$(sudo docker wait svilm)\""
   trap 'exit 130' INT
   trap 'exit 143' TERM
   trap 'exit 129' HUP
-  if [[ $dry_run == yes ]]; then ask; fi
+  if [[ $dry_run == yes ]]; then request; fi
   for ((again = 0; again <= restarts; again++)); do
     wait_for_slice
     status=0 running=yes
     on_all_workers "$command_of_worker" || status=$?
-    if ((status == 130)); then exit 130; fi # gcloud took Ctrl-C, which this may not see (nohup)
+    if ((status == 130)); then exit 130; fi # Under nohup, only gcloud receives Ctrl-C.
     running=no
     ((status)) || break
-    # A slice that is taken away ends its workers with any status.
-    look
-    if [[ " ${GOES_ON[*]} " != *" $status "* && $state == ACTIVE ]]; then break; fi
+    # A preemption ends the workers with any status.
+    describe
+    if [[ " ${RESUMABLE[*]} " != *" $status "* && $state == ACTIVE ]]; then break; fi
     printf 'train.sh: stopped with status %d, restart %d\n' "$status" "$((again + 1))" >&2
   done
-  ((status == 0)) || fail "the run ended with status $status: see what its workers printed" "$status"
+  ((status == 0)) || fail "the run ended with status $status: read its workers' output" "$status"
 }
 
 case $command in
   train) train ;;
   logs) on_all_workers 'sudo docker logs --tail 50 svilm' ;;
-  delete) give_back ;;
+  delete) delete_slice ;;
   *) fail "unknown command $command (see --help)" 2 ;;
 esac

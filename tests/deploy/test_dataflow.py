@@ -154,12 +154,12 @@ def test_what_follows_the_source_is_stronger():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "no source"),
+        ((), "the source is missing"),
         ((*MINE, "--workers", "3", *BUILD), "unknown option --workers"),
-        ((*MINE, "--disk-gb", "lots", *BUILD), "'lots' is no number"),
-        ((*MINE[:4], *BUILD), "--staging wants gs://BUCKET/FOLDER, not ''"),
-        ((*MINE, "--image"), "--image wants a value"),
-        (MINE[2:] + BUILD, "no --project, and gcloud config has none"),
+        ((*MINE, "--disk-gb", "lots", *BUILD), "'lots' is not a positive integer"),
+        ((*MINE[:4], *BUILD), "--staging must be gs://BUCKET/FOLDER, not ''"),
+        ((*MINE, "--image"), "--image requires a value"),
+        (MINE[2:] + BUILD, "the project is missing: add --project"),
     ],
 )
 def test_the_script_refuses_in_a_line(words, told, tmp_path):

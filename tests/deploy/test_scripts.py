@@ -50,19 +50,19 @@ def words(line):
 @pytest.mark.parametrize(
     ("script", "arguments", "told"),
     [
-        ("tpu/train.sh", ["train"], "give a command and a name"),
+        ("tpu/train.sh", ["train"], "the command or the name is missing"),
         ("tpu/train.sh", ["train", "vcc"], "--zone is required"),
-        ("tpu/train.sh", ["train", "-vcc", "--zone", "z"], "the name -vcc is not of lower-case"),
+        ("tpu/train.sh", ["train", "-vcc", "--zone", "z"], "the name -vcc is invalid"),
         ("tpu/train.sh", ["train", "vcc", "--zones", "z"], "unknown option --zones"),
-        ("tpu/train.sh", ["train", "vcc", "--zone"], "--zone wants a value"),
-        ("tpu/train.sh", ["train", "vcc", "--zone", "z"], "train wants --accelerator"),
+        ("tpu/train.sh", ["train", "vcc", "--zone"], "--zone requires a value"),
+        ("tpu/train.sh", ["train", "vcc", "--zone", "z"], "train requires --accelerator"),
         ("tpu/train.sh", ["trian", "vcc", "--zone", "z"], "unknown command trian"),
         ("jobset.sh", ["render", "nowhere.yaml"], "nowhere.yaml cannot be read"),
-        ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "NAME=a"], "wants "),
+        ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "NAME=a"], "requires a value"),
         ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "CHIPS=4"], "has no @CHIPS@"),
         ("jobset.sh", ["render", DEPLOY / "gpu/jobset.yaml", "NAME=a: b"], "is not NAME=VALUE"),
-        ("gpu/train_slurm.sh", [], "give the options of pretrain"),
-        ("gpu/train_slurm.sh", ["--restarts", "-1"], "--restarts wants a whole number, not '-1'"),
+        ("gpu/train_slurm.sh", [], "the options of pretrain are missing"),
+        ("gpu/train_slurm.sh", ["--restarts", "-1"], "--restarts requires an integer, not '-1'"),
     ],
 )
 def test_wrong_usage_is_told(script, arguments, told):
@@ -187,5 +187,5 @@ def test_slurm_restarts_a_run_no_more_often_than_it_may(
     done, queued = slurm("75 137", *arguments, restarted=restarted)
     assert bool(queued) == queued_again
     assert done.returncode == (0 if queued_again else 137)
-    assert queued_again or "restarts: not queued again" in done.stderr
+    assert queued_again or "restarts: not requeued" in done.stderr
     assert tuple((tmp_path / "srun.txt").read_text().splitlines()[5:]) == PRETRAIN

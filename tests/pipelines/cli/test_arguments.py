@@ -56,7 +56,7 @@ def test_values_of_repeated_lists_add_up():
 )
 def test_a_column_that_is_named_twice_is_refused(columns):
     refused = source_arguments.refusal(parsed(*BUILD, *columns))
-    assert refused == "--columns names video twice, as a and as b: name one"
+    assert refused == "--columns has two names for video, a and b: give one"
 
 
 @pytest.mark.parametrize(

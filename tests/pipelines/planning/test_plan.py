@@ -39,7 +39,7 @@ def test_a_file_without_rows(tmp_path, data):
     ],
 )
 def test_a_file_of_another_form(tmp_path, data):
-    with pytest.raises(plan.PlanError, match="is no videocc file") as error:
+    with pytest.raises(plan.PlanError, match="is not in the format of videocc") as error:
         survey(tmp_path, data)
     assert "\n" not in str(error.value) and "start µs, end µs, caption" in str(error.value)
 

@@ -165,7 +165,7 @@ def test_a_record_in_words_has_what_benchmarks_tell(make_clip):
     clip.video_duration_us = 70_000_000
     shown = text.lines(Entry(Place(0, 0), clip))
     assert shown[-5:] == [
-        "  video's end  1:10.000 as annotated",
+        "  video end    1:10.000 (annotated)",
         "  caption      'somebody'",
         "  question     'who is there?' → 'man'",
         "  segment      0:01.000 – 1:01.500 'Ballet'",

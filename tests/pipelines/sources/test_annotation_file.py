@@ -75,7 +75,7 @@ def test_what_follows_the_last_member_is_not_passed_over(tmp_path, compress, aft
         "padding, then garbage": bytes(600) + b"x",
     }
     (tmp_path / "rows").write_bytes(whole + compress(b"") + rest[after])
-    with pytest.raises(AnnotationError, match=r"^rows is damaged: .*: get it anew$"):
+    with pytest.raises(AnnotationError, match=r"^rows is damaged: .*: download it again$"):
         annotation_file.read(str(tmp_path / "rows"), 1000)
 
 

@@ -46,7 +46,7 @@ def test_a_file_that_breaks_off_late_builds_nothing(cli, videos, tmp_path, end):
     done = cli(*build("howto100m", tmp_path / "raw.json", videos, tmp_path / "out"))
     assert done.returncode == 1 and done.stdout == ""
     *_, line = done.stderr.splitlines()
-    assert line.startswith("svilm-pipelines: error: the build stopped: raw.json cannot be read")
+    assert line.startswith("svilm-pipelines: error: the build stopped: raw.json is not valid JSON")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "manifest.json").exists()
 

@@ -265,7 +265,7 @@ def test_an_interrupted_run_saves_and_the_slice_is_given_back_unless_it_is_kept(
     assert api.there == kept
     stopped = [(tmp_path / "state" / worker / "status").exists() for worker in "01"]
     assert stopped == [not kept] * 2, done.stdout + done.stderr
-    assert ("toy is kept, with what runs there" if kept else "the run saves") in done.stderr
+    assert ("toy and its run continue" if kept else "the run saves") in done.stderr
     for worker in "01":  # of the stand-in: it waits no longer
         (tmp_path / "state" / worker / "stopped").touch()
 
@@ -276,12 +276,12 @@ def test_an_interrupted_run_saves_and_the_slice_is_given_back_unless_it_is_kept(
         (
             {"state": "FAILED", "failedData": {"error": {"code": 8, "message": "no capacity"}}},
             2,
-            "toy is FAILED after it was asked for 2 times: no capacity",
+            "toy is FAILED after 2 requests: no capacity",
         ),
         (
             {"state": "FAILED", "failedData": {"error": {"code": 3, "message": "no v5litepod-16"}}},
             1,
-            "toy was refused: no v5litepod-16",
+            "the request of toy was rejected: no v5litepod-16",
         ),
     ],
 )
@@ -306,6 +306,6 @@ def test_an_error_of_gcloud_is_told_and_not_taken_for_an_absent_slice(cloud, ref
     Slice.refused = refused
     done, api = cloud("--preset=tiny", options=["--tries", "2"])
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "train.sh: error: gcloud does not tell of toy: ERROR:" in done.stderr
+    assert "train.sh: error: gcloud cannot describe toy: ERROR:" in done.stderr
     assert done.stderr.count(refused["message"]) == told
     assert api.asked == []
