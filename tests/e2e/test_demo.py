@@ -1,4 +1,4 @@
-"""The demo, very small: every command of both stages, on real videos."""
+"""A tiny demo: every command of both stages, on real videos."""
 
 import json
 import pathlib
@@ -40,11 +40,11 @@ def test_from_nothing_to_a_report_and_again(toy, tmp_path, chromium):
     for way in ("t2v", "v2t"):
         assert metrics["zero_shot"][way].keys() >= RETRIEVAL
     assert metrics["grounding"].keys() >= {"pointing_accuracy", "chance", "other_object"}
-    # The corpus's objects: two a clip, each of a few per cent of the picture.
+    # The corpus has two objects per clip, each a few per cent of the frame.
     assert metrics["grounding"]["objects"] == 24
     assert 0.005 < metrics["grounding"]["chance"] < 0.2
     times = metrics["temporal"]
-    assert times["position_prior"] == pytest.approx(2 / 3)  # of 6 windows
+    assert times["position_prior"] == pytest.approx(2 / 3)  # out of 6 windows
     for name in ("window_accuracy", "random_encoder", "no_temporal_loss"):
         assert 0 <= times[name] <= 1
     assert metrics["controls"].keys() == {"blank_frames", "single_frame"}

@@ -1,4 +1,4 @@
-"""Shell blocks of the README and the tour, as printed: each in order, in an empty folder."""
+"""Shell blocks of the README and the tour, run in order in an empty folder."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""The fuzzers themselves: valid inputs pass, faults are kept, inputs are counted."""
+"""The fuzzers: valid inputs pass, faults are stored, inputs are counted."""
 
 import json
 import pathlib

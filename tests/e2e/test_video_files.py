@@ -1,4 +1,4 @@
-"""Video files given to the trainer: the other stage, as it is installed here, decodes them."""
+"""Video files as the trainer's input, which the pipelines' stage decodes."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def compiled_programs():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """An untrained run."""
+    """Return the folder of an untrained run."""
     folder = tmp_path_factory.mktemp("runs") / "untrained"
     folder.mkdir()
     tokenizer = Tokenizer.train(["a red disc", "a blue ring"], size=60)
@@ -49,7 +49,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A folder of a red and a blue video, of two seconds and of three."""
+    """Return a folder with a red video of two seconds and a blue one of three."""
     folder = tmp_path_factory.mktemp("videos")
     for seconds, colour in enumerate(COLOURS, 2):
         source = f"color=c={colour}:size=48x40:rate=10:duration={seconds}"
@@ -65,7 +65,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(run):
-    """What the model says of frames of one colour, by colour."""
+    """Return the model's embeddings of single-colour frames, by colour."""
     frames = [np.broadcast_to(np.array(rgb, np.uint8), (4, 32, 32, 3)) for rgb in COLOURS.values()]
     embedded = api.load(run).embed_videos(np.stack(frames))
     assert embedded[0] @ embedded[1] < 0.999

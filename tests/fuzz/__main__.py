@@ -1,7 +1,7 @@
 """Fuzz the readers of untrusted files: `make fuzz`.
 
-A process a family of targets (the modules beside this one) tries mutated inputs for some seconds or
-up to some number. Inputs that show a fault are kept in OUT/<family>/, with the traceback.
+One process per family of targets (the other modules of this package) tries mutated inputs, up to a
+number of seconds or inputs. OUT/<family>/ receives inputs that show a fault, with the traceback.
 
     python -m tests.fuzz annotations predictions --seconds 60
 """

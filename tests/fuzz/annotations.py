@@ -1,4 +1,4 @@
-"""Annotation files of every source: each row of the file ends as a clip or as a typed reject."""
+"""Annotation files of every source: each row becomes a clip or a typed reject."""
 
 import functools
 import io
@@ -24,24 +24,24 @@ from tests.fuzz import mutate
 from tests.fuzz.engine import Target
 from tests.fuzz.folder import written
 
-_NEXT_FILE = b"\x1e"  # between an input's files
+_NEXT_FILE = b"\x1e"  # separator between an input's files
 _FILTERS = Filters(min_clip_us=1, max_caption_words=50, min_ascii_share=0.5)
 
 Rows = Callable[[Sequence[bytes]], int | None]
 
 
 class Form(NamedTuple):
-    """Files of one source, as they are published."""
+    """Files of one source, as published."""
 
     source: str
     files: dict[str, bytes]  # name -> valid content
     options: SourceOptions
     mutate: mutate.Mutation
-    rows: Rows = lambda files: None  # how many there must be, if that can be told
+    rows: Rows = lambda files: None  # expected number of rows, if known
 
 
 def targets() -> list[Target]:
-    """A target a form."""
+    """Return one target per format."""
     return [
         Target(
             f"{form.source} {' '.join(form.files)}".replace("/", " "),
@@ -76,7 +76,7 @@ def _check(form: Form, data: bytes) -> None:
             for unit in plan.units(form.source, paths)
             for row in plan.read_rows(unit, form.source, form.options)
         ]
-    except AnnotationError as error:  # the build fails: no row is lost without a word
+    except AnnotationError as error:  # The build fails, so no row is silently lost.
         assert "\n" not in str(error), "a message of several lines"
         return
     _sound(rows)
@@ -106,7 +106,7 @@ def _sound(rows: list[ClipRequest | Reject]) -> None:
 
 
 def _record(row: ClipRequest) -> None:
-    """A clip must fit a record, and the contract."""
+    """Check that a clip fits a record and the contract."""
     clip = Clip(
         clip_id=row.clip_id,
         video_id=row.video_id,
@@ -125,11 +125,11 @@ def _record(row: ClipRequest) -> None:
     contract.check_clip(clip, BuildConfig())
 
 
-# --- How many rows a file has, found in another way than the reader's ---
+# --- Number of rows, counted independently of the reader ---
 
 
 def _lines(header: int) -> Rows:
-    """Lines that are not white space, all but the header; a quoted field may span some."""
+    """Return a counter of non-blank lines without the header; a quoted field may span lines."""
 
     def count(files: Sequence[bytes]) -> int | None:
         text = files[0].removeprefix(b"\xef\xbb\xbf")
@@ -141,7 +141,7 @@ def _lines(header: int) -> Rows:
 
 
 def _entries(files: Sequence[bytes]) -> int | None:
-    """Entries of a JSON object, each of which has a row or a reject at least; 1 of no JSON."""
+    """Return the number of entries of a JSON object, or 1 for invalid JSON. Each gives a row."""
     try:
         value = json.loads(files[0], parse_constant=_refuse, object_pairs_hook=list)
     except (ValueError, RecursionError):
@@ -155,11 +155,11 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-# --- The forms ---
+# --- Formats ---
 
 
 def forms() -> list[Form]:
-    """Each source, in each form of its files."""
+    """Return every source in every format of its files."""
     csv = (
         b"https://www.youtube.com/watch?v=dQw4w9WgXcQ,0,9000000,a man sings, badly\n"
         b'youtu.be/abcdefghijk,1e6,2.5e6,"two ""red"" cats, running"\n'
@@ -261,7 +261,7 @@ def forms() -> list[Form]:
 
 
 def _either(data: bytes, draw) -> bytes:
-    """Of a JSON file as JSON, of another as lines."""
+    """Mutate a JSON file as JSON, others as lines."""
     return (mutate.json_text if data.lstrip()[:1] in (b"{", b"[") else mutate.lines)(data, draw)
 
 

@@ -1,6 +1,6 @@
-"""What the trainer reads: a snapshot's files, a run's folder, features of clips.
+"""The trainer's inputs: snapshots, run folders and features of clips.
 
-A damaged file is refused in one line; what is read is what was written, or of the same kind.
+A damaged file is refused in one line. Other values equal the written ones, or have their types.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ _CONFIG = Config(
 
 @functools.cache
 def sound() -> dict[str, bytes]:
-    """A sound snapshot's files."""
+    """Return the files of a valid snapshot."""
     draw = np.random.default_rng(1)
     clips = [make_clip(draw, number, 4, 16, 16) for number in range(5)]
     path = folder() / "dataset"
@@ -65,7 +65,7 @@ def sound() -> dict[str, bytes]:
 
 @functools.cache
 def sound_run() -> dict[str, bytes]:
-    """A run's small files."""
+    """Return the small files of a run."""
     path = folder() / "vocab.txt"
     make_tokenizer().save(path)
     data = {"vocabulary": "given", "snapshot.records": 5, "start": {"options": {}, "fields": {}}}
@@ -82,7 +82,7 @@ def sound_run() -> dict[str, bytes]:
 
 @functools.cache
 def sound_features() -> dict[str, bytes]:
-    """A folder of features of three windows of two videos."""
+    """Return a folder of features of two videos' three windows."""
     clips = [
         {"video_id": video, "start_us": k * 1_000_000, "end_us": (k + 1) * 1_000_000}
         for video, windows in (("a", 2), ("b", 1))
@@ -105,7 +105,7 @@ def sound_features() -> dict[str, bytes]:
 
 
 def targets() -> list[Target]:
-    """A target a kind of file."""
+    """Return one target per kind of file."""
     files, run, features = sound(), sound_run(), sound_features()
     data = files[f"{_STEM}.tfrecord"]
     record = tfrecord.unframe(data[: 16 + struct.unpack_from("<Q", data)[0]])
@@ -144,7 +144,7 @@ def targets() -> list[Target]:
 
 
 def _with(base: dict[str, bytes], files: dict[str, bytes], name: str) -> pathlib.Path:
-    """The sound files with others in place of some."""
+    """Return the valid files with some replaced."""
     path = folder() / name
     path.mkdir(exist_ok=True)
     for one, data in (base | files).items():
@@ -155,7 +155,7 @@ def _with(base: dict[str, bytes], files: dict[str, bytes], name: str) -> pathlib
 
 
 def _forged(suffix: str, data: bytes, more: dict[str, bytes] | None = None) -> pathlib.Path:
-    """A shard's file in place of its own, with the checksum and length that the manifest says."""
+    """Return files with one shard file replaced and the manifest's checksum and length updated."""
     manifest = json_format.Parse(sound()["manifest.json"], Manifest())
     files = {f"{_STEM}.{suffix}": data} | (more or {})
     for entry in (manifest.shards[0].data, manifest.shards[0].index):
@@ -167,7 +167,7 @@ def _forged(suffix: str, data: bytes, more: dict[str, bytes] | None = None) -> p
 
 
 def _use(path: pathlib.Path, *, decode: bool = False) -> list[bytes]:
-    """Open a snapshot and read each record; those that could be read."""
+    """Open a snapshot and return its readable records."""
     found: list[bytes] = []
     try:
         snapshot = Snapshot.open(path)
@@ -247,7 +247,7 @@ def _run(name: str, data: bytes) -> None:
         "data.json": lambda: _with_checkpoint(path),
         "metrics.jsonl": lambda: _lines(metric_writer.read(path)),
     }
-    # The command line makes one line of a message.
+    # The command line joins a message's lines.
     with contextlib.suppress(run_folder.RunError, VocabularyError):
         reads[name]()
 
@@ -266,7 +266,7 @@ def _configuration(config: Config, tokenizer: Any) -> None:
 
 
 def _of_kind(found: Any, like: Any, name: str) -> None:
-    """Each value is of the kind that a configuration has there."""
+    """Check that each value has the type of its configuration field."""
     if isinstance(like, dict):
         assert isinstance(found, dict)
         assert found.keys() == like.keys()

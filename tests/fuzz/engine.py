@@ -1,7 +1,7 @@
 """Run a family's targets under Atheris, which guides mutations by the coverage of the code.
 
-An input's first byte names its target. A target raises what it must not raise, or AssertionError
-where a result is wrong. Both are findings: the input is kept, and the run goes on.
+An input's first byte selects its target. A target raises an unexpected exception, or AssertionError
+for a wrong result. Both are findings: the input is stored, and fuzzing continues.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ import atheris
 
 from tests.fuzz.mutate import Mutation
 
-_MEMORY_BYTES = 3 << 30  # above what the process has after imports
-_KEPT = 3  # inputs of a finding
+_MEMORY_BYTES = 3 << 30  # in addition to the process's memory after imports
+_KEPT = 3  # inputs stored per finding
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Target(NamedTuple):
-    """A reader, valid inputs, and how these are mutated."""
+    """A reader, its valid inputs and their mutation."""
 
     name: str
     seeds: Sequence[bytes]
     check: Callable[[bytes], None]
     mutate: Mutation
-    seconds: float = 5.0  # of processor time that no input may exceed
+    seconds: float = 5.0  # maximum processor time of an input, in seconds
 
 
 class Record:
-    """Counts of inputs by target, and findings."""
+    """The numbers of inputs by target, and the findings."""
 
     def __init__(self, folder: pathlib.Path, targets: Sequence[Target]) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Record:
         self.slowest = dict.fromkeys(self.inputs, 0.0)
 
     def check(self, target: Target, data: bytes) -> None:
-        """Try an input; keep it if it shows a fault."""
+        """Try an input, and store it if it shows a fault."""
         self.inputs[target.name] += 1
         began = time.process_time()
         try:
@@ -62,7 +62,7 @@ class Record:
         self.slowest[target.name] = max(self.slowest[target.name], spent)
         if spent > target.seconds:
             self._keep(target, data, f"slow: more than {target.seconds:g} s", f"{spent:.1f} s")
-        # The fuzzer ends the process without notice: a short round writes at each input.
+        # The fuzzer may kill the process at any time, so a short round writes after each input.
         if sum(self.inputs.values()) < 1000 or time.monotonic() - self._written > 1:
             self.write()
 
@@ -79,7 +79,7 @@ class Record:
         self.write()
 
     def write(self) -> None:
-        """Write the counts, which another process reads."""
+        """Write the counts for the parent process."""
         counts = {
             "inputs": self.inputs,
             "findings": self.findings,
@@ -90,7 +90,7 @@ class Record:
 
 
 def _place(error: BaseException) -> str:
-    """An error's type, and the last line of this project that it passed."""
+    """Return an error's type and the last line of this project in its traceback."""
     where = "?"
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(str(_ROOT)) and ".venv" not in frame.filename:
@@ -99,7 +99,7 @@ def _place(error: BaseException) -> str:
 
 
 def load(family: str, *, instrumented: bool) -> list[Target]:
-    """The targets of a family, its code instrumented for coverage or not."""
+    """Return the targets of a family, with or without coverage instrumentation."""
     guided = (
         atheris.instrument_imports(  # pyright: ignore[reportAttributeAccessIssue]
             include=["pipelines", "trainer", "protos"]
@@ -115,17 +115,17 @@ def load(family: str, *, instrumented: bool) -> list[Target]:
 def run(
     family: str, folder: pathlib.Path, *, only: str, seed: int, inputs: int, seconds: int
 ) -> None:
-    """Fuzz a family until so many inputs or seconds are spent; does not return.
+    """Fuzz a family up to a number of inputs or seconds; never returns.
 
     Args:
       family: a module of this package.
-      folder: where inputs that show faults, counts and the corpus are kept.
-      only: the beginning of the names of the targets to try; empty: all.
-      seed: of all that is random.
-      inputs: as many at most.
-      seconds: as long at most.
+      folder: folder for inputs that show faults, counts and the corpus.
+      only: prefix of the names of the targets to try; empty for all.
+      seed: seed of the random generator.
+      inputs: maximum number of inputs.
+      seconds: maximum time in seconds.
     """
-    # Progress is not wanted, and there is much of it.
+    # The fuzzer's progress lines would hide findings.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         targets = [one for one in load(family, instrumented=True) if one.name.startswith(only)]
     corpus = folder / "corpus"
@@ -143,7 +143,7 @@ def run(
         draw = random.Random(seed)
         number = data[0] if data and data[0] < len(targets) else draw.randrange(len(targets))
         target = targets[number]
-        if draw.random() < 0.3:  # else the corpus drifts away from what is valid
+        if draw.random() < 0.3:  # Otherwise the corpus drifts away from valid inputs.
             number = draw.randrange(len(targets))
             target = targets[number]
             body = draw.choice(target.seeds)
@@ -153,7 +153,7 @@ def run(
 
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     most = used + _MEMORY_BYTES
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)  # decoders set their children's own
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)  # Decoders set their children's limits.
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     arguments = {
         "runs": inputs,
@@ -161,7 +161,7 @@ def run(
         "seed": seed or 1,
         "max_len": 1 << 20,
         "timeout": 300,
-        "rss_limit_mb": 0,  # the limit above is of the address space
+        "rss_limit_mb": 0,  # The limit above is for the address space.
         "artifact_prefix": f"{folder}/",
         "verbosity": 0,
         "reload": 0,

@@ -1,4 +1,4 @@
-"""A folder in memory for the files of one process's inputs."""
+"""An in-memory folder for the input files of a process."""
 
 import atexit
 import functools
@@ -9,7 +9,7 @@ import tempfile
 
 @functools.cache
 def folder() -> pathlib.Path:
-    """Make the folder, which is removed when the process ends."""
+    """Create the folder, which is removed at the end of the process."""
     memory = "/dev/shm" if pathlib.Path("/dev/shm").is_dir() else None
     made = tempfile.mkdtemp(prefix="svilm-fuzz-", dir=memory)
     atexit.register(shutil.rmtree, made, ignore_errors=True)
@@ -17,7 +17,7 @@ def folder() -> pathlib.Path:
 
 
 def written(files: dict[str, bytes]) -> list[pathlib.Path]:
-    """Write files there; those of the same names are replaced."""
+    """Write files to the folder, replacing those of the same names."""
     paths = []
     for name, data in files.items():
         path = folder() / name

@@ -1,6 +1,6 @@
-"""Mutations that keep most of the form, so that damage reaches beyond a parser's first check.
+"""Mutations that keep most of the structure, so that damage passes a parser's first checks.
 
-Each takes bytes and a source of randomness, and returns other bytes.
+Each mutation maps bytes and a random generator to other bytes.
 """
 
 import json
@@ -15,7 +15,7 @@ from protos import tfrecord
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
-# What parsers have stumbled over.
+# Values that often break parsers.
 _NUMBERS = (
     *("0", "-0", "-1", "1", "0.5", "-0.5", "1e999", "-1e999", "1e-999", "NaN", "Infinity"),
     *("-Infinity", "nan", "inf", "9" * 30, "9" * 400, "9" * 5000, "-" + "9" * 5000, "1e400"),
@@ -126,16 +126,16 @@ def json_text(data: bytes, draw: random.Random) -> bytes:
         for _ in range(draw.choice((1, 1, 2, 4))):
             value = _changed(value, draw)
         return _written(value, draw)
-    except RecursionError:  # it is nested deeply already
+    except RecursionError:  # deeply nested already
         return raw(data, draw)
 
 
 class _Literal(str):
-    """JSON text to be written as it is."""
+    """JSON text that is written unchanged."""
 
 
 def _changed(value: Any, draw: random.Random) -> Any:
-    """The value with one place in it changed."""
+    """Return the value with one change."""
     if isinstance(value, dict) and value and draw.random() < 0.9:
         name = draw.choice(list(value))
         match draw.randrange(12):
@@ -162,7 +162,7 @@ def _changed(value: Any, draw: random.Random) -> Any:
 
 
 class _Twice(dict):
-    """An object that is written with one of its names twice."""
+    """An object that is written with a repeated name."""
 
     def __init__(self, value: dict, name: str, second: Any) -> None:
         super().__init__(value)
@@ -212,7 +212,7 @@ def _encoded(text: str) -> bytes:
 
 
 def protobuf(kind: type[Message]) -> Mutation:
-    """A mutation of a message's fields, by their types; sometimes of its bytes."""
+    """Return a mutation of a message's fields by type, or sometimes of its bytes."""
 
     def mutate(data: bytes, draw: random.Random) -> bytes:
         message = kind()
@@ -278,7 +278,7 @@ def _scalar(field: Any, draw: random.Random) -> Any:
 
 
 def framed(record: Mutation) -> Mutation:
-    """A mutation of TFRecord frames: of a record under right checksums, or of any byte."""
+    """Return a mutation of TFRecord frames: of a record with valid checksums, or of any byte."""
 
     def mutate(data: bytes, draw: random.Random) -> bytes:
         if draw.random() < 0.5:
@@ -303,7 +303,7 @@ def safetensors(data: bytes, draw: random.Random) -> bytes:
     if draw.random() < 0.3 or length > len(data):
         return raw(data, draw)
     header = data[8 : 8 + length]
-    if draw.random() < 0.3:  # the metadata's texts are JSON, too
+    if draw.random() < 0.3:  # The metadata's texts are JSON.
         try:
             metadata = json.loads(header)
             name = draw.choice(sorted(metadata["__metadata__"]))

@@ -1,4 +1,4 @@
-"""Prediction and ground-truth files: each is scored, or refused in one line that names it."""
+"""Prediction and ground-truth files: each is scored, or refused in one line with its name."""
 
 import functools
 import io
@@ -18,11 +18,11 @@ from trainer.evaluation import ground_truth, scoring
 from trainer.evaluation.prediction_files import TaskFileError
 from trainer.tasks.localisation.class_scores import read_class_scores
 
-_NEXT_FILE = b"\x1e"  # between an input's files
+_NEXT_FILE = b"\x1e"  # separator between an input's files
 
 
 class Form(NamedTuple):
-    """Files that are read together."""
+    """A set of files that are read together."""
 
     name: str
     files: dict[str, bytes]  # name -> valid content
@@ -30,7 +30,7 @@ class Form(NamedTuple):
 
 
 def targets() -> list[Target]:
-    """A target a form."""
+    """Return one target per format."""
     return [
         Target(
             form.name,
@@ -67,10 +67,10 @@ def _check(form: Form, data: bytes) -> None:
 
 
 def _sound(value: Any) -> None:
-    """Figures are finite, and percentages are percentages."""
+    """Check that metrics are finite and percentages are within 0 to 100."""
     if isinstance(value, dict):
         for name, one in value.items():
-            if name == "external_data":  # unread
+            if name == "external_data":  # not read by the scorer
                 continue
             _sound(one)
             if name in ("R@1", "R@5", "R@10", "top1", "accuracy", "average_mAP", "official"):
@@ -103,7 +103,7 @@ def _json(value: object) -> bytes:
 
 
 def forms() -> list[Form]:
-    """Each task, in each form of its files."""
+    """Return every task in every format of its files."""
     captions = b"key,video_id,sentence\nr0,video0,a car\nr1,video1,a cat\nr2,video1,a cat sits\n"
     msrvtt = _json(
         {

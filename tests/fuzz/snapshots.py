@@ -1,7 +1,7 @@
-"""A snapshot's files, as the commands that read finished snapshots do.
+"""A snapshot's files, read like the commands read them.
 
-Damage must be told by `verify`. A file that was forged, with right checksums of wrong content, may
-be sound or not, but no command ends in anything else than its one line.
+`verify` must report damage. A forged file, with valid checksums of wrong content, may be valid or
+not, but every command that fails does so in one line.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ from tests.pipelines.conftest import clip_of, write_small_snapshot
 
 _REFUSALS = (snapshot.SnapshotError, contract.ContractError)
 _SHARDS = 2
-_SHARD = 0  # the one that is damaged
+_SHARD = 0  # the damaged shard
 _STEM = contract.shard_name(_SHARD, _SHARDS)
 
 
 class Sound(NamedTuple):
-    """A sound snapshot."""
+    """A valid snapshot."""
 
     files: dict[str, bytes]
     manifest: Manifest
@@ -46,7 +46,7 @@ class Sound(NamedTuple):
 
 @functools.cache
 def sound() -> Sound:
-    """Write a snapshot of a few records and rejects, and read its files."""
+    """Write a snapshot of a few records and rejects, and return its files."""
     clips = [clip_of(f"{name}", second * 1_000_000) for name in "abc" for second in range(2)]
     for clip in clips[:2]:
         clip.labels.append("run")
@@ -67,7 +67,7 @@ def sound() -> Sound:
 
 
 def targets() -> list[Target]:
-    """A target a kind of file, forged or damaged."""
+    """Return one target per kind of file, forged or damaged."""
     files = sound().files
     data, index, summary = (files[f"{_STEM}.{suffix}"] for suffix in ("tfrecord", "index", "json"))
     record = tfrecord.unframe(data[: 16 + struct.unpack_from("<Q", data)[0]])
@@ -82,11 +82,11 @@ def targets() -> list[Target]:
     ]
 
 
-# --- Snapshots with one other file ---
+# --- Snapshots with one replaced file ---
 
 
 def _with(files: dict[str, bytes]) -> str:
-    """The sound snapshot with other files in place of its own."""
+    """Return the valid snapshot with some files replaced."""
     path = folder() / "tried"
     path.mkdir(exist_ok=True)
     for name, data in (sound().files | files).items():
@@ -97,7 +97,7 @@ def _with(files: dict[str, bytes]) -> str:
 
 
 def _forged(suffix: str, data: bytes, change: Callable[[Manifest], None] = lambda _: None) -> str:
-    """A file of the damaged shard whose checksums the manifest and the summary confirm."""
+    """Return files with one replaced, and its checksums updated in manifest and summary."""
     found = sound()
     manifest = copy.deepcopy(found.manifest)
     files = {f"{_STEM}.{suffix}": data}
@@ -123,11 +123,11 @@ def _parsed(data: bytes) -> ShardSummary:
     return json_format.Parse(data, ShardSummary())
 
 
-# --- What is done with each ---
+# --- Checks ---
 
 
 def _use(path: str) -> tuple[list[str], list[Clip]]:
-    """Verify a snapshot, then read all of it; the faults, and the records that were read."""
+    """Verify and read a snapshot; return the faults and the readable records."""
     verify.manifest_of.cache_clear()
     try:
         manifest = verify.read_manifest(path)
@@ -204,7 +204,7 @@ def _shard(data: bytes) -> None:
 
 
 def _whole_records(data: bytes) -> Iterator[bytes]:
-    """The records at the index's offsets whose checksums are right."""
+    """Return the records at the index's offsets with valid checksums."""
     for entry in ShardIndex.FromString(sound().files[f"{_STEM}.index"]).records:
         framed = data[entry.offset : entry.offset + entry.length]
         body, checksum = framed[12:-4], framed[-4:]
@@ -230,7 +230,7 @@ def _plan(data: bytes) -> None:
 
 
 def _record(data: bytes) -> None:
-    """A record that is forged, in a shard where all else fits: every command reads it."""
+    """Run every command on a snapshot with one forged record in a consistent shard."""
     frames = sound().files[f"{_STEM}.tfrecord"]
     (length,) = struct.unpack_from("<Q", frames)
     ours = tfrecord.frame(data)
@@ -266,7 +266,7 @@ def _record(data: bytes) -> None:
             use()
         except _REFUSALS as error:
             _one_line(error)
-            # verify reads the frames' headers alone.
+            # verify reads only the frames' headers.
             assert faults or "cannot be decoded" in str(error), f"no fault, and yet: {error}"
     _empty(out)
 
@@ -303,7 +303,7 @@ def _not_empty() -> list[str]:
 
 
 def _damaged(data: bytes) -> None:
-    """A byte of any file is another: verify notices, whatever the byte."""
+    """Change one byte of any file, which verify must report."""
     name, at, flipped = json.loads(data)
     content = bytearray(sound().files[name])
     content[at] ^= flipped
@@ -311,7 +311,7 @@ def _damaged(data: bytes) -> None:
     faults, _ = _use(path)
     if name == contract.MANIFEST_NAME and not faults:
         theirs = snapshot.read_json(f"{path}/{name}", Manifest)
-        # No other file confirms these.
+        # No other file has a checksum of these.
         for field in ("data_version", "dataset", "schema_version", "annotations"):
             theirs.ClearField(field)
         ours = copy.deepcopy(sound().manifest)

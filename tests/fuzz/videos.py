@@ -1,4 +1,4 @@
-"""Video files, with both decoders: each span is answered once, with frames or a typed failure."""
+"""Video files with both decoders: each span gives frames or a typed failure, once."""
 
 import functools
 import random
@@ -16,7 +16,7 @@ from tests.fuzz.folder import folder
 
 _SPANS = ([(0, 400_000), (200_000, 1_000_000), (500_000, 520_000)], [(0, TO_THE_END)])
 _LIMITS = video.Limits(seconds=20)
-# What each seed is made with, beyond a small test picture of a second.
+# ffmpeg's options of each seed, besides a small test picture of one second.
 _SEEDS = {
     "mp4": ("-c:v", "libx264", "-g", "5", "-bf", "2"),
     "mov": ("-c:v", "mpeg4", "-movflags", "+faststart"),
@@ -29,7 +29,7 @@ _SEEDS = {
 
 
 def targets() -> list[Target]:
-    """A target a decoder and container."""
+    """Return one target per decoder and container."""
     return [
         Target(
             f"{decoder} {kind}",
@@ -54,7 +54,7 @@ def _seed(kind: str) -> bytes:
 
 
 def _mutated(data: bytes, draw: random.Random) -> bytes:
-    """Mutate anywhere, or in what frames the container: near an end of the file."""
+    """Mutate any byte, or the container's structure near an end of the file."""
     cut = min(len(data), draw.choice((64, 600)))
     match draw.randrange(4):
         case 0:

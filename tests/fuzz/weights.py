@@ -1,4 +1,4 @@
-"""Published weights: folders in the Hugging Face layout, scenic's file, a localisation model."""
+"""Published weights: Hugging Face folders, scenic's file and a localisation model."""
 
 import contextlib
 import functools
@@ -28,7 +28,7 @@ _REFUSALS = (WeightsError, VocabularyError, LocalisationError)
 
 
 class Form(NamedTuple):
-    """A folder, and how it is read."""
+    """A folder and its reader."""
 
     name: str
     files: dict[str, bytes]
@@ -36,7 +36,7 @@ class Form(NamedTuple):
 
 
 def targets() -> list[Target]:
-    """A target a file of each form."""
+    """Return one target per file of each format."""
     return [
         Target(
             f"{form.name} {name}",
@@ -59,7 +59,7 @@ def _mutation(name: str) -> mutate.Mutation:
 
 
 def _msgpack(data: bytes, draw: random.Random) -> bytes:
-    """Mutate near the beginning, where names and types are, more often than elsewhere."""
+    """Mutate mostly near the beginning, which has names and types."""
     if draw.random() < 0.5:
         cut = draw.randrange(1, 400)
         return mutate.raw(data[:cut], draw) + data[cut:]
@@ -97,7 +97,7 @@ def _scenic(path: pathlib.Path) -> None:
 
 
 def _finite(tree: Any) -> None:
-    """Weights that are not finite must have been refused."""
+    """Check that the weights are finite."""
     if isinstance(tree, dict):
         for value in tree.values():
             _finite(value)
@@ -123,7 +123,7 @@ def _arrays(config: VideoConfig, places: Any) -> dict[str, np.ndarray]:
 
 @functools.cache
 def forms() -> tuple[Form, ...]:
-    """Small folders of each kind."""
+    """Return a small folder of each format."""
     windows = _VIDEO.windows * _VIDEO.patches
     vivit = {
         "model_type": "vivit",
@@ -194,7 +194,7 @@ def forms() -> tuple[Form, ...]:
 
 
 def _localisation() -> dict[str, bytes]:
-    """A localisation model's two files, as `saved.save` writes them."""
+    """Return a localisation model's two files, as `saved.save` writes them."""
     import jax
     import jax.numpy as jnp
 

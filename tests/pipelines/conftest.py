@@ -1,4 +1,4 @@
-"""Real videos whose frames tell their number, and the command line as a user runs it."""
+"""Fixtures: real videos with numbered frames, records, snapshots and the command line."""
 
 import collections
 import os
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def make_video():
-    """make_video(path, …): 64×48 at 25 fps, lossless; frame n is of grey n."""
+    """Return make_video(path, …), which writes lossless 64×48 video, 25 fps; frame n has grey n."""
 
     def make(path: Path, *, filters: str = "null", seconds: float = 4, options=(), sound=False):
         noise = ["-f", "lavfi", "-i", f"sine=d={seconds}", "-c:a", "aac"] if sound else []
@@ -59,7 +59,7 @@ def run_ffmpeg(*arguments) -> None:
 
 @pytest.fixture(scope="session")
 def cli():
-    """cli(…): runs svilm-pipelines in a process of its own."""
+    """Return cli(…), which runs svilm-pipelines in a child process."""
 
     def run(*arguments, env=None, timeout=240):
         return subprocess.run(
@@ -82,7 +82,7 @@ def clip_of(
     grey: int = 0,
     encoding: FrameEncoding = FRAME_ENCODING_JPEG,
 ) -> Clip:
-    """A record of one second, four frames of 12×8 pixels; the caption's last word is a chunk."""
+    """Return a record of one second with four frames of 12×8 pixels. Its last word is a chunk."""
     start = caption.rindex(" ") + 1
     noun = caption[start:]
     prompts = [template.format(noun) for template in contract.PROMPT_TEMPLATES]
@@ -109,7 +109,7 @@ def make_clip():
 
 @pytest.fixture
 def write_snapshot():
-    """write_snapshot(folder, clips, …): a sound snapshot, of records that are given."""
+    """Return write_snapshot(folder, clips, …), which writes a valid snapshot of given records."""
     return write_small_snapshot
 
 

@@ -10,7 +10,7 @@ from pipelines.cli import main
 from pipelines.errors import ExitCode, UserError
 from tests.pipelines.conftest import clip_of, write_small_snapshot
 
-# Handled where they are raised: by a decoder, or as the reject of a row.
+# These errors are always caught: by a decoder, or as the reject of a row.
 INTERNAL = {
     *("InternalError", "IrregularError", "LostRowsError", "MissingError", "PictureError"),
     *("RefusedError", "RowError", "SeveralValuesError", "StreamError", "UnreadableError"),

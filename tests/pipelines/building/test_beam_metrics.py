@@ -1,4 +1,4 @@
-"""What a build tells while it runs and at its end."""
+"""Progress and metrics of a build."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ LONG, SHORT, MISSING = "long_video_", "short_video", "no_video___"
 ROWS = [
     (LONG, 0, 1_000_000, "a man"),
     (LONG, 1_000_000, 2_000_000, "a dog"),
-    (LONG, 2_000_000, 3_000_000, "a"),  # filtered
+    (LONG, 2_000_000, 3_000_000, "a"),  # dropped by a filter
     (LONG, 90_000_000, 91_000_000, "past the end"),
     (SHORT, 0, 1_000_000, "a cat"),
     (MISSING, 0, 1_000_000, "nothing at all"),
@@ -112,7 +112,7 @@ def test_distributions_are_of_videos_clips_and_shards(first):
     _, result = first
     found = counted(result)
     assert (found["clips_per_shard"].count, found["clips_per_shard"].sum) == (SHARDS, 3)
-    # Missing videos take no time; both others do.
+    # Missing videos are not timed; both others are.
     a_video, a_clip = found["decode_ms_per_video"], found["decode_ms_per_clip"]
     assert a_video.count == a_clip.count == 3
     assert a_video.max >= a_clip.max > 0
@@ -140,7 +140,7 @@ def test_a_resumed_run_counts_apart_what_was_there(first, inputs, tmp_path):
     assert (totals.built, totals.reused) == (1, SHARDS - 1)
     assert 0 < totals.ended - totals.began < 60
 
-    nothing = run(inputs, out)  # as after a crash just before the manifest was complete
+    nothing = run(inputs, out)  # as after a crash just before the manifest was written
     assert beam_metrics.totals(nothing) is None
     assert counted(nothing)["shards_reused"] == SHARDS
 
@@ -194,9 +194,9 @@ def test_shards_that_were_there_do_not_count_into_the_rate(write_snapshot, make_
 @pytest.mark.parametrize(
     ("before", "done", "left"),
     [
-        (0, 5, ", 0:10 left"),  # 5 in 10 s, 5 to go
-        (4, 5, ", 0:50 left"),  # 1 in 10 s
-        (5, 5, ""),  # nothing is known yet
+        (0, 5, ", 0:10 left"),  # 5 shards in 10 s, 5 left
+        (4, 5, ", 0:50 left"),  # 1 shard in 10 s
+        (5, 5, ""),  # no estimate yet
         (4, 10, ""),
     ],
 )

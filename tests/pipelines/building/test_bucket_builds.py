@@ -1,4 +1,4 @@
-"""Annotations, videos and snapshots in a bucket: the same as on a disk, byte for byte."""
+"""Builds in a bucket have the same bytes as on a disk."""
 
 import html
 import logging
@@ -33,7 +33,7 @@ LIMITED = ("--max-video-size", f"{LIMIT // 1000}kB")
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory, make_video):
-    """On a disk."""
+    """Return the inputs on a disk."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "videos").mkdir()
     for name in (SMALL, LAST):
@@ -48,7 +48,7 @@ def inputs(tmp_path_factory, make_video):
 
 @pytest.fixture(scope="module")
 def root(lab, inputs):
-    """The same in a bucket."""
+    """Return the same inputs in a bucket."""
     for path in inputs.rglob("*.*"):
         with storage.NewFile(f"{lab}/inputs/{path.relative_to(inputs)}") as file:
             file.write(path.read_bytes())
@@ -66,7 +66,7 @@ def contents(folder: str) -> dict[str, bytes]:
 
 @pytest.fixture
 def run(capsys):
-    """run(…): a command in this process, which has imported what takes seconds; its errors."""
+    """Return run(…), which runs a command in this process, because imports take seconds."""
     hook = threading.excepthook
 
     def here(*words, status=0):
@@ -74,13 +74,13 @@ def run(capsys):
         return capsys.readouterr()
 
     yield here
-    logging.disable(logging.NOTSET)  # which a build does
+    logging.disable(logging.NOTSET)  # as a build does
     threading.excepthook = hook
 
 
 @pytest.fixture(scope="module")
 def killed(lab, root):
-    """A build that was killed after its first shard."""
+    """Return the folder of a build that was killed after its first shard."""
     out = f"{lab}/out"
     command = [sys.executable, "-m", "pipelines.cli.main", *arguments(root, out, *LIMITED)]
     build = subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
@@ -99,7 +99,7 @@ def killed(lab, root):
 
 @pytest.fixture
 def built(killed, root, run, monkeypatch):
-    """The same build, which went on once the lease had expired."""
+    """Return the same build, resumed after the lease expired."""
     monkeypatch.setattr(run_lock, "RENEW_S", 0.2)
     monkeypatch.setattr(run_lock, "EXPIRE_S", 1.0)
     if not storage.exists(f"{killed}/{contract.MANIFEST_NAME}"):
@@ -117,7 +117,7 @@ def test_a_bucket_gives_the_bytes_of_a_disk(built, inputs, tmp_path, run):
     run(*arguments(inputs, tmp_path / "out"))
     disk, there = contents(str(tmp_path / "out")), contents(built)
     assert disk.keys() == there.keys()
-    # The limit is for what must be fetched; the file of one video is over it.
+    # One video exceeds the limit, which applies only to downloads.
     shard = contract.shard_name(shard_of(LARGE, 6), 6)
     differing = {name for name in disk if disk[name] != there[name]}
     files = {f"{shard}.{suffix}" for suffix in ("tfrecord", "index", "json")}
@@ -126,7 +126,7 @@ def test_a_bucket_gives_the_bytes_of_a_disk(built, inputs, tmp_path, run):
 
 @pytest.fixture
 def requests(monkeypatch):
-    """Single objects that were asked for, and pages of folders, in the order of asking."""
+    """Return the requested objects and folder pages, in order."""
     asked: list[str] = []
     call = bucket._store().call
 
@@ -146,13 +146,13 @@ def test_listed_videos_give_the_same_bytes_for_one_request(built, root, lab, run
     run("build", "videocc", *where, *OPTIONS, *LIMITED)
     asked = [name for name in requests if name.startswith("inputs/videos/")]
     requests.clear()
-    # Of four videos two are .mkv, tried second, one .webm, third, and one is not there.
+    # Two videos are .mkv, tried second; one is .webm, tried third; one is missing.
     names = [name for name in asked if not name.endswith("*")]
     assert len(names) == 2 * 2 + 3 + 6
     run("build", "videocc", *where[:-1], f"{out}-again", *OPTIONS, *LIMITED, "--list-videos")
     assert contents(f"{out}-again") == contents(out) == contents(built)
     listed = [name for name in requests if name.startswith("inputs/videos/")]
-    assert len(listed) == 2 and set(listed) == {"inputs/videos/*"}  # one to see that some are there
+    assert len(listed) == 2 and set(listed) == {"inputs/videos/*"}  # one checks that any exist
 
 
 def test_every_command_reads_a_bucket(built, lab, tmp_path, run):

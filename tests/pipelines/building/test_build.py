@@ -1,4 +1,4 @@
-"""From annotation rows and videos, good and bad, to a snapshot, by the command line."""
+"""Builds by the command line, from good and bad rows and videos."""
 
 import contextlib
 import json
@@ -84,7 +84,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def told_its_pace(done) -> bool:
-    """Whether the counts of workers reached the command that waited for them."""
+    """Return whether the workers' counts reached the command."""
     clips = sum(reason is None for *_, reason in ROWS)
     return bool(re.search(rf"build: {clips} clips, .* in 5 shards, .* clips/s after", done.stdout))
 
@@ -128,7 +128,7 @@ def test_records_show_their_frames(built):
     assert clips["rows.csv:3"].caption == "The dog eats, then sleeps"
     assert cat.video_id == UNEVEN
     assert cat.noun_chunks[0].prompts[0] == "A footage of a cat."
-    # Grey n is frame n, at n·40 ms; the cat's video shows each seventh only.
+    # Grey n is frame n, at n·40 ms. The cat's video has only each seventh frame.
     for clip, shown in ((first, [3, 9, 15, 21]), (cat, [28, 42, 56, 63])):
         greys = [simplejpeg.decode_jpeg(frame).mean() for frame in clip.frames]
         assert np.allclose(greys, shown, atol=1.5), greys
@@ -152,7 +152,7 @@ def test_two_workers_write_the_same_bytes(built, inputs, cli):
 
 @pytest.fixture
 def worker_pool(tmp_path):
-    """The address of a pool of Beam's worker processes."""
+    """Return the address of a pool of Beam's worker processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -160,7 +160,7 @@ def worker_pool(tmp_path):
     pool = subprocess.Popen(
         [sys.executable, "-m", module, f"--service_port={port}"],
         cwd=Path(__file__).parents[3],
-        # It starts the first `python` on the path.
+        # The pool starts the first `python` on the path.
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -255,7 +255,7 @@ def test_an_interrupted_build_says_so(inputs, tmp_path, workers):
             os.kill(build.pid, signal.SIGINT)
         else:
             eventually(lambda: workers_of(build.pid))
-            os.killpg(build.pid, signal.SIGINT)  # as a terminal does
+            os.killpg(build.pid, signal.SIGINT)  # as a terminal sends it
         _, errors = build.communicate(timeout=120)
     finally:
         build.kill()
@@ -268,7 +268,7 @@ def test_an_interrupted_build_says_so(inputs, tmp_path, workers):
 def test_workers_end_with_a_build_that_was_killed(inputs, tmp_path, moment):
     build = started(inputs, tmp_path / "out", "--workers", 2)
     eventually(lambda: len(workers_of(build.pid)) == 2)
-    time.sleep(moment)  # before, or while, they connect
+    time.sleep(moment)  # The kill comes before or while they connect.
     workers = [psutil.Process(pid) for pid in workers_of(build.pid)]
     build.kill()
     build.communicate()
@@ -281,7 +281,7 @@ def test_workers_end_with_a_build_that_was_killed(inputs, tmp_path, moment):
 @pytest.mark.slow
 def test_workers_that_are_killed_three_times(inputs, tmp_path, cli):
     out, slow = tmp_path / "out", tmp_path / "slow"
-    by_ffmpeg = ("--decoder", "ffmpeg")  # as it can be made to wait
+    by_ffmpeg = ("--decoder", "ffmpeg")  # The pipe blocks the build.
     slow.write_text(f"#!/bin/sh\nsleep 1\nexec '{ffmpeg.executable()}' \"$@\"\n")
     slow.chmod(0o755)
 
@@ -322,7 +322,7 @@ def eventually(holds: Callable[[], object]) -> None:
 
 
 def stopped(parent: int) -> bool:
-    """Lets its workers go on for a moment, and stops them: what is seen then is not soon over."""
+    """Suspend the workers after a moment, so that their state lasts."""
     for doing in (signal.SIGCONT, signal.SIGSTOP):
         for worker in workers_of(parent):
             with contextlib.suppress(ProcessLookupError):
@@ -332,13 +332,13 @@ def stopped(parent: int) -> bool:
 
 
 def workers_of(parent: int) -> list[int]:
-    """The worker processes of a build."""
+    """Return the worker processes of a build."""
     children, workers = list[str](), list[int]()
     for task in Path(f"/proc/{parent}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may have ended
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # thread ended
             children += (task / "children").read_text().split()
     for child in children:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # and so may a process
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # process ended
             if b"sdk_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
                 workers.append(int(child))
     return workers

@@ -1,4 +1,4 @@
-"""Jobs for Google Cloud Dataflow, without it: as far as the job that would be submitted, and on."""
+"""Jobs for Google Cloud Dataflow, checked without Dataflow."""
 
 import dataclasses
 import hashlib
@@ -35,7 +35,7 @@ READY = (*WHERE, "--temp_location=gs://mine/temp", f"--sdk_container_image={IMAG
 
 @pytest.fixture(scope="module")
 def inputs(lab, tmp_path_factory, make_video):
-    """In a bucket."""
+    """Return the inputs in a bucket."""
     video = make_video(tmp_path_factory.mktemp("video") / "video.mkv", seconds=2)
     rows = "url,start,end,caption\nno_video___,0,1,a cat\n"
     for number in range(4):
@@ -55,14 +55,14 @@ def arguments(inputs, out, *more):
 
 @pytest.fixture(scope="module")
 def build():
-    """build(…): the command, in this process; its standard output."""
+    """Return build(…), which runs the command in this process and returns its standard output."""
     hook = threading.excepthook
 
     def here(words):
         assert main.main([*words]) == 0
 
     with pytest.MonkeyPatch.context() as patched:
-        # As if credentials had been looked for, and none were found: it takes Beam 20 s.
+        # Beam's search for credentials would take 20 s.
         patched.setattr("apache_beam.internal.gcp.auth._Credentials._credentials_init", True)
         yield here
     logging.disable(logging.NOTSET)
@@ -71,7 +71,7 @@ def build():
 
 @pytest.fixture(scope="module")
 def job(inputs, build):
-    """The job of a build into the bucket's folder staged/, as a template keeps it."""
+    """Return the job of a build into the bucket's folder staged/, from a template."""
     where = (f"--temp_location={inputs}/temp", f"--template_location={inputs}/jobs/build.json")
     more = (*WHERE, *where, f"--sdk_container_image={IMAGE}", "--no_auth")
     build(arguments(inputs, f"{inputs}/staged", *more))
@@ -80,7 +80,7 @@ def job(inputs, build):
 
 @pytest.fixture(scope="module")
 def graph(job):
-    """The graph that the job names."""
+    """Return the job's graph."""
     options = job["environment"]["sdkPipelineOptions"]["options"]
     data = storage.read(options["pipelineUrl"])
     assert hashlib.sha256(data).hexdigest() == options["pipelineProtoHash"]
@@ -88,12 +88,12 @@ def graph(job):
 
 
 def faults(schemas: dict, schema: dict, value: object, place: str) -> list[str]:
-    """Where JSON is not of a schema of Google's discovery documents."""
+    """Return the places where JSON violates a schema of Google's discovery documents."""
     if "$ref" in schema:
         return faults(schemas, schemas[schema["$ref"]], value, place)
     if schema["type"] == "any":
         return []
-    # Numbers of 64 bits are strings: JSON's own lose digits.
+    # 64-bit integers are strings, because JSON numbers lose digits.
     kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
     if not isinstance(value, kinds[schema["type"]]):
         return [f"{place} is no {schema['type']}"]
@@ -136,13 +136,13 @@ def test_workers_are_a_process_a_core_of_the_image(job, graph):
     assert payload.container_image == IMAGE
     memory = environment.resource_hints[common_urns.resource_hints.MIN_RAM_BYTES.urn]
     assert int(memory) == 4_000_000_000
-    # Nothing of this process goes to the workers, whose modules are in the image.
+    # No state of this process is sent to workers, because the image has all modules.
     staged = {package["name"] for package in pool["packages"]}
     assert staged == {"submission_environment_dependencies.txt"}
 
 
 def test_no_frames_cross_a_shuffle(graph):
-    """Of what the steps that write shards give, the manifest alone is made: none is grouped."""
+    """Outputs of the steps that write shards only reach the manifest, without a shuffle."""
     transforms = graph.components.transforms
     leaves = [t for t in transforms.values() if not t.subtransforms and t.outputs]
     (built,) = [t for t in leaves if t.unique_name.endswith("Build shards")]
@@ -161,7 +161,7 @@ def test_no_frames_cross_a_shuffle(graph):
 
 @pytest.fixture(scope="module")
 def rerun(graph):
-    """The job's graph, run by another engine from its bytes alone."""
+    """Run the job's graph on another engine, from its bytes."""
     local = beam_runner_api_pb2.Pipeline()
     local.CopyFrom(graph)
     for environment in local.components.environments.values():

@@ -1,4 +1,4 @@
-"""The draw is fair and repeatable, totals are a ratio estimator's, the command tells all."""
+"""The sample is fair and repeatable; totals follow a ratio estimator."""
 
 import collections
 import re

@@ -1,4 +1,4 @@
-"""Everything that may be wrong with rows, videos, decoder and disk, in one corpus and one build."""
+"""Faults of rows, videos, decoders and disks, in one corpus and one build."""
 
 import contextlib
 import functools
@@ -26,8 +26,8 @@ from protos.v1.manifest_pb2 import PlanSummary, Reject, ShardSummary
 ROOT = Path(__file__).parents[3]
 SECRET = "the secret words of another file"
 SECOND = (0, 1_000_000)
-STEADY = [3, 9, 15, 21]  # the greys that four frames of the first second have
-GREYS = {  # of those correct records that show others
+STEADY = [3, 9, 15, 21]  # greys of four frames in the first second
+GREYS = {  # records with other greys
     "uneven": [0, 7, 14, 21],
     "one_frame": [0, 0, 0, 0],
 }
@@ -35,7 +35,7 @@ NOUNS = {b"one cat": ["cat"], b"and so, of it": []}
 
 
 class Row(NamedTuple):
-    """An annotation row and what must become of it: a reason code, or None for a record."""
+    """An annotation row and its expected result: a reason code, or None for a record."""
 
     name: str
     span: tuple[object, object]
@@ -52,7 +52,7 @@ def row(name: str, reason: str | None = None, span=SECOND, caption: str | bytes 
 
 
 ROWS = [
-    # Unusual, and right.
+    # Unusual but valid rows.
     row("steady"),
     row("uneven"),
     row("rotated90"),
@@ -77,7 +77,7 @@ ROWS = [
     row("steady", caption="a cat \N{CAT FACE WITH TEARS OF JOY}\N{ZERO WIDTH JOINER} meows"),
     row("steady", caption="and so, of it"),
     row("steady", caption="other words for the same span"),
-    # The file is no video, or not all of one.
+    # Files that are no videos, or truncated ones.
     row("cut_short", "video_truncated", (2_800_000, 3_800_000)),
     row("no_moov", "video_undecodable"),
     row("empty", "video_empty"),
@@ -88,7 +88,7 @@ ROWS = [
     row("one_frame", "span_past_end"),
     row("steady", "span_past_end", (5_000_000, 6_000_000)),
     row("steady", "span_past_end", (3_200_000, 4_800_001)),
-    # The file is no file, or not ours.
+    # Paths that are no files, or lead elsewhere.
     row("missing", "video_missing"),
     row("pipe", "video_not_a_file"),
     row("socket", "video_not_a_file"),
@@ -101,13 +101,13 @@ ROWS = [
     row("playlist", "video_undecodable"),
     row("dash", "video_undecodable"),
     row("sdp", "video_undecodable"),
-    # The decoder is at its limits, or broken.
+    # Decoders at their limits, or broken ones.
     row("huge", "decode_limit", (0, 40_000)),
     row("ribbon", "decode_limit"),
     row("glutton", "decode_limit"),
     row("hung", "decode_timeout"),
     row("crash", "video_undecodable"),
-    # The row is no clip.
+    # Rows that are no clips.
     row("steady", "duplicate"),
     row("steady", "span_empty", (1_000_000, 1_000_000)),
     row("steady", "span_empty", (2_000_000, 1_000_000)),
@@ -127,9 +127,9 @@ ROWS = [
 SIZE = ("--frames", 4, "--short-side", 24, "--shards", 3)
 OPTIONS = (*SIZE, "--decode-timeout", 12)
 LONGER = (*SIZE, "--decode-timeout", 100)
-BROKEN_FFMPEG = ("hung", "crash", "glutton")  # PyAV finds nothing wrong with these
+BROKEN_FFMPEG = ("hung", "crash", "glutton")  # PyAV accepts these
 
-# In ffmpeg's place: on some videos hangs, crashes, or finds no memory if memory is limited.
+# A stand-in for ffmpeg, which hangs, crashes or runs out of memory on some videos.
 DECODER = """#!/bin/sh
 case "$*" in
 *hung__*) exec sleep 60 ;;
@@ -182,12 +182,12 @@ def corpus(tmp_path_factory, make_video, ffmpeg_run) -> Path:
 
     os.mkfifo(path("pipe"))
     with contextlib.chdir(videos), socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(path("socket").name)  # as a socket's path must be short
+        bound.bind(path("socket").name)  # A socket's path must be short.
     path("folder").mkdir()
     path("link_round").symlink_to(path("link_round").name)
     path("device").symlink_to("/dev/zero")
 
-    # Playlists that name others' files: a video that would decode, and words that would be told.
+    # Playlists of other users' files: one valid video, and a text that a message would quote.
     secret = folder / "secret.mp4"
     secret.write_bytes(steady.read_bytes())
     path("link_out").symlink_to(secret)
@@ -230,7 +230,7 @@ def arguments(corpus: Path, out: Path, decoder: str = "ffmpeg", options=OPTIONS)
 
 @pytest.fixture(scope="module")
 def build_by(corpus, cli):
-    """build_by(decoder): the snapshot's folder."""
+    """Return build_by(decoder), which returns the snapshot's folder."""
 
     @functools.cache
     def build(decoder: str) -> Path:
@@ -239,7 +239,7 @@ def build_by(corpus, cli):
         done = cli(*arguments(corpus, out, decoder), env=broken, timeout=120)
         assert done.returncode == 0, done.stderr
         lines = done.stderr.splitlines()
-        if decoder == "ffmpeg":  # which is a script here, and so confined less
+        if decoder == "ffmpeg":  # ffmpeg is a script here, with fewer layers.
             assert "ffmpeg is a script" in lines.pop(0)
         assert all(line.startswith("build: ") for line in lines), done.stderr
         return out
@@ -249,7 +249,7 @@ def build_by(corpus, cli):
 
 class Built(NamedTuple):
     folder: Path
-    rows: list[Row]  # with what must become of them
+    rows: list[Row]  # with their expected results
 
 
 @pytest.fixture(scope="module", params=["pyav", "ffmpeg"])
@@ -266,7 +266,7 @@ def by_ffmpeg(build_by) -> Path:
 
 
 def records_of(folder: Path) -> dict[str, Clip]:
-    """By source row."""
+    """Return the items by source row."""
     clips = {}
     for index in folder.glob("*.index"):
         data = index.with_suffix(".tfrecord").read_bytes()
@@ -278,7 +278,7 @@ def records_of(folder: Path) -> dict[str, Clip]:
 
 
 def rejects_of(folder: Path) -> dict[str, Reject]:
-    """By source row."""
+    """Return the items by source row."""
     rejects = list(snapshot.read_json(str(folder / "plan.json"), PlanSummary).rejects)
     for path in folder.glob("shard-*.json"):
         rejects += snapshot.read_json(str(path), ShardSummary).rejects
@@ -340,7 +340,7 @@ def test_a_playlist_would_open_another_file_without_the_whitelists(corpus):
 
 
 def without_one_shard(built: Path, folder: Path, video_id: str) -> None:
-    """A build that ended before the shard of one video was written."""
+    """Return a build that ended before it wrote the shard of one video."""
     shutil.copytree(built, folder, dirs_exist_ok=True)
     (folder / contract.MANIFEST_NAME).unlink()
     shard = contract.shard_name(shard_of(video_id, 3), 3)

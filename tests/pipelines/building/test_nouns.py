@@ -115,7 +115,7 @@ def test_chunks_of_uneven_captions(parser, caption, chunk):
 def test_words_that_are_none_leave_the_rest_of_an_uneven_caption(parser):
     caption = f"a\xa0man  {'!' * 5_000}\t rides a\n\nhorse"
     assert texts(parser, caption) == ["man", "horse"]
-    many = "the big\xa0\xa0dog eats " * 700  # more than the parsed tokens
+    many = "the big\xa0\xa0dog eats " * 700  # more tokens than are parsed
     assert texts(parser, many) == ["big\xa0\xa0dog"] * len(texts(parser, many))
     assert len(texts(parser, many)) >= 600
 
@@ -132,7 +132,7 @@ def test_a_missing_pipeline_says_how_to_install_it():
 
 
 def real_captions():
-    """Captions of real annotation files, where they are."""
+    """Return captions of real annotation files, if present."""
     if not DATA.is_dir():
         pytest.skip(f"no real annotation files in {DATA}")
     videos = json.loads((DATA / "activitynet_captions/val_1_first600.json").read_text("utf-8"))
@@ -170,7 +170,7 @@ def test_parts_of_speech_are_the_rulers(parser):
 
 
 def test_products_by_numpy_give_the_chunks_of_spacys_default(parser):
-    """Neither sums in the other's order: close calls of the parser might be decided otherwise."""
+    """The libraries sum in different orders, which could change close decisions of the parser."""
     sentences = Path(__file__).parents[2] / "trainer" / "weights" / "paraphrases.tsv"
     captions = {text for line in sentences.read_text().splitlines() for text in line.split("\t")}
     assert len(captions) > 80
@@ -196,7 +196,7 @@ def test_products_by_numpy_give_the_chunks_of_spacys_default(parser):
 def test_a_captions_time_is_bounded(parser, caption):
     began = time.process_time()
     found = parser.parse([caption])[caption]
-    assert time.process_time() - began < 5  # the first took 16 s on a fast core
+    assert time.process_time() - began < 5  # The first caption once took 16 s on a fast core.
     assert len(parser._tokens(caption)) <= 2_500
     for chunk in found:
         assert caption[chunk.start : chunk.end] == chunk.text != ""

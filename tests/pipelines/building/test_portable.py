@@ -30,7 +30,7 @@ PRISM = Path(sys.executable).with_name("prism")
 VIDEOS = 12
 OPTIONS = ("--frames", 4, "--short-side", 24, "--shards", 8)
 
-# What an engine is asked to do, by the names that all of them share.
+# Transforms by the names that all engines share.
 TRANSFORMS = {
     "beam:transform:combine_per_key_extract_outputs:v1",
     "beam:transform:combine_per_key_merge_accumulators:v1",
@@ -60,7 +60,7 @@ def test_an_engine_gets_nothing_that_another_would_not_know(runner):
     proto = PortableRunner.get_proto_pipeline(pipeline, options)
     parts = proto.components
     assert not proto.requirements
-    # Of the rest, which is made of these, only the name is Python's.
+    # Composite transforms consist of these; only their names are Python's.
     leaves = [step for step in parts.transforms.values() if not step.subtransforms]
     assert {step.spec.urn for step in leaves} <= TRANSFORMS
     for step in leaves:
@@ -117,14 +117,14 @@ def built(inputs, cli):
 
 @contextlib.contextmanager
 def listening(*command):
-    """A server on this machine that takes its port as the last argument; its port and process."""
+    """Start a local server, whose last argument is its port; return the port and the process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
         [*map(str, command[:-1]), f"{command[-1]}{port}"],
         cwd=ROOT,
-        # Beam's pool starts the first `python` on the path.
+        # Beam's pool starts the first `python` on the PATH.
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -146,7 +146,7 @@ def listening(*command):
 
 @pytest.fixture(scope="module")
 def prism():
-    """Options for Prism's job service."""
+    """Return the options for Prism's job service."""
     if not PRISM.exists():
         pytest.skip(f"there is no {PRISM.name}: `make engines` builds it")
     with listening(PRISM, "-serve_http=false", "-job_port=") as (address, _):
@@ -155,7 +155,7 @@ def prism():
 
 @pytest.fixture(scope="module")
 def pool():
-    """Options for a pool of Beam's worker processes, and the pool."""
+    """Return options for a pool of Beam's worker processes, and the pool."""
     module = "apache_beam.runners.worker.worker_pool_main"
     with listening(sys.executable, "-m", module, "--service_port=") as (address, server):
         options = ("--environment_type=EXTERNAL", f"--environment_config={address}")
@@ -171,7 +171,7 @@ def test_prism_writes_the_same_bytes(built, inputs, cli, prism):
 
 @pytest.fixture(scope="module")
 def begun(inputs):
-    """begun(name, options): a build that has finished a shard and goes on."""
+    """Return begun(name, options), which starts a build and waits for its first shard."""
 
     @contextlib.contextmanager
     def begin(name, *options):
@@ -223,7 +223,7 @@ def test_ctrl_c_cancels_the_job(inputs, prism, pool, begun):
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=60)
     assert run.returncode == 130 and errors.endswith("svilm-pipelines: interrupted\n"), errors
-    time.sleep(3)  # in which the job would have finished
+    time.sleep(3)  # The job would have finished in this time.
     assert contract.MANIFEST_NAME not in contents(inputs / "interrupted")
 
 

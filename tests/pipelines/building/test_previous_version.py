@@ -1,4 +1,4 @@
-"""A new version of which only the failed rows are decoded."""
+"""New versions that decode only the failed rows of the previous version."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def parser():
 
 
 def ids(wanted):
-    """Two video ids of a shard."""
+    """Return two video ids of the same shard."""
     return [f"video{i}" for i in range(99) if shard_of(f"video{i}", SHARDS) == wanted][:2]
 
 
@@ -38,7 +38,7 @@ ALONE = ids(1)[0]
 
 @pytest.fixture
 def setting(tmp_path, make_video, parser):
-    """Plans and builds: three videos with two rows each, of which one has not arrived yet."""
+    """Return a build of three videos with two rows each, one of which is missing at first."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for video_id in (HERE, ALONE):

@@ -1,4 +1,4 @@
-"""Rows that are packed for the way between workers come out as they went in."""
+"""Rows survive the temporary files between workers unchanged."""
 
 import collections
 
@@ -41,7 +41,7 @@ refused = st.builds(
 
 
 def written(folder, *files):
-    """What is read of what was written: rows by shard, rejects, rows counted; and the batches."""
+    """Write and read files; return rows by shard, rejects, the row count and batches."""
     by_shard, rejects, count = collections.defaultdict(list), [], 0
     wrote = list(row_spill.write(files, SHARDS, str(folder)))
     for batch in wrote:

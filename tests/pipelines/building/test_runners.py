@@ -12,7 +12,7 @@ def test_in_process_by_default(arguments):
 
 @pytest.fixture
 def jar(tmp_path):
-    """What stands for Beam's job server: it is there, and is not started here."""
+    """Return the path of a stand-in for Beam's job server, which is never started."""
     (tmp_path / "server.jar").touch()
     return str(tmp_path / "server.jar")
 
@@ -92,7 +92,7 @@ def test_an_engine_in_java_without_java(jar, monkeypatch, tmp_path, runner):
     option = f"--{runner[:5].lower()}_job_server_jar={jar}"
     with pytest.raises(runners.EngineError, match=r"'java' .*: install Java"):
         runners.choose(1, [f"--runner={runner}", option])
-    # Flink's own server takes a jar with everything in it.
+    # Flink's server accepts a self-contained jar.
     runners.choose(1, [f"--runner={runner}", option, f"--{runner[:5].lower()}_submit_uber_jar"])
 
 

@@ -1,4 +1,4 @@
-"""What a row costs, in memory and in time, does not depend on how many there are."""
+"""Memory and time per row do not depend on the number of rows."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ CAPTION = "somebody shows how a rather old bicycle is taken apart"
 
 
 class CountRows(beam.DoFn):
-    """In the place of what decodes: a shard whose videos are all missing."""
+    """A stand-in for decoding: a shard whose videos are all missing."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class CountRows(beam.DoFn):
 
 
 def planned(folder: str, rows: int) -> tuple[int, float]:
-    """Plans a build of which a tenth of the rows is rejected. Returns peak memory, CPU seconds."""
+    """Plan a build with 10 % rejects; return peak memory and CPU seconds."""
     path, out = os.path.join(folder, f"{rows}.csv"), os.path.join(folder, f"{rows}")
     os.makedirs(out)
     with open(path, "w") as file:
@@ -59,7 +59,7 @@ def few_then_many(folder: str) -> list[tuple[int, float]]:
 
 
 def test_planning_costs_the_same_a_row(tmp_path):
-    # In a process of its own: a peak stays, and this one's may be above any of these.
+    # A child process measures, because this process's peak may already be higher.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         one, few, many = pool.submit(few_then_many, str(tmp_path)).result(timeout=120)
     assert (many[0] - few[0]) / (MANY - FEW) < 500  # bytes

@@ -1,4 +1,4 @@
-"""A shard that fails too often ends the run; spans are cut where videos end; frames as chosen."""
+"""Building a shard: failures, duplicates, spans past the end, frames and labels."""
 
 import dataclasses
 import itertools
@@ -138,7 +138,7 @@ def test_a_span_within_its_video_is_not_cut(planned, parser, tmp_path, make_vide
 
 @pytest.mark.parametrize(("least", "is_record"), [(0, True), (5.9, True), (6.1, False)])
 def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, is_record):
-    make_video(tmp_path / "videos" / "a.mp4", seconds=1)  # six greys from a frame to the next
+    make_video(tmp_path / "videos" / "a.mp4", seconds=1)  # six greys between successive frames
     make_video(tmp_path / "videos" / "b.mp4", seconds=1, filters="geq=lum=80")
     plan = with_config(planned, filters=Filters(min_motion=least))
     outcome = build(plan, parser, [row("a", 960_000), row("b", 960_000, number=1)])

@@ -1,4 +1,4 @@
-"""Options that are given several times: values add up, or the repetition is refused."""
+"""Repeated options: lists are concatenated, other repetitions are errors."""
 
 import argparse
 
@@ -26,7 +26,7 @@ def test_a_data_card_replaces_no_file_of_a_snapshot(name):
 
 
 def options(parser):
-    """All options of a parser and of its commands."""
+    """Yield all options of a parser and its commands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

@@ -1,4 +1,4 @@
-"""Which layers of the sandbox hold, told and required; on a machine that refuses one, too."""
+"""The sandbox's layers in `doctor` and in builds, with and without a missing layer."""
 
 import pathlib
 import re
@@ -14,13 +14,13 @@ from pipelines.decoding.sandbox import LAYERS, fork_client, programs
 from pipelines.snapshots.card import pictures
 
 ROOT = pathlib.Path(__file__).parents[3]
-# A user namespace in which no other may be made: the limit is each namespace's own.
+# In this user namespace, the kernel refuses further ones: the limit is per namespace.
 REFUSING = ("unshare", "--user", "--map-root-user", "sh", "-c")
 NO_MORE = "echo 0 > /proc/sys/user/max_user_namespaces; exec "
 
 
 def refusing(*words) -> subprocess.CompletedProcess[str]:
-    """Runs svilm-pipelines where the kernel refuses user namespaces."""
+    """Run svilm-pipelines in a namespace where the kernel refuses user namespaces."""
     command = [sys.executable, "-m", "pipelines.cli.main", *map(str, words)]
     return subprocess.run(
         [*REFUSING, NO_MORE + shlex.join(command)],
@@ -70,7 +70,7 @@ def test_a_layer_that_is_refused_is_told():
 @pytest.mark.usefixtures("can_refuse")
 @pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
 def test_a_layer_that_is_missing_and_required_ends_a_build_before_it_begins(inputs, decoder):
-    (inputs / "rows.csv").chmod(0)  # nothing is read
+    (inputs / "rows.csv").chmod(0)  # The build must fail before it reads anything.
     required = ("--require-sandbox", "--decoder", decoder)
     done = refusing(*build(inputs, inputs / "out", *required))
     assert done.returncode == 1
@@ -105,7 +105,7 @@ def script_for(tmp_path) -> pathlib.Path:
 
 
 def test_an_ffmpeg_that_is_a_script_is_told(inputs, tmp_path, cli):
-    """It would start other programs, which the sandbox is there to prevent."""
+    """A script starts other programs, which the sandbox forbids."""
     script = script_for(tmp_path)
     named = {ffmpeg.VARIABLE: str(script)}
     (line,) = [line for line in cli("doctor", env=named).stdout.splitlines() if str(script) in line]
@@ -131,7 +131,7 @@ def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
 
 @pytest.mark.parametrize("program", [with_pyav.PROGRAM, programs.LAUNCHER, pictures.PROGRAM])
 def test_what_forks_children_loses_no_layer(program):
-    """A thread that a library starts as it is loaded is enough to lose a user namespace."""
+    """A single thread that a library starts on import prevents a user namespace."""
     forking = fork_client.Nursery(program)
     status = pathlib.Path(f"/proc/{forking.process.pid}/status").read_text()
     missing = forking.missing
@@ -141,7 +141,7 @@ def test_what_forks_children_loses_no_layer(program):
 
 
 def test_a_decoder_is_asked_for_every_layer(inputs, monkeypatch):
-    """In a worker: its machine may not be the one that the build was started on."""
+    """Workers check the sandbox, because they may run on other machines."""
     code = (
         "from pipelines.decoding.sandbox import namespaces\n"
         "namespaces.enter = lambda: {'network_namespace': 'refused'} | dict.fromkeys("

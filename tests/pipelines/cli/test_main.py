@@ -1,4 +1,4 @@
-"""The command line as a new user meets it: every failure is one line that says what to do."""
+"""The command line: every failure is one line with advice."""
 
 import io
 import subprocess

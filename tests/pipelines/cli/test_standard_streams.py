@@ -1,4 +1,4 @@
-"""Terminals of other encodings, closed streams and broken pipes change no result or status."""
+"""Terminal encodings, closed streams and broken pipes change no result or exit status."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIO
 
 @pytest.fixture(scope="module")
 def terminals(tmp_path_factory):
-    """Settings of terminals and their encodings; a Latin-1 locale only where it can be made."""
+    """Yield environments of terminals by encoding, with a Latin-1 locale if it can be created."""
     known = {
         "latin-1 stream": ({"PYTHONIOENCODING": "iso8859-1"}, "latin-1"),
         "ascii stream": ({"PYTHONIOENCODING": "ascii"}, "ascii"),
@@ -36,7 +36,7 @@ def terminals(tmp_path_factory):
 
 
 def run(*words, env=UTF8, shell='"$@"'):
-    """A command in bash, where `shell` says how its streams are joined."""
+    """Run a command in bash, with its streams redirected as `shell` states."""
     return subprocess.run(
         ["bash", "-c", f"{shell}; exit ${{PIPESTATUS[0]}}", "bash", sys.executable, *words],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Films whose frames bear their numbers, and what the ffmpeg program shows of a film when."""
+"""Fixtures: numbered videos, and ffmpeg's frames and times as the reference."""
 
 import bisect
 import re
@@ -16,7 +16,7 @@ from pipelines.decoding.spans import frame_times_us
 from pipelines.decoding.video_file import Failure
 
 WIDTH, HEIGHT, FRAMES, FRAME_US = 96, 64, 150, 40_000
-NUMBERED = (  # eight blocks, a bit each, under a little noise
+NUMBERED = (  # eight blocks of one bit each, with some noise
     f"color=s={WIDTH}x{HEIGHT}:r=25:d=6,format=yuv420p,"
     "geq=lum='if(mod(floor(N/pow(2,floor(X/12))),2),200,50)+mod(X*7+Y*13+N*5,20)'"
     ":cb='128+20*sin(N/9)':cr=128"
@@ -24,13 +24,13 @@ NUMBERED = (  # eight blocks, a bit each, under a little noise
 
 
 class Truth(NamedTuple):
-    """All frames of a film, as the ffmpeg program decodes them: by when they are shown."""
+    """All frames of a video by presentation time, decoded by the ffmpeg program."""
 
     times_us: list[int]
     numbers: list[int]
 
     def shown(self, start_us: int, end_us: int, frames: int) -> list[int]:
-        """The numbers of a span's frames."""
+        """Return the numbers of a span's frames."""
         places = [
             bisect.bisect_right(self.times_us, time_us) - 1
             for time_us in frame_times_us(start_us, end_us, frames)
@@ -39,13 +39,13 @@ class Truth(NamedTuple):
 
 
 def number(picture: np.ndarray) -> int:
-    """The number that a picture bears: [HEIGHT, WIDTH], grey."""
+    """Return the number in a grey picture [HEIGHT, WIDTH]."""
     bits = [picture[8:56, 12 * i + 3 : 12 * i + 9].mean() > 135 for i in range(8)]
     return sum(bit << i for i, bit in enumerate(bits))
 
 
 class Films:
-    """A folder of films."""
+    """A folder of videos."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Films:
         self.run("-f", "lavfi", "-i", NUMBERED, "-c:v", "ffv1", self.source)
 
     def run(self, *arguments, source: Path | None = None) -> str:
-        """Runs ffmpeg; returns what it complains of if it fails."""
+        """Run ffmpeg; return its log if it fails."""
         read = [] if source is None else ["-i", source]
         command = [ffmpeg.executable(), "-v", "error", "-nostdin", "-y", *read, *arguments]
         done = subprocess.run(
@@ -62,7 +62,7 @@ class Films:
         return "" if not done.returncode else done.stderr or "failed"
 
     def make(self, name: str, *options: str) -> Path:
-        """Encodes the numbered film."""
+        """Encode the numbered video."""
         path = self.folder / name
         if not path.exists():
             pixels = (
@@ -77,7 +77,7 @@ class Films:
         return path
 
     def truth(self, path: Path) -> Truth:
-        """What ffmpeg shows of a film when it decodes all of it."""
+        """Return ffmpeg's frames of a whole video."""
         command = [
             *(ffmpeg.executable(), "-nostdin", "-hide_banner", "-copyts", "-start_at_zero"),
             *("-i", str(path), "-map", "0:V:0", "-fps_mode", "passthrough", "-vf"),
@@ -93,7 +93,7 @@ class Films:
     def decode(
         self, path: Path, *spans: tuple[int, int], decoder: str = "pyav", frames: int = 5, **options
     ) -> list[video.Frames | Failure]:
-        """What the product makes of spans of a film."""
+        """Return the decoded spans of a video."""
         found = video.decode(
             str(path), spans, frames=frames, short_side=HEIGHT, decoder=decoder, **options
         )
@@ -101,7 +101,7 @@ class Films:
         return [results[i] for i in range(len(spans))]
 
     def numbers(self, result: video.Frames | Failure) -> list[int]:
-        """The numbers of a span's frames, as the product gives them."""
+        """Return the frame numbers of a decoded span."""
         assert isinstance(result, video.Frames), result
         return [number(picture.mean(-1)) for picture in result.pixels]
 
@@ -113,7 +113,7 @@ class Films:
         decoder: str = "pyav",
         truth: Truth | None = None,
     ) -> None:
-        """Compares spans with the truth: asked for together, and each alone."""
+        """Compare spans with the reference, decoded together and separately."""
         truth = truth or self.truth(path)
         together = self.decode(path, *spans, decoder=decoder)
         for span, result in zip(spans, together, strict=True):
@@ -125,7 +125,7 @@ class Films:
             assert (alone.pixels == result.pixels).all(), span
 
     def edited(self, path: Path, name: str, *parts: tuple[int, int]) -> Path:
-        """A copy of an MP4 with another edit list: lengths in ms, and places in the medium."""
+        """Return a copy of an MP4 with another edit list of lengths (ms) and media offsets."""
         entries = b"".join(struct.pack(">IiI", *part, 1 << 16) for part in parts)
         listed = _box(b"elst", struct.pack(">II", 0, len(parts)) + entries)
         copy = self.folder / name
@@ -140,7 +140,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def changed_box(data: bytes, path: list[bytes], change: Callable[[bytes], bytes]) -> bytes:
-    """Boxes of an MP4 with the content of one changed, or one added: moov must be the last."""
+    """Return an MP4 with one box changed or added; moov must be the last box."""
     written, place, found = b"", 0, False
     skipped = {b"stsd": 8, b"avc1": 78}.get(path[0], 0)
     while place < len(data):

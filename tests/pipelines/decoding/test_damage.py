@@ -1,4 +1,4 @@
-"""Damaged, encrypted and cropped films, and such as lie about their key frames."""
+"""Damaged, encrypted and cropped videos, and ones with wrong key-frame flags."""
 
 import struct
 
@@ -25,7 +25,12 @@ ZEROED = [
 ]
 
 
-USUAL_BY_FFMPEG = ("h264.mp4", "h264.ts", "mpeg4.avi", "av1.mkv")  # the rest is slow
+USUAL_BY_FFMPEG = (
+    "h264.mp4",
+    "h264.ts",
+    "mpeg4.avi",
+    "av1.mkv",
+)  # Other containers are slow tests.
 ZEROED_BY = [
     *((name, "pyav") for name in ZEROED),
     *((name, "ffmpeg") for name in USUAL_BY_FFMPEG),
@@ -90,7 +95,7 @@ def test_an_encrypted_film_is_refused(films, codec, decoder):
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 def test_key_frames_that_are_none(films, change_box, decoder):
-    """MPEG-4 whose packets are all marked as key frames."""
+    """All packets of this MPEG-4 video are marked as key frames."""
     path = films.make(f"keys.{decoder}.mp4", "-c:v", "mpeg4", "-g", "250", "-q:v", "3")
     truth = films.truth(path)
     data = path.read_bytes()
@@ -111,7 +116,7 @@ def test_a_film_that_begins_without_a_key_frame(films, decoder):
     spans = [(i * 200_000, i * 200_000 + 200_000) for i in range(20)]
     found = films.decode(path, *spans, decoder=decoder)
     told = [i for i, result in enumerate(found) if isinstance(result, Failure)]
-    assert told == [*range(len(told))] and len(told) < 12  # up to the first key frame
+    assert told == [*range(len(told))] and len(told) < 12  # before the first key frame
     first = films.numbers(found[len(told)])[0]
     for i, result in enumerate(found[len(told) :]):
         apart = np.subtract(films.numbers(result), [first + 5 * i + j for j in range(5)])
@@ -120,7 +125,7 @@ def test_a_film_that_begins_without_a_key_frame(films, decoder):
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 def test_a_second_header_of_flv(films, decoder):
-    """Settings of the decoder change within the film, as when a broadcast starts again."""
+    """The decoder's settings change within the video, as when a broadcast restarts."""
     films.make("one.flv", "-c:v", "libx264", "-g", "25", "-t", "3")
     films.make("two.flv", "-c:v", "libx264", "-g", "25", "-profile:v", "baseline", "-ss", "3")
     first, second = ((films.folder / name).read_bytes() for name in ("one.flv", "two.flv"))
@@ -133,7 +138,7 @@ def test_a_second_header_of_flv(films, decoder):
 
 
 def moved_flv(tags: bytes, by_ms: int) -> bytes:
-    """The video tags of an FLV, later."""
+    """Return an FLV whose video tags are delayed."""
     moved, place = b"", 0
     while place + 11 <= len(tags):
         size = int.from_bytes(tags[place + 1 : place + 4], "big")
@@ -148,14 +153,14 @@ def moved_flv(tags: bytes, by_ms: int) -> bytes:
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 def test_a_picture_is_cropped_as_the_container_says(films, change_box, decoder):
     path = films.make(f"crop.{decoder}.mp4", "-c:v", "libx264", "-g", "25")
-    # The left half without the lowest quarter: sizes, and how far the middle is moved.
+    # The left half without the lowest quarter: sizes and offsets of the centre.
     clap = struct.pack(">4I2i", 48, 1, 48, 1, -24, 1) + struct.pack(">iI", -8, 1)
     boxes = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1", b"clap"]
     path.write_bytes(change_box(path.read_bytes(), boxes, lambda _: clap))
     (found,) = films.decode(path, (2_000_000, 2_400_000), decoder=decoder)
     assert isinstance(found, video.Frames)
     assert found.pixels.shape == (5, 64, 64, 3)
-    blocks = found.pixels.mean(-1)[:, 12:52].mean(1)  # [frame, 64]: four blocks of 16
+    blocks = found.pixels.mean(-1)[:, 12:52].mean(1)  # [frame, 64]: four blocks of 16 columns
     bits = [[frame[16 * i + 4 : 16 * i + 12].mean() > 135 for i in range(4)] for frame in blocks]
     assert [sum(bit << i for i, bit in enumerate(row)) for row in bits] == [
         n % 16 for n in (51, 53, 55, 57, 59)
@@ -176,7 +181,7 @@ def test_damage_to_the_sound_is_not_damage_to_the_picture(films, sound, decoder)
     packets = [
         i for i in range(0, len(data), 188) if data[i + 1] & 0x5F == 0x01 and data[i + 2] == 0x01
     ]
-    for i in packets[:12]:  # of PID 0x101, the sound, where no frame of it begins
+    for i in packets[:12]:  # a packet of PID 0x101, the sound, within a frame
         data[i + 20 : i + 188] = bytes((37 * i + 7 * n) % 251 for n in range(168))
     path.write_bytes(data)
     damaged = films.decode(path, (0, 2_000_000), (1_200_000, 1_400_000), decoder=decoder)

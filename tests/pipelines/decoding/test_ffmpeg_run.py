@@ -1,4 +1,4 @@
-"""How the ffmpeg program is given a film: by descriptor or path, in whichever layers there are."""
+"""Input of the ffmpeg program: by descriptor or path, with any missing layer."""
 
 import shutil
 import sys
@@ -11,11 +11,11 @@ from pipelines.decoding.sandbox import fork_client, programs
 
 SPANS = [(0, 1_000_000), (500_000, 1_400_000)]
 HOW = {"frames": 4, "short_side": 32, "decoder": "ffmpeg"}
-# What ffmpeg would read in these, as names of its own kinds of inputs.
+# Names that ffmpeg would take for URLs or options.
 NAMES = ["concat:film.mp4|film.mp4", "img%03d.mp4", "pipe:0.mp4", "fd:.mp4", "-i.mp4", "a\nb.mp4"]
 NAMES += ["subfile,,start,0,end,0,,:film.mp4", "data:video%2Fmp4;base64,AAAA.mp4", "*?[a].mp4"]
 
-# A launcher on a machine where the kernel refuses a layer.
+# A launcher for which the kernel refuses a layer.
 WITHOUT = """
 from pipelines.decoding.sandbox import fork_server, {layer}, launcher
 def refuse(*given, **named):
@@ -43,7 +43,7 @@ def decode(path, **more) -> list[np.ndarray]:
 
 @pytest.fixture
 def by_path(monkeypatch):
-    """As an older ffmpeg is started, which takes no descriptors."""
+    """Start ffmpeg like an older version, which accepts no descriptors."""
     known = ffmpeg.known()._replace(takes_descriptors=False)
     monkeypatch.setattr(ffmpeg, "known", lambda: known)
     assert ffmpeg_run.source("/a.mp4")["filename"] == "file:/a.mp4"

@@ -1,4 +1,4 @@
-"""Frames in each encoding: every pixel where none may be lost, and what is none is told."""
+"""Frame encodings: lossless ones, and errors for invalid frames."""
 
 import io
 
@@ -42,7 +42,7 @@ def test_no_pixel_is_lost_by_png_and_raw(encoding):
     clip = record(encoding)
     frame_codec.check(clip)
     np.testing.assert_array_equal(drawn(clip), PIXELS)
-    # Of a part of an array, whose rows do not follow one another.
+    # The rows of a slice are not contiguous.
     part = record(encoding, PIXELS[:, 3:, 5:26])
     np.testing.assert_array_equal(drawn(part), PIXELS[:, 3:, 5:26])
 
@@ -77,7 +77,7 @@ def test_frames_of_another_size_or_encoding_are_told(encoding):
 
 
 def test_a_jpegs_header_is_read_as_its_library_reads_it():
-    """Of progressive, grey and commented pictures, and wherever they break off."""
+    """Headers of progressive, grey, commented and truncated JPEGs."""
     picture = Image.fromarray(PIXELS[0])
     for options in ({}, {"progressive": True}, {"comment": "x" * 70}, {"restart_marker_rows": 1}):
         for mode in ("RGB", "L", "CMYK"):

@@ -1,4 +1,4 @@
-"""Films of which a part was zeroed or cut out: no frame that is accepted is another's."""
+"""Videos with zeroed or missing parts: no accepted frame is wrong."""
 
 import os
 import random
@@ -28,7 +28,7 @@ CONTAINERS = {
     "asf": "asf",
     "webm": "matroska,webm",
 }
-# With seeds that give damage which no complaint of a demuxer or decoder shows.
+# These seeds give damage without any error message of demuxer or decoder.
 DAMAGED = [
     *(("mpeg4.avi", "cut", 3), ("mjpeg.avi", "cut", 1), ("msmpeg4.avi", "cut", 2)),
     *(("h264.flv", "zeroed", 4), ("flv1.flv", "zeroed", 1), ("wmv2.asf", "cut", 5)),
@@ -37,7 +37,7 @@ DAMAGED = [
 
 
 def damaged(data: bytes, how: str, chance: random.Random) -> bytes:
-    """Zero or cut out a part."""
+    """Zero or remove a part of the data."""
     place = chance.randrange(len(data) // 4, len(data) * 8 // 10)
     size = chance.choice([512, 2048, 4096, len(data) // 10])
     return data[:place] + bytes(size if how == "zeroed" else 0) + data[place + size :]
@@ -45,7 +45,7 @@ def damaged(data: bytes, how: str, chance: random.Random) -> bytes:
 
 @pytest.fixture(scope="module")
 def whole(films):
-    """whole(name): a film, and its spans' frames."""
+    """Return whole(name), which returns a video and its spans' frames."""
     known = {}
 
     def make(name):

@@ -1,4 +1,4 @@
-"""Every codec in every container: spans show what decoding the whole file shows."""
+"""Every codec in every container: spans have the frames of the whole file."""
 
 import random
 
@@ -86,7 +86,7 @@ CONTAINERS = {
     "flv": "-f flv",
     "asf": "-f asf",
 }
-USUAL = [  # the rest is slow
+USUAL = [  # Other containers are slow tests.
     *("av1-svt.mp4", "av1-aom.webm", "h264.ts", "h264.mpg", "h264.asf", "h264-open.mkv"),
     *("hevc.mov", "mpeg4-long.ts", "mpeg2.mpg", "vp8.webm", "vp9.mkv", "palette-avi.avi"),
     *("palette-mov.mov", "theora-doubled.ogg", "h264-refresh.mp4", "mjpeg.avi", "wmv2.asf"),
@@ -95,7 +95,7 @@ USUAL = [  # the rest is slow
 
 
 def spans_of(name: str, end_us: int) -> list[tuple[int, int]]:
-    """A span at the beginning, and others of several lengths anywhere."""
+    """Return a span at the beginning and others of various lengths."""
     chance = random.Random(name)
     spans = [(0, 400_000)]
     for length_us in (100, 40_000, 400_000, 400_000, 2_000_000):
@@ -105,7 +105,7 @@ def spans_of(name: str, end_us: int) -> list[tuple[int, int]]:
 
 
 def film(films, name: str):
-    """The film, or None if ffmpeg cannot write such."""
+    """Return the video, or None if ffmpeg cannot write this combination."""
     codec, _, container = name.partition(".")
     path = films.folder / name
     if not path.exists():
@@ -119,9 +119,9 @@ def film(films, name: str):
 
 
 def compare(films, name: str, path) -> bool:
-    """Compares a film's spans; False if neither ffmpeg nor the product reads such a film."""
+    """Compare a video's spans; return False if neither decoder reads the video."""
     truth = films.truth(path)
-    if len(set(truth.numbers)) < 50:  # not written as it can be read: any reader's noise
+    if len(set(truth.numbers)) < 50:  # ffmpeg wrote an unreadable video
         for result in films.decode(path, (0, 400_000), (200_000, 300_000)):
             assert isinstance(result, Failure | video.Frames)
         return False
@@ -136,9 +136,9 @@ def test_spans_show_what_the_whole_file_shows(films, name):
     assert compare(films, name, path)
 
 
-# Their times run backwards, or jump, also where all of the file is decoded.
+# Their times run backwards or jump, even if the whole file is decoded.
 DISORDERED = {"vvc.vob", "vvc.mpg"}
-# AVI has no place for what QuickTime's decoder must know: ffmpeg reads back other pictures.
+# AVI cannot store the settings of QuickTime's decoder, so ffmpeg reads other frames.
 UNREADABLE = {"qtrle.avi"}
 
 

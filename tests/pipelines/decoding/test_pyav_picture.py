@@ -1,4 +1,4 @@
-"""Colours and rotations, by both decoders."""
+"""Colours and rotations with both decoders."""
 
 import subprocess
 

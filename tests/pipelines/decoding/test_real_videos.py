@@ -1,4 +1,4 @@
-"""Real videos, cut and decoded: the frames that a reader of presentation times picks."""
+"""Real videos, cut and decoded: frames agree with presentation times."""
 
 import bisect
 import importlib.metadata
@@ -84,7 +84,7 @@ def test_frames_are_those_on_screen(video, folder, clips):
             shown = simplejpeg.decode_jpeg(encoded).astype(np.float32)
             apart = [np.abs(picture - shown).mean() for picture in pictures]
             picked = bisect.bisect_right(times_us, time_us) - 1
-            # Where a picture stands still, several are as near.
+            # Several frames of a still image are equally near.
             assert apart[picked] <= min(apart) + 0.1, (time_us, picked, int(np.argmin(apart)))
             assert apart[picked] < 6
 
@@ -93,7 +93,7 @@ def test_they_are_shown_in_the_data_card(clips, cli, tmp_path):
     done = cli("describe", clips[0], "--out", tmp_path / "card.html")
     assert done.returncode == 0, done.stderr
     html = (tmp_path / "card.html").read_text(encoding="utf-8")
-    text = re.sub("<[^>]*>", "", html)  # noun chunks are marked
+    text = re.sub("<[^>]*>", "", html)  # Noun chunks are marked.
     for caption in CAPTIONS.values():
         assert caption in text
     assert html.count("data:image/webp;base64,") >= sum(map(len, SPANS.values()))

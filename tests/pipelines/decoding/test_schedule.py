@@ -1,4 +1,4 @@
-"""What is decoded, against a decoder that can decode a frame only after those that it refers to."""
+"""The decoding schedule, checked by a simulated decoder that needs each frame's references."""
 
 import bisect
 
@@ -14,7 +14,7 @@ FRAME_US = 40
 
 @st.composite
 def videos(draw):
-    """Packets in order of decoding: groups of pictures whose frames are shown in another order."""
+    """Return packets in decoding order: groups of pictures with reordered frames."""
     packets, shown = [], 0
     for _ in range(draw(st.integers(1, 6))):
         length = draw(st.integers(1, 12))
@@ -39,7 +39,7 @@ def test_each_time_gets_the_frame_on_screen_and_what_it_needs_is_decoded(video, 
     end = max(coded.end_us for coded in video)
     assert sorted(given_to) == [i for i, time in enumerate(times) if time < end]
 
-    # From a key frame on, without a gap: that is all that a decoder needs.
+    # A decoder needs all packets since a key frame.
     before = None
     for step in steps:
         place = step.coded.packet

@@ -1,4 +1,4 @@
-"""A build that is stopped for longer than a decoder may take, and goes on."""
+"""A build that is suspended for longer than the decoding timeout, and resumed."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.processes.timeouts import Patience
 
-# A decoder that takes some time, as seen from a build that gives it 2 s.
+# A slow decoder, for a build with a timeout of 2 s.
 DECODING = r"""
 import sys
 from pipelines.decoding import video
@@ -57,7 +57,7 @@ def test_what_is_in_flight_is_kept(tmp_path, make_video, decoder, after_s):
     assert told == "frames\nframes\n"
 
 
-# Says a lot, a second and a half late; waited for 2 s by one that is stopped for 4.
+# The child answers after 1.5 s. The parent has a timeout of 2 s and is suspended for 4 s.
 ANSWERING = """
 import subprocess, sys
 from pipelines.processes.timeouts import Patience

@@ -1,4 +1,4 @@
-"""Edit lists, ends of files, and clocks that wrap: which frame is shown when, and until when."""
+"""Presentation times with edit lists, ends of files and wrapping clocks."""
 
 import ctypes
 
@@ -12,8 +12,8 @@ from pipelines.decoding.spans import TO_THE_END, frame_times_us
 from pipelines.decoding.video_file import Failure
 
 FRAME_US = 40_000
-TICKS = 512  # of a frame, in the MP4s that are edited
-LEAD = 1024  # in a medium with B-frames: two frames
+TICKS = 512  # duration of a frame in the edited MP4s
+LEAD = 1024  # two frames, in a medium with B-frames
 EDITS = {
     "end": [(3000, LEAD)],
     "inside": [(2520, LEAD + 37 * TICKS)],
@@ -66,14 +66,14 @@ def test_hidden_packets_do_not_count_towards_the_end(films, codec, edit, decoder
 @pytest.mark.parametrize("codec", ["h264-open", "mpeg4"])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_damage_to_frames_that_are_never_shown(films, codec, parts):
-    """B-frames that follow the first key frame, are shown before it, and so are cut off."""
+    """Leading B-frames of the first key frame are shown before it, so they are cut off."""
     film = films.make(f"{codec}.edits.mp4", *CODECS[codec].split())
     first = {"h264-open": 48, "mpeg4": 51}[codec]
     edit = [(1000, LEAD + first * TICKS), (1000, LEAD + (first + 25) * TICKS)][:parts]
     path = films.edited(film, f"{codec}.hidden.{parts}.mp4", *edit)
     truth = films.truth(path)
     data = bytearray(path.read_bytes())
-    with av.open(str(film)) as opened:  # whose media data are in the same place
+    with av.open(str(film)) as opened:  # The media data are at the same offset.
         (hidden,) = (p for p in opened.demux(video=0) if p.pts == (first - 1) * TICKS)
         start, size = hidden.pos or 0, hidden.size
     data[start + 8 : start + size] = bytes(255 - (n * 37) % 251 for n in range(size - 8))
@@ -145,7 +145,7 @@ def test_overlapping_spans_of_a_container_without_an_index(films, decoder):
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 @pytest.mark.parametrize("container", ["ts", "mkv", "mp4"])
 def test_sound_that_begins_before_the_picture(films, container, decoder):
-    """A file begins with its first stream, as in players."""
+    """A file begins with its first stream, as in video players."""
     film = films.make("h264.delayed.mp4", *CODECS["h264"].split())
     path = films.folder / f"delayed.{container}"
     tone = ("-f", "lavfi", "-i", "sine=440:duration=6")

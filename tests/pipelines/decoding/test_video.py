@@ -1,4 +1,4 @@
-"""Decoding, against videos whose frame n is of grey n."""
+"""Decoding of videos whose frame n has grey n."""
 
 import os
 import subprocess
@@ -45,14 +45,14 @@ def failure_of(result) -> Failure:
 
 
 def shown(result):
-    """The number of each frame, from its grey; all its pixels have it."""
+    """Return the number of each frame from the grey of its pixels."""
     frames = frames_of(result)
     assert np.ptp(frames.pixels.reshape(len(frames.pixels), -1), axis=1).max() == 0
     return frames.pixels[:, 0, 0, 0].tolist()
 
 
 def on_screen(presented, start_us, end_us, frames):
-    """Frame numbers by presentation time, in exact arithmetic."""
+    """Return frame numbers by presentation time, in exact arithmetic."""
     return [
         max(n for n in presented if 2 * frames * n * FRAME_US <= 2 * frames * start_us + odd)
         for odd in ((2 * i + 1) * (end_us - start_us) for i in range(frames))
@@ -71,7 +71,9 @@ def videos(tmp_path_factory, make_video, ffmpeg_run):
     make_video(folder / "constant.mp4")
     make_video(folder / "uneven.mp4", filters=UNEVEN_FILTER)
     make_video(folder / "uneven.mkv", filters=UNEVEN_FILTER)  # times in milliseconds
-    make_video(folder / "uneven.ts", filters=UNEVEN_FILTER)  # no index: seeks go astray
+    make_video(
+        folder / "uneven.ts", filters=UNEVEN_FILTER
+    )  # Without an index, seeks are inaccurate.
     make_video(folder / "slow.mp4", filters="select='not(mod(n,45))'")
     make_video(folder / "offset.ts", options=["-output_ts_offset", "5"])
     make_video(folder / "offset.mkv", options=["-output_ts_offset", "5"])
@@ -125,7 +127,7 @@ def videos(tmp_path_factory, make_video, ffmpeg_run):
 def test_each_frame_is_the_one_on_screen(videos, name, presented, by):
     spans = [
         (0, 3_600_000),
-        (0, 640_000),  # frame times that coincide with frames'
+        (0, 640_000),  # requested times that equal frame times
         (1_000_000, 2_280_000),
         (1_234_567, 1_934_569),
         (2_000_001, 3_599_999),
@@ -197,7 +199,7 @@ def test_rotation_turns_the_picture(tmp_path, ffmpeg_run, by):
     (frames,) = decode(turned, (0, 1_000_000), frames=1, decoder=by)
     (picture,) = frames_of(frames).pixels
     top, bottom = picture[:28].mean(), picture[36:].mean()
-    assert top > 240 and bottom < 15  # 90° against the clock: the right side comes up
+    assert top > 240 and bottom < 15  # 90° counter-clockwise: the right side is on top
 
 
 def test_a_change_of_size_within_the_stream(tmp_path, make_video, by):
@@ -303,7 +305,7 @@ def test_whitelists_are_input_options(videos, stand_in, tmp_path):
 
 @pytest.mark.parametrize("container", ["nut", "gif", "yuv4mpegpipe"])
 def test_a_container_that_is_not_read_is_named(tmp_path, ffmpeg_run, container, by):
-    """By its content: the name says .mp4."""
+    """The container is known by its content, although the extension is .mp4."""
     path = tmp_path / "video.mp4"
     film = "-f lavfi -i testsrc2=s=64x48:r=10:d=1 -pix_fmt yuv420p"
     ffmpeg_run(*film.split(), "-f", container, path)
@@ -348,7 +350,7 @@ def test_too_little_memory(videos, by):
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """stand_in(script): puts a program in ffmpeg's place."""
+    """Return stand_in(script), which replaces ffmpeg by a script."""
 
     def make(script):
         path = tmp_path / "decoder"
@@ -381,7 +383,7 @@ def test_a_hung_decoder_is_ended_with_its_children(tmp_path, videos, stand_in):
 
 
 def _sleepers():
-    """The stand-in's children, by their words: in its namespace, they have other numbers."""
+    """Return the stand-in's children by command line: pids differ in its namespace."""
     words = ["sleep", f"300.{os.getpid()}"]
     return [
         process.pid

@@ -1,4 +1,4 @@
-"""Clips that end with their videos, whose lengths only decoding tells."""
+"""Clips that end with their videos, whose lengths are known only after decoding."""
 
 import io
 from typing import Any
@@ -50,7 +50,7 @@ def folder(tmp_path_factory, make_video):
 def test_the_end_is_the_videos(folder, decoder, name, length_us):
     (found,) = decode(folder / name, WHOLE, decoder=decoder)
     assert isinstance(found, video.Frames), found
-    # The last of uneven frames, number 49, is shown as long as it says or as is usual.
+    # The last frame, number 49, is shown for its stated duration or the usual one.
     assert length_us - 1000 <= found.end_us <= length_us + 300_000
     assert found.times_us == frame_times_us(0, found.end_us, 8)
     (same,) = decode(folder / name, (0, found.end_us), decoder=decoder)
@@ -113,7 +113,7 @@ def test_avi_with_b_frames(tmp_path, decoder, packed):
     assert isinstance(found, video.Frames), found
     assert 840_000 <= found.end_us <= 880_000
     greys = found.pixels[:, 20, 20, 0].astype(int)
-    # Every frame in its order. Their times, which such a file does not tell, may be a frame late.
+    # All frames are in order. Their times, which the file does not state, may be a frame late.
     assert (np.diff(greys) > -2).all()
     assert abs(greys - [10 * n + 20 for n in range(21)]).max() <= 12
     (part,) = decode(tmp_path / "b.avi", (400_000, 800_000), decoder=decoder, frames=10)

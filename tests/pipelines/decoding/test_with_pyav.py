@@ -1,4 +1,4 @@
-"""The child of PyAV's: hung, crashing, lying, greedy; and what it leaves out."""
+"""PyAV's child: hanging, crashing, wrong and oversized answers, and skipped frames."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def film(tmp_path_factory, make_video):
 
 @pytest.fixture
 def child(monkeypatch):
-    """child(code): puts code in the place of a function of the child's."""
+    """Return child(code), which replaces a function of the child."""
 
     def put(code: str, instead_of: str = "child._serve(video, request, out)") -> None:
         fork_client.end_idle()
@@ -155,7 +155,7 @@ def test_frames_of_spans_that_are_done_take_no_memory(looked_at, film, child):
     spans = [(i * 40_000, i * 40_000 + 40_000) for i in range(100)]
     limits = video.Limits(memory=1 << 30)
     found = video.decode(str(film), spans, frames=1, short_side=2048, decoder="pyav", limits=limits)
-    for _, frames in found:  # 17 MB each
+    for _, frames in found:  # 17 MB per frame
         assert isinstance(frames, video.Frames), frames
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_is_gone_or_may_not_be_read(tmp_path):
     ],
 )
 def test_streams_of_other_kinds(films, name, options):
-    """The confined child may load nothing more once it meets them."""
+    """The confined child cannot load further libraries for such streams."""
     text = films.folder / "text.srt"
     text.write_text("1\n00:00:00,000 --> 00:00:02,000\nA cat.\n")
     tone = ("-f", "lavfi", "-i", "sine=440:duration=6")

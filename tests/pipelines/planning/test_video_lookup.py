@@ -24,7 +24,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def mapped(root, tmp_path):
-    """mapped(rows): finds in `root` by a map of these rows."""
+    """Return mapped(rows), a lookup in `root` by a video map with these rows."""
 
     def lookup(*rows):
         (tmp_path / "map.csv").write_text("\n".join(("video_id,path", *rows)))
@@ -128,13 +128,13 @@ def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, dat
     assert match
     own = match.groupdict().get("ext", extension)
     assert VideoLookup(videos)._path(match["video_id"], label, own) == path
-    if template != "{video_id}{ext}":  # where "amts" may be a video of "a" or of "am"
+    if template != "{video_id}{ext}":  # "amts" may be a video of "a" or of "am"
         assert match["video_id"] == video_id
 
 
 @pytest.mark.parametrize("template", ["v_{video_id}.{ext}", "{video_id}"])
 def test_a_listing_finds_what_the_store_would(lab, template):
-    """Also what is no file, or lies elsewhere."""
+    """The result includes paths that are no files or lie elsewhere."""
     root = f"{lab}/{len(template)}"
     paths = [
         "v_a.mp4",
@@ -231,7 +231,9 @@ def test_what_a_map_leaves_out_is_found_in_the_folder(root, mapped):
     lookup = mapped("b,film.mp4", "c,gone.mp4")
     assert lookup.find("b") == Video(str(root / "film.mp4"), 2)
     assert lookup.find("a") == Video(str(root / "a.mp4"), 1)
-    assert_fails(lookup.find("c"), "video_missing")  # a wrong path is told, not passed over
+    assert_fails(
+        lookup.find("c"), "video_missing"
+    )  # A wrong path is an error, without a fallback to the id.
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,7 @@ def test_what_a_map_leaves_out_is_found_in_the_folder(root, mapped):
         ("/{video_id}", "bikes.mp4", "bikes.mp4"),
         ("/{video_id}", "bikes.mp4", "bikes"),
         ("", "v1.2", "v1.2.webm"),
-        ("", "bikes.mp4", "bikes.mp4.mkv"),  # an id that only looks so
+        ("", "bikes.mp4", "bikes.mp4.mkv"),  # The id only looks like one with an extension.
     ],
 )
 def test_an_id_may_have_its_files_extension(root, template, video_id, path):
@@ -274,7 +276,7 @@ def test_a_map_knows_every_spelling_of_an_id(root, mapped):
     assert {mapped("a.mp4,other.mp4").find(one) for one in ("a", "a.mp4")} == {other}
     decomposed = mapped("u\u0308,other.mp4").find("\u00fc.mp4")
     assert decomposed == other
-    both = mapped("a,other.mp4", "a.mp4,third.mp4")  # The exact spelling has priority.
+    both = mapped("a,other.mp4", "a.mp4,third.mp4")  # The exact spelling takes precedence.
     assert (both.find("a"), both.find("a.mp4")) == (other, third)
     assert_fails(both.find("a.mkv"), "video_ambiguous")
 

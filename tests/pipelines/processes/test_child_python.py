@@ -1,4 +1,4 @@
-"""Nothing of the working folder is imported, by no command and no process that one starts."""
+"""No command and no child process imports modules from the working folder."""
 
 import pathlib
 import subprocess
@@ -17,7 +17,7 @@ TRAP = "open(__file__ + '.ran', 'w'); raise ImportError('of the working folder')
 
 @pytest.fixture
 def trapped(tmp_path) -> pathlib.Path:
-    """A folder with modules of the names of others' in it."""
+    """Return a folder with modules that have the names of installed ones."""
     folder = tmp_path / "work"
     for i, name in enumerate(NAMES):
         path = folder / name / "__init__.py" if i % 2 else folder / f"{name}.py"

@@ -52,7 +52,7 @@ def test_workers_end_with_a_parent_that_was_killed():
         assert time.monotonic() < until
         time.sleep(0.1)
         workers = psutil.Process(parent.pid).children(recursive=True)
-    time.sleep(2)  # they are at work
+    time.sleep(2)  # The workers are running.
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     _, left = psutil.wait_procs(workers, timeout=20)

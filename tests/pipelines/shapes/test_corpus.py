@@ -1,4 +1,4 @@
-"""The files of Shapes: the same on every run, whole, and really what was drawn."""
+"""The files of Shapes: reproducible, complete, and consistent with the drawings."""
 
 import csv
 import json
@@ -112,7 +112,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
 
 
 def test_an_encoder_that_fails_leaves_no_half_written_file(tmp_path, monkeypatch):
-    """An ffmpeg without libx264, as far as this code can see."""
+    """The stand-in fails like an ffmpeg without libx264."""
     broken = tmp_path / "ffmpeg"
     broken.write_text(
         '#!/bin/sh\n[ "$1" = -version ] && echo "ffmpeg version 0" && exit 0\n'

@@ -1,4 +1,4 @@
-"""What is drawn in Shapes, against its ground truth."""
+"""Drawings of Shapes, compared with the ground truth."""
 
 import dataclasses
 import hashlib
@@ -33,7 +33,7 @@ def test_pixels_inside_a_mask_have_the_objects_colour_and_others_have_not(clips)
         for thing, mask in zip(clip.things, masks, strict=True):
             distance = np.abs(pixels - colour_of(thing)).max(-1)
             assert np.median(distance[mask]) <= render.PIXEL_NOISE + 1
-            # The edge is blended with what lies behind it, at most half.
+            # Edge pixels have a share of at most half of the background.
             assert distance[mask].max() < 140
             assert np.mean(distance[~mask] <= render.PIXEL_NOISE) < 0.002
 
@@ -81,7 +81,7 @@ def test_backgrounds_change_within_a_clip_and_hardly_tell_clips_apart(clips):
 
 @pytest.mark.parametrize("kind", grammar.KINDS)
 def test_silhouettes_are_distinct(kind, clips):
-    """Centred on each other, no two share more than a square and a disc of one area do: 83 %."""
+    """Centred silhouettes of equal area overlap by at most 83 %, like a square and a disc."""
     clip = clips[0]
 
     def silhouette(kind):
@@ -101,7 +101,7 @@ def test_silhouettes_are_distinct(kind, clips):
 
 
 def test_frames_have_always_the_same_bytes():
-    """A failure after a change of the drawing is meant: renew the sum; otherwise it is a bug."""
+    """After a deliberate change of the drawing, update the checksum; otherwise it is a bug."""
     clips = sample_clips("train", 6, seed=0) + sample_clips("test", 6, seed=0)
     digest = hashlib.sha256(b"".join(render.frames(clip).tobytes() for clip in clips))
     assert digest.hexdigest() == "f3603a9088c58b2dbbefda696a197931f98b08430a1f05e6bada8268cb93a016"

@@ -1,4 +1,4 @@
-"""What is told in Shapes: its splits, its families, its words."""
+"""Captions of Shapes: splits, families and words."""
 
 import itertools
 import random
@@ -27,7 +27,7 @@ def train_clips():
 
 
 def told(clip):
-    """A scene's concepts, whichever object is named first."""
+    """Return a scene's concepts, independent of the objects' order."""
     return frozenset(thing.concepts for thing in clip.things)
 
 

@@ -1,4 +1,4 @@
-"""Shapes in the benchmarks' forms: what the sources read there is what the scenes show."""
+"""Shapes in the benchmarks' formats: the sources read what the scenes show."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_sentences(shapes):
         assert [row.captions for row in kept(others)] == [row.captions for row in train]
     for row, clip in zip(train, scenes(), strict=False):
         assert len(row.captions) == 4
-        for caption in row.captions:  # each names both objects and what they do
+        for caption in row.captions:  # Each names both objects and their motions.
             for thing in clip.things:
                 for slot in grammar.SLOTS:
                     concept = getattr(thing.concepts, slot)
@@ -146,7 +146,7 @@ def test_untrimmed_videos_have_segments_and_much_besides(shapes):
         )
         for piece in video.pieces:
             seen = np.array(render.boxes(piece.clip), dtype=object)
-            if not piece.motion:  # they stand still, or there are none
+            if not piece.motion:  # The objects stand still or are absent.
                 assert all(len({str(box) for box in of_thing}) == 1 for of_thing in seen)
     theirs = read(
         shapes,
@@ -164,7 +164,7 @@ def test_keyframes_have_the_boxes_that_are_drawn(shapes):
     rows = read(shapes, "ava", *files, window_us=2_000_000)
     assert {row.reason for row in rows if not isinstance(row, ClipRequest)} <= {"excluded_time"}
     clips = {(clip.video_id, clip.start_us): clip for clip in sample_clips("train", TRAIN, 0)}
-    assert TRAIN - 2 <= len(rows) <= TRAIN  # one in which nothing is seen has no row
+    assert TRAIN - 2 <= len(rows) <= TRAIN  # An empty keyframe has no row.
     motions = [*grammar.MOTIONS]
     for row in rows:
         if isinstance(row, ClipRequest):
@@ -250,7 +250,7 @@ def test_a_command_builds_a_split_from_folders_of_classes(shapes, cli, tmp_path)
         *("--videos", shapes / "tasks/actions/{label}/{video_id}.{ext}", "--max-clip", 1.5),
         *("--out", tmp_path / "out"),
     )
-    # The files' lengths are known when they are decoded.
+    # The files' lengths are known only after decoding.
     assert "clip_too_long 2" in done.stderr
     assert "other_split 8" in done.stderr
     done = cli(

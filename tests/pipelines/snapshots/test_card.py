@@ -1,4 +1,4 @@
-"""A snapshot as text, as contact sheets and as a data card."""
+"""Text, contact sheets and data cards of a snapshot."""
 
 import io
 import re
@@ -138,7 +138,7 @@ def test_a_sheet_of_many_nouns_stops_at_its_edge(make_clip, monkeypatch):
     for start in range(0, len(clip.caption), 9):
         clip.noun_chunks.add(text="ring", start=start + 4, end=start + 8)
     strips.png([Entry(Place(0, 0), clip)])
-    assert len(written) < 60  # of 20,000
+    assert len(written) < 60  # out of 20,000
 
 
 def test_a_strip_goes_from_first_to_last(make_clip):

@@ -1,4 +1,4 @@
-"""Each choice that shapes bytes is named by the option that makes it."""
+"""Every option that affects the bytes has its command-line name in messages."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def some_config():
 
 
 def changed(kind, name):
-    """A configuration with another value of one field."""
+    """Return a configuration with one changed field."""
     config = some_config()
     owner = {BuildConfig: config, SourceOptions: config.source, Filters: config.filters}[kind]
     value = getattr(owner, name)

@@ -7,7 +7,7 @@ from protos.v1.manifest_pb2 import Reject
 
 @pytest.fixture
 def compare(tmp_path, write_snapshot):
-    """compare(old, new): each the arguments of write_snapshot."""
+    """Return compare(old, new), whose arguments are those of write_snapshot."""
 
     def run(old, new):
         sides = []

@@ -1,4 +1,4 @@
-"""Exported tar files hold the records, read by WebDataset's convention."""
+"""Exported tar files, read by WebDataset's convention."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def written(tmp_path, make_clip, write_snapshot):
 
 
 def samples(folder):
-    """Groups members that follow one another by their name up to its first dot."""
+    """Group consecutive members by their name up to the first dot."""
     found, last = {}, None
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:

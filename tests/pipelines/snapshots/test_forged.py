@@ -1,4 +1,4 @@
-"""Snapshots that were forged or damaged on purpose: refused in one line, by every reader."""
+"""Forged and damaged snapshots: every reader refuses them in one line."""
 
 import copy
 import hashlib
@@ -38,7 +38,7 @@ def test_json_that_is_no_message_is_told_in_one_line(data, tmp_path):
 @pytest.mark.parametrize(
     "data",
     [
-        # A C parser of JSON was seen to end the process on such a number, without an exception.
+        # A JSON parser in C once crashed on such a number.
         b'{"rows": ' + b"9" * 5000 + b"}",
         b'{"rows": 1, "rejects": [{"stage": ' + b"1" * 70_000 + b"}]}",
         b'{"rows": 1e999}',
@@ -60,14 +60,14 @@ def test_a_plan_that_is_none_is_told_in_one_line(data, tmp_path):
 
 @pytest.fixture
 def written(tmp_path, write_snapshot, make_clip):
-    """A snapshot of one shard of three records, and its manifest."""
+    """Return a snapshot of one shard with three records, and its manifest."""
     folder = tmp_path / "snapshot"
     manifest = write_snapshot(folder, [make_clip(name) for name in "abc"], shards=1)
     return folder, manifest
 
 
 def forge(written, index=None, shard=None):
-    """Write another index or shard, whose checksums the manifest confirms."""
+    """Write another index or shard, with matching checksums in the manifest."""
     folder, manifest = written
     forged = copy.deepcopy(manifest)
     for entry, data in ((forged.shards[0].index, index), (forged.shards[0].data, shard)):
@@ -105,7 +105,7 @@ def test_a_flipped_byte_of_an_index_is_noticed_by_who_looks_a_clip_up(written):
     folder, manifest = written
     path = folder / manifest.shards[0].index.name
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1  # of the last clip's id
+    data[-1] ^= 1  # a byte of the last clip's id
     path.write_bytes(data)
     with pytest.raises(snapshot.SnapshotError, match="its sha256 differs"):
         records.find(str(folder), manifest, ["a_0_1000000"])

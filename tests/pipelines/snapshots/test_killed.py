@@ -1,4 +1,4 @@
-"""What a killed command left is cleared, and the command repeated to the same end."""
+"""A repeated command cleans up after a killed one, and gives the same result."""
 
 import fcntl
 import os
@@ -68,7 +68,7 @@ def test_an_export_that_was_killed_is_begun_again(write, written, tmp_path):
     write(str(folder), manifest, str(out))
     assert content(out) == wanted
 
-    # Nothing of another's is touched.
+    # Other files stay unchanged.
     for name in ("export.json", "shard-00000-of-00003.tar", "notes.txt"):
         other = tmp_path / name
         other.mkdir()
@@ -91,6 +91,6 @@ def test_an_export_is_killed_for_real_and_repeated(written, tmp_path):
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    complete = "holds 'shard-" in done.stderr  # the kill came too late
+    complete = "holds 'shard-" in done.stderr  # The command had already ended.
     assert done.returncode == 0 or complete, done.stderr
     assert content(out) == content(tmp_path / "whole")

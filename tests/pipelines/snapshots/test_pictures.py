@@ -1,4 +1,4 @@
-"""Frames of records are drawn by a confined child, whatever it does."""
+"""A confined child decodes records' frames, even if it is hostile."""
 
 import sys
 
@@ -7,7 +7,7 @@ import pytest
 from pipelines.decoding.sandbox import fork_client
 from pipelines.snapshots.card import pictures
 
-# Code where a decoder would be taken over: what it does, then what it should give.
+# Hostile code in the decoder's place, and the expected error.
 TAKEN_OVER = """
 import os, signal, socket, time
 from pipelines.snapshots.card import pictures_child

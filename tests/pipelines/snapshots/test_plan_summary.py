@@ -1,4 +1,4 @@
-"""plan.json is written and read a reject at a time, as if it were done at once."""
+"""plan.json is streamed, one reject at a time, with the same bytes."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

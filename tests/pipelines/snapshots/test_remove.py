@@ -112,7 +112,7 @@ def test_a_copy_is_checked(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     entry = snapshot.write_file(str(tmp_path / "old"), "a", b"12345")
-    (tmp_path / "new" / "a").touch()  # so that it cannot be linked
+    (tmp_path / "new" / "a").touch()  # A link to another file system fails, so the file is copied.
     snapshot.adopt(str(tmp_path / "old"), entry, str(tmp_path / "new"))
     assert (tmp_path / "new" / "a").read_bytes() == b"12345"
     (tmp_path / "old" / "a").write_bytes(b"12346")

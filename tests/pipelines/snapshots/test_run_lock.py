@@ -1,4 +1,4 @@
-"""One run at a time, in a folder of a disk and in one of a bucket."""
+"""Locks that admit one run at a time, on a disk and in a bucket."""
 
 import os
 import time
@@ -54,7 +54,7 @@ def test_a_lease_left_by_a_killed_build_is_taken_over_in_time(lab, quick, capsys
 def test_a_run_that_lost_its_lease_ends(lab, quick):
     folder = f"{lab}/lost"
     with pytest.raises(SnapshotError, match="took over"), run_lock.held(folder):
-        for _ in range(30):  # the emulator may let a renewal that is under way replace it
+        for _ in range(30):  # In the emulator, a concurrent renewal may overwrite it.
             bucket.write(f"{folder}/{LOCK_NAME}", b"another's")
             time.sleep(1)
     assert bucket.read(f"{folder}/{LOCK_NAME}") == b"another's"

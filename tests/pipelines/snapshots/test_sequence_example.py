@@ -1,4 +1,4 @@
-"""TensorFlow reads what `export --format sequence-example` wrote, by MediaSequence's keys."""
+"""TensorFlow reads the output of `export --format sequence-example` by MediaSequence's keys."""
 
 import csv
 
@@ -89,7 +89,7 @@ def test_png_frames_decode_and_raw_ones_are_refused(tmp_path, make_clip, write_s
     run("png")
     ((context, frames),) = read(tmp_path / "png-out", tf)
     assert context["image/format"] == b"PNG"
-    # As DMVR decodes, whatever the format.
+    # DMVR decodes every format like this.
     pixels = tf.io.decode_jpeg(frames["image/encoded"][0], channels=3)
     np.testing.assert_array_equal(pixels, np.full((8, 12, 3), 77, np.uint8))
     with pytest.raises(snapshot.SnapshotError, match="raw frames"):

@@ -1,4 +1,4 @@
-"""Train and test from the same annotations have no video in common, and lose no row."""
+"""Parts of a split share no video and lose no row."""
 
 import argparse
 import collections

@@ -1,4 +1,4 @@
-"""After `remove`, no byte of a removed video is in the new version or in one made from it."""
+"""After `remove`, neither the new version nor later ones contain a trace of a removed video."""
 
 import collections
 import dataclasses
@@ -26,7 +26,7 @@ from protos.v1.manifest_pb2 import BuildConfig, Filters, Reject, SourceOptions
 SHARDS = 2
 SECRET = re.compile(rb"zq[a-z]+")
 GONE, KEPT, LATE = "-4wsuPCjDBc", "dQw4w9WgXcQ", "aaaaaaaaaaa"
-LONG = "zqlong " * 9  # a filter drops it
+LONG = "zqlong " * 9  # for a caption that a filter drops
 
 
 def table(head, rows, mark=","):
@@ -40,7 +40,7 @@ def of_both(rows_of):
 
 
 def spans(video, word):
-    """A record, a filter's reject, a plan's, a duplicate, and one past the end."""
+    """Return spans for a record and for rejects by filter, plan, duplicate and end of the video."""
     long = LONG if video == GONE else "a b c d e f g h i"
     good = (video, 0, 1, f"a {word}")
     return [good, (video, 0, 1, long), (video, 3, 2, word), good, (video, 8, 9, f"{word} end")]
@@ -192,7 +192,7 @@ def videos(tmp_path_factory, make_video):
 
 @pytest.fixture
 def made(tmp_path, videos, parser):
-    """made(source, files, …): a snapshot built without Beam, and how to build its next version."""
+    """Return made(source, files, …), which builds a snapshot without Beam, and its next version."""
 
     def make(source, files, gone_is_there=True):
         paths = []
@@ -235,7 +235,7 @@ def made(tmp_path, videos, parser):
 
 
 def built(planned, parser):
-    """What the Beam graph does, in this process."""
+    """Run the steps of the Beam graph in this process."""
     places, rejects, rows = collections.defaultdict(list), [], 0
     one: Any
     for one in graph._PlanRows(planned).process(planned.annotations):
@@ -261,7 +261,7 @@ def built(planned, parser):
 
 
 def left(folder):
-    """Secrets and ids in a version's bytes, the list of removed ids apart."""
+    """Return the secrets and ids in a version's bytes, except in the list of removed ids."""
     found = set()
     for path in folder.iterdir():
         data = path.read_bytes()
@@ -295,7 +295,7 @@ def test_nothing_of_the_video_is_left_and_no_version_brings_it_back(
     assert new.counts.rows == old.counts.rows
     assert list(new.removed_videos) == [GONE]
 
-    # The video and one more are there now, and failed rows are tried again.
+    # The video and another one have arrived, and failed rows are retried.
     for name in (GONE, LATE):
         if not (tmp_path / "videos" / f"{name}.mp4").exists():
             os.link(videos / f"{KEPT}.mp4", tmp_path / "videos" / f"{name}.mp4")
@@ -347,7 +347,7 @@ def test_ids_that_begin_alike_are_kept_apart(make_clip, write_snapshot, names, d
         for i, name in enumerate(names):
             assert (f"zq{i}q".encode() in data) == (name not in gone)
         rejects = [one.row for one in records.rejects(str(new), version) if one.row]
-        whole = {f"{n}x" for n in names} - gone  # unless another removed id is all of it
+        whole = {f"{n}x" for n in names} - gone  # unless another removed id equals it
         assert {row.partition(",")[0] for row in rejects} == whole
 
 

@@ -1,4 +1,4 @@
-"""Which texts of rejects name a removed video, however its id is written in them."""
+"""Texts of rejects that contain a removed video's id in any spelling."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ NAMES = st.text("ab1.-_ é\"'\\\\(#&%", min_size=1, max_size=12).filter(
 
 
 def texts_of(video):
-    """A row and a message that have an id, as the sources write them."""
+    """Return a row and a message with an id, as the sources write them."""
     line = io.StringIO()
     csv.writer(line).writerow(["a zqsecret", video, 0, 1])
     fields = {"video": video, "caption": "a zqsecret"}

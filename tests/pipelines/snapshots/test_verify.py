@@ -1,4 +1,4 @@
-"""Every fault that is planted in a snapshot is found."""
+"""`verify` finds every planted fault."""
 
 import hashlib
 
@@ -42,7 +42,7 @@ def clip(shard, **changes):
 
 
 def write(folder, *, clips=None, rejects=("duplicate",), change=lambda manifest: None):
-    """A snapshot of two shards, a clip each, and a reject in the first one and in the plan."""
+    """Write two shards with one clip each, and rejects in the first shard and in the plan."""
     folder = str(folder)
     entries, videos = [], []
     for shard in range(SHARDS):
@@ -159,7 +159,7 @@ def test_rows_are_counted(tmp_path):
 
 
 def _index(folder, edit):
-    """Edits the first shard's index and corrects every checksum above it."""
+    """Return a change of the first shard's index that updates all checksums."""
 
     def change(manifest):
         stem = contract.shard_name(0, SHARDS)

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of annotation files as their data sets publish them."""
+    """Return the folder of the data sets' original annotation files."""
     for folder in Path(__file__).parents:
         if (folder / "shared" / "data").is_dir():
             return folder / "shared" / "data"

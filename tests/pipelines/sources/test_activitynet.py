@@ -1,4 +1,4 @@
-"""The examples are made up, in the form of ActivityNet Captions (Krishna et al., 2017)."""
+"""Invented examples in the format of ActivityNet Captions (Krishna et al., 2017)."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The examples are made up, in the forms of ActivityNet 1.3 (Caba Heilbron et al.) and of G-TAD."""
+"""Invented examples in the formats of ActivityNet 1.3 (Caba Heilbron et al.) and G-TAD."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ def test_windows_of_the_video_with_all_its_segments():
     assert {row.video_id for row in rows} == {VIDEO}
     assert {row.video_duration_us for row in rows} == {9_500_000}
     assert [row.source_row for row in rows] == [f"a.json:{i}" for i in range(1, 6)]
-    # Repeated ones, one of no length and one that ends after the video: as they are.
+    # Repeated and empty segments, and one past the video's end, stay unchanged.
     assert {row.segments for row in rows} == {
         (
             Segment(10_000, 7_150_000, "Fixing bicycle"),
@@ -82,7 +82,7 @@ def test_gtads_files():
     (_, official_second) = read(official())
     assert second == official_second
     assert other.reason == "other_split"
-    # The table leaves videos out of the official file, too.
+    # The table lacks some videos of the official file.
     assert [row.reason for row in read(official(), table.encode(), subset="training")] == [
         "other_split"
     ]

@@ -1,4 +1,4 @@
-"""Annotation files as users give them: compressed, through pipes, and what is none."""
+"""Annotation files: compressed files, pipes and unsupported files."""
 
 import bz2
 import gzip
@@ -18,7 +18,7 @@ from pipelines.sources.clip_request import AnnotationError
 
 
 def test_a_compressed_file_is_read_in_blocks(tmp_path):
-    path = tmp_path / "rows.csv"  # its first bytes tell, not its name
+    path = tmp_path / "rows.csv"  # The first bytes, not the name, show the compression.
     path.write_bytes(gzip.compress(b"a,b\n" * 1_000_000))
     with annotation_file.open_to_read(str(path)) as file:
         assert file.readline() == b"a,b\n"

@@ -1,4 +1,4 @@
-"""Annotation files as users give them, from the command line to the snapshot."""
+"""Annotation files from the command line to the snapshot."""
 
 import bz2
 import gzip
@@ -38,7 +38,7 @@ def contents(folder: Path, *but: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("end", ["", ', "x": {"start": [0], "end": [1], "text": ["a"'])
 def test_a_file_that_breaks_off_late_builds_nothing(cli, videos, tmp_path, end):
-    """Late: after the rows that are tried before the build begins."""
+    """The damage is after the rows that are checked before the build."""
     texts = ", ".join(f'"a line {i}"' for i in range(2000))
     times = ", ".join(str(i / 1000) for i in range(2001))
     entry = f'"bread_12345": {{"start": [{times[5:]}], "end": [{times[5:]}], "text": [{texts}]}}'
@@ -57,7 +57,7 @@ def test_pipes_and_compressed_files_give_the_records_of_the_file(cli, videos, tm
     assert done.returncode == 0, done.stderr
     assert "2 rows = 2 records" in done.stdout
 
-    os.mkfifo(tmp_path / "rows.tsv")  # the name of a pipe tells the form, too
+    os.mkfifo(tmp_path / "rows.tsv")  # A pipe's name shows the format, too.
     with subprocess.Popen(
         ["sh", "-c", 'tr , "\\t" <"$0" >"$1"', tmp_path / "rows.csv", tmp_path / "rows.tsv"]
     ):
@@ -79,7 +79,7 @@ def test_pipes_and_compressed_files_give_the_records_of_the_file(cli, videos, tm
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
     manifest = verify.read_manifest(str(tmp_path / "first"))
     assert [file.name for file in manifest.annotations] == ["pipe1"]
-    done = through_the_shell(tmp_path / "first")  # a resumed build takes the pipe's copy for it
+    done = through_the_shell(tmp_path / "first")  # A resumed build reads the pipe's copy.
     assert "is already complete" in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The examples are made up, in the form of AVA v2.2 (Gu et al., 2018)."""
+"""Invented examples in the format of AVA v2.2 (Gu et al., 2018)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""No row of a damaged file vanishes: it is a clip, a reject, or the whole reading fails.
+"""No row of a damaged file is lost: it is a clip, a reject, or the whole file is refused.
 
 Each row carries a mark that nothing else has. A row whose text survived the damage unchanged must
 come out by its mark, unless the file is refused.
@@ -25,23 +25,23 @@ ROWS = 30
 
 
 class Form(NamedTuple):
-    """A source and files of it, of which the first is damaged."""
+    """A source and its files, the first of which is damaged."""
 
     source: str
     name: str
-    rows: Mapping[str, bytes]  # by mark: the text of the row alone
+    rows: Mapping[str, bytes]  # text of each row by its mark
     before: bytes
     between: bytes
     after: bytes
     others: Mapping[str, bytes] = {}
-    lines: bool = True  # each row is a line
+    lines: bool = True  # whether each row is a line
 
     def data(self) -> bytes:
         return self.before + self.between.join(self.rows.values()) + self.after
 
 
 def _mark(number: int) -> str:
-    return f"mark{number:03}xyz"  # is a YouTube id by its length, too
+    return f"mark{number:03}xyz"  # also has the length of a YouTube id
 
 
 def _form(
@@ -132,7 +132,7 @@ FORMS = [
 ]
 assert {form.source for form in FORMS} == set(plan.SOURCES)
 
-# What breaks programs that read such files, besides any bytes.
+# Bytes that often break readers of such files.
 PIECES = [
     *(b'"', b"'", b"[", b"]", b"{", b"}", b",", b":", b"\\", b"\n", b"\r", b"\r\n", b"\0", b"\t"),
     *(b"NaN", b"-Infinity", b"1e400", b"9" * 5000, b"1e1000000000", b"[" * 2000, b'{"a":' * 300),
@@ -175,7 +175,7 @@ def _read(form: Form, folder: Path, data: bytes, name: str = "") -> list[ClipReq
 
 
 def _vanished(form: Form, data: bytes, rows: list[ClipRequest | Reject]) -> list[str]:
-    """The marks of rows whose text is whole, and which are nowhere among the rows."""
+    """Return the marks of undamaged rows that are missing from the result."""
     came = "\n".join(
         " ".join((row.video_id, row.caption))
         if isinstance(row, ClipRequest)

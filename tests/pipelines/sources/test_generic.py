@@ -243,7 +243,7 @@ def test_a_column_that_is_named_twice_is_refused():
     ):
         (row,) = read(whole, name)
         assert row.reason == "row_columns" and "'caption'" in row.message, row
-        if not name.endswith("jsonl"):  # others may be named as they like
+        if not name.endswith("jsonl"):  # Other columns may have any name.
             (row,) = read(whole.replace(b"caption,caption", b"caption,c"), name, columns={})[:1]
 
 
@@ -323,7 +323,7 @@ def test_a_header_of_a_million_columns_takes_no_time():
 
 
 def test_lines_may_end_with_carriage_returns_alone(monkeypatch):
-    monkeypatch.setattr(lines, "LINE_BYTES", 100)  # far less than the file
+    monkeypatch.setattr(lines, "LINE_BYTES", 100)  # much smaller than the file
     data = b"video,end,caption\r" + b"".join(b"v%d,1,a dog\r" % i for i in range(1000))
     rows = read(data + b"x,1," + b"a" * 99 + b"\ry,1,a cat", "a.csv")
     assert [row.source_row for row in rows] == [f"a.csv:{i}" for i in range(2, 1004)]

@@ -1,4 +1,4 @@
-"""The examples are made up, in the forms of HMDB51 (Kuehne et al., 2011) and of MIL-NCE's table."""
+"""Invented examples in the formats of HMDB51 (Kuehne et al., 2011) and MIL-NCE's table."""
 
 import collections
 import io

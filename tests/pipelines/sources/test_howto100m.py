@@ -1,4 +1,4 @@
-"""The examples are made up, in the forms of HowTo100M (Miech et al., 2019)."""
+"""Invented examples in the formats of HowTo100M (Miech et al., 2019)."""
 
 import io
 import json
@@ -81,7 +81,7 @@ def test_bad_rows_have_reasons(data, name, reason):
 
 def test_memory_does_not_grow_with_the_file():
     class Endless(io.BytesIO):
-        """An object of ever more videos."""
+        """A JSON object with a growing number of videos."""
 
         videos = 0
 
@@ -103,7 +103,7 @@ def test_captions_without_stop_words_are_told():
     clean = ["today going plant tree garden"] * 50
     assert cautions("howto100m", ["raw_caption.json"], raw) == []
     assert ["raw_caption.json" in line for line in cautions("howto100m", ["x"], clean)] == [True]
-    assert not stop_words_removed(clean[:10])  # too few to tell
+    assert not stop_words_removed(clean[:10])  # too few words for a warning
     assert not stop_words_removed(["男人 在 唱歌"] * 200)
 
 

@@ -1,4 +1,4 @@
-"""Delimited rows with line ends and quotes in any column are read as csv.writer wrote them."""
+"""Delimited rows with line breaks and quotes in any column, as csv.writer writes them."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from pipelines.sources.clip_request import RowError
 
 COLUMNS = 4
 
-# A text's line with as many delimiters as a row is ambiguous, and then each line is a row.
+# A line of a text with as many delimiters as a row is ambiguous: then each line is a row.
 _TEXT = st.lists(
     st.text('ab ".\u00e9').map(str.strip)
     | st.tuples(st.text('ab "'), st.text('ab "')).map(",".join),

@@ -1,4 +1,4 @@
-"""The examples are made up, in the forms of MSR-VTT (Xu et al., 2016) and its readers."""
+"""Invented examples in the formats of MSR-VTT (Xu et al., 2016) and its readers."""
 
 import json
 from typing import Any
@@ -199,7 +199,7 @@ def test_the_data_sets_own_test_list(real_data):
     assert len(rows) == 1000
     assert all(isinstance(row, ClipRequest) for row in rows)
     assert len({row.video_id for row in rows}) == 1000
-    assert len({row.caption for row in rows}) == 995  # duplicates are queries of their own
+    assert len({row.caption for row in rows}) == 995  # Duplicates are separate queries.
     assert len({row.clip_id for row in rows}) == 1000
     assert rows[0].caption == "a person is connecting something to system"
 

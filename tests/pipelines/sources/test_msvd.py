@@ -1,4 +1,4 @@
-"""The examples are made up, in the form of MSVD's AllVideoDescriptions.txt (Chen & Dolan, 2011)."""
+"""Invented examples in the format of MSVD's AllVideoDescriptions.txt (Chen & Dolan, 2011)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The examples are made up, in the forms of MSRVTT-QA and MSVD-QA (Xu et al., 2017) and ALPRO."""
+"""Invented examples in the formats of MSRVTT-QA and MSVD-QA (Xu et al., 2017) and ALPRO."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The examples are in the form of UCF101's lists (Soomro et al., 2012): CR LF, numbers from 1."""
+"""Examples in the format of UCF101's lists (Soomro et al., 2012): CR LF, numbers from 1."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def test_a_clip_is_a_whole_file_of_its_folders_class():
         assert isinstance(first, ClipRequest) and isinstance(second, ClipRequest)
         assert (first.video_id, first.labels) == ("v_ApplyEyeMakeup_g08_c01", ("ApplyEyeMakeup",))
         assert (first.start_us, first.end_us, first.caption) == (0, TO_THE_END, "")
-        # The folder's name and the file's differ in a letter, in the data set itself.
+        # In the data set, the names of this folder and file differ in a letter.
         assert (second.video_id, second.labels) == (
             "v_HandStandPushups_g08_c04",
             ("HandstandPushups",),

@@ -37,7 +37,7 @@ def test_video_by_id_or_address(video):
     assert parse(f"{video},0,1,a man".encode()).video_id == ID
 
 
-def test_an_id_may_begin_with_a_dash():  # one YouTube id in 64 does
+def test_an_id_may_begin_with_a_dash():  # as does one YouTube id in 64
     assert parse(b"-tCQ4tCQdWE,0,1,a man").video_id == "-tCQ4tCQdWE"
 
 

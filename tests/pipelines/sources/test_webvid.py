@@ -1,4 +1,4 @@
-"""The examples are made up, in the form of WebVid (Bain et al., 2021)."""
+"""Invented examples in the format of WebVid (Bain et al., 2021)."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""Objects of a real server's, and the errors of others."""
+"""Objects on a real server, and errors of fake ones."""
 
 import errno
 import http.server
@@ -9,12 +9,12 @@ import pytest
 
 from pipelines.storage import bucket, storage
 
-BIG = 6 << 20  # bytes, which go in parts
+BIG = 6 << 20  # bytes; larger than one part of an upload
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body directly")  # as gcsfs does
+@pytest.mark.filterwarnings("ignore:Sending a large body directly")  # as gcsfs retries
 def test_objects_are_what_was_written(lab, tmp_path):
-    # What separates the parts of gcsfs's own uploads must do no harm.
+    # The content includes the separator of gcsfs's multipart uploads.
     data = b"\n--==0==--\r\n" + bytes(range(256)) * 3
     with storage.NewFile(f"{lab}/objects/small") as file:
         file.write(data[:100])
@@ -52,7 +52,7 @@ def test_nothing_is_seen_of_a_file_that_fails(lab):
 def test_a_new_file_replaces_no_other(lab):
     path = f"{lab}/new/one"
     storage.write_new(path, b"1")
-    storage.write_new(path, b"1")  # as when the answer to the first was lost
+    storage.write_new(path, b"1")  # A repeated request, as after a lost answer.
     with pytest.raises(FileExistsError) as raised:
         storage.write_new(path, b"2")
     assert raised.value.filename == path
@@ -86,7 +86,7 @@ def test_what_a_server_refuses_is_told(httpd, monkeypatch, status, said, number,
 def test_a_server_that_is_not_there_is_told(monkeypatch):
     import gcsfs
 
-    # Tried for half a minute otherwise.
+    # The default is to retry for half a minute.
     monkeypatch.setattr(gcsfs.GCSFileSystem, "_request", gcsfs.GCSFileSystem._request.__wrapped__)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     with pytest.raises(ConnectionError, match="cannot be reached") as raised:
@@ -96,7 +96,7 @@ def test_a_server_that_is_not_there_is_told(monkeypatch):
 
 @pytest.fixture
 def httpd():
-    """httpd(status, said): the address of a server that answers everything so."""
+    """Return httpd(status, said), the address of a server with this answer to every request."""
     servers = []
 
     def serve(status: int, said: str) -> str:

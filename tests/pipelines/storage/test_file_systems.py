@@ -1,4 +1,4 @@
-"""File systems that sync no folders, or have no locks, hold snapshots all the same."""
+"""Snapshots on file systems that cannot sync folders or have no locks."""
 
 import errno
 import fcntl
@@ -72,7 +72,7 @@ def test_a_lock_that_its_holder_removed_meanwhile_holds_nothing(tmp_path, monkey
     real, calls = fcntl.flock, []
 
     def flock(descriptor, operation):
-        if not calls:  # the holder's last act, between our open and our lock
+        if not calls:  # The holder removes the file between this process's open and lock.
             os.remove(tmp_path / snapshot.LOCK_NAME)
         calls.append(descriptor)
         real(descriptor, operation)

@@ -30,7 +30,7 @@ def checked(answer: int) -> int:
 
 
 def reaches(number: int, *words: int) -> None:
-    """Sees that the kernel looks at a call's arguments, which are not usable."""
+    """Check that the kernel reads a call's arguments, which are invalid."""
     given = [ctypes.c_long(word) for word in (words or (-1, -1, -1, -1, -1))]
     if LIBRARY.syscall(ctypes.c_long(number), *given) < 0 and ctypes.get_errno() in REFUSALS:
         raise PermissionError(ctypes.get_errno())
@@ -243,7 +243,7 @@ NAMESPACES = ("user_namespace", "network_namespace", "ipc_namespace", "pid_names
 
 
 def become(user: int) -> None:
-    """Goes on as another user, as if started by that one."""
+    """Continue as another user."""
     if user != os.geteuid():
         os.setgroups([])
         os.setresgid(user, user, user)
@@ -260,7 +260,7 @@ def attempt(code: str, where: dict) -> str:
 
 
 def answer(request, descriptors, confinement) -> None:
-    """As the decoder's: confines itself, and is then taken over."""
+    """Answer like the decoder: confine itself, then run hostile code."""
     pipe, video = descriptors
     if request["layers"] == "landlock":
         confinement.forbid_files()
@@ -277,7 +277,7 @@ def answer(request, descriptors, confinement) -> None:
 
 
 def as_program(where: dict) -> None:
-    """Tells what became of each attempt, in the place of a program that was given the video."""
+    """Print the result of each attempt, as a program that received the video."""
     told = {
         "its descriptors": [number for number in range(1024) if is_open(number)],
         "its environment": dict(os.environ),
@@ -296,13 +296,13 @@ def is_open(number: int) -> bool:
 
 def main() -> None:
     become(int(sys.argv[2]))
-    if "without namespaces" in sys.argv[3]:  # as many a container refuses them
+    if "without namespaces" in sys.argv[3]:  # Many containers refuse namespaces.
         namespaces.enter = lambda: dict.fromkeys(NAMESPACES, "refused")
     fork_server.serve(answer)
 
 
 def attempts(where: dict) -> None:
-    """Prints what became of each attempt, by the layers that are put on."""
+    """Print the result of each attempt by applied layers."""
     results: dict[str, dict[str, str]] = {}
     places = json.dumps([os.path.dirname(os.path.abspath(__file__)), *child_python.places()])
     program = (sys.executable, "-P", "-c", START, places, str(where["user"]))
@@ -325,7 +325,7 @@ def attempts(where: dict) -> None:
 
 
 def free(where: dict) -> None:
-    """Prints what became of each attempt in a process of its own, with nothing put on."""
+    """Print the result of each attempt in a child process without layers."""
     results = {}
     for name, code in ATTEMPTS.items():
         ours, theirs = os.pipe()

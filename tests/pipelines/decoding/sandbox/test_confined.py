@@ -1,4 +1,4 @@
-"""Hostile code in the place of a decoder: every attempt fails confined, and succeeds free."""
+"""Hostile code in a decoder's place: every attempt fails with the sandbox and succeeds without."""
 
 import contextlib
 import importlib.util
@@ -25,7 +25,7 @@ from pipelines.processes.timeouts import Patience
 HOSTILE = pathlib.Path(__file__).with_name("hostile.py")
 NOBODY = 65534
 
-# A process of the user's, which holds a file open and has memory to be changed.
+# A process of the same user, with an open file and writable memory.
 VICTIM = """
 import ctypes, os, sys, time
 user = int(sys.argv[2])
@@ -39,14 +39,14 @@ print(held, ctypes.addressof(word), flush=True)
 time.sleep(600)
 """
 
-# The names of what is attempted: the module itself is no part of a package.
+# Names of the attempts; the module is not part of a package.
 _spec = importlib.util.spec_from_file_location("hostile", HOSTILE)
 assert _spec and _spec.loader
 _hostile = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_hostile)
 NAMES = [*_hostile.ATTEMPTS]
 
-# What Landlock does not forbid by itself, nor a namespace: seccomp alone does.
+# Attempts that only seccomp forbids, not Landlock or namespaces.
 BY_SECCOMP_ALONE = {
     *("look at a file", "connect UNIX", "socket pair", "change a mode", "change times"),
     *("fork", "thread", "executable memory", "file in memory", "shared memory", "own limits"),
@@ -57,22 +57,22 @@ BY_SECCOMP_ALONE = {
     *("a lease on the video", "memory written, then executed", "the video as code", "dumpable"),
     *("another's messages", "semaphores"),
 }
-# What a program that a child becomes needs of the calls that a child itself does without.
+# Calls that an executed program needs, but a forked child does not.
 OF_A_PROGRAM = {"look at a file", "thread"}
 BY_LANDLOCK_ALONE = {
     *("read /etc/passwd", "read a key", "read another video", "read by a link"),
     *("read by /proc/self/root", "own memory by /proc, read"),
 }
-# What an ordinary user may not do anyhow.
+# Attempts that fail for any unprivileged user.
 BY_ROOT_ALONE = {
     *("mount", "chroot", "unshare", "bpf", "move_pages", "landlock_restrict_self"),
-    *("write to another's pipe", "become this program again"),  # they are root's
+    *("write to another's pipe", "become this program again"),  # owned by root
 }
 
 
 @contextlib.contextmanager
 def world(user: int) -> Iterator[dict]:
-    """What is there to be harmed, all the user's own."""
+    """Create the targets of the attempts, owned by the user."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="svilm-hostile-"))
     with contextlib.ExitStack() as opened:
         opened.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -138,7 +138,7 @@ def _listing(folder: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module", params=["as it is", "as nobody"])
 def tried(request) -> dict:
-    """What became of each attempt, by the layers that were put on, and free."""
+    """Return the results of all attempts by applied layers, and without layers."""
     user = os.geteuid() if request.param == "as it is" else NOBODY
     if user != os.geteuid() and os.geteuid() != 0:
         pytest.skip("only root can become nobody")
@@ -175,8 +175,8 @@ def test_layers_that_are_refused_are_told(tried):
     assert set(tried["missing: without namespaces"]) == {name for name in LAYERS if "_name" in name}
 
 
-# It may list no folder, which Python does to import: so the library is an archive, and what is
-# not in it is looked for by name.
+# Importing lists folders, which is forbidden. So the library is an archive, and modules outside
+# of it are opened by name.
 START = """
 import importlib.machinery, importlib.util, os, sys
 class Finder:
@@ -197,7 +197,7 @@ hostile.as_program(where)
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory) -> tuple[programs.Program, dict[str, str]]:
-    """Python as a program to be confined, and its environment."""
+    """Return Python as a program to confine, and its environment."""
     library = pathlib.Path(sysconfig.get_path("stdlib"))
     archive = tmp_path_factory.mktemp("library") / "library.zip"
     with zipfile.ZipFile(archive, "w") as packed:
@@ -248,7 +248,7 @@ def test_every_attempt_of_a_program_fails(python, monkeypatch):
 
 
 def test_what_a_program_is_given(python, tmp_path):
-    """As from subprocess: signals are not ignored, limits hold, files are where they were named."""
+    """The program starts as by subprocess: default signals, inherited limits, named files."""
     program, environment = python
     first, second = tmp_path / "first", tmp_path / "second"
     with open(first, "wb", 0) as one, open(second, "wb", 0) as two:
@@ -259,7 +259,7 @@ def test_what_a_program_is_given(python, tmp_path):
         assert (first.read_text(), second.read_text()) == ("one", "two")
         code = "import os\nwhile True: os.write(3, bytes(4096))"
         limits = [(resource.RLIMIT_FSIZE, 8192, 8192)]
-        # Python ignores the signal: another program would be ended by it.
+        # Python ignores this signal, which would end another program.
         status, log = run(program, ["-P", "-S", "-c", code], limits=limits, **given)
         assert status == 1 and "File too large" in log
         assert first.stat().st_size == 8192

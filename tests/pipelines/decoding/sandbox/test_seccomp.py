@@ -1,4 +1,4 @@
-"""The filters on system calls, run here as the kernel would run them."""
+"""The seccomp filters, interpreted like in the kernel."""
 
 import errno
 import re
@@ -72,11 +72,11 @@ def test_what_is_not_on_the_list_is_refused(machine, calls):
 
 def test_calls_in_another_processors_manner(machine):
     code = seccomp.program(machine, computing(PROCESS))
-    for other in (*ARCHITECTURE.values(), 0x40000003):  # the last is i386
+    for other in (*ARCHITECTURE.values(), 0x40000003):  # the last one is i386's
         if other != ARCHITECTURE[machine]:
             assert run(code, other, NUMBERS["read"][0]) == KILLED
     if machine == "x86_64":
-        for number in (0, NUMBERS["read"][0], 520):  # x32's own are from 512 on
+        for number in (0, NUMBERS["read"][0], 520):  # x32's calls start at 512.
             assert run(code, ARCHITECTURE[machine], number | 0x40000000) == UNKNOWN
 
 
