@@ -139,7 +139,7 @@ def test_a_dry_run_prints_a_command_that_the_program_takes():
     assert not runners.waits(beams)
 
 
-def test_what_follows_the_source_is_stronger():
+def test_options_after_the_source_override_defaults():
     done = run("--dry-run", *MINE, *BUILD, "--machine_type", "e2-standard-4")
     words = shlex.split(done.stdout)
     assert words[words.index("--setup_file") + 1] == str(FOLDER / "setup.py")
@@ -162,7 +162,7 @@ def test_what_follows_the_source_is_stronger():
         (MINE[2:] + BUILD, "the project is missing: add --project"),
     ],
 )
-def test_the_script_refuses_in_a_line(words, told, tmp_path):
+def test_the_script_fails_in_one_line(words, told, tmp_path):
     for program in ("bash", "dirname"):  # and no gcloud
         (tmp_path / program).symlink_to(shutil.which(program) or "")
     done = run(*words, path=tmp_path)
@@ -172,7 +172,7 @@ def test_the_script_refuses_in_a_line(words, told, tmp_path):
     assert run("--help").stdout.startswith("usage: run.sh")
 
 
-def test_the_package_for_workers_is_whole_and_pinned(tmp_path):
+def test_the_workers_package_is_complete_and_pinned(tmp_path):
     """As Beam packs it, and as a worker's pip does."""
     subprocess.run(
         [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", tmp_path],

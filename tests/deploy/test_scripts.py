@@ -20,7 +20,7 @@ def run(script, *arguments, **options):
     )
 
 
-def test_a_dry_run_tells_the_commands_that_a_slice_takes():
+def test_a_dry_run_prints_the_commands_of_a_slice():
     done = run(
         *("tpu/train.sh", "train", "vcc", "--zone", "us-west4-a", "--project", "p", "--spot"),
         *("--accelerator", "v5litepod-64", "--image", "r/i:1", "--dry-run", "--", *PRETRAIN),
@@ -65,7 +65,7 @@ def words(line):
         ("gpu/train_slurm.sh", ["--restarts", "-1"], "--restarts requires an integer, not '-1'"),
     ],
 )
-def test_wrong_usage_is_told(script, arguments, told):
+def test_wrong_usage_is_reported(script, arguments, told):
     done = run(script, *arguments)
     assert done.returncode == 2
     assert told in done.stderr

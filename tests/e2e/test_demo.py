@@ -30,7 +30,7 @@ def demo(out, toy):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_from_nothing_to_a_report_and_again(toy, tmp_path, chromium):
+def test_the_demo_runs_and_resumes(toy, tmp_path, chromium):
     out = tmp_path / "demo"
     printed = demo(out, toy)
     metrics = json.loads((out / "metrics.json").read_text())
@@ -69,7 +69,7 @@ def test_from_nothing_to_a_report_and_again(toy, tmp_path, chromium):
     assert (out / "metrics.json").read_bytes() == before
 
 
-def test_a_step_that_fails_is_named(tmp_path):
+def test_a_failed_step_is_named(tmp_path):
     done = subprocess.run(
         [sys.executable, DEMO, f"--out={tmp_path}", "--train-clips=-1"],
         capture_output=True,

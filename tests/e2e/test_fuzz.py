@@ -23,7 +23,7 @@ def test_valid_inputs_show_no_fault(family):
             target.check(seed)
 
 
-def test_a_fault_is_kept_with_its_input_and_counted(tmp_path):
+def test_a_fault_is_stored_and_counted(tmp_path):
     def check(data):
         if data == b"bad":
             raise KeyError("x")
@@ -41,7 +41,7 @@ def test_a_fault_is_kept_with_its_input_and_counted(tmp_path):
     assert [path.read_bytes() for path in tmp_path.glob("*.input")] == [b"bad", b"bad"]
 
 
-def test_a_round_under_coverage_counts_its_inputs(tmp_path):
+def test_a_coverage_guided_round_counts_its_inputs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", "predictions", "--inputs=300", f"--out={tmp_path}"],
         cwd=ROOT,

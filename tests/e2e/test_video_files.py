@@ -72,7 +72,7 @@ def expected(run):
     return dict(zip(COLOURS, embedded, strict=True))
 
 
-def test_videos_are_embedded_in_the_order_given(run, videos, expected):
+def test_videos_are_embedded_in_order(run, videos, expected):
     embedded = api.load(run).embed_videos([videos / "red.mp4", videos / "blue.mp4"])
     for one, colour in zip(embedded, COLOURS, strict=True):
         nearest = max(expected, key=lambda other: float(one @ expected[other]))
@@ -89,7 +89,7 @@ def test_videos_in_an_array_and_in_lists_of_any_length_compile_once(run, videos)
     np.testing.assert_allclose(three[[0, 2]], np.repeat(one, 2, axis=0), atol=1e-6)
 
 
-def test_a_video_that_cannot_be_decoded_is_named(run, videos, tmp_path):
+def test_an_undecodable_video_is_named(run, videos, tmp_path):
     broken = [tmp_path / f"{name}.mp4" for name in "ab"]
     for path in broken:
         path.write_text("no video")
@@ -102,7 +102,7 @@ def test_a_video_that_cannot_be_decoded_is_named(run, videos, tmp_path):
         model.ground(broken[0], "red disc")
 
 
-def test_the_features_of_a_folder_of_videos(run, videos, expected, tmp_path, capsys):
+def test_features_of_a_folder_of_videos(run, videos, expected, tmp_path, capsys):
     (videos / "notes.mp4").write_text("no video")
     (videos / "notes.txt").write_text("no video either")
     out = tmp_path / "features"

@@ -18,7 +18,7 @@ INTERNAL = {
 }
 
 
-def test_every_error_of_the_stage_is_a_users_or_handled():
+def test_every_error_derives_from_user_error_or_is_handled():
     found = {}
     for module in pkgutil.walk_packages(pipelines.__path__, "pipelines."):
         if module.name.endswith("__main__"):
@@ -32,9 +32,7 @@ def test_every_error_of_the_stage_is_a_users_or_handled():
 
 
 @pytest.mark.parametrize("error", [TypeError("no int"), KeyError("x"), IndexError("y")])
-def test_a_fault_is_an_internal_error_with_its_traceback_in_a_file(
-    error, monkeypatch, capsys, tmp_path
-):
+def test_a_fault_is_an_internal_error_with_a_traceback_file(error, monkeypatch, capsys, tmp_path):
     def faulty(*_, **__):
         raise error
 

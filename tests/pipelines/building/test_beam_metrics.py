@@ -83,7 +83,7 @@ def first(inputs, tmp_path_factory):
     return out, run(inputs, out)
 
 
-def test_beam_counts_what_the_manifest_says(first):
+def test_beam_metrics_equal_the_manifest(first):
     out, result = first
     manifest = snapshot.read_json(str(out / contract.MANIFEST_NAME), plan.Manifest)
     found = result.metrics().query(MetricsFilter().with_namespace(beam_metrics.NAMESPACE))
@@ -108,7 +108,7 @@ def test_beam_counts_what_the_manifest_says(first):
     }
 
 
-def test_distributions_are_of_videos_clips_and_shards(first):
+def test_distributions_cover_videos_clips_and_shards(first):
     _, result = first
     found = counted(result)
     assert (found["clips_per_shard"].count, found["clips_per_shard"].sum) == (SHARDS, 3)
@@ -118,7 +118,7 @@ def test_distributions_are_of_videos_clips_and_shards(first):
     assert a_video.max >= a_clip.max > 0
 
 
-def test_a_resumed_run_counts_apart_what_was_there(first, inputs, tmp_path):
+def test_a_resumed_run_counts_reused_shards_separately(first, inputs, tmp_path):
     before, _ = first
     out = tmp_path / "out"
     out.mkdir()
@@ -145,7 +145,7 @@ def test_a_resumed_run_counts_apart_what_was_there(first, inputs, tmp_path):
     assert counted(nothing)["shards_reused"] == SHARDS
 
 
-def test_the_end_of_a_build_tells_its_pace(inputs, tmp_path, capsys):
+def test_a_build_prints_its_throughput(inputs, tmp_path, capsys):
     hook = threading.excepthook
     try:
         status = main.main(
@@ -172,7 +172,7 @@ def test_the_end_of_a_build_tells_its_pace(inputs, tmp_path, capsys):
     assert told[2].startswith("build: the sandbox of the decoders ")
 
 
-def test_shards_that_were_there_do_not_count_into_the_rate(write_snapshot, make_clip, tmp_path):
+def test_reused_shards_do_not_count_in_the_rate(write_snapshot, make_clip, tmp_path):
     clips = [make_clip(f"video {i}") for i in range(12)]
     write_snapshot(tmp_path / "out", clips)
     folder = tmp_path / "out"
@@ -200,7 +200,7 @@ def test_shards_that_were_there_do_not_count_into_the_rate(write_snapshot, make_
         (4, 10, ""),
     ],
 )
-def test_the_time_left_is_that_of_the_work_left(monkeypatch, capsys, before, done, left):
+def test_the_remaining_time_follows_the_remaining_shards(monkeypatch, capsys, before, done, left):
     now = iter((100.0, 110.0))
     monkeypatch.setattr("pipelines.cli.progress.time.monotonic", lambda: next(now))
     Progress("build", "shards").update(done, 10, before=before)

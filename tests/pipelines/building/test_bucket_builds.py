@@ -111,7 +111,7 @@ def built(killed, root, run, monkeypatch):
     return killed
 
 
-def test_a_bucket_gives_the_bytes_of_a_disk(built, inputs, tmp_path, run):
+def test_bucket_and_disk_have_equal_bytes(built, inputs, tmp_path, run):
     manifest = verify.read_manifest(built)
     assert dict(manifest.counts.rejects) == {"video_too_large": 1, "video_missing": 1}
     run(*arguments(inputs, tmp_path / "out"))
@@ -140,7 +140,7 @@ def requests(monkeypatch):
 
 
 @pytest.mark.parametrize("videos", ["videos", "videos/{video_id}.{ext}"])
-def test_listed_videos_give_the_same_bytes_for_one_request(built, root, lab, run, requests, videos):
+def test_listed_videos_give_the_same_bytes(built, root, lab, run, requests, videos):
     out = f"{lab}/listed/{len(videos)}"
     where = ("--annotations", f"{root}/rows.csv", "--videos", f"{root}/{videos}", "--out", out)
     run("build", "videocc", *where, *OPTIONS, *LIMITED)
@@ -208,13 +208,13 @@ def test_a_damaged_object_is_found(built, lab, run):
         ),
     ],
 )
-def test_failures_are_one_line_that_names_the_object(built, lab, run, words, told):
+def test_failures_name_the_object_in_one_line(built, lab, run, words, told):
     errors = run(*(word.format(lab=lab) for word in words), status=1).err.splitlines()
     assert told.format(lab=lab) in errors[-1]
     assert all("Traceback" not in line for line in errors)
 
 
-def test_only_the_video_folder_is_looked_at(root, lab):
+def test_only_the_video_folder_is_listed(root, lab):
     with storage.NewFile(f"{lab}/map.csv") as file:
         file.write(
             "video_id,path\n"

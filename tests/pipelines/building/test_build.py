@@ -134,7 +134,7 @@ def test_records_show_their_frames(built):
         assert np.allclose(greys, shown, atol=1.5), greys
 
 
-def test_verify_finds_nothing(built, cli):
+def test_verify_finds_no_fault(built, cli):
     folder, _ = built
     done = cli("verify", folder)
     assert (done.returncode, done.stderr) == (0, "")
@@ -190,14 +190,14 @@ def test_an_external_pool_of_workers_writes_the_same_bytes(built, inputs, cli, w
     assert told_its_pace(done)
 
 
-def test_a_snapshot_tells_nothing_of_its_machine(built, inputs):
+def test_a_snapshot_has_no_trace_of_its_machine(built, inputs):
     folder, _ = built
     for name, data in contents(folder).items():
         assert str(inputs).encode() not in data, name
         assert b"/tmp" not in data, name
 
 
-def test_building_again_changes_nothing(built, inputs, cli):
+def test_a_repeated_build_changes_nothing(built, inputs, cli):
     folder, _ = built
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     done = cli(*arguments(inputs, folder))
@@ -209,7 +209,7 @@ def test_building_again_changes_nothing(built, inputs, cli):
     assert "another configuration (--jpeg-quality was 95, is now 90)" in other.stderr
 
 
-def test_an_interrupted_build_goes_on(built, inputs, cli):
+def test_an_interrupted_build_resumes(built, inputs, cli):
     folder, _ = built
     half = inputs / "half"
     half.mkdir()
@@ -247,7 +247,7 @@ def started(inputs, out, *more, env=None) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_build_says_so(inputs, tmp_path, workers):
+def test_an_interrupted_build_reports_it(inputs, tmp_path, workers):
     build = started(inputs, tmp_path / "out", "--workers", workers)
     try:
         if workers == 1:
@@ -265,7 +265,7 @@ def test_an_interrupted_build_says_so(inputs, tmp_path, workers):
 
 
 @pytest.mark.parametrize("moment", [0.0, 1.0])
-def test_workers_end_with_a_build_that_was_killed(inputs, tmp_path, moment):
+def test_workers_exit_with_a_killed_build(inputs, tmp_path, moment):
     build = started(inputs, tmp_path / "out", "--workers", 2)
     eventually(lambda: len(workers_of(build.pid)) == 2)
     time.sleep(moment)  # The kill comes before or while they connect.
@@ -279,7 +279,7 @@ def test_workers_end_with_a_build_that_was_killed(inputs, tmp_path, moment):
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_three_times(inputs, tmp_path, cli):
+def test_a_build_survives_three_killed_workers(inputs, tmp_path, cli):
     out, slow = tmp_path / "out", tmp_path / "slow"
     by_ffmpeg = ("--decoder", "ffmpeg")  # The pipe blocks the build.
     slow.write_text(f"#!/bin/sh\nsleep 1\nexec '{ffmpeg.executable()}' \"$@\"\n")
@@ -344,7 +344,7 @@ def workers_of(parent: int) -> list[int]:
     return workers
 
 
-def test_no_record_is_a_failure(tmp_path, inputs, cli):
+def test_a_build_without_records_fails(tmp_path, inputs, cli):
     rows = tmp_path / "rows.csv"
     rows.write_text(f"{MISSING},0,1000000,a man\n")
     done = cli(
@@ -372,7 +372,7 @@ def test_filters_drop_rows_as_rejects(tmp_path, inputs, cli):
     assert manifest.config.filters.excluded_sha256
 
 
-def test_a_video_map_leads_to_the_same_records(built, inputs, tmp_path, cli):
+def test_a_video_map_gives_the_same_records(built, inputs, tmp_path, cli):
     folder, _ = built
     videos = sorted((inputs / "videos").iterdir())
     rows = ["video_id,path", *(f"{path.stem},{path.name}" for path in videos)]
@@ -384,7 +384,7 @@ def test_a_video_map_leads_to_the_same_records(built, inputs, tmp_path, cli):
     assert counts[0] == counts[1]
 
 
-def test_activitynet_with_its_files_names_and_its_ends(inputs, tmp_path, cli):
+def test_activitynet_with_its_file_names_and_ends(inputs, tmp_path, cli):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / f"v_{GOOD}.mkv").symlink_to("whole.mp4")
     (tmp_path / "videos" / "whole.mp4").write_bytes(
@@ -404,7 +404,7 @@ def test_activitynet_with_its_files_names_and_its_ends(inputs, tmp_path, cli):
     assert "0:03.000 – 0:04.000 (1 s, cut from 0:04.200)" in done.stdout
 
 
-def test_squares_in_png(built, inputs, cli):
+def test_square_png_frames(built, inputs, cli):
     folder, _ = built
     out = inputs / "png"
     done = cli(*arguments(inputs, out, "--encoding", "png", "--square", "--workers", 2))

@@ -115,7 +115,7 @@ def faults(schemas: dict, schema: dict, value: object, place: str) -> list[str]:
     return found
 
 
-def test_the_job_is_one_that_dataflow_knows(job):
+def test_the_job_fits_dataflows_schema(job):
     document = get_static_doc("dataflow", "v1b3")
     assert document is not None
     schemas = json.loads(document)["schemas"]
@@ -124,7 +124,7 @@ def test_the_job_is_one_that_dataflow_knows(job):
     assert len(faults(schemas, schemas["Job"], wrong, "job")) == 2
 
 
-def test_workers_are_a_process_a_core_of_the_image(job, graph):
+def test_workers_run_one_process_per_core(job, graph):
     (pool,) = job["environment"]["workerPools"]
     assert pool["numThreadsPerWorker"] == 1
     (container,) = pool["sdkHarnessContainerImages"]
@@ -169,7 +169,7 @@ def rerun(graph):
     return FnApiRunner().run_via_runner_api(local, PipelineOptions([]))
 
 
-def test_the_staged_graph_writes_the_bytes_of_a_build_here(inputs, build, rerun):
+def test_the_staged_graph_writes_the_bytes_of_a_local_build(inputs, build, rerun):
     assert rerun.state == "DONE"
     build(arguments(inputs, f"{inputs}/here"))
     staged, here = (
@@ -182,7 +182,7 @@ def test_the_staged_graph_writes_the_bytes_of_a_build_here(inputs, build, rerun)
     assert staged == here
 
 
-def test_all_that_crosses_workers_is_smaller_than_a_record(inputs, rerun):
+def test_shuffled_elements_are_smaller_than_a_record(inputs, rerun):
     urn = common_urns.monitoring_info_specs.SAMPLED_BYTE_SIZE.spec.urn
     infos = itertools.chain.from_iterable(rerun._monitoring_infos_by_stage.values())
     found = [
@@ -212,19 +212,19 @@ def test_all_that_crosses_workers_is_smaller_than_a_record(inputs, rerun):
         ([*READY, "--max_num_workers=many"], "invalid int value: 'many'"),
     ],
 )
-def test_what_a_job_lacks_is_told_in_a_line(words, told):
+def test_missing_job_options_are_reported_in_one_line(words, told):
     with pytest.raises(runners.EngineError, match=re.escape(told)) as raised:
         runners.choose(1, words)
     assert "\n" not in str(raised.value)
 
 
-def test_googles_client_is_asked_for(monkeypatch):
+def test_googles_client_is_required(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(runners.EngineError, match=re.escape("'.[pipelines,dataflow]'")):
         runners.choose(1, READY)
 
 
-def test_files_of_this_machine_are_refused(capsys, tmp_path):
+def test_local_files_are_refused(capsys, tmp_path):
     hook, out = threading.excepthook, tmp_path / "out"
     words = ["--annotations", "gs://mine/a.csv", "b.csv", "--videos", "videos", "--out", str(out)]
     try:
@@ -237,7 +237,7 @@ def test_files_of_this_machine_are_refused(capsys, tmp_path):
     assert not out.exists()
 
 
-def test_what_is_given_is_stronger_than_what_suits():
+def test_given_options_override_defaults():
     _, options = runners.choose(1, [*READY, "--resource_hint=min_ram=9GB"])
     assert options.get_all_options()["number_of_worker_harness_threads"] == 1
     hints = resource_hints_from_options(options)
@@ -247,7 +247,7 @@ def test_what_is_given_is_stronger_than_what_suits():
         assert not runners.waits(runners.choose(1, [*READY, more])[1])
 
 
-def test_a_worker_with_other_versions_than_planned_refuses():
+def test_a_worker_with_other_versions_fails():
     config = BuildConfig(frame_encoding=FRAME_ENCODING_JPEG)
     model = nouns.default_model()
     planned = Plan(
@@ -261,7 +261,7 @@ def test_a_worker_with_other_versions_than_planned_refuses():
         software_versions.check(dataclasses.replace(planned, versions=same | {"ffmpeg": "2.8"}))
 
 
-def test_a_job_is_told_by_its_page():
+def test_a_jobs_page_is_printed():
     from google.cloud.dataflow import Job, JobState
 
     _, options = runners.choose(1, READY)

@@ -28,7 +28,7 @@ ROWS = [row(video, number) for video in range(40) for number in range(1 + video 
 
 
 @given(st.permutations(ROWS), st.integers(1, 45))
-def test_the_draw_does_not_depend_on_order_and_holds_whole_videos(rows, videos):
+def test_the_sample_is_independent_of_order_and_has_whole_videos(rows, videos):
     bad = reject("read", "row_columns", "two", source_row="rows.csv:1")
     drawn = estimate.draw([*rows, bad], videos)
     assert (drawn.rows, drawn.rejects) == (len(ROWS) + 1, {"row_columns": 1})
@@ -39,7 +39,7 @@ def test_the_draw_does_not_depend_on_order_and_holds_whole_videos(rows, videos):
     assert all(len(of) == counts[of[0].video_id] for of in drawn.drawn)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says():
+def test_the_interval_has_its_stated_coverage():
     rng = np.random.default_rng(0)
     rows = rng.integers(1, 6, 5000)
     values = rows * rng.gamma(4.0, 10.0, 5000)
@@ -65,7 +65,7 @@ def inputs(tmp_path_factory, make_video):
     return folder
 
 
-def test_a_sample_of_everything_tells_what_the_build_makes(cli, inputs):
+def test_a_sample_of_all_videos_equals_the_build(cli, inputs):
     options = ["videocc", "--annotations", inputs / "rows.csv", "--videos", inputs / "videos"]
     options += ["--frames", "4", "--short-side", "32"]
     built = cli("build", *options, "--out", inputs / "out", "--shards", "2")
@@ -88,7 +88,7 @@ def test_a_sample_of_everything_tells_what_the_build_makes(cli, inputs):
     assert told["cost"].endswith(" at 0.5 per worker-hour")
 
 
-def test_what_cannot_be_estimated(cli, inputs):
+def test_impossible_estimates_are_refused(cli, inputs):
     options = ["videocc", "--annotations", inputs / "rows.csv", "--videos", inputs / "videos"]
     done = cli("estimate", *options, "--min-clip", "9")
     assert done.returncode == 1

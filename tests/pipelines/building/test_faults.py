@@ -285,7 +285,7 @@ def rejects_of(folder: Path) -> dict[str, Reject]:
     return {reject.source_row: reject for reject in rejects}
 
 
-def test_every_fault_ends_as_its_record_or_its_reject(built):
+def test_every_fault_gives_its_record_or_reject(built):
     folder, rows = built
     rejects = {row: reject.reason for row, reject in rejects_of(folder).items()}
     found = rejects | dict.fromkeys(records_of(folder))
@@ -314,7 +314,7 @@ def test_records_show_the_right_frames(built):
             assert greys == pytest.approx(GREYS.get(row.name, STEADY), abs=1.5), row.name
 
 
-def test_captions_stay_as_they_were_written(built):
+def test_captions_stay_unchanged(built):
     clips = records_of(built.folder)
     for i, row in enumerate(built.rows, 1):
         if row.reason is None:
@@ -324,7 +324,7 @@ def test_captions_stay_as_they_were_written(built):
                 assert [chunk.text for chunk in clip.noun_chunks] == NOUNS[row.caption]
 
 
-def test_messages_tell_no_paths_and_nothing_of_other_files(built, corpus):
+def test_messages_contain_no_paths_or_other_files(built, corpus):
     for reject in rejects_of(built.folder).values():
         assert reject.message
         assert "\n" not in reject.message
@@ -352,7 +352,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_killed_in_the_middle_of_a_shard(by_ffmpeg, corpus, tmp_path, cli):
+def test_a_build_killed_within_a_shard_resumes(by_ffmpeg, corpus, tmp_path, cli):
     without_one_shard(by_ffmpeg, tmp_path, "hung".ljust(11, "_"))
     decoder = {ffmpeg.VARIABLE: str(corpus / "decoder")}
     build = subprocess.Popen(
@@ -377,7 +377,7 @@ def test_killed_in_the_middle_of_a_shard(by_ffmpeg, corpus, tmp_path, cli):
     assert contents(tmp_path) == contents(by_ffmpeg)
 
 
-def test_a_full_disk_stops_the_build_and_leaves_it_fit_to_go_on(by_ffmpeg, corpus, tmp_path, cli):
+def test_a_build_stopped_by_a_full_disk_resumes(by_ffmpeg, corpus, tmp_path, cli):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(

@@ -64,7 +64,7 @@ def test_spans_count_code_points(parser):
 
 
 @given(st.lists(st.text(max_size=60), max_size=4))
-def test_spans_hold_for_any_text(parser, captions):
+def test_spans_fit_any_text(parser, captions):
     for caption, chunks in parser.parse(captions).items():
         for chunk in chunks:
             assert caption[chunk.start : chunk.end] == chunk.text != ""
@@ -81,7 +81,7 @@ WORDS = st.one_of(
 
 @settings(max_examples=40)
 @given(st.lists(WORDS, min_size=1, max_size=12), st.data())
-def test_white_space_and_unseen_characters_change_no_nouns(parser, words, data):
+def test_white_space_and_invisible_characters_change_no_nouns(parser, words, data):
     plain = " ".join(words)
     odd = data.draw(SPACES | UNSEEN)
     for word in words:
@@ -112,7 +112,7 @@ def test_chunks_of_uneven_captions(parser, caption, chunk):
     assert found.prompts[0] == f"A footage of a {reading(chunk)[0]}."
 
 
-def test_words_that_are_none_leave_the_rest_of_an_uneven_caption(parser):
+def test_meaningless_words_do_not_affect_other_nouns(parser):
     caption = f"a\xa0man  {'!' * 5_000}\t rides a\n\nhorse"
     assert texts(parser, caption) == ["man", "horse"]
     many = "the big\xa0\xa0dog eats " * 700  # more tokens than are parsed
@@ -125,7 +125,7 @@ def test_order_and_repetition_change_nothing(parser):
     assert parser.parse(captions) == parser.parse(captions[::-1] + captions)
 
 
-def test_a_missing_pipeline_says_how_to_install_it():
+def test_a_missing_pipeline_has_installation_advice():
     for find in (nouns.versions, lambda model: nouns.NounParser(model, ())):
         with pytest.raises(nouns.NounModelError, match="make setup"):
             find("en_core_web_nowhere")
@@ -145,7 +145,7 @@ def real_captions():
     return sorted(found)
 
 
-def test_no_prompt_of_a_real_caption_has_a_second_determiner(parser):
+def test_no_real_prompt_has_two_determiners(parser):
     chunks = parser.parse(real_captions()).values()
     counts = collections.Counter(one.text.split()[0].lower() for of in chunks for one in of)
     assert counts["man"] > 500
@@ -157,7 +157,7 @@ def test_no_prompt_of_a_real_caption_has_a_second_determiner(parser):
     assert not [word for word in counts if word.endswith(("'s", "s'"))]
 
 
-def test_parts_of_speech_are_the_rulers(parser):
+def test_parts_of_speech_equal_the_rulers(parser):
     captions = [*["the big dog eats a sandwich", "there is a man who's there", "it 's 3"]]
     captions += ["THE Man, 12 of them - (all) ran!", "🎈 a  man"]
     nlp = spacy.load(nouns.default_model(), exclude=["ner", "lemmatizer", "senter"])
@@ -169,7 +169,7 @@ def test_parts_of_speech_are_the_rulers(parser):
             assert token.pos == own.pos or not {token.pos_, own.pos_} & nominal, caption
 
 
-def test_products_by_numpy_give_the_chunks_of_spacys_default(parser):
+def test_numpy_products_give_spacys_default_chunks(parser):
     """The libraries sum in different orders, which could change close decisions of the parser."""
     sentences = Path(__file__).parents[2] / "trainer" / "weights" / "paraphrases.tsv"
     captions = {text for line in sentences.read_text().splitlines() for text in line.split("\t")}
@@ -202,13 +202,13 @@ def test_a_captions_time_is_bounded(parser, caption):
         assert caption[chunk.start : chunk.end] == chunk.text != ""
 
 
-def test_nouns_beside_what_is_no_word_are_found(parser):
+def test_nouns_beside_nonwords_are_found(parser):
     noise = "!" * 5_000
     for caption in (f"a man {noise} rides a horse", f"{noise} a man rides a horse {noise}"):
         assert texts(parser, caption) == ["man", "horse"]
     assert texts(parser, f"a man{noise}") == []
 
 
-def test_captions_as_long_as_a_record_keeps_are_read_whole(parser):
+def test_captions_of_the_maximum_length_are_parsed(parser):
     caption = ("the big dog eats a sandwich " * 400)[:10_000].rstrip()
     assert len(texts(parser, caption)) >= 2 * 10_000 // 28

@@ -43,7 +43,7 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
-def test_an_engine_gets_nothing_that_another_would_not_know(runner):
+def test_engines_get_only_portable_transforms(runner):
     config = BuildConfig(
         frames_per_clip=4,
         short_side=24,
@@ -198,9 +198,7 @@ def workers_of(pool) -> list[int]:
     return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
-def test_a_build_whose_worker_died_ends_and_the_next_one_goes_on(
-    built, inputs, cli, prism, pool, begun
-):
+def test_a_build_with_a_dead_worker_fails_and_resumes(built, inputs, cli, prism, pool, begun):
     options, server = pool
     with begun("killed", *prism, *options) as run:
         workers = workers_of(server)
@@ -227,7 +225,7 @@ def test_ctrl_c_cancels_the_job(inputs, prism, pool, begun):
     assert contract.MANIFEST_NAME not in contents(inputs / "interrupted")
 
 
-def test_an_engine_that_is_gone_is_told(inputs, pool, begun):
+def test_a_lost_engine_is_reported(inputs, pool, begun):
     if not PRISM.exists():
         pytest.skip(f"there is no {PRISM.name}: `make engines` builds it")
     with listening(PRISM, "-serve_http=false", "-job_port=") as (address, server):

@@ -104,7 +104,7 @@ def shards(folder):
     return {path.name: path.read_bytes() for path in folder.glob("shard-*")}
 
 
-def test_the_failed_rows_alone_are_decoded(setting, tmp_path, make_video):
+def test_only_failed_rows_are_decoded(setting, tmp_path, make_video):
     build, videos = setting
     old = build("1.0.0")
     assert verify.read_manifest(str(old)).counts.rejects == {"video_missing": 2}
@@ -122,13 +122,13 @@ def test_the_failed_rows_alone_are_decoded(setting, tmp_path, make_video):
     assert (new / "shard-00001-of-00003.tfrecord").samefile(old / "shard-00001-of-00003.tfrecord")
 
 
-def test_nothing_new_gives_the_same_bytes(setting):
+def test_an_unchanged_input_gives_the_same_bytes(setting):
     build, _ = setting
     old = build("1.0.0")
     assert shards(build("1.1.0", previous="1.0.0")) == shards(old)
 
 
-def test_what_was_removed_stays_removed(setting, tmp_path, make_video):
+def test_removed_videos_stay_removed(setting, tmp_path, make_video):
     build, videos = setting
     old = build("1.0.0", more=True)
     manifest = verify.read_manifest(str(old))
@@ -156,7 +156,7 @@ def test_another_configuration_is_refused(setting, tmp_path):
             plan.check_previous(dataclasses.replace(same, data_version=version), manifest)
 
 
-def test_an_earlier_version_must_be_complete(tmp_path, setting):
+def test_the_previous_version_must_be_complete(tmp_path, setting):
     build, _ = setting
     (tmp_path / "0.0.0").mkdir()
     with pytest.raises(snapshot.SnapshotError, match="is not a snapshot"):

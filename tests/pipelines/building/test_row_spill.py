@@ -56,7 +56,7 @@ def written(folder, *files):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(requests | refused))
-def test_rows_come_out_as_they_went_in(tmp_path, rows):
+def test_rows_are_read_as_written(tmp_path, rows):
     by_shard, rejects, count, _ = written(tmp_path, rows)
     assert count == len(rows)
     assert rejects == [row for row in rows if isinstance(row, Reject)]
@@ -107,7 +107,7 @@ def test_a_shard_without_rows(tmp_path):
     st.lists(st.tuples(st.text(), st.text(), st.integers(0)), unique_by=lambda file: file[1]),
     st.lists(requests),
 )
-def test_video_files_come_out_beside_rows(tmp_path, listing, rows):
+def test_video_files_are_read_with_rows(tmp_path, listing, rows):
     folder = str(tmp_path)
     places = collections.defaultdict(lambda: [row_spill.NOWHERE])
     for batch in row_spill.write_videos(listing, SHARDS, folder):
@@ -127,7 +127,7 @@ def test_video_files_come_out_beside_rows(tmp_path, listing, rows):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_files_stay(tmp_path):
+def test_other_files_are_kept(tmp_path):
     (tmp_path / "shard-00000-of-00001.tfrecord").touch()
     row_spill.remove(str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 1

@@ -61,7 +61,7 @@ def test_other_engines_keep_their_options(jar, java, given, name):
         (1, ["--direct_num_workers=two"], "invalid int value"),
     ],
 )
-def test_what_no_engine_takes(workers, arguments, told):
+def test_invalid_engine_options_are_refused(workers, arguments, told):
     with pytest.raises(runners.EngineError, match=told):
         runners.choose(workers, arguments)
 
@@ -87,7 +87,7 @@ def test_causes_are_one_line(text, cause):
 
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
-def test_an_engine_in_java_without_java(jar, monkeypatch, tmp_path, runner):
+def test_java_engines_require_java(jar, monkeypatch, tmp_path, runner):
     monkeypatch.setenv("PATH", str(tmp_path))
     option = f"--{runner[:5].lower()}_job_server_jar={jar}"
     with pytest.raises(runners.EngineError, match=r"'java' .*: install Java"):
@@ -96,7 +96,7 @@ def test_an_engine_in_java_without_java(jar, monkeypatch, tmp_path, runner):
     runners.choose(1, [f"--runner={runner}", option, f"--{runner[:5].lower()}_submit_uber_jar"])
 
 
-def test_a_job_server_that_cannot_be_fetched(java, tmp_path):
+def test_a_failed_download_of_a_job_server_is_reported(java, tmp_path):
     address = "http://127.0.0.1:1/server.jar"
     arguments = [f"--flink_job_server_jar={address}", f"--jar_cache_dir={tmp_path / 'jars'}"]
     with pytest.raises(runners.EngineError) as caught:

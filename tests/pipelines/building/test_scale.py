@@ -58,7 +58,7 @@ def few_then_many(folder: str) -> list[tuple[int, float]]:
     return [planned(folder, rows) for rows in (1, FEW, MANY)]
 
 
-def test_planning_costs_the_same_a_row(tmp_path):
+def test_planning_cost_per_row_is_constant(tmp_path):
     # A child process measures, because this process's peak may already be higher.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         one, few, many = pool.submit(few_then_many, str(tmp_path)).result(timeout=120)

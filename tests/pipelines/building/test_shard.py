@@ -65,7 +65,7 @@ def only_record(tmp_path):
     return Clip.FromString(tfrecord.unframe(path.read_bytes()))
 
 
-def test_too_many_failures_stop_the_run_and_say_why(planned, parser, tmp_path):
+def test_too_many_failures_stop_the_run(planned, parser, tmp_path):
     strict = dataclasses.replace(planned, most_failures=0.5)
     with pytest.raises(shard.HopelessError, match=r"100 of the first 100 rows.*video_missing"):
         build(strict, parser, rows(150))
@@ -73,13 +73,13 @@ def test_too_many_failures_stop_the_run_and_say_why(planned, parser, tmp_path):
 
 
 @pytest.mark.parametrize(("count", "most"), [(99, 0.5), (150, 1.0)])
-def test_few_rows_or_a_greater_share_do_not(planned, parser, count, most):
+def test_few_failures_do_not_stop_the_run(planned, parser, count, most):
     lenient = dataclasses.replace(planned, most_failures=most)
     outcome = build(lenient, parser, rows(count))
     assert outcome.rejects == {"video_missing": count}
 
 
-def test_ids_that_begin_like_others(planned, parser, tmp_path, make_video):
+def test_ids_with_a_common_prefix(planned, parser, tmp_path, make_video):
     film = make_video(tmp_path / "videos" / "s1.mp4", seconds=1)
     ids = ("s1", "s1-a", "s10", "s1_5", "s1_00", "s1A", "s2")
     for video_id in ids[1:]:
@@ -137,7 +137,7 @@ def test_a_span_within_its_video_is_not_cut(planned, parser, tmp_path, make_vide
 
 
 @pytest.mark.parametrize(("least", "is_record"), [(0, True), (5.9, True), (6.1, False)])
-def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, is_record):
+def test_static_clips_are_dropped(planned, parser, tmp_path, make_video, least, is_record):
     make_video(tmp_path / "videos" / "a.mp4", seconds=1)  # six greys between successive frames
     make_video(tmp_path / "videos" / "b.mp4", seconds=1, filters="geq=lum=80")
     plan = with_config(planned, filters=Filters(min_motion=least))
@@ -147,7 +147,7 @@ def test_a_clip_that_stands_still(planned, parser, tmp_path, make_video, least, 
     assert outcome.entry.records == 2 - static
 
 
-def test_png_and_raw_records_hold_the_decoders_pixels(planned, parser, tmp_path, make_video):
+def test_png_and_raw_records_have_the_decoders_pixels(planned, parser, tmp_path, make_video):
     path = make_video(tmp_path / "videos" / "v.mp4", filters="noise=alls=60:allf=t")
     (_, frames), *_ = video.decode(
         str(path), [(0, 1_000_000)], frames=4, short_side=24, decoder="pyav"
@@ -178,7 +178,7 @@ def in_folders_of_labels(planned, tmp_path, make_video, **filters):
 
 
 @pytest.mark.parametrize("captions", [("runs", "jumps"), ("jumps", "runs"), ("", "")])
-def test_one_id_in_two_folders_of_labels(planned, parser, tmp_path, make_video, captions):
+def test_an_id_in_two_label_folders_is_ambiguous(planned, parser, tmp_path, make_video, captions):
     plan = in_folders_of_labels(planned, tmp_path, make_video, run="geq=lum=80", jump="geq=lum=160")
     requests = [labelled("run", 9, captions[0]), labelled("jump", 10, captions[1])]
     outcome = build(plan, parser, requests[::-1])
@@ -194,14 +194,14 @@ def test_one_id_in_two_folders_of_labels(planned, parser, tmp_path, make_video, 
     assert again.reused and again.entry == outcome.entry
 
 
-def test_a_label_without_a_file_gets_no_frames_of_another(planned, parser, tmp_path, make_video):
+def test_a_label_without_a_file_is_rejected(planned, parser, tmp_path, make_video):
     plan = in_folders_of_labels(planned, tmp_path, make_video, run="null")
     outcome = build(plan, parser, [labelled("jump", 0), labelled("run", 1)])
     assert (outcome.entry.records, outcome.rejects) == (1, {"video_missing": 1})
     assert only_record(tmp_path).labels == ["run"]
 
 
-def test_labels_that_link_to_one_file_are_one_video(planned, parser, tmp_path, make_video):
+def test_labels_linked_to_one_file_are_one_video(planned, parser, tmp_path, make_video):
     plan = in_folders_of_labels(planned, tmp_path, make_video, run="null")
     (tmp_path / "videos" / "jump").symlink_to("run")
     outcome = build(plan, parser, [labelled("jump", 0, "jumps"), labelled("run", 1, "runs")])
@@ -223,7 +223,9 @@ QUESTIONS = (Question("0", "what?", "a cat", "what"), Question("1", "who?", "a m
         ({}, ""),
     ],
 )
-def test_a_duplicate_says_what_is_lost_with_it(planned, parser, tmp_path, make_video, fields, lost):
+def test_a_duplicate_reports_its_lost_annotations(
+    planned, parser, tmp_path, make_video, fields, lost
+):
     make_video(tmp_path / "videos" / "1.mp4", seconds=1)
     first, second = labelled("run", 0, ""), labelled("run", 1, "")._replace(**fields)
     outcome = build(planned, parser, [first, second])

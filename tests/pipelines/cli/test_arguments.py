@@ -19,7 +19,7 @@ def parsed(*words):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json", "shard-00000-of-00016.index"])
-def test_a_data_card_replaces_no_file_of_a_snapshot(name):
+def test_a_data_card_cannot_overwrite_a_snapshots_file(name):
     with pytest.raises(UsageError, match=rf"s/{name} .*snapshot's file"):
         parsed("describe", "s", "--out", f"s/{name}")
     assert parsed("describe", "s", "--out", "s/card.html").out == "s/card.html"
@@ -35,7 +35,7 @@ def options(parser):
             yield action
 
 
-def test_values_of_repeated_lists_add_up():
+def test_repeated_list_options_are_concatenated():
     more = ("--exclude", "x", "y", "--exclude", "z", "--annotations", "b.csv", "c.csv")
     columns = ("--columns", "video=clip", "--columns", "end=length", "start=from")
     arguments = parsed(*BUILD, *more, *columns)
@@ -54,7 +54,7 @@ def test_values_of_repeated_lists_add_up():
     "columns",
     [("--columns", "video=a", "video=b"), ("--columns", "video=a", "--columns", "video=b")],
 )
-def test_a_column_that_is_named_twice_is_refused(columns):
+def test_a_duplicate_column_is_refused(columns):
     refused = source_arguments.refusal(parsed(*BUILD, *columns))
     assert refused == "--columns has two names for video, a and b: give one"
 
@@ -70,12 +70,12 @@ def test_a_column_that_is_named_twice_is_refused(columns):
         (("corpus", "o", "--seed", "1", "--seed", "2"), "--seed is given twice"),
     ],
 )
-def test_a_repeated_option_of_one_value_is_refused(words, told):
+def test_a_repeated_scalar_option_is_refused(words, told):
     with pytest.raises(UsageError, match=told):
         parsed(*words)
 
 
-def test_no_option_of_several_values_keeps_the_last_ones_alone():
+def test_every_list_option_extends_its_values():
     several = [action for action in options(parsers()[0]) if action.nargs in ("+", "*")]
     assert several
     for action in several:

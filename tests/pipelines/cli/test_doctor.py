@@ -60,7 +60,7 @@ def test_every_layer_is_in_the_table(cli):
 
 
 @pytest.mark.usefixtures("can_refuse")
-def test_a_layer_that_is_refused_is_told():
+def test_a_refused_layer_is_reported():
     done = refusing("doctor")
     assert done.returncode == 3, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("user_namespace")]
@@ -69,7 +69,7 @@ def test_a_layer_that_is_refused_is_told():
 
 @pytest.mark.usefixtures("can_refuse")
 @pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
-def test_a_layer_that_is_missing_and_required_ends_a_build_before_it_begins(inputs, decoder):
+def test_a_missing_required_layer_fails_a_build_early(inputs, decoder):
     (inputs / "rows.csv").chmod(0)  # The build must fail before it reads anything.
     required = ("--require-sandbox", "--decoder", decoder)
     done = refusing(*build(inputs, inputs / "out", *required))
@@ -104,7 +104,7 @@ def script_for(tmp_path) -> pathlib.Path:
     return script
 
 
-def test_an_ffmpeg_that_is_a_script_is_told(inputs, tmp_path, cli):
+def test_an_ffmpeg_script_is_reported(inputs, tmp_path, cli):
     """A script starts other programs, which the sandbox forbids."""
     script = script_for(tmp_path)
     named = {ffmpeg.VARIABLE: str(script)}
@@ -130,7 +130,7 @@ def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
 
 
 @pytest.mark.parametrize("program", [with_pyav.PROGRAM, programs.LAUNCHER, pictures.PROGRAM])
-def test_what_forks_children_loses_no_layer(program):
+def test_fork_servers_lose_no_layer(program):
     """A single thread that a library starts on import prevents a user namespace."""
     forking = fork_client.Nursery(program)
     status = pathlib.Path(f"/proc/{forking.process.pid}/status").read_text()
@@ -140,7 +140,7 @@ def test_what_forks_children_loses_no_layer(program):
     assert "Threads:\t1\n" in status
 
 
-def test_a_decoder_is_asked_for_every_layer(inputs, monkeypatch):
+def test_workers_require_every_layer(inputs, monkeypatch):
     """Workers check the sandbox, because they may run on other machines."""
     code = (
         "from pipelines.decoding.sandbox import namespaces\n"

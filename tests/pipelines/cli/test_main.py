@@ -43,7 +43,7 @@ def assert_one_line(done, status, *told):
         assert words in line
 
 
-def test_help_comes_at_once_and_gives_examples(cli):
+def test_help_is_fast_and_has_examples(cli):
     for command in (
         "",
         "build",
@@ -106,7 +106,7 @@ def test_bad_options(cli, inputs, option, value, told):
     assert not (inputs / "out").exists()
 
 
-def test_motion_of_a_single_frame(cli, inputs):
+def test_min_motion_requires_two_frames(cli, inputs):
     assert_one_line(cli(*build(inputs, frames=1, min_motion=1)), 2, "--min-motion", "--frames")
 
 
@@ -144,46 +144,46 @@ def test_wrong_inputs(cli, inputs, option, value, told):
     assert_one_line(cli(*build(inputs, **{option: inputs / value})), 1, *told)
 
 
-def test_a_quality_of_what_loses_nothing(cli, inputs):
+def test_jpeg_quality_of_a_lossless_encoding_is_refused(cli, inputs):
     done = cli(*build(inputs, encoding="png", jpeg_quality=90))
     assert_one_line(done, 2, "--jpeg-quality", "--encoding png")
 
 
-def test_a_listing_of_what_is_no_bucket(cli, inputs):
+def test_list_videos_requires_a_bucket(cli, inputs):
     done = cli(*build(inputs), "--list-videos")
     assert_one_line(done, 1, "--list-videos", "is not a bucket")
 
 
-def test_a_template_and_a_map_at_once(cli, inputs):
+def test_a_template_with_a_video_map_is_refused(cli, inputs):
     template = inputs / "videos" / "{video_id}"
     done = cli(*build(inputs, videos=template, video_map=inputs / "rows.csv"))
     assert_one_line(done, 1, "--video-map", "{video_id}")
 
 
-def test_a_snapshot_larger_than_allowed_is_not_begun(cli, inputs):
+def test_a_snapshot_above_max_size_is_not_started(cli, inputs):
     done = cli(*build(inputs, max_size="1MB"))
     assert_one_line(done, 1, "about 1 rows", "about 1.42 MB", "raise --max-size")
     assert not (inputs / "out").exists()
 
 
-def test_no_english_pipeline(cli, inputs):
+def test_a_missing_english_pipeline_is_reported(cli, inputs):
     done = cli(*build(inputs, spacy_model="en_core_web_nowhere"))
     assert_one_line(done, 1, "en_core_web_nowhere", "make setup", "pip install")
 
 
 @pytest.mark.parametrize("ffmpeg", ["/nowhere/ffmpeg", "/bin/false", "/bin/true", "/etc/passwd"])
-def test_no_ffmpeg(cli, inputs, ffmpeg):
+def test_a_missing_ffmpeg_is_reported(cli, inputs, ffmpeg):
     done = cli(*build(inputs, decoder="ffmpeg"), env={"SVILM_FFMPEG": ffmpeg})
     assert_one_line(done, 1, ffmpeg, "SVILM_FFMPEG")
 
 
-def test_an_error_without_a_file_is_told():
+def test_an_error_without_a_file_is_reported():
     error = io.UnsupportedOperation("underlying stream is not seekable")
     assert unusable(error).startswith("underlying stream is not seekable: check that ")
     assert unusable(OSError(28, "No space left")).startswith("No space left: check that ")
 
 
-def test_verify_of_what_is_no_snapshot(cli, tmp_path):
+def test_verify_refuses_other_folders(cli, tmp_path):
     assert_one_line(cli("verify", tmp_path / "nowhere"), 1, "is not a folder")
     assert_one_line(cli("verify", tmp_path), 1, "is not a snapshot", "svilm-pipelines build")
     (tmp_path / "shard-00000-of-00001.tfrecord").touch()
@@ -211,7 +211,7 @@ def test_corpus(cli, tmp_path):
 
 
 @pytest.mark.parametrize("video_id", ["-4wsuPCjDBc", "--_S9IDQPLg", "-hABCDEFGHI", "-v1234567_8"])
-def test_ids_that_begin_with_a_dash_are_no_options(
+def test_ids_with_a_leading_dash_are_no_options(
     tmp_path, make_clip, write_snapshot, video_id, capsys, monkeypatch
 ):
     clip = make_clip(video_id)

@@ -121,7 +121,7 @@ def test_closed_streams_change_nothing(build, built, tmp_path, closed):
     assert missing.stdout == b""
 
 
-def test_a_reader_that_exits_ends_no_command(build, built, tmp_path):
+def test_a_broken_pipe_does_not_end_a_command(build, built, tmp_path):
     for words in (["--help"], ["inspect", str(built)], ["verify", str(built)]):
         done = run("-m", "pipelines", *words, shell='"$@" | true')
         assert (done.returncode, done.stderr) == (0, b""), words
@@ -131,7 +131,7 @@ def test_a_reader_that_exits_ends_no_command(build, built, tmp_path):
     assert same(out, built)
 
 
-def test_output_that_cannot_be_written_is_an_error(built):
+def test_unwritable_output_is_an_error(built):
     done = run("-m", "pipelines", "inspect", str(built), shell='"$@" >/dev/full')
     assert done.returncode == 1
     assert b"error: standard output: No space left on device" in done.stderr

@@ -43,7 +43,7 @@ ZEROED_BY = [
 
 
 @pytest.mark.parametrize(("name", "decoder"), ZEROED_BY)
-def test_a_zeroed_middle_gives_no_frame_that_is_not_the_films(films, name, decoder):
+def test_a_zeroed_middle_gives_no_wrong_frame(films, name, decoder):
     codec, _, container = name.partition(".")
     path = films.make(name, *CODECS[codec].split())
     data = bytearray(path.read_bytes())
@@ -67,7 +67,7 @@ def test_a_zeroed_middle_gives_no_frame_that_is_not_the_films(films, name, decod
 
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
-def test_damage_is_told(films, decoder):
+def test_damage_is_reported(films, decoder):
     path = films.make(f"told.{decoder}.mp4", *CODECS["h264"].split())
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) * 6 // 10] = bytes(len(data) * 6 // 10 - len(data) // 2)
@@ -79,7 +79,7 @@ def test_damage_is_told(films, decoder):
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 @pytest.mark.parametrize("codec", ["h264", "av1", "mpeg4"])
-def test_an_encrypted_film_is_refused(films, codec, decoder):
+def test_an_encrypted_video_is_refused(films, codec, decoder):
     clear = films.make(f"clear.{codec}.mp4", *CODECS[codec].split())
     path = films.folder / f"encrypted.{codec}.mp4"
     keys = ("-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb")
@@ -94,7 +94,7 @@ def test_an_encrypted_film_is_refused(films, codec, decoder):
 
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
-def test_key_frames_that_are_none(films, change_box, decoder):
+def test_wrong_key_frame_flags(films, change_box, decoder):
     """All packets of this MPEG-4 video are marked as key frames."""
     path = films.make(f"keys.{decoder}.mp4", "-c:v", "mpeg4", "-g", "250", "-q:v", "3")
     truth = films.truth(path)
@@ -107,7 +107,7 @@ def test_key_frames_that_are_none(films, change_box, decoder):
 
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
-def test_a_film_that_begins_without_a_key_frame(films, decoder):
+def test_a_video_without_an_initial_key_frame(films, decoder):
     whole = films.make("whole.ts", "-c:v", "mpeg2video", "-g", "50", "-q:v", "3")
     data = whole.read_bytes()
     cut = len(data) // 4 // 188 * 188
@@ -151,7 +151,7 @@ def moved_flv(tags: bytes, by_ms: int) -> bytes:
 
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
-def test_a_picture_is_cropped_as_the_container_says(films, change_box, decoder):
+def test_the_containers_crop_is_applied(films, change_box, decoder):
     path = films.make(f"crop.{decoder}.mp4", "-c:v", "libx264", "-g", "25")
     # The left half without the lowest quarter: sizes and offsets of the centre.
     clap = struct.pack(">4I2i", 48, 1, 48, 1, -24, 1) + struct.pack(">iI", -8, 1)
@@ -169,7 +169,7 @@ def test_a_picture_is_cropped_as_the_container_says(films, change_box, decoder):
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 @pytest.mark.parametrize("sound", ["aac", "ac3", "mp2"])
-def test_damage_to_the_sound_is_not_damage_to_the_picture(films, sound, decoder):
+def test_damage_to_the_sound_is_ignored(films, sound, decoder):
     path = films.folder / f"{sound}.{decoder}.ts"
     tone = ("-f", "lavfi", "-i", "sine=440:duration=6", "-map", "0:v", "-map", "1:a")
     video_options = CODECS["h264"].split()

@@ -49,19 +49,17 @@ def by_path(monkeypatch):
     assert ffmpeg_run.source("/a.mp4")["filename"] == "file:/a.mp4"
 
 
-def test_by_descriptor_no_path_is_told():
+def test_input_by_descriptor_hides_the_path():
     if not ffmpeg.known().takes_descriptors:
         pytest.skip("an older ffmpeg")
     assert "/a.mp4" not in str(ffmpeg_run.source("/a.mp4"))
 
 
-def test_an_older_ffmpeg_opens_the_film_alone(film, pixels, by_path):
+def test_an_older_ffmpeg_may_open_only_the_video(film, pixels, by_path):
     np.testing.assert_array_equal(decode(film), pixels)
 
 
-def test_a_film_whose_path_leads_elsewhere_meanwhile_is_not_opened(
-    film, by_path, monkeypatch, tmp_path
-):
+def test_a_replaced_path_is_not_opened(film, by_path, monkeypatch, tmp_path):
     if missing := fork_client.missing_here():
         pytest.skip(fork_client.described(missing))
     other = tmp_path / "other.mp4"
@@ -79,20 +77,20 @@ def test_a_film_whose_path_leads_elsewhere_meanwhile_is_not_opened(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("older", [False, True])
-def test_a_name_is_a_name(film, pixels, tmp_path, name, older, request):
+def test_special_file_names_are_taken_literally(film, pixels, tmp_path, name, older, request):
     if older:
         request.getfixturevalue("by_path")
     shutil.copy(film, tmp_path / name)
     np.testing.assert_array_equal(decode(tmp_path / name), pixels)
 
 
-def test_a_film_that_is_gone(film, tmp_path):
+def test_a_missing_video_is_reported(film, tmp_path):
     for _, failure in video.decode(str(tmp_path / "gone.mp4"), SPANS, **HOW):
         assert failure == video.Failure("video_unreadable", "gone.mp4: No such file or directory")
 
 
 @pytest.mark.parametrize("layer", ["landlock", "seccomp"])
-def test_where_a_layer_is_missing(film, pixels, layer, monkeypatch):
+def test_ffmpeg_decodes_without_a_layer(film, pixels, layer, monkeypatch):
     program = (sys.executable, "-c", WITHOUT.format(layer=layer))
     monkeypatch.setattr(programs, "LAUNCHER", program)
     with pytest.raises(fork_client.UnconfinedError, match=rf"no {layer} \(refused"):

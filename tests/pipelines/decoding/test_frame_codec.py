@@ -38,7 +38,7 @@ def drawn(clip):
 
 
 @pytest.mark.parametrize("encoding", [FRAME_ENCODING_PNG, FRAME_ENCODING_RAW])
-def test_no_pixel_is_lost_by_png_and_raw(encoding):
+def test_png_and_raw_are_lossless(encoding):
     clip = record(encoding)
     frame_codec.check(clip)
     np.testing.assert_array_equal(drawn(clip), PIXELS)
@@ -65,7 +65,7 @@ def test_squares_are_the_centre(height):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_frames_of_another_size_or_encoding_are_told(encoding):
+def test_frames_of_another_size_or_encoding_are_errors(encoding):
     for damaged in (
         record(encoding, width=30),
         record(encoding, frames=[*record(encoding).frames, b""]),
@@ -76,7 +76,7 @@ def test_frames_of_another_size_or_encoding_are_told(encoding):
             frame_codec.check(damaged)
 
 
-def test_a_jpegs_header_is_read_as_its_library_reads_it():
+def test_jpeg_sizes_equal_the_librarys():
     """Headers of progressive, grey, commented and truncated JPEGs."""
     picture = Image.fromarray(PIXELS[0])
     for options in ({}, {"progressive": True}, {"comment": "x" * 70}, {"restart_marker_rows": 1}):
@@ -98,14 +98,14 @@ def size_of(read, jpeg):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
-def test_png_of_another_kind_of_pixels_is_told(mode):
+def test_png_with_another_pixel_format_is_an_error(mode):
     data = io.BytesIO()
     Image.new(mode, (31, 20)).save(data, "png")
     with pytest.raises(ValueError, match="no PNG of 8 bits a channel, RGB"):
         frame_codec.check(record(FRAME_ENCODING_PNG, frames=[data.getvalue()]))
 
 
-def test_what_decides_over_the_bytes_has_a_version():
+def test_encoders_have_versions():
     told = [frame_codec.versions(encoding) for encoding in ENCODINGS]
     assert [list(versions) for versions in told] == [["jpeg"], ["png"], []]
     assert told[1]["png"].startswith("Pillow ") and ", zlib" in told[1]["png"]

@@ -60,7 +60,7 @@ def whole(films):
 
 
 @pytest.mark.parametrize(("name", "how", "seed"), DAMAGED)
-def test_no_frame_is_anothers(films, whole, name, how, seed):
+def test_no_frame_is_wrong(films, whole, name, how, seed):
     path, sound = whole(name)
     chance = random.Random(f"{name} {how} {seed}")
     container = name.partition(".")[2]
@@ -77,7 +77,7 @@ def test_no_frame_is_anothers(films, whole, name, how, seed):
 
 
 @pytest.mark.parametrize("name", ["h264.flv", "h264.mpg", "wmv2.asf", "vp8.webm"])
-def test_the_units_of_a_whole_film_follow_one_another(films, whole, name):
+def test_an_undamaged_video_has_an_unbroken_chain(films, whole, name):
     path, sound = whole(name)
     assert all(isinstance(result, video.Frames) for result in sound)
     with open(path, "rb") as file:

@@ -130,7 +130,7 @@ def compare(films, name: str, path) -> bool:
 
 
 @pytest.mark.parametrize("name", USUAL)
-def test_spans_show_what_the_whole_file_shows(films, name):
+def test_spans_equal_the_whole_file(films, name):
     path = film(films, name)
     assert path is not None
     assert compare(films, name, path)
@@ -144,7 +144,7 @@ UNREADABLE = {"qtrle.avi"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_ffmpeg_does_not_read_back_what_is_left_out(films, name):
+def test_ffmpeg_cannot_read_the_excluded_combinations(films, name):
     codec = name.partition(".")[0]
     good, bad = (films.truth(film(films, other)) for other in (f"{codec}.mov", name))
     assert good.numbers == [*range(150)]

@@ -54,7 +54,7 @@ def test_formats_of_few_bits_have_the_colours_of_ffmpegs_rgb24(tmp_path, by, nam
 
 
 @pytest.mark.parametrize(("degrees", "shape"), [(10, (48, 64)), (45, (48, 64)), (80, (64, 48))])
-def test_other_angles_are_shown_at_the_nearest_quarter_turn(
+def test_other_angles_are_rounded_to_quarter_turns(
     tmp_path, make_video, ffmpeg_run, degrees, shape
 ):
     made = {}

@@ -65,7 +65,7 @@ def clips(folder, tmp_path_factory, cli):
 
 
 @pytest.mark.parametrize("video", SPANS)
-def test_frames_are_those_on_screen(video, folder, clips):
+def test_frames_are_those_on_screen_at_their_times(video, folder, clips):
     first = clips[1][(video, *SPANS[video][0])]
     size = (first.width, first.height)
     times_us, pictures = [], []
@@ -89,7 +89,7 @@ def test_frames_are_those_on_screen(video, folder, clips):
             assert apart[picked] < 6
 
 
-def test_they_are_shown_in_the_data_card(clips, cli, tmp_path):
+def test_the_data_card_shows_the_clips(clips, cli, tmp_path):
     done = cli("describe", clips[0], "--out", tmp_path / "card.html")
     assert done.returncode == 0, done.stderr
     html = (tmp_path / "card.html").read_text(encoding="utf-8")

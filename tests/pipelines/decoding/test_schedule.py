@@ -29,7 +29,7 @@ def videos(draw):
 
 
 @given(videos(), st.lists(st.integers(0, 80 * FRAME_US), min_size=1, max_size=30).map(sorted))
-def test_each_time_gets_the_frame_on_screen_and_what_it_needs_is_decoded(video, times):
+def test_each_time_gets_its_frame_and_references_are_decoded(video, times):
     starts = sorted(coded.start_us for coded in video)
     steps = [*schedule(video, times, LastFrame(True, FRAME_US))]
     for step in steps:
@@ -67,12 +67,12 @@ def test_a_single_frame_costs_no_more_than_its_group_of_pictures(video, time):
         [Coded(0, 0, 40, 0, True), Coded(1, 40, 80, -40, False)],  # decoding times run backwards
     ],
 )
-def test_packets_that_do_not_tell(packets):
+def test_packets_without_times_are_irregular(packets):
     with pytest.raises(IrregularError):
         list(schedule(packets, [20, 60], LastFrame(True, FRAME_US)))
 
 
-def test_a_key_frame_that_never_comes_fills_no_memory():
+def test_a_missing_key_frame_uses_bounded_memory():
     packets = (Coded(i, i, i + 1, i, i == 0) for i in range(10_000))
     steps = schedule(packets, [9_000], LastFrame(True, FRAME_US))
     assert next(steps).coded.packet == 0

@@ -44,7 +44,7 @@ for _, found in video.decode(sys.argv[1], spans, **how):
 
 @pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
 @pytest.mark.parametrize("after_s", [0.0, 0.7, 1.3])
-def test_what_is_in_flight_is_kept(tmp_path, make_video, decoder, after_s):
+def test_running_decoders_survive_a_suspension(tmp_path, make_video, decoder, after_s):
     film = make_video(tmp_path / "film.mp4")
     command = [sys.executable, "-c", DECODING, film, decoder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as build:
@@ -69,7 +69,7 @@ print(len(said))
 """
 
 
-def test_a_programs_answer_is_kept():
+def test_an_answer_survives_a_suspension():
     with subprocess.Popen(
         [sys.executable, "-c", ANSWERING], stdout=subprocess.PIPE, text=True
     ) as waiting:
@@ -81,7 +81,7 @@ def test_a_programs_answer_is_kept():
     assert told == "1000000\n"
 
 
-def test_a_program_that_does_not_answer_is_ended():
+def test_a_silent_program_is_killed():
     with subprocess.Popen(
         ["sleep", "300"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
@@ -90,7 +90,7 @@ def test_a_program_that_does_not_answer_is_ended():
         assert child.returncode == -signal.SIGKILL
 
 
-def test_patience_ends():
+def test_the_timeout_elapses():
     ours, theirs = os.pipe()
     began = time.monotonic()
     assert not Patience(1.2).readable(ours)

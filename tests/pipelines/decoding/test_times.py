@@ -38,7 +38,7 @@ def end_us(films, path, decoder):
 
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("codec", ["h264", "h264-open", "mpeg4"])
-def test_an_edit_list_shows_what_ffmpeg_shows(films, codec, edit):
+def test_edit_lists_are_applied_as_by_ffmpeg(films, codec, edit):
     film = films.make(f"{codec}.edits.mp4", *CODECS[codec].split())
     path = films.edited(film, f"{codec}.{edit}.mp4", *EDITS[edit])
     truth = films.truth(path)
@@ -65,7 +65,7 @@ def test_hidden_packets_do_not_count_towards_the_end(films, codec, edit, decoder
 
 @pytest.mark.parametrize("codec", ["h264-open", "mpeg4"])
 @pytest.mark.parametrize("parts", [1, 2])
-def test_damage_to_frames_that_are_never_shown(films, codec, parts):
+def test_damage_to_hidden_frames_is_ignored(films, codec, parts):
     """Leading B-frames of the first key frame are shown before it, so they are cut off."""
     film = films.make(f"{codec}.edits.mp4", *CODECS[codec].split())
     first = {"h264-open": 48, "mpeg4": 51}[codec]
@@ -118,7 +118,7 @@ def test_the_end_of_uneven_films_with_b_frames(films, kind, container, decoder):
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
 @pytest.mark.parametrize("offset", ["95438", "95440", "95443.7"])
-def test_a_clock_that_wraps(films, codec, offset, decoder):
+def test_a_wrapping_clock(films, codec, offset, decoder):
     options = ("-c:v", codec, "-g", "25", "-output_ts_offset", offset)
     path = films.make(f"wrap.{codec}.{offset}.ts", *options)
     assert end_us(films, path, decoder) == 6_000_000
@@ -144,7 +144,7 @@ def test_overlapping_spans_of_a_container_without_an_index(films, decoder):
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
 @pytest.mark.parametrize("container", ["ts", "mkv", "mp4"])
-def test_sound_that_begins_before_the_picture(films, container, decoder):
+def test_sound_before_the_first_frame(films, container, decoder):
     """A file begins with its first stream, as in video players."""
     film = films.make("h264.delayed.mp4", *CODECS["h264"].split())
     path = films.folder / f"delayed.{container}"

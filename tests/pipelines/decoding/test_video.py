@@ -149,7 +149,7 @@ def test_any_span(videos, name, start, length, frames, by):
     assert shown(found) == on_screen(UNEVEN, start, start + length, frames)
 
 
-def test_far_spans_take_several_passes(tmp_path, make_video, by):
+def test_distant_spans_take_several_passes(tmp_path, make_video, by):
     path = make_video(tmp_path / "long.mp4", seconds=10)
     spans = [(9_000_000, 9_400_000), (0, 400_000), (200_000, 700_000), (9_000_000, 9_800_000)]
     assert len(with_ffmpeg.passes(spans)) == 2
@@ -169,7 +169,7 @@ def test_passes_cover_every_span_once(spans):
 
 
 @given(st.integers(0, 10**12), st.integers(1, 10**9), st.integers(1, 64))
-def test_frame_times_lie_in_the_span_in_order(start, length, frames):
+def test_frame_times_are_ordered_within_the_span(start, length, frames):
     times = frame_times_us(start, start + length, frames)
     assert len(times) == frames and times == sorted(times)
     assert all(start <= time < start + length for time in times)
@@ -227,14 +227,14 @@ def test_a_span_is_cut_where_the_video_ends(videos, name, by):
     assert frames_of(last).end_us == 4_000_000
 
 
-def test_sound_that_goes_on_does_not_matter(videos, by):
+def test_sound_past_the_last_frame_is_ignored(videos, by):
     (frames,) = decode(
         videos / "long_sound.mp4", (3_000_000, 4_400_000), least_us=[700_000], decoder=by
     )
     assert shown(frames) == on_screen(ALL, 3_000_000, 4_000_000, 8)
 
 
-def test_where_a_truncated_file_would_have_ended_is_unknown(videos, by):
+def test_the_end_of_a_truncated_file_is_unknown(videos, by):
     for span in ((500_000, 3_800_000), (500_000, 4_900_000)):
         (failure,) = decode(videos / "truncated.mp4", span, least_us=[1], decoder=by)
         failure_of(failure)
@@ -247,7 +247,7 @@ def test_where_a_truncated_file_would_have_ended_is_unknown(videos, by):
     frames=st.integers(1, 20),
     least=st.integers(1, 3_000_000),
 )
-def test_a_cut_span_shows_what_its_times_say(videos, start, length, frames, least, by):
+def test_a_cut_span_has_the_frames_of_its_times(videos, start, length, frames, least, by):
     (found,) = decode(
         videos / "constant.mp4",
         (start, start + length),
@@ -285,7 +285,7 @@ def test_a_cut_span_shows_what_its_times_say(videos, start, length, frames, leas
         ("picture.mp4", (0, 40_000), "video_undecodable"),
     ],
 )
-def test_what_cannot_be_decoded_has_a_reason(videos, name, span, reason, by):
+def test_undecodable_videos_have_reasons(videos, name, span, reason, by):
     (failure,) = decode(videos / name, span, decoder=by)
     assert failure_of(failure).reason == reason
     assert reason in REASONS
@@ -304,7 +304,7 @@ def test_whitelists_are_input_options(videos, stand_in, tmp_path):
 
 
 @pytest.mark.parametrize("container", ["nut", "gif", "yuv4mpegpipe"])
-def test_a_container_that_is_not_read_is_named(tmp_path, ffmpeg_run, container, by):
+def test_an_unsupported_container_is_named(tmp_path, ffmpeg_run, container, by):
     """The container is known by its content, although the extension is .mp4."""
     path = tmp_path / "video.mp4"
     film = "-f lavfi -i testsrc2=s=64x48:r=10:d=1 -pix_fmt yuv420p"
@@ -315,13 +315,13 @@ def test_a_container_that_is_not_read_is_named(tmp_path, ffmpeg_run, container, 
     assert "its container is not MP4" in failure.message
 
 
-def test_a_truncated_file_still_gives_its_beginning(videos, by):
+def test_the_beginning_of_a_truncated_file_is_decoded(videos, by):
     good, bad = decode(videos / "truncated.mp4", (0, 1_000_000), (2_800_000, 3_800_000), decoder=by)
     assert shown(good) == on_screen(ALL, 0, 1_000_000, 8)
     failure_of(bad)
 
 
-def test_a_span_to_the_very_end(videos, by):
+def test_a_span_to_the_end_of_the_video(videos, by):
     (frames,) = decode(videos / "constant.mp4", (3_000_000, 4_000_000), frames=50, decoder=by)
     assert shown(frames) == on_screen(ALL, 3_000_000, 4_000_000, 50)
 
@@ -361,7 +361,7 @@ def stand_in(tmp_path, monkeypatch):
     return make
 
 
-def test_a_hung_decoder_is_ended_with_its_children(tmp_path, videos, stand_in):
+def test_a_hanging_decoder_is_killed_with_its_children(tmp_path, videos, stand_in):
     with subprocess.Popen(["sleep", f"300.{os.getpid()}"]) as known:
         assert _sleepers() == [known.pid]
         known.kill()
@@ -398,7 +398,7 @@ def test_a_crashing_decoder(videos, stand_in):
     assert failure == Failure("video_undecodable", "ffmpeg was ended by signal 11")
 
 
-def test_a_decoder_that_talks_without_end(videos, stand_in):
+def test_a_decoder_with_endless_output_is_killed(videos, stand_in):
     stand_in("while :; do echo noise >&2; done")
     (failure,) = decode(
         videos / "constant.mp4",
@@ -416,7 +416,7 @@ def test_a_full_disk_is_no_fault_of_the_video(videos, stand_in):
 
 
 @pytest.mark.parametrize("decoder", [*video.DECODERS])
-def test_inherited_limits_are_kept(tmp_path, make_video, decoder):
+def test_inherited_limits_are_not_raised(tmp_path, make_video, decoder):
     path = make_video(tmp_path / "a.mp4")
     program = (
         "import resource, sys; from pipelines.decoding import video;"

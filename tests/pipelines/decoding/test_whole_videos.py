@@ -47,7 +47,7 @@ def folder(tmp_path_factory, make_video):
     ("name", "length_us"),
     [("two.mp4", 2_000_000), ("uneven.mkv", 2_000_000), ("one_frame.mp4", 40_000)],
 )
-def test_the_end_is_the_videos(folder, decoder, name, length_us):
+def test_clips_to_the_end_end_with_the_video(folder, decoder, name, length_us):
     (found,) = decode(folder / name, WHOLE, decoder=decoder)
     assert isinstance(found, video.Frames), found
     # The last frame, number 49, is shown for its stated duration or the usual one.
@@ -61,7 +61,7 @@ def test_the_end_is_the_videos(folder, decoder, name, length_us):
 @pytest.mark.parametrize(
     ("name", "reason"), [("broken_off.mp4", "video_truncated"), ("text.mp4", "video_undecodable")]
 )
-def test_without_an_end_there_is_a_reason(folder, decoder, name, reason):
+def test_an_unknown_end_has_a_reason(folder, decoder, name, reason):
     found = decode(folder / name, WHOLE, (0, 10_000), decoder=decoder)
     assert [type(one) for one in found] == [Failure, Failure]
     assert {one.reason for one in found} == {reason}

@@ -46,7 +46,7 @@ def child(monkeypatch):
     fork_client.end_idle()
 
 
-def test_a_hung_child_is_ended(child, film):
+def test_a_hanging_child_is_killed_in_time(child, film):
     child("time.sleep(300)")
     began = time.monotonic()
     found = decode(film, limits=video.Limits(seconds=1))
@@ -72,7 +72,7 @@ def test_a_hung_child_is_ended(child, film):
         ("os.write(os.memfd_create('x'), b'x')", "video_undecodable", "not permitted"),
     ],
 )
-def test_what_a_child_must_not_do(child, film, code, reason, told):
+def test_invalid_answers_of_a_child_are_failures(child, film, code, reason, told):
     child(code)
     for failure in decode(film):
         assert isinstance(failure, Failure)
@@ -88,7 +88,7 @@ def test_spans_before_a_crash_are_kept(child, film):
     assert second == Failure("video_truncated", counted)
 
 
-def test_a_frame_that_never_comes_is_not_promised_twice(film, child):
+def test_a_missing_frame_is_not_promised_twice(film, child):
     spans = [(0, 1_600_000), (40_000, 1_640_000), (2_000_000, 3_600_000)]
     whole = decode(film, spans)
     dropped = "return [] if packet and packet.pts == lost(self) else child._decoded(self, packet)"
@@ -108,7 +108,7 @@ def test_a_frame_that_never_comes_is_not_promised_twice(film, child):
     assert (last.pixels == unharmed.pixels).all()
 
 
-def test_a_dead_process_that_forks_is_no_fault_of_the_video(film, monkeypatch):
+def test_a_dead_fork_server_is_no_fault_of_the_video(film, monkeypatch):
     fork_client.end_idle()
     monkeypatch.setattr(with_pyav, "PROGRAM", (sys.executable, "-c", "raise SystemExit(1)"))
     with pytest.raises(OSError, match="has died"):
@@ -116,14 +116,14 @@ def test_a_dead_process_that_forks_is_no_fault_of_the_video(film, monkeypatch):
     fork_client.end_idle()
 
 
-def test_a_title_that_is_no_utf_8(tmp_path, film, ffmpeg_run):
+def test_a_title_with_invalid_utf_8(tmp_path, film, ffmpeg_run):
     titled = tmp_path / "titled.mp4"
     ffmpeg_run("-i", film, "-c", "copy", "-metadata", "title=cafeteria", titled)
     titled.write_bytes(titled.read_bytes().replace(b"cafeteria", b"caf\xe9teria"[:9]))
     assert all(isinstance(frames, video.Frames) for frames in decode(titled))
 
 
-def test_after_a_bad_child_the_next_is_good(child, film, monkeypatch):
+def test_a_bad_child_does_not_affect_the_next(child, film, monkeypatch):
     child("os.kill(os.getpid(), signal.SIGKILL)")
     assert all(isinstance(failure, Failure) for failure in decode(film))
     monkeypatch.undo()
@@ -131,7 +131,7 @@ def test_after_a_bad_child_the_next_is_good(child, film, monkeypatch):
     assert all(isinstance(frames, video.Frames) for frames in decode(film))
 
 
-def test_the_process_that_forks_may_have_died_meanwhile(film):
+def test_a_dead_fork_server_is_replaced(film):
     decode(film)
     (idle,) = fork_client._idle
     os.kill(idle.process.pid, signal.SIGKILL)
@@ -139,7 +139,7 @@ def test_the_process_that_forks_may_have_died_meanwhile(film):
     assert all(isinstance(frames, video.Frames) for frames in decode(film))
 
 
-def test_a_reader_that_loses_interest_leaves_no_child(film):
+def test_an_abandoned_reader_leaves_no_child(film):
     found = video.decode(str(film), SPANS, frames=8, short_side=48, decoder="pyav")
     next(found)
     del found
@@ -147,7 +147,7 @@ def test_a_reader_that_loses_interest_leaves_no_child(film):
 
 
 @pytest.mark.parametrize("looked_at", [False, True])
-def test_frames_of_spans_that_are_done_take_no_memory(looked_at, film, child):
+def test_frames_of_finished_spans_are_freed(looked_at, film, child):
     if looked_at:
         child(
             "raise pyav_spans.IrregularError", instead_of="pyav_spans.chosen_frames(video, spans)"
@@ -176,9 +176,7 @@ CODECS = {
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_frames_that_no_other_needs_are_left_out_without_a_trace(
-    codec, child, tmp_path, ffmpeg_run
-):
+def test_unreferenced_frames_are_skipped(codec, child, tmp_path, ffmpeg_run):
     path = tmp_path / ("film.mkv" if codec == "vp9" else "film.mp4")
     moving = "testsrc2=s=96x64:r=24:d=4,noise=alls=20:allf=t"
     ffmpeg_run("-f", "lavfi", "-i", moving, *CODECS[codec], "-pix_fmt", "yuv420p", path)
@@ -192,7 +190,7 @@ def test_frames_that_no_other_needs_are_left_out_without_a_trace(
         assert (frames.pixels == others.pixels).all()
 
 
-def test_a_file_that_is_gone_or_may_not_be_read(tmp_path):
+def test_a_missing_or_unreadable_file_is_reported(tmp_path):
     for spans in (SPANS, [(0, video.TO_THE_END)]):
         for failure in decode(tmp_path / "gone.mp4", spans):
             assert failure == Failure("video_unreadable", "gone.mp4: No such file or directory")

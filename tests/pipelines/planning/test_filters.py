@@ -23,7 +23,7 @@ def reason(excluded=frozenset(), **settings):
 
 @pytest.mark.parametrize("listed", ["bikes", "bikes.mp4", "bikes.MP4"])
 @pytest.mark.parametrize("annotated", ["bikes", "bikes.mp4", "bikes.mkv"])
-def test_an_exclusion_holds_with_and_without_the_files_extension(tmp_path, listed, annotated):
+def test_exclusions_ignore_the_file_extension(tmp_path, listed, annotated):
     (tmp_path / "ids.txt").write_text(f"{listed}\nv1.2\n")
     excluded = plan.read_exclusions((str(tmp_path / "ids.txt"),))
     kept = filters.keep(ROW._replace(video_id=annotated), Filters(), excluded)
@@ -33,7 +33,7 @@ def test_an_exclusion_holds_with_and_without_the_files_extension(tmp_path, liste
 
 @pytest.mark.parametrize("listed", ["Caf\u00e9", "Cafe\u0301", "Cafe\u0301.mp4"])
 @pytest.mark.parametrize("annotated", ["Caf\u00e9", "Cafe\u0301", "Caf\u00e9.mkv"])
-def test_an_exclusion_holds_in_each_unicode_normalization(tmp_path, listed, annotated):
+def test_exclusions_ignore_unicode_normalization(tmp_path, listed, annotated):
     (tmp_path / "ids.txt").write_text(listed, encoding="utf-8")
     excluded = plan.read_exclusions((str(tmp_path / "ids.txt"),))
     kept = filters.keep(ROW._replace(video_id=annotated), Filters(), excluded)
@@ -61,7 +61,7 @@ def test_each_filter(settings, wanted):
     assert reason(**settings) == wanted
 
 
-def test_a_reject_stays_as_it_is():
+def test_filters_keep_rejects_unchanged():
     row = reject("read", "row_columns", "2 columns", source_row="rows.csv:1")
     assert filters.keep(row, Filters(min_clip_us=9_000_000), frozenset()) is row
 
@@ -74,7 +74,7 @@ def test_an_exclusion_list(tmp_path):
     assert filters.ids_sha256(filters.read_ids(paths[::-1])) == filters.ids_sha256(frozenset("cba"))
 
 
-def test_exclusions_that_match_no_row_are_found():
+def test_unmatched_exclusions_are_found():
     excluded = frozenset({"a", "v_b", "v_b.mp4", "Cafe\u0301", "Caf\u00e9", "'c'", "d.MKV", "d"})
     assert filters.unmatched(excluded, ["a.webm", "Caf\u00e9.mp4", "x"]) == [
         "'c'",
@@ -85,13 +85,13 @@ def test_exclusions_that_match_no_row_are_found():
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(2, 5), st.just(1), st.just(2), st.just(3))))
-def test_motion_is_the_mean_difference(frames):
+def test_motion_is_the_mean_absolute_difference(frames):
     assert filters.motion(frames) == pytest.approx(
         np.abs(np.diff(frames.astype(float), axis=0)).mean()
     )
 
 
 @given(st.text())
-def test_ascii_share_is_a_share(text):
+def test_ascii_share_is_a_fraction(text):
     assert 0 <= filters.ascii_share(text) <= 1
     assert (filters.ascii_share(text) == 1) == "".join(text.split()).isascii()

@@ -24,7 +24,7 @@ def test_a_file_is_identified_by_its_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("data", ["", "\n\n", "url,start,end,caption\n"])
-def test_a_file_without_rows(tmp_path, data):
+def test_a_file_without_rows_is_refused(tmp_path, data):
     with pytest.raises(plan.PlanError, match="has no rows: videocc requires a CSV file"):
         survey(tmp_path, data)
 
@@ -38,7 +38,7 @@ def test_a_file_without_rows(tmp_path, data):
         b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20,
     ],
 )
-def test_a_file_of_another_form(tmp_path, data):
+def test_a_file_of_another_format_is_refused(tmp_path, data):
     with pytest.raises(plan.PlanError, match="is not in the format of videocc") as error:
         survey(tmp_path, data)
     assert "\n" not in str(error.value) and "start µs, end µs, caption" in str(error.value)
@@ -48,11 +48,11 @@ def test_a_good_row_among_bad_ones_is_enough(tmp_path):
     assert survey(tmp_path, "x\n" * 50 + ROW).rows == 51
 
 
-def test_many_rows_are_reckoned_from_the_first(tmp_path):
+def test_row_counts_are_extrapolated_from_the_first_rows(tmp_path):
     assert survey(tmp_path, ROW * 300_000).rows == pytest.approx(300_000, rel=0.1)
 
 
-def test_a_folder_stands_for_its_files(tmp_path):
+def test_a_folder_expands_to_its_files(tmp_path):
     for name in ("b.csv", "a.csv"):
         (tmp_path / name).write_text(ROW)
     found = plan.survey("videocc", (str(tmp_path),), SourceOptions())
@@ -63,7 +63,7 @@ def test_a_folder_stands_for_its_files(tmp_path):
         plan.survey("videocc", (str(tmp_path / "c"),), SourceOptions())
 
 
-def test_hidden_files_and_backups_are_left_out_of_a_folder(tmp_path):
+def test_hidden_files_and_backups_in_a_folder_are_skipped(tmp_path):
     (tmp_path / "more").mkdir()
     for name in ("a.csv", ".3.csv", "4.csv~", "#5.csv#", "a.csv.bak", "more/6.csv"):
         (tmp_path / name).write_text(ROW)
@@ -81,7 +81,7 @@ def test_hidden_files_and_backups_are_left_out_of_a_folder(tmp_path):
         plan.survey("videocc", (str(tmp_path),), SourceOptions())
 
 
-def test_file_names_are_row_names(tmp_path):
+def test_file_names_identify_rows(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "rows.csv").write_text(ROW)
@@ -105,14 +105,14 @@ def test_every_shard_gets_its_share_of_videos():
 @pytest.mark.parametrize(
     "data", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, b'{"a": [1]}', b""]
 )
-def test_a_file_that_is_no_benchmarks(tmp_path, source, data):
+def test_a_file_of_another_benchmark_is_refused(tmp_path, source, data):
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(plan.PlanError) as error:
         plan.survey(source, (str(tmp_path / "a"),), SourceOptions())
     assert "\n" not in str(error.value) and SOURCES[source].FORM in str(error.value)
 
 
-def test_files_that_are_read_together(tmp_path, monkeypatch):
+def test_combined_files_have_one_row_count(tmp_path, monkeypatch):
     (tmp_path / "all.json").write_text(
         '{"videos": [], "sentences": [{"video_id": "video1", "caption": "a"}, '
         '{"video_id": "video2", "caption": "b"}]}'

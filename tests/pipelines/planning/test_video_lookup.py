@@ -118,7 +118,7 @@ TEMPLATES = st.sampled_from(
 
 
 @given(TEMPLATES, st.text().filter(lambda text: "{" not in text), st.data())
-def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, data):
+def test_a_templates_path_gives_back_the_id(template, video_id, data):
     extension = data.draw(st.sampled_from(EXTENSIONS).map(str))
     extension = data.draw(st.sampled_from([extension, extension.upper(), extension.title()]))
     videos = f"gs://lab/videos/{template}"
@@ -133,7 +133,7 @@ def test_what_a_template_makes_of_an_id_leads_back_to_it(template, video_id, dat
 
 
 @pytest.mark.parametrize("template", ["v_{video_id}.{ext}", "{video_id}"])
-def test_a_listing_finds_what_the_store_would(lab, template):
+def test_a_listing_finds_the_same_files_as_the_store(lab, template):
     """The result includes paths that are no files or lie elsewhere."""
     root = f"{lab}/{len(template)}"
     paths = [
@@ -184,14 +184,14 @@ def test_a_listing_finds_what_the_store_would(lab, template):
     )
 
 
-def test_an_id_does_not_lead_out_of_a_templates_folder(root):
+def test_an_id_cannot_leave_a_templates_folder(root):
     (root / "v_").mkdir()
     for template in ("v_/../{video_id}.mp4", "{video_id}.{ext}"):
         assert_fails(VideoLookup(f"{root}/{template}").find("../outside"), "video_outside_root")
 
 
 @pytest.mark.parametrize("template", ["{ext}", "{id}.mp4", "{video_id}.{extension}", "{}"])
-def test_another_template_is_refused(template):
+def test_invalid_templates_are_refused(template):
     with pytest.raises(ValueError, match=r"give \{video_id\}"):
         video_lookup.split(template)
 
@@ -217,7 +217,7 @@ def test_by_map(root, mapped):
         ("x" * 5000, "video_missing"),
     ],
 )
-def test_a_map_does_not_lead_out_of_the_folder(root, tmp_path, mapped, path, reason):
+def test_a_map_cannot_leave_the_folder(root, tmp_path, mapped, path, reason):
     (root / "link").symlink_to(tmp_path / "outside.mp4")
     found = mapped(f"a,{path}").find("a")
     assert_fails(found, reason)
@@ -225,7 +225,7 @@ def test_a_map_does_not_lead_out_of_the_folder(root, tmp_path, mapped, path, rea
     assert str(tmp_path) not in found.message
 
 
-def test_what_a_map_leaves_out_is_found_in_the_folder(root, mapped):
+def test_videos_missing_from_a_map_are_found_in_the_folder(root, mapped):
     (root / "a.mp4").write_bytes(b"1")
     (root / "film.mp4").write_bytes(b"12")
     lookup = mapped("b,film.mp4", "c,gone.mp4")
@@ -249,7 +249,7 @@ def test_what_a_map_leaves_out_is_found_in_the_folder(root, mapped):
         ("", "bikes.mp4", "bikes.mp4.mkv"),  # The id only looks like one with an extension.
     ],
 )
-def test_an_id_may_have_its_files_extension(root, template, video_id, path):
+def test_an_id_may_include_the_file_extension(root, template, video_id, path):
     (root / "bikes.avi").write_bytes(b"1234")
     (root / path).write_bytes(b"12")
     assert VideoLookup(f"{root}{template}").find(video_id) == Video(str(root / path), 2)
@@ -268,7 +268,7 @@ def test_an_id_of_another_normalization_is_missing_with_a_hint(root, mapped, the
         assert isinstance(other, Failure) and "Unicode" not in other.message
 
 
-def test_a_map_knows_every_spelling_of_an_id(root, mapped):
+def test_a_map_accepts_every_spelling_of_an_id(root, mapped):
     for name in ("a.mp4", "other.mp4", "third.mp4"):
         (root / name).write_bytes(b"a")
     other, third = (Video(str(root / f"{name}.mp4"), 1) for name in ("other", "third"))
@@ -289,7 +289,7 @@ def test_all_ids_of_one_file_have_one_key(root, name):
     assert len(found) == 2 and len(set(map(video_key, found))) == 1
 
 
-def test_two_files_of_one_id(root, mapped):
+def test_two_files_with_one_id_are_ambiguous(root, mapped):
     (root / "a.mp4").write_bytes(b"1")
     (root / "b.mp4").write_bytes(b"2")
     found = mapped("a,b.mp4", "a,a.mp4").find("a")
@@ -307,7 +307,7 @@ def test_two_files_of_one_id(root, mapped):
         (b"video_id,path\na,\xff.mp4\n", "line 2: byte 2 of the line is no UTF-8"),
     ],
 )
-def test_a_map_of_another_form_is_refused(tmp_path, data, told):
+def test_a_map_of_another_format_is_refused(tmp_path, data, told):
     (tmp_path / "map.csv").write_bytes(data)
     with pytest.raises(RowError, match=told):
         video_lookup.read_map(str(tmp_path / "map.csv"))

@@ -43,7 +43,7 @@ def run(trapped):
     return run
 
 
-def test_a_trap_would_be_told(trapped):
+def test_the_trap_detects_imports(trapped):
     done = subprocess.run([sys.executable, "-c", "import random"], cwd=trapped, capture_output=True)
     assert done.returncode == 1
     assert (trapped / "random.py.ran").exists()

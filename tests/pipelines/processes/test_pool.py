@@ -14,33 +14,33 @@ from pipelines.processes import pool
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
-def test_every_job_is_done_once(workers):
+def test_every_job_runs_once(workers):
     done = dict(pool.each(operator.neg, [1, 2, 3], workers))
     assert done == {1: -1, 2: -2, 3: -3}
 
 
-def test_nothing_to_do():
+def test_an_empty_list_of_jobs():
     assert list(pool.each(operator.neg, [], workers=2)) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_a_job_raises_arrives(workers):
+def test_exceptions_of_jobs_propagate(workers):
     with pytest.raises(FileNotFoundError):
         list(pool.each(os.stat, ["/nowhere", "/"], workers))
 
 
-def test_a_process_that_dies_is_told():
+def test_a_dead_process_is_reported():
     with pytest.raises(pool.WorkerDiedError, match="a worker process died"):
         list(pool.each(os._exit, [1, 1], workers=2))
 
 
-def test_nothing_of_the_pool_is_left_when_all_is_done():
+def test_the_pool_leaves_no_process():
     for _ in range(3):
         assert sorted(pool.each(abs, [-1, 2, 3], workers=2)) == [(-1, 1), (2, 2), (3, 3)]
         assert not [t for t in threading.enumerate() if "ExecutorManager" in type(t).__name__]
 
 
-def test_workers_end_with_a_parent_that_was_killed():
+def test_workers_exit_with_a_killed_parent():
     program = (
         "import time; from pipelines.processes import pool\n"
         "if __name__ == '__main__': list(pool.each(time.sleep, [120] * 4, 2))"

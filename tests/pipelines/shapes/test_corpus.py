@@ -59,7 +59,7 @@ def test_layout_and_summary(written):
     assert calls == sorted(calls)
 
 
-def test_bytes_do_not_depend_on_the_run_or_the_workers(written, tmp_path):
+def test_bytes_are_reproducible_with_any_workers(written, tmp_path):
     corpus.write(tmp_path, train_clips=TRAIN, test_clips=TEST, workers=1)
     assert files(tmp_path) == files(written[0])
 
@@ -79,7 +79,7 @@ def test_annotations_and_truth_agree_row_by_row(written, split, count):
         assert record["caption"] == caption
 
 
-def test_videos_hold_the_frames_that_were_drawn(written):
+def test_videos_contain_the_drawn_frames(written):
     clips = sample_clips("train", TRAIN, seed=0)
     for video_id in dict.fromkeys(clip.video_id for clip in clips):
         drawn = np.concatenate([render.frames(c) for c in clips if c.video_id == video_id])
@@ -99,19 +99,19 @@ def test_videos_hold_the_frames_that_were_drawn(written):
         ({"seed": -1}, "seed is -1: it must be at least 0"),
     ],
 )
-def test_impossible_arguments_are_told_before_anything_is_written(tmp_path, wrong, message):
+def test_impossible_arguments_are_refused_before_writing(tmp_path, wrong, message):
     with pytest.raises(ShapesError, match=message):
         corpus.write(tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ShapesError, match=r"cannot write the corpus to .*file.*name a folder"):
         corpus.write(tmp_path / "file" / "out", train_clips=6, test_clips=0)
 
 
-def test_an_encoder_that_fails_leaves_no_half_written_file(tmp_path, monkeypatch):
+def test_a_failed_encoder_leaves_no_partial_file(tmp_path, monkeypatch):
     """The stand-in fails like an ffmpeg without libx264."""
     broken = tmp_path / "ffmpeg"
     broken.write_text(

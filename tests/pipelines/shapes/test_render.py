@@ -26,7 +26,7 @@ def from_run_lengths(lengths, height, width):
     return np.repeat(inside, lengths).reshape(height, width)
 
 
-def test_pixels_inside_a_mask_have_the_objects_colour_and_others_have_not(clips):
+def test_masks_match_the_objects_colour(clips):
     assert {t.concepts.kind for c in clips for t in c.things} == set(grammar.KINDS)
     for clip in clips:
         pixels, masks = render.frames(clip).astype(float), render.masks(clip)
@@ -73,7 +73,7 @@ def test_motions_look_like_their_names(clips):
                     assert 4 <= np.count_nonzero(area == 0) <= 12
 
 
-def test_backgrounds_change_within_a_clip_and_hardly_tell_clips_apart(clips):
+def test_backgrounds_do_not_identify_clips(clips):
     colour = np.array([clip.background.colours for clip in clips])
     assert np.abs(colour.mean(1) - 118).max() < 0.01, "the same mean over every clip"
     assert np.ptp(colour, axis=1).max(-1).min() > 20
@@ -100,21 +100,21 @@ def test_silhouettes_are_distinct(kind, clips):
         assert (one & two).sum() / (one | two).sum() < 0.84, other
 
 
-def test_frames_have_always_the_same_bytes():
+def test_frames_have_a_fixed_checksum():
     """After a deliberate change of the drawing, update the checksum; otherwise it is a bug."""
     clips = sample_clips("train", 6, seed=0) + sample_clips("test", 6, seed=0)
     digest = hashlib.sha256(b"".join(render.frames(clip).tobytes() for clip in clips))
     assert digest.hexdigest() == "f3603a9088c58b2dbbefda696a197931f98b08430a1f05e6bada8268cb93a016"
 
 
-def test_another_format_is_drawn_alike():
+def test_other_formats_have_the_same_drawing():
     film = Format(frames=10, fps=5, side=96, clips_per_video=2)
     clip = sample_clips("train", 1, seed=0, format=film)[0]
     assert render.frames(clip).shape == (10, 96, 96, 3)
     assert clip.end_us == 2_000_000
 
 
-def test_truth_tells_the_masks_boxes_and_words(clips):
+def test_truth_lines_have_masks_boxes_and_words(clips):
     for clip in clips[:12]:
         record = json.loads(truth.line(clip))
         assert (record["video_id"], record["start_us"]) == (clip.video_id, clip.start_us)

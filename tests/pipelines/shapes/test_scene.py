@@ -41,7 +41,7 @@ def test_every_word_names_one_concept():
     assert all(len(by_concept) > FAMILY for by_concept in grammar.WORDS.values())
 
 
-def test_test_captions_and_scenes_are_distinct(test_clips):
+def test_captions_and_scenes_of_the_test_split_are_distinct(test_clips):
     assert len({clip.caption for clip in test_clips}) == TEST_CLIPS
     assert len({told(clip) for clip in test_clips}) == TEST_CLIPS
 
@@ -69,7 +69,7 @@ def test_splits_share_no_scene_whatever_the_counts(train_clips):
 
 
 @pytest.mark.parametrize("split", ["train_clips", "test_clips"])
-def test_objects_differ_in_colour_and_kind_and_stay_apart_inside_the_frame(split, request):
+def test_objects_differ_and_do_not_touch(split, request):
     sides = Counter()
     for clip in request.getfixturevalue(split):
         first, second = clip.things
@@ -87,7 +87,7 @@ def test_objects_differ_in_colour_and_kind_and_stay_apart_inside_the_frame(split
     assert 0.4 < sides[True] / sides.total() < 0.6, "order of mention must not tell the side"
 
 
-def test_clips_depend_on_seed_split_and_index_alone():
+def test_clips_depend_only_on_seed_split_and_index():
     few, many = sample_clips("train", 7, seed=3), sample_clips("train", 20, seed=3)
     assert few == many[:7]
     assert sample_clips("train", 7, seed=4) != few
@@ -96,7 +96,7 @@ def test_clips_depend_on_seed_split_and_index_alone():
     )
 
 
-def test_clips_of_a_video_lie_back_to_back():
+def test_clips_of_a_video_are_contiguous():
     clips = sample_clips("train", 14, seed=0)
     for _, video in itertools.groupby(clips, key=lambda clip: clip.video_id):
         video = list(video)
@@ -105,7 +105,7 @@ def test_clips_of_a_video_lie_back_to_back():
 
 
 @pytest.mark.parametrize("count", [-6, 7, RESERVED_TEST_CLIPS + FAMILY])
-def test_impossible_test_counts_are_told(count):
+def test_impossible_test_counts_are_refused(count):
     with pytest.raises(ShapesError, match=f"is {count}: it must be a multiple of {FAMILY}"):
         sample_clips("test", count, seed=0)
 

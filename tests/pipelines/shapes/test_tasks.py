@@ -129,7 +129,7 @@ def test_three_splits_of_actions(shapes):
         assert clip.things[0].concepts.motion == clip.things[1].concepts.motion
 
 
-def test_untrimmed_videos_have_segments_and_much_besides(shapes):
+def test_untrimmed_videos_have_segments_and_background(shapes):
     videos = [*sample_untrimmed("train", 5, 0), *sample_untrimmed("test", 2, 0)]
     rows = read(shapes, "activitynet-tal", "activitynet/activity_net.v1-3.json", window_us=10**6)
     by_video = {row.video_id: row for row in rows}
@@ -158,7 +158,7 @@ def test_untrimmed_videos_have_segments_and_much_besides(shapes):
     assert [(r.clip_id, r.segments) for r in theirs] == [(r.clip_id, r.segments) for r in rows]
 
 
-def test_keyframes_have_the_boxes_that_are_drawn(shapes):
+def test_keyframes_have_the_drawn_boxes(shapes):
     names = ("v2.2", "excluded_timestamps_v2.2", "predicted_boxes")
     files = [f"ava/ava_train_{name}.csv" for name in names]
     rows = read(shapes, "ava", *files, window_us=2_000_000)
@@ -200,7 +200,7 @@ def test_keyframes_have_the_boxes_that_are_drawn(shapes):
         ),
     ],
 )
-def test_records_hold_what_was_told(shapes, tmp_path, source, videos, files, options):
+def test_records_have_the_scenes_annotations(shapes, tmp_path, source, videos, files, options):
     rows = kept(read(shapes, source, *files, **options))
     config = BuildConfig(
         frames_per_clip=4,

@@ -50,7 +50,7 @@ def test_the_data_card_loads_without_errors_and_shows_its_clips(written, chromiu
     assert html.count("<table>") == html.count("<table><caption>") > 3
 
 
-def test_statistics_of_a_sample_say_so(written):
+def test_statistics_state_their_sample(written):
     folder, manifest, _ = written
     told = []
     html = page.data_card(
@@ -100,7 +100,7 @@ def test_rejects_are_grouped_with_few_examples():
     assert [reject.message for reject in reasons["b"].examples] == ["0", "1", "2"]
 
 
-def test_a_sheet_as_a_picture(make_clip):
+def test_a_contact_sheet_as_png(make_clip):
     entries = [Entry(Place(0, i), make_clip("a", grey=255 * i)) for i in range(2)]
     with Image.open(io.BytesIO(strips.png(entries))) as sheet:
         black, white = (sheet.getpixel((40, y)) for y in (100, 270))
@@ -141,7 +141,7 @@ def test_a_sheet_of_many_nouns_stops_at_its_edge(make_clip, monkeypatch):
     assert len(written) < 60  # out of 20,000
 
 
-def test_a_strip_goes_from_first_to_last(make_clip):
+def test_a_strip_covers_the_whole_clip(make_clip):
     clip = make_clip("a")
     frames = [make_clip("a", grey=8 * i).frames[0] for i in range(32)]
     del clip.frames[:]
@@ -152,11 +152,11 @@ def test_a_strip_goes_from_first_to_last(make_clip):
 
 
 @given(st.text())
-def test_pieces_make_up_the_caption(caption):
+def test_pieces_concatenate_to_the_caption(caption):
     assert "".join(piece for piece, _ in strips.pieces(Clip(caption=caption))) == caption
 
 
-def test_a_record_in_words_has_what_benchmarks_tell(make_clip):
+def test_a_records_text_has_benchmark_annotations(make_clip):
     clip = make_clip("a")
     clip.captions.extend([clip.caption, "somebody"])
     clip.questions.add(text="who is there?", answer="man")
@@ -193,7 +193,7 @@ def test_the_commands(written, cli, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_card_has_the_name_and_the_options_that_were_chosen(written):
+def test_the_card_has_the_name_and_the_options(written):
     folder, manifest, _ = written
     manifest.dataset = "generic"
     manifest.config.source.columns.update({"video": "clip", "end": "length"})

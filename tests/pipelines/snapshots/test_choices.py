@@ -45,7 +45,7 @@ def changed(kind, name):
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
-def test_a_difference_names_an_option_of_the_command_and_both_values(kind, name):
+def test_a_difference_names_the_option_and_both_values(kind, name):
     old = some_config()
     new = changed(kind, name)
     (phrase,) = choices.changes(choices.chosen(old), choices.chosen(new))
@@ -55,7 +55,7 @@ def test_a_difference_names_an_option_of_the_command_and_both_values(kind, name)
     assert phrase.count(" → ") == 1
 
 
-def test_all_differences_are_named_at_once():
+def test_all_differences_are_reported_together():
     old = some_config()
     file = AnnotationFile(name="rows.csv", bytes=9, sha256="a" * 64)
     manifest = Manifest(

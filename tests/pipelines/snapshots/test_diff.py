@@ -22,14 +22,14 @@ def told(difference):
     return "\n".join(diff.lines(difference, most=2))
 
 
-def test_a_snapshot_and_itself(compare, make_clip):
+def test_a_snapshot_equals_itself(compare, make_clip):
     clips = [make_clip(f"video{i}") for i in range(5)]
     difference = compare({"clips": clips}, {"clips": clips[::-1]})
     assert not difference
     assert told(difference) == "unchanged: 5 records"
 
 
-def test_records_that_come_and_go_with_their_reasons(compare, make_clip):
+def test_added_and_removed_records_have_reasons(compare, make_clip):
     kept, arrived, lost, dropped, fresh = (make_clip(f"video{i}") for i in range(5))
     missing = Reject(
         reason="video_missing", video_id=arrived.video_id, source_row=arrived.source_row
@@ -79,7 +79,7 @@ def test_another_file_of_the_same_video(compare, make_clip):
     assert [change.why for change in difference.changed] == ["another video file"]
 
 
-def test_long_lists_are_cut(compare, make_clip):
+def test_long_lists_are_truncated(compare, make_clip):
     clips = [make_clip(f"video{i}") for i in range(5)]
     difference = compare({"clips": clips[:1]}, {"clips": clips})
     assert told(difference).count("  added ") == 2

@@ -53,7 +53,7 @@ def test_every_record_is_a_sample(written, tmp_path, workers):
         assert len(sample) == 6
 
 
-def test_what_benchmarks_tell_of_a_clip_goes_along(tmp_path, make_clip, write_snapshot):
+def test_benchmark_annotations_are_exported(tmp_path, make_clip, write_snapshot):
     clip = make_clip("video")
     clip.captions.extend([clip.caption, "somebody"])
     clip.questions.add(question_id="7", text="who is there?", answer="man", type="who")
@@ -84,7 +84,7 @@ def test_png_and_raw_frames(tmp_path, make_clip, write_snapshot):
             np.testing.assert_array_equal(pixels, np.full((8, 12, 3), 77, np.uint8))
 
 
-def test_the_same_bytes_every_time(written, tmp_path):
+def test_exports_are_reproducible(written, tmp_path):
     folder, manifest, _ = written
     for name in ("a", "b"):
         export.webdataset(folder, manifest, str(tmp_path / name))
@@ -92,7 +92,7 @@ def test_the_same_bytes_every_time(written, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-def test_a_folder_in_use_is_refused(written, tmp_path):
+def test_a_nonempty_folder_is_refused(written, tmp_path):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
         export.webdataset(folder, manifest, str(tmp_path))
@@ -109,7 +109,7 @@ def test_no_two_clips_share_a_key(ids):
 
 
 @pytest.mark.parametrize("ids", [("a.b", "a-b", "a_b"), ("a.b.c", "a-b.c", "a.b-c", "a%2Eb.c")])
-def test_samples_of_ids_that_look_alike_stay_apart(tmp_path, make_clip, write_snapshot, ids):
+def test_samples_of_similar_ids_are_distinct(tmp_path, make_clip, write_snapshot, ids):
     clips = [make_clip(video_id) for video_id in ids]
     for clip in clips:
         clip.clip_id = clip_id(clip.video_id, 0, 1, "a")
@@ -119,7 +119,7 @@ def test_samples_of_ids_that_look_alike_stay_apart(tmp_path, make_clip, write_sn
     assert {json.loads(one["json"])["video_id"] for one in found.values()} == set(ids)
 
 
-def test_every_shard_is_there_so_that_a_brace_pattern_finds_it(tmp_path, make_clip, write_snapshot):
+def test_every_shard_has_a_file(tmp_path, make_clip, write_snapshot):
     manifest = write_snapshot(tmp_path / "snapshot", [make_clip("video")], shards=4)
     for write, suffix in ((export.webdataset, "tar"), (export.sequence_examples, "tfrecord")):
         out = tmp_path / suffix

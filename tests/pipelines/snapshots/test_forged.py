@@ -28,7 +28,7 @@ from protos.v1.manifest_pb2 import FileEntry, Manifest, RecordEntry, ShardIndex
     ],
     ids=lambda data: data[:24],
 )
-def test_json_that_is_no_message_is_told_in_one_line(data, tmp_path):
+def test_invalid_json_is_reported_in_one_line(data, tmp_path):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(snapshot.SnapshotError) as error:
         snapshot.read_json(str(tmp_path / "a.json"), FileEntry)
@@ -50,7 +50,7 @@ def test_json_that_is_no_message_is_told_in_one_line(data, tmp_path):
     ],
     ids=lambda data: data[:40],
 )
-def test_a_plan_that_is_none_is_told_in_one_line(data, tmp_path):
+def test_an_invalid_plan_is_reported_in_one_line(data, tmp_path):
     (tmp_path / contract.PLAN_NAME).write_bytes(data)
     with pytest.raises(snapshot.SnapshotError) as error:
         plan_summary.rows(str(tmp_path))
@@ -87,7 +87,7 @@ def forge(written, index=None, shard=None):
         (2, {"clip_id": "0"}),
     ],
 )
-def test_an_index_that_leads_elsewhere_is_refused(written, number, change):
+def test_an_index_with_wrong_offsets_is_refused(written, number, change):
     folder, manifest = written
     index = snapshot.read_index(str(folder / manifest.shards[0].index.name))
     index.records[number].MergeFrom(RecordEntry(**change))
@@ -101,7 +101,7 @@ def test_an_index_that_leads_elsewhere_is_refused(written, number, change):
     assert verify.faults(str(folder), forged)
 
 
-def test_a_flipped_byte_of_an_index_is_noticed_by_who_looks_a_clip_up(written):
+def test_find_notices_a_flipped_byte_of_an_index(written):
     folder, manifest = written
     path = folder / manifest.shards[0].index.name
     data = bytearray(path.read_bytes())
@@ -111,7 +111,7 @@ def test_a_flipped_byte_of_an_index_is_noticed_by_who_looks_a_clip_up(written):
         records.find(str(folder), manifest, ["a_0_1000000"])
 
 
-def test_a_record_that_breaks_the_contract_is_not_read(written):
+def test_a_record_that_violates_the_contract_is_refused(written):
     folder, manifest = written
     (clip, *_) = records.read(str(folder), manifest, [records.Place(0, 0)])
     for change in (
@@ -132,7 +132,7 @@ def test_a_record_that_breaks_the_contract_is_not_read(written):
             list(records.read(str(folder), forged, [records.Place(0, 0)]))
 
 
-def test_a_frame_that_cannot_be_decoded_is_told(make_clip):
+def test_an_undecodable_frame_is_reported(make_clip):
     clip = make_clip("a")
     clip.frames[0] = clip.frames[0][:40]
     with pytest.raises(snapshot.SnapshotError, match=r"a frame of record .* cannot be decoded"):
@@ -153,7 +153,7 @@ def test_a_frame_that_cannot_be_decoded_is_told(make_clip):
         (lambda m: setattr(m, "schema_version", "1.²"), "is not 'major.minor'"),
     ],
 )
-def test_a_manifest_of_no_possible_numbers_is_refused(written, change, told):
+def test_a_manifest_with_impossible_numbers_is_refused(written, change, told):
     forged = Manifest()
     forged.CopyFrom(written[1])
     change(forged)
@@ -170,7 +170,7 @@ def test_a_manifest_of_no_possible_numbers_is_refused(written, change, told):
         (lambda m: m.annotations.add(name="a.csv", sha256="0"), "inputs_sha256"),
     ],
 )
-def test_verify_notices_a_manifest_whose_own_hashes_do_not_fit(written, change, told):
+def test_verify_notices_wrong_hashes_in_a_manifest(written, change, told):
     folder, manifest = written
     forged = copy.deepcopy(manifest)
     change(forged)

@@ -25,7 +25,7 @@ def written(tmp_path, write_snapshot, make_clip):
     return folder, write_snapshot(folder, [make_clip(name) for name in "abcdef"])
 
 
-def test_a_lock_of_a_killed_run_is_cleared_and_one_at_work_is_not(tmp_path):
+def test_only_the_lock_of_a_killed_run_is_cleared(tmp_path):
     lock = tmp_path / snapshot.LOCK_NAME
     lock.touch()
     run_lock.clear(str(tmp_path))
@@ -36,7 +36,7 @@ def test_a_lock_of_a_killed_run_is_cleared_and_one_at_work_is_not(tmp_path):
         assert lock.exists()
 
 
-def test_a_takedown_that_was_killed_after_its_manifest_is_repeated(written, tmp_path):
+def test_remove_repeats_after_a_kill_behind_the_manifest(written, tmp_path):
     folder, manifest = written
     out = tmp_path / "out"
     first = remove.remove(str(folder), manifest, {"a"}, str(out), "2.0.0")
@@ -51,7 +51,7 @@ def test_a_takedown_that_was_killed_after_its_manifest_is_repeated(written, tmp_
 
 
 @pytest.mark.parametrize("write", [export.webdataset, export.sequence_examples])
-def test_an_export_that_was_killed_is_begun_again(write, written, tmp_path):
+def test_a_killed_export_restarts(write, written, tmp_path):
     folder, manifest = written
     write(str(folder), manifest, str(tmp_path / "whole"))
     wanted, out = content(tmp_path / "whole"), tmp_path / "out"
@@ -78,7 +78,7 @@ def test_an_export_that_was_killed_is_begun_again(write, written, tmp_path):
         assert content(other) == {name: b"another's"}
 
 
-def test_an_export_is_killed_for_real_and_repeated(written, tmp_path):
+def test_an_export_is_killed_and_repeated(written, tmp_path):
     folder, manifest = written
     export.webdataset(str(folder), manifest, str(tmp_path / "whole"))
     out = tmp_path / "out"

@@ -39,7 +39,7 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("code", ATTEMPTS)
-def test_code_in_a_decoders_place(make_clip, monkeypatch, code):
+def test_hostile_code_in_a_decoder_fails(make_clip, monkeypatch, code):
     if missing := fork_client.missing_here():
         pytest.skip(fork_client.described(missing))
     program = (sys.executable, "-c", TAKEN_OVER.format(code=code))
@@ -53,7 +53,7 @@ def test_code_in_a_decoders_place(make_clip, monkeypatch, code):
         pictures.small(clip, [0], 20, 10)
 
 
-def test_a_child_that_hangs_is_ended(make_clip, monkeypatch):
+def test_a_hanging_child_is_killed(make_clip, monkeypatch):
     program = (sys.executable, "-c", TAKEN_OVER.format(code="time.sleep(60)"))
     monkeypatch.setattr(pictures, "PROGRAM", program)
     monkeypatch.setattr(pictures, "_SECONDS", 1.0)

@@ -27,7 +27,7 @@ def test_the_bytes_of_the_whole_message(tmp_path, rejects, rows):
     assert plan_summary.rows(str(tmp_path)) == rows
 
 
-def test_fields_of_a_newer_schema_are_passed_over(tmp_path):
+def test_fields_of_a_newer_schema_are_ignored(tmp_path):
     (tmp_path / contract.PLAN_NAME).write_text('{"new": [1], "rejects": [{"mood": 3}], "rows": 1}')
     assert list(plan_summary.rejects(str(tmp_path))) == [Reject()]
     assert plan_summary.rows(str(tmp_path)) == 1

@@ -29,7 +29,7 @@ def test_every_record_is_found_by_id_and_by_place(written):
 
 
 @pytest.mark.parametrize("name", ["nothing", "3:0", "0:99", "-1:0", "video0_0_100000"])
-def test_a_record_that_is_not_there(written, name):
+def test_a_missing_record_is_an_error(written, name):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match=f"no record '{name}'"):
         records.find(folder, manifest, ["0:0", name])
@@ -53,7 +53,7 @@ def test_an_index_of_another_shard_is_refused(written, tmp_path):
 
 
 @given(st.lists(st.integers(0, 9), min_size=1), st.integers(1, 100))
-def test_places_are_spread_evenly(sizes, count):
+def test_places_are_evenly_spaced(sizes, count):
     manifest = Manifest(shards=[ShardEntry(records=size) for size in sizes])
     places = records.evenly(manifest, count)
     assert len(places) == min(count, sum(sizes))

@@ -56,7 +56,7 @@ def test_the_new_version_is_sound_and_without_the_video(written, removed):
     assert manifest.inputs_sha256 != old.inputs_sha256
 
 
-def test_nothing_of_the_video_is_left_but_its_id(written, removed):
+def test_only_the_videos_id_is_left(written, removed):
     assert not any(b"secret" in path.read_bytes() for path in removed.iterdir())
     manifest = verify.read_manifest(str(removed))
     rejects = {r.source_row: r for r in records.rejects(str(removed), manifest)}
@@ -75,7 +75,7 @@ def test_other_shards_are_the_same_files(written, removed):
         assert (removed / path.name).samefile(path)
 
 
-def test_the_old_version_is_left_as_it_was(written, removed):
+def test_the_old_version_stays_unchanged(written, removed):
     folder, manifest, _ = written
     assert verify.faults(str(folder), manifest) == []
 
@@ -87,7 +87,7 @@ def test_the_old_version_is_left_as_it_was(written, removed):
         ({f"video{i}" for i in range(9)}, "every record belongs to the 9 videos"),
     ],
 )
-def test_removing_nothing_or_all_is_refused(written, tmp_path, ids, told):
+def test_removing_no_record_or_all_records_is_refused(written, tmp_path, ids, told):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match=told):
         remove.remove(str(folder), manifest, ids, str(tmp_path / "new"), "2.0.0")
@@ -95,14 +95,14 @@ def test_removing_nothing_or_all_is_refused(written, tmp_path, ids, told):
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "0.9.9"])
-def test_a_version_that_is_not_later_is_refused(written, tmp_path, version):
+def test_a_version_that_is_not_higher_is_refused(written, tmp_path, version):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match=r"not higher than 1\.0\.0.*: give a higher"):
         remove.remove(str(folder), manifest, {GONE}, str(tmp_path / "new"), version)
     assert not (tmp_path / "new").exists()
 
 
-def test_a_complete_snapshot_is_not_written_over(written):
+def test_a_complete_snapshot_is_not_overwritten(written):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
         remove.remove(str(folder), manifest, {GONE}, str(folder), "2.0.0")
@@ -136,7 +136,9 @@ OTHERS = ["Cafe", "Caf\u00e9s", "Caf\u00e9.mp", "Caf\u00e9.1", "Caf\u00e9.mp4.tx
 
 
 @pytest.mark.parametrize("listed", SPELLINGS)
-def test_a_video_goes_in_each_spelling_of_its_id(tmp_path, make_clip, write_snapshot, listed):
+def test_a_video_is_removed_in_every_spelling_of_its_id(
+    tmp_path, make_clip, write_snapshot, listed
+):
     assert len({shard_of(spelling, SHARDS) for spelling in SPELLINGS}) > 1
     clips = [make_clip(name, caption=f"a zq{name}") for name in [*SPELLINGS, *OTHERS]]
     rejects = tuple(
@@ -157,7 +159,7 @@ def test_a_video_goes_in_each_spelling_of_its_id(tmp_path, make_clip, write_snap
     assert {video.video_id for video in videos} == {*OTHERS} - {"v1.2"}
 
 
-def test_lists_that_are_repeated_add_up(written, cli, tmp_path):
+def test_repeated_lists_are_concatenated(written, cli, tmp_path):
     folder, _, _ = written
     for number in (3, 4, 5):
         (tmp_path / f"{number}.txt").write_text(f"video{number}\n")
@@ -169,7 +171,7 @@ def test_lists_that_are_repeated_add_up(written, cli, tmp_path):
     assert manifest.removed_videos == ["video3", GONE, "video5"]
 
 
-def test_a_list_may_come_through_a_pipe(written, tmp_path):
+def test_a_list_may_be_a_pipe(written, tmp_path):
     folder, _, _ = written
     command = '"$0" -m pipelines remove "$1" --videos <(echo "$2") --out "$3"'
     done = subprocess.run(

@@ -33,14 +33,14 @@ def test_one_run_at_a_time(folder, quick):
         pass
 
 
-def test_a_lock_left_by_a_killed_build_does_not_hold(tmp_path):
+def test_the_lock_of_a_killed_build_is_ignored(tmp_path):
     (tmp_path / LOCK_NAME).touch()
     with run_lock.held(str(tmp_path)):
         pass
     assert os.listdir(tmp_path) == []
 
 
-def test_a_lease_left_by_a_killed_build_is_taken_over_in_time(lab, quick, capsys):
+def test_the_lease_of_a_killed_build_expires(lab, quick, capsys):
     folder = f"{lab}/killed"
     left = bucket.write(f"{folder}/{LOCK_NAME}", b"{}")
     began = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_run_that_lost_its_lease_ends(lab, quick):
     assert bucket.read(f"{folder}/{LOCK_NAME}") == b"another's"
 
 
-def test_a_run_that_lost_its_lease_ends_though_it_misses_the_interrupt(lab, quick):
+def test_a_run_without_lease_ends_after_a_missed_interrupt(lab, quick):
     folder = f"{lab}/missed"
     missed = 0
     with pytest.raises(SnapshotError, match="took over"), run_lock.held(folder):

@@ -37,7 +37,7 @@ def test_records_out_of_order_leave_no_shard(tmp_path, clip_ids):
     assert os.listdir(tmp_path) == []
 
 
-def test_an_error_keeps_the_file_that_was_there(tmp_path):
+def test_an_error_keeps_the_existing_file(tmp_path):
     write_shard(tmp_path, "a")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with (
@@ -60,14 +60,14 @@ def test_json_is_stable_and_read_back(tmp_path_factory, rejects, name):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"bytes": "x"}', b"[" * 100_000])
-def test_damaged_json_is_told(tmp_path, data):
+def test_damaged_json_is_reported(tmp_path, data):
     (tmp_path / "entry.json").write_bytes(data)
     with pytest.raises(snapshot.SnapshotError, match="is damaged") as error:
         snapshot.read_json(str(tmp_path / "entry.json"), FileEntry)
     assert "\n" not in str(error.value)
 
 
-def test_fields_of_a_newer_schema_pass(tmp_path):
+def test_fields_of_a_newer_schema_are_accepted(tmp_path):
     (tmp_path / "entry.json").write_text('{"name": "a", "colour": "red"}')
     assert snapshot.read_json(str(tmp_path / "entry.json"), FileEntry) == FileEntry(name="a")
 

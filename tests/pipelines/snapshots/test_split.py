@@ -23,7 +23,7 @@ def request(video_id):
 
 
 @given(st.text(), st.sampled_from([(0.9, 0.1), (0.5, 0.25, 0.25)]), st.integers(0, 9))
-def test_every_row_is_of_one_part(video_id, parts, seed):
+def test_every_row_belongs_to_one_part(video_id, parts, seed):
     splits = [*split.splits(parts, seed)]
     for row in (
         request(video_id),
@@ -35,7 +35,7 @@ def test_every_row_is_of_one_part(video_id, parts, seed):
         assert split.part_of(same, splits[0]) == split.part_of(video_id, splits[0])
 
 
-def test_each_part_gets_its_share_and_each_seed_draws_anew():
+def test_parts_follow_shares_and_seeds():
     drawn = []
     for seed in range(2):
         some = next(split.splits((0.8, 0.15, 0.05), seed))
@@ -48,7 +48,7 @@ def test_each_part_gets_its_share_and_each_seed_draws_anew():
     assert same / 20_000 == pytest.approx(0.8**2 + 0.15**2 + 0.05**2, abs=0.02)
 
 
-def test_parts_stay_as_they_were_drawn():
+def test_parts_are_stable_between_releases():
     some = next(split.splits((0.5, 0.5), 7))
     drawn = "".join(split.part_of(f"video{number}", some)[1] for number in range(20))
     assert drawn == "ereerrrereeererrrrre"
@@ -67,7 +67,7 @@ def test_parts_stay_as_they_were_drawn():
         ("nan/nan", "is not two or three"),
     ],
 )
-def test_other_shares_are_refused(text, told):
+def test_invalid_shares_are_refused(text, told):
     with pytest.raises(argparse.ArgumentTypeError, match=told):
         shares(text)
 
@@ -104,7 +104,7 @@ def manifests(folder) -> list[Manifest]:
     return [verify.read_manifest(str(folder / part)) for part in ("train", "test")]
 
 
-def test_two_snapshots_without_a_common_video(built, cli):
+def test_two_snapshots_share_no_video(built, cli):
     folder, done = built
     ids: list[set[str]] = []
     lines: list[str] = []
@@ -123,7 +123,7 @@ def test_two_snapshots_without_a_common_video(built, cli):
     assert sum(manifest.counts.rows for manifest in manifests(folder)) == 25
 
 
-def test_the_same_command_finds_it_complete_and_others_do_not_mix_in(built, cli, inputs):
+def test_only_the_same_command_accepts_a_finished_split(built, cli, inputs):
     folder, _ = built
     done = build(cli, inputs, folder, "--split", "0.6/0.4", "--split-seed", 3)
     assert done.returncode == 0 and done.stdout.count("is already complete") == 2

@@ -276,9 +276,7 @@ def left(folder):
 
 @pytest.mark.parametrize("there", [True, False], ids=["a record", "only rejects"])
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_of_the_video_is_left_and_no_version_brings_it_back(
-    made, parser, videos, tmp_path, case, there
-):
+def test_no_version_contains_a_removed_video(made, parser, videos, tmp_path, case, there):
     planned = made(case.split()[0], CASES[case](), there)
     old = verify.read_manifest(planned.out)
     assert verify.faults(planned.out, old) == []
@@ -317,7 +315,7 @@ def test_nothing_of_the_video_is_left_and_no_version_brings_it_back(
     assert plan.complete(again) == later
 
 
-def test_every_source_is_tried():
+def test_every_source_is_tested():
     assert {case.split()[0] for case in CASES} == set(SOURCES)
 
 
@@ -328,7 +326,7 @@ def test_every_source_is_tried():
 @settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_ids_that_begin_alike_are_kept_apart(make_clip, write_snapshot, names, data):
+def test_ids_with_a_common_prefix_are_distinct(make_clip, write_snapshot, names, data):
     gone = set(data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=len(names) - 1)))
     clips = [make_clip(name, caption=f"a zq{i}q") for i, name in enumerate(names)]
     for clip in clips:
@@ -351,7 +349,7 @@ def test_ids_that_begin_alike_are_kept_apart(make_clip, write_snapshot, names, d
         assert {row.partition(",")[0] for row in rejects} == whole
 
 
-def test_the_command_names_ids_that_match_nothing(made, cli, tmp_path):
+def test_the_command_reports_unknown_ids(made, cli, tmp_path):
     planned = made("videocc", videocc())
     (tmp_path / "gone.txt").write_text(f"{GONE}\n{GONE}.txt\n")
     words = ["remove", planned.out, "--videos", tmp_path / "gone.txt", "--out", tmp_path / "new"]
@@ -362,7 +360,7 @@ def test_the_command_names_ids_that_match_nothing(made, cli, tmp_path):
     assert list(version.removed_videos) == [GONE, f"{GONE}.txt"]
 
 
-def test_what_is_excluded_leaves_no_caption(made, parser, tmp_path):
+def test_excluded_videos_leave_no_caption(made, parser, tmp_path):
     planned = made("videocc", videocc())
     (tmp_path / "other").mkdir()
     without = dataclasses.replace(planned, out=str(tmp_path / "other"), excluded=frozenset({GONE}))
@@ -372,9 +370,7 @@ def test_what_is_excluded_leaves_no_caption(made, parser, tmp_path):
     assert rejects and not any(SECRET.search(str(one).encode()) for one in rejects)
 
 
-def test_an_id_that_only_another_videos_reject_names_is_unknown(
-    tmp_path, make_clip, write_snapshot
-):
+def test_an_id_only_in_another_videos_reject_is_unknown(tmp_path, make_clip, write_snapshot):
     rejects = (Reject(reason="span_empty", source_row="r.csv:1", video_id="a.txt", row="a.txt,x"),)
     clips = [make_clip("a.txt"), make_clip("b"), make_clip("c")]
     manifest = write_snapshot(tmp_path / "old", clips, plan_rejects=rejects)
@@ -385,7 +381,7 @@ def test_an_id_that_only_another_videos_reject_names_is_unknown(
 
 
 @pytest.mark.parametrize("listed", [f"{GONE}.mp4", f"{GONE}.WEBM"])
-def test_a_build_leaves_a_removed_video_out_in_each_spelling(made, parser, tmp_path, listed):
+def test_a_build_excludes_removed_videos_in_every_spelling(made, parser, tmp_path, listed):
     planned = made("videocc", videocc())
     (tmp_path / "other").mkdir()
     without = dataclasses.replace(planned, out=str(tmp_path / "other"), removed=frozenset({listed}))

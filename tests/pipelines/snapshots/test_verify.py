@@ -102,7 +102,7 @@ def test_damaged_files(tmp_path, suffix, damage):
     assert any(fault.startswith(path.name) for fault in faults(tmp_path))
 
 
-def test_several_processes_tell_every_fault_in_order(tmp_path):
+def test_several_processes_report_faults_in_order(tmp_path):
     write(tmp_path, clips={shard: [clip(shard, end_us=0)] for shard in range(SHARDS)})
     (tmp_path / contract.PLAN_NAME).unlink()
     told = faults(tmp_path, workers=2)
@@ -115,7 +115,7 @@ def test_several_processes_tell_every_fault_in_order(tmp_path):
     ]
 
 
-def test_damage_under_a_right_checksum_is_one_fault_among_others(tmp_path):
+def test_damage_with_valid_checksums_is_one_fault(tmp_path):
     def change(manifest):
         for name, entry in (
             (contract.PLAN_NAME, manifest.plan),
@@ -140,7 +140,7 @@ def test_damage_under_a_right_checksum_is_one_fault_among_others(tmp_path):
         (clip(0, frame_time_us=[10]), "is outside"),
     ],
 )
-def test_wrong_records_under_right_checksums(tmp_path, record, told):
+def test_wrong_records_with_valid_checksums(tmp_path, record, told):
     write(tmp_path, clips={0: [record]})
     (fault,) = faults(tmp_path)
     assert told in fault and fault.startswith("shard-00000-of-00002.tfrecord")
@@ -188,12 +188,12 @@ def _index(folder, edit):
         ("clip_id", "z", "its clip_id is 'video"),
     ],
 )
-def test_a_wrong_index_under_right_checksums(tmp_path, field, value, told):
+def test_a_wrong_index_with_valid_checksums(tmp_path, field, value, told):
     write(tmp_path, change=_index(tmp_path, lambda entry: setattr(entry, field, value)))
     assert told in " ".join(faults(tmp_path))
 
 
-def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
+def test_a_manifest_cannot_list_outside_files(tmp_path):
     def change(manifest):
         manifest.shards[0].data.name = "../secret"
 
@@ -201,7 +201,7 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
     assert "the manifest lists '../secret' instead" in faults(tmp_path)[0]
 
 
-def test_files_that_do_not_belong(tmp_path):
+def test_unknown_files_are_faults(tmp_path):
     write(tmp_path)
     (tmp_path / "shard-00000-of-00009.tfrecord").touch()
     assert faults(tmp_path) == ["shard-00000-of-00009.tfrecord: not a file of this snapshot"]
@@ -216,7 +216,7 @@ def test_a_newer_major_version_is_refused(tmp_path):
         verify.read_manifest(str(tmp_path))
 
 
-def test_lost_rows_are_told(tmp_path):
+def test_lost_rows_are_reported(tmp_path):
     def change(manifest):
         manifest.counts.rows += 1
 

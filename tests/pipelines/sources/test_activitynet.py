@@ -40,7 +40,7 @@ def test_a_video_without_sentences_is_a_reject():
     ]
 
 
-def test_a_clip_a_sentence():
+def test_sentences_become_clips():
     rows = read(TWO)
     assert [
         (row.video_id, row.start_us, row.end_us, row.caption, row.source_row) for row in rows
@@ -51,7 +51,7 @@ def test_a_clip_a_sentence():
     ]
 
 
-def test_a_clip_a_paragraph():
+def test_paragraphs_become_clips():
     first, second = read(TWO, paragraphs=True)
     assert (first.start_us, first.end_us) == (0, 40_500_000)
     assert first.caption == "A woman cuts an onion. She puts it in a pan."
@@ -106,27 +106,27 @@ def test_bad_paragraphs_are_rejects(changes):
         ('{"v_kitchen-001": ' + "[" * 100_000, "too many levels of brackets"),
     ],
 )
-def test_a_file_that_cannot_be_read_to_its_end_is_refused(data, told):
+def test_a_truncated_file_is_refused(data, told):
     with pytest.raises(AnnotationError, match=told) as error:
         read(data)
     assert "\n" not in str(error.value) and len(str(error.value)) < 250
 
 
-def test_a_value_that_never_ends_does_not_fill_the_memory(monkeypatch):
+def test_an_endless_value_uses_bounded_memory(monkeypatch):
     monkeypatch.setattr(json_stream, "_VALUE_CHARACTERS", 100_000)
     with pytest.raises(AnnotationError, match="a value of over 100,000 characters"):
         read('{"v_kitchen-001": [' + "0, " * 10_000_000)
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "1e1000000000", "9" * 5000])
-def test_numbers_that_are_no_times_cost_their_own_row_alone(number):
+def test_invalid_times_reject_only_their_row(number):
     data = json.dumps(video([[0, 1], [0, 7], [1, 2]], ["a", "b", "c"])).replace("7", number)
     rows = read(data)
     assert [getattr(row, "reason", None) for row in rows] == [None, "time_invalid", None]
     assert "end" in rows[1].message and len(rows[1].message) < 100
 
 
-def test_bytes_that_are_no_utf_8_cost_their_own_row_alone():
+def test_invalid_utf_8_rejects_only_its_row():
     data = json.dumps(video([[0, 1], [0, 7], [1, 2]], ["a", "b", "c"])).encode()
     file = io.BytesIO(data.replace(b'"b"', b'"caf\xe9"'))
     rows: list[Any] = list(activitynet.read(file, "val_1.json", SourceOptions()))
@@ -142,17 +142,17 @@ def test_depth_is_bounded():
     assert isinstance(second, ClipRequest)
 
 
-def test_a_name_twice_in_a_videos_entry():
+def test_a_repeated_name_rejects_the_entry():
     text = '{"v_kitchen-001": {"timestamps": [[0, 1]], "sentences": ["a"], "sentences": ["b"]}}'
     (row,) = read(text)
     assert row.reason == "row_columns" and "the name 'sentences' twice" in row.message
 
 
-def test_a_byte_order_mark_is_passed_over():
+def test_a_byte_order_mark_is_skipped():
     assert len(read("\ufeff" + json.dumps(TWO))) == 3
 
 
-def test_a_video_that_comes_twice_is_read_twice():
+def test_a_repeated_video_is_read_twice():
     once = json.dumps(TWO)[1:-1]
     assert len(read(f"{{{once}, {once}}}")) == 6
 
@@ -162,7 +162,7 @@ def test_empty_captions_may_be_kept():
     assert isinstance(row, ClipRequest) and row.caption == ""
 
 
-def test_the_data_sets_own_file(real_data):
+def test_the_original_file(real_data):
     path = real_data / "activitynet_captions" / "val_1_first600.json"
     for paragraphs, count in ((False, 2139), (True, 600)):
         with path.open("rb") as file:

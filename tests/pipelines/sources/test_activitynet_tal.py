@@ -54,7 +54,7 @@ def test_windows_of_the_video_with_all_its_segments():
     }
 
 
-def test_only_the_subset_that_is_asked_for():
+def test_only_the_requested_subset_is_read():
     assert all(isinstance(row, ClipRequest) for row in read(official(), subset="training"))
     (row,) = read(official(), subset="validation")
     assert (row.reason, row.video_id) == ("other_split", VIDEO)
@@ -101,7 +101,7 @@ def test_gtads_files():
         ({"label": "a", "segment": [None, 2]}, "time_invalid"),
     ],
 )
-def test_segments_that_are_none_are_rows_of_their_own(annotation, reason):
+def test_invalid_segments_are_separate_rows(annotation, reason):
     *windows, row = read(official([ANNOTATIONS[0], annotation]))
     assert [len(window.segments) for window in windows] == [1, 1]
     assert (row.reason, row.video_id, row.source_row) == (reason, VIDEO, "a.json:3")
@@ -132,7 +132,7 @@ def test_other_files_are_refused(value):
 
 
 @pytest.mark.parametrize("subset", ["training", "validation"])
-def test_a_video_of_two_subsets_is_of_neither(subset):
+def test_a_video_in_two_subsets_is_rejected(subset):
     table = f"video,subset\nv_{VIDEO},training\nv_{VIDEO},validation\n".encode()
     (row,) = read(official(), table, subset=subset)
     assert (row.reason, row.message) == (
@@ -148,7 +148,7 @@ def test_a_damaged_list_of_subsets_is_refused():
 
 
 @hypothesis.given(st.integers(1, 10**9), st.integers(1, 10**7), st.integers(10**5, 10**7))
-def test_windows_lie_in_the_video_and_stand_for_all_of_it(duration_us, window_us, stride_us):
+def test_windows_cover_the_whole_video(duration_us, window_us, stride_us):
     spans = activitynet_tal.windows(duration_us, window_us, stride_us)
     assert all(0 <= start < end <= duration_us for start, end in spans)
     assert all(end - start <= window_us for start, end in spans)

@@ -27,7 +27,7 @@ def test_a_compressed_file_is_read_in_blocks(tmp_path):
         assert annotation_file.position(file) == path.stat().st_size
 
 
-def test_a_bomb_is_not_unpacked(tmp_path):
+def test_a_decompression_bomb_is_refused(tmp_path):
     path = tmp_path / "rows.json.gz"
     path.write_bytes(gzip.compress(bytes(50_000_000)))
     assert path.stat().st_size < 100_000
@@ -42,14 +42,14 @@ def test_a_bomb_is_not_unpacked(tmp_path):
         ("video,end\n".encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
     ],
 )
-def test_other_forms_are_named(tmp_path, data, told):
+def test_other_file_formats_are_named(tmp_path, data, told):
     (tmp_path / "rows.csv").write_bytes(data)
     with pytest.raises(AnnotationError, match=f"rows.csv {told}"):
         annotation_file.open_to_read(str(tmp_path / "rows.csv"))
 
 
 @pytest.mark.parametrize("beginning", ["BZh", "BZh9", "BZh91AY&S", "PK", "PK34", "7z", "Rar!", "("])
-def test_a_text_that_begins_like_an_archive_is_a_text(tmp_path, beginning):
+def test_text_that_resembles_an_archive_is_text(tmp_path, beginning):
     for data in (beginning.encode(), f"{beginning}1AYx 3 4 a dog runs\n".encode()):
         (tmp_path / "rows.txt").write_bytes(data)
         assert annotation_file.read(str(tmp_path / "rows.txt"), 1000) == data
@@ -57,7 +57,7 @@ def test_a_text_that_begins_like_an_archive_is_a_text(tmp_path, beginning):
 
 @pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
 @pytest.mark.parametrize("padding", [0, 1, 512, 300_000])
-def test_empty_members_and_padding_hold_nothing(tmp_path, compress, padding):
+def test_empty_members_and_padding_are_skipped(tmp_path, compress, padding):
     empty, first, second = compress(b""), compress(b"a\n" * 50_000), compress(b"b\n")
     (tmp_path / "rows").write_bytes(empty + first + empty + empty + second + empty + bytes(padding))
     assert annotation_file.read(str(tmp_path / "rows"), 1 << 20) == b"a\n" * 50_000 + b"b\n"
@@ -67,7 +67,7 @@ def test_empty_members_and_padding_hold_nothing(tmp_path, compress, padding):
 
 @pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
 @pytest.mark.parametrize("after", ["garbage", "half a member", "padding, then garbage"])
-def test_what_follows_the_last_member_is_not_passed_over(tmp_path, compress, after):
+def test_data_after_the_last_member_is_refused(tmp_path, compress, after):
     whole = compress(b"a dog runs\n" * 9)
     rest = {
         "garbage": b"x",
@@ -114,7 +114,7 @@ def test_a_named_pipe_keeps_its_name(tmp_path, size):
 
 
 @pytest.mark.parametrize("size", [1, 3_000_000])
-def test_a_writer_that_comes_between_a_read_and_a_poll_is_read(tmp_path, monkeypatch, size):
+def test_a_late_writer_is_read(tmp_path, monkeypatch, size):
     path = tmp_path / "rows.csv"
     os.mkfifo(path)
     read, writers = os.read, []
@@ -133,7 +133,7 @@ def test_a_writer_that_comes_between_a_read_and_a_poll_is_read(tmp_path, monkeyp
         writers[0].join()
 
 
-def test_pipes_of_the_shell_are_named_by_their_order(tmp_path):
+def test_shell_pipes_are_named_by_order(tmp_path):
     code = (
         "import sys; from pipelines.sources import annotation_file as a\n"
         "with a.spooled(sys.argv[1:]) as paths:\n"
@@ -162,7 +162,7 @@ def test_a_pipe_without_a_writer_is_refused(tmp_path, monkeypatch):
         pass
 
 
-def test_a_slow_writer_is_waited_for_and_the_user_is_told(tmp_path, monkeypatch, capsys):
+def test_a_slow_writer_is_awaited_with_a_notice(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(annotation_file, "_NOTICE_MS", 50)
     monkeypatch.setattr(annotation_file, "_WRITER_SECONDS", 0.3)
     path = tmp_path / "rows.csv"

@@ -37,7 +37,7 @@ def contents(folder: Path, *but: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("end", ["", ', "x": {"start": [0], "end": [1], "text": ["a"'])
-def test_a_file_that_breaks_off_late_builds_nothing(cli, videos, tmp_path, end):
+def test_a_late_fault_in_a_file_fails_the_build(cli, videos, tmp_path, end):
     """The damage is after the rows that are checked before the build."""
     texts = ", ".join(f'"a line {i}"' for i in range(2000))
     times = ", ".join(str(i / 1000) for i in range(2001))
@@ -51,7 +51,7 @@ def test_a_file_that_breaks_off_late_builds_nothing(cli, videos, tmp_path, end):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_pipes_and_compressed_files_give_the_records_of_the_file(cli, videos, tmp_path):
+def test_pipes_and_compressed_files_give_equal_records(cli, videos, tmp_path):
     (tmp_path / "rows.csv").write_text(ROWS)
     done = cli(*build("generic", tmp_path / "rows.csv", videos, tmp_path / "plain"))
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_pipes_and_compressed_files_give_the_records_of_the_file(cli, videos, tm
 @pytest.mark.parametrize(
     "compress", [gzip.compress, bz2.compress, zstandard.ZstdCompressor().compress]
 )
-def test_a_compressed_file_is_identified_by_its_own_bytes(tmp_path, compress):
+def test_a_compressed_file_is_identified_by_its_bytes(tmp_path, compress):
     many = ROWS + "my film,1,2,a dog\n" * 300_000
     data = compress(many.encode())
     (tmp_path / "rows.csv.x").write_bytes(data)
@@ -95,7 +95,7 @@ def test_a_compressed_file_is_identified_by_its_own_bytes(tmp_path, compress):
     assert found.rows >= 1000
 
 
-def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
+def test_a_file_name_with_invalid_utf_8_is_refused(tmp_path):
     path = os.fsencode(tmp_path / "caf") + b"\xe9.csv"
     with open(path, "w") as file:
         file.write(ROWS)
@@ -104,7 +104,7 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv"])
-def test_a_damaged_compressed_file_is_one_line(cli, videos, tmp_path, name):
+def test_a_damaged_compressed_file_is_reported_in_one_line(cli, videos, tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(ROWS.encode())[:-9])
     done = cli(*build("generic", tmp_path / name, videos, tmp_path / "out"))
     assert (done.returncode, done.stdout) == (1, "")
@@ -112,7 +112,7 @@ def test_a_damaged_compressed_file_is_one_line(cli, videos, tmp_path, name):
     assert f"{name} is damaged: Truncated compressed stream: download it again" in line
 
 
-def test_a_hostile_header_does_not_control_the_terminal(cli, videos, tmp_path):
+def test_a_header_with_control_characters_is_escaped(cli, videos, tmp_path):
     (tmp_path / "my.csv").write_text("\x1b[2J\x1b]0;a\x07,end\nmy film,1\n")
     done = cli(*build("generic", tmp_path / "my.csv", videos, tmp_path / "out"))
     assert done.returncode == 1 and "there are \\x1b[2J" in done.stderr

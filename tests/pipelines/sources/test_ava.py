@@ -24,7 +24,7 @@ def read(options=None, **files) -> list[Any]:
     return list(ava.read_all(named, options or SourceOptions()))
 
 
-def test_a_clip_a_keyframe_with_a_box_a_person():
+def test_keyframes_become_clips_with_boxes():
     first, second = read(truth=TRUTH)
     assert (first.video_id, first.start_us, first.end_us) == (
         "-5KQ66BBWC4",
@@ -57,20 +57,20 @@ def test_cut_videos_and_other_windows():
     assert first.reason == "time_negative"
 
 
-def test_what_the_data_set_excludes_is_a_reject():
+def test_excluded_times_are_rejects():
     first, second = read(truth=TRUTH, excluded=EXCLUDED)
     assert isinstance(first, ClipRequest)
     assert (second.reason, second.source_row) == ("excluded_time", "truth.csv:4")
 
 
-def test_keyframes_with_nobody_do_not_make_annotations_exclusions():
+def test_empty_keyframes_are_not_exclusions():
     rows = read(truth=b"-5KQ66BBWC4,0901\n" + TRUTH)
     assert [len(row.boxes) for row in rows[1:]] == [2, 1]
     assert (rows[0].reason, rows[0].source_row) == ("row_columns", "truth.csv:1")
 
 
 @pytest.mark.parametrize("order", [("found", "truth"), ("truth", "found")])
-def test_detections_stand_beside_the_truth_and_alone(order):
+def test_detections_with_and_without_truth(order):
     files = {"found": FOUND, "truth": TRUTH}
     rows = read(**{name: files[name] for name in order})
     rows.sort(key=lambda row: row.source_row.startswith("found"))
@@ -95,19 +95,19 @@ def test_detections_stand_beside_the_truth_and_alone(order):
         (b"a\xff,0902,0.077,0.151,0.283,0.811,80,1", "row_not_utf8"),
     ],
 )
-def test_lines_that_are_none_are_rows_of_their_own(line, reason):
+def test_invalid_lines_are_separate_rows(line, reason):
     rows = read(truth=TRUTH + line)
     assert len(rows) == 3
     assert rows[2].reason == reason
 
 
-def test_exclusions_with_a_damaged_first_line_are_refused_as_they_would_be_lost():
+def test_damaged_exclusions_are_refused():
     with pytest.raises(
         AnnotationError, match=r"^excluded\.csv has no valid box, line 1: 3 columns"
     ):
         read(truth=TRUTH, excluded=b"-5KQ66BBWC4,0903,1\n" + EXCLUDED)
 
 
-def test_bad_detections_and_exclusions_are_told():
+def test_bad_detections_and_exclusions_are_rejects():
     assert [row.reason for row in read(found=b"a,0902,0.1,0.1,0.2,0.2,,1.5\n")] == ["box_invalid"]
     assert [row.reason for row in read(excluded=b"a,soon\n")] == ["time_invalid"]

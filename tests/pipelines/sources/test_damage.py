@@ -195,7 +195,7 @@ def form(request) -> Form:
     return request.param
 
 
-def test_what_is_whole_comes_whole(form, tmp_path):
+def test_undamaged_files_are_read_completely(form, tmp_path):
     rows = _read(form, tmp_path, form.data())
     assert all(isinstance(row, ClipRequest) for row in rows), rows[0]
     assert len(rows) == ROWS and not _vanished(form, form.data(), rows)
@@ -205,7 +205,7 @@ def test_what_is_whole_comes_whole(form, tmp_path):
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_no_row_of_a_damaged_file_vanishes(form, tmp_path, data):
+def test_no_row_of_a_damaged_file_is_lost(form, tmp_path, data):
     damaged = data.draw(_damaged(form))
     try:
         rows = _read(form, tmp_path, damaged)
@@ -228,7 +228,7 @@ COMPRESS = {
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
-def test_compressed_files_are_read_as_they_are(form, tmp_path, suffix):
+def test_compressed_files_equal_plain_ones(form, tmp_path, suffix):
     compress = COMPRESS[suffix]
     rows = _read(form, tmp_path, form.data())
     name = f"{form.name}.{suffix}"

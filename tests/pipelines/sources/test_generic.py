@@ -50,7 +50,7 @@ def read(data, name, **options) -> list[Any]:
         ("rows.parquet", parquet_file(ROWS)),
     ],
 )
-def test_every_form_gives_the_same_clips(name, data):
+def test_every_format_gives_the_same_clips(name, data):
     first, second = read(data, name)
     assert (first.video_id, first.start_us, first.end_us) == ("a", 500_000, 2_000_000)
     assert (first.caption, first.labels) == ("a man, singing", ("sing", "m"))
@@ -63,7 +63,7 @@ def test_every_form_gives_the_same_clips(name, data):
 
 
 @pytest.mark.parametrize("name", ["\n", "a\r\nb", "\u2028", "\x85", "\x1c"])
-def test_a_rejects_message_is_one_line_whatever_a_column_is_called(name):
+def test_reject_messages_are_one_line(name):
     (row,) = read(json.dumps({"id": "b", "start": 1, "end": 2, name: "b"}).encode(), "a.jsonl")
     assert row.reason == "row_columns" and len(row.message.splitlines()) == 1
 
@@ -105,7 +105,7 @@ def test_bad_rows_have_reasons(changes, reason):
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.parquet"])
-def test_a_column_that_is_not_there_is_named(name):
+def test_a_missing_column_is_named(name):
     rows = [{"id": "a", "end": 2.0, "caption": "a dog"}]
     data = {
         "rows.csv": b"id,end,caption\na,2,a dog\n",
@@ -122,13 +122,13 @@ def test_a_column_that_is_not_there_is_named(name):
 
 
 @pytest.mark.parametrize("line", [b"[1]", b"{", b"[" * 100_000, b"7", b"\xff"])
-def test_a_line_that_is_no_object_takes_no_other_with_it(line):
+def test_an_invalid_line_rejects_only_itself(line):
     good = json.dumps(ROWS[0]).encode()
     rows = read(b"\n".join([good, line, good]), "rows.jsonl")
     assert [isinstance(row, Reject) for row in rows] == [False, True, False]
 
 
-def test_parquet_tells_its_rows_and_its_faults():
+def test_parquet_rows_and_faults():
     data = parquet_file(ROWS * 1500)
     assert parquet.count(io.BytesIO(data)) == len(read(data, "a.parquet")) == 3000
     with pytest.raises(AnnotationError, match=r"a\.parquet is not valid Parquet from row 1 on"):
@@ -136,7 +136,7 @@ def test_parquet_tells_its_rows_and_its_faults():
     assert parquet.count(io.BytesIO(data[:-100])) == 0
 
 
-def test_a_damaged_row_group_stops_the_reading():
+def test_a_damaged_row_group_is_an_error():
     file = io.BytesIO()
     table = pyarrow.Table.from_pylist(ROWS * 1500)
     pyarrow.parquet.write_table(table, file, row_group_size=1000, write_page_checksum=True)
@@ -206,32 +206,32 @@ def test_parquet_decimals_are_exact_times(kind, text, us):
     assert [row.end_us for row in read(arrow(end=values), "a.parquet")] == [us, us]
 
 
-def test_a_parquet_decimal_beyond_time_costs_its_own_row_alone():
+def test_a_huge_parquet_decimal_rejects_only_its_row():
     values = pyarrow.array([decimal.Decimal(10**37), decimal.Decimal(2)], pyarrow.decimal128(38, 0))
     first, second = read(arrow(end=values), "a.parquet")
     assert (first.reason, second.end_us) == ("time_invalid", 2_000_000)
 
 
 @pytest.mark.parametrize("text", ["NaN", "sNaN", "-Infinity", "1e99999999999", "1e12"])
-def test_decimals_that_are_no_times_are_refused(text):
+def test_decimals_without_a_time_are_rejected(text):
     with pytest.raises(RowError, match=r"^end '.*' is no finite time$"):
         microseconds(decimal.Decimal(text), "end", "s")
     assert microseconds(decimal.Decimal("-1e-99999999999"), "end", "s") == 0
 
 
-def test_a_csv_whose_first_column_begins_like_parquet_is_a_csv():
+def test_a_csv_that_resembles_parquet_is_csv():
     rows = read(b"PAR1,video,end,caption\n1,a,2,a dog\n", "rows.txt")
     assert [row.video_id for row in rows] == ["a"]
 
 
-def test_parquet_text_that_is_no_utf_8_costs_its_own_row_alone():
+def test_invalid_utf_8_in_parquet_rejects_only_its_row():
     captions = pyarrow.array([b"a dog", b"caf\xe9"]).view(pyarrow.string())
     first, second = read(arrow(caption=captions), "a.parquet")
     assert isinstance(first, ClipRequest)
     assert (second.reason, second.source_row) == ("row_not_utf8", "a.parquet:2")
 
 
-def test_a_column_that_is_named_twice_is_refused():
+def test_a_duplicate_column_is_refused():
     data = io.BytesIO()
     names = ["video", "end", "caption", "caption", "note", "note"]
     arrays = [pyarrow.array([value]) for value in ("a", 1.0, "b", "c", "d", "e")]
@@ -248,7 +248,7 @@ def test_a_column_that_is_named_twice_is_refused():
 
 
 @pytest.mark.parametrize("name", ["rows", "rows.txt", "pipe1"])
-def test_without_an_extension_the_first_bytes_name_the_form(name):
+def test_the_first_bytes_determine_the_format(name):
     for data in (
         *(delimited(ROWS, ","), delimited(ROWS, "\t"), parquet_file(ROWS)),
         b"\xef\xbb\xbf" + "\n".join(map(json.dumps, ROWS)).encode(),
@@ -267,7 +267,7 @@ def test_without_an_extension_the_first_bytes_name_the_form(name):
     ],
 )
 @pytest.mark.parametrize("unit", ["s", "ms"])
-def test_times_of_a_clock(text, us, unit):
+def test_clock_times(text, us, unit):
     line = json.dumps({**ROWS[0], "start": 0, "end": text}).encode()
     (row,) = read(line, "rows.jsonl", time_unit=unit)
     assert row.end_us == us
@@ -276,7 +276,7 @@ def test_times_of_a_clock(text, us, unit):
 @pytest.mark.parametrize(
     "video", ["bikes.mp4", "my film 1", "54322086@N00_24085.avi", "Fünf", "(HQ) #1", "a\u200db"]
 )
-def test_ids_of_users(video):
+def test_any_ids_are_accepted(video):
     (row,) = read(json.dumps({**ROWS[0], "video": f" {video} "}).encode(), "rows.jsonl")
     assert row.video_id == video
 
@@ -284,12 +284,12 @@ def test_ids_of_users(video):
 @pytest.mark.parametrize(
     "video", ["", ".", "..", ".a", "a/b", "a\\b", "a\0", "a\nb", "a\u2028b", "a\u202eb", "\ud83d"]
 )
-def test_ids_that_name_no_file_in_a_folder(video):
+def test_ids_that_leave_the_folder_are_rejected(video):
     (row,) = read(json.dumps({**ROWS[0], "video": video}).encode(), "rows.jsonl")
     assert row.reason == "video_id_invalid"
 
 
-def test_a_field_may_go_on_over_lines_if_that_is_certain():
+def test_a_quoted_field_may_span_lines():
     data = b"""video,end,caption
 a,1,"a man
 sings, and
@@ -317,12 +317,12 @@ h,1,last
 
 
 @pytest.mark.timeout(60)
-def test_a_header_of_a_million_columns_takes_no_time():
+def test_a_header_of_a_million_columns_is_fast():
     (row,) = read(b"video,end,caption" + b"," * 1_000_000 + b"\na,1,x\n", "a.csv")
     assert row.reason == "row_columns"
 
 
-def test_lines_may_end_with_carriage_returns_alone(monkeypatch):
+def test_lines_may_end_with_carriage_returns(monkeypatch):
     monkeypatch.setattr(lines, "LINE_BYTES", 100)  # much smaller than the file
     data = b"video,end,caption\r" + b"".join(b"v%d,1,a dog\r" % i for i in range(1000))
     rows = read(data + b"x,1," + b"a" * 99 + b"\ry,1,a cat", "a.csv")

@@ -43,14 +43,14 @@ def test_a_table_of_all_splits(options, found):
     assert {row.reason for row in rows if not isinstance(row, ClipRequest)} <= {"other_split"}
 
 
-def test_a_clip_is_a_whole_file_and_its_id_can_stand_in_a_url():
+def test_a_clip_is_a_whole_file_with_a_quoted_id():
     row = read()[0]
     assert isinstance(row, ClipRequest)
     assert (row.start_us, row.end_us, row.caption) == (0, TO_THE_END, "")
     assert row.clip_id.startswith("%28HQ%29_Rock_%26_Climbing_%231_0_0_")
 
 
-def test_a_file_a_class_and_split():
+def test_one_file_per_class_and_split():
     lines = b"a!.avi 1 \nb.avi 2 \nc d.avi 0 \n"
     rows = read(lines, "draw_sword_test_split2.txt", fold=2, subset="train")
     assert kept(rows) == [("a!", "draw_sword")]
@@ -60,7 +60,7 @@ def test_a_file_a_class_and_split():
     assert kept(read(lines, "draw_sword_test_split2.txt", subset="train")) == []
 
 
-def test_lines_that_are_no_clips_have_reasons():
+def test_invalid_lines_have_reasons():
     assert [
         getattr(row, "reason", "") for row in read(b"a.avi 3\na.avi\n", "x_test_split1.txt")
     ] == ["row_columns"] * 2

@@ -42,7 +42,7 @@ def test_a_video_without_captions_is_a_reject():
     )
 
 
-def test_a_csv_a_video():
+def test_one_csv_per_video():
     rows = read(CSV, "bread_12345.csv")
     assert [(row.video_id, row.start_us, row.caption) for row in rows] == [
         ("bread_12345", 500_000, "take the flour"),
@@ -79,7 +79,7 @@ def test_bad_rows_have_reasons(data, name, reason):
     assert [row.reason for row in read(data, name)] == [reason]
 
 
-def test_memory_does_not_grow_with_the_file():
+def test_memory_is_independent_of_file_size():
     class Endless(io.BytesIO):
         """A JSON object with a growing number of videos."""
 
@@ -98,7 +98,7 @@ def test_memory_does_not_grow_with_the_file():
     assert file.videos < 10_010
 
 
-def test_captions_without_stop_words_are_told():
+def test_captions_without_stop_words_give_a_warning():
     raw = ["so today we are going to plant a tree in the garden"] * 50
     clean = ["today going plant tree garden"] * 50
     assert cautions("howto100m", ["raw_caption.json"], raw) == []
@@ -107,12 +107,12 @@ def test_captions_without_stop_words_are_told():
     assert not stop_words_removed(["男人 在 唱歌"] * 200)
 
 
-def test_val_2_is_no_split():
+def test_val_2_gives_a_warning():
     assert "never val_2" in cautions("activitynet", ["val_2.json"], ["A man runs."])[0]
     assert cautions("activitynet", ["val_1.json"], ["A man runs."]) == []
 
 
-def test_the_data_sets_own_files(real_data):
+def test_the_original_files(real_data):
     rows: list[Any] = []
     for path in sorted((real_data / "howto100m").glob("*.csv")):
         with path.open("rb") as file:

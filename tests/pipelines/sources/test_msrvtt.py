@@ -61,7 +61,7 @@ def test_a_clip_is_a_whole_file_with_all_its_sentences():
     "listing",
     [b"video_id\nvideo0\nvideo2\n", b"video0\r\nvideo2\r\n", b"\xef\xbb\xbfvideo0\nvideo2"],
 )
-def test_a_list_picks_the_split(listing):
+def test_a_list_selects_the_split(listing):
     assert told(read(ALL, listing)) == [
         ("video0", "a car is shown", "0.json:1"),
         ("video1", "other_split", "0.json:2"),
@@ -69,7 +69,7 @@ def test_a_list_picks_the_split(listing):
     ]
 
 
-def test_the_files_own_split_picks_too():
+def test_the_files_split_selects_videos():
     assert [row.video_id for row in read(ALL, subset="test") if isinstance(row, ClipRequest)] == [
         "video1",
         "video2",
@@ -89,7 +89,7 @@ def test_frozen_in_times_file():
     ]
 
 
-def test_the_test_list_alone_has_a_sentence_a_video():
+def test_the_test_list_has_one_sentence_per_video():
     rows = read(ONE_LIST)
     assert told(rows) == [("video1", "a man cooks", "0.csv:2"), ("video2", "x", "0.csv:3")]
     assert all(row.captions == () and row.end_us == TO_THE_END for row in rows)
@@ -112,7 +112,7 @@ def test_no_row_and_no_sentence_is_lost():
     ]
 
 
-def test_each_line_of_a_list_that_finds_nothing_is_counted():
+def test_unmatched_lines_of_a_list_are_rejects():
     listing = b"key,video_id\nret0,\nret1,video0\nret2,  \nret3,video9\nret4,\nret5,video9\n"
     assert told(read(ALL, listing))[3:] == [
         ("", "video_id_invalid", "1.csv:2"),
@@ -125,7 +125,7 @@ def test_each_line_of_a_list_that_finds_nothing_is_counted():
 
 @pytest.mark.parametrize("files", [1, 2])
 @pytest.mark.parametrize("subset", ["train", "test"])
-def test_a_video_of_two_splits_is_of_neither(files, subset):
+def test_a_video_in_two_splits_is_rejected(files, subset):
     videos = [{"video_id": "a", "split": split} for split in ("train", "test", "train")]
     said = [{"video_id": "a", "caption": "x"}]
     parts = [videos] if files == 1 else [videos[:1], videos[1:]]
@@ -135,7 +135,7 @@ def test_a_video_of_two_splits_is_of_neither(files, subset):
     assert isinstance(read({"videos": videos, "sentences": said})[0], ClipRequest)
 
 
-def test_what_names_no_video_is_a_row_of_its_own():
+def test_entries_without_a_video_are_rejects():
     videos = [{"video_id": "video0"}, {"video_id": 7}, {}]
     said = [{"video_id": video, "caption": f"a {video}"} for video in (7, None, "video0", "", 7)]
     rows = read({"videos": videos, "sentences": [*said, {"caption": "a"}]}, b"video0\n")
@@ -150,7 +150,7 @@ def test_what_names_no_video_is_a_row_of_its_own():
     ]
 
 
-def test_what_names_no_video_in_frozen_in_times_file_is_a_row_of_its_own():
+def test_entries_without_a_video_in_frozen_in_times_file_are_rejects():
     annotations = [{"image_id": image, "caption": "a"} for image in (1, 2, "video0", 2)]
     assert told(read({"annotations": annotations})) == [
         ("video0", "a", "0.json:1"),
@@ -177,12 +177,12 @@ def test_other_files_are_refused(value):
 
 
 @pytest.mark.parametrize("listing", [b"video_id,b\nvideo0\n", b"video0\n\xff\n", b'"video0\n'])
-def test_a_damaged_list_is_refused_as_videos_would_change_their_split(listing):
+def test_a_damaged_list_is_refused(listing):
     with pytest.raises(AnnotationError, match=r"^1\.csv:[12]: "):
         read(ALL, listing)
 
 
-def test_half_a_pair_of_surrogates_is_told_in_whole_unicode():
+def test_a_lone_surrogate_is_escaped():
     first, second = read(
         {
             "videos": [{"video_id": "video0"}, {"video_id": "\ud83d"}],
@@ -193,7 +193,7 @@ def test_half_a_pair_of_surrogates_is_told_in_whole_unicode():
     assert (second.reason, second.video_id) == ("caption_empty", r"\ud83d")
 
 
-def test_the_data_sets_own_test_list(real_data):
+def test_the_original_test_list(real_data):
     path = real_data / "msrvtt" / "msrvtt_test.csv"
     rows = read(path.read_bytes())
     assert len(rows) == 1000
@@ -204,7 +204,7 @@ def test_the_data_sets_own_test_list(real_data):
     assert rows[0].caption == "a person is connecting something to system"
 
 
-def test_a_caption_that_is_cut_says_so():
+def test_a_cut_caption_states_its_length():
     long = "a" * 10_001
     for value in (
         b"video_id,sentence\nvideo1," + long.encode(),

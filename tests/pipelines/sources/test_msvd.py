@@ -34,7 +34,7 @@ def test_a_clip_is_a_whole_file_with_all_its_sentences():
     )
 
 
-def test_a_list_picks_the_split_and_what_it_names_in_vain_is_told():
+def test_a_list_selects_the_split_and_rejects_unknown_ids():
     rows = read(said=SAID, train_list=b"b4-FoJzN5vk_0_9\r\nnobody_0_1\r\n")
     assert [getattr(row, "reason", row.video_id) for row in rows] == [
         "other_split",
@@ -44,7 +44,7 @@ def test_a_list_picks_the_split_and_what_it_names_in_vain_is_told():
     assert rows[2].source_row == "train_list.txt:2"
 
 
-def test_sentences_that_are_none_are_rows_of_their_own():
+def test_invalid_sentences_are_separate_rows():
     rows = read(said=SAID + b"b4-FoJzN5vk_0_9  \nb4-FoJzN5vk_0_9 a\0b\n")
     assert [(row.source_row, getattr(row, "reason", None)) for row in rows] == [
         ("said.txt:3", None),
@@ -54,7 +54,7 @@ def test_sentences_that_are_none_are_rows_of_their_own():
     ]
 
 
-def test_a_line_that_is_no_text_costs_no_other():
+def test_an_invalid_line_rejects_no_other():
     rows = read(said=SAID + b"a_0_1 na\xefve\na_0_1 a\rb_0_1 b\nc_0_1 \n")
     assert [(row.source_row, getattr(row, "reason", None)) for row in rows[2:]] == [
         ("said.txt:6", "row_not_utf8"),
@@ -63,7 +63,7 @@ def test_a_line_that_is_no_text_costs_no_other():
     ]
 
 
-def test_a_line_without_a_video_is_a_row_of_its_own():
+def test_a_line_without_a_video_is_a_reject():
     rows = read(said=SAID + b" a dog\n a cat\n", train_list=b"b4-FoJzN5vk_0_9\n")
     assert [(row.source_row, row.reason) for row in rows[2:]] == [
         ("said.txt:6", "row_columns"),
@@ -71,7 +71,7 @@ def test_a_line_without_a_video_is_a_row_of_its_own():
     ]
 
 
-def test_a_damaged_list_is_refused_as_videos_would_change_their_split():
+def test_a_damaged_list_is_refused():
     with pytest.raises(AnnotationError, match=r"train_list\.txt:2: byte 1 of the line is no UTF-8"):
         read(said=SAID, train_list=b"b4-FoJzN5vk_0_9\nb\xff\n")
 
@@ -82,7 +82,7 @@ def test_files_without_sentences_are_refused():
 
 
 @pytest.mark.parametrize(("first", "cut_from"), [("a man", 0), ("a" * 10_001, 10_001)])
-def test_a_first_sentence_that_is_cut_says_so(first, cut_from):
+def test_a_cut_first_sentence_states_its_length(first, cut_from):
     long = "b" * 20_000
     (row,) = read(said=f"a_0_1 {first}\na_0_1 {long}\n".encode())
     assert (row.caption, row.caption_cut_from) == (first[:10_000], cut_from)

@@ -40,7 +40,7 @@ def test_a_clip_is_a_whole_file_with_all_its_questions():
     assert second.questions == (Question("9", "Who runs?", "man", "who"),)
 
 
-def test_json_lines_name_their_videos_and_have_no_ids_but_their_places():
+def test_json_lines_have_ids_by_line():
     line = b'{"answer": "couch", "question": "what?", "video_id": "video%d", "answer_type": "what"}'
     rows = read(b"\xef\xbb\xbf" + b"\r\n\r\n".join(line % video for video in (6, 7, 6)))
     assert [(row.video_id, row.questions) for row in rows] == [
@@ -67,13 +67,13 @@ def test_json_lines_name_their_videos_and_have_no_ids_but_their_places():
         (dict(video_id=True), "video_id_invalid"),
     ],
 )
-def test_questions_that_are_none_are_rows_of_their_own(changes, reason):
+def test_invalid_questions_are_separate_rows(changes, reason):
     rows = read([ASKED[0], {**ASKED[1], **changes}])
     assert [getattr(row, "reason", row.video_id) for row in rows] == ["video1", reason]
     assert rows[1].source_row == "test_qa.json:2"
 
 
-def test_questions_without_a_video_are_rows_of_their_own():
+def test_questions_without_a_video_are_rejects():
     rows = read([{**ASKED[0], "video_id": video} for video in ("", "", None)])
     assert [(row.source_row, row.reason) for row in rows] == [
         (f"test_qa.json:{number}", "video_id_invalid") for number in (1, 2, 3)
@@ -81,7 +81,7 @@ def test_questions_without_a_video_are_rows_of_their_own():
 
 
 @pytest.mark.parametrize("data", [b"[1]", {"questions": []}, b'{"a": 1}\n7\n'])
-def test_entries_that_are_no_questions_are_rows(data):
+def test_entries_without_a_question_are_rejects(data):
     assert {row.reason for row in read(data)} == {"row_columns"}
 
 
@@ -91,7 +91,7 @@ def test_other_files_are_refused(data):
         read(data)
 
 
-def test_msvd_finds_its_videos_names():
+def test_msvd_maps_numbers_to_videos():
     mapping = b"-4wsuPCjDBc_5_15 vid1\r\nb4-FoJzN5vk_0_9 vid7010\r\n"
     data = json.dumps(ASKED).encode()
     rows = read_msvd(**{"test_qa.json": data, "youtube_mapping.txt": mapping})

@@ -8,7 +8,7 @@ from protos.v1.manifest_pb2 import SourceOptions
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_a_source_is_of_one_kind_and_says_what_it_supports(source):
+def test_a_source_has_one_interface_and_its_options(source):
     assert isinstance(source, StreamedSource) != isinstance(source, CombinedSource)
     assert set(source.OPTIONS) <= set(SourceOptions.DESCRIPTOR.fields_by_name)
     assert ("subset" in source.OPTIONS) == bool(source.SUBSETS)

@@ -19,7 +19,7 @@ def read(**files) -> list[Any]:
     return list(ucf101.read_all(named, SourceOptions()))
 
 
-def test_a_clip_is_a_whole_file_of_its_folders_class():
+def test_a_clip_is_a_whole_file_with_its_folders_class():
     for rows in (read(trainlist01=TRAIN), read(trainlist01=TRAIN, classInd=CLASSES)):
         first, second = rows
         assert isinstance(first, ClipRequest) and isinstance(second, ClipRequest)
@@ -38,7 +38,7 @@ def test_test_lists_have_no_numbers():
     assert isinstance(row, ClipRequest) and row.labels == ("ApplyEyeMakeup",)
 
 
-def test_lines_that_are_no_videos_have_reasons():
+def test_invalid_lines_are_rejected_with_reasons():
     lines = (
         b"ApplyEyeMakeup/v_a.avi 37\r\n"
         b"Jumping/v_b.avi\r\n"

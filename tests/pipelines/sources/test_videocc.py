@@ -33,7 +33,7 @@ def parse(line: bytes):
         f"youtube.com/shorts/{ID}",
     ],
 )
-def test_video_by_id_or_address(video):
+def test_video_by_id_or_url(video):
     assert parse(f"{video},0,1,a man".encode()).video_id == ID
 
 
@@ -90,11 +90,11 @@ def test_bad_rows_have_reasons(row, reason):
         ("رجل 🎈", "رجل 🎈"),
     ],
 )
-def test_captions_however_quoted(caption, read_as):
+def test_captions_with_any_quotes(caption, read_as):
     assert parse(f"{ID},0,1,{caption}\r\n".encode()).caption == read_as
 
 
-def test_a_caption_of_a_megabyte_is_cut_and_says_so():
+def test_a_caption_of_a_megabyte_is_cut():
     clip = parse(f"{ID},0,1,{'word ' * 200_000}".encode())
     assert clip.caption == ("word " * 2_000).strip()
     assert clip.caption_cut_from == len("word " * 200_000) - 1
@@ -112,12 +112,12 @@ def test_header_and_byte_order_mark(header, mark):
     assert [type(row) for row in rows] == [ClipRequest]
 
 
-def test_a_first_row_of_bad_times_is_no_header():
+def test_a_first_row_with_bad_times_is_no_header():
     (row,) = read(f"{ID},nan,inf,a\n".encode())
     assert isinstance(row, Reject) and row.reason == "time_invalid"
 
 
-def test_a_bad_row_takes_no_other_with_it():
+def test_a_bad_row_rejects_no_other():
     good = f"{ID},0,1,a\n".encode()
     bad = [b"\xff\xfe,0,1,a\n", f'{ID},0,1,"open\n'.encode(), b"x" * 9_000_000 + b"\n", b"\0\n"]
     rows = read(good + b"".join(line + good for line in bad) + b"\n  \n")
@@ -135,7 +135,7 @@ line_free = st.text(
 @given(
     caption=line_free.filter(str.strip), start=st.integers(0, 10**12), length=st.integers(1, 10**9)
 )
-def test_what_a_csv_writer_writes_is_read_back(caption, start, length):
+def test_rows_of_a_csv_writer_are_read(caption, start, length):
     line = io.StringIO()
     csv.writer(line).writerow([ID, start, start + length, caption])
     clip = parse(line.getvalue().encode())

@@ -15,7 +15,7 @@ def read(text) -> list[Any]:
     return list(webvid.read(io.BytesIO(text.encode()), "rows.csv", SourceOptions()))
 
 
-def test_a_row_is_a_whole_video():
+def test_rows_are_whole_videos():
     (row,) = read(HEADER + '1039,https://example.org/a.mp4,PT00H01M26S,0001_0050,"Sea, at dusk"\n')
     assert (row.video_id, row.start_us, row.end_us) == ("1039", 0, 86_000_000)
     assert (row.caption, row.source_row) == ("Sea, at dusk", "rows.csv:2")

@@ -13,7 +13,7 @@ BIG = 6 << 20  # bytes; larger than one part of an upload
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body directly")  # as gcsfs retries
-def test_objects_are_what_was_written(lab, tmp_path):
+def test_objects_have_the_written_content(lab, tmp_path):
     # The content includes the separator of gcsfs's multipart uploads.
     data = b"\n--==0==--\r\n" + bytes(range(256)) * 3
     with storage.NewFile(f"{lab}/objects/small") as file:
@@ -42,14 +42,14 @@ def test_objects_are_what_was_written(lab, tmp_path):
     assert (tmp_path / "copy").read_bytes() == big
 
 
-def test_nothing_is_seen_of_a_file_that_fails(lab):
+def test_a_failed_write_leaves_no_object(lab):
     with pytest.raises(RuntimeError), storage.NewFile(f"{lab}/failed/one") as file:
         file.write(b"1")
         raise RuntimeError
     assert storage.is_empty(f"{lab}/failed")
 
 
-def test_a_new_file_replaces_no_other(lab):
+def test_a_new_file_overwrites_no_other(lab):
     path = f"{lab}/new/one"
     storage.write_new(path, b"1")
     storage.write_new(path, b"1")  # A repeated request, as after a lost answer.
@@ -60,7 +60,7 @@ def test_a_new_file_replaces_no_other(lab):
 
 
 @pytest.mark.parametrize("call", [storage.read, storage.size, storage.sha256, storage.remove])
-def test_what_is_not_there_is_named(lab, call):
+def test_a_missing_object_is_named(lab, call):
     with pytest.raises(FileNotFoundError, match="no such object or bucket") as raised:
         call(f"{lab}/nothing")
     assert raised.value.filename == f"{lab}/nothing"
@@ -76,14 +76,14 @@ def test_what_is_not_there_is_named(lab, call):
         (413, "too much", errno.EIO, "too much"),
     ],
 )
-def test_what_a_server_refuses_is_told(httpd, monkeypatch, status, said, number, told):
+def test_a_refusal_by_the_server_is_reported(httpd, monkeypatch, status, said, number, told):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", httpd(status, said))
     with pytest.raises(OSError, match=told) as raised:
         storage.size("gs://lab/one")
     assert (raised.value.errno, raised.value.filename) == (number, "gs://lab/one")
 
 
-def test_a_server_that_is_not_there_is_told(monkeypatch):
+def test_an_unreachable_server_is_reported(monkeypatch):
     import gcsfs
 
     # The default is to retry for half a minute.

@@ -25,7 +25,7 @@ def is_folder(descriptor):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF])
-def test_a_folder_that_cannot_be_synced_is_written_to(tmp_path, monkeypatch, number):
+def test_a_folder_without_sync_is_writable(tmp_path, monkeypatch, number):
     monkeypatch.setattr(os, "fsync", failing(os.fsync, number, is_folder))
     entry = snapshot.write_file(str(tmp_path), "a", b"12345")
     storage.write_new(str(tmp_path / "b"), b"1")
@@ -35,14 +35,14 @@ def test_a_folder_that_cannot_be_synced_is_written_to(tmp_path, monkeypatch, num
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 @pytest.mark.parametrize("folder", [True, False])
-def test_a_device_that_fails_is_an_error(tmp_path, monkeypatch, number, folder):
+def test_a_failing_device_is_an_error(tmp_path, monkeypatch, number, folder):
     monkeypatch.setattr(os, "fsync", failing(os.fsync, number, lambda d: is_folder(d) == folder))
     with pytest.raises(OSError, match=os.strerror(number)):
         snapshot.write_file(str(tmp_path), "a", b"12345")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
-def test_without_locks_a_build_goes_on_and_says_so(tmp_path, monkeypatch, capsys, number):
+def test_a_build_without_locks_continues_with_a_warning(tmp_path, monkeypatch, capsys, number):
     monkeypatch.setattr(fcntl, "flock", failing(fcntl.flock, number, lambda _: True))
     with run_lock.held(str(tmp_path)):
         pass
@@ -50,7 +50,7 @@ def test_without_locks_a_build_goes_on_and_says_so(tmp_path, monkeypatch, capsys
     assert storage.names(str(tmp_path)) == []
 
 
-def test_another_failure_is_not_another_build(tmp_path, monkeypatch):
+def test_other_lock_errors_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", failing(fcntl.flock, errno.EIO, lambda _: True))
     with (
         pytest.raises(snapshot.SnapshotError, match="Input/output error"),
@@ -59,7 +59,7 @@ def test_another_failure_is_not_another_build(tmp_path, monkeypatch):
         pass
 
 
-def test_a_lock_that_is_held_is_another_build(tmp_path):
+def test_a_held_lock_means_another_build(tmp_path):
     with (
         run_lock.held(str(tmp_path)),
         pytest.raises(snapshot.SnapshotError, match="another command is writing"),
@@ -68,7 +68,7 @@ def test_a_lock_that_is_held_is_another_build(tmp_path):
         pass
 
 
-def test_a_lock_that_its_holder_removed_meanwhile_holds_nothing(tmp_path, monkeypatch):
+def test_a_lock_removed_by_its_holder_is_acquired_again(tmp_path, monkeypatch):
     real, calls = fcntl.flock, []
 
     def flock(descriptor, operation):

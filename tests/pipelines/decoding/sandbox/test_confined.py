@@ -171,7 +171,7 @@ def test_nothing_was_harmed_confined(tried):
     assert tried["after"] == tried["before"]
 
 
-def test_layers_that_are_refused_are_told(tried):
+def test_refused_layers_are_reported(tried):
     assert set(tried["missing: without namespaces"]) == {name for name in LAYERS if "_name" in name}
 
 
@@ -247,7 +247,7 @@ def test_every_attempt_of_a_program_fails(python, monkeypatch):
     assert done == OF_A_PROGRAM
 
 
-def test_what_a_program_is_given(python, tmp_path):
+def test_a_program_gets_signals_limits_and_files(python, tmp_path):
     """The program starts as by subprocess: default signals, inherited limits, named files."""
     program, environment = python
     first, second = tmp_path / "first", tmp_path / "second"
@@ -273,7 +273,7 @@ def test_a_program_that_cannot_be_started(tmp_path):
             run(programs.Program(str(path)), [])
 
 
-def test_a_script_runs_in_fewer_layers_or_not_at_all(tmp_path):
+def test_a_script_has_fewer_layers_or_is_refused(tmp_path):
     script = tmp_path / "script"
     script.write_text('#!/bin/sh\necho $(echo "$WORD") >&2; exit 7\n')
     script.chmod(0o755)

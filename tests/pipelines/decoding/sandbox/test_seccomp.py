@@ -53,7 +53,7 @@ def machine(request) -> str:
 
 
 @pytest.mark.parametrize("calls", [computing, running])
-def test_what_is_not_on_the_list_is_refused(machine, calls):
+def test_unlisted_calls_are_refused(machine, calls):
     code = seccomp.program(machine, calls(PROCESS))
     column = MACHINES.index(machine)
     listed = {NUMBERS[name][column] for name, _ in calls(PROCESS)}
@@ -70,7 +70,7 @@ def test_what_is_not_on_the_list_is_refused(machine, calls):
     assert always < listed
 
 
-def test_calls_in_another_processors_manner(machine):
+def test_calls_of_another_architecture_are_refused(machine):
     code = seccomp.program(machine, computing(PROCESS))
     for other in (*ARCHITECTURE.values(), 0x40000003):  # the last one is i386's
         if other != ARCHITECTURE[machine]:
@@ -111,7 +111,7 @@ CONDITIONS = [
 
 
 @pytest.mark.parametrize(("calls", "name", "good", "bad"), CONDITIONS)
-def test_arguments_decide(machine, calls, name, good, bad):
+def test_arguments_are_checked(machine, calls, name, good, bad):
     code = seccomp.program(machine, calls(PROCESS))
     number = NUMBERS[name][MACHINES.index(machine)]
     assert number is not None
