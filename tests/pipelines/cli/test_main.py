@@ -98,7 +98,7 @@ def test_misuse(cli, words, told):
         ("columns", "clip=name", "'clip=name' names no column"),
         ("min_ascii", "2", "'2' is not a number from 0 to 1"),
         ("min_motion", "256", "'256' is not a number from 0 to 255"),
-        ("runner", "DaskRunner", "DaskRunner is refused"),
+        ("runner", "DaskRunner", "DaskRunner is not supported"),
     ],
 )
 def test_bad_options(cli, inputs, option, value, told):
