@@ -129,7 +129,7 @@ def test_only_the_same_command_accepts_a_finished_split(built, cli, inputs):
     assert done.returncode == 0 and done.stdout.count("is already complete") == 2
     for more in (("--split", "0.6/0.4"), ("--split", "0.5/0.5", "--split-seed", 3)):
         done = build(cli, inputs, folder, *more)
-        assert done.returncode == 1 and "made with another configuration" in done.stderr
+        assert done.returncode == 1 and "with another configuration" in done.stderr
     done = build(cli, inputs, folder / "train", "--split", "0.6/0.4")
     assert done.returncode == 1 and "already contains a snapshot" in done.stderr
     done = build(cli, inputs, folder, "--split-seed", 3)
