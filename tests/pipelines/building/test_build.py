@@ -206,7 +206,7 @@ def test_a_repeated_build_changes_nothing(built, inputs, cli):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     other = cli(*arguments(inputs, folder, "--jpeg-quality", 90))
     assert other.returncode == 1
-    assert "another configuration (--jpeg-quality was 95, is now 90)" in other.stderr
+    assert "another configuration (--jpeg-quality 95 → 90)" in other.stderr
 
 
 def test_an_interrupted_build_resumes(built, inputs, cli):
