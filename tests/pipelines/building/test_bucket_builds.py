@@ -106,7 +106,7 @@ def built(killed, root, run, monkeypatch):
         done = run(*arguments(root, killed, *LIMITED))
         assert "build: 5 rows = 3 records + 2 rejects" in done.out
         waiting, *others = done.err.splitlines()
-        assert waiting.startswith("waiting 1 s")
+        assert waiting.startswith("waiting up to 1 s")
         assert all(line.startswith("build: ") for line in others), done.err
     return killed
 

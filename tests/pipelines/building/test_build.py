@@ -202,7 +202,7 @@ def test_a_repeated_build_changes_nothing(built, inputs, cli):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     done = cli(*arguments(inputs, folder))
     assert done.returncode == 0 and "already complete" in done.stdout
-    assert "--videos and --video-map were not used" in done.stdout
+    assert "--videos and --video-map were not read" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     other = cli(*arguments(inputs, folder, "--jpeg-quality", 90))
     assert other.returncode == 1

@@ -46,7 +46,7 @@ def test_remove_repeats_after_a_kill_behind_the_manifest(written, tmp_path):
     assert content(out) == wanted
     assert verify.faults(str(out), verify.read_manifest(str(out))) == []
     for ids, version in (({"b"}, "2.0.0"), ({"a"}, "3.0.0")):
-        with pytest.raises(snapshot.SnapshotError, match=r"holds 'manifest\.json'"):
+        with pytest.raises(snapshot.SnapshotError, match=r"contains 'manifest\.json'"):
             remove.remove(str(folder), manifest, ids, str(out), version)
 
 
@@ -91,6 +91,6 @@ def test_an_export_is_killed_and_repeated(written, tmp_path):
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    complete = "holds 'shard-" in done.stderr  # The command had already ended.
+    complete = "contains 'shard-" in done.stderr  # The command had already ended.
     assert done.returncode == 0 or complete, done.stderr
     assert content(out) == content(tmp_path / "whole")
