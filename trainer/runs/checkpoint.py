@@ -21,31 +21,30 @@ devices that saved it. TensorStore reads them in other languages.
 
 import contextlib
 import dataclasses
-import errno
 import json
 import os
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from etils import epath
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
 from trainer import progress
 from trainer.configs.config import Config
-from trainer.data.folder import bucket_errors, in_bucket, told
+from trainer.data.folder import in_bucket, told
 from trainer.data.tokenizer import Tokenizer
-from trainer.distributed.mesh import one_device, placed_shapes
+from trainer.distributed.mesh import one_device
 from trainer.finite import NonFiniteError, finite_tensors
 from trainer.method.train_step import TrainState, state_shapes
-from trainer.runs import checksums, run_folder
+from trainer.runs import checkpoint_errors, checksums, run_folder
+from trainer.runs.checkpoint_errors import CheckpointError, UncheckedError
 from trainer.runs.run_path import RunPath, run_path
-from trainer.runs.usable_checkpoints import CheckpointError, Usable, one_line, unreadable
+from trainer.runs.tensor_shapes import by_name, find_other_type, head_shapes, saved_params
+from trainer.runs.usable_checkpoints import Usable
 
 # Parts with arrays: their names in a checkpoint, which must not change, and TrainState's fields.
 _ITEMS = {
@@ -57,18 +56,6 @@ _ITEMS = {
 
 # Parts that are JSON: copies of files in the run's folder.
 _DESCRIBED = ("config", "vocabulary", "task")
-
-# TensorStore raises ValueError for every error, with a status at the start. These statuses mean
-# that the store does not answer, or denies access. They say nothing about its contents.
-_UNREACHABLE = re.compile(
-    "(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED"
-    "|RESOURCE_EXHAUSTED)"
-)
-_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
-
-
-class UncheckedError(CheckpointError):
-    """A checkpoint without checksums that the libraries cannot read, so perhaps it is damaged."""
 
 
 class Loaded(NamedTuple):
@@ -100,9 +87,8 @@ class Checkpoints:
           config: the run's configuration, for saving; None: only read, without changing the folder.
         """
         self._folder = folder if in_bucket(folder) else folder.absolute()
-        self._bucket_errors = bucket_errors() if in_bucket(folder) else ()
         self._described: dict[str, Any] = {}
-        self._usable = Usable(self._folder, self._bucket_errors)
+        self._usable = Usable(self._folder)
         self._saving_step: int | None = None
         if config:
             if not in_bucket(folder):
@@ -114,7 +100,7 @@ class Checkpoints:
                 self._described["task"] = ocp.args.JsonSave(task)
         arrays = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
         described = {name: ocp.JsonCheckpointHandler() for name in _DESCRIBED}
-        with self._answering():
+        with checkpoint_errors.listing(self._folder):
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 # Handlers by name let a process that has not saved read shapes.
@@ -143,12 +129,12 @@ class Checkpoints:
         trace: TracebackType | None,
     ) -> None:
         # Closing waits for a save in progress. Its failure must not hide an earlier error.
-        with contextlib.suppress(Exception) if error else self._saving():
+        with contextlib.suppress(Exception) if error else checkpoint_errors.saving(self._folder):
             self._manager.close()
 
     def latest(self) -> int | None:
         """Return the step of the last complete checkpoint, or None."""
-        with self._answering():
+        with checkpoint_errors.listing(self._folder):
             return self._manager.latest_step()
 
     def newest(self, parts: Collection[str] | None = None) -> int | None:
@@ -165,23 +151,13 @@ class Checkpoints:
             folder = folder.with_name(f"{folder.name}.orbax-checkpoint-tmp")
         checksums.write(folder)
 
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except self._bucket_errors as error:
-            raise CheckpointError(
-                f"{self._folder} cannot be read ({one_line(error)}): see that the bucket is "
-                "there, and that you may list it and get its metadata (storage.buckets.get)"
-            ) from error
-
     def save(self, state: TrainState) -> None:
         """Save a state; return once it is copied, while the write continues in the background.
 
         Raises:
           CheckpointError: the previous save failed, for example on a full disk.
         """
-        with self._saving():
+        with checkpoint_errors.saving(self._folder):
             items = {name: getattr(state, field) for name, field in _ITEMS.items()}
             args = {
                 name: ocp.args.StandardSave(item)
@@ -196,31 +172,8 @@ class Checkpoints:
     def check(self) -> None:
         """Raise CheckpointError if a background save has failed."""
         if not self._manager.is_saving_in_progress():
-            with self._saving():
+            with checkpoint_errors.saving(self._folder):
                 self._manager.wait_until_finished()
-
-    @contextlib.contextmanager
-    def _saving(self) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, OSError, *self._bucket_errors) as error:
-            try:
-                steps = run_folder.checkpoint_steps(self._folder)
-                last = (
-                    f"step {max(steps)} is the last one kept"
-                    if steps
-                    else "there is none before it"
-                )
-            except OSError:
-                last = "the earlier ones are as they were"
-            why, advice = one_line(error), f"see that {self._folder} can be written"
-            if any(said in str(error) for said in _FULL):
-                why = "the disk is full"
-                advice = "make room, or keep fewer with --set checkpoint_keep=1"
-            raise CheckpointError(
-                f"a checkpoint in {self._folder} could not be saved ({why}); {last}: {advice}, and "
-                "repeat the command"
-            ) from error
 
     def restore_newest(self, like: TrainState) -> TrainState | None:
         """Restore the newest usable checkpoint; every process must call it.
@@ -245,7 +198,7 @@ class Checkpoints:
                 self._usable.reject(step, str(error))
                 continue
             if self._usable.set_others_aside(step):
-                with self._answering():
+                with checkpoint_errors.listing(self._folder):
                     self._manager.reload()
             return state
         return None
@@ -264,7 +217,7 @@ class Checkpoints:
             read.
         """
         self._usable.verify(step)
-        if other := self._check(step, like.params):
+        if other := self._find_other_type(step, like.params):
             raise CheckpointError(
                 f"{self._folder / str(step)} is not of float32: tensor {other}, as "
                 "JAX_ENABLE_X64=1 made it in an earlier release. It cannot be continued to "
@@ -297,7 +250,7 @@ class Checkpoints:
         """
         self._usable.verify(step)
         like = state_shapes(config, one_device()).params | self._head(step)
-        if other := self._check(step, like):
+        if other := self._find_other_type(step, like):
             progress.warn(
                 f"svilm-train: {self._folder / str(step)} is used as float32: tensor {other} there",
             )
@@ -381,43 +334,13 @@ class Checkpoints:
             return (self._folder / str(step) / item).exists()
 
     def _head(self, step: int) -> dict[str, Any]:
-        """Return the shapes of a task's head, which is not in the configuration; {} without one."""
         with self._readable(step):
-            saved = self._params_metadata(step)
-        head = {name: part for name, part in saved.items() if name == "head"}
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), head)
-        return placed_shapes(shapes, one_device())
+            return head_shapes(saved_params(self._folder / str(step)))
 
-    def _params_metadata(self, step: int) -> PyTree:
-        # The manager's method opens all parts, and unneeded parts may be damaged.
-        handler = ocp.StandardCheckpointHandler()
-        metadata: Any = handler.metadata(epath.Path(os.fspath(self._folder)) / str(step) / "params")
-        return metadata.tree
-
-    def _check(self, step: int, like: PyTree) -> str | None:
-        """Compare the sizes of the parameters; return the first tensor of another type, or None.
-
-        Raises:
-          CheckpointError: a tensor has another size, or is in only one of the two.
-        """
+    def _find_other_type(self, step: int, like: PyTree) -> str | None:
         with self._readable(step):
-            saved = by_name(self._params_metadata(step))
-        wanted = by_name(like)
-        for name in sorted(saved.keys() | wanted.keys()):
-            there, here = (
-                tuple(tensors[name].shape) if name in tensors else "absent"
-                for tensors in (saved, wanted)
-            )
-            if there != here:
-                raise CheckpointError(
-                    f"{self._folder / str(step)} is of another model size: tensor {name} is "
-                    f"{there} there, and {here} by config.json: put back the config.json that the "
-                    "run was started with"
-                )
-        for name, tensor in wanted.items():
-            if saved[name].dtype != tensor.dtype:
-                return f"{name} is {saved[name].dtype}"
-        return None
+            saved = saved_params(self._folder / str(step))
+        return find_other_type(self._folder / str(step), saved, like)
 
     def _restore(self, step: int, like: dict[str, PyTree]) -> dict[str, Any]:
         args = {name: ocp.args.StandardRestore(item) for name, item in like.items()}
@@ -425,36 +348,9 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
         return {name: restored[name] for name in like}
 
-    @contextlib.contextmanager
-    def _readable(self, step: int) -> Iterator[None]:
-        """Convert the libraries' errors to CheckpointError, except those of a program fault."""
-        try:
-            yield
-        except (OSError, *self._bucket_errors) as error:
-            if isinstance(error, FileNotFoundError) and not self._usable.is_verified(step):
-                raise self._unchecked(step, error) from error
-            raise unreadable(self._folder / str(step), error) from error
-        except ValueError as error:
-            if _UNREACHABLE.match(str(error)):
-                raise unreadable(self._folder / str(step), error) from error
-            if self._usable.is_verified(step):
-                raise CheckpointError(
-                    f"{self._folder / str(step)} cannot be read by this release "
-                    f"({one_line(error)}), though its files are as they were saved: use the "
-                    "release that saved it"
-                ) from error
-            raise self._unchecked(step, error) from error
-        except (LookupError, TypeError, AttributeError) as error:
-            if self._usable.is_verified(step):
-                raise  # the files are intact, so it is a fault in the program
-            raise self._unchecked(step, error) from error
-
-    def _unchecked(self, step: int, error: Exception) -> UncheckedError:
-        return UncheckedError(
-            f"{self._folder / str(step)} cannot be read ({type(error).__name__}: "
-            f"{one_line(error)}), and has no {checksums.NAME} that would show whether its files "
-            "are damaged: use another checkpoint, or a copy of it"
-        )
+    def _readable(self, step: int) -> contextlib.AbstractContextManager[None]:
+        verified = self._usable.is_verified(step)
+        return checkpoint_errors.reading(self._folder / str(step), verified)
 
 
 def _kept(config: Config) -> AnyPreservationPolicy:
@@ -527,15 +423,3 @@ def _no_checkpoint(folder: RunPath) -> str:
         f"run {folder} has no checkpoint yet: wait for the first (every checkpoint_every steps), "
         "or run its `svilm-train pretrain` command to the end"
     )
-
-
-def by_name(tree: PyTree) -> dict[str, Any]:
-    """Return a tree's leaves by their paths.
-
-    >>> by_name({"video": {"bias": 1}, "text": 2})
-    {'text': 2, 'video.bias': 1}
-    """
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }

@@ -11,39 +11,21 @@ import jax
 from trainer import progress
 from trainer.data.folder import in_bucket, told
 from trainer.distributed import multihost
-from trainer.errors import UserError
 from trainer.runs import checksums, run_folder
+from trainer.runs.checkpoint_errors import CheckpointError, one_line, store_errors, unreadable
 from trainer.runs.run_path import RunPath
-
-
-class CheckpointError(UserError, RuntimeError):
-    """A missing, damaged or unsuitable checkpoint, or a failed save."""
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of an error on one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
-
-
-def unreadable(checkpoint: RunPath, error: Exception) -> CheckpointError:
-    """Return the error for a store that does not answer, or denies access."""
-    return CheckpointError(
-        f"{checkpoint} cannot be read ({one_line(error)}): see that it is whole and may be read, "
-        "and repeat the command"
-    )
 
 
 class Usable:
     """Finder of the newest usable checkpoint, which skips damaged ones."""
 
-    def __init__(self, folder: RunPath, bucket_errors: tuple[type[Exception], ...] = ()) -> None:
+    def __init__(self, folder: RunPath) -> None:
         """Set the folder, without reading it.
 
         Args:
           folder: the folder of the checkpoints, each a folder named by its step.
-          bucket_errors: exceptions of the libraries for buckets, besides OSError.
         """
-        self._folder, self._bucket_errors = folder, bucket_errors
+        self._folder = folder
         self._verified: dict[int, bool] = {}  # step: whether it has checksums
         self._unusable: dict[int, str] = {}  # step: the damage of its files
 
@@ -79,7 +61,7 @@ class Usable:
     def _find_newest(self, parts: Collection[str] | None) -> int | None:
         try:
             steps = sorted(run_folder.checkpoint_steps(self._folder), reverse=True)
-        except (OSError, *self._bucket_errors) as error:
+        except store_errors(self._folder) as error:
             raise unreadable(self._folder, error) from error
         for step in steps:
             if step in self._unusable:
@@ -131,7 +113,7 @@ class Usable:
                     "noticed",
                 )
             why = checksums.find_damage(folder, parts) if has else None
-        except (OSError, *self._bucket_errors) as error:
+        except store_errors(folder) as error:
             raise unreadable(folder, error) from error
         if why is None:
             self._verified[step] = has
@@ -156,7 +138,7 @@ class Usable:
                 folder = self._folder / str(step)
                 try:
                     aside = checksums.set_aside(folder)
-                except (OSError, *self._bucket_errors) as error:
+                except store_errors(folder) as error:
                     raise CheckpointError(
                         f"{folder} is damaged and cannot be renamed ({one_line(error)}): rename "
                         "it, and repeat the command"

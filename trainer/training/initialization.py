@@ -20,6 +20,7 @@ from trainer.finite import NonFiniteError, finite_tensors
 from trainer.method.train_step import divide
 from trainer.runs import checkpoint, run_folder
 from trainer.runs.run_path import RunPath
+from trainer.runs.tensor_shapes import by_name
 from trainer.weights import bert, hf_format, param_mapping, scenic, video
 from trainer.weights.hf_format import WeightsError
 
@@ -171,7 +172,7 @@ def _lengthened(known: PyTree, ours: PyTree) -> PyTree:
 
 
 def _replaced(params: PyTree, known: PyTree, source: RunPath) -> PyTree:
-    ours, theirs = checkpoint.by_name(params), checkpoint.by_name(known)
+    ours, theirs = by_name(params), by_name(known)
     faults = [
         f"{name} is {tuple(leaf.shape)} there and "
         f"{tuple(ours[name].shape) if name in ours else 'absent'} in this model"

@@ -27,7 +27,7 @@ from jax.sharding import NamedSharding
 from trainer.distributed import multihost
 from trainer.method import train_step
 from trainer.method.run_scalars import run_scalars
-from trainer.runs.checkpoint import by_name
+from trainer.runs.tensor_shapes import by_name
 from trainer.configs.overrides import override
 from trainer.configs import PRESETS
 from trainer.distributed.mesh import PER_CLIP, make_mesh

@@ -15,7 +15,7 @@ from trainer.data.types import Batch
 from trainer.distributed.mesh import one_device
 from trainer.method.cut_and_paste import splice_at_step
 from trainer.method.train_step import clip_keys, init_state, total_loss
-from trainer.runs.checkpoint import by_name
+from trainer.runs.tensor_shapes import by_name
 
 CONFIG = override(
     PRESETS["tiny"],

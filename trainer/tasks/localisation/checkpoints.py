@@ -16,8 +16,9 @@ import orbax.checkpoint as ocp
 from jaxtyping import Float, PyTree
 
 from trainer.runs import checksums
+from trainer.runs.checkpoint_errors import CheckpointError, one_line
 from trainer.runs.run_folder import RunError
-from trainer.runs.usable_checkpoints import CheckpointError, Usable, one_line
+from trainer.runs.usable_checkpoints import Usable
 
 
 class Progress(NamedTuple):

@@ -21,7 +21,7 @@ from trainer.configs.fields import check_above, check_counts, check_range
 from trainer.errors import UserError
 from trainer.evaluation.segment_files import Found, Video
 from trainer.finite import NonFiniteError, finite, finite_tensors
-from trainer.runs.checkpoint import by_name
+from trainer.runs.tensor_shapes import by_name
 from trainer.tasks.localisation import checkpoints, classifier, losses, proposals
 from trainer.tasks.localisation.class_scores import ClassScores
 from trainer.tasks.localisation.features import VideoFeatures, interpolated
