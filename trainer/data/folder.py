@@ -1,6 +1,8 @@
-"""Files to read or write, on a disk or in a bucket (gs://…).
+"""Files to read or write, on a disk or in a bucket: gs://… by gcsfs, s3://… by s3fs.
 
-All functions raise OSError with the file's name and a reason to report.
+All functions raise OSError with the file's name and a reason to report. Functions that name an
+object's generation are for gs:// alone, which has the only buckets that a run can be in
+(trainer/runs/run_path.py).
 """
 
 import abc
@@ -15,7 +17,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-_BUCKETS = "gs://"
+_GCS, _S3 = "gs://", "s3://"
 
 # Reads are short and mostly wait, so there are more of them than cores. They are threads on a disk
 # and requests in a bucket.
@@ -65,10 +67,19 @@ def open_folder(path: str | os.PathLike[str]) -> Folder:
 def in_bucket(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is in a bucket.
 
-    >>> in_bucket("gs://clips/train"), in_bucket("snapshots/train")
-    (True, False)
+    >>> in_bucket("gs://clips/train"), in_bucket("s3://clips/train"), in_bucket("snapshots/train")
+    (True, True, False)
     """
-    return os.fspath(path).startswith(_BUCKETS)
+    return os.fspath(path).startswith((_GCS, _S3))
+
+
+def in_s3(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is in a bucket of S3.
+
+    >>> in_s3("gs://clips/train"), in_s3("s3://clips/train")
+    (False, True)
+    """
+    return os.fspath(path).startswith(_S3)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -81,8 +92,8 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically; concurrent readers see the old contents or the new."""
     path = os.fspath(path)
     if in_bucket(path):
-        with told(path):
-            _store().pipe_file(path, data)
+        with as_os_errors(path):
+            _store(path).pipe_file(path, data)
         return
     with open(f"{path}.tmp", "wb") as file:
         file.write(data)
@@ -91,22 +102,20 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 def object_checksums(folder: str) -> dict[str, tuple[int, str]]:
     """Return size and CRC-32C of all objects under a bucket's folder, by their path in it."""
-    bucket, _, path = folder.removeprefix(_BUCKETS).partition("/")
-    prefix = f"{path.rstrip('/')}/" if path else ""
+    with as_os_errors(folder):
+        found = _store(folder).find(folder, detail=True)
+    prefix = f"{folder.removeprefix(_GCS)}/"
     return {
-        item["name"].removeprefix(prefix): (
-            int(item["size"]),
-            base64.b64decode(item["crc32c"]).hex(),
-        )
-        for item in _listed(folder, bucket, prefix, "name,size,crc32c")
+        name.removeprefix(prefix): (about["size"], base64.b64decode(about["crc32c"]).hex())
+        for name, about in found.items()
     }
 
 
 def object_generation(path: str) -> str:
     """Return an object's generation, which changes with each write."""
-    bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
-    with told(path):
-        return _store().call("GET", "b/{}/o/{}", bucket, name, json_out=True)["generation"]
+    bucket, _, name = path.removeprefix(_GCS).partition("/")
+    with as_os_errors(path):
+        return _store(path).call("GET", "b/{}/o/{}", bucket, name, json_out=True)["generation"]
 
 
 def write_object(path: str, data: bytes, generation: str) -> str:
@@ -118,8 +127,8 @@ def write_object(path: str, data: bytes, generation: str) -> str:
     Raises:
       FileExistsError: the object has another generation.
     """
-    bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
-    store = _store()
+    bucket, _, name = path.removeprefix(_GCS).partition("/")
+    store = _store(path)
     separator = uuid.uuid4().hex
     parts = (
         (b"application/json", json.dumps({"name": name}).encode()),
@@ -129,7 +138,7 @@ def write_object(path: str, data: bytes, generation: str) -> str:
         b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (separator.encode(), kind, part)
         for kind, part in parts
     )
-    with told(path):
+    with as_os_errors(path):
         written = store.call(
             "POST",
             store.base.replace("/storage/v1/", "/upload/storage/v1/") + "b/{}/o",
@@ -149,39 +158,15 @@ def delete_object(path: str, generation: str) -> None:
     Raises:
       FileExistsError: the object has another generation.
     """
-    bucket, _, name = path.removeprefix(_BUCKETS).partition("/")
-    with told(path):
-        _store().call("DELETE", "b/{}/o/{}", bucket, name, ifGenerationMatch=generation)
+    bucket, _, name = path.removeprefix(_GCS).partition("/")
+    with as_os_errors(path):
+        _store(path).call("DELETE", "b/{}/o/{}", bucket, name, ifGenerationMatch=generation)
 
 
 def move_folder(old: str, new: str) -> None:
     """Move all objects under a folder of a bucket."""
-    with told(old):
-        _store().mv(old, new, recursive=True)
-
-
-def _listed(
-    folder: str, bucket: str, prefix: str, fields: str, **parameters: str
-) -> Iterator[dict[str, Any]]:
-    """Yield the given fields of the objects whose names begin with `prefix`."""
-    token = None
-    with told(folder):
-        while True:
-            page = _store().call(
-                "GET",
-                "b/{}/o",
-                bucket,
-                prefix=prefix,
-                pageToken=token,
-                # gcsfs's own listing requests all fields of each object: 20 times as much data.
-                fields=f"nextPageToken,items({fields})",
-                json_out=True,
-                **parameters,
-            )
-            yield from page.get("items", ())
-            token = page.get("nextPageToken")
-            if not token:
-                return
+    with as_os_errors(old):
+        _store(old).mv(old, new, recursive=True)
 
 
 class _Disk(Folder):
@@ -209,21 +194,25 @@ class _Disk(Folder):
 
 
 class _Bucket(Folder):
-    """A folder in a bucket, read by gcsfs, which retries failed requests where that is safe."""
+    """A folder in a bucket, read by a library that retries failed requests where that is safe."""
 
     def sizes(self) -> dict[str, int]:
-        bucket, _, folder = self.path.removeprefix(_BUCKETS).partition("/")
-        prefix = f"{folder}/" if folder else ""
-        listed = _listed(self.path, bucket, prefix, "name,size", delimiter="/")
-        return {item["name"].removeprefix(prefix): int(item["size"]) for item in listed}
+        with as_os_errors(self.path):
+            listed = _store(self.path).ls(self.path, detail=True)
+        prefix = f"{self.path.partition('://')[2]}/"
+        return {
+            entry["name"].removeprefix(prefix): entry["size"]
+            for entry in listed
+            if entry["type"] == "file"
+        }
 
     def read(self, name: str) -> bytes:
-        with told(f"{self.path}/{name}"):
-            return _store().cat_file(f"{self.path}/{name}")
+        with as_os_errors(f"{self.path}/{name}"):
+            return _store(self.path).cat_file(f"{self.path}/{name}")
 
     def read_parts(self, parts: Sequence[Part]) -> list[bytes]:
-        with told(self.path):
-            answers = _store().cat_ranges(
+        with as_os_errors(self.path):
+            answers = _store(self.path).cat_ranges(
                 [f"{self.path}/{part.name}" for part in parts],
                 [part.offset for part in parts],
                 [part.offset + part.length for part in parts],
@@ -232,14 +221,28 @@ class _Bucket(Folder):
             )
         for part, answer in zip(parts, answers, strict=True):
             if isinstance(answer, BaseException):
-                with told(f"{self.path}/{part.name}"):
+                with as_os_errors(f"{self.path}/{part.name}"):
                     raise answer
         return answers
 
 
-@functools.lru_cache(maxsize=1)
-def _store() -> Any:
+def _store(path: str) -> Any:
+    """Return the file system of a bucket."""
+    return _s3() if in_s3(path) else _gcs()
+
+
+@functools.cache
+def _gcs() -> Any:
     return import_gcsfs().GCSFileSystem(use_listings_cache=False)
+
+
+@functools.cache
+def _s3() -> Any:
+    import s3fs
+
+    # By default, all but 10 requests wait for a connection.
+    connections = {"max_pool_connections": _REQUESTS}
+    return s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=connections)
 
 
 def import_gcsfs() -> Any:
@@ -253,7 +256,7 @@ def import_gcsfs() -> Any:
 
 
 def bucket_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions, besides OSError, of the libraries that use buckets."""
+    """Return the exceptions, besides OSError, of the libraries that read and write runs."""
     import aiohttp
     import google.api_core.exceptions
     import google.auth.exceptions
@@ -269,15 +272,15 @@ def bucket_errors() -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
-def told(path: str) -> Iterator[None]:
-    """Convert exceptions of gcsfs to the form of the operating system's errors."""
+def as_os_errors(path: str) -> Iterator[None]:
+    """Convert exceptions of gcsfs and s3fs to the form of the operating system's errors."""
     try:
         yield
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "no such object or bucket", path) from None
     except FileExistsError:
         raise FileExistsError(errno.EEXIST, "the object exists already", path) from None
-    except Exception as error:  # gcsfs, aiohttp and google-auth have no common base
+    except Exception as error:  # gcsfs, aiohttp, google-auth and botocore have no common base
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # The first of gcsfs's lines is an address, the last is the server's message.
         why = f"the bucket refuses or does not answer ({lines[-1][:200]})"

@@ -35,7 +35,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSt
 
 from trainer import progress
 from trainer.configs.config import Config
-from trainer.data.folder import in_bucket, told
+from trainer.data.folder import as_os_errors, in_bucket
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.mesh import one_device
 from trainer.finite import NonFiniteError, finite_tensors
@@ -414,7 +414,7 @@ def _run_of(folder: RunPath) -> RunPath | None:
 
 
 def _is_dir(path: RunPath) -> bool:
-    with told(os.fspath(path)) if in_bucket(path) else contextlib.nullcontext():
+    with as_os_errors(os.fspath(path)) if in_bucket(path) else contextlib.nullcontext():
         return path.is_dir()
 
 

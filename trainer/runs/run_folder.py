@@ -23,7 +23,7 @@ from protos.strict_json import parse_object
 from trainer.configs.config import Config
 from trainer.configs.fields import build
 from trainer.data.batches import check_suits
-from trainer.data.folder import in_bucket, read_file, told, write_file
+from trainer.data.folder import as_os_errors, in_bucket, read_file, write_file
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import read_texts
 from trainer.data.tokenizer import Tokenizer
@@ -322,7 +322,7 @@ def checkpoint_steps(checkpoints: RunPath) -> list[int]:
     if not in_bucket(checkpoints):
         return [int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal()]
     # Folders in a bucket are not renamed: a checkpoint is complete once it has this file.
-    with told(os.fspath(checkpoints)):
+    with as_os_errors(os.fspath(checkpoints)):
         complete = [path.parent.name for path in checkpoints.glob("*/commit_success.txt")]
     return [int(name) for name in complete if name.isdecimal()]
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from trainer import progress
-from trainer.data.folder import in_bucket, told
+from trainer.data.folder import as_os_errors, in_bucket
 from trainer.distributed import multihost
 from trainer.runs import checksums, run_folder
 from trainer.runs.checkpoint_errors import CheckpointError, one_line, store_errors, unreadable
@@ -105,7 +105,7 @@ class Usable:
     def _find_damage(self, step: int, parts: Collection[str] | None) -> str | None:
         folder = self._folder / str(step)
         try:
-            with told(os.fspath(folder)) if in_bucket(folder) else contextlib.nullcontext():
+            with as_os_errors(os.fspath(folder)) if in_bucket(folder) else contextlib.nullcontext():
                 has = checksums.exist(folder)
             if not has and step not in self._verified:
                 progress.warn(

@@ -1,4 +1,4 @@
-"""A snapshot in a bucket is the snapshot on the disk."""
+"""A snapshot in a bucket, gs:// or s3://, is the snapshot on the disk."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def written(tmp_path_factory, write_snapshot_at):
 
 
 @pytest.fixture(scope="module")
-def put(lab):
+def put(any_lab):
     """Puts files into a folder of the bucket: (name of the folder, {file: bytes}) -> its path."""
     from trainer.data.folder import _store
 
     def into(name, files):
         for file, data in files.items():
-            _store().pipe_file(f"{lab}/{name}/{file}", data)
-        return f"{lab}/{name}"
+            _store(any_lab).pipe_file(f"{any_lab}/{name}/{file}", data)
+        return f"{any_lab}/{name}"
 
     return into
 
@@ -70,22 +70,23 @@ def test_the_same_records_and_batches(bucket, written, small_config, tokenizer, 
         np.testing.assert_array_equal(left[1].frames, right[1].frames)
 
 
-def test_a_corrupt_record_is_named(put, files, written):
+def test_a_corrupt_record_is_named(any_lab, put, files, written):
     name = "shard-00001-of-00003.tfrecord"
     where = Snapshot.open(written.folder).locate(4)
     data = bytearray(files[name])
     data[where.offset + 30] ^= 1
     snapshot = Snapshot.open(put("damaged", files | {name: bytes(data)}))
-    expected = f"gs://.*/damaged/{name} is corrupt at offset {where.offset} .*{where.clip_id}"
+    expected = f"{any_lab}/damaged/{name} is corrupt at offset {where.offset} .*{where.clip_id}"
     with pytest.raises(CorruptRecordError, match=expected):
         snapshot.read([3, 4])
 
 
-def test_what_is_not_there_is_named(lab, put, files, bucket):
-    with pytest.raises(SnapshotError, match=r"there is no snapshot folder gs://.*/nowhere"):
-        Snapshot.open(f"{lab}/nowhere")
-    with pytest.raises(SnapshotError, match="there is no snapshot folder gs://no-such-bucket/a"):
-        Snapshot.open("gs://no-such-bucket/a")
+def test_what_is_not_there_is_named(any_lab, put, files, bucket):
+    scheme = any_lab.partition("//")[0]
+    with pytest.raises(SnapshotError, match=f"there is no snapshot folder {any_lab}/nowhere"):
+        Snapshot.open(f"{any_lab}/nowhere")
+    with pytest.raises(SnapshotError, match=f"no snapshot folder {scheme}//no-such-bucket/a"):
+        Snapshot.open(f"{scheme}//no-such-bucket/a")
     some = {name: data for name, data in files.items() if name != "manifest.json"}
     with pytest.raises(SnapshotError, match=r"/half has no manifest\.json"):
         Snapshot.open(put("half", some))
@@ -93,7 +94,7 @@ def test_what_is_not_there_is_named(lab, put, files, bucket):
     manifest = {"manifest.json": files["manifest.json"]}
     with pytest.raises(SnapshotError, match=r"/less/shard-00001.*\.tfrecord is listed"):
         Snapshot.open(put("less", some | manifest))
-    with pytest.raises(VocabularyError, match=r"gs://.*/vocab\.txt cannot be read: no such object"):
+    with pytest.raises(VocabularyError, match=f"{bucket}/vocab.txt cannot be read: no such object"):
         Tokenizer.from_vocabulary(f"{bucket}/vocab.txt")
 
 
@@ -101,6 +102,9 @@ def test_a_bucket_that_does_not_answer_is_an_oserror(monkeypatch, bucket):
     from trainer.data import folder
 
     class Refusing:
+        def __init__(self, path):
+            pass
+
         def cat_file(self, path):
             raise OSError("https://store/b\nForbidden: caller has no access")
 

@@ -62,7 +62,7 @@ def measured(run):
 def files(run):
     """Names below the run."""
     prefix = run.removeprefix("gs://") + "/"
-    return {name.removeprefix(prefix) for name in _store().find(prefix)}
+    return {name.removeprefix(prefix) for name in _store("gs://").find(prefix)}
 
 
 def assert_same_parameters(a, b):
@@ -83,7 +83,7 @@ def test_the_same_run(on_disk, stored):
 
 
 def test_tensorboard_can_read_its_events(stored, tmp_path):
-    _store().get(f"{stored}/tensorboard/", str(tmp_path / "events/"), recursive=True)
+    _store("gs://").get(f"{stored}/tensorboard/", str(tmp_path / "events/"), recursive=True)
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == list(range(1, 9))
@@ -93,9 +93,9 @@ def test_a_run_killed_while_it_saved_continues_to_the_same_bits(
     lab, stored, on_disk, config, snapshot
 ):
     run = f"{lab}/runs/killed"
-    _store().copy(stored, run, recursive=True)
-    _store().rm(f"{run}/checkpoints/8/commit_success.txt")  # what is written last
-    _store().pipe_file(f"{run}/bad_steps.jsonl", b'{"step": 5}\n{"step": 7}\n')
+    _store("gs://").copy(stored, run, recursive=True)
+    _store("gs://").rm(f"{run}/checkpoints/8/commit_success.txt")  # what is written last
+    _store("gs://").pipe_file(f"{run}/bad_steps.jsonl", b'{"step": 5}\n{"step": 7}\n')
     assert checkpoint.load(run).step == 6
     assert run_folder.checkpoint_steps(run_path(run) / "checkpoints") == [6]
     assert loop.pretrain(config, snapshot, run)
@@ -111,11 +111,11 @@ def test_damage_there_is_noticed_and_the_checkpoint_before_is_used(
     lab, stored, on_disk, config, snapshot, capfd
 ):
     run = f"{lab}/runs/damaged"
-    _store().copy(stored, run, recursive=True)
+    _store("gs://").copy(stored, run, recursive=True)
     name = max(name for name in files(run) if name.startswith("checkpoints/8/params/d/"))
     whole = bytearray(read_file(f"{run}/{name}"))
     whole[len(whole) // 2] ^= 4
-    _store().pipe_file(f"{run}/{name}", bytes(whole))
+    _store("gs://").pipe_file(f"{run}/{name}", bytes(whole))
     assert checkpoint.load(run).step == 6
     assert f"8 cannot be used: {name.removeprefix('checkpoints/8/')} has CRC-32C" in (
         capfd.readouterr().err
@@ -145,7 +145,7 @@ def test_what_is_not_a_run_there_is_told(lab, stored, config, snapshot):
         checkpoint.load(f"{lab}/none")
     bare = f"{lab}/runs/bare"
     for name in ("config.json", "vocab.txt"):
-        _store().copy(f"{stored}/{name}", f"{bare}/{name}")
+        _store("gs://").copy(f"{stored}/{name}", f"{bare}/{name}")
     with pytest.raises(CheckpointError, match=f"run {bare} has no checkpoint yet"):
         checkpoint.load(bare)
     with pytest.raises(OSError, match="no such object or bucket") as raised:
