@@ -58,7 +58,7 @@ def open_snapshot(folder: str | os.PathLike[str]) -> "Snapshot":
     """Open a snapshot, whose clips can then be read by index.
 
     Args:
-      folder: a local folder, or gs://bucket/folder.
+      folder: a local folder, gs://bucket/folder or s3://bucket/folder.
 
     Raises:
       SnapshotError: the folder has no complete snapshot of a readable version.

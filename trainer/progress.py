@@ -1,4 +1,9 @@
-"""Messages of a long job on stderr, also logged, and its progress: a bar on a terminal."""
+"""Messages of a long job on stderr, also logged, and its progress: a bar on a terminal.
+
+No library also writes plain lines in a log. There tqdm writes its bars separated by carriage
+returns, and rich writes one bar at the end. Either would replace only the three lines that draw the
+bar.
+"""
 
 import contextlib
 import logging

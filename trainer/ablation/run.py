@@ -18,6 +18,7 @@ from protos.strict_json import parse_object
 from trainer import child_python
 from trainer.ablation.measures import Measurement, Step
 from trainer.ablation.variants import StudyError, Variant
+from trainer.data.folder import write_file
 from trainer.errors import ExitCode
 from trainer.runs import run_lock
 
@@ -108,9 +109,7 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
                 "the same command goes on from here"
             )
         done[step.name] = step.arguments
-        unfinished = record.with_name(".study.json.unfinished")
-        unfinished.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(record)
+        write_file(record, json.dumps(done, indent=2).encode() + b"\n")
     return None
 
 

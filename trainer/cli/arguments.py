@@ -6,6 +6,8 @@ import pathlib
 import re
 from collections.abc import Callable
 
+from trainer.data.folder import in_bucket
+
 
 def count(least: int) -> Callable[[str], int]:
     """Return an argparse type: an integer with `least` as its minimum.
@@ -48,12 +50,12 @@ def phrase(text: str) -> str:
 def on_disk(text: str) -> pathlib.Path:
     """Return a path on a disk, as an argparse type.
 
-    Bucket paths (gs://) are refused: only runs and snapshots may be in a bucket.
+    Bucket paths (gs://, s3://) are refused: only runs and snapshots may be in a bucket.
 
     >>> on_disk("features/test")
     PosixPath('features/test')
     """
-    if text.startswith("gs://"):
+    if in_bucket(text):
         raise argparse.ArgumentTypeError(
             f"{text} is in a bucket: only runs and snapshots may be there, name a path on a disk"
         )

@@ -242,7 +242,11 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
 
 def _add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--snapshot", required=required, metavar="DIR", help="what `svilm-pipelines build` wrote"
+        "--snapshot",
+        required=required,
+        metavar="DIR",
+        help="what `svilm-pipelines build` wrote, on a disk, gs://BUCKET/FOLDER or "
+        "s3://BUCKET/FOLDER",
     )
 
 

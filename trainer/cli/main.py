@@ -237,8 +237,9 @@ def add_pretrain(commands: Any) -> None:
         required=True,
         action="append",
         metavar="DIR",
-        help="what `svilm-pipelines build` wrote, on a disk or gs://BUCKET/FOLDER; repeat it to "
-        "train on several together, each clip once an epoch or as often as input.weights says",
+        help="what `svilm-pipelines build` wrote, on a disk, gs://BUCKET/FOLDER or "
+        "s3://BUCKET/FOLDER; repeat it to train on several together, each clip once an epoch or as "
+        "often as input.weights says",
     )
     parser.add_argument(
         "--out",
@@ -298,10 +299,11 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from trainer.training import loop
     from trainer.training.initialization import Start
 
-    monitoring = begin_loop(arguments)
+    out = run_path(arguments.out)
     earlier = run_path(arguments.start_from) if arguments.start_from else None
+    monitoring = begin_loop(arguments)
     start = Start(arguments.video_weights, arguments.text_weights, earlier)
-    origin = run_folder.read_origin(run_path(arguments.out), start.options())
+    origin = run_folder.read_origin(out, start.options())
     configured = origin.configure(config) if origin else start.configure(config)
     missing = published.describe_missing(
         arguments.preset, video=bool(start.video or earlier), text=bool(start.text or earlier)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from trainer.data.folder import in_bucket, replacing
 from trainer.errors import UserError
 
 
@@ -83,7 +84,7 @@ def check_folder(arguments: argparse.Namespace, option: str, kind: str) -> None:
       OutputError: the folder is refused. Nothing was written.
     """
     folder = os.fspath(getattr(arguments, option))
-    if folder.startswith("gs://"):
+    if in_bucket(folder):
         return
     path = pathlib.Path(folder)
     held = _held(path)
@@ -110,23 +111,20 @@ def written(arguments: argparse.Namespace, option: str = "out") -> Iterator[path
     if out is None:
         yield None
         return
-    if out.startswith("gs://"):
+    if in_bucket(out):
         raise OutputError(f"{out} cannot be written: name a file on a disk, and copy it there")
     path = pathlib.Path(out)
     if path.is_dir():
         raise OutputError(f"{out} is a folder: name a file")
     _check_path(arguments, option, path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = stack.enter_context(replacing(path))
             unfinished.touch()
         except OSError as error:
             raise OutputError(f"{out} cannot be written: {error.strerror}") from error
         yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_path(arguments: argparse.Namespace, option: str, path: pathlib.Path) -> None:

@@ -13,6 +13,7 @@ import errno
 import functools
 import json
 import os
+import pathlib
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -95,9 +96,23 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
         with as_os_errors(path):
             _store(path).pipe_file(path, data)
         return
-    with open(f"{path}.tmp", "wb") as file:
-        file.write(data)
-    os.replace(f"{path}.tmp", path)
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield the path of a new file, which atomically replaces a file on a disk at the end.
+
+    If the block raises, the new file is removed and the old one stays.
+    """
+    path = pathlib.Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def object_checksums(folder: str) -> dict[str, tuple[int, str]]:

@@ -81,7 +81,7 @@ class Snapshot:
         """Read and check the manifest, without opening a shard.
 
         Args:
-          folder: a folder on a disk, or gs://bucket/folder.
+          folder: a folder on a disk, gs://bucket/folder or s3://bucket/folder.
 
         Raises:
           SnapshotError: `folder` holds no complete snapshot of a readable version.

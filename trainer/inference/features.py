@@ -20,7 +20,6 @@ division into shards. Features of another model in OUT are therefore never resum
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import time
 from typing import Any, Literal
@@ -31,6 +30,7 @@ import safetensors
 from protos.strict_json import parse_object
 from trainer.configs.config import Config
 from trainer.data import safetensors_file
+from trainer.data.folder import replacing, write_file
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import Progress
 from trainer.errors import UserError
@@ -147,12 +147,8 @@ def _write_shards(
         of_clips = {"clip": clips.clip, "groups": clips.pooled, "windows": clips.windows}
         tensors = {name: of_clips[name].astype(np.float32) for name in features}
         metadata = {"made_from": json.dumps(made_from), "clips": json.dumps(rows)}
-        unfinished = out / f".{names[shard]}.{os.getpid()}.unfinished"
-        try:
+        with replacing(out / names[shard]) as unfinished:
             safetensors_file.save(tensors, unfinished, metadata)
-            os.replace(unfinished, out / names[shard])
-        finally:
-            unfinished.unlink(missing_ok=True)
         done += len(texts)
 
     if not all((out / name).exists() for name in names):
@@ -171,9 +167,8 @@ def _write_shards(
         "shards": [{"name": names[shard], "clips": len(ranges[shard])} for shard in range(total)],
         "seen": of_loaded(run, snapshot).as_json(),
     }
-    unfinished = out / f".{MANIFEST}.{os.getpid()}.unfinished"
-    unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, out / MANIFEST)  # every process would write the same
+    # Several processes may write the manifest, each the same one.
+    write_file(out / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
     (out / _CLAIM).unlink(missing_ok=True)
     return True
 

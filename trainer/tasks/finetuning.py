@@ -86,7 +86,7 @@ def finetune(
       OverrideError: a setting is not valid.
       And the errors of `loop.train`.
     """
-    pretrained = run_path(pretrained)
+    pretrained, run = run_path(pretrained), run_path(out)
     if chained := run_folder.read_task(pretrained):
         raise TaskError(
             f"{pretrained} is fine-tuned for {chained['name']} already: benchmarks share videos "
@@ -98,7 +98,7 @@ def finetune(
     clips = Mixture([Snapshot.open(folder) for folder in snapshots])
     objective = FineTuning(task, of_task, clips, answers)
     start = Start() if random_encoder else Start(run=pretrained)
-    return loop.train(objective, own, out, tokenizer, start, monitoring)
+    return loop.train(objective, own, run, tokenizer, start, monitoring)
 
 
 def configure(

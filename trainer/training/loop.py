@@ -68,8 +68,8 @@ def pretrain(
 
     Args:
       config: the run's configuration.
-      snapshot: folder of the clips to train on, or several (`config.input.weights`); on a disk or
-        gs://bucket/folder.
+      snapshot: folder of the clips to train on, or several (`config.input.weights`); on a disk,
+        gs://bucket/folder or s3://bucket/folder.
       run: folder of the run.
       vocabulary: as in `train`.
       start: as in `train`.
