@@ -1,10 +1,17 @@
 """A snapshot in a bucket, gs:// or s3://, is the snapshot on the disk."""
 
+import google_crc32c
 import numpy as np
 import pytest
 
 from trainer.data.batches import train_batches
-from trainer.data.folder import Part, open_folder, read_file
+from trainer.data.folder import (
+    Part,
+    move_folder,
+    object_checksums,
+    open_folder,
+    read_file,
+)
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import CorruptRecordError, Snapshot, SnapshotError
 from trainer.data.tokenizer import Tokenizer, VocabularyError
@@ -112,3 +119,17 @@ def test_a_bucket_that_does_not_answer_is_an_oserror(monkeypatch, bucket):
     with pytest.raises(OSError, match="caller has no access") as raised:
         read_file(f"{bucket}/manifest.json")
     assert raised.value.filename == f"{bucket}/manifest.json"
+
+
+def test_objects_are_listed_with_the_checksums_that_their_store_keeps(lab):
+    from trainer.data.folder import _store
+
+    there = {"checksums/8/a": b"one", "checksums/8/b/c": b"", "checksums/88/a": b"other"}
+    _store(lab).pipe({f"{lab}/{name}": data for name, data in there.items()})
+    assert object_checksums(f"{lab}/checksums/8") == {
+        "a": (3, f"{google_crc32c.value(b'one'):08x}"),
+        "b/c": (0, "00000000"),
+    }
+    move_folder(f"{lab}/checksums/8", f"{lab}/checksums/9")
+    assert object_checksums(f"{lab}/checksums/9").keys() == {"a", "b/c"}
+    assert object_checksums(f"{lab}/checksums/8") == {}
