@@ -13,7 +13,6 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.errors import ExitCode, UserError
-from pipelines.storage import storage
 
 RUNNER = "DataflowRunner"
 
@@ -68,13 +67,13 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
 
 def refuse_local(paths: Mapping[str, Sequence[str]]) -> None:
-    """Raise an error for local files, which cloud workers cannot read.
+    """Raise an error for local files and S3 objects, which Google's workers cannot read.
 
     Args:
       paths: paths by option.
 
     Raises:
-      JobError: a path is local. The message names up to three of them.
+      JobError: a path is not gs://. The message names up to three of them.
 
     >>> refuse_local({"--videos": ["gs://mine/videos"]})
     """
@@ -82,12 +81,12 @@ def refuse_local(paths: Mapping[str, Sequence[str]]) -> None:
         f"{option} {path}"
         for option, named in paths.items()
         for path in named
-        if not storage.in_bucket(path)
+        if not path.startswith("gs://")
     ]
     if local:
         raise JobError(
-            f"the workers of --runner {RUNNER} cannot read this machine's files, such as "
-            f"{', '.join(local[:3])}: copy them to a bucket (gcloud storage cp) and give its paths"
+            f"the workers of --runner {RUNNER} read only gs:// paths, not {', '.join(local[:3])}: "
+            "copy the files to a bucket (gcloud storage cp) and give its paths"
         )
 
 

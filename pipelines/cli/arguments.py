@@ -40,12 +40,13 @@ annotations:
   a row by its file and line, or by its number in JSON and Parquet files. The build fails if a file
   cannot be read to its end.
 
-Annotations, videos and OUT may be in buckets of Google Cloud Storage: gs://bucket/folder.
+Annotations, videos and OUT may be in buckets of Google Cloud Storage, gs://bucket/folder, or
+S3, s3://bucket/folder. AWS_ENDPOINT_URL selects another server with S3's protocol.
 
 All options of Apache Beam are accepted, for example --runner FlinkRunner --flink_master ADDRESS.
---runner DataflowRunner requires all files in buckets. It runs one worker process per core, with one
-thread and 4 GB each; --number_of_worker_harness_threads and --resource_hints override this.
-deploy/dataflow/run.sh chooses machines and disks.
+--runner DataflowRunner requires all files in gs:// buckets. It runs one worker process per core,
+with one thread and 4 GB each. --number_of_worker_harness_threads and --resource_hints override
+this. deploy/dataflow/run.sh chooses machines and disks.
 
 examples:
   svilm-pipelines build videocc --annotations video_cc_public.csv --videos videos/ \\
@@ -73,6 +74,8 @@ examples:
       --out snapshots/mine
   svilm-pipelines build webvid --annotations gs://mine/results_2M_train.csv \\
       --videos gs://mine/videos --out gs://mine/snapshots/webvid
+  svilm-pipelines build videocc --annotations s3://mine/video_cc_public.csv \\
+      --videos s3://mine/videos --out s3://mine/snapshots/train
 """
 
 _ESTIMATE_EPILOG = """\

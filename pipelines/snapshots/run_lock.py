@@ -16,11 +16,12 @@ import signal
 import socket
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 
 from pipelines.processes.timeouts import Patience
 from pipelines.snapshots.snapshot import LOCK_NAME, SnapshotError
-from pipelines.storage import bucket, storage
+from pipelines.storage import bucket, storage, stores
 
 RENEW_S = 5.0
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
@@ -129,20 +130,27 @@ class _Lease:
           SnapshotError: another run holds the lease, or the folder cannot be written.
         """
         self._path = f"{folder}/{LOCK_NAME}"
-        self._text = json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()
         self.lost = False
         try:
             try:
-                self._generation = bucket.write(self._path, self._text, generation="0")
+                self._write(stores.NEW)
             except FileExistsError:
-                self._generation = bucket.write(self._path, self._text, self._dead(folder))
+                self._write(self._dead(folder))
         except FileExistsError:
             raise _in_use(folder) from None
         except OSError as error:
             raise _cannot_write(folder, error) from None
 
+    def _write(self, generation: str) -> None:
+        """Write the lease in place of a generation. Its content is new in each renewal.
+
+        In S3, the generation is a hash of the content. A renewal must change it.
+        """
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "renewal": uuid.uuid4().hex}
+        self._generation = bucket.write(self._path, json.dumps(owner).encode(), generation)
+
     def _dead(self, folder: str) -> str:
-        """Return the generation of a dead run's lease, or "0" if the lease was deleted meanwhile.
+        """Return the generation of a dead run's lease, or NEW if the lease was deleted meanwhile.
 
         Raises:
           SnapshotError: the owner renewed the lease.
@@ -160,14 +168,14 @@ class _Lease:
                 if bucket.stat(self._path).generation != found:
                     raise _in_use(folder)
         except FileNotFoundError:
-            return "0"
+            return stores.NEW
         return found
 
     def keep(self, ended: threading.Event) -> None:
         """Renew the lease until the run ends, and interrupt the run if the lease is lost."""
         while not ended.wait(RENEW_S):
             try:
-                self._generation = bucket.write(self._path, self._text, self._generation)
+                self._write(self._generation)
             except FileExistsError:
                 self.lost = True
                 break

@@ -1,40 +1,29 @@
-"""Objects in Google Cloud Storage, accessed with gcsfs.
+"""Objects in the buckets of Google Cloud Storage (gs://…) and S3 (s3://…).
 
-Nothing is cached in memory, and every error is an OSError. STORAGE_EMULATOR_HOST overrides the
-server, as in all of Google's clients.
+Nothing is cached in memory, and every error is an OSError.
 """
 
 import contextlib
 import errno
-import functools
 import io
-import json
-import logging
 import os
-import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
-SCHEME = "gs://"
+from pipelines.storage.stores import STORES, Object, Store, store
 
-# Larger objects are uploaded in parts, because gcsfs retries failed parts.
+SCHEMES = tuple(STORES)
+
+# Larger objects are uploaded by the library, which retries failed parts.
 _ONE_REQUEST_BYTES = 5 << 20
 _BLOCK_BYTES = 8 << 20  # read-ahead of an open object
 _PAGE = 1000  # maximum number of objects in one page of a listing
 
 
-class Object(NamedTuple):
-    """The metadata of an existing object."""
-
-    bytes: int
-    generation: str  # changes with each write
-
-
 def stat(path: str) -> Object:
     """Return an object's size and generation."""
     with _told(path):
-        found = _store().call("GET", "b/{}/o/{}", *_split(path), json_out=True)
-    return Object(int(found["size"]), found["generation"])
+        return _store(path).stat(*_split(path))
 
 
 def names(folder: str, most: int | None = None) -> list[str]:
@@ -50,7 +39,7 @@ def names(folder: str, most: int | None = None) -> list[str]:
       FileNotFoundError: the bucket does not exist.
     """
     found: list[str] = []
-    for page in _pages(folder, "", delimiter="/", maxResults=most or _PAGE):
+    for page in _pages(folder, "", most or _PAGE, flat=True):
         found += [name for name, _ in page if name]
         if most and found:
             break
@@ -69,29 +58,20 @@ def listing(folder: str, beginning: str = "") -> Iterator[tuple[str, int]]:
     Raises:
       FileNotFoundError: the bucket does not exist.
     """
-    for page in _pages(folder, beginning, maxResults=_PAGE):
+    for page in _pages(folder, beginning, _PAGE, flat=False):
         yield from page
 
 
-def _pages(folder: str, beginning: str, **parameters: Any) -> Iterator[list[tuple[str, int]]]:
+def _pages(
+    folder: str, beginning: str, most: int, *, flat: bool
+) -> Iterator[list[tuple[str, int]]]:
     bucket, root = _split(folder.rstrip("/") + "/")
     token = None
     while True:
         with _told(folder):
-            page = _store().call(
-                "GET",
-                "b/{}/o",
-                bucket,
-                prefix=root + beginning,
-                pageToken=token,
-                fields="nextPageToken,items(name,size)",
-                json_out=True,
-                **parameters,
-            )
-        yield [
-            (item["name"].removeprefix(root), int(item["size"])) for item in page.get("items", ())
-        ]
-        token = page.get("nextPageToken")
+            page = _store(folder).page(bucket, root + beginning, most, token, flat=flat)
+        yield [(name.removeprefix(root), size) for name, size in page.objects]
+        token = page.next
         if not token:
             return
 
@@ -99,7 +79,7 @@ def _pages(folder: str, beginning: str, **parameters: Any) -> Iterator[list[tupl
 def read(path: str) -> bytes:
     """Return the content of an object."""
     with _told(path):
-        return _store().cat_file(path)
+        return _store(path).files.cat_file(path)
 
 
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -108,13 +88,15 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return []
     starts, ends = zip(*ranges, strict=True)
     with _told(path):
-        return _store().cat_ranges([path] * len(ranges), list(starts), list(ends), on_error="raise")
+        return _store(path).files.cat_ranges(
+            [path] * len(ranges), list(starts), list(ends), on_error="raise"
+        )
 
 
 def open_to_read(path: str) -> BinaryIO:
     """Open an object for reading, with read-ahead in blocks."""
     with _told(path):
-        file = _store().open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
+        file = _store(path).files.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
     return io.BufferedReader(cast(Any, _Reader(path, file)), 1 << 20)
 
 
@@ -124,34 +106,20 @@ def write(path: str, data: bytes, generation: str | None = None) -> str:
     Args:
       path: the object.
       data: its content.
-      generation: generation to replace; "0" requires that no object exists; None overwrites any.
+      generation: generation to replace; NEW requires a missing object; None overwrites any.
 
     Raises:
-      FileExistsError: the object has another generation.
+      FileExistsError: the object has another generation and other content.
     """
-    bucket, name = _split(path)
-    store = _store()
-    separator = uuid.uuid4().hex  # The fixed separator of gcsfs might occur in annotations.
-    parts = (
-        (b"application/json", json.dumps({"name": name}).encode()),
-        (b"application/octet-stream", data),
-    )
-    body = b"".join(
-        b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (separator.encode(), kind, part)
-        for kind, part in parts
-    )
     with _told(path):
-        written = store.call(
-            "POST",
-            store.base.replace("/storage/v1/", "/upload/storage/v1/") + "b/{}/o",
-            bucket,
-            uploadType="multipart",
-            ifGenerationMatch=generation,
-            headers={"Content-Type": f"multipart/related; boundary={separator}"},
-            data=body + b"--%s--" % separator.encode(),
-            json_out=True,
-        )
-    return written["generation"]
+        try:
+            return _store(path).write(*_split(path), data, generation)
+        except FileExistsError:
+            # The answer to an earlier attempt of this request may have been lost.
+            with contextlib.suppress(FileNotFoundError):
+                if _store(path).files.cat_file(path) == data:
+                    return _store(path).stat(*_split(path)).generation
+            raise
 
 
 def upload(file: str, path: str) -> None:
@@ -161,13 +129,13 @@ def upload(file: str, path: str) -> None:
             write(path, small.read())
         return
     with _told(path):
-        _store().put_file(file, path, content_type="application/octet-stream", consistency="md5")
+        _store(path).files.put_file(file, path, **_store(path).upload_options)
 
 
 def copy(old: str, new: str) -> None:
-    """Copy an object within the store."""
+    """Copy an object within its store."""
     with _told(old):
-        _store().cp_file(old, new)
+        _store(old).files.cp_file(old, new)
 
 
 def delete(path: str, generation: str | None = None) -> None:
@@ -178,32 +146,33 @@ def delete(path: str, generation: str | None = None) -> None:
       generation: required generation; None deletes any.
 
     Raises:
-      FileNotFoundError: the object does not exist.
-      FileExistsError: it has another generation.
+      FileNotFoundError: the object does not exist. S3 reports this only for a given generation.
+      OSError: it has another generation.
     """
     with _told(path):
-        _store().call("DELETE", "b/{}/o/{}", *_split(path), ifGenerationMatch=generation)
+        _store(path).delete(*_split(path), generation)
+
+
+def same_store(one: str, other: str) -> bool:
+    """Return whether two paths are in buckets of the same store."""
+    return _scheme(one) == _scheme(other)
+
+
+def _scheme(path: str) -> str:
+    return next(scheme for scheme in SCHEMES if path.startswith(scheme))
 
 
 def _split(path: str) -> tuple[str, str]:
-    bucket, _, name = path.removeprefix(SCHEME).partition("/")
+    bucket, _, name = path.removeprefix(_scheme(path)).partition("/")
     return bucket, name
 
 
-@functools.lru_cache(maxsize=1)
-def _store() -> Any:
-    # Otherwise gcsfs first queries whether a bucket needs another protocol. With an emulator that
-    # does not know the query, this takes a minute.
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    import gcsfs
-
-    if not os.environ.get("SVILM_TRACE"):
-        logging.getLogger("gcsfs").disabled = True  # Callers report its errors.
-    return gcsfs.GCSFileSystem(use_listings_cache=False)
+def _store(path: str) -> Store:
+    return store(_scheme(path))
 
 
 class _Reader(io.RawIOBase):
-    """A raw stream of a gcsfs file, whose errors are OSErrors."""
+    """A raw stream of an object, whose errors are OSErrors."""
 
     def __init__(self, path: str, file: Any) -> None:
         self._path, self._file = path, file
@@ -233,43 +202,14 @@ class _Reader(io.RawIOBase):
 
 @contextlib.contextmanager
 def _told(path: str) -> Iterator[None]:
-    """Convert gcsfs's exceptions to OSErrors with the errno and filename of `path`."""
-    import aiohttp
-    import google.auth.exceptions
-    import requests
-
+    """Convert the store's exceptions to OSErrors with the errno and filename of `path`."""
     try:
         yield
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "no such object or bucket", path) from None
     except FileExistsError:
         raise FileExistsError(errno.EEXIST, "the object is there already", path) from None
-    except google.auth.exceptions.GoogleAuthError as error:
-        raise PermissionError(errno.EACCES, _no_credentials(error), path) from None
-    except (aiohttp.ClientError, requests.RequestException, TimeoutError) as error:
-        why = _first_line(error)
-        raise ConnectionError(errno.EHOSTUNREACH, f"cannot be reached ({why})", path) from None
-    except OSError as error:
-        if error.filename:
+    except Exception as error:  # The libraries' exceptions have no common base class.
+        if isinstance(error, OSError) and error.filename:
             raise  # It is the error of a local file.
-        raise PermissionError(errno.EACCES, f"access denied ({_reason(error)})", path) from None
-    except Exception as error:  # gcsfs's HttpError and others have no common base class.
-        if str(getattr(error, "code", "")) == "401":
-            raise PermissionError(errno.EACCES, _no_credentials(error), path) from None
-        raise OSError(errno.EIO, f"the store answered: {_reason(error)}", path) from error
-
-
-def _no_credentials(error: Exception) -> str:
-    return (
-        f"no credentials that may use it ({_reason(error)}): `gcloud auth application-default "
-        "login` makes some, GOOGLE_APPLICATION_CREDENTIALS names others"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
-
-
-def _reason(error: Exception) -> str:
-    """Return the last line of gcsfs's message: the server's answer. The first line is a URL."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+        raise _store(path).explained(error, path) from error

@@ -1,4 +1,4 @@
-"""File operations on a disk or in a bucket (gs://…), behind one interface.
+"""File operations on a disk or in a bucket (gs://… or s3://…), behind one interface.
 
 A file gets its name only when it is complete. On a disk, it is written to a temporary file beside
 it, synced and renamed. In a bucket, it is written to a local file and then uploaded. The object is
@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from pipelines.storage import bucket
+from pipelines.storage import bucket, stores
 
 UNFINISHED = ".unfinished"  # suffix of the names of files that are being written
 
@@ -28,10 +28,10 @@ _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF, errno.EISDIR
 def in_bucket(path: str) -> bool:
     """Return whether a path is in a bucket.
 
-    >>> in_bucket("gs://videos/train"), in_bucket("videos/train")
-    (True, False)
+    >>> [in_bucket(path) for path in ("gs://videos/a", "s3://videos/a", "videos/a")]
+    [True, True, False]
     """
-    return path.startswith(bucket.SCHEME)
+    return path.startswith(bucket.SCHEMES)
 
 
 def absolute(path: str) -> str:
@@ -195,11 +195,11 @@ def duplicate(old: str, new: str) -> bool:
     Returns:
       Whether that was possible.
     """
-    if in_bucket(old) and in_bucket(new):
-        bucket.copy(old, new)
-        return True
     if in_bucket(old) or in_bucket(new):
-        return False
+        possible = in_bucket(old) and in_bucket(new) and bucket.same_store(old, new)
+        if possible:
+            bucket.copy(old, new)
+        return possible
     try:
         os.link(old, new)
     except OSError:
@@ -216,15 +216,11 @@ def write_new(path: str, data: bytes) -> None:
     Raises:
       FileExistsError: the bucket has an object of that name with other bytes.
     """
-    if not in_bucket(path):
+    if in_bucket(path):
+        bucket.write(path, data, stores.NEW)
+    else:
         with NewFile(path) as file:
             file.write(data)
-        return
-    try:
-        bucket.write(path, data, generation="0")
-    except FileExistsError:
-        if bucket.read(path) != data:
-            raise
 
 
 def remove(path: str) -> None:

@@ -15,7 +15,7 @@ from pipelines.decoding import video_file
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import run_lock, verify
 from pipelines.snapshots.snapshot import LOCK_NAME, shard_of
-from pipelines.storage import bucket, storage
+from pipelines.storage import storage, stores
 from protos import contract
 
 SMALL, LARGE, LAST = "small_video", "large_video", "last__video"
@@ -44,6 +44,12 @@ def inputs(tmp_path_factory, make_video):
     lines = [",".join(map(str, row)) for row in ROWS]
     (folder / "rows.csv").write_text("url,start,end,caption\n" + "\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def lab(any_lab):
+    """A bucket of each store."""
+    return any_lab
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +131,22 @@ def test_bucket_and_disk_have_equal_bytes(built, inputs, tmp_path, run):
 
 
 @pytest.fixture
-def requests(monkeypatch):
+def requests(lab, monkeypatch):
     """Return the requested objects and folder pages, in order."""
     asked: list[str] = []
-    call = bucket._store().call
+    store = stores.store(lab[:5])
+    stat, page = store.stat, store.page
 
-    def counted(method, path, *names, **parameters):
-        if method == "GET":
-            asked.append(names[1] if len(names) > 1 else f"{parameters.get('prefix', '')}*")
-        return call(method, path, *names, **parameters)
+    def counted_stat(bucket, name):
+        asked.append(name)
+        return stat(bucket, name)
 
-    monkeypatch.setattr(bucket._store(), "call", counted)
+    def counted_page(bucket, prefix, *rest, **options):
+        asked.append(f"{prefix}*")
+        return page(bucket, prefix, *rest, **options)
+
+    monkeypatch.setattr(store, "stat", counted_stat)
+    monkeypatch.setattr(store, "page", counted_page)
     return asked
 
 
@@ -189,10 +200,10 @@ def test_a_damaged_object_is_found(built, lab, run):
     ("words", "told"),
     [
         (("verify", "{lab}/nothing"), "'{lab}/nothing' is not a snapshot"),
-        (("verify", "gs://no-such-bucket/a"), "'gs://no-such-bucket/a' is not a folder"),
+        (("verify", "{none}/a"), "'{none}/a' is not a folder"),
         (
-            ("export", "{lab}/out", "--out", "gs://no-such-bucket/a"),
-            "gs://no-such-bucket/a: no such object or bucket",
+            ("export", "{lab}/out", "--out", "{none}/a"),
+            "{none}/a: no such object or bucket",
         ),
         (
             ("remove", "{lab}/out", "--videos", "{lab}/ids.txt", "--out", "{lab}/x"),
@@ -203,15 +214,26 @@ def test_a_damaged_object_is_found(built, lab, run):
             "--annotations '{lab}/no.csv': no such object or bucket",
         ),
         (
-            arguments("{lab}/inputs", "gs://no-such-bucket/out"),
-            "cannot write to 'gs://no-such-bucket/out' (no such object or bucket)",
+            arguments("{lab}/inputs", "{none}/out"),
+            "cannot write to '{none}/out' (no such object or bucket)",
         ),
     ],
 )
 def test_failures_name_the_object_in_one_line(built, lab, run, words, told):
-    errors = run(*(word.format(lab=lab) for word in words), status=1).err.splitlines()
-    assert told.format(lab=lab) in errors[-1]
+    names = {"lab": lab, "none": f"{lab[:5]}no-such-bucket"}
+    errors = run(*(word.format(**names) for word in words), status=1).err.splitlines()
+    assert told.format(**names) in errors[-1]
     assert all("Traceback" not in line for line in errors)
+
+
+def test_a_second_build_of_one_folder_is_refused(root, lab, run, monkeypatch):
+    monkeypatch.setattr(run_lock, "RENEW_S", 0.2)
+    monkeypatch.setattr(run_lock, "EXPIRE_S", 2.0)
+    out = f"{lab}/twice"
+    with run_lock.held(out):
+        errors = run(*arguments(root, out), status=1).err.splitlines()
+        assert f"'{out}' (it holds {LOCK_NAME})" in errors[-1]
+        assert storage.names(out) == [LOCK_NAME]
 
 
 def test_only_the_video_folder_is_listed(root, lab):

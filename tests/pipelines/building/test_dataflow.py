@@ -224,16 +224,16 @@ def test_googles_client_is_required(monkeypatch):
         runners.choose(1, READY)
 
 
-def test_local_files_are_refused(capsys, tmp_path):
+def test_paths_outside_google_cloud_are_refused(capsys, tmp_path):
     hook, out = threading.excepthook, tmp_path / "out"
-    words = ["--annotations", "gs://mine/a.csv", "b.csv", "--videos", "videos", "--out", str(out)]
+    words = ["--annotations", "gs://mine/a.csv", "b.csv", "--videos", "s3://v", "--out", str(out)]
     try:
         assert main.main(["build", "videocc", *words, *READY]) == 2
     finally:
         logging.disable(logging.NOTSET)
         threading.excepthook = hook
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"such as --annotations b.csv, --videos videos, --out {out}: copy them" in line
+    assert f"--annotations b.csv, --videos s3://v, --out {out}: copy" in line
     assert not out.exists()
 
 

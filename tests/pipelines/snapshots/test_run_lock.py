@@ -16,11 +16,11 @@ def quick(monkeypatch):
     monkeypatch.setattr(run_lock, "EXPIRE_S", 1.0)
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "lab", "s3_lab"])
 def folder(request, tmp_path):
     if request.param == "disk":
         return str(tmp_path / "new" / "folder")
-    return f"{request.getfixturevalue('lab')}/locks"
+    return f"{request.getfixturevalue(request.param)}/locks"
 
 
 def test_one_run_at_a_time(folder, quick):
@@ -40,8 +40,8 @@ def test_the_lock_of_a_killed_build_is_ignored(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_the_lease_of_a_killed_build_expires(lab, quick, capsys):
-    folder = f"{lab}/killed"
+def test_the_lease_of_a_killed_build_expires(any_lab, quick, capsys):
+    folder = f"{any_lab}/killed"
     left = bucket.write(f"{folder}/{LOCK_NAME}", b"{}")
     began = time.monotonic()
     with run_lock.held(folder):
@@ -51,8 +51,8 @@ def test_the_lease_of_a_killed_build_expires(lab, quick, capsys):
     assert f"owner of {folder}/{LOCK_NAME} is alive" in capsys.readouterr().err
 
 
-def test_a_run_that_lost_its_lease_ends(lab, quick):
-    folder = f"{lab}/lost"
+def test_a_run_that_lost_its_lease_ends(any_lab, quick):
+    folder = f"{any_lab}/lost"
     with pytest.raises(SnapshotError, match="took over"), run_lock.held(folder):
         for _ in range(30):  # In the emulator, a concurrent renewal may overwrite it.
             bucket.write(f"{folder}/{LOCK_NAME}", b"another's")
@@ -60,8 +60,8 @@ def test_a_run_that_lost_its_lease_ends(lab, quick):
     assert bucket.read(f"{folder}/{LOCK_NAME}") == b"another's"
 
 
-def test_a_run_without_lease_ends_after_a_missed_interrupt(lab, quick):
-    folder = f"{lab}/missed"
+def test_a_run_without_lease_ends_after_a_missed_interrupt(any_lab, quick):
+    folder = f"{any_lab}/missed"
     missed = 0
     with pytest.raises(SnapshotError, match="took over"), run_lock.held(folder):
         for _ in range(30):
