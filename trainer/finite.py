@@ -33,8 +33,7 @@ def finite(name: str, values: Any, rows: Sequence[str] = ()) -> np.ndarray:
     >>> finite("scores", np.array([[0.5, 1.0], [2.0, np.nan]]), ["a", "b"])
     Traceback (most recent call last):
       ...
-    trainer.finite.NonFiniteError: scores: 1 of 4 numbers is not finite, the first is nan at \
-[1, 1], of b
+    trainer.finite.NonFiniteError: scores: 1 of 4 values is not finite, first nan at [1, 1] (b)
     """
     array = np.asarray(values)
     good = np.isfinite(array)
@@ -43,11 +42,11 @@ def finite(name: str, values: Any, rows: Sequence[str] = ()) -> np.ndarray:
     wrong = np.argwhere(~good)
     first = wrong[0].tolist()
     at = f" at {first}" if first else ""
-    of = f", of {rows[first[0]]}" if first and first[0] < len(rows) else ""
+    row = f" ({rows[first[0]]})" if first and first[0] < len(rows) else ""
     are = "is" if len(wrong) == 1 else "are"
     raise NonFiniteError(
-        f"{name}: {len(wrong):,} of {array.size:,} numbers {are} not finite, the first is "
-        f"{array[tuple(first)]}{at}{of}"
+        f"{name}: {len(wrong):,} of {array.size:,} values {are} not finite, first "
+        f"{array[tuple(first)]}{at}{row}"
     )
 
 

@@ -13,14 +13,16 @@ from trainer.progress import say
 
 _EPILOG = """\
 losses  table 6: the contrastive loss alone, with grounding, with temporal grouping, with both
-data    table 5: one variant a --data NAME=SNAPSHOT[,SNAPSHOT…]
-frames  table 12: one variant a --frames N
+data    table 5: one variant per --data NAME=SNAPSHOT[,SNAPSHOT…]
+frames  table 12: one variant per --frames N
 
-Each variant is pre-trained with each seed and measured without further training (--test), by
-fine-tuning (--finetune) or on its frozen features (--localise): a folder each in OUT, and there
-table.md (mean ± standard deviation over seeds, and differences between variants within a seed),
-study.png and figures.json. The same command resumes where it was stopped (Ctrl-C: exit status 75);
-with more seeds or tasks it adds them.
+Each variant is pre-trained with each seed, then evaluated zero-shot (--test), by fine-tuning
+(--finetune) or on its frozen features (--localise). OUT gets one folder per variant, and:
+  table.md      mean ± standard deviation over seeds, and differences between variants per seed
+  study.png     the same as a plot
+  figures.json  every value
+Ctrl-C stops the ablation (exit status 75), and the same command resumes it. With more seeds or
+tasks, the same command adds them.
 
 examples:
   svilm-train study losses --preset tiny --snapshot runs/train --test runs/test --out runs/losses
@@ -40,24 +42,30 @@ def add_study(commands: Any) -> None:
     """Add the command `svilm-train study`."""
     parser = commands.add_parser(
         "study",
-        help="train and measure variants of a run, over seeds: tables 5, 6, 12",
-        description="Reruns one of the paper's studies on any snapshot.",
+        help="run an ablation: train and evaluate variants over seeds (tables 5, 6, 12)",
+        description="Runs one of the paper's ablations on any snapshot.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(command=partial(_study, parser))
-    parser.add_argument("study", choices=("losses", "data", "frames"), help="what varies")
-    parser.add_argument("--preset", required=True, choices=PRESETS, help="as of pretrain")
+    parser.add_argument("study", choices=("losses", "data", "frames"), help="the ablation")
+    parser.add_argument(
+        "--preset", required=True, choices=PRESETS, help="sizes and recipe: see pretrain"
+    )
     parser.add_argument(
         "--snapshot",
         action="append",
         default=[],
         metavar="DIR",
-        help="clips to train on, of losses and frames; may be repeated, as of pretrain",
+        help="training clips, for losses and frames; may be repeated",
     )
     parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=DIR[,DIR…]", help="a variant of data"
+        "--data",
+        action="append",
+        default=[],
+        metavar="NAME=DIR[,DIR…]",
+        help="a variant for data: its name and training snapshots; may be repeated",
     )
     parser.add_argument(
         "--frames",
@@ -65,39 +73,43 @@ def add_study(commands: Any) -> None:
         default=[],
         type=count(1),
         metavar="N",
-        help="a variant of frames; snapshots must have as many",
+        help="a variant for frames: frames per clip, as built into the snapshot; may be repeated",
     )
-    parser.add_argument("--test", metavar="DIR", help="clips to be evaluated on, as pre-trained")
-    parser.add_argument("--truth", metavar="JSONL", help="of the test clips, as of evaluate")
+    parser.add_argument("--test", metavar="DIR", help="test clips for zero-shot evaluation")
+    parser.add_argument("--truth", metavar="JSONL", help="ground truth of --test: see evaluate")
     parser.add_argument(
         "--task",
         action="append",
         default=[],
         choices=("retrieval", "windows", "pointing"),
-        help="of --test, which to report; may be repeated; pointing wants --truth (default: all "
-        "that can be)",
+        help="a zero-shot task to report; may be repeated; pointing needs --truth (default: all "
+        "that the options allow)",
     )
     parser.add_argument(
         "--finetune",
         action="append",
         default=[],
         metavar="TASK=PRESET,TRAIN,TEST",
-        help="fine-tune on the snapshot TRAIN, as `svilm-train finetune` does, and report the "
-        "task's figure on TEST; may be repeated",
+        help="fine-tune a task on the snapshot TRAIN with `svilm-train finetune`, and report its "
+        "metric on TEST; may be repeated",
     )
     parser.add_argument(
         "--localise",
         action="append",
         default=[],
         metavar="PRESET,TRAIN,TEST,TRUTH",
-        help="train and test `svilm-train localise` on features of the snapshots TRAIN and TEST; "
-        "may be repeated",
+        help="train `svilm-train localise` on features of TRAIN and test it on TEST; may be "
+        "repeated",
     )
-    add_allow_seen(parser, "measure")
-    parser.add_argument("--seeds", type=count(1), default=3, metavar="N", help="default: 3")
-    parser.add_argument("--max-steps", type=count(1), metavar="N", help="of each run")
+    add_allow_seen(parser, "evaluate")
+    parser.add_argument(
+        "--seeds", type=count(1), default=3, metavar="N", help="number of seeds (default: 3)"
+    )
+    parser.add_argument(
+        "--max-steps", type=count(1), metavar="N", help="steps per run (default: the preset's)"
+    )
     add_settings(parser, "every run's configuration")
-    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
+    parser.add_argument("--out", type=on_disk, required=True, metavar="OUT", help="output folder")
 
 
 def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -119,17 +131,17 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         measured.insert(0, measures.zero_shot(arguments.test, arguments.truth, arguments.task))
     columns = [measure.name for measurement in measured for measure in measurement.measures]
     if twice := [name for name in columns if columns.count(name) > 1]:
-        parser.error(f"{twice[0]} is asked for twice")
+        parser.error(f"two options report {twice[0]}: leave one out")
     seeds = list(range(arguments.seeds))
     study = run.Study(
         variants, seeds, tuple(pretrain), measured, arguments.allow_seen, logs.options(arguments)
     )
     out = arguments.out
     if stopped := run.run(study, out):
-        say(f"study: stopped in {stopped}; the same command goes on")
+        say(f"study: stopped in {stopped}; the same command resumes it")
         return ExitCode.RUN_AGAIN
     figures = run.figures(study, out)
-    title = f"study of {arguments.study}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    title = f"ablation of {arguments.study}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     bases = {variant.name: variant.base for variant in variants if variant.base}
     table = summary.table(figures, bases, title)
     (out / "figures.json").write_text(
@@ -143,24 +155,24 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 
 def _wrong(arguments: argparse.Namespace) -> str:
     """Return an error for a missing or unsupported option. Empty if the options are valid."""
-    wants = {"losses": ("snapshot",), "data": ("data",), "frames": ("snapshot", "frames")}
+    required = {"losses": ("snapshot",), "data": ("data",), "frames": ("snapshot", "frames")}
     for option in ("snapshot", "data", "frames"):
-        needed, given = option in wants[arguments.study], bool(getattr(arguments, option))
+        needed, given = option in required[arguments.study], bool(getattr(arguments, option))
         if needed and not given:
-            return f"the study of {arguments.study} wants --{option}"
+            return f"study {arguments.study} requires --{option}"
         if given and not needed:
-            return f"--{option} is not for the study of {arguments.study}"
+            return f"study {arguments.study} does not use --{option}: leave it out"
     if len(set(arguments.frames)) < len(arguments.frames):
-        return "--frames names a number twice: name each once"
+        return "--frames has a duplicate: give each number once"
     for option in ("task", "truth"):
         if getattr(arguments, option) and not arguments.test:
-            return f"--{option} wants --test"
+            return f"--{option} requires --test"
     if not (arguments.test or arguments.finetune or arguments.localise):
-        return "nothing is measured: give --test, --finetune or --localise"
+        return "nothing to evaluate: give --test, --finetune or --localise"
     if "pointing" in arguments.task and not arguments.truth:
-        return "--task pointing wants --truth"
+        return "--task pointing requires --truth"
     if arguments.truth and arguments.task and "pointing" not in arguments.task:
-        return "--truth is for --task pointing: leave it out"
+        return "--truth applies only to --task pointing: leave it out"
     return ""
 
 

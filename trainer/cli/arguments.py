@@ -18,7 +18,7 @@ def count(least: int) -> Callable[[str], int]:
 
     def number(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer ≥ {least}")
         return int(text)
 
     return number
@@ -57,7 +57,7 @@ def on_disk(text: str) -> pathlib.Path:
     """
     if in_bucket(text):
         raise argparse.ArgumentTypeError(
-            f"{text} is in a bucket: only runs and snapshots may be there, name a path on a disk"
+            f"{text} is in a bucket: only runs and snapshots may be, so give a local path"
         )
     return pathlib.Path(text)
 
@@ -67,12 +67,12 @@ def add_allow_seen(parser: argparse.ArgumentParser, does: str) -> None:
 
     Args:
       parser: the command's parser.
-      does: the command's action in the help text, such as "measure a snapshot".
+      does: the command's action in the help text, such as "evaluate a snapshot".
     """
     parser.add_argument(
         "--allow-seen",
         action="store_true",
-        help=f"{does} also where the run was trained on some of the videos, and say so (default: "
+        help=f"{does} even if the run was trained on some of its videos, with a warning (default: "
         "refuse)",
     )
 
@@ -101,7 +101,7 @@ def refuse_ignored(arguments: argparse.Namespace, *rules: tuple[str, object, str
         absent = value is None or value is False or value == []
         if not absent and not applies:
             option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
-            arguments.misused(f"{option} is for {use}: leave it out")
+            arguments.misused(f"{option} applies only to {use}: leave it out")
 
 
 def settings_of(arguments: argparse.Namespace, option: str) -> list[str]:

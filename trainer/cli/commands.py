@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _EVALUATE_EPILOG = """\
 Prints, and with --out writes as JSON:
   zero_shot   text-to-video and video-to-text retrieval among all clips: R@1, R@5, R@10 in percent
-              and the median rank; average ranks for ties (and, beside, optimistic)
-  grounding   with --truth: how often the surest patch of a noun's group lies on what it names,
-              beside chance (its mean area) and another object of the clip
-  temporal    how many windows of two clips spliced together resemble their own side more, beside
-              what position alone, an untrained model, and the --control run reach
+              and the median rank; ties get average ranks (and also optimistic ones)
+  grounding   with --truth: how often the top patch of a noun's group lies on the noun's object,
+              against chance (its mean area) and another object of the clip
+  temporal    share of windows of two spliced clips that are more similar to their own side, against
+              position alone, an untrained model, and the --control run
   controls    text-to-video R@1 of grey frames and of the middle frame alone
 
 examples:
@@ -40,7 +40,7 @@ example:
 """
 
 _REPORT_EPILOG = """\
-The page needs no other file and no network. Its clips are drawn at random, not chosen.
+The page needs no other file and no network. Its clips are drawn at random.
 
 example:
   svilm-train report --run runs/first --metrics metrics.json --snapshot snapshots/test \\
@@ -53,8 +53,8 @@ def add_evaluate(commands: Any) -> None:
     parser = add_parser(
         commands,
         "evaluate",
-        "measure a run on test clips",
-        "Measures what a run learned, on clips that it has not seen.",
+        "evaluate a run on test clips",
+        "Evaluates a run on clips that it was not trained on.",
         _EVALUATE_EPILOG + EVALUATE_EPILOG,
     )
     parser.set_defaults(command=_evaluate, misused=parser.error)
@@ -66,12 +66,12 @@ def add_evaluate(commands: Any) -> None:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="what is true of the clips: the truth.jsonl that `svilm-pipelines corpus` wrote of "
-        "them; with --task the benchmark's files",
+        help="ground truth of the clips: truth.jsonl of `svilm-pipelines corpus`; with --task the "
+        "benchmark's files (default: none)",
     )
     _add_control(parser)
-    add_allow_seen(parser, "measure a snapshot")
-    parser.add_argument("--out", metavar="JSON", help="file for the figures (default: none)")
+    add_allow_seen(parser, "evaluate a snapshot")
+    parser.add_argument("--out", metavar="JSON", help="file for the metrics (default: none)")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -79,9 +79,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.task:
         return evaluate_task(arguments)
     if not arguments.run or not arguments.snapshot:
-        arguments.misused("--run and --snapshot are required, unless there is a --task")
+        arguments.misused("--run and --snapshot are required without --task")
     if arguments.truth and len(arguments.truth) > 1:
-        arguments.misused("--truth takes one file, unless there is a --task")
+        arguments.misused(f"--truth takes one file without --task, got {len(arguments.truth)}")
 
     from trainer.data.snapshot import Snapshot
     from trainer.evaluation import ground_truth
@@ -113,15 +113,17 @@ def add_search(commands: Any) -> None:
     parser = add_parser(
         commands,
         "search",
-        "find the clips that a text describes",
+        "find clips by text",
         "Finds the clips of a snapshot that are most similar to a text.",
         _SEARCH_EPILOG,
     )
     parser.set_defaults(command=_search)
-    parser.add_argument("text", type=phrase, help="what the clip should show")
+    parser.add_argument("text", type=phrase, help="a description of the clip")
     add_subject(parser)
-    parser.add_argument("--top", type=count(1), default=5, metavar="N", help="clips (default: 5)")
-    parser.add_argument("--out", metavar="PNG", help="contact sheet to write (default: none)")
+    parser.add_argument(
+        "--top", type=count(1), default=5, metavar="N", help="number of clips (default: 5)"
+    )
+    parser.add_argument("--out", metavar="PNG", help="file for a contact sheet (default: none)")
 
 
 def _search(arguments: argparse.Namespace) -> int:
@@ -148,21 +150,26 @@ def add_report(commands: Any) -> None:
     parser = add_parser(
         commands,
         "report",
-        "make a page that shows what a run learned",
-        "Makes a self-contained HTML page of a run: figures, curves, films of what it finds, and "
-        "pictures of its structure.",
+        "write a run's metrics, curves and figures as a page",
+        "Writes a self-contained HTML page about a run: metrics, training curves, retrieved clips, "
+        "heat maps and similarities.",
         _REPORT_EPILOG,
     )
     parser.set_defaults(command=_report)
     _add_structure(parser)
     parser.add_argument(
-        "--metrics", required=True, metavar="JSON", help="what `svilm-train evaluate --out` wrote"
+        "--metrics",
+        required=True,
+        metavar="JSON",
+        help="the metrics that `svilm-train evaluate --out` wrote",
     )
     parser.add_argument(
-        "--train-snapshot", metavar="DIR", help="what the run was trained on, for its figures"
+        "--train-snapshot",
+        metavar="DIR",
+        help="the run's training snapshot, for its statistics (default: none)",
     )
     add_allow_seen(parser, "show a snapshot")
-    parser.add_argument("--out", required=True, metavar="HTML", help="the page to write")
+    parser.add_argument("--out", required=True, metavar="HTML", help="file for the page")
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -220,7 +227,7 @@ def add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
         "--run",
         required=required,
         metavar="RUN",
-        help="what `svilm-train pretrain --out` wrote, on a disk or gs://BUCKET/FOLDER",
+        help="a run of `svilm-train pretrain`, on a disk or gs://BUCKET/FOLDER",
     )
 
 
@@ -229,7 +236,7 @@ def loaded(folder: str) -> "Loaded":
     from trainer.runs import checkpoint
 
     run = checkpoint.load(folder)
-    which = "averaged parameters" if run.averaged else "parameters"
+    which = "EMA of the parameters" if run.averaged else "parameters"
     progress.say(f"{folder}: {which} of step {run.step:,}")
     return run
 
@@ -245,7 +252,7 @@ def _add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> Non
         "--snapshot",
         required=required,
         metavar="DIR",
-        help="what `svilm-pipelines build` wrote, on a disk, gs://BUCKET/FOLDER or "
+        help="a snapshot of `svilm-pipelines build`, on a disk, gs://BUCKET/FOLDER or "
         "s3://BUCKET/FOLDER",
     )
 
@@ -255,8 +262,7 @@ def _add_structure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth",
         metavar="JSONL",
-        help="what the snapshot's clips truly show: the truth.jsonl of its split, as "
-        "`svilm-pipelines corpus` writes it",
+        help="ground truth of the clips: truth.jsonl of `svilm-pipelines corpus` (default: none)",
     )
     _add_control(parser)
 
@@ -265,7 +271,8 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control",
         metavar="RUN",
-        help="a run with --set loss.temporal_weight=0, to compare temporal grouping with",
+        help="a baseline run for temporal grouping, trained with --set loss.temporal_weight=0 "
+        "(default: none)",
     )
 
 
@@ -293,18 +300,18 @@ def _read_metrics(path: str) -> Any:
     missing = wanted - set(metrics if isinstance(metrics, dict) else ())
     if missing:
         raise OutputError(
-            f"{path} lacks {', '.join(sorted(missing))}: give what svilm-train evaluate --out wrote"
+            f"{path} lacks {', '.join(sorted(missing))}: give a file of svilm-train evaluate --out"
         )
     for name, value in _figures_in({key: metrics[key] for key in Metrics.__required_keys__}):
         if type(value) not in (int, float) or not math.isfinite(value):
             raise OutputError(
-                f"{path}: {name} is {value!r}, no finite number: run svilm-train evaluate again"
+                f"{path}: {name} is {value!r}, not a finite number: run svilm-train evaluate again"
             )
         least, most = _range_of(name)
         if not least <= value <= most:
             raise OutputError(
-                f"{path}: {name} is {value!r}, not from {least} to {most}: run svilm-train "
-                "evaluate again"
+                f"{path}: {name} is {value!r}, outside [{least}, {most}]: run svilm-train evaluate "
+                "again"
             )
     return cast(Metrics, metrics)
 

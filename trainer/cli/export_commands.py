@@ -13,24 +13,24 @@ from trainer.cli.outputs import EXPORT, FEATURES, OutputError, check_folder
 
 _EXPORT_EPILOG = """\
 Video weights use ViViT's layout. S-ViLM has no class token, so one of zeros is written. Other
-implementations attend to it, so their outputs differ. Text weights are BERT's, with the tokenizer.
-AutoModel, AutoImageProcessor and AutoTokenizer of transformers read both. Its poolers are random:
-use the last hidden states. `svilm-train pretrain --video-weights DIR --text-weights DIR` reads both
-back, to the bit.
+implementations attend to it, so their outputs differ. Text weights use BERT's layout and include
+the tokenizer. AutoModel, AutoImageProcessor and AutoTokenizer of transformers read both. Their
+poolers are random: use the last hidden states. `svilm-train pretrain --video-weights DIR
+--text-weights DIR` reads both, bit for bit.
 
 example:
   svilm-train export --run runs/first --video first-vivit --text first-bert
 """
 
 _EMBED_EPILOG = """\
-OUT then has features-00000-of-….safetensors: one tensor per feature, one row per clip, the clips
-listed in the file's metadata. features.json describes them (format: inference/features.py):
-  clip     E numbers: the clip in the joint space, beside captions, L2-normalized
-  groups   D numbers: the group tokens, averaged; temporal localisation is trained on these
-  windows  Nt × D numbers: for other tasks, what the encoder says of each window of frames
+OUT gets shards, features-00000-of-….safetensors: one tensor per feature, one row per clip. Each
+shard's metadata lists its clips. features.json describes the format (inference/features.py):
+  clip     [E] embedding in the joint space of clips and captions, L2-normalized
+  groups   [D] mean of the group tokens, the input of `svilm-train localise`
+  windows  [Nt, D] mean token of each window of frames, for other tasks
 
-The same command writes the missing shards. To share the work start it N times with
---processes N and --process 0 … N − 1, at the same time or not, on one file system.
+The same command resumes an interrupted one. To share the work, start it N times with
+--processes N and --process 0 … N − 1 on one file system, at any times.
 
 examples:
   svilm-train embed --run runs/first --snapshot snapshots/test --out features/test
@@ -43,41 +43,53 @@ def add_embed(commands: Any) -> None:
     parser = add_parser(
         commands,
         "embed",
-        "write the features of clips for other programs",
-        "Writes what a run's video encoder says of the clips of a snapshot, or of whole videos.",
+        "write video features for other programs",
+        "Writes the features of a run's video encoder for the clips of a snapshot or for videos.",
         _EMBED_EPILOG,
     )
     parser.set_defaults(command=_embed)
     add_run(parser)
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--snapshot", metavar="DIR", help="what `svilm-pipelines build` wrote")
+    subject.add_argument("--snapshot", metavar="DIR", help="a snapshot of `svilm-pipelines build`")
     subject.add_argument(
         "--videos",
         type=on_disk,
         metavar="DIR",
-        help="folder of video files, each of which is one clip, with its file name as video id; "
+        help="folder of video files, one clip each, with the file name as video id; "
         "svilm-pipelines decodes them into OUT/videos",
     )
-    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
+    parser.add_argument("--out", type=on_disk, required=True, metavar="OUT", help="output folder")
     parser.add_argument(
         "--feature",
         action="append",
         choices=("clip", "groups", "windows"),
-        help="which to write; may be repeated (default: all)",
+        help="a feature to write; may be repeated (default: all)",
     )
     parser.add_argument(
         "--random-encoder",
         action="store_true",
-        help="of an encoder of the run's sizes with fresh parameters: what a task learns without",
+        help="use random parameters instead of the run's: a baseline without pre-training",
     )
     parser.add_argument(
-        "--shard-clips", type=count(1), default=1024, metavar="N", help="a file's (default: 1024)"
+        "--shard-clips",
+        type=count(1),
+        default=1024,
+        metavar="N",
+        help="clips per shard (default: 1024)",
     )
     parser.add_argument(
-        "--processes", type=count(1), default=1, metavar="N", help="that share it (default: 1)"
+        "--processes",
+        type=count(1),
+        default=1,
+        metavar="N",
+        help="number of processes that share the work (default: 1)",
     )
     parser.add_argument(
-        "--process", type=count(0), default=0, metavar="I", help="this one's number (default: 0)"
+        "--process",
+        type=count(0),
+        default=0,
+        metavar="I",
+        help="index of this process, 0 … N − 1 (default: 0)",
     )
 
 
@@ -88,11 +100,14 @@ def _embed(arguments: argparse.Namespace) -> int:
 
     if arguments.process >= arguments.processes:
         raise OutputError(
-            f"--process {arguments.process} of {arguments.processes}: they are numbered 0 … "
+            f"--process {arguments.process} of --processes {arguments.processes}: give 0 … "
             f"{arguments.processes - 1}"
         )
     if arguments.videos and arguments.processes > 1:
-        raise OutputError("--videos are decoded by one process: build a snapshot, and share that")
+        raise OutputError(
+            f"--videos allows one process, got --processes {arguments.processes}: build a snapshot "
+            "of the videos and use --snapshot"
+        )
     check_folder(arguments, "out", FEATURES)
     run = loaded(arguments.run)
     if arguments.random_encoder:
@@ -106,9 +121,9 @@ def _embed(arguments: argparse.Namespace) -> int:
     clips = Snapshot.open(snapshot)
     if arguments.videos and len(clips) < len(videos):
         progress.warn(
-            f"embed: {len(videos) - len(clips)} of {len(videos)} videos cannot be decoded: "
-            f"{snapshot}/manifest.json counts why, such as "
-            f"{video_files.undecodable(pathlib.Path(snapshot), videos)}"
+            f"embed: {len(videos) - len(clips)} of {len(videos)} videos cannot be decoded, such as "
+            f"{video_files.undecodable(pathlib.Path(snapshot), videos)}: see the reject codes in "
+            f"{snapshot}/manifest.json"
         )
     with progress.shown("embed") as show:
         whole = features.write(
@@ -124,7 +139,7 @@ def _embed(arguments: argparse.Namespace) -> int:
     if whole:
         print(f"embed: {arguments.out}, {len(clips):,} clips")
     else:
-        print(f"embed: this process's part of {arguments.out} is done, others' is not yet")
+        print(f"embed: process {arguments.process} of {arguments.out} is done, others are not")
     return 0
 
 
@@ -134,7 +149,7 @@ def add_export(commands: Any) -> None:
         commands,
         "export",
         "write a run's encoders for other programs",
-        "Writes a run's encoders in the Hugging Face layout: config.json, model.safetensors.",
+        "Writes a run's encoders in the Hugging Face layout: config.json and model.safetensors.",
         _EXPORT_EPILOG,
     )
     parser.set_defaults(command=_export, misused=parser.error)
@@ -153,10 +168,10 @@ def _export(arguments: argparse.Namespace) -> int:
     from trainer.weights import bert, hf_format, param_mapping, video
 
     if not (arguments.video or arguments.text):
-        raise OutputError("nothing to export: name a folder with --video, --text or both")
+        raise OutputError("nothing to export: give a folder with --video, --text or both")
     folders = [path.resolve() for path in (arguments.video, arguments.text) if path]
     if len(folders) > len(set(folders)):
-        arguments.misused("--video and --text name one folder: name two")
+        arguments.misused(f"--video and --text are both {folders[0]}: give two folders")
     for option, model_type in (("video", video.VIVIT), ("text", "bert")):
         if getattr(arguments, option):
             check_folder(arguments, option, EXPORT)
@@ -195,6 +210,6 @@ def _check_replaces(folder: pathlib.Path, model_type: str) -> None:
     # transformers writes its version into every config.json.
     if config.get("model_type") != model_type or "transformers_version" in config:
         raise OutputError(
-            f"{folder} holds no earlier export of this encoder ({hf_format.CONFIG}: model_type "
-            f"{config.get('model_type')!r}): name another folder"
+            f"{folder} contains weights of another model ({hf_format.CONFIG}: model_type "
+            f"{config.get('model_type')!r}): give another folder"
         )

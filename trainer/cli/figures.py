@@ -9,10 +9,12 @@ from trainer.cli.commands import add_subject, loaded, unseen
 from trainer.cli.outputs import FIGURES, check_folder
 
 _EPILOG = """\
-OUT then has, of each clip, nouns-NUMBER.png and .gif: where the run finds each noun of the caption
-(hot: patches that belong surely to the group most similar to the noun); windows.png: clips pasted
-into others, and how similar their windows are to each other; groups.png: what each group gathers
-and answers to; and figures.json: which clips these are, and of which run, step and snapshot.
+OUT gets:
+  nouns-NUMBER.png, .gif  one pair per clip: a heat map of each noun of the caption. Hot patches are
+                          assigned to the group most similar to the noun
+  windows.png             spliced clips, and the cosine similarities of their windows
+  groups.png              the patches assigned to each group, and the nouns similar to it
+  figures.json            the clips, the run, the step and the snapshot
 
 examples:
   svilm-train figures --run runs/first --snapshot snapshots/test --out figures
@@ -25,7 +27,7 @@ def add_figures(commands: Any) -> None:
     """Add the command `svilm-train figures`."""
     parser = commands.add_parser(
         "figures",
-        help="draw what a run sees: noun heat maps, window similarities, group usage",
+        help="draw a run's noun heat maps, window similarities and group usage",
         description="Draws the paper's figures 2, 4 and 5 for a run and clips.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -34,22 +36,31 @@ def add_figures(commands: Any) -> None:
     parser.set_defaults(command=_figures)
     add_subject(parser)
     parser.add_argument(
-        "--beside", metavar="RUN", help="another run, whose windows are compared with the first's"
+        "--beside",
+        metavar="RUN",
+        help="another run to compare window similarities with (default: none)",
     )
-    add_allow_seen(parser, "draw clips")
-    parser.add_argument("--out", type=on_disk, required=True, metavar="DIR", help="folder")
+    add_allow_seen(parser, "draw a snapshot")
+    parser.add_argument("--out", type=on_disk, required=True, metavar="OUT", help="output folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--clips", type=count(1), default=8, metavar="N", help="drawn at random (default: 8)"
+        "--clips",
+        type=count(1),
+        default=8,
+        metavar="N",
+        help="number of clips, sampled at random (default: 8)",
     )
-    which.add_argument("--clip", action="append", metavar="ID", help="a clip; may be repeated")
+    which.add_argument(
+        "--clip", action="append", metavar="ID", help="the clip_id of a clip; may be repeated"
+    )
     parser.add_argument(
         "--noun",
         type=phrase,
         action="append",
         default=[],
         metavar="PHRASE",
-        help="to look for in every clip; may be repeated (default: the nouns of its caption)",
+        help="a noun phrase to locate in every clip; may be repeated (default: the nouns of each "
+        "caption)",
     )
 
 
@@ -63,7 +74,7 @@ def _figures(arguments: argparse.Namespace) -> int:
     if arguments.beside:
         runs[arguments.beside] = loaded(arguments.beside)
     snapshot = Snapshot.open(arguments.snapshot)
-    told = [unseen(run, snapshot, arguments).sentence() for run in runs.values()]
+    overlaps = [unseen(run, snapshot, arguments).sentence() for run in runs.values()]
     records = (
         write.named(snapshot, arguments.clip)
         if arguments.clip
@@ -71,5 +82,5 @@ def _figures(arguments: argparse.Namespace) -> int:
     )
     with run_lock.held(arguments.out, "figures"), progress.shown("figures") as show:
         files = write.write(runs, snapshot, records, tuple(arguments.noun), arguments.out, show)
-    print(f"figures: {len(files)} files in {arguments.out}; {'; '.join(told)}")
+    print(f"figures: {len(files)} files in {arguments.out}; {'; '.join(overlaps)}")
     return 0

@@ -14,20 +14,26 @@ if TYPE_CHECKING:
     from trainer.runs.run_lock import Lock
 
 _EPILOG = """\
-The encoder stays frozen: `svilm-train embed --feature groups` writes its features of each window of
-the videos, of snapshots that `svilm-pipelines build activitynet-tal` made of them. G-TAD is trained
-on these. Each proposal of a test video is predicted with its two most likely classes.
+The encoder stays frozen. `svilm-pipelines build activitynet-tal` cuts the videos into windows, and
+`svilm-train embed --feature groups` writes one feature per window. This command trains G-TAD on
+them. Each proposal in a test video is predicted with its two most likely classes.
 
---class-scores reads class scores of whole videos from a file. Published figures use CUHK's of 2017,
+--class-scores reads class scores of whole videos from a file. Published results use CUHK's of 2017,
 which are external supervision. The default is a linear classifier on the same features.
-predictions.json says which. OUT is then localisation.json and model.safetensors
-(trainer/tasks/localisation/saved.py), metrics.jsonl, the losses of each epoch, checkpoints, from
-which the same command continues (Ctrl-C or SIGTERM saves one and ends with status 75), and with
---test-features predictions.json, in the official form, and figures.json: mAP on ActivityNet's
-videos and, with video_info_new.csv or anet_anno_action.json, on those of G-TAD, beside `chance`,
-the mAP of as many uninformed predictions. A video without features counts as not found.
+predictions.json records the choice.
 
-Any field of the configuration can be set: --set epochs=20 --set network.width=128
+OUT gets:
+  localisation.json, model.safetensors  the model (trainer/tasks/localisation/saved.py)
+  metrics.jsonl                         the losses of each epoch
+  checkpoints                           the same command resumes from the last one
+  predictions.json                      with --test-features: segments in ActivityNet's format
+  figures.json                          with --test-features: mAP on ActivityNet's videos and, with
+                                        video_info_new.csv or anet_anno_action.json, on G-TAD's;
+                                        `chance` is the mAP of as many random predictions
+A video without features counts as missed. Ctrl-C or SIGTERM saves a checkpoint and exits with
+status 75.
+
+--set sets any field of the configuration: --set epochs=20 --set network.width=128
 
 examples:
   svilm-train embed --run runs/paper --snapshot snapshots/anet-train --feature groups \\
@@ -43,8 +49,8 @@ def add_localise(commands: Any) -> None:
     parser = commands.add_parser(
         "localise",
         help="train and test temporal action localisation on frozen features",
-        description="Trains G-TAD on features of untrimmed videos, and tests it as ActivityNet "
-        "does.",
+        description="Trains G-TAD on features of untrimmed videos, and evaluates it by "
+        "ActivityNet's protocol.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -53,18 +59,21 @@ def add_localise(commands: Any) -> None:
     parser.add_argument(
         "--preset",
         choices=("activitynet", "shapes"),
-        help="sizes and recipe to start from. activitynet: those of G-TAD's authors; shapes: "
-        "small, minutes on two cores (default: activitynet)",
+        help="sizes and recipe. activitynet: those of G-TAD's authors; shapes: small, minutes on "
+        "two cores (default: activitynet)",
     )
     parser.add_argument(
         "--features",
         type=on_disk,
         metavar="DIR",
-        help="of the videos to train on, as `svilm-train embed` wrote them (default: the model "
-        "that OUT has is tested)",
+        help="features of the training videos, from `svilm-train embed` (default: no training; the "
+        "model in OUT is tested)",
     )
     parser.add_argument(
-        "--test-features", type=on_disk, metavar="DIR", help="of the videos to test on"
+        "--test-features",
+        type=on_disk,
+        metavar="DIR",
+        help="features of the test videos (default: no test)",
     )
     parser.add_argument(
         "--truth",
@@ -75,16 +84,18 @@ def add_localise(commands: Any) -> None:
         help="ActivityNet's JSON file, or G-TAD's anet_anno_action.json with video_info_new.csv",
     )
     parser.add_argument(
-        "--class-scores", metavar="JSON", help="of whole videos, as CUHK's are published"
+        "--class-scores",
+        metavar="JSON",
+        help="class scores of whole videos, in CUHK's format (default: a linear classifier)",
     )
     parser.add_argument(
         "--best-epoch",
         action="store_true",
-        help="keep the epoch with the lowest loss on the test videos, as G-TAD's authors do, and "
-        "not the last: the figure is then chosen on what it is measured on",
+        help="keep the epoch with the lowest loss on the test videos, as G-TAD's authors do, "
+        "instead of the last; the test set then selects the model",
     )
     add_allow_seen(parser, "test on features")
-    parser.add_argument("--out", required=True, type=on_disk, metavar="OUT", help="folder")
+    parser.add_argument("--out", required=True, type=on_disk, metavar="OUT", help="output folder")
     add_settings(parser)
 
 
@@ -92,11 +103,11 @@ def _localise(arguments: argparse.Namespace) -> int:
     if not arguments.features and not arguments.test_features:
         arguments.misused("give --features to train on, --test-features to test on, or both")
     if arguments.best_epoch and not (arguments.features and arguments.test_features):
-        arguments.misused("--best-epoch wants --features and --test-features")
+        arguments.misused("--best-epoch requires --features and --test-features")
     refuse_ignored(
         arguments,
-        ("preset", arguments.features, "training, with --features"),
-        ("settings", arguments.features, "training, with --features"),
+        ("preset", arguments.features, "--features"),
+        ("settings", arguments.features, "--features"),
         ("class_scores", arguments.test_features, "--test-features"),
         ("allow_seen", arguments.test_features, "--test-features"),
     )
@@ -142,7 +153,8 @@ def _run(
         tested = {name for truth in truths for name in truth.videos}
         if both := sorted(videos.keys() & tested):
             raise training.LocalisationError(
-                f"{len(both)} of the videos to train on are validation videos, such as {both[0]}"
+                f"{len(both)} training videos are also test videos, such as {both[0]}: leave them "
+                "out of --features"
             )
         annotated: dict[str, segment_files.Video] = {}
         for path in arguments.truth:
@@ -153,7 +165,7 @@ def _run(
             held_out = read_features(arguments.test_features, config.feature)
         lines: list[str] = []
 
-        def told(epoch: int, means: dict[str, float]) -> None:
+        def log(epoch: int, means: dict[str, float]) -> None:
             # Written whole after training accepted the folder: a refused command changes nothing.
             lock.check()
             lines.append(json.dumps({"epoch": epoch} | means) + "\n")
@@ -161,9 +173,9 @@ def _run(
             shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
             say(f"epoch {epoch}/{config.epochs}  {shown}")
 
-        model = training.train(config, videos, annotated, arguments.out, held_out, told)
+        model = training.train(config, videos, annotated, arguments.out, held_out, log)
         if model is None:
-            say(f"localise: saved; the same command continues {arguments.out}")
+            say(f"localise: saved; the same command resumes {arguments.out}")
             return ExitCode.RUN_AGAIN
         model = model._replace(encoder=of_train["parameters_sha256"])
         saved.save(arguments.out, model)
@@ -186,8 +198,8 @@ def _check_encoder(trained: str | None, tested: str | None) -> None:
 
     if trained and tested and trained != tested:
         raise LocalisationError(
-            f"the test features are of another encoder, parameters of sha256 {tested[:16]}…, than "
-            f"those that were trained on, {trained[:16]}…: write both with one run and step"
+            f"the test features are from another encoder (sha256 {tested[:16]}…) than the training "
+            f"features (sha256 {trained[:16]}…): embed both with the same run and step"
         )
 
 
@@ -199,15 +211,15 @@ def _check_unseen(folder: pathlib.Path, seen: Any, *, allowed: bool) -> None:
     """
     from trainer.runs.seen_clips import Overlap, refuse
 
-    told = seen if isinstance(seen, dict) else {}
+    fields = seen if isinstance(seen, dict) else {}
     found = Overlap(
         snapshot=str(folder),
-        known=bool(told.get("known")),
-        unknown=tuple(told.get("unknown", ())),
-        videos=told.get("videos", 0),
-        seen_videos=told.get("seen_videos", 0),
-        examples=tuple(told.get("examples", ())),
-        by_id_alone=told.get("by_id_alone", 0),
+        known=bool(fields.get("known")),
+        unknown=tuple(fields.get("unknown", ())),
+        videos=fields.get("videos", 0),
+        seen_videos=fields.get("seen_videos", 0),
+        examples=tuple(fields.get("examples", ())),
+        by_id_alone=fields.get("by_id_alone", 0),
     )
     refuse(found, allowed=allowed)
     say(f"localise: {found.sentence()}")

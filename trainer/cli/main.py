@@ -29,34 +29,32 @@ from trainer.progress import LOGGER, PRINTED, say, warn
 PROGRAM = "svilm-train"
 
 _PRETRAIN_EPILOG = """\
-RUN is then the run: config.json, vocab.txt, metrics.jsonl (a JSON object a logged step),
-tensorboard/ and checkpoints/. With average_decay (say 0.999) a moving average of the parameters
-is kept too, and all commands use that. In a bucket, whose objects cannot be appended to, metrics
-and events are written anew each half a minute and with each checkpoint. The same command again
-continues it from its last checkpoint, as if it had never stopped; with settings that would train it
-otherwise it is refused.
+RUN gets config.json, vocab.txt, metrics.jsonl (one JSON object per logged step), tensorboard/ and
+checkpoints/. The same command resumes the run from its last checkpoint, bit for bit. Settings that
+would change the training are refused. With --set average_decay=0.999, an EMA of the parameters is
+saved too, and all other commands use it. Objects in a bucket cannot be appended to, so there the
+metrics and events are rewritten every 30 s and with each checkpoint.
 
-Ctrl-C or SIGTERM, which is also how a pod announces preemption, ends the step under way, saves a
-checkpoint and stops; a second one stops at once. All processes stop after the same step. Exit
-status:
-  0   trained to the end
-  75  stopped by such a signal, and saved: the same command continues; or another command was
-      writing to RUN: the same command again when that one has ended
-  1   failed, and will again: see the message
-  2   wrong usage
-  70  a fault in svilm: the message names the file of its traceback
+Ctrl-C or SIGTERM, the signal of a preemption, finishes the current step, saves a checkpoint and
+stops. A second signal stops at once. All processes stop after the same step. Exit status:
+  0   training is complete
+  75  preempted after saving: run the same command again; or another command is writing to RUN:
+      run the same command when it has ended
+  1   failed, and would fail again: see the message
+  2   invalid command line
+  70  internal error: the message names the file of its traceback
 Other codes: a process was killed (130, 137, 143) or lost its peers (134). The same command
-continues from the last checkpoint.
+resumes from the last checkpoint.
 
-A step whose loss or gradient is not finite stops the run, with its clips in bad_steps.jsonl, or
-makes no update with --set on_bad_step=skip. spike.loss_factor and spike.gradient_norm define
-spikes, which are handled alike. The last checkpoint_keep checkpoints are kept. Multiples of
-checkpoint_keep_every are kept permanently.
+A step with a non-finite loss or gradient stops the run and logs its clips in bad_steps.jsonl. With
+--set on_bad_step=skip, it makes no update instead. spike.loss_factor and spike.gradient_norm define
+spikes, which are handled in the same way. The last checkpoint_keep checkpoints are kept. Multiples
+of checkpoint_keep_every are kept permanently.
 
 On Linux, commands that train restart themselves once with glibc's allocator tuned (huge pages,
-freed memory kept). SVILM_KEEP_ALLOCATOR=1, or a GLIBC_TUNABLES of yours, prevents it.
+freed memory kept). SVILM_KEEP_ALLOCATOR=1 or a GLIBC_TUNABLES of your own prevents it.
 
-Any field of the configuration can be set, by its name in config.json:
+--set sets any field of the configuration, by its name in config.json:
   --set batch=64 --set video.width=128 --set video.grouping_after=2,4 --set input.flip=false
 
 examples:
@@ -96,7 +94,7 @@ class _Parser(argparse.ArgumentParser):
             if action in self._given:  # argparse would silently keep the last one.
                 name = action.option_strings[0]
                 self.error(
-                    f"{name} is given twice, {self._given[action]} and {given}: give it once"
+                    f"{name} is given twice ({self._given[action]} and {given}): give it once"
                 )
             self._given[action] = given
         return values
@@ -132,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.INTERRUPTED
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and not _is_own(error.name or ""):
-                missing = f"{error}: pip install '.[trainer]' from the sources"
+                missing = f"{error}: run pip install '.[trainer]' in svilm's sources"
                 say(f"{PROGRAM}: error: {missing}", logging.ERROR)
                 return ExitCode.FAILED
             LOGGER.critical("internal error", exc_info=error, extra=PRINTED)
@@ -150,7 +148,7 @@ def switch_64_bits_off() -> None:
     """
     if os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "t", "yes", "y", "on"):
         os.environ["JAX_ENABLE_X64"] = "0"
-        warn(f"{PROGRAM}: JAX_ENABLE_X64 is ignored: models are of float32")
+        warn(f"{PROGRAM}: JAX_ENABLE_X64 is ignored: models are float32")
 
 
 def start_with_malloc_tuned() -> None:
@@ -178,8 +176,8 @@ def start_with_malloc_tuned() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
-        description="Trains S-ViLM on snapshots of captioned clips, and uses what it learned.",
-        epilog=f"`{PROGRAM} COMMAND --help` explains a command and gives an example.",
+        description="Trains S-ViLM on snapshots of captioned clips, evaluates it and uses it.",
+        epilog=f"`{PROGRAM} COMMAND --help` describes a command, with examples.",
         allow_abbrev=False,
     )
     version = importlib.metadata.version("svilm")
@@ -204,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}: see that it may be used and has room"
+        return f"{error.filename}: {error.strerror}: check its permissions and the free space"
     return " ".join(str(error).split())
 
 
@@ -215,8 +213,8 @@ def add_pretrain(commands: Any) -> None:
     """Add the command `svilm-train pretrain`."""
     parser = commands.add_parser(
         "pretrain",
-        help="train a model on a snapshot, or continue to",
-        description="Trains S-ViLM on a snapshot, or continues a run that was interrupted.",
+        help="pre-train a model on snapshots, or resume a run",
+        description="Pre-trains S-ViLM on snapshots, or resumes an interrupted run.",
         epilog=_PRETRAIN_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -226,62 +224,62 @@ def add_pretrain(commands: Any) -> None:
         "--preset",
         required=True,
         choices=PRESETS,
-        help="sizes and recipe to start from. tiny: for Shapes, minutes on two cores; small: "
-        "ViT-S/16×2 and MiniLM, 16 frames of 224² pixels, batch 256, for one GPU of 24 GB and "
-        "published weights to start from (--video-weights, --text-weights); base-16: ViT-B/16×2 "
-        "and BERT-base, 16 frames, batch 1024, for 8 GPUs; paper: the same with 32 frames, for a "
-        "pod; paper-large: ViT-L/16×2 and BERT-large; paper-huge: ViT-H/14×2 and BERT-large",
+        help="sizes and recipe. tiny: for Shapes, minutes on two cores; small: ViT-S/16×2 and "
+        "MiniLM, 16 frames of 224² pixels, batch 256, for one GPU of 24 GB and published weights "
+        "(--video-weights, --text-weights); base-16: ViT-B/16×2 and BERT-base, 16 frames, batch "
+        "1024, for 8 GPUs; paper: the same with 32 frames, for a pod; paper-large: ViT-L/16×2 and "
+        "BERT-large; paper-huge: ViT-H/14×2 and BERT-large",
     )
     parser.add_argument(
         "--snapshot",
         required=True,
         action="append",
         metavar="DIR",
-        help="what `svilm-pipelines build` wrote, on a disk, gs://BUCKET/FOLDER or "
-        "s3://BUCKET/FOLDER; repeat it to train on several together, each clip once an epoch or as "
-        "often as input.weights says",
+        help="a snapshot of `svilm-pipelines build`, on a disk, gs://BUCKET/FOLDER or "
+        "s3://BUCKET/FOLDER; may be repeated to train on a mixture, with input.weights (default: "
+        "each clip once an epoch)",
     )
     parser.add_argument(
         "--out",
         required=True,
         metavar="RUN",
-        help="folder of the run, new or to be continued, on a disk or gs://BUCKET/FOLDER; several "
-        "processes must all reach it",
+        help="folder of the run, new or to resume, on a disk or gs://BUCKET/FOLDER; all processes "
+        "must have access to it",
     )
     parser.add_argument(
         "--vocabulary",
         metavar="FILE",
-        help="BERT's vocab.txt or tokenizer.json, with the settings that are beside it (default: "
-        "that of --text-weights or --start-from, else WordPieces trained on the snapshot's "
-        "captions and prompts, text.vocabulary of them at most)",
+        help="a BERT vocab.txt or tokenizer.json, with the settings in its folder (default: that "
+        "of --text-weights or --start-from, else at most text.vocabulary WordPieces trained on the "
+        "snapshot's captions and prompts)",
     )
     parser.add_argument(
         "--video-weights",
         type=on_disk,
         metavar="PATH",
-        help="start the video encoder from a ViViT or VideoMAE checkpoint in the Hugging Face "
-        "layout (a folder of config.json and model.safetensors), or from the file that scenic "
-        "saves a ViViT in, and take its sizes",
+        help="initialize the video encoder, and set its sizes, from a ViViT or VideoMAE checkpoint "
+        "in the Hugging Face layout (a folder with config.json and model.safetensors), or from "
+        "scenic's ViViT file (default: random)",
     )
     parser.add_argument(
         "--text-weights",
         type=on_disk,
         metavar="DIR",
-        help="start the text encoder from a BERT checkpoint (with vocab.txt or "
-        "tokenizer.json), and take its sizes",
+        help="initialize the text encoder, and set its sizes, from a BERT checkpoint (a folder "
+        "with vocab.txt or tokenizer.json) (default: random)",
     )
     parser.add_argument(
         "--start-from",
         metavar="RUN",
-        help="start from the last checkpoint of another run of the same sizes, on a disk or "
-        "gs://BUCKET/FOLDER",
+        help="initialize from the last checkpoint of another run of the same sizes, on a disk or "
+        "gs://BUCKET/FOLDER (default: random)",
     )
     parser.add_argument(
         "--max-steps",
         type=count(1),
         metavar="N",
-        help="stop after N steps, the learning rate's schedule ending there (default: as many as "
-        "the preset's epochs have)",
+        help="number of steps of the run and of the learning rate schedule (default: the preset's "
+        "epochs)",
     )
     add_loop(parser)
     add_settings(parser)
@@ -311,11 +309,11 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if missing and origin is None and multihost.is_first():
         warn(f"{PROGRAM}: {missing}")
     if lost := overruled(settings, config, configured):
-        raise UsageError(f"--set: {lost[0]}, as the starting weights have it: leave it out")
+        raise UsageError(f"--set: {lost[0]}, as set by the starting weights: leave it out")
     if not loop.pretrain(
         config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
     ):
-        say(f"pretrain: saved; the same command continues {arguments.out}")
+        say(f"pretrain: saved; the same command resumes {arguments.out}")
         return ExitCode.RUN_AGAIN
-    print(f"pretrain: {arguments.out} is trained to its end")
+    print(f"pretrain: {arguments.out} is complete")
     return 0

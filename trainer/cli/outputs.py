@@ -89,7 +89,7 @@ def check_folder(arguments: argparse.Namespace, option: str, kind: str) -> None:
     path = pathlib.Path(folder)
     held = _held(path)
     if held and kind not in held:
-        raise OutputError(f"{folder} holds {held[0]}, not {kind}: name another folder")
+        raise OutputError(f"{folder} contains {held[0]}, not {kind}: give another folder")
     _check_path(arguments, option, path)
 
 
@@ -112,10 +112,10 @@ def written(arguments: argparse.Namespace, option: str = "out") -> Iterator[path
         yield None
         return
     if in_bucket(out):
-        raise OutputError(f"{out} cannot be written: name a file on a disk, and copy it there")
+        raise OutputError(f"{out} is in a bucket: give a local file, and copy it to the bucket")
     path = pathlib.Path(out)
     if path.is_dir():
-        raise OutputError(f"{out} is a folder: name a file")
+        raise OutputError(f"{out} is a folder: give a file")
     _check_path(arguments, option, path)
     with contextlib.ExitStack() as stack:
         try:
@@ -123,7 +123,9 @@ def written(arguments: argparse.Namespace, option: str = "out") -> Iterator[path
             unfinished = stack.enter_context(replacing(path))
             unfinished.touch()
         except OSError as error:
-            raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+            raise OutputError(
+                f"{out} cannot be written ({error.strerror}): give another --{_dashed(option)}"
+            ) from error
         yield unfinished
 
 
@@ -135,8 +137,8 @@ def _check_path(arguments: argparse.Namespace, option: str, path: pathlib.Path) 
         for other in several:
             if _overwrites(path, pathlib.Path(other)):
                 raise OutputError(
-                    f"{path} is, or is part of, what --{name.replace('_', '-')} names: name "
-                    f"another --{option.replace('_', '-')}"
+                    f"{path} would overwrite the input --{_dashed(name)}: give another "
+                    f"--{_dashed(option)}"
                 )
     place = path.parent.resolve() / path.name
     for folder in place.parents:
@@ -144,8 +146,8 @@ def _check_path(arguments: argparse.Namespace, option: str, path: pathlib.Path) 
         for kind, about in _KINDS.items():
             if re.fullmatch(about.names, within) and kind in _held(folder):
                 raise OutputError(
-                    f"{path} would overwrite {within} of {folder}, which holds {kind}: name "
-                    f"another --{option.replace('_', '-')}"
+                    f"{path} would overwrite {within} of {folder}, which contains {kind}: give "
+                    f"another --{_dashed(option)}"
                 )
 
 
@@ -158,6 +160,10 @@ def _overwrites(path: pathlib.Path, other: pathlib.Path) -> bool:
         return path.is_file() and path.parent.samefile(other) and not _held(other)
     except OSError:  # the input is not there: the command says so
         return False
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _held(folder: pathlib.Path) -> list[str]:

@@ -15,22 +15,22 @@ TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
 TRAINED = ("action", "qa", "retrieval", "spatiotemporal")
 
 _FINETUNE_EPILOG = """\
-Presets, of the paper's tables 8 to 10 unless they are for Shapes; of AVA it has none, those are
-SlowFast's settings:
+Presets. Shapes' are small. AVA's are SlowFast's, since the paper has none. All others are from the
+paper's tables 8 to 10:
   retrieval       msrvtt, shapes
   qa              msrvtt-qa, msvd-qa, shapes
   action          ucf101, hmdb51 and, with a frozen encoder, ucf101-linear, hmdb51-linear;
                   shapes, shapes-linear
   spatiotemporal  ava, shapes
-The model and its input are the pre-trained run's; --set changes any field of the configuration, and
-task.FIELD one of the task's own (trainer/tasks/TASK/task.py has them, with their reasons):
-  --set task.frozen=true      trains the head alone, on the encoders as they are
+The model and its input are the pre-trained run's. --set FIELD sets any field of the configuration,
+and --set task.FIELD a field of the task (trainer/tasks/TASK/task.py lists them with reasons):
+  --set task.frozen=true      train the head alone, on frozen encoders
   --set task.fusion=linear    (qa) the product of two projections instead of BUTD's attention
-  --set task.feature=tokens   (action) classifies the mean video token instead of the group tokens'
+  --set task.feature=tokens   (action) classify the mean video token, not the mean group token
 
-RUN2 is then a run as `svilm-train pretrain --out` makes them, with task.json beside: the same
-command continues it, Ctrl-C or SIGTERM saves it and ends with status 75, and `evaluate --task`,
-`embed`, `search` take it.
+RUN2 is a run like those of `svilm-train pretrain`, with task.json in addition. The same command
+resumes it. Ctrl-C or SIGTERM saves a checkpoint and exits with status 75. `evaluate --task`,
+`embed` and `search` accept it as --run.
 
 examples:
   svilm-train finetune --task retrieval --preset msrvtt --run runs/paper \\
@@ -44,31 +44,39 @@ examples:
 """
 
 EVALUATE_EPILOG = """
-With --task, a downstream task is measured instead, by its benchmark's rules: a run of `svilm-train
-finetune` (retrieval: any run) on a test snapshot, or with --predictions a file alone, no model
-needed:
-  retrieval  similarities: .npy of captions in rows and videos in columns, both in the truth's
-             order, or .csv with a header video_id,sentence,VIDEO,VIDEO,… and a row a caption, in
-             any order; truth MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json (full): average
-             ranks for ties, and additionally optimistic ranks
-  qa         answers, a JSON array (or JSON Lines) of {"question_id", "answer"}; truth
-             test_qa.json: exact match over all of the questions, and by their first word
-  action     .csv, video_id,label or video_id,CLASS,CLASS,… with probabilities, a row a clip or
-             crop; or .json, {"results": {video_id: [{"label", "score"}, …]}}; one file a split;
-             truth UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv: top-1
-             of each split and their mean, and the mean over classes
-  localisation    ActivityNet's JSON, {"version", "external_data", "results": {video_id: [{"label",
-             "score", "segment": [start, end] in seconds}, …]}}; truth its
-             activity_net.v1-3.min.json, and for the 4,728 videos of G-TAD anet_anno_action.json
-             or video_info_new.csv: mAP at tIoU 0.5 … 0.95
-  spatiotemporal  AVA's CSV of detections, video,second,x1,y1,x2,y2,action,score without a header;
-             truth ava_val_v2.2.csv, and if you like the excluded timestamps (a name with
-             `excluded`) and the list of classes (.pbtxt): mAP as the official script and as
-             SlowFast. A run classifies ground-truth boxes (an upper bound). --boxes FILE classifies
-             a detector's boxes instead, CSV of video,second,x1,y1,x2,y2,,score, with a score of at
-             least 0.8 (task.detection_score). Build the snapshot with that file, too, so that it
-             has the keyframes with only detected people
-(trainer/evaluation/*_files.py have the formats in full.)
+With --task, a downstream task is evaluated instead, by its benchmark's protocol: a run of
+`svilm-train finetune` (retrieval: any run) on a test snapshot or, with --predictions, a file of
+predictions without a model:
+  retrieval
+    predictions  similarities: .npy [captions, videos] in the truth's order, or .csv with the header
+                 video_id,sentence,VIDEO,VIDEO,… and one row per caption, in any order
+    truth        MSRVTT_JSFUSION_test.csv (1k-A) or MSRVTT_data.json (full)
+    metrics      R@K and median rank; ties get average ranks (and also optimistic ones)
+  qa
+    predictions  answers: a JSON array (or JSON Lines) of {"question_id", "answer"}
+    truth        test_qa.json
+    metrics      exact match over all questions, and by their first word
+  action
+    predictions  one file per split: .csv, video_id,label or video_id,CLASS,CLASS,… with
+                 probabilities and one row per clip or crop; or .json, {"results": {video_id:
+                 [{"label", "score"}, …]}}
+    truth        UCF101's testlist0N.txt, HMDB51's split files in a folder, or hmdb51.csv
+    metrics      top-1 accuracy per split, its mean over splits, and its mean over classes
+  localisation
+    predictions  ActivityNet's JSON: {"version", "external_data", "results": {video_id: [{"label",
+                 "score", "segment": [start, end] in seconds}, …]}}
+    truth        activity_net.v1-3.min.json; for G-TAD's 4,728 videos also anet_anno_action.json or
+                 video_info_new.csv
+    metrics      mAP at tIoU 0.5 … 0.95
+  spatiotemporal
+    predictions  AVA's CSV without a header: video,second,x1,y1,x2,y2,action,score
+    truth        ava_val_v2.2.csv; optional: excluded timestamps (a name with `excluded`) and the
+                 list of classes (.pbtxt)
+    metrics      mAP by the official script's rules and by SlowFast's
+    A run classifies ground-truth boxes, which gives an upper bound. --boxes FILE classifies a
+    detector's boxes of score ≥ 0.8 (task.detection_score) instead. Build the snapshot with the same
+    file, so that it includes keyframes with only detected people.
+trainer/evaluation/*_files.py specify the formats.
 
   svilm-train evaluate --task action --run runs/ucf1 --snapshot snapshots/ucf1-test \\
       --clips 4 --crops 3 --write-predictions split1.csv
@@ -84,56 +92,58 @@ def add_finetune(commands: Any) -> None:
     """Add the command `svilm-train finetune`."""
     parser = commands.add_parser(
         "finetune",
-        help="train a downstream task from a pre-trained run",
-        description="Trains retrieval, question answering, action recognition or spatiotemporal "
-        "localisation, end to end or on frozen encoders, or continues a run that was interrupted.",
+        help="fine-tune a pre-trained run on a downstream task",
+        description="Fine-tunes a run on retrieval, question answering, action recognition or "
+        "spatiotemporal localisation, end to end or with frozen encoders, or resumes an "
+        "interrupted run.",
         epilog=_FINETUNE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(command=_finetune, misused=parser.error)
-    parser.add_argument("--task", required=True, choices=TRAINED, help="what to train")
+    parser.add_argument("--task", required=True, choices=TRAINED, help="the downstream task")
     parser.add_argument(
-        "--preset", required=True, metavar="NAME", help="recipe to start from: see below"
+        "--preset", required=True, metavar="NAME", help="the task's recipe: see below"
     )
     parser.add_argument(
         "--run",
         required=True,
         metavar="RUN",
-        help="what `svilm-train pretrain --out` wrote, on a disk or gs://BUCKET/FOLDER; its last "
-        "checkpoint is started from",
+        help="the pre-trained run, on a disk or gs://BUCKET/FOLDER; fine-tuning starts from its "
+        "last checkpoint",
     )
     parser.add_argument(
         "--snapshot",
         required=True,
         action="append",
         metavar="DIR",
-        help="the task's training videos, as `svilm-pipelines build` wrote them; may be repeated",
+        help="a snapshot of the task's training videos; may be repeated",
     )
     parser.add_argument(
         "--out",
         required=True,
         metavar="RUN2",
-        help="folder of the run, new or to be continued, on a disk or gs://BUCKET/FOLDER",
+        help="folder of the new run, or of one to resume, on a disk or gs://BUCKET/FOLDER",
     )
     parser.add_argument(
         "--answers",
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="(qa) take the classes from the answers of these files, as published, and not of the "
-        "snapshot: with train, val and test of MSVD-QA they are the paper's 2,423",
+        help="(qa) published annotation files whose answers are the classes; train, val and test "
+        "of MSVD-QA have the paper's 2,423 (default: the snapshot's answers)",
     )
     parser.add_argument(
         "--random-encoder",
         action="store_true",
-        help="start with fresh parameters of the run's sizes: what the task learns by itself",
+        help="use random parameters instead of the run's: a baseline without pre-training",
     )
     parser.add_argument(
         "--max-steps",
         type=count(1),
         metavar="N",
-        help="stop after N steps, the learning rate's schedule ending there",
+        help="number of steps of the run and of the learning rate schedule (default: the preset's "
+        "epochs)",
     )
     add_loop(parser)
     add_settings(parser, "the configuration or, as task.FIELD, of the task")
@@ -164,42 +174,43 @@ def _finetune(arguments: argparse.Namespace) -> int:
         random_encoder=arguments.random_encoder,
         monitoring=monitoring,
     ):
-        progress.say(f"finetune: saved; the same command continues {arguments.out}")
+        progress.say(f"finetune: saved; the same command resumes {arguments.out}")
         return ExitCode.RUN_AGAIN
-    print(f"finetune: {arguments.out} is trained to its end")
+    print(f"finetune: {arguments.out} is complete")
     return 0
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:
     """Add the options of downstream tasks to `svilm-train evaluate`."""
     parser.add_argument(
-        "--task", choices=TASKS, help="measure a downstream task instead (default: none)"
+        "--task", choices=TASKS, help="evaluate a downstream task (default: pre-training metrics)"
     )
     parser.add_argument(
         "--predictions",
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="with --task and --truth: score these files alone; of action recognition one a split",
+        help="with --task and --truth: evaluate these files without a model; action recognition: "
+        "one per split",
     )
     parser.add_argument(
         "--write-predictions",
         metavar="FILE",
-        help="with --task, --run and --snapshot: write what the run says, as --predictions reads "
-        "it (qa: .json, others: .csv)",
+        help="with --task, --run and --snapshot: file for the run's predictions, in the format of "
+        "--predictions (qa: .json, others: .csv) (default: none)",
     )
     parser.add_argument(
         "--boxes",
         metavar="FILE",
-        help="with --task spatiotemporal and --run: classify the boxes that a detector found, CSV "
-        "of video,second,x1,y1,x2,y2,,score (default: those that are annotated)",
+        help="with --task spatiotemporal and --run: a detector's boxes to classify, CSV of "
+        "video,second,x1,y1,x2,y2,,score (default: ground-truth boxes)",
     )
-    for name, what in (("--clips", "that follow one another"), ("--crops", "along the long side")):
+    for name, what in (("clips", "consecutive clips"), ("crops", "crops along the long side")):
         parser.add_argument(
-            name,
+            f"--{name}",
             type=count(1),
             metavar="N",
-            help=f"with --task action: look at N {name[2:]} of a video, {what} (default: 1)",
+            help=f"with --task action: number of {what} per video (default: 1)",
         )
 
 
@@ -209,19 +220,19 @@ def check_evaluate(arguments: argparse.Namespace) -> None:
     alone, with_run = (arguments.predictions, arguments.truth), (run, arguments.snapshot)
     if task and not ((all(alone) and not any(with_run)) or (all(with_run) and not any(alone))):
         arguments.misused(
-            "--task wants --run and --snapshot, or --predictions and --truth to score files alone"
+            "--task requires either --run and --snapshot, or --predictions and --truth"
         )
     if task and run and task not in TRAINED:
-        arguments.misused(f"--task {task} scores files: give --predictions and --truth")
+        arguments.misused(f"--task {task} evaluates files: give --predictions and --truth")
     refuse_ignored(
         arguments,
         ("predictions", task, "--task"),
-        ("write_predictions", task and run, "a run of a --task"),
-        ("boxes", task == "spatiotemporal" and run, "a run of --task spatiotemporal"),
-        ("clips", task == "action" and run, "a run of --task action"),
-        ("crops", task == "action" and run, "a run of --task action"),
-        ("control", not task, "an evaluation without --task"),
-        ("allow_seen", run, "a run"),
+        ("write_predictions", task and run, "--task with --run"),
+        ("boxes", task == "spatiotemporal" and run, "--task spatiotemporal with --run"),
+        ("clips", task == "action" and run, "--task action with --run"),
+        ("crops", task == "action" and run, "--task action with --run"),
+        ("control", not task, "evaluation without --task"),
+        ("allow_seen", run, "--run"),
     )
 
 
@@ -256,8 +267,8 @@ def _measured(arguments: argparse.Namespace) -> Any:
         known = (run.task or {}).get("trained_on", {}).get("datasets", [])
         if known and snapshot.manifest.dataset not in known:
             progress.warn(
-                f"evaluate: {arguments.run} was trained on {', '.join(known)}, and "
-                f"{arguments.snapshot} is of {snapshot.manifest.dataset}"
+                f"evaluate: {arguments.run} was trained on {', '.join(known)}, but "
+                f"{arguments.snapshot} is {snapshot.manifest.dataset}"
             )
         with progress.shown("evaluate") as show:
             predictions = TASKS[arguments.task].predict(run, snapshot, show, views)

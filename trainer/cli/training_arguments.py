@@ -17,36 +17,41 @@ def add_loop(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=count(1),
         metavar="N",
-        help="processes of this run, each started with the same command but for --process; RUN is "
-        "in a bucket, or on a file system that they share (default: what --coordinator auto finds, "
-        "else 1)",
+        help="number of processes of this run; start each with the same command and its own "
+        "--process; RUN must be in a bucket or on a shared file system (default: that of "
+        "--coordinator auto, else 1)",
     )
     parser.add_argument(
-        "--process", type=count(0), metavar="I", help="this process's number, 0 … N − 1"
+        "--process",
+        type=count(0),
+        metavar="I",
+        help="index of this process, 0 … N − 1 (default: that of --coordinator auto, else 0)",
     )
     parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
-        help="where process 0 listens; auto: the cluster tells all three (TPU pods, Slurm, "
-        "Open MPI, Kubernetes)",
+        help="address of process 0; auto: read the address, --processes and --process from the "
+        "cluster (TPU pods, Slurm, Open MPI, Kubernetes) (default: one process)",
     )
     parser.add_argument(
         "--eval-snapshot",
         metavar="DIR",
-        help="clips to measure zero-shot retrieval on while training, evaluate_clips of them every "
-        "evaluate_every steps and at the end: t2v_R@1 … v2t_MedR, beside the other metrics",
+        help="validation snapshot: log zero-shot retrieval (t2v_R@1 … v2t_MedR) on evaluate_clips "
+        "of its clips every evaluate_every steps and at the end (default: none)",
     )
-    add_allow_seen(parser, "measure --eval-snapshot")
+    add_allow_seen(parser, "evaluate --eval-snapshot")
     parser.add_argument(
         "--wandb",
         metavar="PROJECT",
-        help="send the metrics to Weights & Biases as well (pip install '.[wandb]')",
+        help="log metrics to this Weights & Biases project, too (pip install '.[wandb]') (default: "
+        "none)",
     )
     parser.add_argument(
         "--profile",
         type=span,
         metavar="N:M",
-        help="write a trace of steps N to M into RUN/profile, for TensorBoard or Perfetto",
+        help="write a profiler trace of steps N to M to RUN/profile, for TensorBoard or Perfetto "
+        "(default: none)",
     )
 
 
@@ -67,7 +72,7 @@ def begin_loop(arguments: argparse.Namespace) -> "Monitoring":
     from trainer.training import loop
 
     if arguments.wandb and importlib.util.find_spec("wandb") is None:
-        raise loop.TrainingError("--wandb needs Weights & Biases: pip install '.[wandb]'")
+        raise loop.TrainingError("--wandb requires Weights & Biases: pip install '.[wandb]'")
     if arguments.coordinator == "auto":
         multihost.join(None, None, None)
     elif arguments.coordinator:
@@ -83,10 +88,10 @@ def _wrong_processes(coordinator: str | None, count: int | None, number: int | N
         if count is None and number is None:
             return ""
         if coordinator is None:  # each process would train alone, into the same folder
-            return "--processes and --process want --coordinator HOST:PORT, where they meet"
-        return "--coordinator auto finds --processes and --process by itself: leave them out"
+            return "--processes and --process require --coordinator HOST:PORT"
+        return "--coordinator auto sets --processes and --process: leave them out"
     if count is None or number is None:
-        return "--coordinator HOST:PORT wants --processes and --process"
+        return "--coordinator HOST:PORT requires --processes and --process"
     if number >= count:
-        return f"--process {number} of --processes {count}: they are numbered 0 … {count - 1}"
+        return f"--process {number} of --processes {count}: give 0 … {count - 1}"
     return ""

@@ -47,7 +47,7 @@ def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, toy, t
     child.send_signal(signal.SIGTERM)
     _, said = child.communicate()
     assert child.returncode == os.EX_TEMPFAIL, said
-    assert "study: stopped in 8-frames-seed0/pretrain; the same command goes on" in said
+    assert "study: stopped in 8-frames-seed0/pretrain; the same command resumes it" in said
     steps_before = len(log.read_text().splitlines())
     assert 0 < steps_before < 300
 
@@ -101,20 +101,20 @@ def test_whether_seen_videos_are_allowed_is_no_part_of_a_study(before, tmp_path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["losses"], "the study of losses wants --snapshot"),
-        (["frames", "--snapshot=a"], "the study of frames wants --frames"),
-        (["losses", "--snapshot=a", "--frames=8"], "--frames is not for the study of losses"),
+        (["losses"], "study losses requires --snapshot"),
+        (["frames", "--snapshot=a"], "study frames requires --frames"),
+        (["losses", "--snapshot=a", "--frames=8"], "study losses does not use --frames"),
         (["losses", "--snapshot=a"], "give --test, --finetune or --localise"),
-        (["losses", "--snapshot=a", "--task=pointing"], "--task wants --test"),
-        (["losses", "--snapshot=a", "--truth=a", "--finetune=a"], "--truth wants --test"),
-        (["frames", "--snapshot=a", "--frames=8", "--frames=8"], "--frames names a number twice"),
+        (["losses", "--snapshot=a", "--task=pointing"], "--task requires --test"),
+        (["losses", "--snapshot=a", "--truth=a", "--finetune=a"], "--truth requires --test"),
+        (["frames", "--snapshot=a", "--frames=8", "--frames=8"], "--frames has a duplicate"),
         (
             ["losses", "--snapshot=a", "--test=a", "--task=pointing"],
-            "--task pointing wants --truth",
+            "--task pointing requires --truth",
         ),
         (
             ["losses", "--snapshot=a", *["--finetune=qa=shapes,a,b/c"] * 2],
-            "qa-shapes-c accuracy is asked for twice",
+            "two options report qa-shapes-c accuracy",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def test_pretrain_makes_a_run_and_continues_it(pretrain, write_snapshot, tmp_pat
     assert "step 3/3" in capsys.readouterr().err
     assert checkpoint.load(tmp_path / "run").step == 3
     assert main(argv) == 0
-    assert capsys.readouterr().out.endswith("is trained to its end\n")
+    assert capsys.readouterr().out.endswith("is complete\n")
 
     line = fails(capsys, [*argv, "--set=joint_width=8", "--set=seed=1"])
     assert "joint_width was 16, now 8; seed was 0, now 1" in line
@@ -65,7 +65,7 @@ def test_ctrl_c_saves_and_has_a_status_of_its_own(pretrain, write_snapshot, tmp_
     sender.join()
     said = capfd.readouterr().err
     assert "saving a checkpoint; once more to stop without" in said
-    assert f"pretrain: saved; the same command continues {run}" in said
+    assert f"pretrain: saved; the same command resumes {run}" in said
     assert checkpoint.load(run).step == max(record["step"] for record in metric_writer.read(run))
 
 
@@ -113,11 +113,11 @@ def test_only_commands_that_train_tune_malloc(command, trains):
         (["--frames=3"], "unrecognized arguments: --frames=3 (see `svilm-train --help`)"),
         (["--set=batch"], "--set: setting 'batch' is not of the form field=value"),
         (["--set=video.widht=1"], "--set: video has no field 'widht'; it has frames, "),
-        (["--max-steps=0"], "argument --max-steps: '0' is not a whole number of 1 or more"),
-        (["--processes=2", "--process=0"], "want --coordinator HOST:PORT"),
+        (["--max-steps=0"], "argument --max-steps: '0' is not an integer ≥ 1"),
+        (["--processes=2", "--process=0"], "require --coordinator HOST:PORT"),
         (["--coordinator=auto", "--process=0"], "leave them out"),
-        (["--coordinator=a:1", "--processes=2"], "wants --processes and --process"),
-        (["--coordinator=a:1", "--processes=2", "--process=2"], "numbered 0 … 1"),
+        (["--coordinator=a:1", "--processes=2"], "requires --processes and --process"),
+        (["--coordinator=a:1", "--processes=2", "--process=2"], "give 0 … 1"),
         (
             [
                 f"--video-weights={PARITY / 'vivit'}",
@@ -139,10 +139,10 @@ def test_wrong_usage(pretrain, tmp_path, capsys, arguments, message):
     [
         (
             ["plan", "--preset=tiny", "--preset=paper"],
-            "--preset is given twice, 'tiny' and 'paper'",
+            "--preset is given twice ('tiny' and 'paper')",
         ),
-        (["search", "a ring", "--run=a", "--run", "b"], "--run is given twice, 'a' and 'b'"),
-        (["localise", "--out=a", "--out=a"], "--out is given twice, 'a' and 'a': give it once"),
+        (["search", "a ring", "--run=a", "--run", "b"], "--run is given twice ('a' and 'b')"),
+        (["localise", "--out=a", "--out=a"], "--out is given twice ('a' and 'a'): give it once"),
     ],
 )
 def test_a_repeated_option_of_one_value_is_refused(capsys, argv, told):
@@ -181,7 +181,7 @@ def test_nothing_to_look_for(capsys, argv):
 def test_weights_and_biases_is_not_installed(pretrain, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     argv = [*pretrain, "--snapshot=nowhere", f"--out={tmp_path / 'run'}", "--wandb=project"]
-    assert "--wandb needs Weights & Biases: pip install '.[wandb]'" in fails(capsys, argv)
+    assert "--wandb requires Weights & Biases: pip install '.[wandb]'" in fails(capsys, argv)
 
 
 def test_no_command(capsys):
@@ -222,9 +222,9 @@ def test_an_output_that_cannot_be_written(pretrain, write_snapshot, tmp_path, ca
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
     (tmp_path / "file").touch()
     argv = [*pretrain, f"--snapshot={snapshot}", f"--out={tmp_path / 'file' / 'run'}"]
-    assert "Not a directory: see that it may be used" in fails(capsys, argv)
+    assert "Not a directory: check its permissions" in fails(capsys, argv)
     argv = [*pretrain, f"--snapshot={snapshot}", f"--out={tmp_path / 'file'}"]
-    assert fails(capsys, argv).count("see that it may be used") == 1
+    assert fails(capsys, argv).count("check its permissions") == 1
 
 
 def test_examples_in_help_are_broken_where_they_are_written(capsys):

@@ -77,20 +77,20 @@ def test_an_output_is_refused_that_would_destroy_something(argv, place, capsys):
     before = contents(place)
     assert main(argv) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("svilm-train: error: ") and "name a" in line
+    assert line.startswith("svilm-train: error: ") and "give a" in line
     assert contents(place) == before
 
 
 def test_two_encoders_are_not_exported_into_one_folder(place, capsys):
     assert main(["export", "--run=run", "--video=both", "--text=./both"]) == 2
-    assert "--video and --text name one folder" in capsys.readouterr().err
+    assert "--video and --text are both" in capsys.readouterr().err
     assert not (place / "both").exists()
 
     assert main(["export", "--run=run", "--video=video", "--text=text"]) == 0
     before = contents(place)
     for option, folder in (("--video", "text"), ("--text", "video")):
         assert main(["export", "--run=run", f"{option}={folder}"]) == 1
-        assert "holds no earlier export of this encoder" in capsys.readouterr().err
+        assert "contains weights of another model" in capsys.readouterr().err
     assert contents(place) == before
     (place / "text" / "vocab.txt").write_text("old")
     assert main(["export", "--run=run", "--video=video", "--text=text"]) == 0
@@ -102,7 +102,7 @@ def test_published_weights_are_not_replaced(place, capsys):
     published = {"model_type": "bert", "transformers_version": "4.40.0"}
     (place / "bert" / "config.json").write_text(json.dumps(published))
     assert main(["export", "--run=run", "--text=bert"]) == 1
-    assert "holds no earlier export" in capsys.readouterr().err
+    assert "contains weights of another model" in capsys.readouterr().err
 
 
 def test_other_files_in_such_folders_may_be_written(place, capsys):
@@ -119,5 +119,5 @@ def test_a_folder_of_other_files_may_be_written(kind, tmp_path):
     (tmp_path / "notes.txt").write_text("")
     check_folder(argparse.Namespace(out=str(tmp_path), run="none"), "out", kind)
     (tmp_path / "shard-00000-of-00001.index").write_text("")
-    with pytest.raises(OutputError, match="holds a snapshot"):
+    with pytest.raises(OutputError, match="contains a snapshot"):
         check_folder(argparse.Namespace(out=str(tmp_path)), "out", kind)

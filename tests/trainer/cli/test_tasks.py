@@ -27,12 +27,12 @@ def test_a_file_of_predictions_is_scored_alone(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "status", "message"),
     [
-        ([], 2, "--run and --snapshot are required, unless there is a --task"),
-        (["--task=qa"], 2, "--task wants --run and --snapshot, or --predictions and --truth"),
+        ([], 2, "--run and --snapshot are required without --task"),
+        (["--task=qa"], 2, "requires either --run and --snapshot, or --predictions and --truth"),
         (["--task=qa", "--predictions", "a", "b", "--truth=c"], 1, "one file of predictions"),
     ],
 )
-def test_misuse_is_told(argv, status, message, capsys):
+def test_misuse_is_reported(argv, status, message, capsys):
     assert main(["evaluate", *argv]) == status
     assert message in capsys.readouterr().err
 
@@ -73,7 +73,7 @@ STUDY = ["study", "losses", "--preset=tiny", "--snapshot=s", "--test=t", "--out=
 )  # fmt: skip
 def test_an_option_without_effect_is_refused_by_name(argv, option, capsys):
     assert main(argv) == 2
-    assert f"{option.partition('=')[0]} is for " in capsys.readouterr().err
+    assert f"{option.partition('=')[0]} applies only to " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -109,5 +109,5 @@ def test_figures_that_cannot_be_true_are_refused_by_name(name, value, tmp_path):
     places = (figures["zero_shot"]["t2v"]["optimistic"], figures["temporal"], figures["controls"])
     next(one for one in places if name in one)[name] = value
     path.write_text(json.dumps(figures))
-    with pytest.raises(commands.OutputError, match=f"{name} is {value}, not from "):
+    with pytest.raises(commands.OutputError, match=f"{name} is {value}, outside "):
         commands._read_metrics(str(path))

@@ -201,11 +201,11 @@ def test_every_public_metric_is_among_them():
 
 
 def test_perfect_retrieval_is_not_what_nan_makes():
-    with pytest.raises(NonFiniteError, match=r"16 of 16 numbers are not finite"):
+    with pytest.raises(NonFiniteError, match=r"16 of 16 values are not finite"):
         retrieval.zero_shot(np.full((4, 4), np.nan))
     half = np.eye(4)[::-1].copy()
     half[2:] = np.nan
-    with pytest.raises(NonFiniteError, match=r"8 of 16 .* first is nan at \[2, 0\]"):
+    with pytest.raises(NonFiniteError, match=r"8 of 16 .* first nan at \[2, 0\]"):
         retrieval.zero_shot(half)
 
 

@@ -80,7 +80,7 @@ def test_a_random_encoder_has_other_features(embed, tmp_path, capsys):
 def test_processes_share_the_shards_and_what_is_there_stays(embed, tmp_path, capsys):
     folder = tmp_path / "features"
     assert embed("--feature=clip", "--process=1", "--processes=2") == 0
-    assert "others' is not yet" in capsys.readouterr().out
+    assert "others are not" in capsys.readouterr().out
     (second,) = folder.glob("*.safetensors")
     assert second.name == "features-00001-of-00003.safetensors"
     before = second.stat().st_mtime_ns
@@ -99,7 +99,7 @@ def test_processes_share_the_shards_and_what_is_there_stays(embed, tmp_path, cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--process=2", "--processes=2"], "--process 2 of 2: they are numbered 0 … 1"),
+        (["--process=2", "--processes=2"], "--process 2 of --processes 2: give 0 … 1"),
         (["--videos=videos"], "argument --videos: not allowed with argument --snapshot"),
     ],
 )

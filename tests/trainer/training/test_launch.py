@@ -233,7 +233,7 @@ def test_a_run_on_two_workers_goes_on_when_it_was_stopped_and_gives_the_slice_ba
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stopped with status 75, restart 1" in done.stderr
-    assert done.stdout.count("is trained to its end") == 2  # both processes
+    assert done.stdout.count("is complete") == 2  # both processes
     assert metric_writer.read(out)[-1]["step"] == 2
     (asked,) = api.asked
     node = json.loads(asked)["tpu"]["nodeSpec"][0]

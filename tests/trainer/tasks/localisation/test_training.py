@@ -105,7 +105,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
 
     monkeypatch.setattr(training, "_step", step_with_a_signal)
     assert localise(corpus, tmp_path, *arguments, "--best-epoch", *settings) == os.EX_TEMPFAIL
-    assert "the same command continues" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert next(steps) == 9
     assert not (tmp_path / "model.safetensors").exists()
     assert localise(corpus, tmp_path, *arguments, *settings) == 1
@@ -188,8 +188,8 @@ def test_a_trained_model_is_tested_again_and_with_given_class_scores(corpus, tra
 def test_what_does_not_go_together_is_told(corpus, tmp_path, capsys):
     for arguments, message in (
         ([], "give --features to train on"),
-        ([f"--features={corpus / 'train'}", "--best-epoch"], "--best-epoch wants"),
-        ([f"--features={corpus / 'test'}"], "12 of the videos to train on are validation videos"),
+        ([f"--features={corpus / 'train'}", "--best-epoch"], "--best-epoch requires"),
+        ([f"--features={corpus / 'test'}"], "12 training videos are also test videos"),
         ([f"--test-features={corpus / 'test'}"], "localisation.json is not there"),
         (["--features=x", "--set=network.length=a"], "network.length takes a whole number"),
     ):
@@ -212,7 +212,7 @@ def test_features_of_another_encoder_are_refused(corpus, trained, tmp_path, caps
     )
     out = tmp_path / "out"
     assert localise(corpus, out, f"--features={train}", f"--test-features={test}") == 1
-    assert "the test features are of another encoder, parameters of sha256 bbbb" in (
+    assert "the test features are from another encoder (sha256 bbbb" in (
         capsys.readouterr().err
     )
     assert not out.exists()
@@ -220,7 +220,7 @@ def test_features_of_another_encoder_are_refused(corpus, trained, tmp_path, caps
     settings = json.loads((out / "localisation.json").read_text())
     (out / "localisation.json").write_text(json.dumps(settings | {"encoder": "a" * 64}))
     assert localise(corpus, out, f"--test-features={test}") == 1
-    assert "than those that were trained on, aaaa" in capsys.readouterr().err
+    assert "than the training features (sha256 aaaa" in capsys.readouterr().err
     (out / "localisation.json").write_text(json.dumps(settings | {"encoder": "b" * 64}))
     assert localise(corpus, out, f"--test-features={test}") == 0
     assert "it is not known which clips the run saw" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def test_what_does_not_go_together_is_told(
     assert "no box of boxes.csv is at one of the 7 keyframes" in capsys.readouterr().err
     argv = ["evaluate", "--task=qa", f"--run={trained}", f"--snapshot={snapshot}"]
     assert main([*argv, f"--boxes={boxes}"]) == 2
-    assert "--boxes is for a run of --task spatiotemporal" in capsys.readouterr().err
+    assert "--boxes applies only to --task spatiotemporal" in capsys.readouterr().err
     with pytest.raises(TaskError, match="one clip, the whole of its pictures"):
         task.predict(
             checkpoint.load(trained), Snapshot.open(snapshot), lambda *_: None, Views(crops=3)
