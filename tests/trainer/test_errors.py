@@ -52,6 +52,6 @@ def test_a_fault_is_an_internal_error_with_its_traceback_in_a_file(
 def test_a_users_error_is_one_line(capsys):
     assert main.main(["pretrain", "--preset=tiny", "--set=batch=x", "--snapshot=s", "--out=o"]) == 2
     assert capsys.readouterr().err == (
-        "svilm-train: error: --set: batch takes a whole number, got 'x'\n"
+        "svilm-train: error: --set: batch takes an integer, got 'x'\n"
     )
     assert issubclass(commands.OutputError, UserError)

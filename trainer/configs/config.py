@@ -69,7 +69,7 @@ class VideoConfig:
         wrong = [layer for layer in self.grouping_after if not 1 <= layer <= self.layers]
         if wrong or self.layers not in self.grouping_after:
             raise ValueError(
-                f"video: grouping_after {self.grouping_after} must lie in 1…{self.layers} and "
+                f"video: grouping_after {self.grouping_after} must be in 1 … {self.layers} and "
                 "end with the last layer"
             )
 
@@ -93,10 +93,12 @@ class TextConfig:
         if self.width % self.heads:
             raise ValueError(f"text: width {self.width} must be divisible by heads {self.heads}")
         if self.tokens > self.positions:
-            raise ValueError(f"text: {self.tokens} tokens but {self.positions} positions")
+            raise ValueError(
+                f"text: tokens {self.tokens} must be at most positions {self.positions}"
+            )
         if self.tokens < 3:
             raise ValueError(
-                f"text: tokens must be 3 or more, got {self.tokens}: [CLS] and [SEP] are two"
+                f"text: tokens must be 3 or more, got {self.tokens}: [CLS] and [SEP] take two"
             )
 
 
@@ -134,7 +136,9 @@ class InputConfig:
         for weight in self.weights:
             check_range("input", "weights", weight, 0.0)
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"input: scale must be low, high, both above 0, got {self.scale}")
+            raise ValueError(
+                f"input: scale must be two numbers above 0, low and high, got {self.scale}"
+            )
         for name in ("brightness", "contrast", "saturation", "hue"):
             check_range("input", name, getattr(self, name), 0.0)
         for name in ("jitter_probability", "grey_probability"):
@@ -172,7 +176,7 @@ class CutAndPasteConfig:
             check_range("cut_and_paste", "from_step", self.from_step, 0.0)
         if self.pair_group < 2:
             raise ValueError(
-                f"cut_and_paste: pair_group {self.pair_group} leaves no other clip to paste onto; "
+                f"cut_and_paste: pair_group {self.pair_group} has no other clip to paste onto: "
                 "use 2 or more"
             )
 
@@ -197,7 +201,7 @@ class LossConfig:
         for name in ("temporal", "grounding", "contrast"):
             check_range("loss", f"{name}_weight", getattr(self, f"{name}_weight"), 0.0)
         if not self.temporal_weight + self.grounding_weight + self.contrast_weight:
-            raise ValueError("loss: all three weights are 0, which trains nothing: leave one on")
+            raise ValueError("loss: all three weights are 0, which trains nothing: set one above 0")
         for name in ("temporal", "group", "grounding", "contrast"):
             value = getattr(self, f"{name}_temperature")
             check_range("loss", f"{name}_temperature", value, 0.01, 1.0)
@@ -229,7 +233,8 @@ class OptimizerConfig:
             check_range("optimizer", name, getattr(self, name), 0.0, below=1.0)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(
-                f"optimizer: clip_norm must be above 0, got {self.clip_norm:g}: none clips nothing"
+                f"optimizer: clip_norm must be above 0, got {self.clip_norm:g}: none disables "
+                "clipping"
             )
 
 
@@ -272,7 +277,8 @@ class ComputeConfig:
         check_counts(self, "compute")
         if self.attention == "cudnn" and self.dtype != "bfloat16":
             raise ValueError(
-                f"compute: attention cudnn does not take {self.dtype}: set compute.dtype=bfloat16"
+                f"compute: attention cudnn does not support {self.dtype}: set "
+                "compute.dtype=bfloat16"
             )
 
 
@@ -328,14 +334,12 @@ class Config:
     def __post_init__(self) -> None:
         check_counts(self, "run", but=("seed",))
         if not 0 <= self.seed < 2**32:  # JAX uses the low 32 bits only
-            raise ValueError(
-                f"run: seed must be 0 or more and {2**32 - 1} or less, got {self.seed}"
-            )
+            raise ValueError(f"run: seed must be in 0 … {2**32 - 1}, got {self.seed}")
         check_range("run", "average_decay", self.average_decay, 0.0, 0.999999)
         if (self.checkpoint_keep_every or 0) % self.checkpoint_every:
             raise ValueError(
-                f"checkpoint_keep_every {self.checkpoint_keep_every} must be divisible by "
-                f"checkpoint_every {self.checkpoint_every}: others are never saved"
+                f"checkpoint_keep_every {self.checkpoint_keep_every} must be a multiple of "
+                f"checkpoint_every {self.checkpoint_every}: other steps are never saved"
             )
         if self.batch % self.cut_and_paste.pair_group:
             raise ValueError(
@@ -344,8 +348,8 @@ class Config:
             )
         if self.cut_and_paste.enabled and self.video.windows < 2:
             raise ValueError(
-                f"video: {self.video.frames} frames are {self.video.windows} window of "
-                f"{self.video.tubelet}: cut-and-paste needs two or more"
+                f"video: {self.video.frames} frames make {self.video.windows} window of "
+                f"{self.video.tubelet}, but cut-and-paste needs two: use more frames"
             )
 
     def to_json(self) -> str:

@@ -73,7 +73,7 @@ def current_name(name: str, fields: Collection[str]) -> str:
 
 @functools.cache  # print once per name, not per checkpoint
 def _report_renaming(name: str, new: str) -> None:
-    progress.warn(f"svilm-train: {name!r} is now spelled {new!r}: read as such")
+    progress.warn(f"svilm-train: {name!r} is now spelled {new!r}: use the new name")
 
 
 def build(cls: type, values: Any) -> Any:
@@ -83,17 +83,19 @@ def build(cls: type, values: Any) -> Any:
       ValueError: a field is unknown, or a value is invalid or contradicts another.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{cls.__name__} is no object with its fields")
+        raise ValueError(f"{cls.__name__} must be an object with its fields")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     names = {name: current_name(name, fields) for name in values}
     for old, name in names.items():
         if old != name and name in values:
-            raise ValueError(f"{cls.__name__} has both {old} and {name}, one field: leave one")
+            raise ValueError(
+                f"{cls.__name__} has both {old} and {name}, which are the same field: leave one out"
+            )
     values = {names[name]: value for name, value in values.items()}
     unknown = sorted(values.keys() - fields.keys())
     if unknown:
         raise ValueError(
-            f"{cls.__name__} has no field {', '.join(unknown)}; it has {sorted(fields)}"
+            f"{cls.__name__} has no field {', '.join(unknown)}: its fields are {sorted(fields)}"
         )
     built = {}
     for name, value in values.items():

@@ -48,7 +48,9 @@ def override(config: C, settings: Iterable[str]) -> C:
             section = sections[place] = current_name(section, typing.get_type_hints(kind))
             kind = _field_type(kind, section, sections[:place])
             if not dataclasses.is_dataclass(kind):
-                raise OverrideError(f"{'.'.join(sections[: place + 1])} has no fields: {setting!r}")
+                raise OverrideError(
+                    f"{'.'.join(sections[: place + 1])} has no fields, in {setting!r}"
+                )
             inside = inside[section]
         name = current_name(name, typing.get_type_hints(kind))
         path = ".".join([*sections, name])
@@ -107,7 +109,7 @@ def _value(kind: Any, text: str, path: str) -> Any:
         if not math.isfinite(value):
             raise ValueError
     except (ValueError, OverflowError):  # overflow: an integer with hundreds of digits
-        expected = {int: "a whole number", float: "a finite number"}[kind]
+        expected = {int: "an integer", float: "a finite number"}[kind]
         raise OverrideError(f"{path} takes {expected}, got {text!r}") from None
     return value
 

@@ -51,6 +51,6 @@ def describe_missing(preset: str, *, video: bool, text: bool) -> str | None:
         options.append(f"--{kind}-weights {model} (huggingface.co/{owner})")
     encoders = f"its {' and '.join(missing)} encoder{'s' * (len(missing) > 1)}"
     return (
-        f"{preset} is meant to start from published weights: {', '.join(options)}; without them "
+        f"preset {preset} expects published weights, {', '.join(options)}: without them "
         f"{encoders} start{'s' * (len(missing) == 1)} at random"
     )

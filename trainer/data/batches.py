@@ -237,7 +237,7 @@ def check_suits(snapshot: Snapshot, tokenizer: Tokenizer, config: Config) -> Non
     built = snapshot.manifest.config
     if built.frames_per_clip < config.video.frames:
         raise SnapshotError(
-            f"{snapshot.folder} has {built.frames_per_clip} frames a clip, the model wants "
+            f"{snapshot.folder} has {built.frames_per_clip} frames per clip, but the model takes "
             f"{config.video.frames}: build the snapshot with --frames {config.video.frames}"
         )
     if not built.prompt_templates:
@@ -245,13 +245,13 @@ def check_suits(snapshot: Snapshot, tokenizer: Tokenizer, config: Config) -> Non
     smallest = config.input.short_side * min(1.0, *config.input.scale)
     if smallest < config.video.resolution:
         raise ValueError(
-            f"input: short_side {config.input.short_side} × scale {config.input.scale} gets below "
-            f"resolution {config.video.resolution}: nothing is left to crop"
+            f"input: short_side {config.input.short_side} × scale {config.input.scale} is below "
+            f"resolution {config.video.resolution}: use a larger short_side or scale"
         )
     if len(tokenizer.pieces) > config.text.vocabulary:
         raise ValueError(
-            f"text: the vocabulary has {len(tokenizer.pieces)} pieces, the model "
-            f"{config.text.vocabulary}"
+            f"text: the vocabulary has {len(tokenizer.pieces)} pieces, but the model "
+            f"{config.text.vocabulary}: set text.vocabulary={len(tokenizer.pieces)}"
         )
 
 

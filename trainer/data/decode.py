@@ -177,7 +177,7 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
     # This check comes first: an overflowing window for the JPEG decoder would end the process.
     for name in ("height", "width"):
         checks = (
-            tf.debugging.assert_greater(clip[name], 0, f"the record's {name} is not above 0"),
+            tf.debugging.assert_greater(clip[name], 0, f"the record's {name} must be above 0"),
             tf.debugging.assert_less(clip[name], _PIXELS, f"the record's {name} is too large"),
         )
         with tf.control_dependencies(checks):
@@ -299,7 +299,7 @@ def _frames(
     encoding = clip["frame_encoding"]
     known = tf.constant(list(decoders))
     tf.debugging.assert_equal(
-        tf.reduce_any(known == encoding), True, "the record's frames are of an unknown encoding"
+        tf.reduce_any(known == encoding), True, "the record's frame encoding is unknown"
     )
     which = [
         tf.argmax(known == encoding, output_type=tf.int32),

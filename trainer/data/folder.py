@@ -298,5 +298,5 @@ def as_os_errors(path: str) -> Iterator[None]:
     except Exception as error:  # gcsfs, aiohttp, google-auth and botocore have no common base
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # The first of gcsfs's lines is an address, the last is the server's message.
-        why = f"the bucket refuses or does not answer ({lines[-1][:200]})"
+        why = f"the bucket refused the request or did not answer ({lines[-1][:200]})"
         raise OSError(errno.EIO, why, path) from error

@@ -66,8 +66,8 @@ def whole_batches(
     kept, wanted = snapshot.manifest.config.frames_per_clip, config.video.frames
     if kept < wanted:
         raise SnapshotError(
-            f"{snapshot.folder} has {kept} frames a clip, the model wants {wanted}: build the "
-            f"snapshot with --frames {wanted}"
+            f"{snapshot.folder} has {kept} frames per clip, but the model takes {wanted}: build "
+            f"the snapshot with --frames {wanted}"
         )
     by_grid: dict[Grid, list[int]] = collections.defaultdict(list)
     for record, (height, width) in sizes.items():

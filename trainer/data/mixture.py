@@ -31,8 +31,8 @@ class Mixture:
         for snapshot, source in zip(self.snapshots, self.sources, strict=True):
             if not source.visits:
                 raise ValueError(
-                    f"{snapshot.folder} has {source.records} clips, of which its weight leaves "
-                    "none: give a larger one in input.weights, or leave the snapshot out"
+                    f"{snapshot.folder} has {source.records} clips, and its weight samples none "
+                    "of them: give a larger one in input.weights, or leave the snapshot out"
                 )
         # Number of the first record of each snapshot, and the total at the end.
         self._starts = np.cumsum([0, *(source.records for source in self.sources)])

@@ -40,11 +40,12 @@ def view_batches(
     kept, wanted = snapshot.manifest.config.frames_per_clip, clips * config.video.frames
     if kept < wanted:
         raise SnapshotError(
-            f"{snapshot.folder} has {kept} frames a clip, {clips} clips of {config.video.frames} "
-            f"want {wanted}: build the snapshot with --frames {wanted}, or use fewer clips"
+            f"{snapshot.folder} has {kept} frames per clip, but {clips} clips of "
+            f"{config.video.frames} frames need {wanted}: build the snapshot with --frames "
+            f"{wanted}, or use fewer clips"
         )
     if not len(snapshot):
-        raise SnapshotError(f"{snapshot.folder} holds no clip: all its rows were rejected")
+        raise SnapshotError(f"{snapshot.folder} has no clip: all its rows were rejected")
     views = np.array([(clip, crop) for clip in range(clips) for crop in range(crops)])
     total = len(snapshot) * len(views)
     size = min(CLIPS_AT_ONCE, total)

@@ -60,8 +60,7 @@ def total_steps(visits: int, batch: int, epochs: int, max_steps: int | None) -> 
     steps = steps if max_steps is None else min(steps, max_steps)
     if steps > _MOST_STEPS:
         raise ValueError(
-            f"{steps:,} steps are more than a run can count, {_MOST_STEPS:,}: set epochs= or "
-            "max_steps= lower"
+            f"{steps:,} steps exceed the maximum of {_MOST_STEPS:,}: set lower epochs or max_steps"
         )
     return steps
 
@@ -177,7 +176,7 @@ def host_rows(batch: int, host: int, hosts: int) -> slice:
     slice(4, 8, None)
     """
     if not 0 <= host < hosts:
-        raise ValueError(f"host {host} is not one of 0 … {hosts - 1}")
+        raise ValueError(f"host {host} must be in 0 … {hosts - 1}")
     if batch % hosts:
         raise ValueError(f"batch {batch} must be divisible by the number of hosts, {hosts}")
     rows = batch // hosts

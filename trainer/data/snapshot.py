@@ -200,7 +200,9 @@ class Snapshot:
         numbers = np.asarray(records, np.int64)
         beyond = numbers[(numbers < 0) | (numbers >= len(self))]
         if beyond.size:
-            raise IndexError(f"record {beyond[0]} is not one of the {len(self)} of {self.folder}")
+            raise IndexError(
+                f"record {beyond[0]} of {self.folder} does not exist: it has {len(self)} records"
+            )
         shards = np.searchsorted(self._starts, numbers, side="right") - 1
         places = numbers - self._starts[shards]
         return list(zip(shards.tolist(), places.tolist(), strict=True))
@@ -237,8 +239,8 @@ class Snapshot:
         lengths = np.diff(ends, prepend=0)
         if (lengths <= 0).any() or (ends < 0).any() or ends[-1] != entry.data.bytes:
             raise SnapshotError(
-                f"index {self.folder}/{entry.index.name} accounts for {ends[-1]} bytes of the "
-                f"{entry.data.bytes} of its shard: run svilm-pipelines build again"
+                f"index {self.folder}/{entry.index.name} covers {ends[-1]} of the "
+                f"{entry.data.bytes} bytes of its shard: run svilm-pipelines build again"
             )
         return ends
 
@@ -280,8 +282,8 @@ def parse_clip(records: Readable, number: int, data: bytes) -> clip_pb2.Clip:
     except message.DecodeError as error:
         where = records.locate(number)
         raise CorruptRecordError(
-            f"shard {where.shard}, offset {where.offset}: clip {where.clip_id!r} is no record "
-            f"({error}): run svilm-pipelines verify, then build again",
+            f"shard {where.shard}, offset {where.offset}: clip {where.clip_id!r} is not a valid "
+            f"record ({error}): run svilm-pipelines verify, then build again",
             number,
         ) from None
 
@@ -334,12 +336,12 @@ def _why_no_manifest(folder: Folder) -> str:
         there = False
     if not there:
         return (
-            f"there is no snapshot folder {folder.path}: give the folder that "
-            "svilm-pipelines build wrote"
+            f"snapshot folder {folder.path} does not exist: give the output of svilm-pipelines "
+            "build"
         )
     return (
-        f"{folder.path} has no {contract.MANIFEST_NAME}: it is no snapshot, or a half-written one; "
-        "run svilm-pipelines build again, it resumes"
+        f"{folder.path} has no {contract.MANIFEST_NAME}: it is not a snapshot, or is incomplete; "
+        "run svilm-pipelines build again, which resumes it"
     )
 
 
@@ -354,18 +356,18 @@ def _check_files(folder: Folder, manifest: manifest_pb2.Manifest) -> None:
             # A manifest is untrusted input: its names must stay inside the folder.
             if pathlib.PurePath(entry.name).name != entry.name or not entry.name:
                 raise SnapshotError(
-                    f"{folder.path}: the manifest names the file {entry.name!r}, which is not "
-                    "a plain file name: do not use this snapshot"
+                    f"{folder.path}: the manifest lists {entry.name!r}, which is not a plain file "
+                    "name: do not use this snapshot"
                 )
             if entry.name not in sizes:
                 raise SnapshotError(
-                    f"{folder.path}/{entry.name} is listed in the manifest but is not there; "
-                    "restore it or run svilm-pipelines build again"
+                    f"{folder.path}/{entry.name} is missing, but the manifest lists it: restore "
+                    "it or run svilm-pipelines build again"
                 )
             if sizes[entry.name] != entry.bytes:
                 raise SnapshotError(
-                    f"{folder.path}/{entry.name} has {sizes[entry.name]} bytes where the manifest "
-                    f"says {entry.bytes}: restore it or run svilm-pipelines build again"
+                    f"{folder.path}/{entry.name} has {sizes[entry.name]} bytes, but the manifest "
+                    f"lists {entry.bytes}: restore it or run svilm-pipelines build again"
                 )
 
 
@@ -376,7 +378,7 @@ def _videos_of_summary(
     # protobuf's JSON parser would take 50 times as long for a million videos.
     try:
         if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise ValueError("its sha256 is not the manifest's")
+            raise ValueError("its sha256 differs from the manifest's")
         values = parse_object(data)
         videos = [
             (str(video["video_id"]), str(video.get("sha256", "")))
@@ -406,7 +408,7 @@ def _parse_index(
     path = f"{folder}/{shard.index.name}"
     if hashlib.sha256(data).hexdigest() != shard.index.sha256:
         raise SnapshotError(
-            f"index {path} is damaged: its sha256 is not the manifest's; restore it or run "
+            f"index {path} is damaged: its sha256 differs from the manifest's; restore it or run "
             "svilm-pipelines build again"
         )
     try:
@@ -415,7 +417,7 @@ def _parse_index(
         raise SnapshotError(f"index {path} is not a ShardIndex: {error}") from error
     if len(records) != shard.records:
         raise SnapshotError(
-            f"index {path} lists {len(records)} records where the manifest says {shard.records}: "
-            "run svilm-pipelines build again"
+            f"index {path} lists {len(records)} records, but the manifest {shard.records}: run "
+            "svilm-pipelines build again"
         )
     return records

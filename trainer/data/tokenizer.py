@@ -53,7 +53,7 @@ class Tokenizer:
         ids = {piece: place for place, piece in enumerate(vocabulary)}
         missing = [piece for piece in SPECIAL if piece not in ids]
         if missing:
-            raise VocabularyError(f"the vocabulary lacks {', '.join(missing)}: it is not BERT's")
+            raise VocabularyError(f"the vocabulary lacks {', '.join(missing)}: give BERT's")
         self._tokenizer = _tokenizer(ids, self.settings)
         self.vocabulary = tuple(vocabulary)
         more = [added.content for added in self.settings.added if added.content not in ids]
@@ -62,8 +62,8 @@ class Tokenizer:
         for added in self.settings.added:
             if (place := self._tokenizer.token_to_id(added.content)) != added.id:
                 raise VocabularyError(
-                    f"the added token {added.content!r} has id {added.id}, but behind the "
-                    f"{len(self.vocabulary):,} pieces of the vocabulary its id is {place}"
+                    f"the added token {added.content!r} has id {added.id}, but its index after "
+                    f"the {len(self.vocabulary):,} pieces of the vocabulary is {place}"
                 )
         self._pad, self._start, self._end = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
 
@@ -104,7 +104,7 @@ class Tokenizer:
             last = {piece: place for place, piece in enumerate(pieces)}
             counted = [piece if last[piece] == place else "" for place, piece in enumerate(pieces)]
             if differs := difference(counted, files.pieces()):
-                raise VocabularyError(f"{path}: {differs} in {WHOLE} beside it")
+                raise VocabularyError(f"{path}: {differs} in {WHOLE} of the same folder")
         if files.silent and default is None:
             _check_lower_case(pieces, path)
         return cls._of_file(path, pieces, files.settings(pieces, default))
@@ -180,8 +180,8 @@ class Tokenizer:
         fixed = [*SPECIAL, *characters, *(CONTINUES + character for character in characters)]
         if size < len(fixed):
             raise ValueError(
-                f"a vocabulary of {size} pieces cannot hold the {len(fixed)} special "
-                "pieces and characters of these texts"
+                f"a vocabulary of {size} pieces is smaller than the {len(fixed)} special pieces "
+                "and characters of these texts"
             )
         trainer = trainers.WordPieceTrainer(
             vocab_size=size,
@@ -270,7 +270,7 @@ class Tokenizer:
         """
         for text in texts:
             if text != text.encode(errors="replace").decode():
-                raise VocabularyError(f"text {text!r:.80} is not whole Unicode: give UTF-8")
+                raise VocabularyError(f"text {text!r:.80} has unpaired surrogates: give UTF-8")
         ids = np.full((len(texts), tokens), self._pad, np.int32)
         lengths = np.zeros(len(texts), np.int64)
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -285,12 +285,12 @@ def difference(mine: Sequence[str], others: Sequence[str]) -> str | None:
     """Describe the first line in which two vocabularies differ; None if they are equal.
 
     >>> difference(["a", "b"], ["a"])
-    "line 2 is 'b', and absent"
+    "line 2 is 'b', but absent"
     """
     for line in range(max(len(mine), len(others))):
         pair = [repr(some[line]) if line < len(some) else "absent" for some in (mine, others)]
         if pair[0] != pair[1]:
-            return f"line {line + 1} is {pair[0]}, and {pair[1]}"
+            return f"line {line + 1} is {pair[0]}, but {pair[1]}"
     return None
 
 
@@ -323,9 +323,9 @@ def _check_lower_case(pieces: Sequence[str], path: str) -> None:
     for place, piece in enumerate(pieces):
         if re.search("[A-Z]", piece) and not re.fullmatch(r"\[.*\]|<.*>", piece):
             raise VocabularyError(
-                f"{path}: line {place + 1} is {piece!r}, which lower-cased text never has, and no "
-                f"file says if text is lower-cased: name it {VOCABULARY} and write {CONFIG} "
-                'beside it, with {"do_lower_case": false} or true'
+                f"{path}: line {place + 1} is {piece!r}, which lower-cased text never contains, "
+                f"and no file declares the case: name the file {VOCABULARY} and add {CONFIG} to "
+                f'its folder, with {{"do_lower_case": false}} or true'
             )
 
 

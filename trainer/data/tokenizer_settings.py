@@ -107,13 +107,13 @@ class Settings(NamedTuple):
         """Describe the first setting that differs in `other`; None if all are equal.
 
         >>> Settings().difference(Settings(lowercase=False))
-        'lowercase is True, there False'
+        'lowercase is True, but False'
         """
         mine = self._replace(strip_accents=self._strips)
         theirs = other._replace(strip_accents=other._strips)
         for name, value in mine._asdict().items():
             if value != (their := getattr(theirs, name)):
-                return f"{name} is {value}, there {their}"
+                return f"{name} is {value}, but {their}"
         return None
 
     @property
@@ -157,18 +157,19 @@ class Files(NamedTuple):
         path, model = os.path.join(self.folder, WHOLE), _part(self.whole, "model")
         if model.get("type") != "WordPiece":
             raise VocabularyError(
-                f"{path}: the model is {model.get('type')!r}, only 'WordPiece' is read: start from "
-                "a BERT whose tokenizer it is"
+                f"{path}: the model is {model.get('type')!r}, but only 'WordPiece' is supported: "
+                "use a BERT with a WordPiece tokenizer"
             )
         vocabulary = model.get("vocab")
         if not isinstance(vocabulary, dict) or not all(type(n) is int for n in vocabulary.values()):
-            raise VocabularyError(f"{path} is damaged: its model has no vocab of ids")
+            raise VocabularyError(f"{path} is damaged: its model has no vocab with ids")
         pieces = [""] * min(max(vocabulary.values(), default=0) + 1, 2 * len(vocabulary))
         for piece, place in vocabulary.items():
             if not 0 <= place < len(pieces) or pieces[place] or not _is_unicode(piece):
                 raise VocabularyError(
-                    f"{path}: {piece!r} has id {place}: it is no text, or the id is another's or "
-                    f"out of range, for {len(vocabulary):,} pieces have the ids 0, 1, 2 …"
+                    f"{path}: {piece!r} has id {place}: it is not a text, or its id is a "
+                    f"duplicate or out of range; the {len(vocabulary):,} pieces must have the ids "
+                    "0, 1, 2 …"
                 )
             pieces[place] = piece
         return pieces
@@ -197,14 +198,14 @@ class Files(NamedTuple):
             said = self.config.get(key)
             if said is not None and type(said) is not bool:
                 raise VocabularyError(
-                    f"{os.path.join(self.folder, CONFIG)}: {key} is {said!r}, it should be true "
-                    "or false"
+                    f"{os.path.join(self.folder, CONFIG)}: {key} is {said!r}, but must be true or "
+                    "false"
                 )
             chosen[name] = flags.get(name, usual) if said is None else said
         settings = Settings(**chosen)
         if self.whole and (differs := settings.difference(Settings(**flags))):
             raise VocabularyError(
-                f"{self.folder}: by {CONFIG} {differs} by {WHOLE}: correct the one that is wrong"
+                f"{self.folder}: in {CONFIG} {differs} in {WHOLE}: correct the wrong one"
             )
         ids = {piece: place for place, piece in enumerate(pieces)}
         return settings._replace(added=self._added(ids))
@@ -216,13 +217,13 @@ class Files(NamedTuple):
                 continue
             if found not in _CLASSES:
                 raise VocabularyError(
-                    f"{os.path.join(self.folder, file)}: tokenizer_class is {found!r}, only "
-                    f"{', '.join(_CLASSES)} are read"
+                    f"{os.path.join(self.folder, file)}: tokenizer_class is {found!r}, but only "
+                    f"{', '.join(_CLASSES)} are supported"
                 )
             if found in _ANY_CLASS and not self.whole:
                 raise VocabularyError(
-                    f"{self.folder} has no {WHOLE}, which tokenizer_class {found!r} needs: put it "
-                    "there, too"
+                    f"{self.folder} has no {WHOLE}, which tokenizer_class {found!r} requires: add "
+                    "it"
                 )
 
     def _check_config(self) -> None:
@@ -230,8 +231,8 @@ class Files(NamedTuple):
             for name, allowed in _ONLY.items():
                 if (found := _content(values.get(name))) not in allowed:
                     raise VocabularyError(
-                        f"{os.path.join(self.folder, file)}: {name} is {found!r}, only "
-                        f"{allowed[0]!r} is read"
+                        f"{os.path.join(self.folder, file)}: {name} is {found!r}, but only "
+                        f"{allowed[0]!r} is supported"
                     )
 
     def _flags(self) -> dict[str, Any]:
@@ -253,10 +254,12 @@ class Files(NamedTuple):
                 _part(self.whole, "model").get("max_input_chars_per_word"),
                 LONGEST_WORD,
             ),
-            ("what surrounds a text", _around(_part(self.whole, "post_processor")), "[CLS] [SEP]"),
+            ("post_processor", _around(_part(self.whole, "post_processor")), "[CLS] [SEP]"),
         ):
             if found != wanted:
-                raise VocabularyError(f"{path}: {part} is {found!r}, only {wanted!r} is read")
+                raise VocabularyError(
+                    f"{path}: {part} is {found!r}, but only {wanted!r} is supported"
+                )
         flags = {
             "lowercase": normalizer.get("lowercase"),
             "strip_accents": normalizer.get("strip_accents"),
@@ -264,7 +267,7 @@ class Files(NamedTuple):
         }
         for name, found in flags.items():
             if type(found) is not bool and not (name == "strip_accents" and found is None):
-                raise VocabularyError(f"{path}: {name} of the normalizer is {found!r}")
+                raise VocabularyError(f"{path}: the normalizer's {name} is {found!r}")
         return flags
 
     def _added(self, ids: Mapping[str, int]) -> tuple[Added, ...]:
@@ -277,7 +280,7 @@ class Files(NamedTuple):
             if known.id != token.id:
                 raise VocabularyError(
                     f"{self.folder}: the added token {token.content!r} has id {token.id} in "
-                    f"{file}, elsewhere {known.id}"
+                    f"{file}, but {known.id} in another file"
                 )
         return tuple(sorted(found.values(), key=lambda token: token.id))
 
@@ -296,7 +299,7 @@ class Files(NamedTuple):
         decoder = _part(self.config, "added_tokens_decoder")
         listed = self.whole.get("added_tokens") or []
         if not isinstance(listed, list):
-            raise VocabularyError(f"{os.path.join(self.folder, WHOLE)}: added_tokens is no list")
+            raise VocabularyError(f"{os.path.join(self.folder, WHOLE)}: added_tokens is not a list")
         for values in listed:
             yield WHOLE, self._token(WHOLE, values, isinstance(values, dict) and values.get("id"))
         for place, values in decoder.items():
@@ -333,8 +336,8 @@ class Files(NamedTuple):
             or not all(type(values.get(flag, False)) is bool for flag in _FLAGS)
         ):
             raise VocabularyError(
-                f"{os.path.join(self.folder, file)} is damaged: the added token {values!r:.80} "
-                f"with id {place!r:.20} is none"
+                f"{os.path.join(self.folder, file)} is damaged: the added token {values!r:.80} or "
+                f"its id {place!r:.20} is invalid"
             )
         flags = {flag: values[flag] for flag in _FLAGS if flag in values}
         return Added(values["content"], place, **flags)
@@ -360,7 +363,7 @@ def _read_json(path: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise VocabularyError(f"{path} is damaged: {error}") from None
     if not isinstance(values, dict):
-        raise VocabularyError(f"{path} is damaged: it is no JSON object")
+        raise VocabularyError(f"{path} is damaged: it is not a JSON object")
     return values
 
 

@@ -146,21 +146,21 @@ def parse(topology: str) -> tuple[Gpu, int] | None:
     """
     name, colon, count = topology.partition(":")
     if name in ("a100", "a100-sxm4"):
-        raise GpuError(f"{topology}: A100s have 40 or 80 GB: write a100-40:8 or a100-80:8")
+        raise GpuError(f"{topology}: an A100 has 40 or 80 GB: give a100-40:8 or a100-80:8")
     if name not in GPUS:
         return None
     gpu = GPUS[name]
     if not colon or not re.fullmatch(r"[0-9]{1,9}", count):
-        raise GpuError(f"{topology}: say how many: {name}:1, or {name}:{HOST}, the GPUs of a host")
+        raise GpuError(
+            f"{topology} has no number of GPUs: give {name}:1, or {name}:{HOST} for one host"
+        )
     number = int(count)
     more = number % HOST == 0 and number <= _MOST if gpu.network else False
     if number < 1 or (number > HOST and not more):
         hosts, why = f", or a multiple of {HOST} up to {_MOST}", ""
         if gpu.network is None:
-            hosts, why = "", ", and what links hosts of this kind is not known"
-        raise GpuError(
-            f"{topology}: plans are for 1 to {HOST} of them{hosts}: a host has {HOST}{why}"
-        )
+            hosts, why = "", ": the network of such hosts is unknown"
+        raise GpuError(f"{topology}: the number of GPUs must be 1 to {HOST}{hosts}{why}")
     return gpu, number
 
 
@@ -177,7 +177,8 @@ def share() -> float:
         value = 0.0
     if not 0 < value <= 1:
         raise GpuError(
-            f"XLA_PYTHON_CLIENT_MEM_FRACTION={said!r} is no share: use one above 0, 1 at most"
+            f"XLA_PYTHON_CLIENT_MEM_FRACTION={said!r} is not a fraction: give one above 0 and at "
+            "most 1"
         )
     return value
 

@@ -96,7 +96,7 @@ def usable_memory(device: Any) -> int:
         usable = known and known.memory
     if usable is None:
         raise TopologyError(
-            f"{device.device_kind} is not in trainer/distributed/hardware.py: add it"
+            f"{device.device_kind} has no entry in trainer/distributed/hardware.py: add it"
         )
     return usable
 
@@ -120,7 +120,7 @@ def devices_of(topology: str) -> list[Any]:
         return _gpus(topology, *named)
     if not _TPUS.fullmatch(topology):
         raise TopologyError(
-            f"there is no topology {topology!r}: use {HERE}, a TPU slice ({KNOWN}), or GPUs "
+            f"topology {topology!r} is unknown: give {HERE}, a TPU slice ({KNOWN}), or GPUs "
             f"({gpus.KNOWN})"
         )
     return _slice(topology)
@@ -138,11 +138,12 @@ def _gpus(topology: str, gpu: gpus.Gpu, number: int) -> list[Any]:
     except Exception as error:  # NotImplementedError without the plugin, JAX's own error with it
         if not has_cuda():
             raise TopologyError(
-                f"compiling for {topology} needs JAX's plugin for CUDA, and no GPU: pip install -c "
-                f"constraints.txt '.[trainer,cuda]' from the sources, or use --topology {HERE}"
+                f"compiling for {topology} requires JAX's plugin for CUDA, but no GPU: run pip "
+                "install -c constraints.txt '.[trainer,cuda]' in svilm's sources, or give "
+                f"--topology {HERE}"
             ) from None
         raise TopologyError(
-            f"JAX's plugin for CUDA does not take {topology!r} ({' '.join(str(error).split())})"
+            f"JAX's plugin for CUDA rejects {topology!r} ({' '.join(str(error).split())})"
         ) from None
 
 
@@ -161,11 +162,11 @@ def _slice(topology: str) -> list[Any]:
     except Exception as error:  # a JaxRuntimeError from libtpu, another error without libtpu
         if not has_libtpu():
             raise TopologyError(
-                f"compiling for {topology} needs libtpu: pip install -c constraints.txt "
-                f"'.[trainer,tpu]' from the sources, or use --topology {HERE}"
+                f"compiling for {topology} requires libtpu: run pip install -c constraints.txt "
+                f"'.[trainer,tpu]' in svilm's sources, or give --topology {HERE}"
             ) from None
         raise TopologyError(
-            f"there is no topology {topology!r} ({' '.join(str(error).split())}): use {HERE}, or "
+            f"topology {topology!r} is unknown ({' '.join(str(error).split())}): give {HERE}, or "
             f"a TPU slice: {KNOWN}"
         ) from None
 

@@ -63,17 +63,18 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
     kernel, platform = config.compute.attention, devices[0].platform
     if _PLATFORMS.get(kernel, platform) != platform:
         raise MeshError(
-            f"compute.attention={kernel} runs on {_PLATFORMS[kernel].upper()}s, the devices are "
-            f"{platform.upper()}s: use auto, which takes the one that is there"
+            f"compute.attention={kernel} requires {_PLATFORMS[kernel].upper()}s, but the devices "
+            f"are {platform.upper()}s: use compute.attention=auto"
         )
     if len(devices) % fsdp:
-        raise MeshError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices there are")
+        raise MeshError(
+            f"mesh.fsdp={fsdp} does not divide the number of devices, {len(devices)}: use a divisor"
+        )
     parts = config.compute.microbatches
     if config.batch % (len(devices) * parts * group):
         raise MeshError(
             f"batch {config.batch} must be divisible by {len(devices)} devices × "
-            f"compute.microbatches {parts} × cut_and_paste.pair_group {group}, so "
-            "that clips are pasted within one"
+            f"compute.microbatches {parts} × cut_and_paste.pair_group {group}"
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
 

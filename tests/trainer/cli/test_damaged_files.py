@@ -84,7 +84,7 @@ def test_fields_of_a_start_that_no_configuration_has_are_told(fields):
 def test_a_configuration_takes_no_value_of_another_kind(name, value):
     values = json.loads(Config().to_json())
     values[name] = values[name] | value if isinstance(value, dict) else value
-    with pytest.raises(ValueError, match=r"cannot be|is no object"):
+    with pytest.raises(ValueError, match=r"cannot be|must be an object"):
         Config.from_json(json.dumps(values))
     assert Config.from_json(Config().to_json()) == Config()
 
@@ -219,7 +219,7 @@ def _replace(written, **files):
 def test_a_record_that_is_no_clip_is_told(forged):
     snapshot = Snapshot.open(forged(lambda clip: b"\xff" * 9))
     for read in (lambda: read_annotations(snapshot), lambda: read_texts(snapshot, 2)):
-        with pytest.raises(SnapshotError, match="is no record"):
+        with pytest.raises(SnapshotError, match="is not a valid record"):
             read()
 
 
@@ -246,5 +246,5 @@ def test_an_index_of_lengths_that_are_none_is_refused(lengths, write_snapshot):
     ]
     index = manifest_pb2.ShardIndex(records=entries).SerializeToString()
     _replace(written, index=index)
-    with pytest.raises(SnapshotError, match="accounts for"):
+    with pytest.raises(SnapshotError, match="covers"):
         Snapshot.open(written.folder).read([1])

@@ -192,7 +192,7 @@ def test_no_snapshot(pretrain, tmp_path, capsys):
     line = fails(
         capsys, [*pretrain, f"--snapshot={tmp_path / 'none'}", f"--out={tmp_path / 'run'}"]
     )
-    assert "there is no snapshot folder" in line
+    assert "does not exist" in line
     (tmp_path / "half").mkdir()
     line = fails(
         capsys, [*pretrain, f"--snapshot={tmp_path / 'half'}", f"--out={tmp_path / 'run'}"]

@@ -217,7 +217,7 @@ def test_a_run_says_what_its_preset_is_meant_to_start_from(tmp_path, capsys):
     words = ["pretrain", f"--snapshot={tmp_path}", f"--out={tmp_path / 'run'}"]
     assert main([*words, "--preset=small"]) == 1
     meant, error = capsys.readouterr().err.splitlines()
-    assert meant.startswith("svilm-train: small is meant to start from published weights: --video")
+    assert meant.startswith("svilm-train: preset small expects published weights, --video")
     assert "manifest.json" in error
     assert main([*words, "--preset=tiny"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -331,8 +331,8 @@ def flat_defaults():
         ("vidio.width=64", "no field 'vidio'"),
         ("video=64", "video is a section: set one of video.frames"),
         ("batch.size=64", "batch has no fields"),
-        ("batch=many", "batch takes a whole number, got 'many'"),
-        ("batch=64.5", "batch takes a whole number"),
+        ("batch=many", "batch takes an integer, got 'many'"),
+        ("batch=64.5", "batch takes an integer"),
         ("optimizer.learning_rate=nan", "learning_rate takes a finite number, got 'nan'"),
         ("optimizer.name=adam", "optimizer.name takes sgd or adamw or muon, got 'adam'"),
         ("input.flip=yes", "input.flip takes true or false"),
@@ -342,15 +342,15 @@ def flat_defaults():
         ("video.frames=33", "video: frames 33 must be divisible by tubelet 2"),
         ("batch=3", "batch 3 must be divisible by pair_group 2"),
         ("text.tokens=2", "tokens must be 3 or more"),
-        ("video.frames=2", "cut-and-paste needs two or more"),
-        ("input.scale=1.3,0.9", "scale must be low, high"),
+        ("video.frames=2", "but cut-and-paste needs two"),
+        ("input.scale=1.3,0.9", "scale must be two numbers above 0"),
         ("input.grey_probability=2", "grey_probability must be 0 or more and 1 or less, got 2"),
         ("cut_and_paste.from_step=-3", "from_step must be 0 or more, got -3"),
         ("loss.group_temperature=0", "group_temperature must be 0.01 or more"),
         ("loss.contrast_weight=-1", "contrast_weight must be 0 or more, got -1"),
         ("optimizer.warmup_share=1", "warmup_share must be 0 or more and below 1, got 1"),
         ("optimizer.momentum=1", "momentum must be 0 or more and below 1, got 1"),
-        ("optimizer.clip_norm=0", "clip_norm must be above 0, got 0: none clips nothing"),
+        ("optimizer.clip_norm=0", "clip_norm must be above 0, got 0: none disables clipping"),
         ("video.norm_eps=0", "video: norm_eps must be above 0, got 0"),
         ("text.norm_eps=-1", "text: norm_eps must be above 0, got -1"),
         ("video.pixel_std=0.5,0,0.5", "pixel_std must be above 0, got 0"),
@@ -358,9 +358,9 @@ def flat_defaults():
         ("input.contrast=-1", "contrast must be 0 or more"),
         ("input.saturation=-1", "saturation must be 0 or more"),
         ("input.hue=-1", "hue must be 0 or more"),
-        ("seed=-1", "seed must be 0 or more and 4294967295 or less, got -1"),
-        ("seed=4294967296", "seed must be 0 or more and 4294967295 or less, got 4294967296"),
-        ("compute.attention=cudnn", "cudnn does not take float32: set compute.dtype=bfloat16"),
+        ("seed=-1", "seed must be in 0 … 4294967295, got -1"),
+        ("seed=4294967296", "seed must be in 0 … 4294967295, got 4294967296"),
+        ("compute.attention=cudnn", "cudnn does not support float32: set compute.dtype=bfloat16"),
         ("compute.remat=all", "remat takes none or matmuls or attention or block, got 'all'"),
         ("optimizer.learning_rate=-1", "learning_rate must be above 0, got -1"),
         ("optimizer.learning_rate=0", "learning_rate must be above 0, got 0"),

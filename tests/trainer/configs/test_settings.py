@@ -54,7 +54,7 @@ def test_a_number_that_is_not_finite_is_refused_in_every_field(text):
 def test_a_whole_number_that_is_none_is_refused_in_every_field(text):
     assert len(INTS) > 40
     for config, path, count in INTS:
-        with pytest.raises(OverrideError, match=rf"{path} takes a whole number"):
+        with pytest.raises(OverrideError, match=rf"{path} takes an integer"):
             override(config, [f"{path}={','.join([text] * count)}"])
 
 
@@ -64,7 +64,7 @@ def test_names_of_earlier_releases_are_read_and_the_new_one_is_named_once(capsys
     changed = override(Config(), settings)
     assert (changed.optimizer.learning_rate, changed.optimizer.name) == (0.5, "adamw")
     assert capsys.readouterr().err == (
-        "svilm-train: 'optimiser' is now spelled 'optimizer': read as such\n"
+        "svilm-train: 'optimiser' is now spelled 'optimizer': use the new name\n"
     )
     assert overruled(settings, changed, Config()) == [
         f"optimiser.learning_rate=0.5 would be {Config().optimizer.learning_rate}",

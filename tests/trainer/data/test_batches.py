@@ -247,11 +247,14 @@ def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokenizer, small_confi
 
 def test_what_does_not_suit_is_refused_before_reading(write_snapshot, tokenizer, small_config):
     mixture = Mixture([Snapshot.open(write_snapshot(frames=2).folder)])
-    with pytest.raises(SnapshotError, match=r"has 2 frames a clip, .* wants 4: .*--frames 4"):
+    with pytest.raises(SnapshotError, match=r"has 2 frames per clip, .* takes 4: .*--frames 4"):
         next(train_batches(mixture, tokenizer, small_config))
     mixture = Mixture([Snapshot.open(write_snapshot("other").folder)])
     for changes, message in (
-        ({"input": dataclasses.replace(small_config.input, scale=(0.9, 1.3))}, "nothing is left"),
+        (
+            {"input": dataclasses.replace(small_config.input, scale=(0.9, 1.3))},
+            "is below resolution",
+        ),
         ({"text": dataclasses.replace(small_config.text, vocabulary=9)}, "the model 9"),
         ({"batch": 12}, "batch of 12 clips cannot be drawn from 11"),
     ):

@@ -90,9 +90,9 @@ def test_a_corrupt_record_is_named(any_lab, put, files, written):
 
 def test_what_is_not_there_is_named(any_lab, put, files, bucket):
     scheme = any_lab.partition("//")[0]
-    with pytest.raises(SnapshotError, match=f"there is no snapshot folder {any_lab}/nowhere"):
+    with pytest.raises(SnapshotError, match=f"snapshot folder {any_lab}/nowhere does not exist"):
         Snapshot.open(f"{any_lab}/nowhere")
-    with pytest.raises(SnapshotError, match=f"no snapshot folder {scheme}//no-such-bucket/a"):
+    with pytest.raises(SnapshotError, match=f"snapshot folder {scheme}//no-such-bucket/a does not"):
         Snapshot.open(f"{scheme}//no-such-bucket/a")
     some = {name: data for name, data in files.items() if name != "manifest.json"}
     with pytest.raises(SnapshotError, match=r"/half has no manifest\.json"):

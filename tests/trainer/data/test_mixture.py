@@ -31,7 +31,7 @@ def test_records_are_numbered_through(two, snapshots):
         where = mixture.locate(record)
         assert where.clip_id == clip.clip_id
         assert where.shard.startswith(str(two[record >= 12].folder))
-    with pytest.raises(IndexError, match="record 5 is not one of the 5"):
+    with pytest.raises(IndexError, match="it has 5 records"):
         mixture.locate(17)
 
 
@@ -51,7 +51,7 @@ def test_weights_are_visits_of_each_clip_an_epoch(snapshots):
     assert mixture.visits == 16
     with pytest.raises(ValueError, match=r"input\.weights has 1 for 2 snapshots"):
         Mixture(snapshots, [1.0])
-    with pytest.raises(ValueError, match="few has 5 clips, of which its weight leaves none"):
+    with pytest.raises(ValueError, match="few has 5 clips, and its weight samples none of them"):
         Mixture(snapshots, [1.0, 0.05])
 
 

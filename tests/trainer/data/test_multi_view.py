@@ -51,5 +51,7 @@ def test_one_view_is_what_evaluation_sees(write_snapshot, small_config):
 
 def test_too_few_frames_are_told(write_snapshot, small_config):
     snapshot = Snapshot.open(write_snapshot(clips=2, frames=7).folder)
-    with pytest.raises(SnapshotError, match="has 7 frames a clip, 2 clips of 4 want 8"):
+    with pytest.raises(
+        SnapshotError, match="has 7 frames per clip, but 2 clips of 4 frames need 8"
+    ):
         all_views(snapshot, small_config, clips=2, crops=1)

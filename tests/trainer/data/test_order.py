@@ -142,7 +142,7 @@ def test_hosts_share_a_batch(hosts):
 def test_what_cannot_be_divided_is_refused():
     with pytest.raises(ValueError, match="batch 8 must be divisible by the number of hosts, 3"):
         order.host_rows(8, 0, 3)
-    with pytest.raises(ValueError, match="host 2 is not one of 0 … 1"):
+    with pytest.raises(ValueError, match="host 2 must be in 0 … 1"):
         order.host_rows(8, 2, 2)
     with pytest.raises(ValueError, match="batch of 8 clips cannot be drawn from 7 records"):
         order.steps_per_epoch(7, 8)

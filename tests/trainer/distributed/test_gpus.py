@@ -35,33 +35,33 @@ def test_a_share_of_the_memory_is_what_programs_may_use(monkeypatch):
 @pytest.mark.parametrize("said", ["75", "0", "-1", "nan", "all"])
 def test_what_is_no_share_of_the_memory_is_refused(said, monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", said)
-    with pytest.raises(gpus.GpuError, match=f"MEM_FRACTION='{said}' is no share"):
+    with pytest.raises(gpus.GpuError, match=f"MEM_FRACTION='{said}' is not a fraction"):
         gpus.share()
 
 
 @pytest.mark.parametrize(
     ("topology", "told"),
     [
-        ("a10:0", "a10:0: plans are for 1 to 8 of them: a host has 8, and what links hosts"),
-        ("a10:16", "plans are for 1 to 8 of them"),
-        ("l4:1000000", "plans are for 1 to 8 of them"),
-        ("h100:12", "plans are for 1 to 8 of them, or a multiple of 8 up to 1024"),
+        ("a10:0", "a10:0: the number of GPUs must be 1 to 8: the network of such hosts is unknown"),
+        ("a10:16", "the number of GPUs must be 1 to 8"),
+        ("l4:1000000", "the number of GPUs must be 1 to 8"),
+        ("h100:12", "the number of GPUs must be 1 to 8, or a multiple of 8 up to 1024"),
         ("h100:1000000", "a multiple of 8 up to 1024"),
-        ("h100:0", "plans are for 1 to 8"),
-        ("rtx4090", "rtx4090: say how many: rtx4090:1, or rtx4090:8"),
-        ("rtx4090:", "say how many"),
-        ("a10:-1", "say how many"),
-        ("a10:1.5", "say how many"),
-        ("a10:٣", "say how many"),
-        ("a10:1:1", "say how many"),
-        ("a100:8", "write a100-40:8 or a100-80:8"),
-        ("a100", "write a100-40:8 or a100-80:8"),
-        ("A10:1", "there is no topology 'A10:1': use here, a TPU slice"),
+        ("h100:0", "the number of GPUs must be 1 to 8"),
+        ("rtx4090", "rtx4090 has no number of GPUs: give rtx4090:1, or rtx4090:8"),
+        ("rtx4090:", "has no number of GPUs"),
+        ("a10:-1", "has no number of GPUs"),
+        ("a10:1.5", "has no number of GPUs"),
+        ("a10:٣", "has no number of GPUs"),
+        ("a10:1:1", "has no number of GPUs"),
+        ("a100:8", "give a100-40:8 or a100-80:8"),
+        ("a100", "give a100-40:8 or a100-80:8"),
+        ("A10:1", "topology 'A10:1' is unknown: give here, a TPU slice"),
         ("t4:1", "or GPUs (NAME:COUNT of a10, l4, rtx4090, a100-40"),
-        ("", "there is no topology ''"),
-        (" a10:1", "there is no topology ' a10:1'"),
-        ("v5e", "there is no topology 'v5e'"),
-        ("here:1", "there is no topology 'here:1'"),
+        ("", "topology '' is unknown"),
+        (" a10:1", "topology ' a10:1' is unknown"),
+        ("v5e", "topology 'v5e' is unknown"),
+        ("here:1", "topology 'here:1' is unknown"),
     ],
 )
 def test_what_names_no_gpus_is_one_line(topology, told, capsys):
@@ -74,7 +74,7 @@ def test_what_names_no_gpus_is_one_line(topology, told, capsys):
 def test_without_the_plugin_gpus_are_refused_with_what_to_install(monkeypatch):
     monkeypatch.setattr(hardware, "has_cuda", lambda: False)
     monkeypatch.setattr(hardware.topologies, "get_topology_desc", refuse)
-    with pytest.raises(TopologyError, match=r"a10:1 needs JAX's plugin .*pip install .*,cuda\]"):
+    with pytest.raises(TopologyError, match=r"a10:1 requires JAX's plugin .*pip install .*,cuda\]"):
         devices_of("a10:1")
 
 

@@ -14,7 +14,9 @@ def test_here_is_what_jax_sees():
 def test_without_libtpu_a_slice_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setattr(hardware, "has_libtpu", lambda: False)
     monkeypatch.setattr(hardware.topologies, "get_topology_desc", refuse)
-    with pytest.raises(TopologyError, match=r"v5e:8x8 needs libtpu: pip install .*\[trainer,tpu\]"):
+    with pytest.raises(
+        TopologyError, match=r"v5e:8x8 requires libtpu: run pip install .*\[trainer,tpu\]"
+    ):
         devices_of("v5e:8x8")
 
 
@@ -28,5 +30,7 @@ def test_a_slice_has_its_chips_and_an_unknown_one_is_named_with_those_known():
     known = chip(devices[0].device_kind)
     assert len(devices) == 32
     assert known is not None and known.name == "v5e"
-    with pytest.raises(TopologyError, match=r"no topology 'v5e:3x3'.* a TPU slice: v4:2x2x1"):
+    with pytest.raises(
+        TopologyError, match=r"topology 'v5e:3x3' is unknown.* a TPU slice: v4:2x2x1"
+    ):
         devices_of("v5e:3x3")

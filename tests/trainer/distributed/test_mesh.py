@@ -212,14 +212,14 @@ def test_each_processs_devices_are_side_by_side_however_jax_lists_them():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"mesh": MeshConfig(fsdp=2)}, "mesh.fsdp=2 does not divide the 1 devices"),
+        ({"mesh": MeshConfig(fsdp=2)}, "mesh.fsdp=2 does not divide the number of devices, 1"),
         (
             {"compute": ComputeConfig(microbatches=3)},
             "batch 1024 must be divisible by 1 devices × compute.microbatches 3 × cut_and_paste.pa",
         ),
         (
             {"compute": ComputeConfig(attention="pallas")},
-            "compute.attention=pallas runs on TPUs, the devices are CPUs: use auto",
+            "compute.attention=pallas requires TPUs, but the devices are CPUs: use compute.attention=auto",
         ),
     ],
 )

@@ -191,13 +191,13 @@ def test_a_step_that_does_not_fit_says_how_much_it_takes(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (["--set=batch=x"], 2, "--set: batch takes a whole number"),
+        (["--set=batch=x"], 2, "--set: batch takes an integer"),
         (["--headroom=-1"], 2, "'-1' is not a number of GiB"),
-        (["--set=mesh.fsdp=3"], 1, "mesh.fsdp=3 does not divide the 1 devices"),
+        (["--set=mesh.fsdp=3"], 1, "mesh.fsdp=3 does not divide the number of devices, 1"),
         (
             ["--clips=640", "--set=epochs=1000000000000", "--set=max_steps=100000000000000"],
             1,
-            "10,000,000,000,000 steps are more than a run can count, 2,147,483,647: set epochs=",
+            "10,000,000,000,000 steps exceed the maximum of 2,147,483,647",
         ),
         (["--clips=3"], 1, "a batch of 64 clips cannot be drawn from 3 records"),
     ],

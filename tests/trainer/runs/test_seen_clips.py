@@ -132,7 +132,7 @@ def test_a_snapshot_lists_its_videos_also_without_its_summaries(write_snapshot):
     assert all(len(sha256) == 64 for _, sha256 in found)
     summary = next(iter(written.folder.glob("shard-*.json")))
     summary.write_text(summary.read_text().replace("video_id", "video-id"))
-    with pytest.raises(SnapshotError, match=r"summary .* is damaged \(its sha256 is not"):
+    with pytest.raises(SnapshotError, match=r"summary .* is damaged \(its sha256 differs"):
         list(Snapshot.open(written.folder).videos())
     for path in written.folder.glob("shard-*.json"):
         path.unlink()
@@ -294,8 +294,14 @@ def test_a_report_takes_figures_of_its_own_run_and_snapshot_alone(
             f"--out={tmp_path / 'page.html'}"]  # fmt: skip
     for values, message in (
         (figures, "the run's step is 9 there, and 0 here: run svilm-train evaluate again"),
-        ({**figures, "controls": {"single_frame": np.nan}}, "controls.single_frame is nan, no fin"),
-        ({**figures, "controls": {"single_frame": "1"}}, "controls.single_frame is '1', no finite"),
+        (
+            {**figures, "controls": {"single_frame": np.nan}},
+            "controls.single_frame is nan, not a fin",
+        ),
+        (
+            {**figures, "controls": {"single_frame": "1"}},
+            "controls.single_frame is '1', not a finite",
+        ),
         ({name: figures[name] for name in figures if name != "subject"}, "lacks subject"),
     ):
         path.write_text(json.dumps(values))

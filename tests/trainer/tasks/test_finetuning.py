@@ -279,7 +279,10 @@ def test_action_recognition_trains_end_to_end_and_averages_views(
 
     argv = ["evaluate", "--task=action", f"--run={out}", f"--snapshot={longer.folder}"]
     assert main([*argv, "--clips=3"]) == 1
-    assert "3 clips of 4 want 12: build the snapshot with --frames 12" in capsys.readouterr().err
+    assert (
+        "3 clips of 4 frames need 12: build the snapshot with --frames 12"
+        in capsys.readouterr().err
+    )
     # Of another task it is no run.
     assert main(["evaluate", "--task=qa", f"--run={out}", f"--snapshot={longer.folder}"]) == 1
     assert "the run is fine-tuned for action: train it" in capsys.readouterr().err
@@ -305,7 +308,7 @@ def test_a_run_is_not_tested_on_another_split(answering, write_snapshot, tmp_pat
     # Of another data set, ids say nothing; but which is said.
     split.edit_manifest(dataset="other")
     assert evaluate(split) == 0
-    assert "was trained on test, and" in capsys.readouterr().err
+    assert "was trained on test, but" in capsys.readouterr().err
 
 
 def test_a_classifier_is_not_tested_on_classes_that_it_does_not_know(untrained_run, write_snapshot):
@@ -388,7 +391,7 @@ def test_views_are_refused_where_there_are_none(untrained_run, snapshot):
 def test_settings_of_a_task_are_typed():
     settings = override(finetuning.qa.Config(), ["width=16", "answers=none", "fusion=linear"])
     assert (settings.width, settings.answers, settings.fusion) == (16, None, "linear")
-    with pytest.raises(ValueError, match="width takes a whole number"):
+    with pytest.raises(ValueError, match="width takes an integer"):
         override(finetuning.qa.Config(), ["width=wide"])
 
 

@@ -245,7 +245,7 @@ def test_a_run_on_two_workers_goes_on_when_it_was_stopped_and_gives_the_slice_ba
 def test_a_failing_workers_status_comes_through(cloud):
     done, api = cloud("--preset=tiny", "--snapshot=none", "--out=none", "--set=batch=x")
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "batch takes a whole number" in done.stdout
+    assert "batch takes an integer" in done.stdout
     assert "the run ended with status 2" in done.stderr
     assert "restart" not in done.stderr
     assert not api.there

@@ -311,14 +311,14 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
     ("settings", "error", "message"),
     [
         (["batch=32"], TrainingError, "a batch of 32 clips cannot be drawn from 24 records"),
-        (["video.frames=8"], SnapshotError, "has 4 frames a clip, the model wants 8"),
+        (["video.frames=8"], SnapshotError, "has 4 frames per clip, but the model takes 8"),
         (
             ["cut_and_paste.enabled=false"],
             TrainingError,
             "set loss.temporal_weight=0, or cut_and_pa",
         ),
-        (["text.vocabulary=20"], TrainingError, "a vocabulary of 20 pieces cannot hold"),
-        (["input.short_side=8"], TrainingError, "nothing is left to crop"),
+        (["text.vocabulary=20"], TrainingError, "a vocabulary of 20 pieces is smaller than"),
+        (["input.short_side=8"], TrainingError, "is below resolution"),
     ],
 )
 def test_what_does_not_fit_the_snapshot_leaves_no_run(

@@ -70,7 +70,7 @@ def test_a_vocabulary_must_have_the_encoders_settings(known, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(known, folder)
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
-    with pytest.raises(VocabularyError, match="lowercase is True, there False there; leave out"):
+    with pytest.raises(VocabularyError, match="lowercase is True, but False there"):
         Start(text=known).tokenizer(folder / "vocab.txt")
 
 

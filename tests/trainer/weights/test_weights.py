@@ -120,7 +120,7 @@ def test_every_tensor_that_does_not_fit_is_named(altered):
         ("vivit", {"hidden_size": None}, "has no 'hidden_size'"),
         ("bert", {"hidden_act": "relu"}, "hidden_act is 'relu', only 'gelu' is read"),
         ("bert", {"model_type": "roberta"}, "model_type is 'roberta'"),
-        ("bert", {"max_position_embeddings": 8}, "12 tokens but 8 positions"),
+        ("bert", {"max_position_embeddings": 8}, "tokens 12 must be at most positions 8"),
     ],
 )
 def test_a_checkpoint_of_another_kind_is_refused(altered, name, settings, told):

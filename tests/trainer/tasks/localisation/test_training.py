@@ -191,7 +191,7 @@ def test_what_does_not_go_together_is_told(corpus, tmp_path, capsys):
         ([f"--features={corpus / 'train'}", "--best-epoch"], "--best-epoch requires"),
         ([f"--features={corpus / 'test'}"], "12 training videos are also test videos"),
         ([f"--test-features={corpus / 'test'}"], "localisation.json is not there"),
-        (["--features=x", "--set=network.length=a"], "network.length takes a whole number"),
+        (["--features=x", "--set=network.length=a"], "network.length takes an integer"),
     ):
         assert localise(corpus, tmp_path, *arguments) in (1, 2)
         assert message in capsys.readouterr().err
@@ -212,9 +212,7 @@ def test_features_of_another_encoder_are_refused(corpus, trained, tmp_path, caps
     )
     out = tmp_path / "out"
     assert localise(corpus, out, f"--features={train}", f"--test-features={test}") == 1
-    assert "the test features are from another encoder (sha256 bbbb" in (
-        capsys.readouterr().err
-    )
+    assert "the test features are from another encoder (sha256 bbbb" in (capsys.readouterr().err)
     assert not out.exists()
     shutil.copytree(trained, out)
     settings = json.loads((out / "localisation.json").read_text())
