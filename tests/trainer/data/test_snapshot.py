@@ -136,7 +136,7 @@ def test_a_shard_that_goes_away_is_named(write_snapshot):
     (written.folder / "shard-00000-of-00003.tfrecord").unlink()
     with pytest.raises(SnapshotError, match=r"shard-00000-of-00003\.tfrecord cannot be read: No"):
         snapshot.read([0])
-    with pytest.raises(SnapshotError, match=r"shard-00000-of-00003\.tfrecord is listed"):
+    with pytest.raises(SnapshotError, match=r"shard-00000-of-00003\.tfrecord is missing"):
         Snapshot.open(written.folder)
 
 

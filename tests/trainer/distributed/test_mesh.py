@@ -219,7 +219,7 @@ def test_each_processs_devices_are_side_by_side_however_jax_lists_them():
         ),
         (
             {"compute": ComputeConfig(attention="pallas")},
-            "compute.attention=pallas requires TPUs, but the devices are CPUs: use compute.attention=auto",
+            "compute.attention=pallas requires TPUs, but the devices are CPUs: use ",
         ),
     ],
 )
