@@ -61,7 +61,8 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> action_accuracy
     if len(predictions) > len(splits):
         raise TaskFileError(
             f"{len(predictions)} files of predictions for {len(splits)} splits of "
-            f"{some([str(path) for path in truth])}: give one a split, in their order"
+            f"{some([str(path) for path in truth])}: give one per split, in the order of the "
+            "splits"
         )
     for place, split in enumerate(splits):
         if split in splits[:place]:
@@ -137,7 +138,7 @@ def _read_testlist(path: pathlib.Path) -> dict[str, str]:
         name = line.split()[0]  # UCF101's training lists append the number of the class.
         folder, slash, _ = name.replace("\\", "/").rpartition("/")
         if not slash:
-            raise TaskFileError(f"{where}: {short(line)} is not CLASS/VIDEO.avi")
+            raise TaskFileError(f"{where}: {short(line)} must be CLASS/VIDEO.avi")
         _add(labels, where, name, folder.rpartition("/")[2])
     return labels
 
@@ -150,7 +151,7 @@ def _read_hmdb_folder(folder: pathlib.Path) -> list[Split]:
         for where, line in read_lines(path):
             fields = line.split()
             if len(fields) != 2 or fields[1] not in {"0", "1", _TESTED}:
-                raise TaskFileError(f"{where}: {short(line)} is not VIDEO.avi and 0, 1 or 2")
+                raise TaskFileError(f"{where}: {short(line)} must be VIDEO.avi and 0, 1 or 2")
             if fields[1] == _TESTED:
                 _add(splits[int(found[2])], where, fields[0], found[1])
     return sorted(splits.items())
@@ -166,7 +167,7 @@ def _read_hmdb_csv(path: pathlib.Path) -> list[Split]:
     for where, fields in rows:
         for (_, labels), column in zip(splits, columns, strict=True):
             if fields[column] not in {"0", "1", _TESTED}:
-                raise TaskFileError(f"{where}: {short(fields[column])} is not 0, 1 or 2")
+                raise TaskFileError(f"{where}: {short(fields[column])} must be 0, 1 or 2")
             if fields[column] == _TESTED:
                 _add(labels, where, fields[0], fields[1].removesuffix("_test"))
     return splits
@@ -175,7 +176,7 @@ def _read_hmdb_csv(path: pathlib.Path) -> list[Split]:
 def _add(labels: dict[str, str], where: str, name: str, label: str) -> None:
     video = video_of(name)
     if video in labels:
-        raise TaskFileError(f"{where}: {video} is in the list already")
+        raise TaskFileError(f"{where}: {video} is a duplicate")
     labels[video] = label
 
 
@@ -201,9 +202,9 @@ def read_predictions(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
     if classes == ["label"]:
         return _with_known_classes(path, _read_labels(rows, labels), labels)
     if twice := [name for name, count in collections.Counter(classes).items() if count > 1]:
-        raise TaskFileError(f"{header.where}: there are two columns {some(twice)}")
+        raise TaskFileError(f"{header.where}: duplicate columns {some(twice)}")
     if lost := sorted(set(labels.values()) - set(classes)):
-        raise TaskFileError(f"{header.where}: there is no column for class {some(lost)}")
+        raise TaskFileError(f"{header.where}: no column for class {some(lost)}")
     views = collections.defaultdict[str, list[list[float]]](list)
     for where, (name, *values) in rows:
         views[_tested(where, name, labels)].append([number(where, value) for value in values])
@@ -218,7 +219,7 @@ def _read_labels(rows: Iterator[Row], labels: Mapping[str, str]) -> dict[str, st
     for where, (name, label) in rows:
         video = _tested(where, name, labels)
         if video in predicted:
-            raise TaskFileError(f"{where}: {video} has a class already")
+            raise TaskFileError(f"{where}: {video} has a label already")
         predicted[video] = label
     return predicted
 
@@ -232,7 +233,7 @@ def _read_results(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
     for name, given in results.items():
         where = f"{path}, results[{name!r}]"
         if not isinstance(given, list) or not given:
-            raise TaskFileError(f"{where}: must be a list of one label or more")
+            raise TaskFileError(f"{where}: must be a list of at least one label")
         scores = []
         for place, one in enumerate(given):
             row = Row(f"{where}[{place}]", one)
@@ -263,7 +264,8 @@ def _with_known_classes(
         if len(same) != 1:
             closest = (same or difflib.get_close_matches(label, classes, 1, 0.0))[0]
             raise TaskFileError(
-                f"{path}: {short(label)} is no class of the ground truth: the closest is {closest}"
+                f"{path}: {short(label)} is not a class of the ground truth: the closest is "
+                f"{closest}"
             )
         names[label] = same[0]
     return {video: names[label] for video, label in predicted.items()}
@@ -273,8 +275,7 @@ def _tested(where: str, name: str, labels: Mapping[str, str]) -> str:
     video = video_of(name)
     if video not in labels:
         raise TaskFileError(
-            f"{where}: {short(video)} is not a test video of this split: each split has a model "
-            "and a file of its own"
+            f"{where}: {short(video)} is not a test video of this split: give the split's own file"
         )
     return video
 

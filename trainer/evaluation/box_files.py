@@ -121,20 +121,18 @@ def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
                 continue
             if len(fields) != 8 and (scored or len(fields) != 7):
                 wanted = "8 columns" if scored else "7 or 8 columns"
-                raise TaskFileError(f"{where}: {len(fields)} columns, wanted {wanted}")
+                raise TaskFileError(f"{where}: {len(fields)} columns, expected {wanted}")
             video, second, *box, action, score = (*fields, "")[:8]
             corners = _box(where, box, ordered=not scored)
             if min(corners) < -_BEYOND or max(corners) > 1 + _BEYOND:
                 raise TaskFileError(
-                    f"{where}: the box {','.join(box)} is far outside the picture: corners are "
-                    "shares of its width and height, 0 … 1; are these pixels?"
+                    f"{where}: the box {','.join(box)} is far outside the frame: give fractions "
+                    "of its width and height in 0 … 1, not pixels"
                 )
             if not re.fullmatch("0*[0-9]{1,2}", action.strip()[:20]) or not (
                 1 <= int(action) <= ACTIONS
             ):
-                raise TaskFileError(
-                    f"{where}: {short(action)} is none of the actions 1 … {ACTIONS}"
-                )
+                raise TaskFileError(f"{where}: {short(action)} must be an action in 1 … {ACTIONS}")
             keyframe = (video, _second(where, second))
             yield keyframe, corners, int(action), number(where, score) if scored else 1.0
 
@@ -155,16 +153,16 @@ def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
     for where, fields in _rows(path):
         if len(fields) not in (7, 8):
             raise TaskFileError(
-                f"{where}: {len(fields)} columns, wanted video,second,x1,y1,x2,y2,,score, with or "
-                "without the empty one"
+                f"{where}: {len(fields)} columns, expected video,second,x1,y1,x2,y2,,score, with "
+                "or without the empty one"
             )
         video, second, *corners = fields[:6]
         keyframe, box = (video, _second(where, second)), _box(where, corners)
         if not 0 <= min(box) <= max(box) <= 1:
-            raise TaskFileError(f"{where}: the box is not within 0 … 1: {','.join(corners)}")
+            raise TaskFileError(f"{where}: the box must be within 0 … 1, got {','.join(corners)}")
         score = number(where, fields[-1])
         if not 0 <= score <= 1:
-            raise TaskFileError(f"{where}: {short(fields[-1])} is no score from 0 to 1")
+            raise TaskFileError(f"{where}: {short(fields[-1])} must be a score in 0 … 1")
         if score >= least_score:
             found.setdefault(keyframe, {})[box] = None
     return {keyframe: list(boxes) for keyframe, boxes in found.items()}
@@ -179,7 +177,7 @@ def read_exclusions(path: Path) -> set[Keyframe]:
     found = set()
     for where, fields in _rows(path):
         if len(fields) != 2:
-            raise TaskFileError(f"{where}: {len(fields)} columns, wanted video,second")
+            raise TaskFileError(f"{where}: {len(fields)} columns, expected video,second")
         found.add((fields[0], _second(where, fields[1])))
     return found
 
@@ -192,10 +190,10 @@ def read_classes(path: Path) -> tuple[int, ...]:
     """
     ids = tuple(found for found in _CLASS_ID.findall(read_text(path)))
     if not ids:
-        raise TaskFileError(f"{path}: no line such as `  id: 12`: see that it is a list of classes")
+        raise TaskFileError(f"{path}: no line such as `  id: 12`: give a list of classes")
     for found in ids:
         if not re.fullmatch("[0-9]{1,2}", found) or not 1 <= int(found) <= ACTIONS:
-            raise TaskFileError(f"{path}: {short(found)} is none of the actions 1 … {ACTIONS}")
+            raise TaskFileError(f"{path}: {short(found)} must be actions in 1 … {ACTIONS}")
     ids = tuple(dict.fromkeys(map(int, ids)))
     return ids
 
@@ -236,8 +234,9 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
     classes = read_classes(only(lists, "classes")) if lists else JUDGED
     if len(annotations) != 1:
         raise TaskFileError(
-            f"--truth wants one file of annotations, got {len(annotations)}; the file of excluded "
-            "keyframes is known by `excluded` in its name, the list of classes by .pbtxt"
+            f"--truth requires one file of annotations, got {len(annotations)}; excluded "
+            "keyframes must have `excluded` in the file's name, the list of classes the suffix "
+            ".pbtxt"
         )
     true, nobody = read_labelled(annotations[0], scored=False)
     detections, without = read_labelled(found, scored=True)
@@ -286,7 +285,7 @@ def figures(
     found = those_judged(detections)
     if np.all(np.isin(of_true.image, left_out)):
         raise TaskFileError(
-            f"the annotations have no box of the {len(judged)} judged classes that is not excluded"
+            f"no annotated box is of the {len(judged)} evaluated classes and not excluded"
         )
     means = {
         name: 100.0
@@ -315,13 +314,13 @@ def table(found: Figures) -> str:
         if missing := found.get("missing"):
             of_boxes.append(
                 f"  {missing:,} more keyframes with such boxes are not in the snapshot: build it "
-                "with that file among --annotations, or SlowFast's figure is too high"
+                "with that file among --annotations, or SlowFast's metric is too high"
             )
     of_others = []
     if found["unlabelled"]:
         of_others.append(
-            f"  {found['unlabelled']:,} detections are on keyframes that are not annotated: "
-            "SlowFast counts them as wrong"
+            f"  {found['unlabelled']:,} detections are on keyframes without annotations: SlowFast "
+            "counts them as wrong"
         )
     if found["without_area"]:
         of_others.append(
@@ -332,8 +331,8 @@ def table(found: Figures) -> str:
         [
             f"spatiotemporal, {found['images']:,} keyframes, {found['classes']} classes"
             f"{'mAP@0.5':>16}",
-            f"  official (50 detections a keyframe){found['official']:22.2f}",
-            f"  as SlowFast (all of them){found['slowfast']:32.2f}",
+            f"  official (50 detections per frame){found['official']:23.2f}",
+            f"  SlowFast (all detections){found['slowfast']:32.2f}",
             *of_boxes,
             *of_others,
         ]
@@ -357,5 +356,5 @@ def _box(where: str, corners: Sequence[str], *, ordered: bool = True) -> Box:
 
 def _second(where: str, text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text.strip()):
-        raise TaskFileError(f"{where}: {short(text)} is no second such as 0902")
+        raise TaskFileError(f"{where}: {short(text)} must be a second such as 0902")
     return int(text)

@@ -56,11 +56,11 @@ def load(path: str | os.PathLike[str]) -> dict[ClipKey, list[TrueObject]]:
                 clips[key] = objects
     except OSError as error:
         raise TruthError(
-            f"ground truth {path} cannot be read: {error.strerror}; give the truth.jsonl that "
-            "svilm-pipelines corpus wrote"
+            f"ground truth {path} cannot be read: {error.strerror}; give the truth.jsonl of "
+            "svilm-pipelines corpus"
         ) from error
     if not clips:
-        raise TruthError(f"{path} is empty: give the truth.jsonl that svilm-pipelines corpus wrote")
+        raise TruthError(f"{path} is empty: give the truth.jsonl of svilm-pipelines corpus")
     return clips
 
 
@@ -72,7 +72,7 @@ def parse_line(line: str | bytes) -> tuple[ClipKey, list[TrueObject]]:
     """
     record = json.loads(line)
     if not isinstance(record, dict):
-        raise ValueError(f"a line must be a JSON object, this one is {_short(record)}")
+        raise ValueError(f"a line must be a JSON object, got {_short(record)}")
     key = ClipKey(
         str(record["video_id"]),
         int(record["start_us"]),
@@ -81,12 +81,14 @@ def parse_line(line: str | bytes) -> tuple[ClipKey, list[TrueObject]]:
     )
     frames, height, width = (int(record[name]) for name in ("frames", "height", "width"))
     if min(frames, height, width) < 1:
-        raise ValueError(f"{frames} frames of {height}x{width} pixels: all must be 1 or more")
+        raise ValueError(
+            f"frames, height and width must be 1 or more, got {frames}, {height} and {width}"
+        )
     objects = []
     for thing in record["objects"]:
         phrase, runs = str(thing["phrase"]), thing["masks"]
         if len(runs) != frames:
-            raise ValueError(f"{phrase!r} has {len(runs)} masks where the clip has {frames} frames")
+            raise ValueError(f"{phrase!r} has {len(runs)} masks, but the clip {frames} frames")
         masks = np.stack([mask_of_runs(of_frame, height, width) for of_frame in runs])
         objects.append(TrueObject(phrase, masks))
     return key, objects
@@ -103,11 +105,11 @@ def mask_of_runs(runs: list[int], height: int, width: int) -> Bool[np.ndarray, "
     """
     lengths = np.asarray(runs, np.int64).reshape(-1)
     if lengths.size and lengths.min() < 0:
-        raise ValueError(f"a mask has a run of {lengths.min()} pixels")
+        raise ValueError(f"a mask's run must be 0 or more pixels, got {lengths.min()}")
     if lengths.sum() != height * width:
         raise ValueError(
-            f"a mask's runs add up to {lengths.sum()} pixels where the frame has "
-            f"{height}x{width} = {height * width}"
+            f"a mask's runs add up to {lengths.sum()} pixels, but the frame has {height}x{width} "
+            f"= {height * width}"
         )
     inside = np.arange(lengths.size) % 2 == 1
     return np.repeat(inside, lengths).reshape(height, width)

@@ -76,12 +76,12 @@ def read_objects(path: Path) -> list[Row]:
     text = read_text(path)  # The file may be a pipe, which can be read only once.
     first = text.lstrip()[:1]
     if not first:
-        raise TaskFileError(f"{path} is empty: it must hold JSON")
+        raise TaskFileError(f"{path} is empty: give a JSON file")
     if first == "[":
         entries = _parsed(path, text)
         rows = [Row(f"{path}, entry {place}", one) for place, one in enumerate(entries)]
     else:
-        wanted = ": the file must be a JSON array of objects, or have one object a line"
+        wanted = ": give a JSON array of objects, or one object per line"
         rows = [
             Row(f"{path}:{number}", _parsed(path, line, number, wanted))
             for number, line in _lines(text)
@@ -101,7 +101,7 @@ def _parsed(path: Path, text: str, line: int = 1, wanted: str = "") -> Any:
         raise TaskFileError(f"{path}:{where}: not JSON ({reason}){wanted}") from None
     except (ValueError, RecursionError) as error:  # a repeated name, or too many digits or brackets
         place = str(path) if line == 1 else f"{path}:{line}"
-        raise TaskFileError(f"{place}: not such JSON as is read here ({error}){wanted}") from None
+        raise TaskFileError(f"{place}: invalid JSON ({error}){wanted}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"an object has the name {short(twice)} twice")
+        raise ValueError(f"an object has the key {short(twice)} twice")
     return found
 
 
@@ -123,13 +123,13 @@ def read_table(path: Path) -> tuple[Row, Iterator[Row]]:
     lines = read_csv(path)
     header = next(lines, None)
     if not header:
-        raise TaskFileError(f"{path} is empty: its first line must be a header")
+        raise TaskFileError(f"{path} is empty: the first line must be a header")
 
     def rows() -> Iterator[Row]:
         for where, fields in lines:
             if len(fields) != len(header.values):
                 raise TaskFileError(
-                    f"{where}: {len(fields)} fields where the header has {len(header.values)}"
+                    f"{where}: {len(fields)} fields, but the header has {len(header.values)}"
                 )
             yield Row(where, fields)
 
@@ -180,7 +180,7 @@ def text_of(row: Row, *names: str) -> str:
             value = row.values[name]
             if isinstance(value, str) or type(value) is int:
                 return str(value)
-            raise TaskFileError(f"{row.where}: {name!r} must be a text, got {short(value)}")
+            raise TaskFileError(f"{row.where}: {name!r} must be a string, got {short(value)}")
     wanted = " or ".join(repr(name) for name in names)
     raise TaskFileError(f"{row.where}: {wanted} is missing")
 
@@ -201,7 +201,7 @@ def number(where: str, value: Any) -> float:
     # Python's float also accepts 1_000 and digits of other scripts, which are not valid in a file.
     odd = isinstance(value, str) and ("_" in value or not value.isascii())
     if isinstance(value, bool) or odd or not math.isfinite(found):
-        raise TaskFileError(f"{where}: {short(value)} is not a finite number")
+        raise TaskFileError(f"{where}: {short(value)} must be a finite number")
     return found
 
 
@@ -215,7 +215,7 @@ def json_number(where: str, value: Any) -> float:
     1.0
     """
     if isinstance(value, str):
-        raise TaskFileError(f"{where}: {short(value)} is a text, not a finite number")
+        raise TaskFileError(f"{where}: {short(value)} is a string, not a finite number")
     return number(where, value)
 
 

@@ -55,7 +55,7 @@ def read_truth(path: Path) -> list[Question]:
     for place, row in enumerate(read_objects(path)):
         name = text_of(row, "id", "question_id") if _has_id(row.values) else str(place)
         if name in seen:
-            raise TaskFileError(f"{row.where}: a second question has the id {name}")
+            raise TaskFileError(f"{row.where}: {name} is the id of an earlier question")
         seen.add(name)
         questions.append(Question(name, text_of(row, "question"), text_of(row, "answer")))
     if not questions:
@@ -79,7 +79,7 @@ def read_answers(path: Path, questions: Sequence[Question]) -> dict[str, str]:
     for row in read_objects(path):
         name = text_of(row, "question_id", "id")
         if name not in known:
-            raise TaskFileError(f"{row.where}: the ground truth has no question {short(name)}")
+            raise TaskFileError(f"{row.where}: {short(name)} is not a question of the ground truth")
         if name in answers:
             raise TaskFileError(f"{row.where}: question {name} has an answer already")
         answers[name] = text_of(row, "answer")
@@ -107,8 +107,8 @@ def table(found: Mapping[str, Any]) -> str:
         name = f"{kind} ({part['questions']:,})"
         lines.append(f"  {name:<33}{part['accuracy']:7.2f}")
     if "vocabulary" in found:  # Only a run has a vocabulary, a file of answers has none.
-        name = f"at most, with {found['vocabulary']:,} answers"
+        name = f"upper bound, {found['vocabulary']:,} answers"
         lines.append(f"  {name:<33}{found['ceiling']:7.2f}")
     if found["unanswered"]:
-        lines.append(f"  {found['unanswered']:,} without an answer count as wrong")
+        lines.append(f"  {found['unanswered']:,} questions without an answer count as wrong")
     return "\n".join(lines)

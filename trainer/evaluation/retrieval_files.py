@@ -117,8 +117,8 @@ def read_truth(path: Path) -> tuple[list[Caption], list[str]]:
         missing = [name for name in ("video_id", "sentence") if name not in header.values]
         if missing:
             raise TaskFileError(
-                f"{header.where}: the header lacks {some(missing)}: the ground truth is a list "
-                "such as MSRVTT_JSFUSION_test.csv, or MSRVTT_data.json"
+                f"{header.where}: the header lacks {some(missing)}: give MSRVTT_JSFUSION_test.csv "
+                "or a file like it, or MSRVTT_data.json"
             )
         video, text = header.values.index("video_id"), header.values.index("sentence")
         captions = [Caption(fields[video], fields[text].strip()) for _, fields in rows]
@@ -185,17 +185,19 @@ def _read_npy(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "q n"]:
         raise TaskFileError(f"{path}: must be one array of numbers")
     if similarity.shape != shape:
         raise TaskFileError(
-            f"{path}: has the shape {similarity.shape}, the ground truth has {shape[0]} captions "
-            f"and {shape[1]} videos: rows are captions, columns videos"
+            f"{path}: has shape {similarity.shape}, but the ground truth has {shape[0]} captions "
+            f"(rows) and {shape[1]} videos (columns)"
         )
     rows, columns = np.nonzero(~np.isfinite(similarity))
     if rows.size:
         value = similarity[rows[0], columns[0]]
-        raise TaskFileError(f"{path}, row {rows[0]}, column {columns[0]}: {value} is no similarity")
+        raise TaskFileError(
+            f"{path}, row {rows[0]}, column {columns[0]}: {value} must be a finite number"
+        )
     if pathlib.Path(path).stat().st_size > similarity.offset + similarity.nbytes:
         raise TaskFileError(f"{path}: has bytes after its array: write it again with numpy.save")
     if similarity.dtype.kind in "iu" and np.any((similarity > 2**53) | (similarity < -(2**53))):
-        raise TaskFileError(f"{path}: has integers beyond 2^53, which float64 rounds: give floats")
+        raise TaskFileError(f"{path}: has integers beyond 2^53, which float64 rounds: use floats")
     return np.array(similarity, np.float64 if similarity.dtype.kind in "iu" else None)
 
 
@@ -210,11 +212,11 @@ def _read_csv(
             f"{short(','.join(first))}"
         )
     if twice := [name for name, count in collections.Counter(columns).items() if count > 1]:
-        raise TaskFileError(f"{header.where}: there are two columns {some(twice)}")
+        raise TaskFileError(f"{header.where}: duplicate columns {some(twice)}")
     if lost := [video for video in videos if video not in set(columns)]:
-        raise TaskFileError(f"{header.where}: there is no column for {some(lost)}")
+        raise TaskFileError(f"{header.where}: no column for {some(lost)}")
     if strange := [video for video in columns if video not in set(videos)]:
-        raise TaskFileError(f"{header.where}: the ground truth has no video {some(strange)}")
+        raise TaskFileError(f"{header.where}: {some(strange)} is not a video of the ground truth")
     left = collections.Counter(truth)
     captions, similarity = [], np.empty((len(truth), len(columns)))
     for where, (video_id, text, *values) in rows:
@@ -228,7 +230,7 @@ def _read_csv(
         similarity[len(captions)] = [number(where, value) for value in values]
         captions.append(caption)
     if lost := [caption.text for caption in left.elements()]:
-        raise TaskFileError(f"{path}: no row is for {some(lost)}: give every test caption")
+        raise TaskFileError(f"{path}: no row for {some(lost)}: give every test caption")
     return captions, columns, similarity
 
 
@@ -258,7 +260,7 @@ def table(found: Retrieval) -> str:
     title = f"retrieval, {found['split']}"
     lines = [f"{title:<35}{'R@1':>7}{'R@5':>7}{'R@10':>7}{'MedR':>7}"]
     for name, direction in (("text to video", found["t2v"]), ("video to text", found["v2t"])):
-        for ties, recalls in (("", direction), (", ties won", direction["optimistic"])):
+        for ties, recalls in (("", direction), (", optimistic", direction["optimistic"])):
             shown = "".join(f"{recalls[key]:7.1f}" for key in ("R@1", "R@5", "R@10", "MedR"))
             lines.append(f"  {name + ties:<33}{shown}")
     return "\n".join(lines)

@@ -47,7 +47,7 @@ def score(task: str, predictions: Sequence[Path], truth: Sequence[Path]) -> Mapp
         return scorer.score(predictions, truth)
     if len(predictions) != 1 or len(truth) != 1:
         raise TaskFileError(
-            f"{task} is scored with one file of predictions and one of ground truth, got "
+            f"{task} takes one file of predictions and one of ground truth, got "
             f"{len(predictions)} and {len(truth)}"
         )
     return scorer.score(predictions[0], truth[0])

@@ -152,7 +152,7 @@ def _official_video(where: str, entry: Any) -> Video:
     entry = as_object(where, entry)
     subset = entry.get("subset")
     if not isinstance(subset, str) or not subset:
-        raise TaskFileError(f"{where}: 'subset' is {subset!r:.80}, it should be a name")
+        raise TaskFileError(f"{where}: 'subset' must be a name, got {subset!r:.80}")
     seconds = json_number(f"{where}, 'duration'", entry.get("duration"))
     return Video(seconds, _actions(where, entry), subset)
 
@@ -161,8 +161,8 @@ def _published_video(where: str, name: str, entry: Any) -> Video:
     entry = as_object(where, entry)
     if not name.startswith("v_") or "duration_second" not in entry:
         raise TaskFileError(
-            f"{where}: neither ActivityNet's file, with a 'database', nor G-TAD's "
-            "anet_anno_action.json, with 'duration_second' of each v_…"
+            f"{where}: not a format of ActivityNet (with 'database') nor of G-TAD's "
+            "anet_anno_action.json (with 'duration_second' for each v_…)"
         )
     seconds, frames, used = (
         json_number(f"{where}, {name!r}", entry.get(name))
@@ -227,14 +227,14 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
             only([path_of[kind], path], kind)
         path_of[kind] = path
     if not official and not published:
-        raise TaskFileError("there is no ground truth: give ActivityNet's JSON file")
+        raise TaskFileError("no ground truth: give ActivityNet's JSON file")
     validated = {name for name, video in official.items() if video.subset == _SUBSET}
     truths = [truth_of("official", official, validated)] if official else []
     if published or listed:
         if not official and listed is None:
             raise TaskFileError(
-                f"{path_of[_PUBLISHED]}: G-TAD's annotations do not state which videos are for "
-                "validation: give video_info_new.csv as well, or ActivityNet's own file"
+                f"{path_of[_PUBLISHED]}: G-TAD's annotations do not list the validation videos: "
+                "give video_info_new.csv too, or ActivityNet's own file"
             )
         ids = validated if listed is None else listed
         truths.append(truth_of("G-TAD", published or official, ids))
@@ -255,7 +255,7 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
     """
     data = as_object(str(path), read_json(path))
     if lost := [name for name in ("version", "external_data", "results") if name not in data]:
-        raise TaskFileError(f"{path}: {some(lost)} missing: see that it is a file of predictions")
+        raise TaskFileError(f"{path}: {some(lost)} missing: give a file of predictions")
     results = {}
     for video, entries in as_object(f"{path}, 'results'", data["results"]).items():
         where = f"{path}, video {short(video)}"
@@ -268,7 +268,7 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
     try:
         json.dumps(data["external_data"], allow_nan=False)  # The metrics repeat it.
     except ValueError:
-        raise TaskFileError(f"{path}, 'external_data': has a number that is not finite") from None
+        raise TaskFileError(f"{path}, 'external_data': has a non-finite number") from None
     return results, data["external_data"]
 
 
@@ -331,7 +331,7 @@ def figures(
     videos = {video: place for place, video in enumerate(truth.videos)}
     unknown = [video for video in results if video not in videos]
     if unknown and len(unknown) == len(results) and unknown[0].removeprefix("v_") in videos:
-        raise TaskFileError(f"{where}: videos go by their ids without v_, got {short(unknown[0])}")
+        raise TaskFileError(f"{where}: give video ids without v_, got {short(unknown[0])}")
     labels = sorted({one.label for video in truth.videos.values() for one in video.actions})
     classes = {label: place for place, label in enumerate(labels)}
 
@@ -346,7 +346,7 @@ def figures(
         for one in predicted:
             if one.label not in truth.labels:
                 raise TaskFileError(
-                    f"{where}, video {short(name)}: {short(one.label)} is none of the "
+                    f"{where}, video {short(name)}: {short(one.label)} is not one of the "
                     f"{len(truth.labels)} classes of the ground truth ({truth.name})"
                 )
             found.append((place, classes.get(one.label, -1), one.start, one.end, one.score))
@@ -385,13 +385,13 @@ def table(found: Localisation) -> str:
         lines.append(f"  {name:<42}" + "".join(f"{value:7.2f}" for value in shown))
         if unknown := one["unknown_videos"]:
             lines.append(
-                f"    {unknown:,} predicted videos are not among these: their predictions count as "
-                "wrong"
+                f"    {unknown:,} predicted videos are not among these: their predictions count "
+                "as wrong"
             )
         if past_end := one["past_end"]:
             lines.append(
-                f"    {past_end:,} of the {one['predictions']:,} predictions begin after their "
-                "video has ended: see that their times are seconds"
+                f"    {past_end:,} of the {one['predictions']:,} predictions start after their "
+                "video has ended: give times in seconds"
             )
     used = found["external_data"]
     if isinstance(used, dict) and used.get("used"):
@@ -412,7 +412,7 @@ def as_object(where: str, value: Any) -> dict[str, Any]:
 def as_list(where: str, value: Any) -> list[Any]:
     """Return a list of JSON, or raise TaskFileError."""
     if not isinstance(value, list):
-        raise TaskFileError(f"{where}: must have a list, got {short(value)}")
+        raise TaskFileError(f"{where}: must be a list, got {short(value)}")
     return value
 
 
@@ -422,14 +422,16 @@ def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
         raise TaskFileError(f"{where}: must be an object, got {short(entry)}")
     label, segment = entry.get("label"), entry.get("segment")
     if not isinstance(label, str):
-        raise TaskFileError(f"{where}: 'label' must be a text, got {short(label)}")
+        raise TaskFileError(f"{where}: 'label' must be a string, got {short(label)}")
     if (
         not isinstance(segment, list)
         or len(segment) != 2
         or not all(type(time) in (int, float) for time in segment)
     ):
-        raise TaskFileError(f"{where}: 'segment' must be two times in s, got {short(segment)}")
+        raise TaskFileError(
+            f"{where}: 'segment' must be two times in seconds, got {short(segment)}"
+        )
     start, end = (json_number(f"{where}, 'segment'", time) for time in segment)
     if end < start:
-        raise TaskFileError(f"{where}: ends at {end} s, before it starts")
+        raise TaskFileError(f"{where}: the segment ends at {end} s, before it starts")
     return label, (start, end)

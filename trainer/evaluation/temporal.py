@@ -25,7 +25,7 @@ def check_windows(video: VideoConfig) -> None:
     """
     if video.windows < 4:
         raise TemporalError(
-            f"the temporal test needs 4 windows a clip, this model has {video.windows} "
+            f"the temporal test needs 4 windows per clip, but this model has {video.windows} "
             f"({video.frames} frames in tubelets of {video.tubelet}): use more frames"
         )
 

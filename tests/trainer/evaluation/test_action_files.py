@@ -102,13 +102,13 @@ def test_splits_are_averaged_and_missing_videos_are_wrong(testlist, tmp_path):
     ("text", "message"),
     [
         ("video,label\n", r"p\.csv:1: the header must be video_id,label"),
-        ("video_id,Run\n", "there is no column for class Sit"),
-        ("video_id,Run,Sit,Sit\n", "there are two columns Sit"),
-        ("video_id,Run,Sit\nv_Run_g01_c01,0.5\n", r"p\.csv:2: 2 fields where the header has 3"),
+        ("video_id,Run\n", "no column for class Sit"),
+        ("video_id,Run,Sit,Sit\n", "duplicate columns Sit"),
+        ("video_id,Run,Sit\nv_Run_g01_c01,0.5\n", r"p\.csv:2: 2 fields, but the header has 3"),
         ("video_id,Run,Sit\nv_Run_g01_c01,0.5,x\n", r"p\.csv:2: 'x' is not a finite number"),
         ("video_id,label\n\nv_Run_g09_c01,Run\n", r"p\.csv:3: 'v_Run_g09_c01' is not a test video"),
-        ("video_id,label\nv_Run_g01_c01,Run\nv_Run_g01_c01.avi,Run\n", r"p\.csv:3: .* has a class"),
-        ("video_id,label\nv_Run_g01_c01,1\n", r"p\.csv: '1' is no class .* closest is Sit"),
+        ("video_id,label\nv_Run_g01_c01,Run\nv_Run_g01_c01.avi,Run\n", r"p\.csv:3: .* has a label"),
+        ("video_id,label\nv_Run_g01_c01,1\n", r"p\.csv: '1' is not a class .* closest is Sit"),
     ],
 )
 def test_faults_name_the_row(testlist, tmp_path, text, message):
@@ -145,15 +145,15 @@ def test_faults_of_results_are_named(testlist, tmp_path, value, message):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("testlist01.txt", "v_Run_g01_c01.avi\n", r"testlist01\.txt:1: .* is not CLASS/VIDEO"),
+        ("testlist01.txt", "v_Run_g01_c01.avi\n", r"testlist01\.txt:1: .* must be CLASS/VIDEO"),
         (
             "testlist01.txt",
             "Run/a.avi\nRun/a.avi\n",
-            r"testlist01\.txt:2: a is in the list already",
+            r"testlist01\.txt:2: a is a duplicate",
         ),
         ("testlist01.txt", "", "split 1 has no test video"),
         ("a.csv", "video_id,label\n", r"a\.csv:1: the header must be video_id,label,split1"),
-        ("a.csv", "video_id,label,split1\na,b_test,3\n", r"a\.csv:2: '3' is not 0, 1 or 2"),
+        ("a.csv", "video_id,label,split1\na,b_test,3\n", r"a\.csv:2: '3' must be 0, 1 or 2"),
     ],
 )
 def test_faults_of_the_truth_name_the_row(tmp_path, name, text, message):
@@ -182,9 +182,9 @@ def test_labels_may_differ_in_case_alone(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("a,HandPushups", "'HandPushups' is no class .* the closest is HandstandPushups"),
-        ("a, Run", "' Run' is no class .* the closest is Run"),
-        ("b,RUN", "'RUN' is no class .* the closest is Run"),  # or run
+        ("a,HandPushups", "'HandPushups' is not a class .* the closest is HandstandPushups"),
+        ("a, Run", "' Run' is not a class .* the closest is Run"),
+        ("b,RUN", "'RUN' is not a class .* the closest is Run"),  # or run
     ],
 )
 def test_unknown_labels_are_refused_beside_known_ones(tmp_path, answer, message):

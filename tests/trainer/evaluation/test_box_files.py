@@ -75,7 +75,7 @@ def test_the_styles_differ_by_keyframes_without_truth_and_exclusions(truth, tmp_
     found = box_files.score([path], [truth, excluded])
     assert (found["images"], found["boxes"], found["classes"]) == (2, 3, 60)
     assert (found["detections"], found["unlabelled"]) == (3, 1)
-    assert "1 detections are on keyframes that are not annotated" in box_files.table(found)
+    assert "1 detections are on keyframes without annotations" in box_files.table(found)
     assert found["official"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0903 is not found
     assert found["slowfast"] == pytest.approx(100 * (0.5 + 1) / 2)  # 0906 stands before 0902
     assert box_files.score([path], [truth])["slowfast"] == pytest.approx(100 * (0.25 + 1) / 2)
@@ -118,12 +118,12 @@ def test_the_judged_classes_are_read_from_a_list(truth, tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a,0902,0,0,1,1,80", r"found\.csv:1: 7 columns, wanted 8 columns"),
-        ("a,0902,0,0,1,1,81,0.5", "'81' is none of the actions 1 … 80"),
+        ("a,0902,0,0,1,1,80", r"found\.csv:1: 7 columns, expected 8 columns"),
+        ("a,0902,0,0,1,1,81,0.5", "'81' must be an action in 1 … 80"),
         ("a,0902,0,0,1,x,80,0.5", "'x' is not a finite number"),
         ("a,0902,0,0,1,1,80,nan", "'nan' is not a finite number"),
-        ("a,9.5,0,0,1,1,80,0.5", "'9.5' is no second such as 0902"),
-        ("a,0902,12,30,200,340,80,0.5", "12,30,200,340 is far outside .*are these pixels"),
+        ("a,9.5,0,0,1,1,80,0.5", "'9.5' must be a second such as 0902"),
+        ("a,0902,12,30,200,340,80,0.5", "12,30,200,340 is far outside .* not pixels"),
         ("a,0902,0.1,0.1,0.5,2.5,80,0.5", "far outside"),
         ("a,0902,0,0,1,1,80,1_0", "'1_0' is not a finite number"),
         ("a,0902,0,0,1,1,80,1e400", "'1e400' is not a finite number"),
@@ -148,11 +148,11 @@ def test_what_is_wrong_in_ground_truth_is_told(truth, tmp_path):
         box_files.score([path], [backwards])
     pixels = tmp_path / "pixels.csv"
     pixels.write_text("a,0902,10,20,100,200,80,1\n")
-    with pytest.raises(TaskFileError, match=r"far outside the picture.* are these pixels"):
+    with pytest.raises(TaskFileError, match=r"far outside the frame.* not pixels"):
         box_files.score([path], [pixels])
     unjudged = tmp_path / "unjudged.csv"
     unjudged.write_text("a,0902,0,0,1,1,2,1\n")
-    with pytest.raises(TaskFileError, match="no box of the 60 judged classes that is not"):
+    with pytest.raises(TaskFileError, match="no annotated box is of the 60 evaluated classes"):
         box_files.score([path], [unjudged])
 
 

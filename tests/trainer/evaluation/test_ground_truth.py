@@ -48,14 +48,14 @@ def test_a_file_is_read_by_clip(tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"caption": None, "width": 4}, "add up to 6 pixels where the frame has 2x4 = 8"),
-        ({"frames": 3}, "'red ring' has 2 masks where the clip has 3 frames"),
-        ({"height": 0}, "2 frames of 0x3 pixels"),
+        ({"caption": None, "width": 4}, "add up to 6 pixels, but the frame has 2x4 = 8"),
+        ({"frames": 3}, "'red ring' has 2 masks, but the clip 3 frames"),
+        ({"height": 0}, "got 2, 0 and 3"),
         ({"start_us": "soon"}, "'soon'"),
         ({"start_us": float("inf")}, "cannot convert float infinity to integer"),
         ({"end_us": float("nan")}, "cannot convert float NaN to integer"),
         ({"objects": [{"phrase": "x"}]}, "the field 'masks' is missing"),
-        ({"objects": [{"phrase": "x", "masks": [[-1, 7], [6]]}]}, "a run of -1 pixels"),
+        ({"objects": [{"phrase": "x", "masks": [[-1, 7], [6]]}]}, "got -1"),
     ],
 )
 def test_a_wrong_line_is_told_by_number(tmp_path, change, complaint):
@@ -71,7 +71,7 @@ def test_a_wrong_line_is_told_by_number(tmp_path, change, complaint):
     ("line", "complaint"),
     [
         ("{", "not JSON"),
-        ("[1]", "must be a JSON object, this one is [1]"),
+        ("[1]", "must be a JSON object, got [1]"),
         ("{}", "the field 'video_id' is missing"),
         ("\xff", "not UTF-8 text"),
     ],

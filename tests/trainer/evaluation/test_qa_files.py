@@ -50,14 +50,14 @@ def test_questions_without_ids_are_numbered(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"question_id": 5, "answer": "a"}]', r"a\.json, entry 0: .* has no question '5'"),
+        ('[{"question_id": 5, "answer": "a"}]', r"a\.json, entry 0: '5' is not a question"),
         (
             '[{"question_id": 7, "answer": "a"}, {"id": "7", "answer": "b"}]',
             "entry 1: question 7 has",
         ),
         ('[{"question_id": 7}]', "entry 0: 'answer' is missing"),
         ('[{"answer": "a"}]', "entry 0: 'question_id' or 'id' is missing"),
-        ('[{"question_id": 7, "answer": null}]', "entry 0: 'answer' must be a text, got None"),
+        ('[{"question_id": 7, "answer": null}]', "entry 0: 'answer' must be a string, got None"),
         ('["man"]', "entry 0: must be a JSON object, got 'man'"),
         ('{"id": 7, "answer": "a"}\n{"id": 8, "answer"\n', r"a\.json:2: not JSON"),
         ('[{"id": 7, "answer": "a"},\n]', r"a\.json:2: not JSON"),
@@ -72,7 +72,7 @@ def test_faults_name_the_entry(truth, tmp_path, text, message):
 
 def test_a_truth_with_an_id_twice_or_no_question_is_refused(tmp_path):
     (tmp_path / "t.json").write_text(json.dumps([TRUTH[0], TRUTH[0]]))
-    with pytest.raises(TaskFileError, match="entry 1: a second question has the id 0"):
+    with pytest.raises(TaskFileError, match="entry 1: 0 is the id of an earlier question"):
         qa_files.read_truth(tmp_path / "t.json")
     (tmp_path / "t.json").write_text("[]")
     with pytest.raises(TaskFileError, match="has no question"):

@@ -118,14 +118,14 @@ GOOD = 'video_id,sentence,v1,v2,v3\nv1,a cat,1,2,3\nv2,"a dog, running",1,2,3\n'
     [
         ("", r"s\.csv is empty"),
         ("sentence,v1\n", r"s\.csv:1: the header must begin with video_id,sentence"),
-        ("video_id,sentence,v1,v2\n", r"s\.csv:1: there is no column for v3"),
-        ("video_id,sentence,v1,v2,v3,v4\n", r"s\.csv:1: the ground truth has no video v4"),
-        ("video_id,sentence,v1,v2,v3,v3\n", r"s\.csv:1: there are two columns v3"),
-        (f"{GOOD}v2,a cat,1,2\n", r"s\.csv:4: 4 fields where the header has 5"),
+        ("video_id,sentence,v1,v2\n", r"s\.csv:1: no column for v3"),
+        ("video_id,sentence,v1,v2,v3,v4\n", r"s\.csv:1: v4 is not a video of the ground truth"),
+        ("video_id,sentence,v1,v2,v3,v3\n", r"s\.csv:1: duplicate columns v3"),
+        (f"{GOOD}v2,a cat,1,2\n", r"s\.csv:4: 4 fields, but the header has 5"),
         (f"{GOOD}v2,a cat,1,2,nan\n", r"s\.csv:4: 'nan' is not a finite number"),
         (f"{GOOD}v2,a cow,1,2,3\n", r"s\.csv:4: .* does not have 'a cow' of v2 at all"),
         (f"{GOOD}v1,a cat,1,2,3\n", r"s\.csv:4: .* does not have 'a cat' of v1 as often"),
-        (f"{GOOD}v2,a cat,1,2,3\n", r"s\.csv: no row is for a cat"),
+        (f"{GOOD}v2,a cat,1,2,3\n", r"s\.csv: no row for a cat"),
     ],
 )
 def test_faults_of_a_table_name_the_row(truth, tmp_path, text, message):
@@ -137,8 +137,11 @@ def test_faults_of_a_table_name_the_row(truth, tmp_path, text, message):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (SIMILARITY.T, r"has the shape \(3, 4\), the ground truth has 4 captions and 3 videos"),
-        (np.where(SIMILARITY == 0.7, np.inf, SIMILARITY), "row 1, column 1: inf is no similarity"),
+        (SIMILARITY.T, r"has shape \(3, 4\), but the ground truth has 4 captions"),
+        (
+            np.where(SIMILARITY == 0.7, np.inf, SIMILARITY),
+            "row 1, column 1: inf must be a finite number",
+        ),
         (np.full((4, 3), "x"), "must be one array of numbers"),
         (np.full((4, 3), None), "is not a NumPy array"),
     ],

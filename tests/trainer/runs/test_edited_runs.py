@@ -46,9 +46,9 @@ def repeat(pieces):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (swap, r"run/vocab\.txt is not the file .*line 11 is '.', and '.' in the checkpoint"),
+        (swap, r"run/vocab\.txt is not the file .*line 11 is '.', but '.' in the checkpoint"),
         (repeat, r"run/vocab\.txt is not the file .*line 12"),
-        (lambda pieces: pieces.pop(), r"run/vocab\.txt is not the file .*absent, and"),
+        (lambda pieces: pieces.pop(), r"run/vocab\.txt is not the file .*absent, but"),
     ],
     ids=["swapped", "repeated", "cut"],
 )

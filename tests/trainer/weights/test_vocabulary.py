@@ -50,7 +50,7 @@ def test_a_given_vocabulary_has_the_settings_of_the_encoder(known, tmp_path):
     ("pieces", "told"),
     [
         (["[unused0]", "ring", "A", "Disc"], "line 7 is 'ring', and 'A' there"),
-        (["[unused0]", "A", "ring"], "line 9 is absent, and 'Disc' there"),
+        (["[unused0]", "A", "ring"], "line 9 is absent, but 'Disc' there"),
         (["A", "ring", "Disc"], "line 7 is 'ring', and 'A' there"),
         (["[unused0]", "A", "ring", "Disc", "mug"], None),
         (["mug", "A", "ring", "Disc"], None),
@@ -77,7 +77,7 @@ def test_a_vocabulary_must_have_the_encoders_settings(known, tmp_path):
 def test_rows_of_added_tokens_have_a_meaning(tmp_path):
     folder = TOKENISERS / "5.24.0" / "tokenisers" / "added-BertTokenizer"
     pieces = list(Tokenizer.from_vocabulary(folder).vocabulary)
-    with pytest.raises(VocabularyError, match=r"is absent, and '<cat>' there"):
+    with pytest.raises(VocabularyError, match=r"is absent, but '<cat>' there"):
         Start(text=folder).tokenizer(listed(tmp_path / "mine.txt", pieces))
 
 

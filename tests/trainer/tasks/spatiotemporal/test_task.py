@@ -170,12 +170,12 @@ def test_detections_on_a_detectors_boxes_score_the_same_alone(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a,0902,0.1,0.2,0.3,0.4", "6 columns, wanted video,second,x1,y1,x2,y2,,score"),
-        ("a,9.5,0.1,0.2,0.3,0.4,,0.9", "'9.5' is no second such as 0902"),
+        ("a,0902,0.1,0.2,0.3,0.4", "6 columns, expected video,second,x1,y1,x2,y2,,score"),
+        ("a,9.5,0.1,0.2,0.3,0.4,,0.9", "'9.5' must be a second such as 0902"),
         ("a,0902,0.1,0.2,0.3,x,,0.9", "'x' is not a finite number"),
         ("a,0902,0.5,0.2,0.3,0.4,,0.9", "the box ends before it starts: 0.5,0.2,0.3,0.4"),
-        ("a,0902,0.1,0.2,0.3,240,,0.9", "the box is not within 0 … 1: 0.1,0.2,0.3,240"),
-        ("a,0902,0.1,0.2,0.3,0.4,,90", "'90' is no score from 0 to 1"),
+        ("a,0902,0.1,0.2,0.3,240,,0.9", "the box must be within 0 … 1, got 0.1,0.2,0.3,240"),
+        ("a,0902,0.1,0.2,0.3,0.4,,90", "'90' must be a score in 0 … 1"),
         ('a,0902,"0.1,0.2', "not CSV"),
     ],
 )
