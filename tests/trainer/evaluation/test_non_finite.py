@@ -218,11 +218,11 @@ def test_the_check_counts_what_is_not_finite(values):
     are = "is" if len(wrong) == 1 else "are"
     with pytest.raises(NonFiniteError) as error:
         finite("x", values, [f"row {place}" for place in range(len(values))])
-    assert str(error.value).startswith(f"x: {len(wrong)} of {len(values)} numbers {are} not finite")
+    assert str(error.value).startswith(f"x: {len(wrong)} of {len(values)} values {are} not finite")
     assert str(error.value).endswith(f"at [{wrong[0]}], of row {wrong[0]}")
 
 
 def test_a_tensor_is_named():
     tensors = {"video.bias": np.zeros(3, np.float32), "video.scale": np.array(np.inf, np.float32)}
-    with pytest.raises(NonFiniteError, match=r"model, tensor video.scale: 1 of 1 .* is inf$"):
+    with pytest.raises(NonFiniteError, match=r"model, tensor video.scale: 1 of 1 .* first inf$"):
         finite_tensors("model", tensors)
