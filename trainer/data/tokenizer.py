@@ -241,7 +241,7 @@ class Tokenizer:
         >>> known = Tokenizer([*SPECIAL, "[unused0]", "ring"])
         >>> Tokenizer([*SPECIAL, "mug", "ring", "disc"]).unfit_for(known)
         >>> Tokenizer([*SPECIAL, "ring", "mug"]).unfit_for(known)
-        "line 7 is 'mug', and 'ring'"
+        "line 7 is 'mug', but 'ring'"
         """
         mine = [
             known.vocabulary[place]

@@ -219,9 +219,9 @@ class Checkpoints:
         self._usable.verify(step)
         if other := self._find_other_type(step, like.params):
             raise CheckpointError(
-                f"{self._folder / str(step)} is not of float32: tensor {other}, as "
-                "JAX_ENABLE_X64=1 made it in an earlier release. It cannot be continued to "
-                "the same numbers: use --start-from in a new run"
+                f"{self._folder / str(step)} is not float32 (tensor {other}): an earlier release "
+                "saved it with JAX_ENABLE_X64=1, so it cannot be resumed bit for bit: use "
+                "--start-from in a new run"
             )
         wanted = {name: getattr(like, field) for name, field in _ITEMS.items()}
         averages = bool(wanted["average"])
@@ -252,7 +252,7 @@ class Checkpoints:
         like = state_shapes(config, one_device()).params | self._head(step)
         if other := self._find_other_type(step, like):
             progress.warn(
-                f"svilm-train: {self._folder / str(step)} is used as float32: tensor {other} there",
+                f"svilm-train: {self._folder / str(step)} is cast to float32: tensor {other}",
             )
         name = "average" if self._has(step, "average") else "params"
         params = self._restore(step, {name: like})[name]
@@ -260,8 +260,8 @@ class Checkpoints:
             finite_tensors(f"{self._folder / str(step)}, {name}", by_name(params))
         except NonFiniteError as error:
             raise CheckpointError(
-                f"{error}: such a model says nothing; remove that folder, and the checkpoint "
-                "before it is used, or train again with a lower optimizer.learning_rate"
+                f"{error}: such a model is useless; remove that folder to use the checkpoint "
+                "before it, or train again with a lower optimizer.learning_rate"
             ) from error
         return params, name == "average"
 
@@ -309,7 +309,7 @@ class Checkpoints:
             config = Config.from_json(json.dumps(found["config"]))
         except (ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{self._folder / str(step)} is of another release of svilm, or its config is "
+                f"{self._folder / str(step)} is from another release of svilm, or its config is "
                 f"damaged: {error}"
             ) from error
         return config, tokenizer, found.get("task")
@@ -324,9 +324,9 @@ class Checkpoints:
         if found := run_folder.find_edited(run, config, tokenizer, *self.describe(step)):
             name, differs = found
             raise CheckpointError(
-                f"{run / name} is not the file that checkpoint {step} was saved with: {differs} in "
-                f"the checkpoint: put back the {name} that the run was started with, or use "
-                f"{self._folder / str(step)}, which has its own"
+                f"{run / name} differs from the copy in checkpoint {step}: {differs} in the "
+                f"checkpoint: restore the run's original {name}, or use "
+                f"{self._folder / str(step)}, which has its own copy"
             )
 
     def _has(self, step: int, item: str) -> bool:

@@ -64,7 +64,7 @@ def find_damage(folder: RunPath, parts: Collection[str] | None = None) -> str | 
         if _to_json(saved) != text:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        return f"{NAME} is not what was written"
+        return f"{NAME} was edited or damaged"
     wanted = {name for name in saved if parts is None or name.partition("/")[0] in parts}
     try:
         found = _compute(folder, {name.partition("/")[0] for name in wanted}, wanted)
@@ -77,9 +77,9 @@ def find_damage(folder: RunPath, parts: Collection[str] | None = None) -> str | 
             return f"{name} is missing"
         (size, crc), (size_now, crc_now) = saved[name], found[name]
         if size_now != size:
-            return f"{name} has {size_now:,} bytes, {size:,} were saved"
+            return f"{name} has {size_now:,} bytes instead of {size:,}"
         if crc_now != crc:
-            return f"{name} has CRC-32C {crc_now}, {crc} was saved"
+            return f"{name} has CRC-32C {crc_now} instead of {crc}"
     return None
 
 

@@ -68,11 +68,11 @@ def check_same(where: str, theirs: Any, ours: Mapping[str, Any]) -> None:
     Traceback (most recent call last):
       ...
     trainer.runs.provenance.SubjectError: metrics.json is of another run or \
-snapshot: the run's step is 1 there, and 2 here: run svilm-train evaluate again
+snapshot: the run's step is 1 there, but 2 here: run svilm-train evaluate again
     """
     theirs = theirs if isinstance(theirs, dict) else {}
     differing = [
-        f"{name} is {theirs.get(key)} there, and {ours.get(key)} here"
+        f"{name} is {theirs.get(key)} there, but {ours.get(key)} here"
         for key, name in _IDENTITY.items()
         if theirs.get(key) != ours.get(key)
     ]

@@ -77,7 +77,7 @@ class Origin(NamedTuple):
             return build(Config, values)
         except (ValueError, TypeError, KeyError) as error:
             raise RunError(
-                f"the fields that the first parameters decided do not fit ({error}): see the run's "
+                f"the fields set by the first parameters are invalid ({error}): check the run's "
                 "data.json"
             ) from None
 
@@ -93,12 +93,12 @@ def read(folder: RunPath) -> tuple[Config, Tokenizer]:
         config = Config.from_json(read_file(folder / "config.json").decode())
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
-            f"{folder} is not a training run, it has no config.json: give the folder that "
-            "`svilm-train pretrain --out` wrote"
+            f"{folder} is not a training run, it has no config.json: give a folder of "
+            "`svilm-train pretrain --out`"
         ) from None
     except (ValueError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{folder / 'config.json'} is damaged, or of another release of svilm: {error}"
+            f"{folder / 'config.json'} is damaged, or from another release of svilm: {error}"
         ) from None
     return config, Tokenizer.from_run(folder)
 
@@ -127,7 +127,7 @@ def read_task(folder: RunPath) -> dict[str, Any] | None:
     ]
     if wrong:
         raise RunError(
-            f"{folder / _TASK} is damaged: {wrong[0]} is not what was written; put the file back"
+            f"{folder / _TASK} is damaged: {wrong[0]} was edited or damaged; restore the file"
         )
     return task
 
@@ -209,14 +209,14 @@ def find_edited(
         return ("vocab.txt" if line else "tokenizer_config.json"), differs
     now = _flat(dataclasses.asdict(config))
     differing = [
-        f"{name} is {now[name]} there, and {value}"
+        f"{name} is {now[name]}, but {value}"
         for name, value in differing_fields(config, saved).items()
         if not _MAY_CHANGE.fullmatch(name)
     ]
     if differing:
         return "config.json", "; ".join(differing)
     if task is not None and task != read_task(folder):
-        return _TASK, "the task is another"
+        return _TASK, "the task differs"
     return None
 
 
@@ -281,7 +281,8 @@ def _continue(
     config = _scheduled_as(started, config, steps)
     if vocabulary and (differs := tokenizer.difference(vocabulary)):
         raise RunError(
-            f"{folder} was started with another vocabulary than the one given: its {differs} there"
+            f"{folder} was started with another vocabulary than --vocabulary: its {differs} in "
+            "the latter"
         )
     started_data = read_data(folder)
     for name in ("start", "seen"):  # the command does not define these
@@ -296,8 +297,8 @@ def _continue(
     ]
     if differing:
         raise RunError(
-            f"{folder} was started with another configuration: {'; '.join(differing)}. "
-            "To continue it repeat its command, for a new run give another --out"
+            f"{folder} was started with another configuration: {'; '.join(differing)}. Repeat its "
+            "command to resume it, or give another --out for a new run"
         )
     if config != started:
         _write_json(folder / "config.json", dataclasses.asdict(config))
@@ -380,8 +381,8 @@ def _with_vocabulary(config: Config, tokenizer: Tokenizer, data: dict[str, Any])
     if data.keys() & {"start.text", "start.run"}:
         if pieces > rows:
             raise ValueError(
-                f"the vocabulary has {pieces:,} pieces, but the starting weights know {rows:,}: "
-                "give the vocabulary that belongs to them"
+                f"the vocabulary has {pieces:,} pieces, but the starting weights {rows:,}: give "
+                "the vocabulary of the weights"
             )
         return config
     text = dataclasses.replace(config.text, vocabulary=len(tokenizer.pieces))

@@ -196,8 +196,8 @@ class _Lease(Lock):
     def _wait_for_its_death(self) -> str:
         """Return the version of an expired lease; "" if its holder released it meanwhile."""
         warn(
-            f"svilm-train: waiting {EXPIRE_S:g} s to see whether {_holder(self._read_holder())} "
-            f"still writes to {self._folder}"
+            f"svilm-train: waiting {EXPIRE_S:g} s to check whether {_holder(self._read_holder())} "
+            f"is still writing to {self._folder}"
         )
         try:
             text, found = self._file.read()
@@ -233,8 +233,8 @@ class _Lease(Lock):
             self._renew()
         if self._lost:
             raise LostError(
-                f"another command took {self._folder} over, because this one could not renew "
-                f"{NAME} for {EXPIRE_S:g} s: run the same command again when that one has ended"
+                f"another command took over {self._folder}, because this one could not renew "
+                f"{NAME} for {EXPIRE_S:g} s: run the same command again when the other has ended"
             )
 
     def give_back(self) -> None:

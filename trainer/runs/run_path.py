@@ -40,9 +40,9 @@ def run_path(path: str | os.PathLike[str]) -> RunPath:
     # with gs:// is a file's to Orbax, which then refuses "s3:/bucket/run" as relative.
     if in_s3(path):
         raise RunPathError(
-            f"{os.fspath(path)} cannot be a run: Orbax, which reads and writes checkpoints, has no "
-            "storage for S3. Name a folder on a disk or gs://BUCKET/FOLDER, and copy runs to and "
-            "from S3 (aws s3 sync); a snapshot may be in S3"
+            f"{os.fspath(path)} cannot be a run, because Orbax has no storage for S3: give a "
+            "folder on a disk or gs://BUCKET/FOLDER, and copy runs to and from S3 (aws s3 sync); "
+            "snapshots may be in S3"
         )
     if not in_bucket(path):
         return pathlib.Path(path)

@@ -74,16 +74,16 @@ class Overlap:
                 f"of {self.snapshot}, such as {', '.join(self.examples)}"
             )
             if self.by_id_alone:
-                text += f" ({self.by_id_alone:,} by id alone: the files differ, or are not known)"
+                text += f" ({self.by_id_alone:,} by id alone: the files differ or are unknown)"
         elif self.known:
             text = f"the run was trained on none of the {self.videos:,} videos of {self.snapshot}"
         else:
             return (
-                "it is not known which clips the run saw: it has no record of them, so the "
-                f"overlap with {self.snapshot} is unknown"
+                "the run has no record of its training clips, so their overlap with "
+                f"{self.snapshot} is unknown"
             )
         if self.unknown:
-            text += f"; what {' and '.join(self.unknown)} saw is not known"
+            text += f"; the training clips of {' and '.join(self.unknown)} are unknown"
         return text
 
     def as_json(self) -> dict[str, Any]:
@@ -162,8 +162,8 @@ def of_run(run: RunPath) -> Seen | None:
         return None
     if not _is_record(about):
         raise RunError(
-            f"{run / 'data.json'} is damaged: its seen is {about!r:.80}, not what was written; put "
-            "it back, or train the run again"
+            f"{run / 'data.json'} is damaged: its field seen is {about!r:.80}; restore the file, "
+            "or train the run again"
         )
     try:
         packed = read_file(run / _MARKS)
@@ -171,13 +171,13 @@ def of_run(run: RunPath) -> Seen | None:
         packed = b""
     if hashlib.sha256(packed).hexdigest() != about["sha256"]:
         raise RunError(
-            f"{run / _MARKS} is not what data.json says: it tells which clips the run saw; put it "
-            "back, or train the run again"
+            f"{run / _MARKS} does not match data.json: it records the run's training clips; "
+            "restore the file, or train the run again"
         )
     if len(packed) % _MARK_BYTES:
         raise RunError(
-            f"{run / _MARKS} is damaged: it has {len(packed):,} bytes, and each mark "
-            f"{_MARK_BYTES}; put it back, or train the run again"
+            f"{run / _MARKS} is damaged: it has {len(packed):,} bytes, not a multiple of "
+            f"{_MARK_BYTES}; restore the file, or train the run again"
         )
     return Seen(np.frombuffer(packed, "<u8"), about["videos"], tuple(about["unknown"]))
 
@@ -257,8 +257,8 @@ def refuse(found: Overlap, *, allowed: bool) -> None:
     """
     if found.seen_videos and not allowed:
         raise SeenError(
-            f"{found.sentence()}: test it on its own split, or train one for this; --allow-seen "
-            "measures it all the same, and says so"
+            f"{found.sentence()}: evaluate the run on its own test split, or train one for this "
+            "split; --allow-seen evaluates it anyway, with a warning"
         )
 
 

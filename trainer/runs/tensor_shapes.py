@@ -61,8 +61,8 @@ def find_other_type(checkpoint: RunPath, saved: PyTree, like: PyTree) -> str | N
         ]
         if sizes[0] != sizes[1]:
             raise CheckpointError(
-                f"{checkpoint} is of another model size: tensor {name} is {sizes[0]} there, and "
-                f"{sizes[1]} by config.json: put back the config.json that the run was started with"
+                f"{checkpoint} has another model size: tensor {name} is {sizes[0]}, but "
+                f"{sizes[1]} by config.json: restore the run's original config.json"
             )
     for name, tensor in here.items():
         if there[name].dtype != tensor.dtype:

@@ -74,8 +74,8 @@ class Usable:
         if self._unusable:
             listed = "; ".join(f"{step}: {why}" for step, why in sorted(self._unusable.items()))
             raise CheckpointError(
-                f"no checkpoint in {self._folder} can be used ({listed}): put back a copy of one, "
-                "or begin again with another --out; nothing was removed"
+                f"no checkpoint in {self._folder} is usable ({listed}): restore one from a copy, "
+                "or start again with another --out; nothing was removed"
             )
         return None
 
@@ -83,7 +83,7 @@ class Usable:
         """Mark a checkpoint as unusable, and report it on stderr."""
         self._unusable[step] = why
         progress.warn(
-            f"svilm-train: checkpoint {self._folder / str(step)} cannot be used: {why}",
+            f"svilm-train: checkpoint {self._folder / str(step)} is unusable: {why}",
         )
 
     def is_verified(self, step: int) -> bool:
@@ -109,8 +109,8 @@ class Usable:
                 has = checksums.exist(folder)
             if not has and step not in self._verified:
                 progress.warn(
-                    f"svilm-train: {folder} has no {checksums.NAME}: damage to it would not be "
-                    "noticed",
+                    f"svilm-train: {folder} has no {checksums.NAME}: damage to it would go "
+                    "unnoticed",
                 )
             why = checksums.find_damage(folder, parts) if has else None
         except store_errors(folder) as error:
@@ -141,10 +141,10 @@ class Usable:
                 except store_errors(folder) as error:
                     raise CheckpointError(
                         f"{folder} is damaged and cannot be renamed ({one_line(error)}): rename "
-                        "it, and repeat the command"
+                        "it, and run the command again"
                     ) from error
                 progress.warn(
-                    f"svilm-train: training continues from step {used}; the damaged checkpoint is "
+                    f"svilm-train: resuming from step {used}; the damaged checkpoint is "
                     f"kept as {aside}",
                 )
         multihost.wait_for_all("damaged checkpoints are renamed")

@@ -135,7 +135,9 @@ def test_no_checkpoint_is_to_be_removed(run, state):
     config = run / "checkpoints" / "4" / "config" / "metadata"
     for other in ({"batch": 4, "no_such_field": 1}, {"video": 3}, [1]):
         config.write_text(json.dumps(other))
-        with pytest.raises(CheckpointError, match=r"checkpoints/4 is of another release") as raised:
+        with pytest.raises(
+            CheckpointError, match=r"checkpoints/4 is from another release"
+        ) as raised:
             checkpoint.load(run / "checkpoints" / "4")
         assert "remove" not in str(raised.value)
     vocabulary = run / "checkpoints" / "4" / "vocabulary" / "metadata"
@@ -172,7 +174,7 @@ def test_what_cannot_be_written_needs_no_room(run, state, config):
             Checkpoints(run / "checkpoints", config) as checkpoints,
         ):
             checkpoints.save(state.replace(step=jnp.int32(5)))
-        assert "can be written, and repeat" in str(raised.value)
+        assert "is writable, and run" in str(raised.value)
         assert "room" not in str(raised.value)
         for thread in set(threading.enumerate()) - before:  # the program would wait for it
             thread.join(timeout=10)
@@ -236,13 +238,13 @@ def test_a_checkpoint_of_another_model_size(run, state):
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         CheckpointError,
-        match=r"another model size: tensor project_text.bias is \(256,\) there, and \(24,\) by",
+        match=r"another model size: tensor project_text.bias is \(256,\), but \(24,\) by",
     ):
         checkpoint.load(run)
     config["joint_width"] = 256
     config["video"] |= {"layers": 2, "grouping_after": [1, 2]}
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"tensor video.grouping_2.* is absent there, and \("):
+    with pytest.raises(CheckpointError, match=r"tensor video.grouping_2.* is absent, but \("):
         checkpoint.load(run)
 
 

@@ -112,7 +112,7 @@ def test_any_value_of_any_field_is_read_or_refused(run, data):
 )
 def test_a_damaged_record_of_seen_videos_is_named(seen, run):
     write(run, "data.json", FILES["data.json"] | {"seen": seen})
-    with pytest.raises(RunError, match=r"data\.json is damaged: its seen is "):
+    with pytest.raises(RunError, match=r"data\.json is damaged: its field seen is "):
         seen_clips.of_run(run)
 
 

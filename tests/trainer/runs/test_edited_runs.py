@@ -46,9 +46,9 @@ def repeat(pieces):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (swap, r"run/vocab\.txt is not the file .*line 11 is '.', but '.' in the checkpoint"),
-        (repeat, r"run/vocab\.txt is not the file .*line 12"),
-        (lambda pieces: pieces.pop(), r"run/vocab\.txt is not the file .*absent, but"),
+        (swap, r"run/vocab\.txt differs from the copy .*line 11 is '.', but '.' in the checkpoint"),
+        (repeat, r"run/vocab\.txt differs from the copy .*line 12"),
+        (lambda pieces: pieces.pop(), r"run/vocab\.txt differs from the copy .*absent, but"),
     ],
     ids=["swapped", "repeated", "cut"],
 )
@@ -56,7 +56,9 @@ def test_an_edited_vocabulary_is_refused(change, message, run):
     before = checkpoint.load(run / "checkpoints" / "0")
     lines(run, change)
     for reads in (checkpoint.load, check_settings):
-        with pytest.raises(CheckpointError, match=message + ".*put back the vocab.txt"):
+        with pytest.raises(
+            CheckpointError, match=message + ".*restore the run's original vocab.txt"
+        ):
             reads(run)
     assert checkpoint.load(run / "checkpoints" / "0").tokenizer.pieces == before.tokenizer.pieces
 
@@ -81,7 +83,7 @@ def test_edited_settings_of_the_tokenizer_are_refused(run):
 def test_an_edited_field_is_refused(name, value, run, write_snapshot, capsys):
     saved = checkpoint.load(run).config
     edit(run / "config.json", **{name: value})
-    with pytest.raises(CheckpointError, match=rf"config\.json is not .*{name} is .* there, and"):
+    with pytest.raises(CheckpointError, match=rf"config\.json differs .*{name} is .*, but"):
         checkpoint.load(run)
     # The same edit of the command makes it no better.
     said = json.dumps(value).strip("[]").replace(" ", "")
@@ -117,7 +119,7 @@ def test_an_edited_task_is_refused(untrained_run, tmp_path):
     }
     assert run_folder.find_edited(
         untrained_run, saved.config, saved.tokenizer, saved.config, saved.tokenizer, task
-    ) == ("task.json", "the task is another")
+    ) == ("task.json", "the task differs")
     shutil.copytree(untrained_run, tmp_path / "run")
     (tmp_path / "run" / "task.json").write_text(json.dumps(task))
     assert not run_folder.find_edited(
@@ -130,4 +132,7 @@ def test_a_search_says_which_file_to_put_back(run, write_snapshot, capsys):
     lines(run, swap)
     assert main(["search", "ring", f"--run={run}", f"--snapshot={snapshot}"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "put back the vocab.txt" in line and "checkpoints/0, which has its own" in line
+    assert (
+        "restore the run's original vocab.txt" in line
+        and "checkpoints/0, which has its own" in line
+    )

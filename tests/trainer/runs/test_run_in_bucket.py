@@ -117,7 +117,7 @@ def test_damage_there_is_noticed_and_the_checkpoint_before_is_used(
     whole[len(whole) // 2] ^= 4
     _store("gs://").pipe_file(f"{run}/{name}", bytes(whole))
     assert checkpoint.load(run).step == 6
-    assert f"8 cannot be used: {name.removeprefix('checkpoints/8/')} has CRC-32C" in (
+    assert f"8 is unusable: {name.removeprefix('checkpoints/8/')} has CRC-32C" in (
         capfd.readouterr().err
     )
     assert loop.pretrain(config, snapshot, run)

@@ -162,7 +162,7 @@ def test_a_lease_left_by_a_killed_process_is_taken_over_in_time(lease, capfd):
         lock.check()
     with pytest.raises(FileNotFoundError):
         file.read()
-    said = "waiting 1 s to see whether `svilm-train pretrain` (process 9 on far, since then) still"
+    said = "waiting 1 s to check whether `svilm-train pretrain` (process 9 on far, since then) is"
     assert said in capfd.readouterr().err
 
 

@@ -107,7 +107,7 @@ def test_a_run_keeps_what_it_and_those_before_it_saw(tmp_path):
     assert (found.seen_videos, found.examples) == (2, ("a", "x"))
     assert found.sentence() == (
         "the run was trained on 2 of the 3 videos of snapshots/x, such as a, x (1 by id alone: the "
-        "files differ, or are not known); what vivit saw is not known"
+        "files differ or are unknown); the training clips of vivit are unknown"
     )
     # From one that does not tell: itself it tells.
     seen_clips.keep(third, seen_clips.gather([Listed([("c", "")])], earlier=tmp_path / "gone"))
@@ -115,10 +115,10 @@ def test_a_run_keeps_what_it_and_those_before_it_saw(tmp_path):
     assert of_third is not None and of_third.unknown == (str(tmp_path / "gone"),)
 
     (first / "seen.bin").write_bytes((first / "seen.bin").read_bytes()[:-1])
-    with pytest.raises(RunError, match=r"first/seen\.bin is not what data\.json says"):
+    with pytest.raises(RunError, match=r"first/seen\.bin does not match data\.json"):
         seen_clips.of_run(first)
     (first / "seen.bin").unlink()
-    with pytest.raises(RunError, match=r"first/seen\.bin is not what data\.json says"):
+    with pytest.raises(RunError, match=r"first/seen\.bin does not match data\.json"):
         seen_clips.of_run(first)
     (first / "data.json").write_text("{}")
     assert seen_clips.of_run(first) is None
@@ -218,7 +218,7 @@ def test_clips_that_were_trained_on_are_refused(command, run_on, write_snapshot,
         assert main(commands(form, folder, tmp_path)[command]) == 1
         said = capsys.readouterr().err
         assert "the run was trained on 2 of the 2 videos of" in said
-        assert "such as video-00000, video-00001: test it on its own split" in said
+        assert "such as video-00000, video-00001: evaluate the run on its own" in said
         assert "--allow-seen" in said
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.json").exists()
 
@@ -252,7 +252,7 @@ def test_a_run_of_an_earlier_release_is_measured_and_says_that_it_does_not_tell(
 ):
     folder = write_snapshot(clips=6, frames=4, height=18, width=24, shards=1).folder
     assert main(commands(untrained_run, folder, tmp_path)["retrieval"]) == 0
-    assert "it is not known which clips the run saw" in capsys.readouterr().err
+    assert "the run has no record of its training clips" in capsys.readouterr().err
     of = json.loads((tmp_path / "out.json").read_text())["subject"]
     assert not of["seen"]["known"]
 
@@ -272,7 +272,7 @@ def test_a_report_takes_figures_of_its_own_run_and_snapshot_alone(
         (subject(run, two, seen_clips.of_loaded(run, two)), "the snapshot is"),
         (
             subject(run._replace(step=9), one, seen_clips.of_loaded(run, one)),
-            "step is 9 there, and 0",
+            "step is 9 there, but 0",
         ),
         (of_one | {"parameters_sha256": "0"}, "the run's parameters is 0 there"),
         (None, "the snapshot is None there"),
@@ -293,7 +293,7 @@ def test_a_report_takes_figures_of_its_own_run_and_snapshot_alone(
     argv = ["report", f"--run={untrained_run}", f"--snapshot={folder}", f"--metrics={path}",
             f"--out={tmp_path / 'page.html'}"]  # fmt: skip
     for values, message in (
-        (figures, "the run's step is 9 there, and 0 here: run svilm-train evaluate again"),
+        (figures, "the run's step is 9 there, but 0 here: run svilm-train evaluate again"),
         (
             {**figures, "controls": {"single_frame": np.nan}},
             "controls.single_frame is nan, not a fin",

@@ -302,7 +302,7 @@ def test_a_run_is_not_tested_on_another_split(answering, write_snapshot, tmp_pat
     said = capsys.readouterr().err
     assert message in said
     assert "such as video0 (1 by id alone: the files differ" in said
-    assert "test it on its own split" in said
+    assert "evaluate the run on its own test split" in said
     assert evaluate(split, shutil.copytree(answering[0] / "checkpoints" / "4", tmp_path / "4")) == 1
     assert message in capsys.readouterr().err
     # Of another data set, ids say nothing; but which is said.

@@ -149,8 +149,8 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(
     settings = [f"--set={setting}" for setting in SMALL]
     assert localise(corpus, out, *arguments, "--best-epoch", *settings) == 0
     told = capsys.readouterr().err
-    assert f"checkpoints/48 cannot be used: progress/d/{last.name} has CRC-32C" in told
-    assert "training continues from step 45" in told
+    assert f"checkpoints/48 is unusable: progress/d/{last.name} has CRC-32C" in told
+    assert "resuming from step 45" in told
     for name in ("metrics.jsonl", "model.safetensors", "localisation.json", "figures.json"):
         assert (out / name).read_bytes() == (trained / name).read_bytes(), name
     # Both are damaged: one line, and nothing is removed.
@@ -159,7 +159,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(
     before = sorted(out.rglob("*"))
     assert localise(corpus, out, *arguments, "--best-epoch", *settings) == 1
     told = capsys.readouterr().err
-    assert re.search("no checkpoint in .* can be used .*nothing was removed", told)
+    assert re.search("no checkpoint in .* is usable .*nothing was removed", told)
     assert sorted(out.rglob("*")) == before
 
 
@@ -221,7 +221,7 @@ def test_features_of_another_encoder_are_refused(corpus, trained, tmp_path, caps
     assert "than the training features (sha256 aaaa" in capsys.readouterr().err
     (out / "localisation.json").write_text(json.dumps(settings | {"encoder": "b" * 64}))
     assert localise(corpus, out, f"--test-features={test}") == 0
-    assert "it is not known which clips the run saw" in capsys.readouterr().err
+    assert "the run has no record of its training clips" in capsys.readouterr().err
     assert json.loads((out / "figures.json").read_text())["subject"]["parameters_sha256"] == (
         "b" * 64
     )
