@@ -33,9 +33,11 @@ from trainer.inference.video_files import VideoError
 from trainer.runs import checkpoint
 
 Videos = Iterable[str | os.PathLike[str]] | Iterable[np.ndarray] | np.ndarray
-"""Video files or frames. Files come as any iterable of paths, and T frames spread over the whole
-length of each are used. Frames are as the model sees them, uint8, RGB: [n, T, R, R, 3] for n clips,
-or a list of [T, R, R, 3]."""
+"""Video files or frames.
+
+Files are an iterable of paths: T frames spread over the whole length of each are used. Frames are
+uint8 RGB at the model's size: [n, T, R, R, 3] for n clips, or a list of [T, R, R, 3].
+"""
 
 # Batch size of the encoder, fixed so that it compiles once. A larger one makes a single video slow.
 _AT_ONCE = 8
@@ -83,7 +85,9 @@ class Model:
         Raises:
           ValueError: `texts` is not a list of texts, or is empty.
         """
-        return self._encoder.texts(_listed(texts, str, "texts must be a list of one text or more"))
+        return self._encoder.texts(
+            _listed(texts, str, "texts must be a list of one or more strings")
+        )
 
     def ground(
         self, video: str | os.PathLike[str] | np.ndarray, noun: str
@@ -104,7 +108,7 @@ class Model:
             blank.
         """
         if not isinstance(noun, str) or not noun.strip():
-            raise ValueError(f"the noun must be a text such as 'red ring', got {noun!r}")
+            raise ValueError(f"noun must be a non-empty string such as 'red ring', got {noun!r}")
         clip = self._encode(video[None] if isinstance(video, np.ndarray) else [video])
         (prompted,) = self._encoder.texts([contract.PROMPT_TEMPLATES[0].format(noun)])
         heat = heat_map(
@@ -115,7 +119,7 @@ class Model:
     def _encode(self, videos: Videos) -> EncodedClips:
         if isinstance(videos, np.ndarray) and videos.dtype.kind not in "OUS":
             return self._encode_frames(videos)
-        wanted = "videos must be a list of one path or more, or of arrays of frames"
+        wanted = "videos must be a list of one or more paths, or of arrays of frames"
         listed = _listed(videos, (str, os.PathLike, np.ndarray), wanted)
         if isinstance(listed[0], np.ndarray):
             return self._encode_frames(_stacked(_listed(listed, np.ndarray, wanted)))
@@ -126,7 +130,7 @@ class Model:
             row = {clip_id.partition("_")[0]: record for record, clip_id in enumerate(ids)}
             if lost := [path for video_id, path in paths.items() if video_id not in row]:
                 told = video_files.undecodable(pathlib.Path(snapshot.folder), paths)
-                raise VideoError(told or f"video {lost[0]} cannot be decoded: see that it plays")
+                raise VideoError(told or f"video {lost[0]} cannot be decoded: check that it plays")
             _, clips = embed_clips(snapshot, self._encoder, lambda *_: None, at_once=_AT_ONCE)
         rows = [row[video_id] for video_id in paths]
         return EncodedClips(*(array[rows] for array in clips))
@@ -137,10 +141,10 @@ class Model:
         if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != wanted:
             raise ValueError(
                 f"frames must be uint8 {['n', *wanted]}, got {frames.dtype} {list(frames.shape)}: "
-                "scale and cut them, or give the video's path"
+                "scale and crop them, or give the video's path"
             )
         if not len(frames):
-            raise ValueError("there is no clip in the array of frames")
+            raise ValueError("the array of frames has no clip")
         parts = []
         for start in range(0, len(frames), _AT_ONCE):
             some = frames[start : start + _AT_ONCE]
@@ -170,8 +174,8 @@ def _stacked(clips: list[np.ndarray]) -> np.ndarray:
     for place, clip in enumerate(clips):
         if (clip.shape, clip.dtype) != (first.shape, first.dtype):
             raise ValueError(
-                f"frames of clip {place} are {clip.dtype} {list(clip.shape)}, those of clip 0 "
-                f"{first.dtype} {list(first.shape)}: they must be alike"
+                f"clip {place} has frames {clip.dtype} {list(clip.shape)}, but clip 0 has "
+                f"{first.dtype} {list(first.shape)}: give clips of one type and shape"
             )
     return np.stack(clips)
 

@@ -70,7 +70,7 @@ class Encoder:
         encoded = _encode_clips(self.params, placed, self.config, self._mesh)
         clips = EncodedClips(*(np.asarray(array)[:count] for array in encoded))
         for field in EncodedClips._fields:
-            finite(f"the model's {field!r} of clips", getattr(clips, field), names)
+            finite(f"clip embeddings ({field})", getattr(clips, field), names)
         return clips
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
@@ -87,7 +87,7 @@ class Encoder:
             ids, mask = self.tokenizer.encode(some, self.config.text.tokens)
             parts.append(np.asarray(_encode_texts(self.params, ids, mask, self.config)))
         place = {text: row for row, text in enumerate(distinct)}
-        embedded = finite("the model's embeddings of texts", np.concatenate(parts), padded)
+        embedded = finite("text embeddings", np.concatenate(parts), padded)
         return embedded[[place[text] for text in texts]]
 
     def similarity(
@@ -153,7 +153,7 @@ def frames_in_batches(
       SnapshotError: a record is damaged, or the snapshot is empty or does not suit the model.
     """
     if not len(snapshot):
-        raise SnapshotError(f"{snapshot.folder} holds no clip: all its rows were rejected")
+        raise SnapshotError(f"{snapshot.folder} has no clip: all its rows were rejected")
     if records is None:
         records = np.arange(len(snapshot))
     at_once, done = at_once or min(CLIPS_AT_ONCE, len(records)), 0

@@ -206,8 +206,8 @@ def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
             continue
         if theirs != ours and _claims_other(theirs, made_from):
             raise FeaturesError(
-                f"another `svilm-train embed` writes other features to {out}: give another --out, "
-                f"or if it has been killed, remove {claim}"
+                f"another `svilm-train embed` is writing other features to {out}: give another "
+                f"--out, or remove {claim} if that process was killed"
             )
         return False
 

@@ -65,7 +65,7 @@ def build(
     """
     missing = [path for path in videos.values() if not path.is_file()]
     if missing:
-        raise VideoError(f"there is no video file {missing[0]}")
+        raise VideoError(f"video file {missing[0]} does not exist")
     for path in videos.values():
         name = os.fsencode(path.resolve())
         if name != name.decode(errors="ignore").encode():
@@ -119,7 +119,7 @@ def undecodable(snapshot: pathlib.Path, videos: Mapping[str, pathlib.Path]) -> s
     first = rejects[lost[0]]
     why = f"{first.get('reason')}: {first.get('message')}"
     count = "" if len(videos) == 1 else f" ({len(lost):,} of {len(videos):,} videos)"
-    return f"video {videos[lost[0]]} cannot be decoded{count}: {why}: see that it plays"
+    return f"video {videos[lost[0]]} cannot be decoded{count}: {why}: check that it plays"
 
 
 def _program() -> str:
@@ -127,7 +127,7 @@ def _program() -> str:
     found = str(beside) if beside.exists() else shutil.which(PROGRAM)
     if found is None:
         raise VideoError(
-            f"{PROGRAM} is not installed, which decodes videos: pip install '.[pipelines]' from "
-            "the sources, or give frames as an array"
+            f"decoding videos requires {PROGRAM}: run pip install '.[pipelines]' in svilm's "
+            "sources, or give frames as an array"
         )
     return found

@@ -38,8 +38,8 @@ class DoesNotFit(PlanError):  # noqa: N818  # it is a finding
 
     def __init__(self, needed: int, available: int, what: str) -> None:
         super().__init__(
-            f"{what} takes {needed / 2**30:.2f} GiB, and a device has {available / 2**30:.2f}: try "
-            "--search, more devices, or --set batch=… with a smaller one"
+            f"{what} needs {needed / 2**30:.2f} GiB, but a device has {available / 2**30:.2f}: "
+            "use --search, more devices, or a smaller --set batch=…"
         )
         self.needed, self.available = needed, available
 
@@ -257,7 +257,7 @@ def _needed(message: str) -> int:
     """
     match = re.search(r"(?:temporaries \(|Used )([0-9.]+)([KMGT])\b", message)
     if match is None:
-        raise PlanError(f"libtpu refuses the step, and does not say its size: {message[:500]}")
+        raise PlanError(f"libtpu rejects the step without giving its size: {message[:500]}")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

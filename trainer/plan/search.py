@@ -46,6 +46,6 @@ def search(
             needs.append(error.needed)
         show(f"{' '.join(settings)}: {needs[-1] / 2**30:.2f} GiB")
     raise PlanError(
-        f"no policy fits {topology} with {headroom / 2**30:.2f} GiB to spare: the one that needs "
-        f"least takes {min(needs) / 2**30:.2f} GiB; use more chips or a smaller --set batch=…"
+        f"no policy fits {topology} with {headroom / 2**30:.2f} GiB of headroom: the smallest "
+        f"needs {min(needs) / 2**30:.2f} GiB; use more chips or a smaller --set batch=…"
     )

@@ -33,7 +33,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"plan: {plan.topology}, {plan.devices} × {name}, batch {plan.config.batch}"
     yield f"policy     {policy(plan)}"
     yield (
-        f"memory     {_gib(memory.needed)} of {_gib(memory.available)} GiB a device: "
+        f"memory     {_gib(memory.needed)} of {_gib(memory.available)} GiB per device: "
         + ", ".join(
             f"{_gib(size)} {what}"
             for what, size in (
@@ -41,34 +41,34 @@ def _lines(plan: Plan) -> Iterator[str]:
                 ("temporaries", memory.temporaries),
                 ("outputs", memory.outputs),
                 ("code", memory.code),
-                ("of cuDNN's, estimated", memory.kernels),
+                ("cuDNN workspace (estimated)", memory.kernels),
             )
-            if size or what != "of cuDNN's, estimated"
+            if size or what != "cuDNN workspace (estimated)"
         )
     )
     again = plan.executed_flops / plan.flops
     yield (
-        f"FLOPs      {plan.flops:.3g} a step by hand, {again:.2f} times that in matrix products, "
-        "what is computed again included"
+        f"FLOPs      {plan.flops:.3g} per step (analytic), {again:.2f} × that in matrix products "
+        "with recomputation"
     )
     if plan.counted_flops is not None:
         yield (
-            f"           {plan.counted_flops / plan.flops:.2f} times as the compiler counts, "
-            "kernels added: all operations, a loop's body once"
+            f"           {plan.counted_flops / plan.flops:.2f} × by the compiler and its kernels: "
+            "all operations, a loop's body once"
         )
-    yield f"traffic    {plan.bytes / 1e9:.3g} GB of memory a device and step"
+    yield f"traffic    {plan.bytes / 1e9:.3g} GB of memory per device and step"
     yield from _crossings(plan)
     if (roofline := plan.roofline) is None:
-        yield f"roofline   none: the rates of {plan.device!r} are not known"
+        yield f"roofline   unknown, as are the rates of {plan.device!r}"
     else:
         yield (
-            f"roofline   {roofline.step:.3f} s a step at best: products {roofline.products:.3f}, "
-            f"memory {roofline.memory:.3f}, links {roofline.links:.3f}; "
+            f"roofline   at least {roofline.step:.3f} s per step: products "
+            f"{roofline.products:.3f}, memory {roofline.memory:.3f}, links {roofline.links:.3f}; "
             f"utilisation {plan.utilisation:.0%}, {plan.config.batch / roofline.step:,.0f} clips/s"
         )
     if plan.steps is not None:
-        hours = "" if plan.hours is None else f": {plan.hours:.1f} hours at best"
-        yield f"run        {plan.steps} steps of {plan.config.epochs} epochs{hours}"
+        hours = "" if plan.hours is None else f": at least {plan.hours:.1f} hours"
+        yield f"run        {plan.steps} steps in {plan.config.epochs} epochs{hours}"
 
 
 def _crossings(plan: Plan) -> Iterator[str]:
@@ -82,9 +82,9 @@ def _crossings(plan: Plan) -> Iterator[str]:
     for one in plan.crossings:
         yield f"           {_collective(one)}"
     yield "           " + (
-        "no pixel and no video token crosses devices: each collective is explained"
+        "each collective is explained: no pixel and no video token crosses devices"
         if plan.keeps_video
-        else "what is unexplained may be pixels or video tokens"
+        else "unexplained collectives may contain pixels or video tokens"
     )
 
 

@@ -39,7 +39,9 @@ def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
     ):
         found = checkpoint.setting(name, type(wanted), default)
         if found != wanted:
-            raise WeightsError(f"{checkpoint.folder}: {name} is {found!r}, only {wanted!r} is read")
+            raise WeightsError(
+                f"{checkpoint.folder}: {name} is {found!r}, but only {wanted!r} is supported"
+            )
     return sized(
         checkpoint,
         config,

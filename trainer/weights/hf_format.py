@@ -52,12 +52,12 @@ class Checkpoint(NamedTuple):
         value = self.config.get(name)
         value = default if value is None else value
         if value is None:
-            raise WeightsError(f"{self.folder / CONFIG} has no {name!r}: it must say it")
+            raise WeightsError(f"{self.folder / CONFIG} has no {name!r}: add it")
         if kind is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if type(value) is not kind:
             raise WeightsError(
-                f"{self.folder / CONFIG}: {name!r} is {value!r}, it should be {kind.__name__}"
+                f"{self.folder / CONFIG}: {name!r} must be {kind.__name__}, got {value!r}"
             )
         return value
 
@@ -79,9 +79,9 @@ def read(folder: pathlib.Path) -> Checkpoint:
     except FileNotFoundError:
         missing = f"{TENSORS} nor {INDEX}" if (folder / CONFIG).exists() else CONFIG
         raise WeightsError(
-            f"{folder} has no {missing}: give the folder of a checkpoint in the Hugging Face "
-            "layout, or of ViViT the file that scenic saves; PyTorch's .bin files are pickles, "
-            "which can run code, so convert them to safetensors first"
+            f"{folder} has no {missing}: give a checkpoint folder in the Hugging Face layout, or "
+            "scenic's ViViT file; convert PyTorch's .bin files to safetensors first, because "
+            "pickles can run code"
         ) from None
     except WeightsError:
         raise
@@ -91,10 +91,10 @@ def read(folder: pathlib.Path) -> Checkpoint:
         raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from None
     for name, found in ((CONFIG, config), (preprocessor_name, preprocessor)):
         if not isinstance(found, dict):
-            raise WeightsError(f"{folder / name} is damaged: it is no JSON object")
+            raise WeightsError(f"{folder / name} is damaged: it is not a JSON object")
     if method := config.get("quantization_config"):
         raise WeightsError(
-            f"{folder / CONFIG}: the weights are quantised ({method!r:.80}): give those before"
+            f"{folder / CONFIG}: the weights are quantised ({method!r:.80}): give the original ones"
         )
     return Checkpoint(folder, config, preprocessor, widened(tensors), preprocessor_name)
 
@@ -114,22 +114,20 @@ def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
     index, tensors = _index(folder), {}
     for path in tensor_files(folder):
         if index and not path.exists():
-            raise WeightsError(
-                f"{folder} has no {path.name}, which its index names: put it there, too"
-            )
+            raise WeightsError(f"{folder} has no {path.name}, but its index lists it: add it")
         try:
             held = safetensors.numpy.load_file(path)
         except (AttributeError, KeyError, TypeError) as error:
             # Quantised weights have numbers of 8 or fewer bits, which NumPy may not know.
             raise WeightsError(
-                f"{path} has numbers of a kind that NumPy does not know ({error}): convert it to "
+                f"{path} has a number type that NumPy does not support ({error}): convert it to "
                 "float16, bfloat16 or float32"
             ) from None
         wanted = {name for name, shard in index.items() if shard == path.name}
         if index and (wrong := sorted(held.keys() ^ wanted)):
             raise WeightsError(
-                f"{path} does not hold the tensors that the index says: {', '.join(wrong)} "
-                "differ; get the folder's files again, of one version"
+                f"{path} does not match the index: {', '.join(wrong)} differ; download all files "
+                "of the folder again, from one version"
             )
         tensors |= held
     return tensors
@@ -146,9 +144,9 @@ def _index(folder: pathlib.Path) -> dict[str, str]:
         raise WeightsError(f"{path} is damaged: it has no weight_map ({error!r})") from None
     for _, shard in found:
         if not isinstance(shard, str) or pathlib.PurePath(shard).name != shard:
-            raise WeightsError(f"{path}: {shard!r} is no name of a file beside it")
+            raise WeightsError(f"{path}: {shard!r} is not a file name in its folder")
         if not shard.endswith(".safetensors"):
-            raise WeightsError(f"{path}: {shard} is not read, shards must be .safetensors")
+            raise WeightsError(f"{path}: {shard} is not supported, shards must be .safetensors")
     return dict(found)
 
 
@@ -179,7 +177,7 @@ def sized(checkpoint: Checkpoint, config: C, **sizes: Any) -> C:
         return dataclasses.replace(config, **sizes)
     except ValueError as error:
         raise WeightsError(
-            f"{checkpoint.folder} does not fit the rest of the configuration: {error}; --set it"
+            f"{checkpoint.folder} does not fit the configuration: {error}; change it with --set"
         ) from None
 
 
@@ -211,5 +209,5 @@ def write(
             (folder / name).write_text(text, encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(
-            f"{folder} cannot be written: {error}; name a folder that can be, with room"
+            f"{folder} cannot be written: {error}; give a writable folder with free space"
         ) from None

@@ -99,16 +99,18 @@ def to_params(
         if tensor is None:
             faults.append(f"{place.name} is missing")
         elif tensor.shape != place.shape:
-            faults.append(f"{place.name} is {tensor.shape}, not {place.shape}")
+            faults.append(f"{place.name} has shape {tensor.shape}, expected {place.shape}")
         elif tensor.dtype != np.float32:
-            faults.append(f"{place.name} is of type {tensor.dtype}")
+            faults.append(f"{place.name} has type {tensor.dtype}")
         elif bad := int(tensor.size - np.isfinite(tensor).sum()):
             faults.append(f"{place.name} has {bad:,} of {tensor.size:,} values that are not finite")
         else:
             _put(params, place.path, place.layout.ours(tensor))
-    faults += [f"{name} has no place in the model" for name in sorted(tensors)]
+    faults += [f"{name} is not a tensor of the model" for name in sorted(tensors)]
     if faults:
-        raise WeightsError(f"{checkpoint.folder} does not fit its own sizes: {'; '.join(faults)}")
+        raise WeightsError(
+            f"{checkpoint.folder} does not match its own config: {'; '.join(faults)}"
+        )
     return params
 
 

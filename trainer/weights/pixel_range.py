@@ -28,7 +28,7 @@ def scaling(checkpoint: Checkpoint, mean: Colour, std: Colour) -> tuple[Colour, 
     """
     said = checkpoint.preprocessor
     if said.get("do_flip_channel_order"):
-        raise _wrong(checkpoint, "do_flip_channel_order", "false, for our pixels are RGB")
+        raise _wrong(checkpoint, "do_flip_channel_order", "false, because pixels are RGB")
     # This class always subtracts 1, regardless of the file.
     always = said.get("video_processor_type") == _VIDEOS
     offset = always or _switch(checkpoint, "offset", False)
@@ -119,4 +119,4 @@ def _colour(checkpoint: Checkpoint, name: str, default: Colour) -> Colour:
 def _wrong(checkpoint: Checkpoint, name: str, wanted: str) -> WeightsError:
     value = checkpoint.preprocessor.get(name)
     path = checkpoint.folder / checkpoint.preprocessor_name
-    return WeightsError(f"{path}: {name!r} is {value!r}, it should be {wanted}")
+    return WeightsError(f"{path}: {name!r} must be {wanted}, got {value!r}")

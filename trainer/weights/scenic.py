@@ -43,19 +43,19 @@ def read(path: pathlib.Path) -> Checkpoint:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged, or no file of Flax's: {error}") from None
+        raise WeightsError(f"{path} is damaged, or not a Flax file: {error}") from None
     params = None
     if isinstance(state, dict):
         optimizer = state.get("optimizer")
         params = optimizer.get("target") if isinstance(optimizer, dict) else state.get("params")
     if not isinstance(params, dict):
         raise WeightsError(
-            f"{path} has neither optimizer.target nor params: it should be scenic's file "
-            "`checkpoint` of a training state"
+            f"{path} has neither optimizer.target nor params: give scenic's file `checkpoint` of "
+            "a training state"
         )
     tensors = dict(_leaves(params, ""))
     if wrong := [name for name, leaf in tensors.items() if not isinstance(leaf, np.ndarray)]:
-        raise WeightsError(f"{path}: {', '.join(wrong)} should be arrays")
+        raise WeightsError(f"{path}: {', '.join(wrong)} must be arrays")
     return Checkpoint(path, {}, {}, widened(tensors))
 
 
@@ -74,7 +74,7 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
         tops = sorted({name.split(".")[0] for name in checkpoint.tensors})
         raise WeightsError(
             f"{checkpoint.folder} has no Transformer.encoderblock_0 but {', '.join(tops)}: only "
-            "ViViT with joint attention is read, no factorised one"
+            "ViViT with joint attention is supported, not factorised"
         )
     length, patch, across, _, width = _shape(checkpoint, "embedding.kernel", 5)
     if patch != across:
@@ -108,10 +108,10 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     count = _shape(checkpoint, _POSITIONS, 3)[1] - classified
     if count != config.windows * config.patches:
         raise WeightsError(
-            f"{checkpoint.folder} has positions of {count} tokens, and {config.frames} frames of "
-            f"{config.resolution}² are {config.windows * config.patches}: it does not say of what "
-            "clips they are, so begin with video.frames and video.resolution as it was trained "
-            "(32 and 224 if published), then --start-from that run with others"
+            f"{checkpoint.folder} has positions for {count} tokens, but {config.frames} frames of "
+            f"{config.resolution}² make {config.windows * config.patches}: set video.frames and "
+            "video.resolution as in its training (32 and 224 if published), then use that run "
+            "with --start-from for other sizes"
         )
     layout = _WITHOUT_CLASS_TOKEN if classified else _WITHOUT
     shape = (1, count + classified, config.width)
@@ -171,6 +171,6 @@ def _shape(checkpoint: Checkpoint, name: str, rank: int) -> tuple[int, ...]:
         raise WeightsError(f"{checkpoint.folder}: {name} is missing")
     if tensor.ndim != rank:
         raise WeightsError(
-            f"{checkpoint.folder}: {name} is {tensor.shape}, it should have {rank} axes"
+            f"{checkpoint.folder}: {name} has shape {tensor.shape}, expected {rank} axes"
         )
     return tensor.shape

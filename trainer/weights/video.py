@@ -70,7 +70,9 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
     kind = _kind(checkpoint)
     gelu = checkpoint.setting("hidden_act", str)
     if gelu not in _GELUS:
-        raise WeightsError(f"{checkpoint.folder}: hidden_act {gelu!r} is none of {list(_GELUS)}")
+        raise WeightsError(
+            f"{checkpoint.folder}: hidden_act must be one of {list(_GELUS)}, got {gelu!r}"
+        )
     _, _, length, patch = _geometry(checkpoint)
     mean, std = pixel_range.scaling(checkpoint, _PIXEL_MEAN[kind], _PIXEL_STD[kind])
     return sized(
@@ -100,9 +102,9 @@ def doubt(checkpoint: Checkpoint) -> str | None:
     if _kind(checkpoint) != VIDEOMAE or sizes != (384, 16):
         return None
     return (
-        f"{checkpoint.folder / CONFIG}: num_attention_heads is 16, of 24 numbers each, as "
-        "transformers' conversion wrote of VideoMAE's small encoder, which was trained with 6: "
-        "if these are its weights, correct it to 6"
+        f"{checkpoint.folder / CONFIG}: num_attention_heads is 16, of 24 numbers each, as in "
+        "transformers' conversion of VideoMAE-small, which was trained with 6: if these are its "
+        "weights, correct it to 6"
     )
 
 
@@ -254,7 +256,9 @@ def as_vivit(
 def _kind(checkpoint: Checkpoint) -> str:
     kind = checkpoint.setting("model_type", str)
     if kind not in (VIVIT, VIDEOMAE):
-        raise WeightsError(f"{checkpoint.folder}: model_type {kind!r} is not vivit nor videomae")
+        raise WeightsError(
+            f"{checkpoint.folder}: model_type must be vivit or videomae, got {kind!r}"
+        )
     return kind
 
 
@@ -271,8 +275,8 @@ def _biases(checkpoint: Checkpoint, kind: str) -> Mapping[str, str]:
     }
     if len(set(said.values())) > 1:
         raise WeightsError(
-            f"{checkpoint.folder / CONFIG}: qkv_bias is {said['qkv_bias']} and qv_bias "
-            f"{said['qv_bias']}: correct the one that is wrong"
+            f"{checkpoint.folder / CONFIG}: qkv_bias is {said['qkv_bias']}, but qv_bias "
+            f"{said['qv_bias']}: correct the wrong one"
         )
     if False in said.values():
         return {}
@@ -302,7 +306,7 @@ def _geometry(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
     ):
         for value, name in ((part, parts), (whole, wholes)):
             if value < 1:
-                raise WeightsError(f"{path}: {name} is {value}: it must be 1 or more")
+                raise WeightsError(f"{path}: {name} must be 1 or more, got {value}")
         if whole % part:
             raise WeightsError(f"{path}: {wholes} {whole} must be divisible by {parts} {part}")
     return frames // length, side // patch, length, patch

@@ -97,7 +97,10 @@ def earlier(tmp_path):
         (None, None),
         ({"do_lower_case": True}, None),
         ({"do_lower_case": False}, "lowercase is True, but False"),
-        ({"tokenizer_class": "ElectraTokenizer"}, "tokenizer_class is 'ElectraTokenizer', only"),
+        (
+            {"tokenizer_class": "ElectraTokenizer"},
+            "tokenizer_class is 'ElectraTokenizer', but only",
+        ),
     ],
 )
 def test_a_run_of_an_earlier_release_goes_on_with_its_vocabulary(earlier, said, told):

@@ -160,7 +160,7 @@ def test_a_broken_array_or_truth_is_named(truth, tmp_path):
     with pytest.raises(TaskFileError, match=r"truth\.csv:1: the header lacks sentence"):
         retrieval_files.read_truth(tmp_path / "truth.csv")
     (tmp_path / "truth.json").write_text('{"videos": [{"video_id": 1.5}], "sentences": []}')
-    with pytest.raises(TaskFileError, match=r"'videos', entry 0: 'video_id' must be a text"):
+    with pytest.raises(TaskFileError, match=r"'videos', entry 0: 'video_id' must be a string"):
         retrieval_files.read_truth(tmp_path / "truth.json")
 
 

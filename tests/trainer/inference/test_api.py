@@ -98,20 +98,20 @@ def test_a_nouns_heat_is_what_its_group_was_given(model, frames):
             r"uint8 \['n', 4, 16, 16, 3\], got uint8",
         ),
         (np.zeros((1, 4, 16, 16, 3)), ValueError, "got float64"),
-        (np.zeros((0, 4, 16, 16, 3), np.uint8), ValueError, "no clip in the array"),
-        ([], ValueError, "a list of one path or more"),
+        (np.zeros((0, 4, 16, 16, 3), np.uint8), ValueError, "array of frames has no clip"),
+        ([], ValueError, "a list of one or more paths"),
         ("a.mp4", ValueError, "or of arrays of frames, got 'a.mp4'"),
-        (["none.mp4"], VideoError, "there is no video file none.mp4"),
+        (["none.mp4"], VideoError, "video file none.mp4 does not exist"),
         ([np.zeros((8, 8, 3), np.uint8)], ValueError, r"got uint8 \[1, 8, 8, 3\]"),
         (
             [np.zeros(2), np.zeros(3)],
             ValueError,
-            r"clip 1 are float64 \[3\], those of clip 0 float",
+            r"clip 1 has frames float64 \[3\], but clip 0 has float",
         ),
         (["a.mp4", np.zeros(2)], ValueError, "or of arrays of frames, got"),
         ([np.zeros(2), "a.mp4"], ValueError, "or of arrays of frames, got"),
-        (np.array(["none.mp4", "b.mp4"]), VideoError, "there is no video file none.mp4"),
-        (np.array([pathlib.Path("none.mp4")]), VideoError, "there is no video file none.mp4"),
+        (np.array(["none.mp4", "b.mp4"]), VideoError, "video file none.mp4 does not exist"),
+        (np.array([pathlib.Path("none.mp4")]), VideoError, "video file none.mp4 does not exist"),
         (np.array("a.mp4"), ValueError, "or of arrays of frames, got"),
         (np.array([], str), ValueError, "or of arrays of frames, got"),
         (np.array([["a.mp4"], ["b.mp4"]]), ValueError, "or of arrays of frames, got"),
@@ -128,13 +128,15 @@ def test_a_list_of_clips_is_an_array_of_them(model, frames):
 
 
 def test_a_noun_is_a_text(model, frames):
-    with pytest.raises(ValueError, match="the noun must be a text such as 'red ring', got ' '"):
+    with pytest.raises(
+        ValueError, match="noun must be a non-empty string such as 'red ring', got ' '"
+    ):
         model.ground(frames[0], " ")
 
 
 @pytest.mark.parametrize("texts", ["a ring", [], np.array("a ring"), np.array([])])
 def test_no_texts(model, texts):
-    with pytest.raises(ValueError, match="a list of one text or more, got "):
+    with pytest.raises(ValueError, match="a list of one or more strings, got "):
         model.embed_texts(texts)
 
 

@@ -162,7 +162,7 @@ def test_two_commands_do_not_mix_their_features_in_a_folder(embed, tmp_path, cap
         shard.unlink()
     before = sorted(out.iterdir())
     assert embed("--feature=groups", "--processes=2", "--process=0") == 1
-    assert f"writes other features to {out}: give another --out" in capsys.readouterr().err
+    assert f"is writing other features to {out}: give another --out" in capsys.readouterr().err
     assert sorted(out.iterdir()) == before
     assert embed("--feature=clip") == 0
     assert not [path for path in out.iterdir() if path.name.startswith(".")]

@@ -103,7 +103,7 @@ def test_times_are_told_to_the_millisecond(time_us, shown):
 
 
 def test_an_empty_snapshot_is_refused(write_snapshot, run):
-    with pytest.raises(SnapshotError, match="holds no clip"):
+    with pytest.raises(SnapshotError, match="has no clip"):
         search.search(
             "red ring", run, Snapshot.open(write_snapshot(clips=0).folder), 4, no_progress
         )

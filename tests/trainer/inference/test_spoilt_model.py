@@ -83,9 +83,9 @@ def test_parameters_that_are_finite_may_still_say_what_is_not(untrained_run):
     huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3e38), loaded.params)
     encoder, video = Encoder(loaded.config, loaded.tokenizer, huge), loaded.config.video
     shape = (2, video.frames, video.resolution, video.resolution, 3)
-    with pytest.raises(NonFiniteError, match=r"model's 'clip' of clips: .* of one$"):
+    with pytest.raises(NonFiniteError, match=r"clip embeddings \(clip\): .* \(one\)$"):
         encoder.clips(np.full(shape, 200, np.uint8), ["one", "two"])
-    with pytest.raises(NonFiniteError, match=r"model's embeddings of texts: .* of a ring$"):
+    with pytest.raises(NonFiniteError, match=r"text embeddings: .* \(a ring\)$"):
         encoder.texts(["a ring"])
 
 

@@ -57,4 +57,4 @@ def test_what_does_not_fit_says_how_much_it_takes(capsys, monkeypatch):
     assert main(["plan", "--preset=small", "--topology=a10:1", *settings]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert "a10:1: a step of batch 16 on 1 devices takes 0." in line
-    assert "a device has 0.22: try --search" in line
+    assert "a device has 0.22: use --search" in line

@@ -54,8 +54,8 @@ def test_a_plan_for_here_is_of_the_step_that_trains(planned):
     assert planned.compiler_flops > planned.executed_flops
     assert planned.crossings == ()  # one device
     text = describe(planned)
-    assert "rates of 'cpu' are not known" in text
-    assert "240 steps of 20 epochs" in text
+    assert "unknown, as are the rates of 'cpu'" in text
+    assert "240 steps in 20 epochs" in text
 
 
 def test_the_roofline_is_the_slower_of_products_and_memory_then_the_links(planned, monkeypatch):
@@ -159,7 +159,7 @@ def test_the_search_takes_the_first_policy_that_leaves_room(planned, monkeypatch
     assert found.config.mesh.fsdp == 4
     assert [line.partition(":")[0] for line in told] == ["mesh.fsdp=1", "mesh.fsdp=2"]
     with pytest.raises(
-        PlanError, match=r"no policy fits here with 1048576\.00 GiB to spare: .* 0\.0"
+        PlanError, match=r"no policy fits here with 1048576\.00 GiB of headroom: .* 0\.0"
     ):
         search.search(TOY, "here", None, 2**50, told.append)
 
@@ -185,7 +185,7 @@ def test_a_step_that_does_not_fit_says_how_much_it_takes(monkeypatch, capsys):
     assert line.startswith(
         "svilm-train: error: here: a step of batch 8 on 1 devices takes 0.00 GiB"
     )
-    assert "a device has 0.00: try --search" in line
+    assert "a device has 0.00: use --search" in line
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_the_compilers_count_with_that_of_the_kernels_is_ours(planned):
 
 def test_what_does_not_fit_says_how_much_it_takes():
     with pytest.raises(
-        DoesNotFit, match=r"v5e:2x2: .*takes \d+\.\d\d GiB, and a device has 15\.75"
+        DoesNotFit, match=r"v5e:2x2: .*needs \d+\.\d\d GiB, but a device has 15\.75"
     ):
         make_plan(override(SMALL, ["batch=4096", "compute.remat=none"]), "v5e:2x2")
 

@@ -149,12 +149,12 @@ def test_every_link_of_a_processor_counts(tmp_path, settings, black, white, file
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"image_mean": [0.5]}, "'image_mean' is [0.5], it should be 3 numbers"),
-        ({"image_std": 0}, "'image_std' is 0, it should be above 0"),
+        ({"image_mean": [0.5]}, "'image_mean' must be 3 numbers, got [0.5]"),
+        ({"image_std": 0}, "'image_std' must be above 0, got 0"),
         ({"image_std": "a"}, "'image_std' is 'a'"),
-        ({"rescale_factor": "1/255"}, "'rescale_factor' is '1/255', it should be a number"),
-        ({"rescale_factor": 0}, "'rescale_factor' is 0, it should be above 0"),
-        ({"offset": 1}, "'offset' is 1, it should be true or false"),
+        ({"rescale_factor": "1/255"}, "'rescale_factor' must be a number, got '1/255'"),
+        ({"rescale_factor": 0}, "'rescale_factor' must be above 0, got 0"),
+        ({"offset": 1}, "'offset' must be true or false, got 1"),
         ({"do_flip_channel_order": True}, "'do_flip_channel_order' is True"),
     ],
 )

@@ -131,15 +131,15 @@ def test_every_tensor_that_does_not_fit_is_named(known, write):
     for told in (
         "Transformer.encoderblock_1.MlpBlock_0.Dense_1.bias is missing",
         "Transformer.encoderblock_0.LayerNorm_1.scale is (23,), not (24,)",
-        "Transformer.encoderblock_1.adapter has no place",
-        "Transformer.encoder_norm.bias is of type int32",
+        "Transformer.encoderblock_1.adapter is not a tensor of the model",
+        "Transformer.encoder_norm.bias has type int32",
     ):
         assert told in str(caught.value)
 
 
 def test_positions_of_other_clips_are_refused(known, write):
     longer = VideoConfig(frames=8, resolution=32, grouping_after=(2,), layers=2)
-    with pytest.raises(WeightsError, match="positions of 8 tokens, and 8 frames of 32² are 16"):
+    with pytest.raises(WeightsError, match="positions for 8 tokens, but 8 frames of 32² make 16"):
         read(write({"params": known}), longer)
 
 
@@ -149,7 +149,7 @@ def test_positions_of_other_clips_are_refused(known, write):
         ({"weights": {}}, "neither optimizer.target nor params"),
         ({"optimizer": {"state": {}}}, "neither optimizer.target nor params"),
         ([1, 2], "neither optimizer.target nor params"),
-        ({"params": {"cls": 3}}, "cls should be arrays"),
+        ({"params": {"cls": 3}}, "cls must be arrays"),
         (
             {"params": {"SpatialTransformer": {"a": np.ones(1)}, "cls": np.ones(1)}},
             "has no Transformer.encoderblock_0 but SpatialTransformer, cls",
@@ -170,7 +170,7 @@ def test_files_that_are_none_are_refused(known, write, tmp_path):
     whole = path.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], whole + b"\x00", b"\x80\x04\x95pickle"):
         path.write_bytes(damaged)
-        with pytest.raises(WeightsError, match="is damaged, or no file of Flax's"):
+        with pytest.raises(WeightsError, match="is damaged, or not a Flax file"):
             scenic.read(path)
     with pytest.raises(WeightsError, match="cannot be read: Is a directory"):
         scenic.read(tmp_path)

@@ -112,21 +112,21 @@ def test_a_head_of_any_name_is_left_out(altered_version):
     assert "crf" in param_mapping.parts(bert.left_out(altered_version("BertForMaskedLM", change)))
     bert.params(altered_version("BertForMaskedLM", change, copy="other"), TextConfig(**SIZES))
     # Without the prefix nothing says that it is a head's.
-    with pytest.raises(WeightsError, match=r"crf\.transitions has no place"):
+    with pytest.raises(WeightsError, match=r"crf\.transitions is not a tensor of the model"):
         bert.params(altered_version("BertModel", change, copy="bare"), TextConfig(**SIZES))
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "told"),
     [
-        ("BertModel", {"is_decoder": True}, "is_decoder is True, only False is read"),
+        ("BertModel", {"is_decoder": True}, "is_decoder is True, but only False is supported"),
         ("BertModel", {"add_cross_attention": True}, "add_cross_attention is True"),
         ("BertModel", {"position_embedding_type": "relative_key"}, "position_embedding_type is"),
         ("BertModel", {"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes"),
-        ("VideoMAEModel", {"qkv_bias": False}, "qkv_bias is False and qv_bias True"),
-        ("VideoMAEModel", {"qv_bias": False}, "attention.q_bias has no place"),
+        ("VideoMAEModel", {"qkv_bias": False}, "qkv_bias is False, but qv_bias True"),
+        ("VideoMAEModel", {"qv_bias": False}, "attention.q_bias is not a tensor of the model"),
         ("VideoMAEModel-without-bias", {"qv_bias": True}, "attention.q_bias is missing"),
-        ("VivitModel", {"qkv_bias": False}, "attention.query.bias has no place"),
+        ("VivitModel", {"qkv_bias": False}, "attention.query.bias is not a tensor of the model"),
     ],
 )
 def test_settings_that_ours_does_not_have(altered_version, name, settings, told):
@@ -181,7 +181,7 @@ def rewritten(path, kind, size):
 def test_numbers_of_8_bits_are_refused(tmp_path, kind):
     copy = shutil.copytree(DATA / "5.24.0" / "BertModel", tmp_path / "copy")
     rewritten(copy / "model.safetensors", kind, 1)
-    with pytest.raises(WeightsError, match=r"model\.safetensors has numbers of a kind"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors has a number type"):
         hf_format.read(copy)
 
 
