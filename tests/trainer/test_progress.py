@@ -96,7 +96,7 @@ def test_no_row_wraps_on_a_terminal(tmp_path, monkeypatch, columns):
             metrics.progress(301)
         bar = progress.Bar("evaluate a snapshot of a long name", "clips")
         bar.show(1, 10**9)
-        with progress.busy("pretrain: compiling the step, usually a minute or less"):
+        with progress.busy("pretrain: compiling the step, usually for less than a minute"):
             time.sleep(1.2)
         terminal.flush()
         text = os.read(shown, 100_000).decode()
@@ -135,7 +135,7 @@ def test_what_comes_before_the_first_step_is_said(write_snapshot, tmp_path, smal
     with pytest.raises(ReachedError):
         loop.train(Stopping(Mixture([snapshot])), small_config, tmp_path / "run")
     said = capsys.readouterr().err.splitlines()
-    assert said[-1] == "pretrain: preparing the model …"
+    assert said[-1] == "pretrain: initializing the model …"
     assert any("9 steps" in line for line in said[:-1]), said
 
 

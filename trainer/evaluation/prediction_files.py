@@ -201,7 +201,7 @@ def number(where: str, value: Any) -> float:
     # Python's float also accepts 1_000 and digits of other scripts, which are not valid in a file.
     odd = isinstance(value, str) and ("_" in value or not value.isascii())
     if isinstance(value, bool) or odd or not math.isfinite(found):
-        raise TaskFileError(f"{where}: {short(value)} must be a finite number")
+        raise TaskFileError(f"{where}: {short(value)} is not a finite number")
     return found
 
 

@@ -76,17 +76,21 @@ class BadSteps:
             if self._lines:
                 progress.warn(f"svilm-train: no update at step {step}: {reason}")
             return
-        kept = "no checkpoint was saved" if checkpoint is None else f"step {checkpoint} is kept"
+        kept = (
+            "no checkpoint was saved"
+            if checkpoint is None
+            else f"step {checkpoint} is the last saved checkpoint"
+        )
         more = f" and {len(clips) - 3} more" if len(clips) > 3 else ""
         advice = (
-            "the same command with --set on_bad_step=skip leaves such steps out"
+            "run the same command with --set on_bad_step=skip to skip such steps"
             if self._config.on_bad_step == "stop"
-            else f"there were {in_a_row} in a row"
+            else f"on_bad_step=skip allows {self._config.skip_in_a_row} in a row, this is number "
+            f"{in_a_row}"
         )
         raise BadStepError(
             f"{reason} at step {step} ({kept}), with clips {', '.join(clips[:3])}{more} (all in "
-            f"{self._path}): {advice}; or train again into another folder with a lower "
-            "optimizer.learning_rate"
+            f"{self._path}): {advice}; or train a new run with a lower optimizer.learning_rate"
         )
 
     def _reason(self, loss: float, norm: float, mean_loss: float, *, finite: bool) -> str:
@@ -94,9 +98,9 @@ class BadSteps:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(norm):
-            return f"the gradient's norm is {norm}"
+            return f"the gradient norm is {norm}"
         if not finite:
-            return "the update makes parameters, or optimizer state, that are not finite"
+            return "the update makes parameters or optimizer state non-finite"
         if spike.gradient_norm is not None and norm > spike.gradient_norm:
-            return f"the gradient's norm is {norm:.4g}, above spike.gradient_norm"
+            return f"the gradient norm is {norm:.4g}, above spike.gradient_norm"
         return f"the loss is {loss:.4g}, above spike.loss_factor × its mean {mean_loss:.4g}"

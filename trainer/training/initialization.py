@@ -59,8 +59,8 @@ class Start(NamedTuple):
         tokenizer = Tokenizer.from_vocabulary(given, known and known.settings)
         if known and (differs := tokenizer.unfit_for(known)):
             raise VocabularyError(
-                f"vocabulary {given} is not that of {self.text or self.run}: {differs} there; "
-                "leave out --vocabulary, for the encoder knows its own only"
+                f"vocabulary {given} differs from that of {self.text or self.run}: {differs} "
+                "there; leave out --vocabulary, because the encoder requires its own"
             )
         return tokenizer
 
@@ -136,7 +136,7 @@ class Start(NamedTuple):
 def _say_left_out(checkpoint: hf_format.Checkpoint, names: list[str]) -> None:
     if names and multihost.is_first():
         progress.warn(
-            f"{checkpoint.folder}: left out, our encoders have no such part: "
+            f"{checkpoint.folder}: ignored parts without a counterpart in this encoder: "
             f"{', '.join(param_mapping.parts(names))}",
         )
 
@@ -174,7 +174,7 @@ def _lengthened(known: PyTree, ours: PyTree) -> PyTree:
 def _replaced(params: PyTree, known: PyTree, source: RunPath) -> PyTree:
     ours, theirs = by_name(params), by_name(known)
     faults = [
-        f"{name} is {tuple(leaf.shape)} there and "
+        f"{name} is {tuple(leaf.shape)} there, but "
         f"{tuple(ours[name].shape) if name in ours else 'absent'} in this model"
         for name, leaf in theirs.items()
         if name not in ours or ours[name].shape != leaf.shape
@@ -182,13 +182,13 @@ def _replaced(params: PyTree, known: PyTree, source: RunPath) -> PyTree:
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise WeightsError(
-            f"{source} is of another model: {'; '.join(faults[:3])}{more}: take the preset and the "
-            "--set values that it was made with"
+            f"{source} is of another model: {'; '.join(faults[:3])}{more}: give its preset and "
+            "--set values"
         )
     try:
         finite_tensors(str(source), theirs)
     except NonFiniteError as error:
-        raise WeightsError(f"{error}: get its files again, of one version") from None
+        raise WeightsError(f"{error}: download its files again, from one version") from None
     # Loaded leaves stay NumPy arrays, identical in every process. `ours` may be sharded over all.
     leaves = [
         np.asarray(theirs[name], leaf.dtype) if name in theirs else leaf

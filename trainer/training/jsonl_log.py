@@ -47,7 +47,7 @@ class Lines:
         """Remove the records of steps later than `step`; an absent file is not created."""
         self._path = path
         self.kept = [record for record in read(path) if record["step"] <= step]
-        """Records that remain."""
+        "Records that remain."
         self._text = "".join(json.dumps(record) + "\n" for record in self.kept)
         self._flushed = self._text
         if _written(path) != self._text.encode():

@@ -81,7 +81,7 @@ def pretrain(
     # This check is not in `train`: fine-tuning disables cut-and-paste alone, and has its own loss.
     if config.loss.temporal_weight and not config.cut_and_paste.enabled:
         raise TrainingError(
-            "without cut-and-paste every window is of one clip, and the temporal loss 0: set "
+            "without cut-and-paste each window is from one clip, and the temporal loss is 0: set "
             "loss.temporal_weight=0, or cut_and_paste.enabled=true"
         )
     folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
@@ -132,8 +132,8 @@ def train(
     """
     if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
         raise TrainingError(
-            "JAX is set to 64 bits (JAX_ENABLE_X64 or jax_enable_x64), and checkpoints are of "
-            "float32: switch that off"
+            "JAX uses 64 bits (JAX_ENABLE_X64 or jax_enable_x64), but checkpoints are float32: "
+            "unset it"
         )
     run = run_path(run)
     with _locked(run, objective.job) as lock:
@@ -176,8 +176,8 @@ def _known_to(
     known, differs = Tokenizer.to_continue(run, vocabulary)
     if differs and multihost.is_first():
         progress.warn(
-            f"{job}: {run} lower-cases text, as the release that began it did, whatever is said "
-            f"beside {vocabulary} ({differs})"
+            f"{job}: {run} was started by an earlier release, and keeps lower-casing text, unlike "
+            f"{vocabulary} ({differs})"
         )
     return known
 
@@ -238,10 +238,10 @@ def _begin_or_continue(
         if first:
             _announce(objective.visits, config, steps, monitoring)
         with (
-            _busy(f"{objective.job}: preparing the model"),
+            _busy(f"{objective.job}: initializing the model"),
             _in_memory(
-                "the parameters and the optimizer's state do not fit the devices' memory: let more "
-                "devices share a copy of them, --set mesh.fsdp=2 or more, or take a smaller model"
+                "parameters and optimizer state exceed the devices' memory: shard them over more "
+                "devices with --set mesh.fsdp=2 or more, or use a smaller model"
             ),
         ):
             state = None
@@ -276,7 +276,7 @@ def _begin_or_continue(
                 lock=lock,
             )
             with _in_memory(
-                f"a step with batch {config.batch} does not fit the device's memory: use --set "
+                f"a step with batch {config.batch} exceeds the device's memory: use --set "
                 "compute.microbatches=2 or more, or compute.remat=block, or a smaller batch"
             ):
                 return _train(state, job)
@@ -327,7 +327,7 @@ def _train(state: TrainState, job: _Job) -> bool:
 
     def skip(message: str) -> None:
         corrupt.append(message)
-        progress.warn(f"svilm-train: left out a clip: {message}")
+        progress.warn(f"svilm-train: skipped a corrupt clip: {message}")
 
     host_batches = job.objective.batches(
         job.tokenizer,
@@ -344,7 +344,7 @@ def _train(state: TrainState, job: _Job) -> bool:
     in_flight: collections.deque[tuple[int, dict[str, jax.Array], list[str]]] = collections.deque()
     pace = Pace(config, mesh, job.objective.step_flops(config), start=job.start)
 
-    compiling = _busy(f"{job.objective.job}: compiling the step, usually a minute or less")
+    compiling = _busy(f"{job.objective.job}: compiling the step, usually for less than a minute")
     with contextlib.closing(batches), stop_requests() as stops_at:
         for done in range(job.start + 1, steps + 1):
             job.profile.before(done)
@@ -386,7 +386,7 @@ def _train(state: TrainState, job: _Job) -> bool:
                 job.checkpoints.save(state)
             if ends:
                 return done == steps
-    raise AssertionError("there was no step to make")
+    raise AssertionError("there is no step to train")
 
 
 def _busy(what: str) -> contextlib.AbstractContextManager[None]:

@@ -33,7 +33,7 @@ def _alone() -> Iterator[Callable[[int], bool]]:
         received.append(number)
         signal.signal(number, before[number])
         # print is not reentrant, and the signal may have interrupted a call of it.
-        os.write(2, b"\nsvilm-train: saving a checkpoint; once more to stop without\n")
+        os.write(2, b"\nsvilm-train: saving a checkpoint; signal again to stop without saving\n")
 
     for number in before:
         signal.signal(number, receive)
@@ -55,7 +55,10 @@ def _several() -> Iterator[Callable[[int], bool]]:
 
     def receive(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
-        os.write(2, b"\nsvilm-train: telling all processes; once more to stop this one\n")
+        os.write(
+            2,
+            b"\nsvilm-train: stopping all processes; signal again to stop this one now\n",
+        )
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGINT, receive)

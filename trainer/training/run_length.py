@@ -60,8 +60,8 @@ def find_left_out(
     if cut.enabled and cut.first_step(steps) >= steps:
         temporal = ", and the temporal loss is not trained" if config.loss.temporal_weight else ""
         left_out.append(
-            f"no clips are spliced{temporal}: cut_and_paste.from_step={cut.from_step}; unset it "
-            "with cut_and_paste.from_step=none, and give cut_and_paste.from_share"
+            f"no clips are spliced{temporal}: cut_and_paste.from_step={cut.from_step}; set "
+            "cut_and_paste.from_step=none and cut_and_paste.from_share"
         )
     if optimizer.warmup_share and not round(optimizer.warmup_share * steps):
         left_out.append(
@@ -72,15 +72,15 @@ def find_left_out(
         left_out.append(f"no checkpoint before the end: checkpoint_every={config.checkpoint_every}")
     if (config.checkpoint_keep_every or 0) > steps:
         left_out.append(
-            "no checkpoint but the last ones is kept: "
+            "no checkpoint is kept permanently: "
             f"checkpoint_keep_every={config.checkpoint_keep_every}"
         )
     if evaluates and config.evaluate_every >= steps > 1:
         left_out.append(
-            f"retrieval is measured at the end alone: evaluate_every={config.evaluate_every}"
+            f"retrieval is evaluated only at the end: evaluate_every={config.evaluate_every}"
         )
     if spike.loss_factor is not None and spike.from_step >= steps:
-        left_out.append(f"no loss counts as a spike: spike.from_step={spike.from_step}")
+        left_out.append(f"spikes are not detected: spike.from_step={spike.from_step}")
     if profile and profile[1] > steps:
         left_out.append(f"no trace of steps {max(profile[0], steps + 1)} to {profile[1]}")
     return left_out

@@ -29,7 +29,9 @@ class Probe:
           SnapshotError: the snapshot has fewer than two clips, or does not suit the model.
         """
         if len(snapshot) < 2:
-            raise SnapshotError(f"{snapshot.folder} has {len(snapshot)} clips: too few to find one")
+            raise SnapshotError(
+                f"{snapshot.folder} has {len(snapshot)} clips, but retrieval needs two or more"
+            )
         check_suits(snapshot, tokenizer, config)
         count = min(config.evaluate_clips, len(snapshot))
         self._records = np.arange(count) * len(snapshot) // count

@@ -64,7 +64,7 @@ def test_ctrl_c_saves_and_has_a_status_of_its_own(pretrain, write_snapshot, tmp_
     assert main([*command, *settings, f"--snapshot={snapshot}", f"--out={run}"]) == 75
     sender.join()
     said = capfd.readouterr().err
-    assert "saving a checkpoint; once more to stop without" in said
+    assert "saving a checkpoint; signal again to stop without" in said
     assert f"pretrain: saved; the same command resumes {run}" in said
     assert checkpoint.load(run).step == max(record["step"] for record in metric_writer.read(run))
 

@@ -94,7 +94,7 @@ def test_no_weights_that_are_not_finite_are_written_or_taken(tmp_path):
     with pytest.raises(NonFiniteError, match=r"tensor bad: 1 of 2 values is not finite"):
         hf_format.write(tmp_path / "out", {}, tensors)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(WeightsError, match=r"from here, tensor bad: .*get its files again"):
+    with pytest.raises(WeightsError, match=r"from here, tensor bad: .*download its files again"):
         ours = {"good": np.zeros(2), "bad": np.zeros(2)}
         initialization._replaced(ours, tensors, pathlib.Path("from here"))
 

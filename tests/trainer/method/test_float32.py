@@ -56,7 +56,7 @@ def test_a_run_of_another_precision_is_used_and_named(wide, capfd):
 
 def test_from_python_training_refuses_64_bits(noisy_config, write_snapshot, tmp_path):
     snapshot = write_snapshot(clips=24, frames=4, height=18, width=24).folder
-    with jax.enable_x64(True), pytest.raises(loop.TrainingError, match="JAX is set to 64 bits"):
+    with jax.enable_x64(True), pytest.raises(loop.TrainingError, match="JAX uses 64 bits"):
         loop.pretrain(noisy_config, snapshot, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -328,4 +328,4 @@ def test_an_empty_snapshot_to_measure_on_is_told(untrained_run, write_snapshot, 
     argv += ["--set=batch=2", "--set=cut_and_paste.pair_group=2", "--set=video.frames=4"]
     argv += ["--set=video.resolution=36", "--set=input.short_side=36", "--set=input.scale=1,1"]
     assert main([*argv, f"--out={tmp_path / 'run'}"]) == 1
-    assert "empty has 0 clips: too few to find one" in capsys.readouterr().err
+    assert "empty has 0 clips, but retrieval needs two" in capsys.readouterr().err

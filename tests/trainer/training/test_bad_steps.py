@@ -64,7 +64,8 @@ def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
         bad_steps.check(step, figures, [f"clip-{step}"], checkpoint=None)
     figures |= {"bad_in_a_row": 2, "loss": NAN}
     with pytest.raises(
-        BadStepError, match=r"loss is nan at step 5 \(step 4 is kept\).*there were 2 in a row"
+        BadStepError,
+        match=r"loss is nan at step 5 \(step 4 is the last saved checkpoint\).*allows 1 in a row",
     ):
         bad_steps.check(5, figures, ["clip-5"], checkpoint=4)
     records = jsonl_log.read(tmp_path / "bad_steps.jsonl")
@@ -111,7 +112,7 @@ def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_
     if policy == "skip" or not bad:
         steps.check(1, measured, ["clip"], checkpoint=None)
         return
-    with pytest.raises(BadStepError, match=r"parameters, or optimizer state, .* not finite at st"):
+    with pytest.raises(BadStepError, match=r"parameters or optimizer state non-finite at st"):
         steps.check(1, measured, ["clip"], checkpoint=None)
 
 

@@ -95,7 +95,7 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
 
     again = Start(run=tmp_path / "first")
     wider = override(first.config, ["joint_width=64"])
-    with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there and \(64,\) in"):
+    with pytest.raises(WeightsError, match=r"project_text\.bias is \(256,\) there, but \(64,\) in"):
         again.fill(init_state(wider, one_device()).params, wider)
     longer = override(first.config, ["video.frames=8", "video.resolution=64"])
     filled = again.fill(state_shapes(longer, one_device()).params, longer)["video"]["positions"]

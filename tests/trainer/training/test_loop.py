@@ -236,7 +236,7 @@ def test_a_run_goes_on_with_less_memory_or_other_devices(
 
 def test_a_model_larger_than_memory_is_told(noisy_config, snapshot, tmp_path):
     large = override(noisy_config, ["joint_width=2000000000"])  # 128 GB for each projection
-    with pytest.raises(TrainingError, match=r"optimizer's state do not fit .* mesh\.fsdp=2"):
+    with pytest.raises(TrainingError, match=r"optimizer state exceed .* mesh\.fsdp=2"):
         loop.pretrain(large, snapshot, tmp_path / "run")
 
 

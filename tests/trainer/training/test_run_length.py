@@ -46,13 +46,17 @@ def test_a_configuration_of_an_earlier_release_is_read_and_continued(settings):
     ("settings", "steps", "said"),
     [
         ("cut_and_paste.from_step=220", 60, "no clips are spliced, and the temporal loss is not"),
-        ("cut_and_paste.from_step=60", 60, "cut_and_paste.from_step=60; unset it with"),
+        (
+            "cut_and_paste.from_step=60",
+            60,
+            "cut_and_paste.from_step=60; set cut_and_paste.from_step=none",
+        ),
         ("cut_and_paste.from_step=60 loss.temporal_weight=0", 60, "no clips are spliced: cut"),
         ("checkpoint_every=60", 60, "no checkpoint before the end: checkpoint_every=60"),
         ("checkpoint_every=9 checkpoint_keep_every=63", 60, "checkpoint_keep_every=63"),
         ("optimizer.warmup_share=0.008", 60, "no warm-up: optimizer.warmup_share=0.008 of 60"),
-        ("spike.loss_factor=2", 60, "no loss counts as a spike: spike.from_step=100"),
-        ("evaluate_every=60", 60, "retrieval is measured at the end alone: evaluate_every=60"),
+        ("spike.loss_factor=2", 60, "spikes are not detected: spike.from_step=100"),
+        ("evaluate_every=60", 60, "retrieval is evaluated only at the end: evaluate_every=60"),
         ("seed=1", 5, "no trace of steps 6 to 8"),
     ],
 )
