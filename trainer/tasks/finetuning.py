@@ -89,8 +89,8 @@ def finetune(
     pretrained, run = run_path(pretrained), run_path(out)
     if chained := run_folder.read_task(pretrained):
         raise TaskError(
-            f"{pretrained} is fine-tuned for {chained['name']} already: benchmarks share videos "
-            "(MSR-VTT's 9,000 have 1,990 that MSRVTT-QA tests), so start from the pre-trained run"
+            f"{pretrained} is already fine-tuned for {chained['name']}: benchmarks share videos "
+            "(MSR-VTT's training set has 1,990 that MSRVTT-QA tests), so give the pre-trained run"
         )
     checkpoint.check_settings(pretrained)
     config, tokenizer = run_folder.read(pretrained)
@@ -114,7 +114,9 @@ def configure(
       TaskError: the task has no such recipe, or does not support a setting.
     """
     if preset not in task.RECIPES:
-        raise TaskError(f"{task.NAME} has no preset {preset!r}: it has {', '.join(task.RECIPES)}")
+        raise TaskError(
+            f"{task.NAME} has no preset {preset!r}: give one of {', '.join(task.RECIPES)}"
+        )
     recipe = task.RECIPES[preset]
     kept = ("video", "text", "joint_width", "input", "loss", "compute")
     base = Config(**{name: getattr(pretrained, name) for name in kept})
@@ -123,11 +125,11 @@ def configure(
     own = override(base, [*COMMON, *recipe.settings, *others])
     if own.input.on_corrupt != "stop" or own.input.weights:
         raise TaskError(
-            "a task is trained on each of its examples: input.on_corrupt=skip and input.weights "
-            "are pre-training's"
+            "input.on_corrupt=skip and input.weights apply to pre-training only, because a task "
+            "is trained on each of its examples: leave them out"
         )
     if own.cut_and_paste.enabled:
-        raise TaskError("cut_and_paste is the pre-training's: leave it disabled")
+        raise TaskError("cut_and_paste applies to pre-training only: leave it disabled")
     return own, override(recipe.config, mine)
 
 

@@ -81,7 +81,7 @@ def evaluate(
     temporal.check_windows(run.config.video)
     if len(snapshot) < 2:
         raise EvaluationError(
-            f"{snapshot.folder} has {len(snapshot)} clips: evaluation needs two or more"
+            f"{snapshot.folder} has {len(snapshot)} clips, but evaluation needs two or more"
         )
     encoder = Encoder(run.config, run.tokenizer, run.params)
     rivals = {"trained": encoder, "random": fresh_encoder(run)}
@@ -153,8 +153,8 @@ def check_control(run: Loaded, control: Loaded) -> None:
         ours, theirs = getattr(run.config.video, name), getattr(control.config.video, name)
         if ours != theirs:
             raise EvaluationError(
-                f"the control run has video.{name} {theirs}, the run has {ours}: train the "
-                "control with the run's settings, loss.temporal_weight 0 apart"
+                f"the control run has video.{name} {theirs}, but the run {ours}: train the "
+                "control with the run's settings except loss.temporal_weight=0"
             )
 
 
@@ -172,7 +172,7 @@ def ground(
     """
     objects = [true_objects(text, truth) for text in texts]
     if not any(objects):
-        raise TruthError("the ground truth names no object in any clip of the snapshot")
+        raise TruthError("the ground truth has no object in any clip of the snapshot")
     template = snapshot.manifest.config.prompt_templates[0]
     prompts = [template.format(thing.phrase) for things in objects for thing in things]
     ends = np.cumsum([len(things) for things in objects])
@@ -191,7 +191,7 @@ def true_objects(text: ClipText, truth: dict[ClipKey, list[TrueObject]]) -> list
     if key not in truth:
         raise TruthError(
             f"the ground truth has no line for clip {text.clip_id!r} of video {text.video_id!r}, "
-            f"{text.start_us}–{text.end_us} µs: give the truth.jsonl of this snapshot's split"
+            f"{text.start_us}–{text.end_us} µs: give truth.jsonl of the snapshot's split"
         )
     return truth[key]
 
@@ -220,15 +220,15 @@ def table(metrics: Metrics) -> str:
     if ground is not None:
         lines.append(f"grounding, share of {ground['objects']:,} nouns")
         lines += [
-            _row("points at the named object", ground["pointing_accuracy"]),
-            _row("chance: its mean area", ground["chance"]),
-            _row("points at another object", ground["other_object"]),
-            _row("its group is empty", ground["empty_groups"]),
+            _row("pointing at the noun's object", ground["pointing_accuracy"]),
+            _row("chance (its mean area)", ground["chance"]),
+            _row("pointing at another object", ground["other_object"]),
+            _row("group is empty", ground["empty_groups"]),
         ]
     lines += [
         "temporal grouping, share of windows",
-        _row("resemble their own side", times["window_accuracy"]),
-        _row("from position alone", times["position_prior"]),
+        _row("more similar to their own side", times["window_accuracy"]),
+        _row("by position alone", times["position_prior"]),
         _row("untrained model", times["random_encoder"]),
         _row("without the temporal loss", times["no_temporal_loss"]),
     ]

@@ -197,7 +197,7 @@ def test_what_is_wrong_in_other_files_is_told(official, published, listed, tmp_p
     with pytest.raises(TaskFileError, match="not a format of ActivityNet"):
         segment_files.read_annotations(strange)
     scores = dump(tmp_path / "scores.json", {"class": ["run", "sit"], "results": {"a": [1]}})
-    with pytest.raises(TaskFileError, match="video 'a': 1 scores for 2 classes"):
+    with pytest.raises(TaskFileError, match="video 'a': 1 scores, but there are 2 classes"):
         read_class_scores(scores)
 
 

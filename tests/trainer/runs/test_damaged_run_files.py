@@ -145,7 +145,7 @@ def test_a_damaged_task_is_named(change, run):
 @pytest.mark.parametrize("change", [{"seen": {"unknown": 5}}, {"seen": {"videos": "x"}}])
 def test_a_damaged_overlap_of_features_is_named(change, tmp_path):
     write(tmp_path, "features.json", {"made_from": {}} | change)
-    with pytest.raises(FeaturesError, match=r"features\.json is not there or damaged"):
+    with pytest.raises(FeaturesError, match=r"features\.json is missing or damaged"):
         made_of(tmp_path)
 
 

@@ -165,7 +165,7 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(answering, tmp_path, c
 def test_tasks_are_not_chained(answering, snapshot, tmp_path, capsys):
     argv = arguments("action", "shapes", answering[0], snapshot, tmp_path / "run")
     assert main(argv) == 1
-    assert "is fine-tuned for qa already: benchmarks share videos" in capsys.readouterr().err
+    assert "is already fine-tuned for qa: benchmarks share videos" in capsys.readouterr().err
 
 
 def test_a_pretrained_model_starts_from_a_fine_tuned_one(answering, untrained_run):
@@ -323,18 +323,23 @@ def test_a_classifier_is_not_tested_on_classes_that_it_does_not_know(untrained_r
     )
     task = {"name": "action", "config": {}, "classes": ["Fencing"]}
     run = checkpoint.load(untrained_run)._replace(task=task)
-    with pytest.raises(TaskError, match="is of a class that the run knows, such as Fencing: test"):
+    with pytest.raises(TaskError, match="has a class of the run, such as Fencing: use"):
         finetuning.TASKS["action"].predict(run, other, lambda *_: None, Views())
 
 
 @pytest.mark.parametrize(
     ("task", "preset", "settings", "message"),
     [
-        ("qa", "msrvtt", [], "qa has no preset 'msrvtt': it has msrvtt-qa, msvd-qa, shapes"),
+        ("qa", "msrvtt", [], "qa has no preset 'msrvtt': give one of msrvtt-qa, msvd-qa, shapes"),
         ("qa", "shapes", ["task.size=8"], "has no field 'size'"),
-        ("qa", "shapes", ["input.on_corrupt=skip"], "input.on_corrupt=skip and input.weights are"),
+        (
+            "qa",
+            "shapes",
+            ["input.on_corrupt=skip"],
+            "input.on_corrupt=skip and input.weights apply",
+        ),
         ("qa", "shapes", [], "the snapshot's clips have no question"),
-        ("action", "shapes", [], "has 0 labels: action recognition wants"),
+        ("action", "shapes", [], "has 0 labels: action recognition takes"),
     ],
 )
 def test_what_does_not_go_together_is_told(

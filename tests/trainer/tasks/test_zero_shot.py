@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused(snapshot, run, write_snapshot, tokenizer):
         zero_shot.evaluate(run, snapshot, no_progress, nothing)
 
     longer = run._replace(config=override(run.config, ["video.frames=16"]))
-    with pytest.raises(zero_shot.EvaluationError, match=r"video\.frames 16, the run has 8"):
+    with pytest.raises(zero_shot.EvaluationError, match=r"video\.frames 16, but the run 8"):
         zero_shot.evaluate(run, snapshot, no_progress, control=longer)
     with pytest.raises(temporal.TemporalError, match="this model has 2 "):
         short = run._replace(config=override(run.config, ["video.frames=4"]))

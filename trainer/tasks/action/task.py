@@ -106,8 +106,8 @@ def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: C
 def _label_of(clip: clip_pb2.Clip) -> str:
     if len(clip.labels) != 1:
         raise TaskError(
-            f"clip {clip.clip_id!r} has {len(clip.labels)} labels: action recognition wants a "
-            "snapshot of UCF101 or HMDB51, whose videos are of one class each"
+            f"clip {clip.clip_id!r} has {len(clip.labels)} labels: action recognition takes "
+            "snapshots of UCF101 or HMDB51, whose videos have one class each"
         )
     return clip.labels[0]
 
@@ -191,11 +191,11 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     clips = read_annotations(snapshot)
     labels = {action_files.video_of(clip.video_id): _label_of(clip) for clip in clips}
     if len(labels) < len(clips):
-        raise TaskError(f"{snapshot.folder} has two records of one video: a class is a video's")
+        raise TaskError(f"{snapshot.folder} has two records of one video, but a class is per video")
     if not set(labels.values()) & set(task["classes"]):
         raise TaskError(
-            f"no video of {snapshot.folder} is of a class that the run knows, such as "
-            f"{task['classes'][0]}: test it on the benchmark that it was trained on"
+            f"no video of {snapshot.folder} has a class of the run, such as {task['classes'][0]}: "
+            "use the benchmark that it was trained on"
         )
     rows: list[Float[np.ndarray, "b classes"]] = []
     for frames, count in view_batches(
@@ -203,7 +203,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     ):
         rows.append(np.asarray(_classify(run.params, frames, run.config, settings))[:count])
     of_video = np.concatenate(rows).reshape(len(clips), views.clips * views.crops, -1)
-    finite("the model's probabilities of classes", of_video, [f"video {name}" for name in labels])
+    finite("class probabilities", of_video, [f"video {name}" for name in labels])
     by_video = dict(zip(labels, of_video, strict=True))
     return Probabilities(task["classes"], by_video, labels, _split_of(snapshot))
 

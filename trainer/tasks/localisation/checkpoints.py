@@ -70,8 +70,8 @@ class Checkpoints:
             ]
             if differing:
                 raise RunError(
-                    f"{out} was started with another configuration: {'; '.join(differing)}. To "
-                    "continue it repeat its command, for a new one give another --out"
+                    f"{out} was started with another configuration: {'; '.join(differing)}. "
+                    "Repeat its command to resume it, or give another --out for a new run"
                 )
 
     def __enter__(self) -> "Checkpoints":
@@ -104,7 +104,9 @@ class Checkpoints:
         progress = progress._replace(
             losses=progress.losses.copy(), validation=progress.validation.copy()
         )
-        with self._told("could not be saved", "see that it can be written and has room"):
+        with self._reporting_failure(
+            "could not be saved", "check that it is writable and has free space"
+        ):
             self._manager.wait_until_finished()
             self._saving_step = step
             self._manager.save(
@@ -133,12 +135,12 @@ class Checkpoints:
             except OSError as error:
                 raise CheckpointError(
                     f"the checkpoint of step {step} in {self._folder} cannot be read "
-                    f"({one_line(error)}): see that it may be read, and repeat the command"
+                    f"({one_line(error)}): check that it is readable, and run the command again"
                 ) from error
         return None
 
     @contextlib.contextmanager
-    def _told(self, what: str, advice: str) -> Iterator[None]:
+    def _reporting_failure(self, what: str, advice: str) -> Iterator[None]:
         try:
             yield
         except (ValueError, OSError) as error:

@@ -28,12 +28,12 @@ def read_class_scores(path: Path) -> ClassScores:
     data = as_object(str(path), read_json(path))
     classes = as_list(f"{path}, 'class'", data.get("class"))
     if not classes or not all(isinstance(name, str) for name in classes):
-        raise TaskFileError(f"{path}: 'class' must list the names of classes")
+        raise TaskFileError(f"{path}: 'class' must be a list of class names")
     scores = {}
     for video, values in as_object(f"{path}, 'results'", data.get("results")).items():
         where = f"{path}, video {short(video)}"
         row = [json_number(where, value) for value in as_list(where, values)]
         if len(row) != len(classes):
-            raise TaskFileError(f"{where}: {len(row)} scores for {len(classes)} classes")
+            raise TaskFileError(f"{where}: {len(row)} scores, but there are {len(classes)} classes")
         scores[video.removeprefix("v_")] = np.array(row)
     return ClassScores(classes, scores)

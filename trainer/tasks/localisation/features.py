@@ -36,8 +36,8 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
         listed = parse_object(manifest.read_bytes())
         if len(listed["features"].get(name, ())) != 1:
             raise FeaturesError(
-                f"{folder} has no feature {name!r} of one row a window, only "
-                f"{', '.join(listed['features'])}: svilm-train embed --feature {name}"
+                f"{folder} has no feature {name!r} with one row per window, only "
+                f"{', '.join(listed['features'])}: run svilm-train embed --feature {name}"
             )
         for shard in listed["shards"]:
             path = folder / pathlib.PurePath(shard["name"]).name
@@ -52,17 +52,19 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
                     (clip["start_us"], clip["end_us"], row)
                 )
     except NonFiniteError as error:
-        raise FeaturesError(f"{error}: write them again, with a model that is finite") from None
+        raise FeaturesError(f"{error}: write the features again, with a finite model") from None
     except FileNotFoundError as error:
         raise FeaturesError(
-            f"{error.filename} is not there: see that svilm-train embed has written {folder}"
+            f"{error.filename} is missing: check that svilm-train embed has completed {folder}"
         ) from None
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         safetensors.SafetensorError,
     ) as error:
-        told = first_line(error)
-        raise FeaturesError(f"{folder} is damaged ({told}): write it again") from None
+        reason = first_line(error)
+        raise FeaturesError(
+            f"{folder} is damaged ({reason}): run svilm-train embed again"
+        ) from None
     videos = {}
     for video, of_video in windows.items():
         of_video.sort(key=lambda window: window[:2])
@@ -112,7 +114,7 @@ def made_of(folder: pathlib.Path) -> dict[str, Any]:
         return told | {"seen": seen}
     except (OSError, ValueError, AttributeError) as error:
         raise FeaturesError(
-            f"{folder / MANIFEST} is not there or damaged ({error}): write it again"
+            f"{folder / MANIFEST} is missing or damaged ({error}): run svilm-train embed again"
         ) from None
 
 

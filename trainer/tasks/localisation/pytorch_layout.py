@@ -126,8 +126,8 @@ def check_arrays(features: np.ndarray, others: Mapping[str, np.ndarray]) -> None
     """
     if features.ndim != 3 or features.dtype not in (np.float32, np.float64):
         raise LayoutError(
-            "features must be [videos, channels, times] of float32 or float64, got "
-            f"{features.shape} of {features.dtype}"
+            f"features must be float32 or float64 [videos, channels, times], got {features.dtype} "
+            f"{features.shape}"
         )
     b, _, t = features.shape
     shapes = {"true_map": (b, t, t), "uniform": (2, b, t, t)}
@@ -166,8 +166,8 @@ def config_of(state: State, channels: int, length: int) -> GtadConfig:
     first, second = _weight(state, _FIRST_OF_MAP), _weight(state, "localization.2")
     if channels % stem.shape[1]:
         raise LayoutError(
-            f"features have {channels} channels, no multiple of the {stem.shape[1]} that a group "
-            "of backbone1.0 takes"
+            f"features have {channels} channels, not a multiple of the {stem.shape[1]} per group "
+            "of backbone1.0"
         )
     sizes = GtadConfig()
     config = GtadConfig(
@@ -182,18 +182,18 @@ def config_of(state: State, channels: int, length: int) -> GtadConfig:
     wanted = config.width * (sizes.inner_bins + sizes.context_bins)
     if first.shape[1] != wanted:
         raise LayoutError(
-            f"{_FIRST_OF_MAP}.weight takes {first.shape[1]} features a proposal, not {wanted}: "
-            f"{config.width} in {sizes.inner_bins} and {sizes.context_bins} bins"
+            f"{_FIRST_OF_MAP}.weight takes {first.shape[1]} features per proposal, expected "
+            f"{wanted}: {config.width} in {sizes.inner_bins} and {sizes.context_bins} bins"
         )
     if config.width % config.stem_groups or length < config.neighbours:
         raise LayoutError(
-            f"features of {channels} channels at {length} times do not fit: backbone1.0 makes "
-            f"{config.width} channels in {config.stem_groups} groups, and each time has "
+            f"features of {channels} channels at {length} times do not fit: backbone1.0 has "
+            f"{config.width} channels in {config.stem_groups} groups, and each time "
             f"{config.neighbours} neighbours"
         )
     for name, wanted in _shapes(config, channels).items():
         if (found := _named(state, name).shape) != wanted:
-            raise LayoutError(f"{name} must be {wanted} beside the other weights, got {found}")
+            raise LayoutError(f"{name} must be {wanted} to match the other weights, got {found}")
     return config
 
 
@@ -230,7 +230,7 @@ def params(state: State) -> dict[str, Any]:
         inside[layer] = {"kernel": kernel, "bias": _bias(state, theirs)}
         used |= {f"{theirs}.weight", f"{theirs}.bias"}
     if left := sorted(state.keys() - used):
-        raise LayoutError(f"{len(left)} weights have no place in G-TAD, such as {left[0]}")
+        raise LayoutError(f"{len(left)} weights are not part of G-TAD, such as {left[0]}")
     first, width = _weight(state, _FIRST_OF_MAP), _weight(state, "backbone1.0").shape[0]
     # The inputs in that code are ordered by channel, then by bin.
     by_channel = first[:, :, 0, 0].reshape(first.shape[0], width, -1)
@@ -274,7 +274,7 @@ def _weight(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     kernel = _named(state, f"{name}.weight")
     wanted = 4 if "sconvs" in name or "localization" in name else 3
     if kernel.ndim != wanted:
-        raise LayoutError(f"{name}.weight has {kernel.ndim} axes, not {wanted}")
+        raise LayoutError(f"{name}.weight has {kernel.ndim} axes, expected {wanted}")
     return kernel
 
 
@@ -284,5 +284,5 @@ def _bias(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 def _named(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in state:
-        raise LayoutError(f"there is no {name} among the {len(state)} weights")
+        raise LayoutError(f"{name} is missing among {len(state)} weights")
     return state[name]

@@ -65,7 +65,7 @@ def load(folder: pathlib.Path) -> Model:
         )
     except FileNotFoundError as error:
         raise LocalisationError(
-            f"{error.filename} is not there: give the folder of a trained model, or --features to "
+            f"{error.filename} is missing: give the folder of a trained model, or --features to "
             "train one"
         ) from None
     except (
@@ -73,5 +73,5 @@ def load(folder: pathlib.Path) -> Model:
         safetensors.SafetensorError,
     ) as error:
         raise LocalisationError(
-            f"{folder} holds a damaged model ({first_line(error)}): train again"
+            f"{folder} has a damaged model ({first_line(error)}): train again"
         ) from None

@@ -67,7 +67,7 @@ class LocalisationConfig:
             )
         if network.neighbours > network.length:
             raise ValueError(
-                f"network: neighbours {network.neighbours} must be length {network.length} or less"
+                f"network: neighbours {network.neighbours} must be at most length {network.length}"
             )
 
 
@@ -132,7 +132,7 @@ def examples(
     if not found:
         raise LocalisationError(
             f"none of the {len(videos)} videos with features is among the {len(annotated)} "
-            "annotated ones: see that they go by the same ids"
+            "annotated ones: check that both have the same ids"
         )
     return found
 
@@ -169,8 +169,8 @@ def train(
     """
     if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
         raise LocalisationError(
-            "JAX is set to 64 bits (JAX_ENABLE_X64 or jax_enable_x64), and checkpoints are of "
-            "float32: switch that off"
+            "JAX uses 64 bits (JAX_ENABLE_X64 or jax_enable_x64), but checkpoints are float32: "
+            "unset it"
         )
     classes = sorted(
         {one.label for name in videos if name in annotated for one in annotated[name].actions}

@@ -89,8 +89,8 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
     questions = [question for clip in clips for question in clip.questions]
     if not questions:
         raise TaskError(
-            "the snapshot's clips have no question: build one of MSRVTT-QA or MSVD-QA with "
-            "svilm-pipelines"
+            "the snapshot's clips have no question: build a snapshot of MSRVTT-QA or MSVD-QA "
+            "with svilm-pipelines"
         )
     # Answers of equal frequency rank by first occurrence in the benchmark's file, whose ids
     # increase. The records have another order.
@@ -216,7 +216,10 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
       SnapshotError: a record is damaged, or the snapshot does not fit the model.
     """
     if views != Views():
-        raise TaskError("question answering looks at one clip and one crop of a video")
+        raise TaskError(
+            "question answering takes one clip and one crop per video: leave out --clips and "
+            "--crops"
+        )
     task = task_of(run, NAME)
     settings, vocabulary = Config(**task["config"]), task["classes"]
     clips = read_annotations(snapshot)
@@ -238,7 +241,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
                 texts_of + [""] * (_QUESTIONS_AT_ONCE - len(chunk)), run.config.text.tokens
             )
             logits = finite(
-                "the model's scores of answers",
+                "answer scores",
                 _logits(run.params, groups[rows], ids, mask, encoder.config, settings),
                 [f"question {question.question_id}" for question in chunk],
             )
@@ -250,7 +253,9 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     if not questions:
         raise TaskError(f"{snapshot.folder} has no question")
     if len(answers) < len(questions):
-        raise TaskError(f"{snapshot.folder} has two questions of one id, or without any")
+        raise TaskError(
+            f"{snapshot.folder} has two questions with the same id, or one without an id"
+        )
     return Answers(answers, questions, vocabulary)
 
 

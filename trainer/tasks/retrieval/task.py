@@ -72,7 +72,7 @@ def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: C
     captions = [captions_of(clip) for clip in clips]
     for clip, of_clip in zip(clips, captions, strict=True):
         if not all(of_clip):
-            raise TaskError(f"clip {clip.clip_id!r} has no caption: retrieval is trained on these")
+            raise TaskError(f"clip {clip.clip_id!r} has no caption, which retrieval requires")
     return Examples(np.arange(len(clips)), captions, None)
 
 
@@ -152,9 +152,14 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
       SnapshotError: as in `embed_clips`.
     """
     if run.task is not None and run.task["name"] != NAME:
-        raise TaskError(f"the run is fine-tuned for {run.task['name']}: its joint space is not")
+        raise TaskError(
+            f"the run is fine-tuned for {run.task['name']}, which does not train the joint space: "
+            "give a pre-trained run, or one fine-tuned for retrieval"
+        )
     if views != Views():
-        raise TaskError("retrieval looks at one clip and one crop of a video")
+        raise TaskError(
+            "retrieval takes one clip and one crop per video: leave out --clips and --crops"
+        )
     clips = read_annotations(snapshot)
     videos = [clip.video_id for clip in clips]
     if len(set(videos)) < len(videos):  # Clips of one video need ids that include their spans.

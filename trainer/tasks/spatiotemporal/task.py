@@ -105,8 +105,8 @@ def _actions(clip: clip_pb2.Clip, box: clip_pb2.Box) -> list[int]:
     for label in box.labels:
         if not label.isdecimal() or not 1 <= int(label) <= box_files.ACTIONS:
             raise TaskError(
-                f"a box of clip {clip.clip_id!r} is labelled {label!r}: AVA's actions are numbers "
-                f"1 … {box_files.ACTIONS}"
+                f"a box of clip {clip.clip_id!r} has the label {label!r}: AVA's actions are the "
+                f"numbers 1 … {box_files.ACTIONS}"
             )
     return [int(label) for label in box.labels]
 
@@ -120,7 +120,8 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
     found = {action for clip in clips for box in _true(clip) for action in _actions(clip, box)}
     if not found:
         raise TaskError(
-            "the snapshot's clips have no labelled box: build one of AVA with svilm-pipelines"
+            "the snapshot's clips have no labelled box: build a snapshot of AVA with "
+            "svilm-pipelines"
         )
     return [str(action) for action in sorted(found)]
 
@@ -247,7 +248,10 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
       SnapshotError: a record is damaged, or the snapshot does not fit the model.
     """
     if (views.clips, views.crops) != (1, 1):
-        raise TaskError("spatiotemporal localisation looks at one clip, the whole of its pictures")
+        raise TaskError(
+            "spatiotemporal localisation takes one clip and the whole frame: leave out --clips "
+            "and --crops"
+        )
     task = task_of(run, NAME)
     settings, actions = Config(**task["config"]), [int(name) for name in task["classes"]]
     clips = read_annotations(snapshot)
@@ -263,7 +267,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     records = [record for record, boxes in enumerate(given) if boxes]
     if not records:
         raise TaskError(
-            f"no box of {boxes_from} is at one of the {len(clips)} keyframes of {snapshot.folder}"
+            f"no box of {boxes_from} is at any of the {len(clips)} keyframes of {snapshot.folder}"
         )
     true = box_files.as_columns(
         (keyframe, box, action, 1.0)
@@ -281,7 +285,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     for some, frames in whole_batches(snapshot, sizes, config, _AT_ONCE, progress):
         boxes = padded[np.resize(some, len(frames))]
         probabilities = finite(
-            "the model's probabilities of actions",
+            "action probabilities",
             _classify(run.params, frames, boxes, config, settings),
             [f"clip {clips[record].clip_id}" for record in some.tolist()],
         )
@@ -300,8 +304,8 @@ def _keyframe(clip: clip_pb2.Clip, snapshot: Snapshot) -> box_files.Keyframe:
     times = {box.time_us for box in clip.boxes}
     if len(times) != 1:
         raise TaskError(
-            f"clip {clip.clip_id!r} has boxes at {len(times)} instants: spatiotemporal "
-            "localisation wants a snapshot of AVA, a keyframe each"
+            f"clip {clip.clip_id!r} has boxes at {len(times)} times, but must be a keyframe: give "
+            "a snapshot of AVA"
         )
     return clip.video_id, (times.pop() + snapshot.manifest.config.source.cut_at_us) // 1_000_000
 

@@ -47,12 +47,14 @@ def test_windows_are_put_together_in_the_order_of_time(tmp_path):
 
 
 def test_what_is_wrong_with_features_is_told(tmp_path):
-    with pytest.raises(FeaturesError, match=r"features\.json is not there"):
+    with pytest.raises(FeaturesError, match=r"features\.json is missing"):
         read_features(tmp_path, "groups")
     folder = write(tmp_path / "features", [("a", 0, 1)], np.zeros((1, 2), np.float32))
-    with pytest.raises(FeaturesError, match="no feature 'clip' of one row a window, only groups"):
+    with pytest.raises(
+        FeaturesError, match="no feature 'clip' with one row per window, only groups"
+    ):
         read_features(folder, "clip")
-    with pytest.raises(FeaturesError, match="no feature 'windows' of one row"):
+    with pytest.raises(FeaturesError, match="no feature 'windows' with one row"):
         read_features(folder, "windows")
     next(folder.glob("*.safetensors")).write_bytes(b"{")
     with pytest.raises(FeaturesError, match="is damaged"):

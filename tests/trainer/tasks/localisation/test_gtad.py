@@ -253,16 +253,22 @@ def test_as_many_proposals_of_each_class_count_as_there_are_good_ones():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("backbone2.0.sconvs.2.bias"), "no backbone2.0.sconvs.2.bias"),
-        (lambda state: state.update(extra=np.ones(2)), "1 weights have no place .* extra"),
-        (lambda state: state.update({"backbone1.0.weight": np.ones((4, 3, 3))}), "no multiple of"),
+        (
+            lambda state: state.pop("backbone2.0.sconvs.2.bias"),
+            "backbone2.0.sconvs.2.bias is missing",
+        ),
+        (lambda state: state.update(extra=np.ones(2)), "1 weights are not part of G-TAD"),
+        (
+            lambda state: state.update({"backbone1.0.weight": np.ones((4, 3, 3))}),
+            "not a multiple of",
+        ),
         (
             lambda state: state.update({"localization.0.weight": np.ones((6, 144))}),
-            r"localization\.0\.weight has 2 axes, not 4",
+            r"localization\.0\.weight has 2 axes, expected 4",
         ),
         (
             lambda state: state.update({"localization.0.weight": np.ones((6, 99, 1, 1))}),
-            "takes 99 features a proposal, not 144",
+            "takes 99 features per proposal, expected 144",
         ),
         (
             lambda state: state.update({"localization.4.weight": np.ones((5, 5, 3, 3))}),
@@ -289,8 +295,8 @@ def test_weights_that_do_not_fit_are_told(problem, change, message):
 @pytest.mark.parametrize(
     ("place", "change", "message"),
     [
-        (0, lambda x: x[0], r"features must be \[videos, channels, times\] .* got \(4, 5\)"),
-        (0, lambda x: x.astype(np.float16), "of float32 or float64, got .* of float16"),
+        (0, lambda x: x[0], r"features must be .* \[videos, channels, times\], got .* \(4, 5\)"),
+        (0, lambda x: x.astype(np.float16), "must be float32 or float64 .* got float16"),
         (1, lambda x: x[0], r"true_map must be \(2, 5, 5\) .* got \(5, 5\)"),
         (2, lambda x: x[0], r"true_start must be \(2, 5\) for features \(2, 4, 5\), got \(5,\)"),
         (4, lambda x: x[0], r"uniform must be \(2, 2, 5, 5\) .* got \(2, 5, 5\)"),

@@ -110,7 +110,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     assert not (tmp_path / "model.safetensors").exists()
     assert localise(corpus, tmp_path, *arguments, *settings) == 1
     assert re.search(
-        r"configuration: best epoch was by features of sha256 \w{64}, now none\. To continue",
+        r"configuration: best epoch was by features of sha256 \w{64}, now none\. Repeat",
         capsys.readouterr().err,
     )
     assert localise(corpus, tmp_path, *arguments, "--best-epoch", *settings) == 0
@@ -190,7 +190,7 @@ def test_what_does_not_go_together_is_told(corpus, tmp_path, capsys):
         ([], "give --features to train on"),
         ([f"--features={corpus / 'train'}", "--best-epoch"], "--best-epoch requires"),
         ([f"--features={corpus / 'test'}"], "12 training videos are also test videos"),
-        ([f"--test-features={corpus / 'test'}"], "localisation.json is not there"),
+        ([f"--test-features={corpus / 'test'}"], "localisation.json is missing"),
         (["--features=x", "--set=network.length=a"], "network.length takes an integer"),
     ):
         assert localise(corpus, tmp_path, *arguments) in (1, 2)

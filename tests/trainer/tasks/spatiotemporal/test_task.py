@@ -195,27 +195,27 @@ def test_what_does_not_go_together_is_told(
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("a,0902,0.1,0.2,0.3,0.4,,0.9\n")
     assert evaluate(trained, snapshot, tmp_path, f"--boxes={boxes}") == 1
-    assert "no box of boxes.csv is at one of the 7 keyframes" in capsys.readouterr().err
+    assert "no box of boxes.csv is at any of the 7 keyframes" in capsys.readouterr().err
     argv = ["evaluate", "--task=qa", f"--run={trained}", f"--snapshot={snapshot}"]
     assert main([*argv, f"--boxes={boxes}"]) == 2
     assert "--boxes applies only to --task spatiotemporal" in capsys.readouterr().err
-    with pytest.raises(TaskError, match="one clip, the whole of its pictures"):
+    with pytest.raises(TaskError, match="one clip and the whole frame"):
         task.predict(
             checkpoint.load(trained), Snapshot.open(snapshot), lambda *_: None, Views(crops=3)
         )
 
     plain = write_snapshot(clips=4, height=18, width=18).folder
     assert finetune("ava", untrained_run, plain, tmp_path / "run") == 1
-    assert "have no labelled box: build one of AVA" in capsys.readouterr().err
+    assert "have no labelled box: build a snapshot of AVA" in capsys.readouterr().err
     assert evaluate(trained, plain, tmp_path) == 1
-    assert "has boxes at 0 instants: spatiotemporal localisation wants" in capsys.readouterr().err
+    assert "has boxes at 0 times, but must be a keyframe" in capsys.readouterr().err
 
     def named(clip, _):
         clip.boxes.add(x2=0.5, y2=0.5, labels=["walk"])
 
     words = write_snapshot("words", clips=4, height=18, width=18, annotate=named).folder
     assert finetune("ava", untrained_run, words, tmp_path / "run") == 1
-    assert "is labelled 'walk': AVA's actions are numbers 1 … 80" in capsys.readouterr().err
+    assert "has the label 'walk': AVA's actions are the numbers 1 … 80" in capsys.readouterr().err
 
 
 def test_a_keyframe_is_trained_on_with_its_own_boxes_and_those_that_fit(snapshot):
