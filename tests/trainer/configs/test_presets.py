@@ -210,7 +210,7 @@ def test_what_a_preset_is_meant_to_start_from_is_said(preset, given, told):
         assert said is None
     else:
         assert said is not None
-        assert all(part in said for part in [f"{preset} is meant to start from", *told])
+        assert all(part in said for part in [f"preset {preset} expects published weights", *told])
 
 
 def test_a_run_says_what_its_preset_is_meant_to_start_from(tmp_path, capsys):

@@ -159,9 +159,9 @@ def put(path, value):
 @pytest.mark.parametrize(
     ("file", "path", "value", "told"),
     [
-        ("tokenizer_config.json", "do_lower_case", False, "lowercase is False, there True"),
+        ("tokenizer_config.json", "do_lower_case", False, "lowercase is False, but True"),
         ("tokenizer_config.json", "do_lower_case", "no", "do_lower_case is 'no'"),
-        ("tokenizer_config.json", "strip_accents", False, "strip_accents is False, there True"),
+        ("tokenizer_config.json", "strip_accents", False, "strip_accents is False, but True"),
         ("tokenizer_config.json", "tokenize_chinese_chars", False, "split_chinese is False"),
         ("tokenizer_config.json", "tokenizer_class", "BertJapaneseTokenizer", "BertJapaneseTok"),
         ("config.json", "tokenizer_class", "XLMRobertaTokenizer", "XLMRobertaTokenizer"),
@@ -240,7 +240,7 @@ def test_two_vocabularies_in_a_folder_must_be_one(altered):
     lines = (folder / "vocab.txt").read_text().split("\n")
     lines[6], lines[7] = lines[7], lines[6]
     (folder / "vocab.txt").write_text("\n".join(lines))
-    with pytest.raises(VocabularyError, match=r"vocab.txt: line 7 is 'Cat', and 'the' in tokenize"):
+    with pytest.raises(VocabularyError, match=r"vocab.txt: line 7 is 'Cat', but 'the' in tokenize"):
         Tokenizer.from_vocabulary(folder)
 
 

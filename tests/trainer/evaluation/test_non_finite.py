@@ -219,7 +219,7 @@ def test_the_check_counts_what_is_not_finite(values):
     with pytest.raises(NonFiniteError) as error:
         finite("x", values, [f"row {place}" for place in range(len(values))])
     assert str(error.value).startswith(f"x: {len(wrong)} of {len(values)} values {are} not finite")
-    assert str(error.value).endswith(f"at [{wrong[0]}], of row {wrong[0]}")
+    assert str(error.value).endswith(f"at [{wrong[0]}] (row {wrong[0]})")
 
 
 def test_a_tensor_is_named():

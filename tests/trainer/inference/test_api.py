@@ -219,5 +219,5 @@ def test_a_video_that_the_build_rejected(model, snapshot, monkeypatch):
 def test_without_the_program_that_decodes(model, tmp_path, monkeypatch):
     (tmp_path / "a.mp4").touch()
     monkeypatch.setattr(video_files, "PROGRAM", "svilm-absent")
-    with pytest.raises(VideoError, match=r"svilm-absent is not installed.*\[pipelines\]"):
+    with pytest.raises(VideoError, match=r"requires svilm-absent.*\[pipelines\]"):
         model.embed_videos([tmp_path / "a.mp4"])

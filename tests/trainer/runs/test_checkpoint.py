@@ -124,7 +124,7 @@ def test_some_are_kept_for_good(run, state, config):
         with Checkpoints(run / "checkpoints", config) as checkpoints:
             checkpoints.save(state.replace(step=jnp.int32(step)))
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"4", "8", "10"}
-    with pytest.raises(OverrideError, match="checkpoint_keep_every 5 must be divisible by"):
+    with pytest.raises(OverrideError, match="checkpoint_keep_every 5 must be a multiple of"):
         override(config, ["checkpoint_keep_every=5"])
 
 

@@ -49,9 +49,9 @@ def test_a_given_vocabulary_has_the_settings_of_the_encoder(known, tmp_path):
 @pytest.mark.parametrize(
     ("pieces", "told"),
     [
-        (["[unused0]", "ring", "A", "Disc"], "line 7 is 'ring', and 'A' there"),
+        (["[unused0]", "ring", "A", "Disc"], "line 7 is 'ring', but 'A' there"),
         (["[unused0]", "A", "ring"], "line 9 is absent, but 'Disc' there"),
-        (["A", "ring", "Disc"], "line 7 is 'ring', and 'A' there"),
+        (["A", "ring", "Disc"], "line 7 is 'ring', but 'A' there"),
         (["[unused0]", "A", "ring", "Disc", "mug"], None),
         (["mug", "A", "ring", "Disc"], None),
     ],
@@ -102,9 +102,9 @@ def test_a_run_keeps_the_settings_of_its_tokenizer(started):
     cased = Tokenizer(pieces, Settings(lowercase=False))
     run = started(cased)
     assert run_folder.read(run)[1].difference(cased) is None
-    with pytest.raises(RunError, match=r"another vocabulary .* lowercase is False, there True"):
+    with pytest.raises(RunError, match=r"another vocabulary .* lowercase is False, but True"):
         started(Tokenizer(pieces), checkpoint=True)
-    with pytest.raises(RunError, match=r"another vocabulary .* line 6 is 'A', and 'ring'"):
+    with pytest.raises(RunError, match=r"another vocabulary .* line 6 is 'A', but 'ring'"):
         started(Tokenizer([*SPECIAL, "ring", "A", "a"], Settings(lowercase=False)))
 
 
