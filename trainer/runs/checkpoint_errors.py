@@ -45,8 +45,8 @@ def one_line(error: Exception) -> str:
 def unreadable(checkpoint: RunPath, error: Exception) -> CheckpointError:
     """Return the error for a store that does not answer, or denies access."""
     return CheckpointError(
-        f"{checkpoint} cannot be read ({one_line(error)}): see that it is whole and may be read, "
-        "and repeat the command"
+        f"{checkpoint} cannot be read ({one_line(error)}): check that it is complete and "
+        "readable, and run the command again"
     )
 
 
@@ -60,8 +60,8 @@ def listing(folder: RunPath) -> Iterator[None]:
         yield
     except _bucket_errors(folder) as error:
         raise CheckpointError(
-            f"{folder} cannot be read ({one_line(error)}): see that the bucket is "
-            "there, and that you may list it and get its metadata (storage.buckets.get)"
+            f"{folder} cannot be read ({one_line(error)}): check that the bucket exists, and that "
+            "you may list it and read its metadata (storage.buckets.get)"
         ) from error
 
 
@@ -73,16 +73,16 @@ def saving(folder: RunPath) -> Iterator[None]:
     except (ValueError, *store_errors(folder)) as error:
         try:
             steps = run_folder.checkpoint_steps(folder)
-            last = f"step {max(steps)} is the last one kept" if steps else "there is none before it"
+            last = f"step {max(steps)} is the last saved one" if steps else "no earlier one exists"
         except OSError:
-            last = "the earlier ones are as they were"
-        why, advice = one_line(error), f"see that {folder} can be written"
+            last = "earlier ones are unchanged"
+        why, advice = one_line(error), f"check that {folder} is writable"
         if any(said in str(error) for said in _FULL):
             why = "the disk is full"
-            advice = "make room, or keep fewer with --set checkpoint_keep=1"
+            advice = "free space, or keep fewer with --set checkpoint_keep=1"
         raise CheckpointError(
-            f"a checkpoint in {folder} could not be saved ({why}); {last}: {advice}, and "
-            "repeat the command"
+            f"a checkpoint in {folder} could not be saved ({why}); {last}: {advice}, and run the "
+            "command again"
         ) from error
 
 
@@ -108,8 +108,8 @@ def reading(checkpoint: RunPath, verified: bool) -> Iterator[None]:
             raise unreadable(checkpoint, error) from error
         if verified:
             raise CheckpointError(
-                f"{checkpoint} cannot be read by this release ({one_line(error)}), though its "
-                "files are as they were saved: use the release that saved it"
+                f"{checkpoint} cannot be read by this release ({one_line(error)}), but its files "
+                "are undamaged: use the release that saved it"
             ) from error
         raise _unchecked(checkpoint, error) from error
     except (LookupError, TypeError, AttributeError) as error:
@@ -121,6 +121,6 @@ def reading(checkpoint: RunPath, verified: bool) -> Iterator[None]:
 def _unchecked(checkpoint: RunPath, error: Exception) -> UncheckedError:
     return UncheckedError(
         f"{checkpoint} cannot be read ({type(error).__name__}: {one_line(error)}), and has no "
-        f"{checksums.NAME} that would show whether its files are damaged: use another checkpoint, "
-        "or a copy of it"
+        f"{checksums.NAME} to show whether its files are damaged: use another checkpoint, or a "
+        "copy of this one"
     )

@@ -158,9 +158,16 @@ def test_what_is_not_a_run_there_is_told(lab, stored, config, snapshot):
     [
         (("embed", "--run=r", "--snapshot=s", "--out=gs://b/x"), 2, "gs://b/x is in a bucket"),
         (("embed", "--run=r", "--snapshot=s", "--out=s3://b/x"), 2, "s3://b/x is in a bucket"),
-        (("search", "a", "--run=r", "--snapshot=s", "--out=s3://b/x"), 1, "cannot be written"),
+        (
+            ("search", "a", "--run=r", "--snapshot=s", "--out=s3://b/x"),
+            1,
+            "s3://b/x is in a bucket",
+        ),
         (("evaluate", "--run=s3://b/x", "--snapshot=s"), 2, "s3://b/x cannot be a run"),
-        (("pretrain", "--preset=tiny", "--snapshot=s", "--out=s3://b/x"), *(2, "Name a folder")),
+        (
+            ("pretrain", "--preset=tiny", "--snapshot=s", "--out=s3://b/x"),
+            *(2, "s3://b/x cannot be a run"),
+        ),
         (
             ("pretrain", "--preset=tiny", "--snapshot=s", "--out=r", "--start-from=s3://b/x"),
             *(2, "s3://b/x cannot be a run"),
