@@ -184,7 +184,7 @@ def test_what_is_not_a_run_there_is_told(lab, stored, config, snapshot):
             *(2, "s3://b cannot be a run"),
         ),
         (("export", "--run=r", "--video=gs://b/x"), 2, "gs://b/x is in a bucket"),
-        (("search", "a", "--run=r", "--snapshot=s", "--out=gs://b/x"), 1, "cannot be written"),
+        (("search", "a", "--run=r", "--snapshot=s", "--out=gs://b/x"), 1, "is in a bucket"),
         (
             ("pretrain", "--preset=tiny", "--snapshot=s", "--out=r", "--text-weights=gs://b/x"),
             *(2, "gs://b/x is in a bucket"),
