@@ -70,7 +70,7 @@ def train_batches(
       SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
       ValueError: batch, hosts or vocabulary do not fit.
     """
-    from trainer.data.decode import training
+    from trainer.data.decode import training_clip
 
     for snapshot in mixture.snapshots:
         check_suits(snapshot, tokenizer, config)
@@ -93,7 +93,8 @@ def train_batches(
             config.seed, step, config.batch, positions[row], attempt, mixture.sources
         )
 
-    for step, clips, skipped in stream(mixture, requests(), training(config, room(config))):
+    decoded = stream(mixture, requests(), training_clip, config=config, room=room(config))
+    for step, clips, skipped in decoded:
         if on_skip:
             for message in skipped:
                 on_skip(message)
@@ -133,7 +134,7 @@ def example_batches(
       SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
       ValueError: batch, hosts or vocabulary do not fit.
     """
-    from trainer.data.decode import training
+    from trainer.data.decode import training_clip
 
     for snapshot in mixture.snapshots:
         check_suits(snapshot, tokenizer, config)
@@ -151,7 +152,8 @@ def example_batches(
             chosen = example_numbers(examples, config, step)[rows]
             yield Request(step, examples.records[chosen], np.array(seeds, np.int64))
 
-    for step, clips, _ in stream(mixture, requests(), training(config, room(config))):
+    decoded = stream(mixture, requests(), training_clip, config=config, room=room(config))
+    for step, clips, _ in decoded:
         chosen = example_numbers(examples, config, step)[rows]
         ids = mask = None
         if examples.texts is not None:
@@ -199,7 +201,7 @@ def eval_batches(
       SnapshotError: a record is damaged, or the snapshot does not suit the configuration.
       ValueError: the vocabulary does not fit.
     """
-    from trainer.data.decode import evaluation
+    from trainer.data.decode import evaluation_clip
 
     check_suits(snapshot, tokenizer, config)
 
@@ -210,7 +212,7 @@ def eval_batches(
             rows = np.minimum(np.arange(first, first + batch), len(wanted) - 1)
             yield Request(step, wanted[rows], np.zeros((batch, 2), np.int64))
 
-    for step, clips, _ in stream(snapshot, requests(), evaluation(config)):
+    for step, clips, _ in stream(snapshot, requests(), evaluation_clip, config=config):
         chunks = [clip_chunks[: config.input.nouns] for clip_chunks in _noun_chunks(clips)]
         prompts = [[chunk.prompts[0] for chunk in clip_chunks] for clip_chunks in chunks]
         columns = zip(

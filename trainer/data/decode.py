@@ -41,20 +41,6 @@ _MARGIN = 4
 _PIXELS = 1 << 16  # a JPEG's height and width are below this
 
 
-@functools.lru_cache(maxsize=4)
-def training(
-    config: configs.Config, room: int | None
-) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """Return `training_clip` for a configuration; cached, so that `stream` traces it once."""
-    return functools.partial(training_clip, config=config, room=room)
-
-
-@functools.lru_cache(maxsize=4)
-def evaluation(config: configs.Config) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """Return `evaluation_clip` for a configuration; cached, as for training."""
-    return lambda record, _: evaluation_clip(record, config)
-
-
 def training_clip(
     record: tf.Tensor, seed: tf.Tensor, config: configs.Config, room: int | None = None
 ) -> dict[str, tf.Tensor]:
@@ -98,7 +84,9 @@ def training_clip(
     return fields
 
 
-def evaluation_clip(record: tf.Tensor, config: configs.Config) -> dict[str, tf.Tensor]:
+def evaluation_clip(
+    record: tf.Tensor, _: tf.Tensor | None, config: configs.Config
+) -> dict[str, tf.Tensor]:
     """Decode one record with the central crop at `short_side`.
 
     It returns the fields of `training_clip`, except the view.

@@ -5,7 +5,6 @@ separate batches.
 """
 
 import collections
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -79,8 +78,7 @@ def whole_batches(
         filled = np.array([(part + [part[-1]] * size)[:size] for part in parts], np.int64)
         unused = np.zeros((size, 2), np.int64)
         requests = [Request(step, rows, unused) for step, rows in enumerate(filled)]
-        decode = functools.partial(whole_clip, config=config, grid=grid)
-        for step, clips, _ in stream(snapshot, requests, decode):
+        for step, clips, _ in stream(snapshot, requests, whole_clip, config=config, grid=grid):
             frames: Any = clips["frames"]
             yield np.array(parts[step], np.int64), frames
             done += len(parts[step])

@@ -1,7 +1,6 @@
 """Multiple views of test videos: consecutive clips, and crops side by side."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -55,10 +54,8 @@ def view_batches(
             numbers = np.minimum(np.arange(first, first + size), total - 1)
             yield Request(step, numbers // len(views), views[numbers % len(views)])
 
-    def decode(record: Any, view: Any) -> dict[str, Any]:
-        return view_clip(record, view, config, clips=clips, crops=crops)
-
-    for step, answer, _ in stream(snapshot, requests(), decode):
+    decoded = stream(snapshot, requests(), view_clip, config=config, clips=clips, crops=crops)
+    for step, answer, _ in decoded:
         count = min(size, total - step * size)
         yield answer["frames"], count
         progress(step * size + count, total)

@@ -8,7 +8,7 @@ import collections
 import concurrent.futures
 import functools
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,8 @@ from trainer.data.snapshot import CorruptRecordError, Readable, SnapshotError
 _AT_ONCE = 2
 # Number of batches in progress or waiting, which bounds memory.
 _AHEAD = 4
-
+# Number of traces to keep: whole pictures need one for each of their shapes.
+_GRAPHS = 32
 
 # Maximum number of replacements for a corrupt record. Denser damage does not come from single
 # records, so the run stops.
@@ -46,7 +47,10 @@ class Answer(NamedTuple):
 
 
 def stream(
-    records: Readable, requests: Iterable[Request], decode: Callable[..., dict[str, Any]]
+    records: Readable,
+    requests: Iterable[Request],
+    decode: Callable[..., dict[str, Any]],
+    **settings: Hashable,
 ) -> Generator[Answer, None, None]:
     """Yield the decoded records of each request, in order.
 
@@ -55,8 +59,9 @@ def stream(
     Args:
       records: the snapshot or mixture to read.
       requests: the records to read; drawn some batches ahead of use.
-      decode: graph function of (record: string [], seed: int64 [2]) to one clip's tensors by name;
-        passing the same object again avoids another trace.
+      decode: function of a module, traced as a graph: it maps (record: string [], seed: int64 [2])
+        and the settings to one clip's tensors by name. Equal settings share one trace.
+      settings: keyword arguments of `decode`.
 
     Yields:
       One answer per request. Its clips are NumPy arrays, nested lists if the length varies from
@@ -67,7 +72,7 @@ def stream(
     """
     from trainer.data.cpu_tensorflow import tf
 
-    decode_batch = _graph(decode)
+    decode_batch = _graph(decode, **settings)
 
     def load(request: Request) -> Answer:
         numbers, attempts = request.records.copy(), np.zeros(len(request.records), np.int64)
@@ -89,7 +94,8 @@ def stream(
         try:
             fields = decode_batch(tf.constant(data), tf.constant(seeds))
         except tf.errors.OpError as error:
-            raise _undecodable(records, numbers, data, seeds, decode, error) from None
+            alone = functools.partial(decode, **settings)
+            raise _undecodable(records, numbers, data, seeds, alone, error) from None
         return {name: _plain(values) for name, values in fields.items()}
 
     ahead: collections.deque[concurrent.futures.Future[Answer]] = collections.deque()
@@ -105,8 +111,10 @@ def stream(
         threads.shutdown(cancel_futures=True)
 
 
-@functools.lru_cache(maxsize=4)
-def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+@functools.lru_cache(maxsize=_GRAPHS)
+def _graph(
+    decode: Callable[..., dict[str, Any]], **settings: Hashable
+) -> Callable[..., dict[str, Any]]:
     """Return a tf.data pipeline over the records of one batch; tracing it takes a second."""
     from trainer.data.cpu_tensorflow import tf
 
@@ -114,12 +122,14 @@ def _graph(decode: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
     options.autotune.enabled = False
     parallel = len(os.sched_getaffinity(0))
 
+    with_settings = functools.partial(decode, **settings)
+
     # The function has no Python control flow to convert.
     @tf.autograph.experimental.do_not_convert
     def decode_batch(records: Any, seeds: Any) -> dict[str, Any]:
         batched: Any = (
             tf.data.Dataset.from_tensor_slices((records, seeds))
-            .map(decode, num_parallel_calls=parallel, deterministic=True)
+            .map(with_settings, num_parallel_calls=parallel, deterministic=True)
             .ragged_batch(tf.size(records, tf.int64))
             .with_options(options)
         )

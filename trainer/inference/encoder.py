@@ -191,9 +191,9 @@ def frames_of(
     Raises:
       SnapshotError: a record is damaged.
     """
-    from trainer.data.decode import evaluation
+    from trainer.data.decode import evaluation_clip
 
     request = Request(0, np.asarray(records, np.int64), np.zeros((len(records), 2), np.int64))
-    for answer in stream(snapshot, [request], evaluation(config)):
+    for answer in stream(snapshot, [request], evaluation_clip, config=config):
         return answer.clips["frames"]
     raise AssertionError("a request was not answered")

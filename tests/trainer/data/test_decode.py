@@ -28,7 +28,7 @@ def train(clip, config, seed):
 
 def evaluate(clip, config):
     record = tf.constant(clip.SerializeToString())
-    return compiled(evaluation_clip, config)(record)["frames"].numpy()
+    return compiled(evaluation_clip, config)(record, None)["frames"].numpy()
 
 
 def with_input(config, **changes):
@@ -37,7 +37,7 @@ def with_input(config, **changes):
 
 def test_fields_are_the_records(write_snapshot, small_config):
     for clip in write_snapshot(clips=4).clips:
-        fields = evaluation_clip(tf.constant(clip.SerializeToString()), small_config)
+        fields = evaluation_clip(tf.constant(clip.SerializeToString()), None, small_config)
         assert fields["start_us"].numpy() == clip.start_us
         assert fields["end_us"].numpy() == clip.end_us
         for name in ("clip_id", "video_id", "caption"):
@@ -50,7 +50,7 @@ def test_unknown_fields_pass(write_snapshot, small_config):
     clip = write_snapshot(clips=1, shards=1).clips[0]
     # Field 200, a varint: what a later 1.x might have added.
     record = b"\xc0\x0c\x05" + clip.SerializeToString()
-    frames = evaluation_clip(tf.constant(record), small_config)["frames"].numpy()
+    frames = evaluation_clip(tf.constant(record), None, small_config)["frames"].numpy()
     np.testing.assert_array_equal(frames, reference_frames(clip))
 
 

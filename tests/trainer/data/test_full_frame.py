@@ -1,7 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from protos.v1 import clip_pb2
+from trainer.data import decode
 from trainer.data.full_frame import whole_batches
 from trainer.data.snapshot import Snapshot, SnapshotError
 
@@ -47,3 +50,28 @@ def test_too_few_frames_are_told(write_snapshot, small_config):
     snapshot = Snapshot.open(write_snapshot(clips=2, frames=3).folder)
     with pytest.raises(SnapshotError, match="has 3 frames per clip, but the model takes 4"):
         next(whole_batches(snapshot, {0: (32, 32)}, small_config, 2, lambda *_: None))
+
+
+def test_a_second_call_traces_nothing(write_snapshot, small_config, monkeypatch):
+    sides = (32, 48)
+
+    def annotate(clip, number):
+        raw(clip, 32, sides[number], number)
+
+    snapshot = Snapshot.open(write_snapshot(clips=2, annotate=annotate).folder)
+    sizes = {record: (32, side) for record, side in enumerate(sides)}
+    traced, whole_clip = [], decode.whole_clip
+
+    def counted(*arguments, **settings):
+        traced.append(settings["grid"])
+        return whole_clip(*arguments, **settings)
+
+    monkeypatch.setattr(decode, "whole_clip", counted)
+    first = list(whole_batches(snapshot, sizes, small_config, 2, lambda *_: None))
+    once = len(traced)
+    again = list(
+        whole_batches(snapshot, sizes, dataclasses.replace(small_config), 2, lambda *_: None)
+    )
+    assert len(set(traced)) == 2 and len(traced) == once
+    for before, after in zip(first, again, strict=True):
+        np.testing.assert_array_equal(before[1], after[1])

@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import simplejpeg
 
 from trainer.configs.overrides import override
+from trainer.data import decode
 from trainer.data.multi_view import view_batches
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.inference.encoder import frames_of
@@ -55,3 +58,19 @@ def test_too_few_frames_are_told(write_snapshot, small_config):
         SnapshotError, match="has 7 frames per clip, but 2 clips of 4 frames need 8"
     ):
         all_views(snapshot, small_config, clips=2, crops=1)
+
+
+def test_a_second_call_traces_nothing(write_snapshot, small_config, monkeypatch):
+    snapshot = Snapshot.open(write_snapshot(clips=2, frames=9).folder)
+    traced, view_clip = [], decode.view_clip
+
+    def counted(*arguments, **settings):
+        traced.append(settings)
+        return view_clip(*arguments, **settings)
+
+    monkeypatch.setattr(decode, "view_clip", counted)
+    first = all_views(snapshot, small_config, clips=2, crops=1)
+    once = len(traced)
+    again = all_views(snapshot, dataclasses.replace(small_config), clips=2, crops=1)
+    assert once and len(traced) == once
+    assert (first == again).all()
