@@ -5,7 +5,17 @@ import functools
 import math
 import types
 from collections.abc import Collection
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 
 from trainer import progress
 
@@ -15,6 +25,17 @@ _LEAST, _MOST = 1.2e-38, 3.4e38
 
 # Old names of fields in earlier releases, and their current names.
 RENAMED = {"optimiser": "optimizer"}
+
+
+@runtime_checkable
+class AnyDataclass(Protocol):
+    """An instance of a dataclass, such as a configuration or a section of one."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+C = TypeVar("C", bound=AnyDataclass)
+T = TypeVar("T")  # a dataclass: type[C] cannot be checked at runtime
 
 
 def check_above(part: str, name: str, value: float | int) -> None:
@@ -27,7 +48,7 @@ def check_above(part: str, name: str, value: float | int) -> None:
         raise ValueError(f"{part}: {name} must be above 0, got {value:g}")
 
 
-def check_counts(part: Any, name: str, but: tuple[str, ...] = ()) -> None:
+def check_counts(part: AnyDataclass, name: str, but: tuple[str, ...] = ()) -> None:
     """Check that every integer field is 1 or more, except those named in `but`.
 
     Raises:
@@ -76,12 +97,17 @@ def _report_renaming(name: str, new: str) -> None:
     progress.warn(f"svilm-train: {name!r} is now spelled {new!r}: use the new name")
 
 
-def build(cls: type, values: Any) -> Any:
+def build(kind: type[T], values: object) -> T:
     """Build a configuration, or a section of one, from parsed JSON.
+
+    Args:
+      kind: the dataclass to build.
+      values: its fields, by name.
 
     Raises:
       ValueError: a field is unknown, or a value is invalid or contradicts another.
     """
+    cls: type = kind
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} must be an object with its fields")
     fields = {field.name: field for field in dataclasses.fields(cls)}
@@ -99,12 +125,12 @@ def build(cls: type, values: Any) -> Any:
         )
     built = {}
     for name, value in values.items():
-        kind = fields[name].type
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            value = build(kind, value)
+        of_field = fields[name].type
+        if dataclasses.is_dataclass(of_field) and isinstance(of_field, type):
+            value = build(of_field, value)
         else:
             value = tuple(value) if isinstance(value, list) else value
-            if not _fits(value, kind):
+            if not _fits(value, of_field):
                 raise ValueError(f"{cls.__name__}: {name} cannot be {value!r:.100}")
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, float) and not abs(one) <= _MOST:  # float32's maximum

@@ -6,13 +6,11 @@ import math
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from trainer.configs.config import Config
-from trainer.configs.fields import RENAMED, build, current_name
+from trainer.configs.fields import RENAMED, C, build, current_name
 from trainer.errors import ExitCode, UserError
-
-C = TypeVar("C", bound=Any)
 
 
 class OverrideError(UserError, ValueError):

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +39,11 @@ from trainer.tasks.action import task as action
 from trainer.tasks.qa import task as qa
 from trainer.tasks.retrieval import task as retrieval
 from trainer.tasks.spatiotemporal import task as spatiotemporal
-from trainer.tasks.task import COMMON, Task, TaskError, trained_on
+from trainer.tasks.task import COMMON, Settings, Task, TaskError, trained_on
 from trainer.training import loop
 from trainer.training.initialization import Start
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, Task[Any]] = {
     "action": action,
     "qa": qa,
     "retrieval": retrieval,
@@ -52,7 +52,7 @@ TASKS: dict[str, Task] = {
 
 
 def finetune(
-    task: Task,
+    task: Task[Settings],
     preset: str,
     pretrained: str | os.PathLike[str],
     snapshots: Sequence[str],
@@ -102,8 +102,8 @@ def finetune(
 
 
 def configure(
-    task: Task, preset: str, pretrained: Config, settings: Sequence[str]
-) -> tuple[Config, Any]:
+    task: Task[Settings], preset: str, pretrained: Config, settings: Sequence[str]
+) -> tuple[Config, Settings]:
     """Return the configurations of the run and of the task.
 
     The model, input, loss and compute settings come from the pre-trained run. All other training
@@ -133,13 +133,17 @@ def configure(
     return own, override(recipe.config, mine)
 
 
-class FineTuning:
+class FineTuning(Generic[Settings]):
     """A task as an objective of the training loop (trainer/training/objective.py)."""
 
     job = "finetune"
 
     def __init__(
-        self, task: Task, settings: Any, clips: Mixture, answers: Sequence[str] | None = None
+        self,
+        task: Task[Settings],
+        settings: Settings,
+        clips: Mixture,
+        answers: Sequence[str] | None = None,
     ) -> None:
         """Read the annotations of the clips.
 
@@ -229,8 +233,8 @@ class FineTuning:
 @partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
 def _init_state(
     seed: UInt32[Array, " words"],
-    task: Task,
-    settings: Any,
+    task: Task[Settings],
+    settings: Settings,
     classes: int,
     config: Config,
     mesh: Mesh,
@@ -248,8 +252,8 @@ def _train_step(
     batch: ExampleBatch,
     scalars: RunScalars,
     *,
-    task: Task,
-    settings: Any,
+    task: Task[Settings],
+    settings: Settings,
     config: Config,
     mesh: Mesh,
 ) -> tuple[TrainState, dict[str, Shaped[Array, ""]]]:

@@ -7,23 +7,27 @@ trainer/evaluation.
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Array, Float, Key, PyTree
 
 from protos.v1 import clip_pb2
 from trainer.configs.config import Config
+from trainer.configs.fields import AnyDataclass
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import ExampleBatch, Progress
 from trainer.errors import UserError
 from trainer.runs.checkpoint import Loaded
 
+# A task's configuration, a frozen dataclass of its own.
+Settings = TypeVar("Settings", bound=AnyDataclass)
 
-class Recipe(NamedTuple):
+
+class Recipe(NamedTuple, Generic[Settings]):
     """The training settings of a task's preset."""
 
-    config: Any  # the task's configuration, a frozen dataclass
+    config: Settings
     settings: tuple[str, ...]  # overrides of the run's configuration, applied after `COMMON`
 
 
@@ -66,15 +70,15 @@ class Predictions(Protocol):
 
 
 @runtime_checkable
-class Task(Protocol):
+class Task(Protocol[Settings]):
     """A downstream task, implemented by a module."""
 
     NAME: str
     TEXTS: int  # texts encoded with each clip
-    RECIPES: dict[str, Recipe]  # recipes by the name that --preset takes
+    RECIPES: dict[str, Recipe[Settings]]  # recipes by the name that --preset takes
 
     @staticmethod
-    def classes(clips: Sequence[clip_pb2.Clip], settings: Any) -> list[str]:
+    def classes(clips: Sequence[clip_pb2.Clip], settings: Settings) -> list[str]:
         """Return the classes of the training set; an empty list if the task has no classes.
 
         Raises:
@@ -83,7 +87,9 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Any) -> Examples:
+    def examples(
+        clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Settings
+    ) -> Examples:
         """Return the examples of an epoch.
 
         Raises:
@@ -92,12 +98,12 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def init_head(key: Key[Array, ""], config: Config, settings: Any, classes: int) -> PyTree:
+    def init_head(key: Key[Array, ""], config: Config, settings: Settings, classes: int) -> PyTree:
         """Initialize the head's parameters; return {} if the task has no head."""
         ...
 
     @staticmethod
-    def trained(settings: Any) -> tuple[str, ...] | None:
+    def trained(settings: Settings) -> tuple[str, ...] | None:
         """Return the names of the trainable parameter groups; None trains all."""
         ...
 
@@ -108,7 +114,7 @@ class Task(Protocol):
         keys: Key[Array, " b"],
         *,
         config: Config,
-        settings: Any,
+        settings: Settings,
     ) -> PyTree:
         """Encode a device's examples; the leading axis of each leaf is the examples."""
         ...
@@ -121,7 +127,7 @@ class Task(Protocol):
         keys: Key[Array, " b"],
         *,
         config: Config,
-        settings: Any,
+        settings: Settings,
     ) -> dict[str, Float[Array, " b"]]:
         """Return the "loss" of each example of a device, and other per-example values to log."""
         ...

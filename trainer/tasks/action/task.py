@@ -54,7 +54,7 @@ class Config:
 _UCF = ("optimizer.learning_rate=0.1", "batch=64", "epochs=30")
 _HMDB = ("optimizer.learning_rate=0.1", "batch=64", "epochs=60")
 TEXTS: int = 0
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, Recipe[Config]] = {
     "ucf101": Recipe(Config(), _UCF),
     "hmdb51": Recipe(Config(), _HMDB),
     # The paper does not give the probe's optimizer. These recipes use fine-tuning's.

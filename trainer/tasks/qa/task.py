@@ -70,7 +70,7 @@ class Config:
 
 _RECIPE = ("batch=64", "epochs=30")
 TEXTS: int = 1
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, Recipe[Config]] = {
     "msrvtt-qa": Recipe(Config(answers=1500), (*_RECIPE, "optimizer.learning_rate=0.1")),
     # The paper's printed rate. It is doubtful: 2,000 times below the other set's, with the same
     # optimizer.

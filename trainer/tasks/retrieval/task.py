@@ -46,7 +46,7 @@ class Config:
 
 
 TEXTS: int = 1
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, Recipe[Config]] = {
     "msrvtt": Recipe(Config(), ("optimizer.learning_rate=0.25", "batch=512", "epochs=20")),
     "shapes": Recipe(
         Config(),

@@ -70,7 +70,7 @@ class Config:
 
 
 TEXTS: int = 0
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, Recipe[Config]] = {
     # SlowFast's rate, batch, epochs and scales, with the paper's optimizer and schedule of the
     # other tasks. (Peers train ViTs by AdamW at 1.25e-4, with layer decay, which this code lacks.)
     "ava": Recipe(
