@@ -20,6 +20,7 @@ import av.logging
 import av.subtitles.codeccontext  # noqa: F401  (else imported when subtitles are met: too late)
 import av.subtitles.stream  # noqa: F401
 from av.error import FFmpegError
+from av.video.frame import VideoFrame
 
 from pipelines.decoding.pyav_spans import Span, decoded
 from pipelines.decoding.pyav_video import RefusedError, Video
@@ -87,16 +88,17 @@ def _write(out: BinaryIO, video: Video, span: Span) -> None:
     if damage is not None:
         _tell(out, answer | {"found": 0, "told": f"damaged frames: {damage}"})
         return
-    sizes = {(image.width, image.height) for image in images}
+    frames = [image for image in images if isinstance(image, VideoFrame)]
+    sizes = {(frame.width, frame.height) for frame in frames}
     if len(sizes) > 1:
         _tell(out, answer | {"found": 0, "told": "frames of several shapes"})
         return
     ((width, height),) = sizes
-    stride = images[0].planes[0].line_size
+    stride = frames[0].planes[0].line_size
     answer |= {"width": width, "height": height, "stride": stride, "matrix": video.pictures.matrix}
     _tell(out, answer)
-    for image in images:
-        out.write(memoryview(image.planes[0])[: height * stride])
+    for frame in frames:
+        out.write(memoryview(frame.planes[0])[: height * stride])
     out.flush()
 
 

@@ -5,7 +5,9 @@ previous frame then stays on screen for less than 0.2 s, as in a video of variab
 """
 
 import re
-from typing import Any
+
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from pipelines.decoding.chains import Chain
 from pipelines.decoding.codecs import WITHOUT_ZEROS
@@ -25,8 +27,9 @@ _AVI_HEADERS = (0, 8)  # possible bytes from a packet's offset in the index to i
 class Losses:
     """A check of a stream's packets for losses, from a position in the file on."""
 
-    def __init__(self, format_name: str, stream: Any, chain: Chain | None) -> None:
+    def __init__(self, format_name: str, stream: VideoStream, chain: Chain | None) -> None:
         """Begin before the first packet."""
+        assert stream.time_base is not None
         self._format, self._stream, self._chain = format_name, stream, chain
         self._end: int | None = None  # end of the last packet, bytes from the file's beginning
         rate = stream.average_rate
@@ -43,7 +46,7 @@ class Losses:
         """Record that the packet of the last call failed."""
         self._since_failure = 0
 
-    def complaint(self, packet: Any) -> str:
+    def complaint(self, packet: Packet) -> str:
         """Return what is missing in the next packet or before it, or "" without a loss."""
         self._since_failure += 1
         gap = self._is_after_gap(packet)
@@ -59,14 +62,14 @@ class Losses:
             return "a packet has zeros in place of data"
         return "packets are missing" if gap else ""
 
-    def _is_short(self, packet: Any) -> bool:
+    def _is_short(self, packet: Packet) -> bool:
         """Return whether a packet is too short, so its decoder would show uninitialized memory."""
         codec = self._stream.codec_context
         if codec.format is None:
             return False
         return packet.size < codec.width * codec.height * codec.format.bits_per_pixel // 8
 
-    def _is_displaced(self, packet: Any) -> bool:
+    def _is_displaced(self, packet: Packet) -> bool:
         """Return whether packets before this one are lost, so that its time is too early.
 
         AVI's demuxer counts packets to get their times.
@@ -77,7 +80,7 @@ class Losses:
         place = entries.search_timestamp(packet.dts, any_frame=True)
         return place >= 0 and packet.pos - entries[place].pos not in _AVI_HEADERS
 
-    def _is_unchained(self, packet: Any) -> bool:
+    def _is_unchained(self, packet: Packet) -> bool:
         """Return whether the chain of units breaks in this packet or since the previous one.
 
         Where times are counted, all later times are wrong.
@@ -91,7 +94,7 @@ class Losses:
         end = self._end = start + packet.size
         return self._chain.is_broken(0 if self._is_counted else before, end)
 
-    def _is_after_gap(self, packet: Any) -> bool:
+    def _is_after_gap(self, packet: Packet) -> bool:
         """Return whether the time since the previous packet is so unusual that it means a loss.
 
         Soon after an error, or in an MPEG stream, a loss may leave no other trace.

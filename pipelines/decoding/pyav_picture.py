@@ -7,11 +7,14 @@ import math
 import re
 import struct
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av.logging
+from av.container import InputContainer
 from av.filter import Graph
+from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
 from pipelines.decoding.codecs import FEW_BITS
 
@@ -30,7 +33,7 @@ class Crop(NamedTuple):
     bottom: int
 
 
-def container_crop(container: Any) -> Crop | None:
+def container_crop(container: InputContainer) -> Crop | None:
     """Return the crop that the container states by `clap` or PixelCrop, or None.
 
     PyAV does not expose a stream's side data, so this parses libavformat's description.
@@ -38,7 +41,8 @@ def container_crop(container: Any) -> Crop | None:
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
-        stated = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", container.dumps_format())
+        told = container.dumps_format()  # pyright: ignore[reportAttributeAccessIssue]  # no stub
+        stated = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", told)
     finally:
         av.logging.set_level(level)
     return Crop(*map(int, stated.groups())) if stated else None
@@ -47,7 +51,9 @@ def container_crop(container: Any) -> Crop | None:
 class Pictures:
     """A converter of frames to their shown form, except for quarter turns."""
 
-    def __init__(self, container: Any, stream: Any, *, short_side: int, widest: float) -> None:
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, *, short_side: int, widest: float
+    ) -> None:
         """Prepare for a stream's frames.
 
         Args:
@@ -64,7 +70,7 @@ class Pictures:
         self._planar, self._packed = VideoReformatter(), VideoReformatter()
         self.matrix = [1, 0, 0, 1]  # from file coordinates to screen coordinates: a b c d
 
-    def scaled(self, frame: Any) -> Any:
+    def scaled(self, frame: VideoFrame) -> VideoFrame:
         """Return a frame at its final size, RGB, not rotated yet.
 
         Raises:
@@ -98,7 +104,7 @@ class Pictures:
         long_side = math.floor(self._short_side * max(shape, 1 / shape) + 0.5)
         return (self._short_side, long_side) if shape < 1 else (long_side, self._short_side)
 
-    def _cropped(self, frame: Any, crop: Crop) -> Any:
+    def _cropped(self, frame: VideoFrame, crop: Crop) -> VideoFrame:
         width, height = frame.width - crop.left - crop.right, frame.height - crop.top - crop.bottom
         if width < 1 or height < 1:
             return frame  # ffmpeg ignores such a crop too.
@@ -116,7 +122,9 @@ class Pictures:
             self._cropping = form, graph
         graph = self._cropping[1]
         graph.push(frame)
-        return graph.pull()
+        cropped = graph.pull()
+        assert isinstance(cropped, VideoFrame)
+        return cropped
 
 
 def _signs(matrix: bytes) -> list[int]:

@@ -3,12 +3,16 @@
 import bisect
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+
+from av.packet import Packet
+from av.video.frame import VideoFrame
 
 from pipelines.decoding.pyav_video import Shown, Video
 from pipelines.decoding.schedule import IrregularError, schedule
 
 _FAR_US = 20_000_000  # microseconds; reading through a longer gap costs more than a seek
+
+Image = VideoFrame | str  # a frame at its final size, or the decoder's error about it
 
 
 def decoded(video: Video, spans: list["Span"]) -> Iterator["Span"]:
@@ -52,7 +56,7 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
     places = _Places(spans)
     coming: dict[int, range] = {}
 
-    def put(packet: Any) -> Iterator[Span]:
+    def put(packet: Packet | None) -> Iterator[Span]:
         for shown in video.promised(packet):
             if times := coming.pop(shown.start_us, None):
                 if not shown.sound:
@@ -152,14 +156,14 @@ class _Places:
         """The first time that `fill` has not reached, which must exist."""
         return self.times_us[self._filled]
 
-    def fill(self, until_us: float, image: Callable[[], Any]) -> Iterator["Span"]:
+    def fill(self, until_us: float, image: Callable[[], Image]) -> Iterator["Span"]:
         """Fill all remaining times before `until_us`, and yield the spans that become whole."""
         times = range(self._filled, bisect.bisect_left(self.times_us, until_us))
         if times:
             yield from self.put(times, image())
             self._filled = times.stop
 
-    def put(self, times: range, image: Any) -> Iterator["Span"]:
+    def put(self, times: range, image: Image) -> Iterator["Span"]:
         """Put an image at these times, and yield the spans that become whole."""
         for span, i in self._places[times.start : times.stop]:
             if span.put(i, image):
@@ -175,11 +179,11 @@ class Span:
 
     def begin_again(self) -> None:
         """Discard the received frames."""
-        self._images: list[Any] = [None] * len(self.times_us)
+        self._images: list[Image | None] = [None] * len(self.times_us)
         self.promised = 0  # number of times for which a packet has a frame
         self.told = False
 
-    def put(self, i: int, image: Any) -> bool:
+    def put(self, i: int, image: Image) -> bool:
         """Receive a frame, or the decoder's error about it, and return whether the span is whole.
 
         If two arrive for one time, the first counts.
@@ -204,7 +208,7 @@ class Span:
         """The first error about a frame, or None."""
         return next((image for image in self._images if isinstance(image, str)), None)
 
-    def take(self) -> list[Any]:
+    def take(self) -> list[Image]:
         """Return the received frames and release them."""
         images = [image for image in self._images if image is not None]
         self._images.clear()

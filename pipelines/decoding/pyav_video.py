@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.format import Flags
+from av.packet import Packet
 from av.stream import Disposition
-from av.video.frame import PictureType
+from av.video.frame import PictureType, VideoFrame
 
 from pipelines.decoding import codecs
 from pipelines.decoding.chains import Chain, chain
@@ -38,14 +40,16 @@ class Shown(NamedTuple):
 
     start_us: int
     end_us: int  # end time if no other frame comes
-    frame: Any
+    frame: VideoFrame
     sound: bool  # whether no reported error affects it
 
 
 class Video:
     """An open file's first video stream."""
 
-    def __init__(self, file: BinaryIO, opened: Callable[[], Any], request: dict[str, Any]) -> None:
+    def __init__(
+        self, file: BinaryIO, opened: Callable[[], InputContainer], request: dict[str, Any]
+    ) -> None:
         """Open the file.
 
         Args:
@@ -186,7 +190,7 @@ class Video:
             skip = skip and (self._reordered or name not in codecs.REORDERING)
             self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
 
-    def packets(self) -> Iterator[Coded]:
+    def packets(self) -> Iterator[Coded[Packet]]:
         """Yield the packets from the current position on.
 
         Raises:
@@ -227,7 +231,7 @@ class Video:
                 end_us = self._end_us(frame, start_us)
                 yield Shown(start_us, end_us, frame, self._is_sound(frame, start_us))
 
-    def promised(self, packet: Any) -> Iterator[Shown]:
+    def promised(self, packet: Packet | None) -> Iterator[Shown]:
         """Yield the frames that the decoder returns for a packet; None drains the decoder.
 
         Raises:
@@ -263,19 +267,19 @@ class Video:
             return max(last.end_us, self._last.us)
         return last.end_us
 
-    def _is_hidden(self, frame: Any) -> bool:
+    def _is_hidden(self, frame: VideoFrame) -> bool:
         return frame.opaque in self._hidden
 
-    def _is_sound(self, frame: Any, start_us: int | None) -> bool:
+    def _is_sound(self, frame: VideoFrame, start_us: int | None) -> bool:
         """Return whether a frame is sound; call it for every frame, in the decoder's order."""
         return self._soundness.frame(
-            self._number if frame.opaque is None else frame.opaque,
+            frame.opaque if isinstance(frame.opaque, int) else self._number,
             start_us,
             key=frame.key_frame and frame.pict_type in _KEY_TYPES,
             corrupt=frame.is_corrupt,
         )
 
-    def _demuxed(self) -> Iterator[Any]:
+    def _demuxed(self) -> Iterator[Packet]:
         """Yield packets that are not empty, up to the end or the first read error."""
         self._untouched = False
         settings: Any = None
@@ -311,7 +315,7 @@ class Video:
                 raise
             self.complaint = error.strerror
 
-    def _read(self) -> Iterator[tuple[Any, str]]:
+    def _read(self) -> Iterator[tuple[Packet, str]]:
         """Yield each packet that is not empty, with the demuxer's error or "".
 
         In streams, an error of a packet may have begun at the end of the previous one.
@@ -337,16 +341,16 @@ class Video:
         if failed is not None:
             raise failed
 
-    def _time_us(self, packet: Any) -> int | None:
+    def _time_us(self, packet: Packet) -> int | None:
         ticks = packet.dts if packet.pts is None or self._made_up else packet.pts
         return None if ticks is None else self.us(ticks)
 
-    def _end_us(self, shown: Any, start_us: int) -> int:
+    def _end_us(self, shown: Packet | VideoFrame, start_us: int) -> int:
         if not shown.duration:
             return start_us + self._usual_us
         return start_us + _rounded(shown.duration * self._us, self._ticks)
 
-    def _decoded(self, packet: Any) -> list[Any]:
+    def _decoded(self, packet: Packet | None) -> list[VideoFrame]:
         """Return the frames that the decoder returns for a packet; None drains the decoder."""
         frames, failed = [], ""
         try:
@@ -361,7 +365,7 @@ class Video:
             self._fail(packet, failed)
         return frames
 
-    def _fail(self, packet: Any, complaint: str, missing_us: int | None = None) -> None:
+    def _fail(self, packet: Packet | None, complaint: str, missing_us: int | None = None) -> None:
         """Record a packet's error; packets before it may be missing from `missing_us` on."""
         self.complaint = complaint
         time_us = None if packet is None else self._time_us(packet)
@@ -379,7 +383,7 @@ class Video:
         if width * height > self._request["pixels"]:
             raise RefusedError({"refused": "pixels", "width": width, "height": height})
 
-    def scaled(self, frame: Any) -> Any:
+    def scaled(self, frame: VideoFrame) -> VideoFrame:
         """Return the frame at its final size, RGB, not rotated yet."""
         self._check_pixels(frame.width, frame.height)
         return self.pictures.scaled(frame)
@@ -429,7 +433,7 @@ class Video:
         return ends_us[self._stream.index].us
 
 
-def unhidden(packet: Any) -> Any:
+def unhidden(packet: Packet) -> Packet:
     """Return a copy of a packet whose frame the decoder returns."""
     # Decoders read past a packet's end. A packet allocated by size has zeros there. A packet made
     # of bytes lies in Python's memory, and the decoder would read the bytes after it.

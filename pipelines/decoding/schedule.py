@@ -4,7 +4,7 @@ import bisect
 import collections
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from pipelines.decoding.last_frame import LastFrame
 
@@ -12,10 +12,13 @@ _MOST_HELD = 512  # maximum number of packets kept undecoded while waiting for a
 _MOST_KNOWN = 1024  # maximum number of presentation times kept; a codec reorders about 16
 
 
-class Coded(NamedTuple):
+P = TypeVar("P")  # type of a packet, which is handed on as it is
+
+
+class Coded(NamedTuple, Generic[P]):
     """A packet, in order of decoding, and the times of its frame, microseconds."""
 
-    packet: Any
+    packet: P
     start_us: int  # presentation time
     end_us: int  # end time of its frame if no other comes
     decode_us: int  # decoding time; no later packet has an earlier presentation time
@@ -23,10 +26,10 @@ class Coded(NamedTuple):
     hidden: bool = False  # whether an edit list hides its frame, which other frames refer to
 
 
-class Step(NamedTuple):
+class Step(NamedTuple, Generic[P]):
     """A packet to decode."""
 
-    coded: Coded
+    coded: Coded[P]
     times: range  # indices of the times that show its frame; empty if it is only referred to
     afresh: bool  # whether to reset the decoder first
 
@@ -35,7 +38,9 @@ class IrregularError(Exception):
     """Packets whose times do not determine which frame is on screen at a time."""
 
 
-def schedule(packets: Iterable[Coded], times_us: Sequence[int], last: LastFrame) -> Iterator[Step]:
+def schedule(
+    packets: Iterable[Coded[P]], times_us: Sequence[int], last: LastFrame
+) -> Iterator[Step[P]]:
     """Yield the packets to decode in order, until they end or each time has its frame.
 
     No packet is decoded between the last requested frame and the key frame before the next one.
@@ -55,10 +60,10 @@ def schedule(packets: Iterable[Coded], times_us: Sequence[int], last: LastFrame)
     [(0, 0), (40, 2), (600, 1)]
     """
     read = iter(packets)
-    undecided: collections.deque[Coded] = collections.deque()
+    undecided: collections.deque[Coded[P]] = collections.deque()
     shown_us: list[int] = []  # presentation times of the packets read, in order
     newest_us, ended = -math.inf, False
-    held: list[Coded] = []  # packets whose frames no time shows
+    held: list[Coded[P]] = []  # packets whose frames no time shows
     found, first = bytearray(len(times_us)), 0  # first: the earliest time without a frame
     begun, behind = False, False
 
