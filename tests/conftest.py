@@ -132,7 +132,7 @@ def lab(storage_server, request):
         data=json.dumps({"name": bucket}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    urllib.request.urlopen(created, timeout=10).close()
+    urllib.request.urlopen(created, timeout=60).close()
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("STORAGE_EMULATOR_HOST", storage_server)
         patched.setenv("TENSORSTORE_GCS_HTTP_URL", storage_server)
@@ -145,7 +145,7 @@ def s3_lab(s3_server, request):
     """Return the s3:// path of a bucket for this module, which child processes reach, too."""
     bucket = _bucket_name(request)
     created = urllib.request.Request(f"{s3_server}/{bucket}", method="PUT")
-    urllib.request.urlopen(created, timeout=10).close()
+    urllib.request.urlopen(created, timeout=60).close()
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AWS_ENDPOINT_URL", s3_server)
         patched.setenv("AWS_ACCESS_KEY_ID", "any")

@@ -1,4 +1,8 @@
-"""Progress of a long job: a bar on a terminal, plain lines in a log file."""
+"""Progress of a long job: a bar on a terminal, plain lines in a log file.
+
+No library also writes plain lines. In a log, tqdm writes bars separated by carriage returns, and
+rich writes one bar at the end. Either would replace only the three lines that draw the bar.
+"""
 
 import contextlib
 import os

@@ -136,10 +136,27 @@ class _Lease:
                 self._write(stores.NEW)
             except FileExistsError:
                 self._write(self._dead(folder))
+            self._check_store(folder)
         except FileExistsError:
             raise _in_use(folder) from None
         except OSError as error:
             raise _cannot_write(folder, error) from None
+
+    def _check_store(self, folder: str) -> None:
+        """Check that the store refuses to create an existing object: some S3 servers do not.
+
+        Raises:
+          SnapshotError: it does not, so the lease would exclude no other run.
+        """
+        try:
+            bucket.write(self._path, b"", stores.NEW)
+        except FileExistsError:
+            return
+        bucket.delete(self._path)
+        raise SnapshotError(
+            f"the store of {folder!r} ignores conditional writes (If-None-Match), so two commands "
+            "could write to the folder at once: choose a folder on a disk and copy it when complete"
+        )
 
     def _write(self, generation: str) -> None:
         """Write the lease in place of a generation. Its content is new in each renewal.

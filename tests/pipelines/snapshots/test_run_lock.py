@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.snapshots import run_lock
 from pipelines.snapshots.snapshot import LOCK_NAME, SnapshotError
-from pipelines.storage import bucket, storage
+from pipelines.storage import bucket, storage, stores
 
 
 @pytest.fixture
@@ -49,6 +49,17 @@ def test_the_lease_of_a_killed_build_expires(any_lab, quick, capsys):
         assert bucket.stat(f"{folder}/{LOCK_NAME}").generation != left
     assert storage.names(folder) == []
     assert f"owner of {folder}/{LOCK_NAME} is alive" in capsys.readouterr().err
+
+
+def test_a_store_that_ignores_conditions_is_refused(s3_lab, monkeypatch):
+    store = stores.store("s3://")
+    write = store.write
+    monkeypatch.setattr(
+        store, "write", lambda bucket, name, data, _: write(bucket, name, data, None)
+    )
+    with pytest.raises(SnapshotError, match="If-None-Match"), run_lock.held(f"{s3_lab}/ignored"):
+        pass
+    assert storage.names(f"{s3_lab}/ignored") == []
 
 
 def test_a_run_that_lost_its_lease_ends(any_lab, quick):
