@@ -46,8 +46,8 @@ class Measure(NamedTuple):
         ):
             where = ".".join(map(str, self.path))
             raise StudyError(
-                f"{folder / self.file} has no {where} that is a finite number, for {self.name}: "
-                "measure it again"
+                f"{folder / self.file} has no finite number {where} for {self.name}: run the "
+                "ablation again with another --out"
             )
         return float(value)
 
@@ -122,7 +122,7 @@ def finetuned(asked: str) -> Measurement:
     parts = rest.split(",")
     if task not in _FINETUNED or not equals or len(parts) != 3 or not all(parts):
         raise StudyError(
-            f"--finetune {asked!r} is not of the form TASK=PRESET,TRAIN,TEST with a task of "
+            f"--finetune {asked!r} must be TASK=PRESET,TRAIN,TEST, with TASK one of "
             f"{', '.join(_FINETUNED)}"
         )
     preset, train, test = parts
@@ -155,7 +155,7 @@ def localised(asked: str) -> Measurement:
     """
     parts = asked.split(",")
     if len(parts) != 4 or not all(parts):
-        raise StudyError(f"--localise {asked!r} is not of the form PRESET,TRAIN,TEST,TRUTH")
+        raise StudyError(f"--localise {asked!r} must be PRESET,TRAIN,TEST,TRUTH")
     preset, train, test, truth = parts
     name = _name("localise", preset, test)
 

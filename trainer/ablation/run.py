@@ -86,7 +86,7 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
         if step.name in done and _without_allowed(done[step.name]) != step.arguments:
             raise StudyError(
                 f"{out}: {step.name} was done with {shlex.join(done[step.name])!r}, not "
-                f"{shlex.join(step.arguments)!r}: use another --out for another study"
+                f"{shlex.join(step.arguments)!r}: give another --out for another ablation"
             )
     if not study.allow_seen and any(step.name not in done for step in planned):
         _check_unseen(study)
@@ -105,8 +105,8 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
             return step.name
         if status:
             raise StudyError(
-                f"{step.name} failed with exit status {status}: see above; once that is mended, "
-                "the same command goes on from here"
+                f"{step.name} failed with exit status {status}: see its message above, correct "
+                "the cause, and run the same command again, which resumes here"
             )
         done[step.name] = step.arguments
         write_file(record, json.dumps(done, indent=2).encode() + b"\n")

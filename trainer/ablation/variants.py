@@ -65,12 +65,12 @@ def data(mixtures: Sequence[str]) -> list[Variant]:
     for mixture in mixtures:
         name, equals, folders = mixture.partition("=")
         if not (name and equals and all(folders.split(","))):
-            raise StudyError(f"--data {mixture!r} is not of the form NAME=SNAPSHOT[,SNAPSHOT…]")
+            raise StudyError(f"--data {mixture!r} must be NAME=SNAPSHOT[,SNAPSHOT…]")
         first = variants[0].name if variants else None
         variants.append(Variant(name, _snapshots(folders.split(",")), first))
     names = [variant.name for variant in variants]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise StudyError(f"--data {twice[0]} is there twice: name each mixture otherwise")
+        raise StudyError(f"--data has two mixtures named {twice[0]}: give each its own name")
     return variants
 
 

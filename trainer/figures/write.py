@@ -47,7 +47,7 @@ def named(snapshot: Snapshot, clip_ids: list[str]) -> list[int]:
     place = {clip_id: record for record, clip_id in enumerate(ids)}
     if unknown := [clip_id for clip_id in clip_ids if clip_id not in place]:
         raise SnapshotError(
-            f"{snapshot.folder} has no clip {unknown[0]!r}: svilm-pipelines inspect tells its ids"
+            f"{snapshot.folder} has no clip {unknown[0]!r}: svilm-pipelines inspect lists its ids"
         )
     return [place[clip_id] for clip_id in clip_ids]
 

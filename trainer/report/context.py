@@ -44,13 +44,13 @@ class Subject:
     def run_name(self) -> str:
         """The run and its step, for captions."""
         name = "the model" if self.run.folder is None else str(self.run.folder)
-        average = ", averaged parameters" if self.run.averaged else ""
+        average = ", EMA of the parameters" if self.run.averaged else ""
         return f"{name}, step {self.run.step:,}{average}"
 
     @property
     def of(self) -> str:
         """The run, its step and the test clips, for captions."""
-        return f"Of {self.run_name}, on {len(self.texts):,} clips of {describe(self.test)}."
+        return f"{self.run_name}, on {len(self.texts):,} clips of {describe(self.test)}."
 
     def draw(self, count: int, purpose: int) -> list[int]:
         """Return up to `count` records drawn at random, from a seed fixed per `purpose`."""

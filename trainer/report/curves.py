@@ -19,14 +19,14 @@ def headline(subject: Subject) -> str:
     forward = shot["t2v"]
     tiles = [
         _tile(
-            "Finds the clip",
+            "Text-to-video retrieval",
             f"{forward['R@1']:.1f}<small> %</small>",
-            f"of captions find their own clip first among {shot['n']:,}; "
-            f"{forward['R@5']:.0f} % among the first five.",
+            f"of captions rank their own clip first among {shot['n']:,} (R@1); "
+            f"{forward['R@5']:.0f} % rank it among the first five (R@5).",
             [
-                Bar("whole clip", forward["R@1"], f"{forward['R@1']:.1f}", ours=True),
+                Bar("all frames", forward["R@1"], f"{forward['R@1']:.1f}", ours=True),
                 Bar(
-                    "its middle frame", controls["single_frame"], f"{controls['single_frame']:.1f}"
+                    "middle frame only", controls["single_frame"], f"{controls['single_frame']:.1f}"
                 ),
                 Bar("grey frames", controls["blank_frames"], f"{controls['blank_frames']:.1f}"),
                 Bar("chance", 100 / shot["n"], f"{100 / shot['n']:.1f}"),
@@ -37,41 +37,41 @@ def headline(subject: Subject) -> str:
         rows = [
             ("named object", pointing["pointing_accuracy"], True),
             ("another object", pointing["other_object"], False),
-            ("chance: its area", pointing["chance"], False),
+            ("chance (mean area)", pointing["chance"], False),
         ]
         tiles.append(
             _tile(
-                "Points at the thing",
+                "Noun grounding",
                 drawing.percent(pointing["pointing_accuracy"], "<small> %</small>"),
-                "of nouns: the surest patch of the noun's group lies on the object it names.",
+                "of nouns: the top patch of the noun's group lies on the named object.",
                 [Bar(name, value, drawing.percent(value), ours) for name, value, ours in rows],
             )
         )
     rows = [
         ("this run", times["window_accuracy"], True),
-        ("no temporal loss", times["no_temporal_loss"], False),
+        ("without temporal loss", times["no_temporal_loss"], False),
         ("position alone", times["position_prior"], False),
-        ("untrained", times["random_encoder"], False),
+        ("untrained model", times["random_encoder"], False),
     ]
     tiles.append(
         _tile(
-            "Feels the cut",
+            "Temporal grouping",
             drawing.percent(times["window_accuracy"], "<small> %</small>"),
-            "of the windows of two clips spliced together resemble their own side more.",
+            "of the windows of two spliced clips are more similar to their own side.",
             [Bar(name, value, drawing.percent(value), ours) for name, value, ours in rows],
         )
     )
     retrieval = drawing.table(
-        ("", "R@1, %", "R@5, %", "R@10, %", "median rank", "R@1, ties won"),
+        ("", "R@1, %", "R@5, %", "R@10, %", "median rank", "R@1, optimistic"),
         [
             [
                 name,
                 *(f"{shot[way][key]:.1f}" for key in ("R@1", "R@5", "R@10", "MedR")),
                 f"{shot[way]['optimistic']['R@1']:.1f}",
             ]
-            for name, way in (("text finds video", "t2v"), ("video finds text", "v2t"))
+            for name, way in (("text to video", "t2v"), ("video to text", "v2t"))
         ],
-        f"Retrieval without fine-tuning. {subject.of}",
+        f"Zero-shot retrieval. {subject.of}",
     )
     return (
         f'<section><div class="tiles">{"".join(tiles)}</div>{drawing.source(subject.of)}'
@@ -93,7 +93,7 @@ _CURVES = (
     ("contrast", "Global contrastive loss", "captions against clips", "--orange"),
     ("grounding", "Spatial grounding loss", "nouns against groups", "--blue"),
     ("temporal", "Temporal grouping loss", "windows against two centres", "--green"),
-    ("group_entropy", "Use of the groups", "1: all alike, 0: one takes all", "--violet"),
+    ("group_entropy", "Group usage entropy", "1: uniform, 0: one group", "--violet"),
 )
 
 
@@ -113,11 +113,11 @@ def training(log: list[dict[str, Any]], of: str) -> str:
         )
     body = f'<div class="charts">{"".join(charts)}</div>'
     if not charts:
-        body = '<p class="none">Nothing was logged.</p>'
+        body = '<p class="none">The run has no logged steps.</p>'
     return drawing.section(
-        "How it learned",
-        "Each loss as training went on, by step: faint as it was logged, bold its running mean. A "
-        "clip that is not spliced has no temporal loss, so that curve rises when splicing begins.",
+        "Training curves",
+        "Each loss by step: logged values (faint) and their running mean (bold). A clip without "
+        "cut-and-paste has no temporal loss, so that curve rises when cut-and-paste starts.",
         body,
         of,
     )
@@ -128,7 +128,7 @@ def trained(subject: Subject) -> str:
     steps = [entry["step"] for entry in subject.log if "step" in entry]
     logged = f", logged at steps {min(steps):,} to {max(steps):,}" if steps else ""
     on = "" if subject.train is None else f" on {describe(subject.train)}"
-    return f"Of {subject.run_name}: its training{on}{logged}."
+    return f"{subject.run_name}, trained{on}{logged}."
 
 
 # --- snapshots ---
@@ -141,18 +141,18 @@ def snapshots(subject: Subject) -> str:
         named.insert(0, ("train", subject.train))
     columns = {name: _facts(snapshot.manifest) for name, snapshot in named}
     labels = list(dict.fromkeys(label for facts in columns.values() for label in facts))
-    told = "; ".join(f"{name}: {describe(snapshot)}" for name, snapshot in named)
+    described = "; ".join(f"{name}: {describe(snapshot)}" for name, snapshot in named)
     table = drawing.table(
         ("", *columns),
         [[label, *(facts.get(label, "–") for facts in columns.values())] for label in labels],
-        f"Manifests of the snapshots. {told}.",
+        f"Manifests of the snapshots. {described}.",
     )
     return drawing.section(
-        "What it was fed",
-        "The snapshots: every annotation row became a record or a counted reject, and everything "
-        "that shapes their bytes is on record.",
+        "Snapshots",
+        "Each annotation row is a record or a counted reject. The manifests record all settings "
+        "that determine the bytes.",
         table,
-        f"Of the test clips{'' if subject.train is None else ' and training clips'} of "
+        f"The test clips{'' if subject.train is None else ' and the training clips'} of "
         f"{subject.run_name}.",
     )
 
@@ -178,7 +178,7 @@ def _facts(manifest: manifest_pb2.Manifest) -> dict[str, str]:
         "annotation rows": f"{counts.rows:,}",
         "records": f"{counts.records:,}",
         "rejects": rejects or "none",
-        "frames a clip": f"{config.frames_per_clip}, {_frame(config)}",
+        "frames per clip": f"{config.frames_per_clip}, {_frame(config)}",
         "shards, size": f"{config.num_shards:,}, {size / 1e6:,.1f} MB",
         "schema": manifest.schema_version,
         "inputs, sha256": manifest.inputs_sha256[:16],

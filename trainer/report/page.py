@@ -70,14 +70,14 @@ def page(
     video = run.config.video
     size = sum(leaf.size for leaf in jax.tree.leaves(run.params)) / 1e6
     return string.Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title="Clips found by words",
+        title="S-ViLM: run report",
         subtitle=(
-            f"S-ViLM after {run.step:,} steps of {run.config.batch} clips: {size:.1f} million "
+            f"{run.step:,} steps with batch {run.config.batch}: {size:.1f} million "
             f"parameters, {video.frames} frames of {video.resolution}² pixels, "
-            f"{video.group_tokens} groups; tested on {len(texts):,} clips of "
+            f"{video.group_tokens} groups; evaluated on {len(texts):,} clips of "
             f"{escape(test.manifest.dataset)}: {escape(seen.sentence())}."
         ),
         sections="\n".join(sections),
-        footer="Every clip on this page was drawn at random from a fixed seed. Made by "
+        footer="All clips on this page are a random sample with a fixed seed. Written by "
         "<code>svilm-train report</code>.",
     )

@@ -49,20 +49,20 @@ def findings(subject: Subject) -> str:
             for record in shown[query]
         )
         badge = (
-            '<span class="first">found first</span>'
+            '<span class="first">rank 1</span>'
             if rank == 1
-            else f"<span>found {rank:g}{'' if rank % 1 else _ordinal(int(rank))} "
-            f"of {len(captions):,}</span>"
+            else f"<span>rank {rank:g} of {len(captions):,}</span>"
         )
         cards.append(
             f'<div class="card query"><p>“{escape(captions[query])}”{badge}</p>'
             f'<div class="found">{pictures}</div></div>'
         )
     return drawing.section(
-        "What it finds",
-        f"For {len(queries)} captions the {_FOUND} most similar clips, best first, with cosine "
-        "and true caption (words that differ from what was asked stand out); the right clip is "
-        "framed in green, and stands last, set apart, where it came later.",
+        "Retrieved clips",
+        f"The {_FOUND} most similar clips for each of {len(queries)} captions, best first, with "
+        "their cosine similarities and captions (words that differ from the query are "
+        "highlighted). The correct clip has a green frame. If its rank is lower, it is shown last, "
+        "set apart.",
         "".join(cards),
         subject.of,
     )
@@ -94,9 +94,3 @@ def differing(caption: str, asked: str) -> str:
         else escape(part)
         for part in parts
     )
-
-
-def _ordinal(number: int) -> str:
-    if number % 100 in (11, 12, 13):
-        return "th"
-    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")

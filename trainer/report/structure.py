@@ -18,9 +18,9 @@ _SPLICE_SEED = 0
 
 _NOUN_KEY = (
     '<span><i class="mark edge"></i>patches of the noun’s group</span>'
-    '<span><i class="mark target"></i>where it points</span>'
+    '<span><i class="mark target"></i>its top patch</span>'
 )
-_TRUTH_KEY = '<span><i class="mark truth"></i>the object itself</span>'
+_TRUTH_KEY = '<span><i class="mark truth"></i>the object (ground truth)</span>'
 
 
 def nouns(subject: Subject) -> str:
@@ -53,14 +53,14 @@ def nouns(subject: Subject) -> str:
                     view,
                 )
             )
-        rows = rows or ['<p class="none">The caption names nothing.</p>']
+        rows = rows or ['<p class="none">The caption has no noun.</p>']
         cards.append(f'<div class="card clip"><p>“{escape(text.caption)}”</p>{"".join(rows)}</div>')
     key = _NOUN_KEY + ("" if subject.truth is None else _TRUTH_KEY)
     return drawing.section(
-        "What a noun lays claim to",
-        "For each noun of a caption, the video patches that belong to the group most similar to "
-        "it, over one frame of each window from first to last; the circle is the patch that "
-        "belongs to it most surely.",
+        "Noun grounding",
+        "For each noun of a caption, the patches assigned to the group most similar to the noun, "
+        "over one frame per window in temporal order. The circle marks the patch with the highest "
+        "assignment.",
         f'<div class="key">{key}</div>' + "".join(cards),
         subject.of,
     )
@@ -94,14 +94,14 @@ def _noun(
         if masks is not None:
             hit = grounding.hit(point, masks, view)
             verdict = (
-                '<span class="hit">✓ on it</span>'
+                '<span class="hit">✓ on the object</span>'
                 if hit >= 0.5
-                else '<span class="miss">✗ beside it</span>'
+                else '<span class="miss">✗ off the object</span>'
             )
     return (
         f'<div class="noun"><b>{escape(phrase)}</b><span class="soft">group {group + 1} · cosine '
         f"{cosine:.2f} · {100 * mask.mean():.0f} % of the patches</span>{verdict}</div>"
-        + drawing.strip(frames, overlay, f"the patches that {phrase!r} claims")
+        + drawing.strip(frames, overlay, f"patches assigned to {phrase!r}")
     )
 
 
@@ -148,11 +148,11 @@ def splices(subject: Subject) -> str:
             f'<div class="sides">{sides}</div><div class="matrices">{drawn}</div></div>'
         )
     return drawing.section(
-        "Where two clips were cut together",
-        "One frame of each window of a clip pasted into another (the coloured bar marks its "
-        "windows; ✓ where a window resembles its own side more), and below how similar each "
-        "window is to each other one, on one scale: strong colour for alike, so that two clips "
-        "show as two blocks.",
+        "Spliced clips",
+        "One frame per window of a clip pasted into another. The coloured bar marks the pasted "
+        "windows; ✓ marks windows that are more similar to their own side. Below, the cosine "
+        "similarity of each pair of windows, on one scale: strong colour means similar. Two clips "
+        "should appear as two blocks.",
         "".join(cards),
         subject.of + _control(subject),
     )
@@ -194,14 +194,14 @@ def groups(subject: Subject) -> str:
         often = ", ".join(phrase for phrase, _ in answered[group].most_common(5))
         cards.append(
             f'<div class="card group"><img src="{_heat(where[group])}" '
-            f'alt="where in the picture group {group + 1} has its patches" width="{side}" '
+            f'alt="heat map of the patches of group {group + 1}" width="{side}" '
             f'height="{side}"><div><h3>Group {group + 1}</h3>{drawing.bars(rows, 1.0)}'
-            f"<p>{escape(often) or 'answers to no noun'}</p></div></div>"
+            f"<p>{escape(often) or 'similar to no noun'}</p></div></div>"
         )
     return drawing.section(
-        "Who does the work",
-        "Each group's share of all video patches and of all nouns of the test clips, where in the "
-        "picture it has its patches, and the nouns that it answers to most often.",
+        "Group usage",
+        "Each group's share of all patches and of all nouns of the test clips, a heat map of its "
+        "patches, and the nouns most often closest to it.",
         f'<div class="groups">{"".join(cards)}</div>',
         subject.of,
     )

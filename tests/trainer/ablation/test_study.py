@@ -139,7 +139,7 @@ def test_a_study_calls_commands_as_they_want_it(measurement, tmp_path, capsys):
 
 @pytest.mark.parametrize("asked", ["qa", "qa=a,b", "qa=a,b,", "nosuch=a,b,c"])
 def test_tasks_of_another_form(asked):
-    with pytest.raises(variants.StudyError, match="not of the form TASK=PRESET,TRAIN,TEST"):
+    with pytest.raises(variants.StudyError, match="must be TASK=PRESET,TRAIN,TEST"):
         measures.finetuned(asked)
 
 
@@ -149,7 +149,7 @@ def test_every_task_that_is_trained_can_be_studied():
 
 
 def test_localisation_of_another_form():
-    with pytest.raises(variants.StudyError, match="not of the form PRESET,TRAIN,TEST,TRUTH"):
+    with pytest.raises(variants.StudyError, match="must be PRESET,TRAIN,TEST,TRUTH"):
         measures.localised("shapes,a,b")
 
 
@@ -176,12 +176,12 @@ def test_the_variants_of_table_6_switch_losses_off():
 
 @pytest.mark.parametrize("mixture", ["a", "=a", "a=", "a=b,,c"])
 def test_mixtures_of_another_form(mixture):
-    with pytest.raises(variants.StudyError, match="not of the form NAME=SNAPSHOT"):
+    with pytest.raises(variants.StudyError, match="must be NAME=SNAPSHOT"):
         variants.data([mixture])
 
 
 def test_two_mixtures_of_one_name():
-    with pytest.raises(variants.StudyError, match="a is there twice"):
+    with pytest.raises(variants.StudyError, match="two mixtures named a"):
         variants.data(["a=b", "a=c"])
 
 
