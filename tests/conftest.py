@@ -23,9 +23,9 @@ import pytest
 collect_ignore = ["data"]
 
 os.environ.update(
-    # The suite runs one process per core, so each process computes on one thread. It compiles much
-    # and computes little, so LLVM's optimizations would only cost time.
-    XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    # The suite runs a process a core, so each process computes on one thread; and it compiles much
+    # and computes little, so LLVM is not to spend its time on fast code.
+    XLA_FLAGS="--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false"
     " --xla_backend_optimization_level=0",
     OMP_NUM_THREADS="1",
     TF_NUM_INTRAOP_THREADS="1",
