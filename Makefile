@@ -144,5 +144,5 @@ constraints: setup  ## pin the newest versions in constraints.txt
 	mv constraints.new constraints.txt
 
 clean:  ## remove .venv and the caches, but not runs/
-	rm -rf $(VENV) docs/build docs/generated *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache docs/build docs/generated *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find protos pipelines trainer tests -name __pycache__ -prune -exec rm -rf {} +

@@ -45,7 +45,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 # Each uses one thread and little optimization, because the commands compile more than they compute.
 _ENVIRONMENT = {
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false"
     " --xla_backend_optimization_level=0",
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
