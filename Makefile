@@ -66,7 +66,9 @@ $(BIN)/prism: $(READY)
 	@touch $@
 
 docs: setup  ## build the documentation: docs/build/html/index.html
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/build/html
+	$(BIN)/python docs/figures/draw.py
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env \
+	--write-all docs docs/build/html
 
 check: setup  ## check format, lint, types, imports, schemas, scripts, containers, jobs
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "fit.json"
 
 
 def row(topology: str, plan: dict[str, Any]) -> str:
-    """Return a row of the table in docs/pod.md."""
+    """Return a row of the table in docs/howto/hardware.md."""
     memory = plan["memory_bytes"]
     needed, available = (memory[name] / 2**30 for name in ("needed", "available"))
     return (

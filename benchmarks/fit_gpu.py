@@ -41,7 +41,7 @@ def plan(row: str) -> dict[str, Any]:
 
 
 def line(row: str, found: dict[str, Any]) -> str:
-    """Return a row of the table in docs/pod.md."""
+    """Return a row of the table in docs/howto/hardware.md."""
     memory = found["memory_bytes"]
     needed, available = (memory[name] / 2**30 for name in ("needed", "available"))
     preset, _, topology = row.partition("@")

@@ -10,12 +10,21 @@ project = "svilm"
 author = "the authors of svilm"
 version = release = importlib.metadata.version("svilm")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "mathml",
+    "reference",
+]
 exclude_patterns = ["build", "generated", "figures", "_ext"]
 
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
+smartquotes = False  # they make a dash of the two hyphens of options
+
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"svilm {version}"
 html_show_copyright = False

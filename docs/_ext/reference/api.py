@@ -20,7 +20,7 @@ def page() -> str:
             continue
         kind, options = "function", ""
         if inspect.isclass(value):
-            kind, options = "class", "   :members:\n   :show-inheritance:"
+            kind, options = "class", "   :members:"
             if issubclass(value, Exception):
                 kind, options = "exception", "   :show-inheritance:"
         parts.append(_DIRECTIVE.format(kind=kind, name=name, options=options))

@@ -50,6 +50,8 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
 def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     formatter = parser._get_formatter()
     text = formatter._expand_help(action) if action.help else ""
+    if text:
+        text = text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
     needed = "Required." if action.required and action.option_strings else ""
     values = formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
     terms = [f"{option} {values}".strip() for option in action.option_strings]
