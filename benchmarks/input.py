@@ -49,7 +49,7 @@ from trainer.configs.tiny import CONFIG as TINY
 from trainer.data import order
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
-from trainer.data.prefetch import ahead
+from trainer.data.prefetch import prefetch
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import Batch
@@ -169,7 +169,7 @@ def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
     mesh = make_mesh(config)
 
     def read() -> Generator[Batch, None, None]:
-        return ahead(
+        return prefetch(
             train_batches(Mixture([snapshot]), _tokenizer(), config),
             lambda made: on_devices(made[1], mesh, config.video.resolution),
         )

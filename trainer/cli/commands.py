@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from protos.strict_json import parse_object
 from trainer import progress
 from trainer.cli.arguments import add_allow_seen, count, phrase
-from trainer.cli.outputs import OutputError, written
+from trainer.cli.outputs import OutputError, output_file
 from trainer.cli.tasks import EVALUATE_EPILOG, add_task, check_evaluate, evaluate_task
 
 if TYPE_CHECKING:
@@ -89,13 +89,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from trainer.runs.provenance import subject
     from trainer.tasks.zero_shot import evaluate, table
 
-    with written(arguments) as unfinished:
-        run = loaded(arguments.run)
+    with output_file(arguments) as unfinished:
+        run = load_run(arguments.run)
         snapshot = Snapshot.open(arguments.snapshot)
-        seen = unseen(run, snapshot, arguments)
+        seen = check_unseen(run, snapshot, arguments)
         control = checkpoint.load(arguments.control) if arguments.control else None
         if control:
-            unseen(control, snapshot, arguments)
+            check_unseen(control, snapshot, arguments)
         objects = ground_truth.load(arguments.truth[0]) if arguments.truth else None
         with progress.shown("evaluate") as show:
             metrics = evaluate(run, snapshot, show, objects, control)
@@ -130,8 +130,8 @@ def _search(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
     from trainer.inference.search import clock, contact_sheet, search
 
-    with written(arguments) as unfinished:
-        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
+    with output_file(arguments) as unfinished:
+        run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
         with progress.shown("search") as show:
             found = search(arguments.text, run, snapshot, arguments.top, show)
         if unfinished:
@@ -180,11 +180,11 @@ def _report(arguments: argparse.Namespace) -> int:
     from trainer.runs.provenance import check_same, subject
     from trainer.training import metric_writer as training_log
 
-    with written(arguments) as unfinished:
+    with output_file(arguments) as unfinished:
         assert unfinished is not None  # --out is required
         figures = _read_metrics(arguments.metrics)
-        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
-        seen = unseen(run, snapshot, arguments)
+        run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
+        seen = check_unseen(run, snapshot, arguments)
         check_same(arguments.metrics, figures["subject"], subject(run, snapshot, seen))
         train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
         with progress.shown("report") as show:
@@ -231,7 +231,7 @@ def add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
 
 
-def loaded(folder: str) -> "Loaded":
+def load_run(folder: str) -> "Loaded":
     """Load a run, and print its step and whether its parameters are averaged."""
     from trainer.runs import checkpoint
 
@@ -276,7 +276,7 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def unseen(run: "Loaded", snapshot: "Snapshot", arguments: argparse.Namespace) -> "Overlap":
+def check_unseen(run: "Loaded", snapshot: "Snapshot", arguments: argparse.Namespace) -> "Overlap":
     """Return the overlap of a snapshot with a run's training videos, if it is empty or allowed.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from protos.strict_json import parse_object
 from trainer import progress
 from trainer.cli.arguments import count, on_disk
-from trainer.cli.commands import add_parser, add_run, loaded
+from trainer.cli.commands import add_parser, add_run, load_run
 from trainer.cli.outputs import EXPORT, FEATURES, OutputError, check_folder
 
 _EXPORT_EPILOG = """\
@@ -109,7 +109,7 @@ def _embed(arguments: argparse.Namespace) -> int:
             "of the videos and use --snapshot"
         )
     check_folder(arguments, "out", FEATURES)
-    run = loaded(arguments.run)
+    run = load_run(arguments.run)
     if arguments.random_encoder:
         # Fresh parameters have seen none of the run's training videos.
         run = run._replace(params=fresh_encoder(run).params, task=None, folder=None)
@@ -176,7 +176,7 @@ def _export(arguments: argparse.Namespace) -> int:
         if getattr(arguments, option):
             check_folder(arguments, option, EXPORT)
             _check_replaces(getattr(arguments, option), model_type)
-    run = loaded(arguments.run)
+    run = load_run(arguments.run)
     if arguments.video:
         layers, sizes = run.params["video"], run.config.video
         files = video.as_vivit(layers, sizes, run.config.input.short_side)

@@ -5,7 +5,7 @@ from typing import Any
 
 from trainer import progress
 from trainer.cli.arguments import add_allow_seen, count, on_disk, phrase
-from trainer.cli.commands import add_subject, loaded, unseen
+from trainer.cli.commands import add_subject, check_unseen, load_run
 from trainer.cli.outputs import FIGURES, check_folder
 
 _EPILOG = """\
@@ -70,15 +70,15 @@ def _figures(arguments: argparse.Namespace) -> int:
     from trainer.runs import run_lock
 
     check_folder(arguments, "out", FIGURES)
-    runs = {arguments.run: loaded(arguments.run)}
+    runs = {arguments.run: load_run(arguments.run)}
     if arguments.beside:
-        runs[arguments.beside] = loaded(arguments.beside)
+        runs[arguments.beside] = load_run(arguments.beside)
     snapshot = Snapshot.open(arguments.snapshot)
-    overlaps = [unseen(run, snapshot, arguments).sentence() for run in runs.values()]
+    overlaps = [check_unseen(run, snapshot, arguments).sentence() for run in runs.values()]
     records = (
-        write.named(snapshot, arguments.clip)
+        write.find_records(snapshot, arguments.clip)
         if arguments.clip
-        else write.drawn(snapshot, arguments.clips)
+        else write.sample_records(snapshot, arguments.clips)
     )
     with run_lock.held(arguments.out, "figures"), progress.shown("figures") as show:
         files = write.write(runs, snapshot, records, tuple(arguments.noun), arguments.out, show)

@@ -94,7 +94,9 @@ def check_folder(arguments: argparse.Namespace, option: str, kind: str) -> None:
 
 
 @contextlib.contextmanager
-def written(arguments: argparse.Namespace, option: str = "out") -> Iterator[pathlib.Path | None]:
+def output_file(
+    arguments: argparse.Namespace, option: str = "out"
+) -> Iterator[pathlib.Path | None]:
     """Yield a temporary file that becomes an option's file if the command succeeds.
 
     The file is created first, so that a path that cannot be written fails before the work begins.

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
-from trainer.cli.outputs import written
+from trainer.cli.outputs import output_file
 from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.progress import say
@@ -96,7 +96,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from trainer.plan.search import search
     from trainer.plan.text import as_json, describe
 
-    with written(arguments) as unfinished:
+    with output_file(arguments) as unfinished:
         if arguments.search:
             gibibytes = _HEADROOM if arguments.headroom is None else arguments.headroom
             headroom = int(gibibytes * 2**30)

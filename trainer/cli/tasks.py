@@ -6,7 +6,7 @@ from typing import Any
 
 from trainer import progress
 from trainer.cli.arguments import add_settings, count, refuse_ignored, settings_of
-from trainer.cli.outputs import RUN, check_folder, written
+from trainer.cli.outputs import RUN, check_folder, output_file
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.errors import ExitCode
 
@@ -240,7 +240,7 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
     """Run `svilm-train evaluate --task`: measure a downstream task and print its table."""
     from trainer.evaluation import scoring
 
-    with written(arguments) as unfinished:
+    with output_file(arguments) as unfinished:
         if arguments.predictions:
             figures = scoring.score(arguments.task, arguments.predictions, arguments.truth)
         else:
@@ -253,16 +253,16 @@ def evaluate_task(arguments: argparse.Namespace) -> int:
 
 def _measured(arguments: argparse.Namespace) -> Any:
     """Return the figures of a run on a snapshot, and write its predictions if requested."""
-    from trainer.cli.commands import loaded, unseen
+    from trainer.cli.commands import check_unseen, load_run
     from trainer.data.snapshot import Snapshot
     from trainer.runs.provenance import subject
     from trainer.tasks.finetuning import TASKS
     from trainer.tasks.task import Views
 
     views = Views(arguments.clips or 1, arguments.crops or 1, arguments.boxes)
-    with written(arguments, "write_predictions") as unfinished:
-        run, snapshot = loaded(arguments.run), Snapshot.open(arguments.snapshot)
-        seen = unseen(run, snapshot, arguments)
+    with output_file(arguments, "write_predictions") as unfinished:
+        run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
+        seen = check_unseen(run, snapshot, arguments)
         progress.say(f"evaluate: {seen.sentence()}")
         known = (run.task or {}).get("trained_on", {}).get("datasets", [])
         if known and snapshot.manifest.dataset not in known:

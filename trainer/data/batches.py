@@ -16,8 +16,8 @@ from protos.reading import reading
 from protos.v1 import clip_pb2
 from trainer.configs.config import Config
 from trainer.data import order
-from trainer.data.boxes import Boxes, in_view
-from trainer.data.crop_size import room
+from trainer.data.boxes import Boxes, to_view
+from trainer.data.crop_size import device_crop_side
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.stream import Request, stream
@@ -85,15 +85,19 @@ def train_batches(
                 _clip_seed(config.seed, step, position, _CROP).generate_state(2)
                 for position in positions
             ]
-            skips = functools.partial(stand_in, step) if config.input.on_corrupt == "skip" else None
+            skips = (
+                functools.partial(replacement, step) if config.input.on_corrupt == "skip" else None
+            )
             yield Request(step, records[rows], np.array(seeds, np.int64), skips)
 
-    def stand_in(step: int, row: int, attempt: int) -> int:
-        return order.stand_in(
+    def replacement(step: int, row: int, attempt: int) -> int:
+        return order.replacement(
             config.seed, step, config.batch, positions[row], attempt, mixture.sources
         )
 
-    decoded = stream(mixture, requests(), training_clip, config=config, room=room(config))
+    decoded = stream(
+        mixture, requests(), training_clip, config=config, room=device_crop_side(config)
+    )
     for step, clips, skipped in decoded:
         if on_skip:
             for message in skipped:
@@ -152,7 +156,9 @@ def example_batches(
             chosen = example_numbers(examples, config, step)[rows]
             yield Request(step, examples.records[chosen], np.array(seeds, np.int64))
 
-    decoded = stream(mixture, requests(), training_clip, config=config, room=room(config))
+    decoded = stream(
+        mixture, requests(), training_clip, config=config, room=device_crop_side(config)
+    )
     for step, clips, _ in decoded:
         chosen = example_numbers(examples, config, step)[rows]
         ids = mask = None
@@ -166,7 +172,7 @@ def example_batches(
         boxes = box_labels = None
         if examples.boxes is not None:
             boxes, box_labels = examples.boxes.of(chosen)
-            boxes = in_view(boxes, clips["view"])
+            boxes = to_view(boxes, clips["view"])
         batch = ExampleBatch(
             frames=_frames(clips),
             text_ids=ids,

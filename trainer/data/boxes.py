@@ -35,7 +35,7 @@ class Boxes(NamedTuple):
         return corners, self.labels[rows] & real[..., None]
 
 
-def in_view(
+def to_view(
     boxes: Float[np.ndarray, "b k 4"], view: Float[np.ndarray, "b 4"]
 ) -> Float[np.ndarray, "b k 4"]:
     """Return the boxes clipped to a view of each picture; boxes outside it have no area.
@@ -46,9 +46,9 @@ def in_view(
         right swapped.
 
     >>> box = np.array([[[0.0, 0.25, 0.5, 0.75]]])
-    >>> in_view(box, np.array([[0.25, 0.0, 0.75, 1.0]])).tolist()
+    >>> to_view(box, np.array([[0.25, 0.0, 0.75, 1.0]])).tolist()
     [[[0.0, 0.25, 0.5, 0.75]]]
-    >>> in_view(box, np.array([[0.75, 0.0, 0.25, 1.0]])).tolist()
+    >>> to_view(box, np.array([[0.75, 0.0, 0.25, 1.0]])).tolist()
     [[[0.5, 0.25, 1.0, 0.75]]]
     """
     corner, opposite = view[:, None, [0, 1, 0, 1]], view[:, None, [2, 3, 2, 3]]

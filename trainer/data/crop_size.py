@@ -9,13 +9,13 @@ from trainer.configs.config import Config
 ANTIALIAS_ABOVE = 1.5
 
 
-def room(config: Config) -> int | None:
+def device_crop_side(config: Config) -> int | None:
     """Return the side in pixels of the unscaled crops for the device; None: the host scales them.
 
     The side holds any crop from frames whose short side is `input.short_side`.
 
     >>> from trainer.configs.overrides import override
-    >>> room(override(Config(), ["input.scale_on=device"]))
+    >>> device_crop_side(override(Config(), ["input.scale_on=device"]))
     249
     """
     where, made = config.input.scale_on, config.video.resolution

@@ -14,7 +14,7 @@ from protos.v1 import clip_pb2
 from trainer.configs import config as configs
 from trainer.data.cpu_tensorflow import tf
 from trainer.data.crop_size import ANTIALIAS_ABOVE
-from trainer.data.zero_copy import apart
+from trainer.data.zero_copy import to_variant
 
 _DESCRIPTOR = b"bytes://" + contract.clip_descriptor()
 
@@ -78,7 +78,7 @@ def training_clip(
     fields["frames"] = _square(clip, top, left, side, flipped, config.video, room)
     fields["view"] = tf.cast(tf.where(flipped, mirrored, edges), tf.float32)
     if room is not None:
-        fields["frames"] = apart(fields["frames"])
+        fields["frames"] = to_variant(fields["frames"])
         fields["side"] = tf.where(side <= room, side, config.video.resolution)
         fields["flipped"] = flipped
     return fields
@@ -131,7 +131,7 @@ def view_clip(
     return {name: clip[name] for name in _KEPT} | {"frames": frames}
 
 
-def whole_clip(
+def full_frame_clip(
     record: tf.Tensor, _: tf.Tensor, config: configs.Config, grid: tuple[int, int]
 ) -> dict[str, tf.Tensor]:
     """Decode one record without cropping; return as `evaluation_clip`, with frames of H × W.

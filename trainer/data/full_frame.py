@@ -35,7 +35,7 @@ def grid_of(height: int, width: int, config: Config) -> Grid:
     return Grid(max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def whole_batches(
+def full_frame_batches(
     snapshot: Snapshot,
     sizes: Mapping[int, tuple[int, int]],
     config: Config,
@@ -60,7 +60,7 @@ def whole_batches(
     Raises:
       SnapshotError: a record is damaged, or has too few frames.
     """
-    from trainer.data.decode import whole_clip
+    from trainer.data.decode import full_frame_clip
 
     kept, wanted = snapshot.manifest.config.frames_per_clip, config.video.frames
     if kept < wanted:
@@ -78,7 +78,7 @@ def whole_batches(
         filled = np.array([(part + [part[-1]] * size)[:size] for part in parts], np.int64)
         unused = np.zeros((size, 2), np.int64)
         requests = [Request(step, rows, unused) for step, rows in enumerate(filled)]
-        for step, clips, _ in stream(snapshot, requests, whole_clip, config=config, grid=grid):
+        for step, clips, _ in stream(snapshot, requests, full_frame_clip, config=config, grid=grid):
             frames: Any = clips["frames"]
             yield np.array(parts[step], np.int64), frames
             done += len(parts[step])

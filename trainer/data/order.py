@@ -114,7 +114,7 @@ def batch_records(
     return epoch, records_at(seed, epoch, positions, sources)
 
 
-def stand_in(
+def replacement(
     seed: int, step: int, batch: int, row: int, attempt: int, sources: Sequence[Source]
 ) -> int:
     """Return the record that replaces a row's corrupt record.
@@ -131,7 +131,7 @@ def stand_in(
       sources: the sources in their order.
 
     >>> ten = [Source(10, 10)]
-    >>> second = stand_in(seed=0, step=0, batch=4, row=1, attempt=1, sources=ten)
+    >>> second = replacement(seed=0, step=0, batch=4, row=1, attempt=1, sources=ten)
     >>> second in batch_records(seed=0, step=1, batch=4, sources=ten)[1]
     True
     """

@@ -12,7 +12,7 @@ B = TypeVar("B")
 _DEPTH = 2
 
 
-def ahead(
+def prefetch(
     batches: Generator[A, None, None], prepare: Callable[[A], B], depth: int = _DEPTH
 ) -> Generator[B, None, None]:
     """Yield `prepare(batch)` of each batch, in order, with `depth` of them prefetched.
@@ -20,10 +20,10 @@ def ahead(
     A thread draws and prepares the batches. So tokenizing and the transfer to the device do not
     delay the training thread. Closing the generator closes `batches`.
 
-    >>> list(ahead((n for n in range(3)), prepare=str))
+    >>> list(prefetch((n for n in range(3)), prepare=str))
     ['0', '1', '2']
     """
-    thread = concurrent.futures.ThreadPoolExecutor(1, "ahead")
+    thread = concurrent.futures.ThreadPoolExecutor(1, "prefetch")
 
     def make() -> tuple[B] | None:
         for batch in batches:

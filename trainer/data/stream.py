@@ -25,7 +25,7 @@ _GRAPHS = 32
 
 # Maximum number of replacements for a corrupt record. Denser damage does not come from single
 # records, so the run stops.
-_STAND_INS = 8
+_MAX_REPLACEMENTS = 8
 
 
 class Request(NamedTuple):
@@ -35,7 +35,7 @@ class Request(NamedTuple):
     records: Int64[np.ndarray, " b"]
     seeds: Int64[np.ndarray, "b 2"]  # seeds of each clip's augmentation
     # Replacement for a row's corrupt record: (row, attempt) -> record. None stops the run.
-    stand_in: Callable[[int, int], int] | None = None
+    replacement: Callable[[int, int], int] | None = None
 
 
 class Answer(NamedTuple):
@@ -82,11 +82,11 @@ def stream(
                 return Answer(request.step, load_records(numbers, request.seeds), skipped)
             except CorruptRecordError as error:
                 (rows,) = np.nonzero(numbers == error.record)
-                if request.stand_in is None or (attempts[rows] == _STAND_INS).any():
+                if request.replacement is None or (attempts[rows] == _MAX_REPLACEMENTS).any():
                     raise
                 skipped.append(str(error))
                 for row in rows.tolist():
-                    numbers[row] = request.stand_in(row, int(attempts[row]))
+                    numbers[row] = request.replacement(row, int(attempts[row]))
                 attempts[rows] += 1
 
     def load_records(numbers: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
@@ -140,10 +140,10 @@ def _graph(
 
 
 def _plain(values: Any) -> Any:
-    from trainer.data.zero_copy import held_by
+    from trainer.data.zero_copy import from_variants
 
     if values.dtype.name == "variant":
-        return held_by(values)
+        return from_variants(values)
     if hasattr(values, "to_list"):  # lengths vary
         return values.to_list()
     # memoryview avoids copying pixels. Strings do not support it.

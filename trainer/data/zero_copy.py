@@ -9,17 +9,17 @@ import numpy as np
 from trainer.data.cpu_tensorflow import tf
 
 
-def apart(pixels: tf.Tensor) -> tf.Tensor:
+def to_variant(pixels: tf.Tensor) -> tf.Tensor:
     """Return a variant [] that holds uint8 of any shape, which a batch does not copy."""
     empty = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=1, element_dtype=tf.uint8)
     return tf.raw_ops.TensorListPushBack(input_handle=empty, tensor=pixels)
 
 
-def held_by(variants: tf.Tensor) -> tuple[np.ndarray, ...]:
+def from_variants(variants: tf.Tensor) -> tuple[np.ndarray, ...]:
     """Return the tensors in the variants [n], as arrays that share their memory.
 
-    >>> one, two = (apart(tf.fill([size], tf.constant(7, tf.uint8))) for size in (1, 2))
-    >>> [pixels.tolist() for pixels in held_by(tf.stack([one, two]))]
+    >>> one, two = (to_variant(tf.fill([size], tf.constant(7, tf.uint8))) for size in (1, 2))
+    >>> [pixels.tolist() for pixels in from_variants(tf.stack([one, two]))]
     [[7], [7, 7]]
     """
 

@@ -164,7 +164,7 @@ def parse(topology: str) -> tuple[Gpu, int] | None:
     return gpu, number
 
 
-def share() -> float:
+def memory_fraction() -> float:
     """Return the fraction of a GPU's memory that JAX lets programs allocate.
 
     Raises:
@@ -183,9 +183,11 @@ def share() -> float:
     return value
 
 
-def usable(kind: str) -> int | None:
+def usable_memory(kind: str) -> int | None:
     """Return the bytes that JAX lets a program allocate on a kind of GPU; None if not listed."""
-    return next((int(gpu.memory * share()) for gpu in GPUS.values() if gpu.kind == kind), None)
+    return next(
+        (int(gpu.memory * memory_fraction()) for gpu in GPUS.values() if gpu.kind == kind), None
+    )
 
 
 def target(gpu: Gpu) -> str:

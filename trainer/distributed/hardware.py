@@ -88,7 +88,7 @@ def usable_memory(device: Any) -> int:
         if device in jax.devices():
             return device.memory_stats()["bytes_limit"]
         try:
-            usable = gpus.usable(device.device_kind)
+            usable = gpus.usable_memory(device.device_kind)
         except gpus.GpuError as error:
             raise TopologyError(str(error)) from None
     else:

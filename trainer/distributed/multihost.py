@@ -30,14 +30,14 @@ def wait_for_all(moment: str) -> None:
         multihost_utils.sync_global_devices(moment)
 
 
-def total(count: int) -> int:
+def sum_over_processes(count: int) -> int:
     """Return the sum of all processes' counts, in every process."""
     if jax.process_count() == 1:
         return count
     return int(multihost_utils.process_allgather(np.array(count)).sum())
 
 
-def all_of(ours: list[str]) -> list[str]:
+def gather_from_processes(ours: list[str]) -> list[str]:
     """Return the concatenation of all processes' lists, in every process."""
     if jax.process_count() == 1:
         return ours

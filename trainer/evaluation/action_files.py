@@ -32,12 +32,12 @@ from trainer.evaluation.prediction_files import (
     Row,
     TaskFileError,
     json_number,
+    list_names,
     number,
     read_json,
     read_lines,
     read_table,
-    short,
-    some,
+    shorten,
     text_of,
 )
 
@@ -61,7 +61,7 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> action_accuracy
     if len(predictions) > len(splits):
         raise TaskFileError(
             f"{len(predictions)} files of predictions for {len(splits)} splits of "
-            f"{some([str(path) for path in truth])}: give one per split, in the order of the "
+            f"{list_names([str(path) for path in truth])}: give one per split, in the order of the "
             "splits"
         )
     for place, split in enumerate(splits):
@@ -138,7 +138,7 @@ def _read_testlist(path: pathlib.Path) -> dict[str, str]:
         name = line.split()[0]  # UCF101's training lists append the number of the class.
         folder, slash, _ = name.replace("\\", "/").rpartition("/")
         if not slash:
-            raise TaskFileError(f"{where}: {short(line)} must be CLASS/VIDEO.avi")
+            raise TaskFileError(f"{where}: {shorten(line)} must be CLASS/VIDEO.avi")
         _add(labels, where, name, folder.rpartition("/")[2])
     return labels
 
@@ -151,7 +151,7 @@ def _read_hmdb_folder(folder: pathlib.Path) -> list[Split]:
         for where, line in read_lines(path):
             fields = line.split()
             if len(fields) != 2 or fields[1] not in {"0", "1", _TESTED}:
-                raise TaskFileError(f"{where}: {short(line)} must be VIDEO.avi and 0, 1 or 2")
+                raise TaskFileError(f"{where}: {shorten(line)} must be VIDEO.avi and 0, 1 or 2")
             if fields[1] == _TESTED:
                 _add(splits[int(found[2])], where, fields[0], found[1])
     return sorted(splits.items())
@@ -167,7 +167,7 @@ def _read_hmdb_csv(path: pathlib.Path) -> list[Split]:
     for where, fields in rows:
         for (_, labels), column in zip(splits, columns, strict=True):
             if fields[column] not in {"0", "1", _TESTED}:
-                raise TaskFileError(f"{where}: {short(fields[column])} must be 0, 1 or 2")
+                raise TaskFileError(f"{where}: {shorten(fields[column])} must be 0, 1 or 2")
             if fields[column] == _TESTED:
                 _add(labels, where, fields[0], fields[1].removesuffix("_test"))
     return splits
@@ -202,9 +202,9 @@ def read_predictions(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
     if classes == ["label"]:
         return _with_known_classes(path, _read_labels(rows, labels), labels)
     if twice := [name for name, count in collections.Counter(classes).items() if count > 1]:
-        raise TaskFileError(f"{header.where}: duplicate columns {some(twice)}")
+        raise TaskFileError(f"{header.where}: duplicate columns {list_names(twice)}")
     if lost := sorted(set(labels.values()) - set(classes)):
-        raise TaskFileError(f"{header.where}: no column for class {some(lost)}")
+        raise TaskFileError(f"{header.where}: no column for class {list_names(lost)}")
     views = collections.defaultdict[str, list[list[float]]](list)
     for where, (name, *values) in rows:
         views[_tested(where, name, labels)].append([number(where, value) for value in values])
@@ -264,7 +264,7 @@ def _with_known_classes(
         if len(same) != 1:
             closest = (same or difflib.get_close_matches(label, classes, 1, 0.0))[0]
             raise TaskFileError(
-                f"{path}: {short(label)} is not a class of the ground truth: the closest is "
+                f"{path}: {shorten(label)} is not a class of the ground truth: the closest is "
                 f"{closest}"
             )
         names[label] = same[0]
@@ -275,7 +275,8 @@ def _tested(where: str, name: str, labels: Mapping[str, str]) -> str:
     video = video_of(name)
     if video not in labels:
         raise TaskFileError(
-            f"{where}: {short(video)} is not a test video of this split: give the split's own file"
+            f"{where}: {shorten(video)} is not a test video of this split: give "
+            "the file of its split"
         )
     return video
 

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int
 from trainer.finite import finite
 
 
-def best_first(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def descending_order(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Return the order of predictions by descending score; of equal scores, the later comes first.
 
     The official scripts reverse an ascending sort, which gives this order if the sort is stable.
@@ -15,7 +15,7 @@ def best_first(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     Raises:
       NonFiniteError: a score is not finite, so that the order is undefined.
 
-    >>> best_first(np.array([0.2, 0.7, 0.2])).tolist()
+    >>> descending_order(np.array([0.2, 0.7, 0.2])).tolist()
     [1, 2, 0]
     """
     return np.argsort(finite("scores", score), kind="stable")[::-1]

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trainer.evaluation.average_precision import average_precision, best_first
+from trainer.evaluation.average_precision import average_precision, descending_order
 from trainer.finite import finite
 
 _IOU = 0.5
@@ -137,7 +137,7 @@ def average_precisions(
     for label in np.unique(true.label):
         mine, theirs = true.label == label, detected.label == label
         hit = _hits(true.image[mine], true.box[mine], detected.image[theirs], detected.box[theirs])
-        ranked = hit[best_first(detected.score[theirs])]
+        ranked = hit[descending_order(detected.score[theirs])]
         precisions[label] = average_precision(ranked, int(np.sum(mine)))
     return precisions
 

@@ -24,10 +24,10 @@ from trainer.evaluation.prediction_files import (
     Row,
     TaskFileError,
     number,
-    only,
     read_csv,
     read_text,
-    short,
+    shorten,
+    single_path,
 )
 
 ACTIONS = 80
@@ -132,7 +132,9 @@ def read_labelled(path: Path, scored: bool) -> tuple[Labelled, set[Keyframe]]:
             if not re.fullmatch("0*[0-9]{1,2}", action.strip()[:20]) or not (
                 1 <= int(action) <= ACTIONS
             ):
-                raise TaskFileError(f"{where}: {short(action)} must be an action in 1 … {ACTIONS}")
+                raise TaskFileError(
+                    f"{where}: {shorten(action)} must be an action in 1 … {ACTIONS}"
+                )
             keyframe = (video, _second(where, second))
             yield keyframe, corners, int(action), number(where, score) if scored else 1.0
 
@@ -162,7 +164,7 @@ def read_boxes(path: Path, least_score: float) -> dict[Keyframe, list[Box]]:
             raise TaskFileError(f"{where}: the box must be within 0 … 1, got {','.join(corners)}")
         score = number(where, fields[-1])
         if not 0 <= score <= 1:
-            raise TaskFileError(f"{where}: {short(fields[-1])} must be a score in 0 … 1")
+            raise TaskFileError(f"{where}: {shorten(fields[-1])} must be a score in 0 … 1")
         if score >= least_score:
             found.setdefault(keyframe, {})[box] = None
     return {keyframe: list(boxes) for keyframe, boxes in found.items()}
@@ -193,7 +195,7 @@ def read_classes(path: Path) -> tuple[int, ...]:
         raise TaskFileError(f"{path}: no line such as `  id: 12`: give a list of classes")
     for found in ids:
         if not re.fullmatch("[0-9]{1,2}", found) or not 1 <= int(found) <= ACTIONS:
-            raise TaskFileError(f"{path}: {short(found)} must be actions in 1 … {ACTIONS}")
+            raise TaskFileError(f"{path}: {shorten(found)} must be actions in 1 … {ACTIONS}")
     ids = tuple(dict.fromkeys(map(int, ids)))
     return ids
 
@@ -221,7 +223,7 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
       TaskFileError: a file has another format, or there is not one file each of detections and
         annotations, or there are two lists of classes.
     """
-    found = only(predictions, "detections")
+    found = single_path(predictions, "detections")
     excluded: set[Keyframe] = set()
     lists, annotations = [], []
     for path in truth:
@@ -231,7 +233,7 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Figures:
             excluded |= read_exclusions(path)
         else:
             annotations.append(path)
-    classes = read_classes(only(lists, "classes")) if lists else JUDGED
+    classes = read_classes(single_path(lists, "classes")) if lists else JUDGED
     if len(annotations) != 1:
         raise TaskFileError(
             f"--truth requires one file of annotations, got {len(annotations)}; excluded "
@@ -356,5 +358,5 @@ def _box(where: str, corners: Sequence[str], *, ordered: bool = True) -> Box:
 
 def _second(where: str, text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text.strip()):
-        raise TaskFileError(f"{where}: {short(text)} must be a second such as 0902")
+        raise TaskFileError(f"{where}: {shorten(text)} must be a second such as 0902")
     return int(text)

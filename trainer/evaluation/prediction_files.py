@@ -88,7 +88,7 @@ def read_objects(path: Path) -> list[Row]:
         ]
     for where, value in rows:
         if not isinstance(value, dict):
-            raise TaskFileError(f"{where}: must be a JSON object, got {short(value)}")
+            raise TaskFileError(f"{where}: must be a JSON object, got {shorten(value)}")
     return rows
 
 
@@ -109,7 +109,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"an object has the key {short(twice)} twice")
+        raise ValueError(f"an object has the key {shorten(twice)} twice")
     return found
 
 
@@ -180,7 +180,7 @@ def text_of(row: Row, *names: str) -> str:
             value = row.values[name]
             if isinstance(value, str) or type(value) is int:
                 return str(value)
-            raise TaskFileError(f"{row.where}: {name!r} must be a string, got {short(value)}")
+            raise TaskFileError(f"{row.where}: {name!r} must be a string, got {shorten(value)}")
     wanted = " or ".join(repr(name) for name in names)
     raise TaskFileError(f"{row.where}: {wanted} is missing")
 
@@ -201,7 +201,7 @@ def number(where: str, value: Any) -> float:
     # Python's float also accepts 1_000 and digits of other scripts, which are not valid in a file.
     odd = isinstance(value, str) and ("_" in value or not value.isascii())
     if isinstance(value, bool) or odd or not math.isfinite(found):
-        raise TaskFileError(f"{where}: {short(value)} is not a finite number")
+        raise TaskFileError(f"{where}: {shorten(value)} is not a finite number")
     return found
 
 
@@ -215,21 +215,21 @@ def json_number(where: str, value: Any) -> float:
     1.0
     """
     if isinstance(value, str):
-        raise TaskFileError(f"{where}: {short(value)} is a string, not a finite number")
+        raise TaskFileError(f"{where}: {shorten(value)} is a string, not a finite number")
     return number(where, value)
 
 
-def short(value: Any) -> str:
+def shorten(value: Any) -> str:
     """Return a value's repr for a message, in at most 40 characters.
 
-    >>> short("a" * 50)
+    >>> shorten("a" * 50)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…"
     """
     text = repr(value)
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def only(paths: Sequence[Path], kind: str) -> Path:
+def single_path(paths: Sequence[Path], kind: str) -> Path:
     """Return the one path of a list.
 
     Raises:
@@ -241,10 +241,10 @@ def only(paths: Sequence[Path], kind: str) -> Path:
     return paths[0]
 
 
-def some(names: list[str]) -> str:
+def list_names(names: list[str]) -> str:
     """Return the first three names, and the number of further names.
 
-    >>> some(["a", "b", "c", "d", "e"])
+    >>> list_names(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""

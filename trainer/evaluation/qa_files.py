@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trainer.evaluation import qa_accuracy
-from trainer.evaluation.prediction_files import Path, TaskFileError, read_objects, short, text_of
+from trainer.evaluation.prediction_files import Path, TaskFileError, read_objects, shorten, text_of
 
 
 class Question(NamedTuple):
@@ -79,7 +79,9 @@ def read_answers(path: Path, questions: Sequence[Question]) -> dict[str, str]:
     for row in read_objects(path):
         name = text_of(row, "question_id", "id")
         if name not in known:
-            raise TaskFileError(f"{row.where}: {short(name)} is not a question of the ground truth")
+            raise TaskFileError(
+                f"{row.where}: {shorten(name)} is not a question of the ground truth"
+            )
         if name in answers:
             raise TaskFileError(f"{row.where}: question {name} has an answer already")
         answers[name] = text_of(row, "answer")

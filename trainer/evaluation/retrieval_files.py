@@ -29,11 +29,11 @@ from trainer.evaluation.prediction_files import (
     Path,
     Row,
     TaskFileError,
+    list_names,
     number,
     read_json,
     read_table,
-    short,
-    some,
+    shorten,
     text_of,
 )
 
@@ -117,8 +117,8 @@ def read_truth(path: Path) -> tuple[list[Caption], list[str]]:
         missing = [name for name in ("video_id", "sentence") if name not in header.values]
         if missing:
             raise TaskFileError(
-                f"{header.where}: the header lacks {some(missing)}: give MSRVTT_JSFUSION_test.csv "
-                "or a file like it, or MSRVTT_data.json"
+                f"{header.where}: the header lacks {list_names(missing)}: give "
+                "MSRVTT_JSFUSION_test.csv or a file like it, or MSRVTT_data.json"
             )
         video, text = header.values.index("video_id"), header.values.index("sentence")
         captions = [Caption(fields[video], fields[text].strip()) for _, fields in rows]
@@ -150,11 +150,11 @@ def _of_msrvtt_data(path: Path) -> tuple[list[Caption], list[str]]:
 
 def _rows(path: Path, name: str, values: object) -> list[Row]:
     if not isinstance(values, list):
-        raise TaskFileError(f"{path}: {name!r} must be a list, got {short(values)}")
+        raise TaskFileError(f"{path}: {name!r} must be a list, got {shorten(values)}")
     for place, value in enumerate(values):
         if not isinstance(value, dict):
             raise TaskFileError(
-                f"{path}, {name!r}, entry {place}: must be an object, got {short(value)}"
+                f"{path}, {name!r}, entry {place}: must be an object, got {shorten(value)}"
             )
     return [Row(f"{path}, {name!r}, entry {place}", value) for place, value in enumerate(values)]
 
@@ -209,14 +209,16 @@ def _read_csv(
     if first != ["video_id", "sentence"]:
         raise TaskFileError(
             f"{header.where}: the header must begin with video_id,sentence, got "
-            f"{short(','.join(first))}"
+            f"{shorten(','.join(first))}"
         )
     if twice := [name for name, count in collections.Counter(columns).items() if count > 1]:
-        raise TaskFileError(f"{header.where}: duplicate columns {some(twice)}")
+        raise TaskFileError(f"{header.where}: duplicate columns {list_names(twice)}")
     if lost := [video for video in videos if video not in set(columns)]:
-        raise TaskFileError(f"{header.where}: no column for {some(lost)}")
+        raise TaskFileError(f"{header.where}: no column for {list_names(lost)}")
     if strange := [video for video in columns if video not in set(videos)]:
-        raise TaskFileError(f"{header.where}: {some(strange)} is not a video of the ground truth")
+        raise TaskFileError(
+            f"{header.where}: {list_names(strange)} is not a video of the ground truth"
+        )
     left = collections.Counter(truth)
     captions, similarity = [], np.empty((len(truth), len(columns)))
     for where, (video_id, text, *values) in rows:
@@ -224,13 +226,13 @@ def _read_csv(
         if not left[caption]:
             times = "as often" if caption in left else "at all"
             raise TaskFileError(
-                f"{where}: the ground truth does not have {short(text)} of {video_id} {times}"
+                f"{where}: the ground truth does not have {shorten(text)} of {video_id} {times}"
             )
         left[caption] -= 1
         similarity[len(captions)] = [number(where, value) for value in values]
         captions.append(caption)
     if lost := [caption.text for caption in left.elements()]:
-        raise TaskFileError(f"{path}: no row for {some(lost)}: give every test caption")
+        raise TaskFileError(f"{path}: no row for {list_names(lost)}: give every test caption")
     return captions, columns, similarity
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trainer.evaluation.average_precision import average_precision, best_first
+from trainer.evaluation.average_precision import average_precision, descending_order
 from trainer.finite import finite
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -80,7 +80,7 @@ def average_precisions(
     finite("segments", predicted.segment)
     finite("true segments", true.segment)
     finite("thresholds", thresholds)
-    order = best_first(predicted.score)
+    order = descending_order(predicted.score)
     predicted = Predictions(*(column[order] for column in predicted))
     precisions = np.full((len(thresholds), classes), np.nan)
     for label in np.unique(true.label):

@@ -32,11 +32,11 @@ from trainer.evaluation.prediction_files import (
     Path,
     TaskFileError,
     json_number,
-    only,
+    list_names,
     read_json,
     read_table,
-    short,
-    some,
+    shorten,
+    single_path,
 )
 from trainer.evaluation.segment_detection import (
     THRESHOLDS,
@@ -138,12 +138,12 @@ def read_annotations(path: Path) -> dict[str, Video]:
     if "database" in data:
         entries = as_object(f"{path}, 'database'", data["database"])
         return {
-            name: _official_video(f"{path}, video {short(name)}", entry)
+            name: _official_video(f"{path}, video {shorten(name)}", entry)
             for name, entry in entries.items()
             if not isinstance(entry, dict) or "annotations" in entry
         }
     return {
-        name.removeprefix("v_"): _published_video(f"{path}, video {short(name)}", name, entry)
+        name.removeprefix("v_"): _published_video(f"{path}, video {shorten(name)}", name, entry)
         for name, entry in data.items()
     }
 
@@ -191,7 +191,7 @@ def read_subset(path: Path, subset: str = _SUBSET) -> set[str]:
     """
     header, rows = read_table(path)
     if lost := [name for name in ("video", "subset") if name not in header.values]:
-        raise TaskFileError(f"{header.where}: the header lacks {some(lost)}")
+        raise TaskFileError(f"{header.where}: the header lacks {list_names(lost)}")
     video, of = header.values.index("video"), header.values.index("subset")
     ids = {fields[video].removeprefix("v_") for _, fields in rows if subset in fields[of]}
     if not ids:
@@ -224,7 +224,7 @@ def read_truths(paths: Sequence[Path]) -> list[Truth]:
             else:
                 kind, published = _PUBLISHED, videos
         if kind in path_of:
-            only([path_of[kind], path], kind)
+            single_path([path_of[kind], path], kind)
         path_of[kind] = path
     if not official and not published:
         raise TaskFileError("no ground truth: give ActivityNet's JSON file")
@@ -255,10 +255,10 @@ def read_predictions(path: Path) -> tuple[dict[str, list[Found]], Any]:
     """
     data = as_object(str(path), read_json(path))
     if lost := [name for name in ("version", "external_data", "results") if name not in data]:
-        raise TaskFileError(f"{path}: {some(lost)} missing: give a file of predictions")
+        raise TaskFileError(f"{path}: {list_names(lost)} missing: give a file of predictions")
     results = {}
     for video, entries in as_object(f"{path}, 'results'", data["results"]).items():
-        where = f"{path}, video {short(video)}"
+        where = f"{path}, video {shorten(video)}"
         found = []
         for place, entry in enumerate(as_list(where, entries)):
             of = f"{where}, prediction {place}"
@@ -304,7 +304,7 @@ def score(predictions: Sequence[Path], truth: Sequence[Path]) -> Localisation:
     Raises:
       TaskFileError: a file has another format, or the files do not match.
     """
-    path = only(predictions, "predictions")
+    path = single_path(predictions, "predictions")
     truths = read_truths(truth)
     results, external_data = read_predictions(path)
     return {
@@ -327,11 +327,11 @@ def figures(
       TaskFileError: a label is not among the classes, or the ids have the prefix `v_`.
     """
     for name, predicted in results.items():
-        finite(f"{where}, video {short(name)}", [one[1:] for one in predicted])
+        finite(f"{where}, video {shorten(name)}", [one[1:] for one in predicted])
     videos = {video: place for place, video in enumerate(truth.videos)}
     unknown = [video for video in results if video not in videos]
     if unknown and len(unknown) == len(results) and unknown[0].removeprefix("v_") in videos:
-        raise TaskFileError(f"{where}: give video ids without v_, got {short(unknown[0])}")
+        raise TaskFileError(f"{where}: give video ids without v_, got {shorten(unknown[0])}")
     labels = sorted({one.label for video in truth.videos.values() for one in video.actions})
     classes = {label: place for place, label in enumerate(labels)}
 
@@ -346,7 +346,7 @@ def figures(
         for one in predicted:
             if one.label not in truth.labels:
                 raise TaskFileError(
-                    f"{where}, video {short(name)}: {short(one.label)} is not one of the "
+                    f"{where}, video {shorten(name)}: {shorten(one.label)} is not one of the "
                     f"{len(truth.labels)} classes of the ground truth ({truth.name})"
                 )
             found.append((place, classes.get(one.label, -1), one.start, one.end, one.score))
@@ -405,31 +405,31 @@ def table(found: Localisation) -> str:
 def as_object(where: str, value: Any) -> dict[str, Any]:
     """Return an object of JSON, or raise TaskFileError."""
     if not isinstance(value, dict):
-        raise TaskFileError(f"{where}: must be an object, got {short(value)}")
+        raise TaskFileError(f"{where}: must be an object, got {shorten(value)}")
     return value
 
 
 def as_list(where: str, value: Any) -> list[Any]:
     """Return a list of JSON, or raise TaskFileError."""
     if not isinstance(value, list):
-        raise TaskFileError(f"{where}: must be a list, got {short(value)}")
+        raise TaskFileError(f"{where}: must be a list, got {shorten(value)}")
     return value
 
 
 def _labelled(where: str, entry: Any) -> tuple[str, tuple[float, float]]:
     """Return a label, and the start and end of its segment."""
     if not isinstance(entry, dict):
-        raise TaskFileError(f"{where}: must be an object, got {short(entry)}")
+        raise TaskFileError(f"{where}: must be an object, got {shorten(entry)}")
     label, segment = entry.get("label"), entry.get("segment")
     if not isinstance(label, str):
-        raise TaskFileError(f"{where}: 'label' must be a string, got {short(label)}")
+        raise TaskFileError(f"{where}: 'label' must be a string, got {shorten(label)}")
     if (
         not isinstance(segment, list)
         or len(segment) != 2
         or not all(type(time) in (int, float) for time in segment)
     ):
         raise TaskFileError(
-            f"{where}: 'segment' must be two times in seconds, got {short(segment)}"
+            f"{where}: 'segment' must be two times in seconds, got {shorten(segment)}"
         )
     start, end = (json_number(f"{where}, 'segment'", time) for time in segment)
     if end < start:

@@ -30,14 +30,14 @@ _SEED = 0  # for the drawn clips and the splices
 _SPLICES = 4
 
 
-def drawn(snapshot: Snapshot, count: int) -> list[int]:
+def sample_records(snapshot: Snapshot, count: int) -> list[int]:
     """Return records drawn at random, always the same for a snapshot, in ascending order."""
     count = min(count, len(snapshot))
     records = np.random.default_rng(_SEED).choice(len(snapshot), count, replace=False)
     return sorted(records.tolist())
 
 
-def named(snapshot: Snapshot, clip_ids: list[str]) -> list[int]:
+def find_records(snapshot: Snapshot, clip_ids: list[str]) -> list[int]:
     """Return the records of the named clips, in the order given.
 
     Raises:

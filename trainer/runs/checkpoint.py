@@ -44,7 +44,7 @@ from trainer.runs import checkpoint_errors, checksums, run_folder
 from trainer.runs.checkpoint_errors import CheckpointError, UncheckedError
 from trainer.runs.run_path import RunPath, run_path
 from trainer.runs.tensor_shapes import by_name, find_other_type, head_shapes, saved_params
-from trainer.runs.usable_checkpoints import Usable
+from trainer.runs.usable_checkpoints import UsableCheckpoints
 
 # Parts with arrays: their names in a checkpoint, which must not change, and TrainState's fields.
 _ITEMS = {
@@ -88,7 +88,7 @@ class Checkpoints:
         """
         self._folder = folder if in_bucket(folder) else folder.absolute()
         self._described: dict[str, Any] = {}
-        self._usable = Usable(self._folder)
+        self._usable = UsableCheckpoints(self._folder)
         self._saving_step: int | None = None
         if config:
             if not in_bucket(folder):
@@ -138,7 +138,7 @@ class Checkpoints:
             return self._manager.latest_step()
 
     def newest(self, parts: Collection[str] | None = None) -> int | None:
-        """Return the step of the newest usable checkpoint, as `Usable.newest` does."""
+        """Return the step of the newest usable checkpoint, as `UsableCheckpoints.newest` does."""
         return self._usable.newest(parts)
 
     def _write_checksums(self) -> None:

@@ -16,7 +16,7 @@ from trainer.runs.checkpoint_errors import CheckpointError, one_line, store_erro
 from trainer.runs.run_path import RunPath
 
 
-class Usable:
+class UsableCheckpoints:
     """Finder of the newest usable checkpoint, which skips damaged ones."""
 
     def __init__(self, folder: RunPath) -> None:
@@ -52,7 +52,7 @@ class Usable:
             except CheckpointError as error:
                 answer = {"error": str(error)}
             found.append(json.dumps(answer | {"verified": self._verified}))
-        answer = json.loads(multihost.all_of(found)[0])
+        answer = json.loads(multihost.gather_from_processes(found)[0])
         if "error" in answer:
             raise CheckpointError(answer["error"])
         self._verified = {int(step): has for step, has in answer["verified"].items()}
@@ -148,6 +148,6 @@ class Usable:
                     f"kept as {aside}",
                 )
         multihost.wait_for_all("damaged checkpoints are renamed")
-        any_aside = multihost.total(len(self._unusable)) > 0
+        any_aside = multihost.sum_over_processes(len(self._unusable)) > 0
         self._unusable.clear()
         return any_aside

@@ -61,7 +61,7 @@ class BadSteps:
         loss, norm = float(measured["loss"]), float(measured["gradient_norm"])
         finite = bool(measured["state_finite"])
         reason = self._reason(loss, norm, float(measured["mean_loss"]), finite=finite)
-        clips = multihost.all_of(clips)
+        clips = multihost.gather_from_processes(clips)
         if self._lines:
             record = {
                 "step": step,

@@ -99,14 +99,14 @@ class Start(NamedTuple):
         if self.video:
             layout, read = _video(self.video)
             known = {"video": layout.params(read, config.video)}
-            _say_left_out(read, layout.left_out(read))
-            if layout is video and (doubt := video.doubt(read)) and multihost.is_first():
+            _say_left_out(read, layout.unused_parts(read))
+            if layout is video and (doubt := video.config_warning(read)) and multihost.is_first():
                 progress.warn(doubt)
             params = _replaced(params, known, self.video)
         if self.text:
             read = hf_format.read(self.text)
             known = {"text": bert.params(read, config.text)}
-            _say_left_out(read, bert.left_out(read))
+            _say_left_out(read, bert.unused_parts(read))
             params = _replaced(params, known, self.text)
         return params
 

@@ -15,7 +15,7 @@ from trainer import progress
 from trainer.configs.config import Config
 from trainer.data import order
 from trainer.data.mixture import Mixture
-from trainer.data.prefetch import ahead
+from trainer.data.prefetch import prefetch
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed import multihost
@@ -35,8 +35,8 @@ from trainer.training.metric_writer import Metrics
 from trainer.training.objective import Objective, Pretraining
 from trainer.training.preemption import stop_requests
 from trainer.training.profiling import Profile
-from trainer.training.throughput import Pace
-from trainer.training.validation import Probe
+from trainer.training.throughput import ThroughputMeter
+from trainer.training.validation import RetrievalValidation
 
 # Number of steps that the device may be behind. With two it never waits for Python, and batches do
 # not fill its memory. Bad steps are detected this many steps later.
@@ -159,7 +159,7 @@ def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
             except (run_lock.LockedError, OSError) as error:
                 refused = error
         in_use = isinstance(refused, run_lock.LockedError)
-        said = multihost.all_of([f"{in_use:d}{refused}"] if refused else [])
+        said = multihost.gather_from_processes([f"{in_use:d}{refused}"] if refused else [])
         if refused:
             raise refused
         if said:  # refused in the first process: the others end with the same status
@@ -226,7 +226,7 @@ def _begin_or_continue(
         config, tokenizer = run_folder.read(run)
         probe = None
         if test_clips is not None:
-            probe = Probe(test_clips, tokenizer, config, mesh)
+            probe = RetrievalValidation(test_clips, tokenizer, config, mesh)
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
@@ -315,7 +315,7 @@ class _Job(NamedTuple):
     checkpoints: Checkpoints
     bad_steps: BadSteps
     metrics: Metrics | None  # only in the first process
-    probe: Probe | None
+    probe: RetrievalValidation | None
     profile: Profile
     lock: run_lock.Lock | None  # only in the first process
 
@@ -337,12 +337,12 @@ def _train(state: TrainState, job: _Job) -> bool:
         hosts=jax.process_count(),
         on_skip=skip,
     )
-    batches = ahead(
+    batches = prefetch(
         host_batches,
         lambda made: (on_devices(made[1], mesh, config.video.resolution), made[2]),
     )
     in_flight: collections.deque[tuple[int, dict[str, jax.Array], list[str]]] = collections.deque()
-    pace = Pace(config, mesh, job.objective.step_flops(config), start=job.start)
+    pace = ThroughputMeter(config, mesh, job.objective.step_flops(config), start=job.start)
 
     compiling = _busy(f"{job.objective.job}: compiling the step, usually for less than a minute")
     with contextlib.closing(batches), stop_requests() as stops_at:
@@ -371,7 +371,7 @@ def _train(state: TrainState, job: _Job) -> bool:
                 values = _logged(measured, done, config, rate) | pace.read(done)
                 epoch = (done - 1) // order.steps_per_epoch(job.objective.visits, config.batch)
                 values = {"epoch": epoch, "loss": values["loss"]} | values
-                values["corrupt_records"] = multihost.total(len(corrupt))
+                values["corrupt_records"] = multihost.sum_over_processes(len(corrupt))
                 corrupt.clear()
                 if job.probe and probes:
                     with pace.paused():

@@ -13,7 +13,7 @@ from trainer.distributed import hardware
 _GIB = 2**30
 
 
-class Pace:
+class ThroughputMeter:
     """Timer of training throughput between logging steps, which starts when it is created."""
 
     def __init__(self, config: Config, mesh: Mesh, step_flops: int, *, start: int) -> None:

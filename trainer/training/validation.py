@@ -13,7 +13,7 @@ from trainer.inference.encoder import Encoder, embed_clips
 from trainer.method.train_step import TrainState
 
 
-class Probe:
+class RetrievalValidation:
     """Evaluator of a training state on the same clips each time, without random draws.
 
     It does not change the state. Every process evaluates all the clips on its own devices, so that

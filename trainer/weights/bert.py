@@ -99,7 +99,7 @@ def params(checkpoint: Checkpoint, config: TextConfig) -> PyTree:
     return to_params(checkpoint._replace(tensors=renamed), PREFIX, places(config), UNUSED)
 
 
-def left_out(checkpoint: Checkpoint) -> list[str]:
+def unused_parts(checkpoint: Checkpoint) -> list[str]:
     """Return the names of the checkpoint's unused tensors: heads and the pooler."""
     return spare(checkpoint, PREFIX, UNUSED)
 

@@ -119,7 +119,7 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     return to_params(checkpoint, "", expected, _UNUSED)
 
 
-def left_out(checkpoint: Checkpoint) -> list[str]:
+def unused_parts(checkpoint: Checkpoint) -> list[str]:
     """Return the names of the unused arrays: the class token and the classifier."""
     return spare(checkpoint, "", _UNUSED)
 

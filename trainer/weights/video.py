@@ -91,7 +91,7 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
     )
 
 
-def doubt(checkpoint: Checkpoint) -> str | None:
+def config_warning(checkpoint: Checkpoint) -> str | None:
     """Return a warning about a setting that is known to be wrong; None without one.
 
     VideoMAE's small encoder was trained with 6 heads of 64. Transformers' conversion script writes
@@ -131,7 +131,7 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
         expected.append(Place("positions", _POSITIONS, shape, _WITHOUT_CLASS_TOKEN))
     found = to_params(checkpoint, f"{kind}.", expected, _UNUSED[kind])
     if kind == VIDEOMAE:
-        found["positions"] = sines(windows * side * side, config.width)
+        found["positions"] = sinusoids(windows * side * side, config.width)
     for layer in range(1, config.layers + 1):
         for part in ("query", "key", "value"):
             projection = found[f"layer_{layer}"]["attention"][part]
@@ -140,7 +140,7 @@ def params(checkpoint: Checkpoint, config: VideoConfig) -> PyTree:
     return found
 
 
-def left_out(checkpoint: Checkpoint) -> list[str]:
+def unused_parts(checkpoint: Checkpoint) -> list[str]:
     """Return the names of the unused tensors: heads, the pooler, the class token, a decoder."""
     kind = _kind(checkpoint)
     return spare(checkpoint, f"{kind}.", _UNUSED[kind])
@@ -189,10 +189,10 @@ def places(
         yield from norm("norm", "layernorm", width)
 
 
-def sines(count: int, width: int) -> Float[np.ndarray, "n d"]:
+def sinusoids(count: int, width: int) -> Float[np.ndarray, "n d"]:
     """Return VideoMAE's positions: sines and cosines of the token's number (Vaswani et al. 2017).
 
-    >>> sines(2, 4).astype(float).round(3).tolist()
+    >>> sinusoids(2, 4).astype(float).round(3).tolist()
     [[0.0, 1.0, 0.0, 1.0], [0.841, 0.54, 0.01, 1.0]]
     """
     place = np.arange(width)

@@ -165,9 +165,9 @@ def test_base_16_takes_videomae_too():
 
 
 def test_heads_that_a_conversion_got_wrong_are_told():
-    assert video.doubt(published_as(VIDEOMAE_SMALL)) is None
-    assert video.doubt(published_as(VIVIT_BASE)) is None
-    told = video.doubt(published_as(VIDEOMAE_SMALL | {"num_attention_heads": 16}))
+    assert video.config_warning(published_as(VIDEOMAE_SMALL)) is None
+    assert video.config_warning(published_as(VIVIT_BASE)) is None
+    told = video.config_warning(published_as(VIDEOMAE_SMALL | {"num_attention_heads": 16}))
     assert told is not None
     assert "num_attention_heads is 16" in told
     assert "correct it to 6" in told

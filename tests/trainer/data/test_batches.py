@@ -184,7 +184,7 @@ def test_corrupt_records_are_left_out_on_request(mixture, tokenizer, small_confi
     ids = snapshot.clip_ids(range(11))
     second = order.batch_records(small_config.seed, 1, 4, mixture.sources)[1].tolist()
     # One that is read, and the first and second that would be read in its place.
-    others = [order.stand_in(small_config.seed, 1, 4, 2, i, mixture.sources) for i in range(3)]
+    others = [order.replacement(small_config.seed, 1, 4, 2, i, mixture.sources) for i in range(3)]
     damaged = [damage(snapshot, record) for record in (second[2], *others[:2])]
     assert len(set(damaged)) == 3 and ids[others[2]] not in damaged
 

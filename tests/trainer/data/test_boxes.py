@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from protos.v1 import clip_pb2
 from trainer.configs.overrides import override
-from trainer.data.boxes import Boxes, in_view
+from trainer.data.boxes import Boxes, to_view
 from trainer.data.cpu_tensorflow import tf
 from trainer.data.decode import training_clip
 
@@ -25,7 +25,7 @@ def test_a_box_in_a_view_is_what_of_it_lies_there(drawn, across, down, mirrored)
     boxes = np.stack([boxes_of(one) for one in drawn])
     left, right = reversed(across) if mirrored else across
     view = np.array([left, down[0], right, down[1]])
-    found = in_view(boxes[None], view[None])[0]
+    found = to_view(boxes[None], view[None])[0]
     assert ((found >= 0) & (found <= 1)).all()
     assert (found[:, :2] <= found[:, 2:]).all()
     # Back in the picture it is the box cut to the view.
@@ -57,7 +57,7 @@ def test_boxes_follow_the_pixels_that_training_cuts_out(write_snapshot, small_co
         fields = decode(record, tf.constant([seed, 0], tf.int64))
         view = fields["view"].numpy()
         mirrored.append(view[0] > view[2])
-        found = in_view(box, view[None])[0, 0] * 32
+        found = to_view(box, view[None])[0, 0] * 32
         bright = fields["frames"].numpy()[0, ..., 0] > 127
         (rows,), (columns,) = np.nonzero(bright.any(axis=1)), np.nonzero(bright.any(axis=0))
         seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]

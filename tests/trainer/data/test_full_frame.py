@@ -5,7 +5,7 @@ import pytest
 
 from protos.v1 import clip_pb2
 from trainer.data import decode
-from trainer.data.full_frame import whole_batches
+from trainer.data.full_frame import full_frame_batches
 from trainer.data.snapshot import Snapshot, SnapshotError
 
 
@@ -29,7 +29,9 @@ def test_pictures_of_each_shape_come_whole_and_in_batches_of_their_own(
 
     snapshot, seen = Snapshot.open(write_snapshot(clips=5, annotate=annotate).folder), []
     sizes = {record: shapes[record] for record in (0, 1, 2, 3)}  # not the last
-    batches = list(whole_batches(snapshot, sizes, small_config, 2, lambda *done: seen.append(done)))
+    batches = list(
+        full_frame_batches(snapshot, sizes, small_config, 2, lambda *done: seen.append(done))
+    )
     assert [records.tolist() for records, _ in batches] == [[0, 2], [3], [1]]
     assert [frames.shape for _, frames in batches] == [
         (2, 4, 32, 64, 3),
@@ -49,7 +51,7 @@ def test_pictures_of_each_shape_come_whole_and_in_batches_of_their_own(
 def test_too_few_frames_are_told(write_snapshot, small_config):
     snapshot = Snapshot.open(write_snapshot(clips=2, frames=3).folder)
     with pytest.raises(SnapshotError, match="has 3 frames per clip, but the model takes 4"):
-        next(whole_batches(snapshot, {0: (32, 32)}, small_config, 2, lambda *_: None))
+        next(full_frame_batches(snapshot, {0: (32, 32)}, small_config, 2, lambda *_: None))
 
 
 def test_a_second_call_traces_nothing(write_snapshot, small_config, monkeypatch):
@@ -60,17 +62,17 @@ def test_a_second_call_traces_nothing(write_snapshot, small_config, monkeypatch)
 
     snapshot = Snapshot.open(write_snapshot(clips=2, annotate=annotate).folder)
     sizes = {record: (32, side) for record, side in enumerate(sides)}
-    traced, whole_clip = [], decode.whole_clip
+    traced, full_frame_clip = [], decode.full_frame_clip
 
     def counted(*arguments, **settings):
         traced.append(settings["grid"])
-        return whole_clip(*arguments, **settings)
+        return full_frame_clip(*arguments, **settings)
 
-    monkeypatch.setattr(decode, "whole_clip", counted)
-    first = list(whole_batches(snapshot, sizes, small_config, 2, lambda *_: None))
+    monkeypatch.setattr(decode, "full_frame_clip", counted)
+    first = list(full_frame_batches(snapshot, sizes, small_config, 2, lambda *_: None))
     once = len(traced)
     again = list(
-        whole_batches(snapshot, sizes, dataclasses.replace(small_config), 2, lambda *_: None)
+        full_frame_batches(snapshot, sizes, dataclasses.replace(small_config), 2, lambda *_: None)
     )
     assert len(set(traced)) == 2 and len(traced) == once
     for before, after in zip(first, again, strict=True):

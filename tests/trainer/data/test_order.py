@@ -110,7 +110,7 @@ def test_what_stands_in_for_a_record_is_of_another_batch(seed, sources, batch, d
     step = data.draw(st.integers(0, 3 * (visits // batch)))
     epoch, positions = order._positions(step, batch, sources)
     row, attempt = data.draw(st.integers(0, batch - 1)), data.draw(st.integers(0, 7))
-    found = order.stand_in(seed, step, batch, row, attempt, sources)
+    found = order.replacement(seed, step, batch, row, attempt, sources)
     place = (positions[row] + visits // 2 + attempt) % visits
     assert place not in positions
     assert found == order.records_at(seed, epoch, np.array([place]), sources)[0]

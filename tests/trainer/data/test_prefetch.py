@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from trainer.data.prefetch import ahead
+from trainer.data.prefetch import prefetch
 
 
 def test_two_are_made_in_advance_and_no_more():
@@ -17,7 +17,7 @@ def test_two_are_made_in_advance_and_no_more():
         made.release()
         return -number
 
-    batches = ahead(numbers(), prepare)
+    batches = prefetch(numbers(), prepare)
     for place in range(6):
         assert next(batches) == -place
         for _ in range(3 if place == 0 else place < 4):
@@ -31,7 +31,7 @@ def test_an_error_comes_after_the_batches_before_it():
         yield 1
         raise OSError("no more")
 
-    batches = ahead(numbers(), prepare=str)
+    batches = prefetch(numbers(), prepare=str)
     assert next(batches) == "1"
     with pytest.raises(OSError, match="no more"):
         next(batches)
@@ -47,8 +47,8 @@ def test_closing_closes_what_it_draws_from():
         finally:
             closed.append(threading.current_thread())
 
-    batches = ahead(numbers(), prepare=str)
+    batches = prefetch(numbers(), prepare=str)
     next(batches)
     batches.close()
     assert len(closed) == 1
-    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())

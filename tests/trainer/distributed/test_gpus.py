@@ -26,17 +26,17 @@ def test_each_gpu_has_rates_and_sizes_for_the_compiler(name):
 
 def test_a_share_of_the_memory_is_what_programs_may_use(monkeypatch):
     kind = gpus.GPUS["a100-80"].kind
-    assert gpus.usable(kind) == int(0.75 * 85_100_068_864)
+    assert gpus.usable_memory(kind) == int(0.75 * 85_100_068_864)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".9")
-    assert gpus.usable(kind) == int(0.9 * 85_100_068_864)
-    assert gpus.usable("NVIDIA T4") is None
+    assert gpus.usable_memory(kind) == int(0.9 * 85_100_068_864)
+    assert gpus.usable_memory("NVIDIA T4") is None
 
 
 @pytest.mark.parametrize("said", ["75", "0", "-1", "nan", "all"])
 def test_what_is_no_share_of_the_memory_is_refused(said, monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", said)
     with pytest.raises(gpus.GpuError, match=f"MEM_FRACTION='{said}' is not a fraction"):
-        gpus.share()
+        gpus.memory_fraction()
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ METRICS = [
         (_unit(2, 2),),
     ),
     Metric("best_class", lambda p: action.best_class(p, ["run", "sit"]), (_unit(3, 2),)),
-    Metric("best_first", average_precision.best_first, (RNG.normal(size=4),)),
+    Metric("descending_order", average_precision.descending_order, (RNG.normal(size=4),)),
     Metric("temporal_iou", localisation.temporal_iou, (SPANS, SPANS + 0.5)),
     Metric(
         "localisation's average precisions",

@@ -50,7 +50,7 @@ def test_every_file_is_a_picture_of_what_it_says(drawn, snapshot):
 def test_clips_are_chosen_by_id_and_draw_their_captions_nouns(untrained_run, snapshot, tmp_path):
     ids = snapshot.clip_ids(np.arange(6))
     run = checkpoint.load(untrained_run)
-    records = write.named(snapshot, [ids[4], ids[1]])
+    records = write.find_records(snapshot, [ids[4], ids[1]])
     assert records == [4, 1]
     files = write.write({"a": run}, snapshot, records, (), tmp_path, lambda *_: None)
     told = json.loads(files[-1].read_text())

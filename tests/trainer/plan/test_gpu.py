@@ -34,7 +34,7 @@ def planned():
 @pytest.mark.timeout(900)
 def test_the_step_compiles_for_gpus_that_are_not_there(planned):
     assert (planned.devices, planned.chip.name, planned.attention) == (2, "H100", "cudnn")
-    assert planned.memory.available == int(gpus.GPUS["h100"].memory * gpus.share())
+    assert planned.memory.available == int(gpus.GPUS["h100"].memory * gpus.memory_fraction())
     tokens = 4 * 196 + 32
     assert planned.memory.kernels == 8 * tokens * 384 * 4
     assert planned.memory.kernels < planned.memory.needed < 2**30

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from trainer.data.batches import train_batches
-from trainer.data.crop_size import room
+from trainer.data.crop_size import device_crop_side
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
 from trainer.distributed.mesh import one_device
@@ -65,7 +65,7 @@ def test_what_is_beside_a_crop_counts_for_nothing():
 
 def test_room_is_for_crops_of_the_short_side_and_none_on_a_host(small_config):
     def of(where, *scale):
-        return room(scaling(small_config, where, scale=scale))
+        return device_crop_side(scaling(small_config, where, scale=scale))
 
     assert of("device", 0.9, 1.33) == 36
     assert of("device", 1.2, 1.3) == 32  # what the host scales has the model's size

@@ -4,7 +4,7 @@ from trainer.configs.tiny import CONFIG
 from trainer.distributed import flops, hardware
 from trainer.distributed.mesh import one_device
 from trainer.training import throughput
-from trainer.training.throughput import Pace
+from trainer.training.throughput import ThroughputMeter
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def clock(monkeypatch):
 
 
 def test_what_steps_take_is_counted_between_readings(clock):
-    measured = Pace(CONFIG, one_device(), flops.step_flops(CONFIG), start=10)
+    measured = ThroughputMeter(CONFIG, one_device(), flops.step_flops(CONFIG), start=10)
     clock[0] += 6
     with measured.waiting():
         clock[0] += 2
@@ -38,7 +38,7 @@ def test_what_steps_take_is_counted_between_readings(clock):
 def test_utilisation_is_of_the_peak_of_all_chips(clock, monkeypatch):
     chip = hardware.Chip("a processor", None, 2e12, 1e9, 1e9)
     monkeypatch.setitem(hardware.CHIPS, "cpu", chip)
-    measured = Pace(CONFIG, one_device(), flops.step_flops(CONFIG), start=0)
+    measured = ThroughputMeter(CONFIG, one_device(), flops.step_flops(CONFIG), start=0)
     clock[0] += 4
     expected = flops.step_flops(CONFIG) / 2e12 / 2
     assert measured.read(2)["flops_utilisation"] == pytest.approx(expected)

@@ -101,7 +101,7 @@ def test_video_encoders(version, name):
 )
 def test_what_is_left_out_is_named(name, told):
     module = bert if name.startswith("Bert") else video
-    names = module.left_out(hf_format.read(DATA / "5.24.0" / name))
+    names = module.unused_parts(hf_format.read(DATA / "5.24.0" / name))
     assert ", ".join(param_mapping.parts(names)) == told
 
 
@@ -109,7 +109,9 @@ def test_a_head_of_any_name_is_left_out(altered_version):
     def change(tensors):
         return tensors | {"crf.transitions": np.ones((2, 2), np.float32)}
 
-    assert "crf" in param_mapping.parts(bert.left_out(altered_version("BertForMaskedLM", change)))
+    assert "crf" in param_mapping.parts(
+        bert.unused_parts(altered_version("BertForMaskedLM", change))
+    )
     bert.params(altered_version("BertForMaskedLM", change, copy="other"), TextConfig(**SIZES))
     # Without the prefix nothing says that it is a head's.
     with pytest.raises(WeightsError, match=r"crf\.transitions is not a tensor of the model"):

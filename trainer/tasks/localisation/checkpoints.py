@@ -18,7 +18,7 @@ from jaxtyping import Float, PyTree
 from trainer.runs import checksums
 from trainer.runs.checkpoint_errors import CheckpointError, one_line
 from trainer.runs.run_folder import RunError
-from trainer.runs.usable_checkpoints import Usable
+from trainer.runs.usable_checkpoints import UsableCheckpoints
 
 
 class Progress(NamedTuple):
@@ -47,7 +47,7 @@ class Checkpoints:
         """
         self._folder = (out / "checkpoints").absolute()
         self._settings = json.loads(json.dumps(settings))
-        self._usable = Usable(self._folder)
+        self._usable = UsableCheckpoints(self._folder)
         self._saving_step: int | None = None
         self._manager = ocp.CheckpointManager(
             self._folder,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from trainer.evaluation.prediction_files import Path, TaskFileError, json_number, read_json, short
+from trainer.evaluation.prediction_files import Path, TaskFileError, json_number, read_json, shorten
 from trainer.evaluation.segment_files import as_list, as_object
 
 
@@ -31,7 +31,7 @@ def read_class_scores(path: Path) -> ClassScores:
         raise TaskFileError(f"{path}: 'class' must be a list of class names")
     scores = {}
     for video, values in as_object(f"{path}, 'results'", data.get("results")).items():
-        where = f"{path}, video {short(video)}"
+        where = f"{path}, video {shorten(video)}"
         row = [json_number(where, value) for value in as_list(where, values)]
         if len(row) != len(classes):
             raise TaskFileError(f"{where}: {len(row)} scores, but there are {len(classes)} classes")

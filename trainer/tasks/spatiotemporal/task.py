@@ -23,7 +23,7 @@ from trainer.configs.fields import check_counts, check_range
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples
 from trainer.data.boxes import Boxes
-from trainer.data.full_frame import whole_batches
+from trainer.data.full_frame import full_frame_batches
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import ExampleBatch, Progress
 from trainer.distributed.mesh import AXES
@@ -282,7 +282,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     config = Encoder(run.config, run.tokenizer, run.params).config
     sizes = {record: (clips[record].height, clips[record].width) for record in records}
     likely: dict[int, np.ndarray] = {}
-    for some, frames in whole_batches(snapshot, sizes, config, _AT_ONCE, progress):
+    for some, frames in full_frame_batches(snapshot, sizes, config, _AT_ONCE, progress):
         boxes = padded[np.resize(some, len(frames))]
         probabilities = finite(
             "action probabilities",
