@@ -181,7 +181,7 @@ def test_every_command_reads_a_bucket(built, lab, tmp_path, run):
     run("remove", built, "--videos", tmp_path / "gone.txt", "--out", newer, "--workers", 1)
     assert "is sound: 5 rows = 2 records" in run("verify", newer, "--workers", 1).out
     told = run("diff", built, newer).out
-    assert "removed: 1" in told and "same: 2 records" in told
+    assert "removed: 1" in told and "unchanged: 2 records" in told
     run("export", newer, "--out", f"{lab}/tars", "--workers", 1)
     assert all(name.endswith(".tar") for name in storage.names(f"{lab}/tars"))
     assert not list(Path(tmp_path).glob("*.tar"))
