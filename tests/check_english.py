@@ -1,4 +1,4 @@
-"""Vocabulary check: report docstrings and comments that break the rules of plain English.
+"""Vocabulary check: report docstrings, comments and messages that break the rules of plain English.
 
 python tests/check_english.py FOLDER...
 """
@@ -22,6 +22,21 @@ WORDS = {
     r"\btheirs\b|\bours\b": "name the thing",
     r"\blook at\b|\blooks at\b": "check, read",
 }
+# More of them, in messages and help texts.
+MESSAGE_WORDS = WORDS | {
+    r"\bwants?\b": "requires",
+    r"\bmend(s|ed)?\b": "fix, correct, repair",
+    r"\banew\b": "again",
+    r"\bthere (is|are) none\b": "name the missing thing",
+    r"\bsee that\b": "check that",
+    r"\bas it (is|was|stands)\b": "unchanged",
+    r"\bfor ever\b": "without end",
+    r"\btaken for\b": "read as",
+}
+# Folders whose string literals are checked, too.
+MESSAGE_FOLDERS = ("pipelines", "protos", "svilm", "deploy")
+# Calls whose strings are stored in snapshots, so that a change would change the bytes.
+STORED = {"RowError", "Failure", "reject", "_reject"}
 
 
 # Code in prose: names between backticks, names of arguments, doctests.
@@ -44,15 +59,30 @@ def comments(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string.lstrip("# ")
 
 
+def messages(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of each string literal of several words, except docstrings."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+            continue
+        if isinstance(child, ast.Call) and getattr(child.func, "id", None) in STORED:
+            continue
+        if isinstance(child, ast.Constant) and isinstance(child.value, str) and " " in child.value:
+            yield child.lineno, child.value
+        yield from messages(child)
+
+
 def faults(path: pathlib.Path) -> Iterator[str]:
     """Yield a line for each fault of a file."""
     source = path.read_text(encoding="utf-8")
-    found = [(line, text, True) for line, text in docstrings(ast.parse(source))]
-    found += [(line, text, False) for line, text in comments(source)]
-    for line, text, docstring in sorted(found):
-        if docstring and (opening := OPENINGS.match(text)):
+    tree = ast.parse(source)
+    found = [(line, text, "docstring") for line, text in docstrings(tree)]
+    found += [(line, text, "comment") for line, text in comments(source)]
+    if path.parts[0] in MESSAGE_FOLDERS:
+        found += [(line, text, "message") for line, text in messages(tree)]
+    for line, text, kind in sorted(found):
+        if kind == "docstring" and (opening := OPENINGS.match(text)):
             yield f"{path}:{line}: a docstring opens with {opening[0]!r}: begin with a verb or noun"
-        for word, instead in WORDS.items():
+        for word, instead in (MESSAGE_WORDS if kind == "message" else WORDS).items():
             if homely := re.search(word, CODE.sub("", text)):
                 yield f"{path}:{line}: {homely[0]!r}: write {instead}"
 
