@@ -40,7 +40,7 @@ from benchmarks.kills_commands import COMMANDS, Command
 _RESULTS = pathlib.Path(__file__).parent / "results" / "kills.json"
 # Maximum time in which an orphan must notice that its parent has died.
 _ORPHAN_SECONDS = 15.0
-_MOST_SECONDS = 900.0  # maximum duration of one attempt
+_MAX_SECONDS = 900.0  # maximum duration of one attempt
 _PR_SET_CHILD_SUBREAPER = 36
 
 # Each uses one thread and little optimization, because the commands compile more than they compute.
@@ -179,7 +179,7 @@ def _attempt(
     before = {process.pid for process in psutil.Process().children()}
     began = time.monotonic()
     child.start()
-    child.join(kill_after if kill_after is not None else _MOST_SECONDS)
+    child.join(kill_after if kill_after is not None else _MAX_SECONDS)
     if child.is_alive():
         if kill_after is None:
             for process in _descendants(child.pid):
@@ -193,7 +193,7 @@ def _attempt(
         child.join()
     seconds = time.monotonic() - began
     status = child.exitcode
-    if kill_after is None and seconds > _MOST_SECONDS:
+    if kill_after is None and seconds > _MAX_SECONDS:
         status = 124
     orphans = _orphans(before) if status == -signal.SIGKILL else []
     left = sorted(os.listdir(temporary))

@@ -1,7 +1,7 @@
 """Human-readable counts, sizes and durations."""
 
 
-def counted(counts) -> str:
+def format_counts(counts) -> str:
     """Format a manifest's counts: rows, records and rejects by reason."""
     rejects = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.rejects.items()))
     total = sum(counts.rejects.values())
@@ -19,10 +19,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def in_bytes(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Format a size in bytes with three significant digits and an SI unit.
 
-    >>> in_bytes(1_234_567)
+    >>> format_bytes(1_234_567)
     '1.23 MB'
     """
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
@@ -32,10 +32,10 @@ def in_bytes(size: float) -> str:
     raise AssertionError("unreachable")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a duration in seconds, minutes or hours.
 
-    >>> duration(4.2), duration(350), duration(9_000), duration(1e6)
+    >>> format_duration(4.2), format_duration(350), format_duration(9_000), format_duration(1e6)
     ('4.2 s', '5.83 min', '2.5 h', '278 h')
     """
     for size, unit in ((3600, "h"), (60, "min")):

@@ -19,24 +19,24 @@ _START = (
 )
 
 
-def keep_to_it() -> None:
+def hide_working_folder() -> None:
     """Apply the same rule to processes that libraries start, such as multiprocessing's."""
     os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def command(module: str) -> tuple[str, ...]:
     """Return a command that runs a module as a program. Arguments may follow."""
-    return (sys.executable, "-P", "-c", _START, json.dumps(places()), module)
+    return (sys.executable, "-P", "-c", _START, json.dumps(module_path()), module)
 
 
 @functools.cache
-def places() -> list[str]:
+def module_path() -> list[str]:
     """Return the module search path, without the working folder at its start.
 
     The working folder stays only if it is one of Python's own module folders. The folder of this
     project is appended if it is missing.
 
-    >>> os.getcwd() in places()[:1]
+    >>> os.getcwd() in module_path()[:1]
     False
     """
     own = str(Path(__file__).resolve().parents[1])

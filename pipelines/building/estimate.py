@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pipelines.building import shard
 from pipelines.building.nouns import NounParser
-from pipelines.formatting import duration, in_bytes
+from pipelines.formatting import format_bytes, format_duration
 from pipelines.planning import filters
 from pipelines.planning.plan import Plan, read_rows, units
 from pipelines.planning.video_lookup import VideoLookup
@@ -34,7 +34,7 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tried:
+class SampledVideo:
     """The result of building one video."""
 
     rows: int
@@ -91,11 +91,11 @@ def read(plan: Plan, videos: int) -> Rows:
     return draw(rows, videos)
 
 
-def try_out(
+def build_sample(
     plan: Plan,
     drawn: Sequence[Sequence[ClipRequest]],
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Tried]:
+) -> list[SampledVideo]:
     """Build the sampled videos one after another and discard the output.
 
     Args:
@@ -117,7 +117,9 @@ def try_out(
             )
             seconds = time.monotonic() - began
         entry = outcome.entry
-        tried.append(Tried(outcome.rows, entry.records, outcome.rejects, entry.data.bytes, seconds))
+        tried.append(
+            SampledVideo(outcome.rows, entry.records, outcome.rejects, entry.data.bytes, seconds)
+        )
         progress(len(tried), len(drawn))
     return tried
 
@@ -144,7 +146,9 @@ def total(to_decode: int, rows: Sequence[int], values: Sequence[float]) -> Total
     return Total(to_decode * ratio, to_decode * math.sqrt(spread / len(rows)) / mean)
 
 
-def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None) -> list[str]:
+def lines(
+    rows: Rows, tried: Sequence[SampledVideo], workers: int, price: float | None
+) -> list[str]:
     """Return the lines of the human-readable estimate.
 
     Args:
@@ -168,9 +172,9 @@ def lines(rows: Rows, tried: Sequence[Tried], workers: int, price: float | None)
         f"{sum(one.seconds for one in tried):.1f} s{_reasons(failed)}",
         f"rows      {rows.rows:,}, {to_decode:,} of them to decode{_reasons(rows.rejects)}",
         f"records   {_interval(records, '{:,.0f}'.format)}",
-        f"size      {_interval(size, in_bytes)}",
-        f"decoding  {_interval(seconds, duration)} with one worker, "
-        f"{duration(seconds.value / workers)} with --workers {workers}, "
+        f"size      {_interval(size, format_bytes)}",
+        f"decoding  {_interval(seconds, format_duration)} with one worker, "
+        f"{format_duration(seconds.value / workers)} with --workers {workers}, "
         "without start-up and stragglers",
     ]
     if price is not None:

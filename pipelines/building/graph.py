@@ -20,7 +20,7 @@ from pipelines.planning import filters, video_lookup
 from pipelines.planning.plan import Plan, read_rows, units
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import plan_summary, snapshot, split
-from pipelines.snapshots.takedown import taken_down
+from pipelines.snapshots.redaction import redaction_of
 from pipelines.sources.clip_request import ClipRequest
 from protos import contract
 from protos.v1.manifest_pb2 import Counts, FileEntry, Manifest, Reject
@@ -148,7 +148,7 @@ class _PlanRows(beam.DoFn):
                     yield _Count("counts", count)
 
     def _rows(self, paths: tuple[str, ...]) -> Iterator[ClipRequest | Reject]:
-        config, gone = self._plan.config, taken_down(self._plan.removed)
+        config, gone = self._plan.config, redaction_of(self._plan.removed)
         for row in read_rows(paths, self._plan.source, config.source):
             if config.HasField("split") and not split.has(row, config.split):
                 continue
@@ -236,7 +236,7 @@ def write_manifest(
             sum(outcome.rejects.values()),
         )
 
-    gone = taken_down(plan.removed)
+    gone = redaction_of(plan.removed)
 
     def counted() -> Iterator[Reject]:
         for _, _, place in sorted(rejects):
@@ -258,7 +258,7 @@ def _manifest(
     plan_file: FileEntry,
     outcomes: list[ShardOutcome],
 ) -> Manifest:
-    annotations = taken_down(plan.removed).annotations(plan.annotation_files)
+    annotations = redaction_of(plan.removed).annotations(plan.annotation_files)
     return Manifest(
         schema_version=contract.SCHEMA_VERSION,
         data_version=plan.data_version,

@@ -55,7 +55,7 @@ _AMOUNTS = frozenset(
 )  # Not a noun chunk before "of", since the noun follows.
 
 _LONGEST_WORD = 100  # characters; the tokenizer's time grows with their square
-_MOST_TOKENS = 2_500
+_MAX_TOKENS = 2_500
 _NO_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 
 
@@ -132,9 +132,9 @@ class NounParser:
         )
 
     def _tokens(self, text: str) -> Any:
-        """Return a text's first _MOST_TOKENS tokens, with overlong words read as white space."""
+        """Return a text's first _MAX_TOKENS tokens, with overlong words read as white space."""
         doc = self._nlp.make_doc(_NO_WORD.sub(lambda run: " " * len(run[0]), text))
-        return doc if len(doc) <= _MOST_TOKENS else doc[:_MOST_TOKENS].as_doc()
+        return doc if len(doc) <= _MAX_TOKENS else doc[:_MAX_TOKENS].as_doc()
 
     def _spans(self, doc: Any, text: str) -> Iterable[tuple[int, int]]:
         if self._parts:

@@ -8,7 +8,7 @@ makes "is" after "there" a verb instead of an auxiliary.
 
 from typing import Any
 
-_MOST_KINDS = 1 << 20  # maximum number of cached kinds, about 200 MB
+_MAX_KINDS = 1 << 20  # maximum number of cached kinds, about 200 MB
 
 _Kind = tuple[int, int, int]  # orth, tag, dep
 
@@ -27,7 +27,7 @@ class PartsOfSpeech:
         kinds: list[_Kind] = [(token.orth, token.tag, token.dep) for token in doc]
         known = self._known
         if new := {kind for kind in kinds if kind not in known}:
-            if len(known) > _MOST_KINDS:
+            if len(known) > _MAX_KINDS:
                 known.clear()
                 new = set(kinds)
             self._ask(sorted(new))

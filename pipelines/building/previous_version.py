@@ -13,7 +13,7 @@ import os
 from pipelines.decoding import video_file
 from pipelines.snapshots import records, snapshot, verify
 from pipelines.snapshots.records import Place
-from pipelines.snapshots.takedown import taken_down
+from pipelines.snapshots.redaction import redaction_of
 from pipelines.sources.clip_request import ClipRequest
 from pipelines.sources.reject_reasons import REMOVED
 from protos import contract
@@ -59,7 +59,7 @@ class Shard:
         return (
             not self.failed
             and self.summary.rows == rows
-            and not taken_down(removed).touches(self.summary)
+            and not redaction_of(removed).touches(self.summary)
         )
 
     def keeps(self, video_id: str, found: video_file.Video | video_file.Failure) -> bool:

@@ -159,13 +159,13 @@ def _worker_command() -> str:
     return f"trap '' INT; exec {worker}{notes}"
 
 
-def end_with_workers(tell: Callable[[str], None]) -> None:
+def end_with_workers(report: Callable[[str], None]) -> None:
     """Exit with status 1 if a worker process of FnApiRunner ends before its work does.
 
     Beam would wait for the worker forever, because only the thread that watches it raises.
 
     Args:
-      tell: called with the exception's message before the exit.
+      report: called with the exception's message before the exit.
     """
 
     def hook(raised: threading.ExceptHookArgs) -> None:
@@ -174,7 +174,7 @@ def end_with_workers(tell: Callable[[str], None]) -> None:
             # Ctrl-C reached a worker before it ignored the signal: handle it in this process.
             os.kill(os.getpid(), signal.SIGINT)
         elif name == "run_worker":
-            tell(str(raised.exc_value))
+            report(str(raised.exc_value))
             _leave(1)  # This is safe at any time: files are renamed only once they are complete.
         elif not name.startswith(_READERS) and str(raised.exc_value) != _CHANNEL_CLOSED:
             threading.__excepthook__(raised)
@@ -183,14 +183,14 @@ def end_with_workers(tell: Callable[[str], None]) -> None:
 
 
 @contextlib.contextmanager
-def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
+def interruptible(workers: int, report: Callable[[], None]) -> Iterator[None]:
     """Handle Ctrl-C during a run: exit with status 130 or raise KeyboardInterrupt.
 
     Beam itself would raise another error or wait for its worker processes.
 
     Args:
       workers: number of worker processes. With more than one, this process exits at once.
-      tell: called before such an exit.
+      report: called before such an exit.
     """
     pressed = False
 
@@ -198,7 +198,7 @@ def interruptible(workers: int, tell: Callable[[], None]) -> Iterator[None]:
         nonlocal pressed
         pressed = True
         if workers > 1:
-            tell()
+            report()
             _leave(130)  # The workers exit when the connection to this process closes.
         raise KeyboardInterrupt
 

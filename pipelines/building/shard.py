@@ -23,7 +23,7 @@ from pipelines.planning import filters
 from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.snapshots import snapshot
-from pipelines.snapshots.takedown import taken_down
+from pipelines.snapshots.redaction import redaction_of
 from pipelines.sources.clip_request import (
     ClipRequest,
     first_of_clip_id,
@@ -42,7 +42,7 @@ from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, 
 _ENOUGH_ROWS = 100
 
 
-class HopelessError(UserError, RuntimeError):
+class TooManyFailuresError(UserError, RuntimeError):
     """A failure rate above --max-failures, which stops the run."""
 
 
@@ -77,14 +77,14 @@ def build_shard(
       decoded: called after each decoded video with its number of requested clips and the seconds.
 
     Raises:
-      HopelessError: more rows fail to decode than the plan allows.
+      TooManyFailuresError: more rows fail to decode than the plan allows.
     """
     # This order keeps a video's clips adjacent in the shard. The exception is a clip_id prefix that
     # also starts another video's prefix, as with the ids "s1" and "s1_e2".
     requests = sorted(
         requests, key=lambda r: (first_of_clip_id(r.video_id), r.clip_id, row_order(r.source_row))
     )
-    down = taken_down(plan.removed)
+    down = redaction_of(plan.removed)
     gone = [request for request in requests if down.ids_of(request.video_id)]
     requests = [request for request in requests if not down.ids_of(request.video_id)]
     by_video = {
@@ -97,7 +97,7 @@ def build_shard(
     previous = previous_version.read(plan.previous, shard) if plan.previous else None
     if previous and previous.is_final(len(requests) + len(gone), plan.removed):
         for file in previous.files:
-            snapshot.adopt(plan.previous, file, plan.out)
+            snapshot.link_or_copy(plan.previous, file, plan.out)
         return _outcome(shard, previous.summary, plan, reused=True)
     if done := _finished(stem, fingerprint, plan):
         return _outcome(shard, done, plan, reused=True)
@@ -126,7 +126,7 @@ def build_shard(
                 decoded(len(distinct), time.monotonic() - began)
             mixed += clips
             seen += len(wanted)
-            _check_hope(seen, summary.rejects, plan.most_failures)
+            _check_failures(seen, summary.rejects, plan.max_failures)
         writer.append_all(mixed)
     summary.records = writer.records
     summary.data.CopyFrom(writer.data)
@@ -190,8 +190,8 @@ def _fingerprint(
         digest.update(to_json(request).encode() + b"\n")
     for video_id, (file, _, elsewhere) in located.items():
         what = video_file.identity(file) if isinstance(file, video_file.Video) else file.reason
-        told = [[one.source_row, one.reason, one.message] for one in elsewhere]
-        digest.update(json.dumps([video_id, what, *told]).encode() + b"\n")
+        rejected = [[one.source_row, one.reason, one.message] for one in elsewhere]
+        digest.update(json.dumps([video_id, what, *rejected]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -208,14 +208,14 @@ def _finished(stem: str, fingerprint: str, plan: Plan) -> ShardSummary | None:
     return summary
 
 
-def _check_hope(seen: int, rejects: Iterable[Reject], most: float) -> None:
+def _check_failures(seen: int, rejects: Iterable[Reject], maximum: float) -> None:
     reasons = collections.Counter(reject.reason for reject in rejects if reject.stage == "decode")
     failed = reasons.total()
-    if seen >= _ENOUGH_ROWS and failed > most * seen:
+    if seen >= _ENOUGH_ROWS and failed > maximum * seen:
         reason, count = reasons.most_common(1)[0]
-        raise HopelessError(
+        raise TooManyFailuresError(
             f"{failed} of the first {seen} rows of a shard failed, {count} of them as {reason}, "
-            f"more than --max-failures {most:g}: check --videos, or raise --max-failures"
+            f"more than --max-failures {maximum:g}: check --videos, or raise --max-failures"
         )
 
 
@@ -251,7 +251,7 @@ def _clips(
     if isinstance(found, video_file.Failure):
         summary.rejects.extend(_reject("decode", *found, request) for request in requests)
         return []
-    with video_file.fetched(found, plan.most_video_bytes) as here:
+    with video_file.fetched(found, plan.max_video_bytes) as here:
         sha256 = video_file.sha256(here) if isinstance(here, video_file.Video) else here
         if isinstance(sha256, video_file.Failure) or isinstance(here, video_file.Failure):
             assert isinstance(sha256, video_file.Failure)
@@ -271,7 +271,7 @@ def _decoded(
     summary: ShardSummary,
 ) -> list[Clip]:
     """Return a local video's records by clip_id, and append its rejects to `summary`."""
-    config, least = plan.config, plan.config.filters.min_motion
+    config, minimum = plan.config, plan.config.filters.min_motion
     clips: list[Clip] = []
     by_span: dict[tuple[int, int], list[ClipRequest]] = {}
     for request in requests:
@@ -280,7 +280,7 @@ def _decoded(
     decoded = video.decode(
         path,
         spans,
-        least_us=[_least_us(*span, plan) for span in spans],
+        min_us=[_min_us(*span, plan) for span in spans],
         frames=config.frames_per_clip,
         short_side=config.short_side,
         decoder=plan.decoder,
@@ -298,8 +298,8 @@ def _decoded(
             continue
         if config.square:
             frames = frames._replace(pixels=frame_codec.square(frames.pixels))
-        if least and (moved := filters.motion(frames.pixels)) < least:
-            message = f"pixels change by {moved:.2f} where {least:g} are wanted"
+        if minimum and (moved := filters.motion(frames.pixels)) < minimum:
+            message = f"pixels change by {moved:.2f} where {minimum:g} are wanted"
             summary.rejects.extend(
                 _reject("filter", "clip_static", message, request) for request in same
             )
@@ -309,7 +309,7 @@ def _decoded(
     return sorted(clips, key=lambda clip: clip.clip_id)
 
 
-def _least_us(start_us: int, end_us: int, plan: Plan) -> int:
+def _min_us(start_us: int, end_us: int, plan: Plan) -> int:
     """Return the minimum length in µs of a span that is cut at the end of its video."""
     if end_us == TO_THE_END:
         return 1

@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable
 
 
-def count(least: int, most: int = 1 << 31) -> Callable[[str], int]:
-    """Return an argparse type that parses an integer from `least` to `most`, inclusive.
+def count(minimum: int, maximum: int = 1 << 31) -> Callable[[str], int]:
+    """Return an argparse type that parses an integer from `minimum` to `maximum`, inclusive.
 
     >>> count(1)("12")
     12
     """
 
     def number(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
-            what = f"from {least} to {most}" if most < 1 << 31 else f"of at least {least}"
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not minimum <= int(text) <= maximum:
+            what = f"from {minimum} to {maximum}" if maximum < 1 << 31 else f"of at least {minimum}"
             raise argparse.ArgumentTypeError(f"{text!r} is not an integer {what}")
         return int(text)
 
@@ -47,8 +47,8 @@ def seconds_as_us(text: str) -> int:
     return round(seconds(text) * 1_000_000)
 
 
-def number(most: float) -> Callable[[str], float]:
-    """Return an argparse type that parses a number from 0 to `most`, inclusive.
+def number(maximum: float) -> Callable[[str], float]:
+    """Return an argparse type that parses a number from 0 to `maximum`, inclusive.
 
     >>> number(1)("0.9")
     0.9
@@ -59,8 +59,8 @@ def number(most: float) -> Callable[[str], float]:
             found = float(text)
         except ValueError:
             found = -1.0
-        if not 0 <= found <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {most:g}")
+        if not 0 <= found <= maximum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {maximum:g}")
         return found
 
     return value

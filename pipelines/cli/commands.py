@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from pipelines.errors import ExitCode, UserError
-from pipelines.formatting import counted
+from pipelines.formatting import format_counts
 
 PROGRAM = "svilm-pipelines"
 
@@ -19,7 +19,7 @@ class CommandError(UserError):
     """A failed command, with a one-line message that says what to do."""
 
 
-def unusable(error: OSError) -> str:
+def file_error(error: OSError) -> str:
     """Return the message for a file, folder or object that cannot be read or written."""
     if error.filename is None:  # Some errors of streams name neither a file nor a number.
         return f"{error.strerror or error}: check that all files are readable and the disk has room"
@@ -44,7 +44,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             "build it again into another folder"
         )
     part = f" ({split.described(manifest.config.split)})" if manifest.config.split.part else ""
-    print(f"verify: {arguments.snapshot}{part} is sound: {counted(manifest.counts)}")
+    print(f"verify: {arguments.snapshot}{part} is sound: {format_counts(manifest.counts)}")
     return 0
 
 
@@ -57,7 +57,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     if arguments.records:
         places = records.find(arguments.snapshot, manifest, arguments.records)
     else:
-        places = records.evenly(manifest, _FEW)
+        places = records.evenly_spaced(manifest, _FEW)
     entries = strips.entries(arguments.snapshot, manifest, places)
     if arguments.pictures:
         if arguments.pictures.endswith(".png"):
@@ -98,7 +98,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
     old, new = (verify.read_manifest(folder) for folder in (arguments.old, arguments.new))
     difference = diff.compare(arguments.old, old, arguments.new, new)
-    for line in diff.lines(difference, most=arguments.most):
+    for line in diff.lines(difference, maximum=arguments.most):
         print(line)
     return 0
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from pipelines.cli import sandbox_messages, standard_streams
-from pipelines.cli.commands import COMMANDS, PROGRAM, CommandError, UsageError, unusable
+from pipelines.cli.commands import COMMANDS, PROGRAM, CommandError, UsageError, file_error
 from pipelines.errors import ExitCode, InternalError, UserError, report_internal_error
-from pipelines.formatting import counted, in_bytes, printable
+from pipelines.formatting import format_bytes, format_counts, printable
 from pipelines.processes import child_python
 from protos.contract import ContractError
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (errors.py)."""
     if argv is None:
         standard_streams.prepare()
-        child_python.keep_to_it()
+        child_python.hide_working_folder()
     try:
         try:
             return _command(argv)
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return error.exit_code if isinstance(error, UserError) else ExitCode.FAILED
     except OSError as error:
-        _complain(unusable(error))
+        _complain(file_error(error))
         return ExitCode.FAILED
     except KeyboardInterrupt:
         _interrupted()
@@ -98,7 +98,7 @@ def _corpus(arguments: argparse.Namespace) -> int:
         progress.close()
     print(
         f"corpus: {summary.train_clips:,} + {summary.test_clips:,} clips in {summary.videos:,} "
-        f"videos, {in_bytes(summary.video_bytes)}, {time.monotonic() - began:.1f} s "
+        f"videos, {format_bytes(summary.video_bytes)}, {time.monotonic() - began:.1f} s "
         f"→ {arguments.out}"
     )
     return 0
@@ -109,8 +109,8 @@ def _build(
 ) -> int:
     began = time.monotonic()
     for word in rest:
-        ours = [option for option in parser._option_string_actions if option.startswith("--")]
-        if close := difflib.get_close_matches(word.partition("=")[0], ours, n=1, cutoff=0.8):
+        options = [option for option in parser._option_string_actions if option.startswith("--")]
+        if close := difflib.get_close_matches(word.partition("=")[0], options, n=1, cutoff=0.8):
             parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
     _refuse_contradictions(arguments)
     if rest:  # Fail before anything is read or written.
@@ -132,8 +132,8 @@ def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: fl
     built = [plan.complete(part) for part, _ in parts]
     if not all(built) and size > arguments.max_size:
         raise CommandError(
-            f"the snapshot of about {rows:,} rows will have about {in_bytes(size)}, more than "
-            f"--max-size {in_bytes(arguments.max_size)}: raise --max-size, or reduce the size: "
+            f"the snapshot of about {rows:,} rows will have about {format_bytes(size)}, more than "
+            f"--max-size {format_bytes(arguments.max_size)}: raise --max-size, or reduce the size: "
             "lower --short-side or --frames, --square, --encoding jpeg, --jpeg-quality 85"
         )
     for (part, of_part), manifest in zip(parts, built, strict=True):
@@ -182,13 +182,15 @@ def _parts(planned, rows: int, arguments: argparse.Namespace):
 def _checked(planned):
     """Return `planned` with the removed videos of the previous version, which is checked first."""
     from pipelines.planning import plan
-    from pipelines.snapshots import takedown, verify
+    from pipelines.snapshots import redaction, verify
 
     if not planned.previous:
         return planned
     manifest = verify.read_manifest(planned.previous)
     plan.check_previous(planned, manifest)
-    return dataclasses.replace(planned, removed=takedown.of(planned.previous, manifest))
+    return dataclasses.replace(
+        planned, removed=redaction.removed_videos(planned.previous, manifest)
+    )
 
 
 def _build_part(
@@ -210,7 +212,7 @@ def _build_part(
         row_spill.remove(planned.out)  # A killed build may have left captions behind.
         run_lock.clear(planned.out)
         print(
-            f"build: {where} is already complete ({counted(manifest.counts)}). --videos and "
+            f"build: {where} is already complete ({format_counts(manifest.counts)}). --videos and "
             "--video-map were not read. `svilm-pipelines verify` checks its files"
         )
         return
@@ -219,7 +221,7 @@ def _build_part(
         snapshot.clear_unfinished(planned.out, config.num_shards)
         print(
             f"build: about {rows:,} rows into {config.num_shards:,} shards, "
-            f"about {in_bytes(plan.projected_bytes(rows, config))} if no video is missing",
+            f"about {format_bytes(plan.projected_bytes(rows, config))} if no video is missing",
             file=sys.stderr,
         )
         launched = time.time()
@@ -236,10 +238,10 @@ def _build_part(
         _print_rejects(planned, counts)
         other = ", or choose another --split-seed" if arguments.split else ""
         raise CommandError(
-            f"the snapshot is incomplete because every row was rejected ({counted(counts)}): "
+            f"the snapshot is incomplete because every row was rejected ({format_counts(counts)}): "
             f"read the rejects in {os.path.join(planned.out, 'plan.json')} and shard-*.json{other}"
         )
-    print(f"build: {counted(counts)}, {time.monotonic() - began:.1f} s → {where}")
+    print(f"build: {format_counts(counts)}, {time.monotonic() - began:.1f} s → {where}")
     if totals := _totals(result):
         print(f"build: {_pace(totals, launched)}")
         print(f"build: {sandbox_messages.summary(totals.unconfined)}")
@@ -279,7 +281,8 @@ def _pace(totals, launched: float) -> str:
     """Format the clips, bytes, shards and throughput of this run, with start-up time separate."""
     reused = f" ({totals.reused:,} reused)" if totals.reused else ""
     return (
-        f"{totals.records:,} clips, {in_bytes(totals.bytes)} in {totals.built:,} shards{reused}, "
+        f"{totals.records:,} clips, {format_bytes(totals.bytes)} in {totals.built:,} "
+        f"shards{reused}, "
         f"{totals.records / max(totals.ended - totals.began, 1e-3):,.2f} clips/s after "
         f"{max(totals.began - launched, 0):.1f} s of start-up"
     )
@@ -302,7 +305,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
             )
         progress = Progress("estimate", "videos")
         try:
-            tried = estimate.try_out(planned, rows.drawn, progress.update)
+            tried = estimate.build_sample(planned, rows.drawn, progress.update)
         finally:
             progress.close()
     for line in estimate.lines(rows, tried, arguments.workers, arguments.price):
@@ -373,8 +376,8 @@ def _plan(arguments: argparse.Namespace):
         decoder=arguments.decoder,
         decode_seconds=arguments.decode_timeout,
         require_sandbox=arguments.require_sandbox,
-        most_failures=arguments.max_failures,
-        most_video_bytes=int(arguments.max_video_size),
+        max_failures=arguments.max_failures,
+        max_video_bytes=int(arguments.max_video_size),
         previous=storage.absolute(arguments.retry_rejects) if arguments.retry_rejects else "",
     )
     return planned, survey.rows

@@ -8,8 +8,8 @@ from pipelines.snapshots import plan_summary, records
 from pipelines.sources import SOURCES
 from protos.v1.manifest_pb2 import Reject
 
-_MOST_READ = 200_000  # rejects read from plan.json, and again from the shards; takes 1-2 s
-_MOST_CHARACTERS = 200  # maximum length of an example
+_MAX_READ = 200_000  # rejects read from plan.json, and again from the shards; takes 1-2 s
+_MAX_CHARACTERS = 200  # maximum length of an example
 
 # (option, hint) by reason code. If an option is named, only sources with it get the hint.
 _HINTS: Mapping[str, tuple[str, str]] = {
@@ -79,11 +79,11 @@ def shown(reject: Reject) -> str:
         text += f", video {reject.video_id!r}"
     text = f"{text}: {reject.message}"
     plain = printable(text)
-    return plain if len(plain) <= _MOST_CHARACTERS else f"{plain[:_MOST_CHARACTERS]}…"
+    return plain if len(plain) <= _MAX_CHARACTERS else f"{plain[:_MAX_CHARACTERS]}…"
 
 
 def _found(folder: str, num_shards: int, reasons: Collection[str]) -> dict[str, Reject]:
-    """Return one reject for each reason found among the first _MOST_READ of plan and shards."""
+    """Return one reject for each reason found among the first _MAX_READ of plan and shards."""
     found: dict[str, Reject] = {}
     of_shards = (
         reject
@@ -91,7 +91,7 @@ def _found(folder: str, num_shards: int, reasons: Collection[str]) -> dict[str, 
         for reject in summary.rejects
     )
     for rejects in (plan_summary.rejects(folder), of_shards):
-        for reject in itertools.islice(rejects, _MOST_READ):
+        for reject in itertools.islice(rejects, _MAX_READ):
             if len(found) == len(reasons):
                 return found
             if reject.reason in reasons:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 _HEAD_BYTES = 24  # bytes of a unit's header, which hold its kind and length
 _WINDOW = 1 << 16
-_MOST_LACKING = 4  # bytes that may be missing at the end: an unread length field, or padding
-_MOST_ZEROS = 2048  # maximum padding after a pack of an MPEG program stream, bytes
+_MAX_LACKING = 4  # bytes that may be missing at the end: an unread length field, or padding
+_MAX_ZEROS = 2048  # maximum padding after a pack of an MPEG program stream, bytes
 
 _EBML_SKIPPED = {
     *(b"\x1a\x45\xdf\xa3", b"\x11\x4d\x9b\x74", b"\x15\x49\xa9\x66", b"\x16\x54\xae\x6b"),
@@ -149,7 +149,7 @@ class Chain:
             # Some writers do not pad units of odd length.
             head = os.pread(self._descriptor, _HEAD_BYTES, place - 1)
             length = max(0, self._form.length(head) - 1)
-        if length and place + length <= self._size + _MOST_LACKING:
+        if length and place + length <= self._size + _MAX_LACKING:
             self._unit, self._place = place, place + length
             return
         self._breaks.append(self._unit)
@@ -157,9 +157,9 @@ class Chain:
 
     def _zeros(self, place: int) -> int:
         """Return the number of zero bytes that pad a pack."""
-        window = os.pread(self._descriptor, _MOST_ZEROS + 4, place)
+        window = os.pread(self._descriptor, _MAX_ZEROS + 4, place)
         rest = window.lstrip(b"\0")
-        if not rest and len(window) <= _MOST_ZEROS:
+        if not rest and len(window) <= _MAX_ZEROS:
             return len(window)  # The padding reaches the file's end.
         return len(window) - len(rest) - 2 if rest.startswith(b"\1\xba") else 0
 

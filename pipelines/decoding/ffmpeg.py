@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pipelines.decoding.sandbox import programs
 from pipelines.decoding.sandbox.programs import Program
 from pipelines.errors import UserError
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 VARIABLE = "SVILM_FFMPEG"
 
@@ -91,7 +91,7 @@ def _known(named: str) -> Ffmpeg:
         contextlib.suppress(OSError),
         programs.started(program, ["-version"], [], environment=environment()) as tried,
     ):
-        status = tried.status(Patience(_ANSWER_SECONDS))
+        status = tried.status(Timeout(_ANSWER_SECONDS))
     if status != 0:
         program = Program(path, unconfined="ffmpeg fails in it")
     return Ffmpeg(program, takes_descriptors)
@@ -112,7 +112,7 @@ def _said(path: str) -> str:
             stderr=subprocess.PIPE,
             env=environment(),
         ) as child:
-            said = Patience(_ANSWER_SECONDS).answer(child)[0].decode(errors="replace")
+            said = Timeout(_ANSWER_SECONDS).communicate(child)[0].decode(errors="replace")
         if child.returncode:
             raise subprocess.CalledProcessError(child.returncode, path)
     except (OSError, subprocess.SubprocessError) as error:

@@ -16,7 +16,7 @@ from pipelines.decoding import ffmpeg
 from pipelines.decoding.sandbox import programs
 from pipelines.decoding.sandbox.limits import processor
 from pipelines.decoding.spans import Limits
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 _VIDEO = programs.FIRST
 _LOG_BYTES = 1 << 16  # bytes kept of the log's beginning, and as many of its end
@@ -43,7 +43,7 @@ def output(number: int) -> str:
 
 
 def run(
-    path: str, arguments: Sequence[str], outputs: Sequence[IO[bytes]], most: int, limits: Limits
+    path: str, arguments: Sequence[str], outputs: Sequence[IO[bytes]], maximum: int, limits: Limits
 ) -> tuple[int | str, str]:
     """Run ffmpeg until it exits or exceeds its time limit.
 
@@ -51,7 +51,7 @@ def run(
       path: the video's path.
       arguments: ffmpeg's arguments without the program's name.
       outputs: open files that receive the output.
-      most: maximum size of each output, bytes.
+      maximum: maximum size of each output, bytes.
       limits: limits on all other resources.
 
     Returns:
@@ -63,7 +63,7 @@ def run(
       OSError: ffmpeg cannot be started.
     """
     try:
-        return _run(path, arguments, outputs, most, limits)
+        return _run(path, arguments, outputs, maximum, limits)
     except OSError as error:
         if (error.errno, error.filename) != (errno.ENOMEM, ffmpeg.known().program.path):
             raise
@@ -71,9 +71,9 @@ def run(
 
 
 def _run(
-    path: str, arguments: Sequence[str], outputs: Sequence[IO[bytes]], most: int, limits: Limits
+    path: str, arguments: Sequence[str], outputs: Sequence[IO[bytes]], maximum: int, limits: Limits
 ) -> tuple[int | str, str]:
-    patience = Patience(limits.seconds)
+    timeout = Timeout(limits.seconds)
     head, tail = b"", b""
     with contextlib.ExitStack() as opened:
         # O_NONBLOCK keeps `open` from blocking if a pipe has meanwhile replaced the file.
@@ -89,14 +89,14 @@ def _run(
                 arguments,
                 [video, *(file.fileno() for file in outputs)],
                 environment=ffmpeg.environment(),
-                limits=_resources(most, limits),
+                limits=_resources(maximum, limits),
                 opens=() if takes_descriptors else (_VIDEO,),
                 required=limits.confined,
             )
         )
-        while patience.readable(child.log):
+        while timeout.wait_readable(child.log):
             if not (text := os.read(child.log, 65536)):
-                status = child.status(patience)
+                status = child.status(timeout)
                 said = (head + tail).decode(errors="replace")
                 return ("time-out", "") if status is None else (status, said)
             kept = max(0, _LOG_BYTES - len(head))
@@ -106,10 +106,10 @@ def _run(
 
 
 def _resources(file_bytes: int, limits: Limits) -> list[tuple[int, int, int]]:
-    most = max(file_bytes, 1 << 20)
+    maximum = max(file_bytes, 1 << 20)
     return [
         processor(math.ceil(limits.seconds)),
         (resource.RLIMIT_AS, limits.memory, limits.memory),
-        (resource.RLIMIT_FSIZE, most, most),
+        (resource.RLIMIT_FSIZE, maximum, maximum),
         (resource.RLIMIT_CORE, 0, 0),
     ]

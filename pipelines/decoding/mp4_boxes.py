@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 ENCRYPTED = "the video is encrypted: decrypt it first"
 
-_MOST_BOXES = 10_000  # maximum number of boxes that are parsed
-_MOST_BYTES = 1 << 16  # maximum bytes read of a track's sample description
+_MAX_BOXES = 10_000  # maximum number of boxes that are parsed
+_MAX_BYTES = 1 << 16  # maximum bytes read of a track's sample description
 
 
 def joins_parts(file: BinaryIO) -> bool:
@@ -30,7 +30,7 @@ def joins_parts(file: BinaryIO) -> bool:
         end = file.seek(0, 2)
         for kind, start, size in _boxes(file, 0, end, (b"moov", b"trak", b"edts")):
             boxes += 1
-            if kind == b"cmov" or boxes > _MOST_BOXES:  # `cmov` is a compressed header.
+            if kind == b"cmov" or boxes > _MAX_BOXES:  # `cmov` is a compressed header.
                 return True
             if kind == b"elst" and _parts(file, start, size) > 1:
                 return True
@@ -53,7 +53,7 @@ def is_encrypted(file: BinaryIO) -> bool:
             file, 0, end, (b"moov", b"trak", b"mdia", b"minf", b"stbl")
         ):
             boxes += 1
-            if boxes > _MOST_BOXES:
+            if boxes > _MAX_BOXES:
                 return False
             if kind == b"hdlr" and size >= 12:
                 file.seek(start)
@@ -61,7 +61,7 @@ def is_encrypted(file: BinaryIO) -> bool:
                 kind_of_track = kind_of_track if name in (b"url ", b"alis") else name
             elif kind == b"stsd" and kind_of_track == b"vide":
                 file.seek(start)
-                if b"sinf" in file.read(min(size, _MOST_BYTES)):
+                if b"sinf" in file.read(min(size, _MAX_BYTES)):
                     return True
     except (struct.error, OSError):
         return False

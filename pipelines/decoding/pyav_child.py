@@ -57,19 +57,19 @@ def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confin
             opened = functools.partial(av.open, file, options=options, metadata_errors="replace")
             _serve(Video(file, opened, request), request, out)
         except RefusedError as error:
-            _tell(out, error.args[0])
+            _send(out, error.args[0])
         except MemoryError:
-            _tell(out, {"refused": "memory"})
+            _send(out, {"refused": "memory"})
         except (FFmpegError, OSError) as error:
-            _tell(out, {"refused": "undecodable", "told": error.strerror or str(error)})
+            _send(out, {"refused": "undecodable", "message": error.strerror or str(error)})
 
 
 def _serve(video: Video, request: dict[str, Any], out: BinaryIO) -> None:
     if "from_us" in request:
-        _tell(out, {"end_us": video.end_us(request["from_us"])})
+        _send(out, {"end_us": video.end_us(request["from_us"])})
         return
     if "lacks" in request:
-        _tell(out, {"lead_us": video.lead_us(), "lacks": video.lacks()})
+        _send(out, {"lead_us": video.lead_us(), "lacks": video.lacks()})
         return
     for group in request["passes"]:
         for span in decoded(video, [Span(i, request["times_us"][i]) for i in group]):
@@ -83,26 +83,26 @@ def _write(out: BinaryIO, video: Video, span: Span) -> None:
     if not whole:
         # If the file ends before the span, its truncation is the cause, not its last packet.
         ended = 0 < video.packets_end_us <= span.times_us[0]
-        _tell(out, answer | {"found": len(images), "told": "" if ended else video.complaint})
+        _send(out, answer | {"found": len(images), "message": "" if ended else video.complaint})
         return
     if damage is not None:
-        _tell(out, answer | {"found": 0, "told": f"damaged frames: {damage}"})
+        _send(out, answer | {"found": 0, "message": f"damaged frames: {damage}"})
         return
     frames = [image for image in images if isinstance(image, VideoFrame)]
     sizes = {(frame.width, frame.height) for frame in frames}
     if len(sizes) > 1:
-        _tell(out, answer | {"found": 0, "told": "frames of several shapes"})
+        _send(out, answer | {"found": 0, "message": "frames of several shapes"})
         return
     ((width, height),) = sizes
     stride = frames[0].planes[0].line_size
     answer |= {"width": width, "height": height, "stride": stride, "matrix": video.pictures.matrix}
-    _tell(out, answer)
+    _send(out, answer)
     for frame in frames:
         out.write(memoryview(frame.planes[0])[: height * stride])
     out.flush()
 
 
-def _tell(out: BinaryIO, message: dict[str, Any]) -> None:
+def _send(out: BinaryIO, message: dict[str, Any]) -> None:
     words = json.dumps(message).encode()
     out.write(struct.pack("<I", len(words)) + words)
     out.flush()

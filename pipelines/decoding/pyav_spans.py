@@ -90,7 +90,7 @@ def _all_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
         ended = yield from _from(video, places, places.times_us[0])
     if not places.full and not ended:
         yield from _from(video, places, None)
-    yield from (span for span in spans if not span.told)
+    yield from (span for span in spans if not span.reported)
 
 
 def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["Span", None, bool]:
@@ -181,14 +181,14 @@ class Span:
         """Discard the received frames."""
         self._images: list[Image | None] = [None] * len(self.times_us)
         self.promised = 0  # number of times for which a packet has a frame
-        self.told = False
+        self.reported = False
 
     def put(self, i: int, image: Image) -> bool:
         """Receive a frame, or the decoder's error about it, and return whether the span is whole.
 
         If two arrive for one time, the first counts.
         """
-        if self.told or self._images[i] is not None:
+        if self.reported or self._images[i] is not None:
             return False
         self._images[i] = image
         return self.whole
@@ -212,5 +212,5 @@ class Span:
         """Return the received frames and release them."""
         images = [image for image in self._images if image is not None]
         self._images.clear()
-        self.told = True
+        self.reported = True
         return images

@@ -26,7 +26,7 @@ from pipelines.decoding.pyav_losses import Losses
 from pipelines.decoding.pyav_picture import Pictures
 from pipelines.decoding.schedule import Coded, IrregularError
 
-_ENCRYPTED = {"refused": "undecodable", "told": ENCRYPTED}
+_ENCRYPTED = {"refused": "undecodable", "message": ENCRYPTED}
 _ENCRYPTED_TAGS = ("encv", "drmi")
 _KEY_TYPES = (PictureType.I, PictureType.NONE)  # an H.264 key frame may be an incomplete picture
 
@@ -93,7 +93,7 @@ class Video:
             self._container = self._opened()
         except FFmpegError:
             if self._complaints.take().startswith(NOT_LISTED):
-                raise RefusedError({"refused": "undecodable", "told": OTHER_CONTAINER}) from None
+                raise RefusedError({"refused": "undecodable", "message": OTHER_CONTAINER}) from None
             raise
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
         streams = [one for one in self._container.streams.video if not one.disposition & pictures]
@@ -102,7 +102,7 @@ class Video:
         self._stream = streams[0]
         self._codec = self._stream.codec_context
         if self._codec is None:
-            raise RefusedError({"refused": "undecodable", "told": "its codec is unknown"})
+            raise RefusedError({"refused": "undecodable", "message": "its codec is unknown"})
         # To probe the streams, FFmpeg decodes their beginnings, audio included.
         others = {one.codec_context.name for one in self._container.streams if one.codec_context}
         self._complaints.ignored = frozenset(others - {self._codec.name})
@@ -320,7 +320,7 @@ class Video:
 
         In streams, an error of a packet may have begun at the end of the previous one.
         """
-        held, told, failed = None, "", None
+        held, problem, failed = None, "", None
         is_stream = self._container.format.name in ("mpegts", "matroska,webm")
         packets = self._container.demux(self._stream)
         while failed is None:
@@ -332,12 +332,14 @@ class Video:
             if packet is not None and not packet.size:
                 continue
             if held is not None:
-                if is_stream and not told and packet is not None:
-                    told = complaint or ("the next packet is damaged" if packet.is_corrupt else "")
-                yield held, told
+                if is_stream and not problem and packet is not None:
+                    problem = complaint or (
+                        "the next packet is damaged" if packet.is_corrupt else ""
+                    )
+                yield held, problem
             if packet is None:
                 break
-            held, told = packet, complaint
+            held, problem = packet, complaint
         if failed is not None:
             raise failed
 
@@ -427,8 +429,8 @@ class Video:
                 ends_us[packet.stream_index].add(start_us, end_us)
         # Matroska's duration counts from 0, though its first frame may come later.
         length_us = (self.stated_us or 0) - max(0, begins_us)
-        least_us = length_us - self._request["length_slack_us"]
-        if max((last.us for last in ends_us.values()), default=0) < least_us:
+        min_us = length_us - self._request["length_slack_us"]
+        if max((last.us for last in ends_us.values()), default=0) < min_us:
             return 0
         return ends_us[self._stream.index].us
 

@@ -8,8 +8,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from pipelines.decoding.last_frame import LastFrame
 
-_MOST_HELD = 512  # maximum number of packets kept undecoded while waiting for a key frame
-_MOST_KNOWN = 1024  # maximum number of presentation times kept; a codec reorders about 16
+_MAX_HELD = 512  # maximum number of packets kept undecoded while waiting for a key frame
+_MAX_KNOWN = 1024  # maximum number of presentation times kept; a codec reorders about 16
 
 
 P = TypeVar("P")  # type of a packet, which is handed on as it is
@@ -92,7 +92,7 @@ def schedule(
             if not coded.hidden:
                 last.add(coded.start_us, coded.end_us)
                 bisect.insort(shown_us, coded.start_us)
-                del shown_us[:-_MOST_KNOWN]
+                del shown_us[:-_MAX_KNOWN]
             undecided.append(coded)
 
         coded = undecided.popleft()
@@ -107,7 +107,7 @@ def schedule(
                 bisect.bisect_left(times_us, coded.start_us), bisect.bisect_left(times_us, until_us)
             )
         held.append(coded)
-        if not times and len(held) < _MOST_HELD:
+        if not times and len(held) < _MAX_HELD:
             continue
         for needed in held:
             yield Step(needed, times if needed is coded else range(0), behind)

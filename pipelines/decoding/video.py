@@ -21,7 +21,7 @@ def decode(
     path: str,
     spans: Sequence[tuple[int, int]],
     *,
-    least_us: Sequence[int] = (),
+    min_us: Sequence[int] = (),
     frames: int,
     short_side: int,
     decoder: str,
@@ -35,7 +35,7 @@ def decode(
       path: absolute path of a regular file.
       spans: [start, end) each, microseconds from the beginning of the file. The end may be
         TO_THE_END, and the file must then be as long as it states, also for the other spans.
-      least_us: minimum remaining length of each span, microseconds above 0. If empty, no span
+      min_us: minimum remaining length of each span, microseconds above 0. If empty, no span
         is cut.
       frames: T, frames per span.
       short_side: pixels, after rotation and pixel aspect were applied.
@@ -55,7 +55,7 @@ def decode(
         spans = [(start, video_us if end == TO_THE_END else end) for start, end in spans]
     late: dict[int, Failure] = {}
     for i, found in by.decode(path, spans, frames, short_side, limits):
-        may_be_cut = bool(least_us) and least_us[i] < spans[i][1] - spans[i][0]
+        may_be_cut = bool(min_us) and min_us[i] < spans[i][1] - spans[i][0]
         if may_be_cut and isinstance(found, Failure) and found.reason in _FRAMES_END:
             late[i] = found
         else:
@@ -63,15 +63,15 @@ def decode(
     if not late:
         return
     end_us = by.end_us(path, min(spans[i][0] for i in late), limits)
-    cut = [i for i in late if end_us < spans[i][1] and end_us - spans[i][0] >= least_us[i]]
+    cut = [i for i in late if end_us < spans[i][1] and end_us - spans[i][0] >= min_us[i]]
     ends = [(spans[i][0], end_us) for i in cut]
     for j, found in by.decode(path, ends, frames, short_side, limits) if cut else ():
         yield cut[j], found
     for i, failure in late.items():
         if i not in cut:
             known = 0 < end_us < spans[i][1]
-            told = f"the video ends at {end_us / 1e6:g} s"
-            yield i, Failure("span_past_end", told) if known else failure
+            message = f"the video ends at {end_us / 1e6:g} s"
+            yield i, Failure("span_past_end", message) if known else failure
 
 
 def _no_end(path: str, short_side: int, decoder: str, limits: Limits) -> Failure:

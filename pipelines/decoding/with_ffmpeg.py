@@ -50,7 +50,7 @@ _NO_FRAMES = "Could not open encoder before EOF"  # a span past the end, among o
 # An error of a demuxer or a decoder, but not of filters and outputs.
 _COMPLAINT = re.compile(
     r"^\[(?!out#|vost#|fc#|Parsed_|scale|ppm|image2)[^]]*\] (?:\[[^]]*\] )*"
-    r"(?:\[(?:error|fatal)\] |\[warning\] (?=corrupt ))(?P<told>.*)$",
+    r"(?:\[(?:error|fatal)\] |\[warning\] (?=corrupt ))(?P<message>.*)$",
     re.MULTILINE,
 )
 _FIRST_FRAME = re.compile(r"showinfo[^\n]*\] n: *0 pts: *(-?\d+) ")
@@ -124,7 +124,7 @@ class _Film:
         Raises:
           UnreadableError: the file cannot be opened.
         """
-        most = self.frames * self.short_side**2 * WIDEST * 3  # maximum bytes of a span's frames
+        maximum = self.frames * self.short_side**2 * WIDEST * 3  # maximum bytes of a span's frames
         wanted = [*spans.values()]
         times_us = {i: frame_times_us(*span, self.frames) for i, span in spans.items()}
         first_us = min(times[0] for times in times_us.values())
@@ -145,7 +145,7 @@ class _Film:
                 for file in outputs:
                     os.ftruncate(file.fileno(), 0)
                     file.seek(0)
-                status, log = run(self.path, argv, outputs, most, self.limits)
+                status, log = run(self.path, argv, outputs, maximum, self.limits)
                 if not self.few_bits and (few := _FEW_BITS.search(log)):
                     # Some releases convert big-endian formats as if they were little-endian.
                     self.few_bits = few[1].replace("be", "le")
@@ -205,8 +205,8 @@ class _Film:
 
 def _complains(log: str) -> bool:
     """Return whether the demuxer or the decoder reports an error."""
-    complaints = (one["told"].strip() for one in _COMPLAINT.finditer(log))
-    return any(not told.startswith(HARMLESS) for told in complaints)
+    complaints = (one["message"].strip() for one in _COMPLAINT.finditer(log))
+    return any(not line.startswith(HARMLESS) for line in complaints)
 
 
 def passes(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -240,13 +240,13 @@ def _argv(
     film = _input(path, seek_us, limits)
     branches = film["V:0"].filter_multi_output("split", len(spans) + 1)
     # The last branch writes the first frame's time to the log.
-    told = (
+    first_frame = (
         branches[len(spans)]
         .filter("settb", "1/1000000")
         .filter("trim", end_frame=1)
         .filter("showinfo", checksum=0)
     )
-    outputs = [ffmpeg.output(told, "-", format="null")]
+    outputs = [ffmpeg.output(first_frame, "-", format="null")]
     for branch, (start_us, end_us) in enumerate(spans):
         length_us = end_us - start_us
         picked = (

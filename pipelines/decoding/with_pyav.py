@@ -24,7 +24,7 @@ from pipelines.decoding.spans import (
 )
 from pipelines.decoding.video_file import Failure
 from pipelines.processes import child_python
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 PROGRAM = child_python.command("pipelines.decoding.pyav_child")
 
@@ -125,20 +125,20 @@ def _child(path: str, request: dict[str, Any], limits: Limits, spans: int) -> It
         except OSError as error:
             raise _UnreadableError(f"{os.path.basename(path)}: {error.strerror}") from None
         opened.callback(os.close, video)
-        nursery = sandbox.take(PROGRAM, limits.confined)
-        ours, theirs = os.pipe()
-        opened.callback(os.close, ours)
-        child = _Child(nursery, ours, limits)
+        server = sandbox.acquire(PROGRAM, limits.confined)
+        reader, writer = os.pipe()
+        opened.callback(os.close, reader)
+        child = _Child(server, reader, limits)
         try:
-            nursery.begin(request, [theirs, video])
-            os.close(theirs)
+            server.begin(request, [writer, video])
+            os.close(writer)
             yield child
             child.wait()
         finally:
             if child.gone:
-                sandbox.give_back(nursery)
+                sandbox.release(server)
             else:
-                nursery.end()
+                server.end()
 
 
 class _UnreadableError(Exception):
@@ -148,14 +148,14 @@ class _UnreadableError(Exception):
 class _Child:
     """The reading end of a child's pipe, whose messages are untrusted."""
 
-    def __init__(self, nursery: sandbox.Nursery, pipe: int, limits: Limits) -> None:
-        self._nursery, self._pipe, self._limits = nursery, pipe, limits
+    def __init__(self, server: sandbox.ForkServer, pipe: int, limits: Limits) -> None:
+        self._server, self._pipe, self._limits = server, pipe, limits
         self._failure: Failure | None = None
         self.gone = False
 
     def answer(self) -> dict[str, Any] | None:
         """Return the next message, or None without one; `failure` then returns the reason."""
-        self._patience = Patience(self._limits.seconds)
+        self._timeout = Timeout(self._limits.seconds)
         head = self._read(4)
         if head is None:
             return None
@@ -205,7 +205,7 @@ class _Child:
         """Receive the child's exit status, if it exits soon."""
         if self.gone or (self._failure and self._failure.reason == "decode_timeout"):
             return
-        code = self._nursery.status(Patience(_ENDING_SECONDS))
+        code = self._server.status(Timeout(_ENDING_SECONDS))
         if code is None:
             return
         self.gone = True
@@ -221,7 +221,7 @@ class _Child:
         read = np.empty(size, np.uint8)
         rest = read.data
         while rest:
-            if not self._patience.readable(self._pipe):
+            if not self._timeout.wait_readable(self._pipe):
                 self._failure = Failure("decode_timeout", f"more than {self._limits.seconds:g} s")
                 return None
             if not (count := os.readv(self._pipe, [rest])):
@@ -237,7 +237,10 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
       KeyError, TypeError, ValueError: the message has none of the known forms.
     """
     if "refused" in answer:
-        return answer | {"refused": str(answer["refused"]), "told": str(answer.get("told", ""))}
+        return answer | {
+            "refused": str(answer["refused"]),
+            "message": str(answer.get("message", "")),
+        }
     if "end_us" in answer:
         return {"end_us": int(answer["end_us"])}
     if "lacks" in answer:
@@ -247,7 +250,7 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
         return {
             "span": int(answer["span"]),
             "found": int(answer["found"]),
-            "told": str(answer["told"]),
+            "message": str(answer["message"]),
             "stated_us": None if stated_us is None else float(stated_us),
         }
     a, b, c, d = map(int, answer["matrix"])
@@ -257,8 +260,8 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lacking(answer: dict[str, Any], times_us: Sequence[int]) -> Failure:
-    if answer["told"] and not answer["found"]:
-        return Failure("video_undecodable", answer["told"])
+    if answer["message"] and not answer["found"]:
+        return Failure("video_undecodable", answer["message"])
     return no_frames(answer["found"], times_us, answer["stated_us"])
 
 
@@ -270,7 +273,7 @@ def _refusal(answer: dict[str, Any], limits: Limits) -> Failure:
         return Failure("decode_limit", "more memory or output than decoding may use")
     if why == "pixels":
         return too_large(int(answer.get("width", 0)), int(answer.get("height", 0)), limits)
-    return Failure("video_undecodable", answer["told"])
+    return Failure("video_undecodable", answer["message"])
 
 
 def _turned(pixels: np.ndarray, matrix: Sequence[int]) -> np.ndarray:

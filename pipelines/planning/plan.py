@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.errors import UserError
 from pipelines.planning import filters, video_lookup
-from pipelines.snapshots import choices, snapshot
-from pipelines.snapshots.takedown import Takedown
+from pipelines.snapshots import build_options, snapshot
+from pipelines.snapshots.redaction import Redaction
 from pipelines.sources import SOURCES, annotation_file, parquet
 from pipelines.sources.annotation_checks import cautions
 from pipelines.sources.clip_fields import is_text
@@ -75,8 +75,8 @@ class Plan:
     spacy_model: str
     decoder: str  # a key of video.DECODERS
     decode_seconds: float  # timeout of a decoder
-    most_failures: float = 1.0  # maximum share of a shard's rows that may fail to decode
-    most_video_bytes: int = 4_000_000_000  # maximum size of a video that is fetched from a bucket
+    max_failures: float = 1.0  # maximum share of a shard's rows that may fail to decode
+    max_video_bytes: int = 4_000_000_000  # maximum size of a video that is fetched from a bucket
     previous: str = ""  # folder of the earlier version whose failed rows are retried, if any
     excluded: frozenset[str] = frozenset()  # video ids and their keys
     removed: frozenset[str] = frozenset()  # video ids that were taken down from `previous`
@@ -137,8 +137,8 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
             rows += _rows(path, len(first), read_bytes, file.bytes)
             if len(captions) < _ROWS_TRIED:
                 captions += [row.caption for row in first if isinstance(row, ClipRequest)]
-    told = (*left_out, *cautions(source, names, captions))
-    return Survey(paths, tuple(found), rows, told)
+    warnings = (*left_out, *cautions(source, names, captions))
+    return Survey(paths, tuple(found), rows, warnings)
 
 
 def _annotation_file(path: str) -> AnnotationFile:
@@ -354,16 +354,16 @@ def _holds_another(plan: Plan, what: str) -> str:
 
 def difference(manifest: Manifest, plan: Plan) -> str | None:
     """Return how a snapshot differs from the plan, if it does, apart from the data version."""
-    gone = Takedown(manifest.removed_videos)
+    gone = Redaction(manifest.removed_videos)
     old, new = gone.annotations(manifest.annotations), gone.annotations(plan.annotation_files)
     if manifest.dataset != plan.source:
         return f"source ({manifest.dataset}, not {plan.source})"
     parts = {
-        "annotations": choices.changed_files(old, new) if old != new else [],
-        "configuration": choices.changes(
-            choices.chosen(manifest.config), choices.chosen(plan.config)
+        "annotations": build_options.changed_files(old, new) if old != new else [],
+        "configuration": build_options.changes(
+            build_options.chosen(manifest.config), build_options.chosen(plan.config)
         ),
-        "software": choices.changes(dict(manifest.versions), plan.versions),
+        "software": build_options.changes(dict(manifest.versions), plan.versions),
     }
     if manifest.config != plan.config and not parts["configuration"]:
         parts["configuration"] = ["a field of another release"]

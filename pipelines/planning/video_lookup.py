@@ -161,8 +161,8 @@ class VideoLookup:
         if not paths:
             return self._by_template(video_id, label)
         if len(paths) > 1:
-            told = ", ".join(repr(os.path.basename(path))[:100] for path in paths[:2])
-            return Failure("video_ambiguous", f"{len(paths)} files in the video map: {told}")
+            names = ", ".join(repr(os.path.basename(path))[:100] for path in paths[:2])
+            return Failure("video_ambiguous", f"{len(paths)} files in the video map: {names}")
         return video_file.at(self._root, paths[0])
 
     def _by_template(self, video_id: str, label: str) -> Video | Failure:

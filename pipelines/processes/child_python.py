@@ -18,7 +18,7 @@ _START = (
 )
 
 
-def keep_to_it() -> None:
+def hide_working_folder() -> None:
     """Keep the working folder off sys.path in child processes that libraries start from now on.
 
     One such library is multiprocessing.
@@ -28,16 +28,16 @@ def keep_to_it() -> None:
 
 def command(module: str) -> tuple[str, ...]:
     """Return the command that runs a module as a program; arguments may be appended."""
-    return (sys.executable, "-P", "-c", _START, json.dumps(places()), module)
+    return (sys.executable, "-P", "-c", _START, json.dumps(module_path()), module)
 
 
 @functools.cache
-def places() -> list[str]:
+def module_path() -> list[str]:
     """Return sys.path without the working folder, or with it last if it holds this project.
 
     A folder of installed packages keeps its position, even if it is the working folder.
 
-    >>> os.getcwd() in places()[:1]
+    >>> os.getcwd() in module_path()[:1]
     False
     """
     own = str(Path(__file__).resolve().parents[2])

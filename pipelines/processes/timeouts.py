@@ -6,10 +6,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-_MOMENT_S = 1.0
+_INTERVAL_S = 1.0
 
 
-class Patience:
+class Timeout:
     """A timeout for another process that elapses only while this process runs.
 
     Waits must not time out because a build was suspended and resumed, or because the machine hung.
@@ -19,41 +19,41 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds  # time left
 
-    def readable(self, descriptor: int) -> bool:
+    def wait_readable(self, descriptor: int) -> bool:
         """Wait until a descriptor has data or is at its end; return False on timeout."""
         while self.seconds > 0:
-            with self._moment() as moment:
-                found = select.select([descriptor], [], [], moment)[0]
+            with self._interval() as interval:
+                found = select.select([descriptor], [], [], interval)[0]
             if found:
                 return True
         return False
 
-    def sleeps(self, seconds: float) -> bool:
+    def sleep(self, seconds: float) -> bool:
         """Sleep for at most `seconds`; return False if no time is left."""
         if self.seconds <= 0:
             return False
-        with self._moment(seconds) as moment:
-            time.sleep(moment)
+        with self._interval(seconds) as interval:
+            time.sleep(interval)
         return True
 
-    def answer(self, child: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+    def communicate(self, child: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
         """Wait for a child to end and return its standard output and standard error.
 
         Raises:
           subprocess.TimeoutExpired: the child did not end in time and was killed.
         """
         while self.seconds > 0:
-            with contextlib.suppress(subprocess.TimeoutExpired), self._moment() as moment:
-                return child.communicate(timeout=moment)
+            with contextlib.suppress(subprocess.TimeoutExpired), self._interval() as interval:
+                return child.communicate(timeout=interval)
         child.kill()
         child.communicate()
         raise subprocess.TimeoutExpired(child.args, 0)
 
     @contextlib.contextmanager
-    def _moment(self, most: float = _MOMENT_S) -> Iterator[float]:
-        moment = min(self.seconds, most)
+    def _interval(self, maximum: float = _INTERVAL_S) -> Iterator[float]:
+        interval = min(self.seconds, maximum)
         began = time.monotonic()
         try:
-            yield moment
+            yield interval
         finally:
-            self.seconds -= min(time.monotonic() - began, moment)
+            self.seconds -= min(time.monotonic() - began, interval)

@@ -72,13 +72,13 @@ def write(
       ShapesError: a count is invalid, the folder cannot be written, or an encoder failed.
       FfmpegError: ffmpeg is missing or does not run.
     """
-    for name, value, least in (
+    for name, value, minimum in (
         ("train_clips", train_clips, 0),
         ("seed", seed, 0),
         ("workers", workers, 1),
     ):
-        if value < least:
-            raise ShapesError(f"{name} is {value}: it must be at least {least}")
+        if value < minimum:
+            raise ShapesError(f"{name} is {value}: it must be at least {minimum}")
     ffmpeg.version()  # Reports an unusable ffmpeg once, before every worker would.
     splits: dict[Split, list[Clip]] = {
         "train": sample_clips("train", train_clips, seed),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.decoding import ffmpeg
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 from pipelines.shapes import ShapesError, render
 from pipelines.shapes.scene import Clip
 
@@ -43,7 +43,7 @@ def encode(clips: Sequence[Clip], path: Path) -> None:
             with subprocess.Popen(
                 command, stdin=raw, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
             ) as child:
-                _, said = Patience(ENCODE_SECONDS).answer(child)
+                _, said = Timeout(ENCODE_SECONDS).communicate(child)
     except subprocess.TimeoutExpired:
         raise ShapesError(
             f"ffmpeg did not encode {path} within {ENCODE_SECONDS} s: "

@@ -80,13 +80,13 @@ def _reserved_lines(seed: int) -> tuple[Line, ...]:
     rng = generator(seed, FAMILIES_KEY)
     slots: list[tuple[int, Slot]] = [(thing, slot) for thing in (0, 1) for slot in grammar.SLOTS]
     lines: list[Line] = []
-    told: set[frozenset[Named]] = set()
+    reserved: set[frozenset[Named]] = set()
     while len(lines) < RESERVED_TEST_CLIPS:
         thing, slot = slots[len(lines) // FAMILY % len(slots)]
         family = _family(rng, thing, slot)
         scenes = {line.scene for line in family}
-        if told.isdisjoint(scenes):
-            told |= scenes
+        if reserved.isdisjoint(scenes):
+            reserved |= scenes
             lines += family
     return tuple(lines)
 

@@ -81,8 +81,8 @@ def compare(old: str, old_manifest: Manifest, new: str, new_manifest: Manifest) 
     )
 
 
-def lines(difference: Difference, most: int) -> Iterator[str]:
-    """Yield a readable report that lists at most `most` records of each kind, with the counts."""
+def lines(difference: Difference, maximum: int) -> Iterator[str]:
+    """Yield a readable report that lists up to `maximum` records of each kind, and the counts."""
     for field, (old, new) in difference.manifest.items():
         yield f"{field}: {old} → {new}"
     for reason, (old, new) in difference.rejects.items():
@@ -94,10 +94,10 @@ def lines(difference: Difference, most: int) -> Iterator[str]:
     ):
         for why, count in sorted(collections.Counter(change.why for change in changes).items()):
             yield f"{kind}: {count:,} ({why})"
-        for change in changes[:most]:
+        for change in changes[:maximum]:
             yield f"  {kind} {change.clip_id} ({change.why})"
-        if len(changes) > most:
-            yield f"  … and {len(changes) - most:,} more"
+        if len(changes) > maximum:
+            yield f"  … and {len(changes) - maximum:,} more"
     yield f"unchanged: {difference.same:,} records"
 
 

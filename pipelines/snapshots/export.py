@@ -213,7 +213,7 @@ def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
         "labels": [*clip.labels],
         "source_row": clip.source_row,
     }
-    told = {
+    annotations = {
         "captions": [*clip.captions],
         "questions": [[q.question_id, q.text, q.answer, q.type] for q in clip.questions],
         "segments": [[one.start_us, one.end_us, one.label] for one in clip.segments],
@@ -223,7 +223,7 @@ def _files(clip: Clip) -> Iterator[tuple[str, bytes]]:
         ],
         "video_duration_us": clip.video_duration_us,
     }
-    fields |= {name: value for name, value in told.items() if value}
+    fields |= {name: value for name, value in annotations.items() if value}
     yield f"{stem}.json", json.dumps(fields, ensure_ascii=False).encode()
     for number, frame in enumerate(clip.frames):
         if clip.frame_encoding == FRAME_ENCODING_RAW:  # WebDataset's own reader decodes .npy.

@@ -39,7 +39,7 @@ class Place(NamedTuple):
         return f"{self.shard}:{self.number}"
 
 
-def evenly(manifest: Manifest, count: int) -> list[Place]:
+def evenly_spaced(manifest: Manifest, count: int) -> list[Place]:
     """Return up to `count` evenly spaced places over all records, in order.
 
     Videos are assigned to shards by hash, so this sample is as good as a random one.

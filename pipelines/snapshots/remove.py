@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from pipelines.processes import pool
-from pipelines.snapshots import plan_summary, records, run_lock, snapshot, takedown, verify
+from pipelines.snapshots import plan_summary, records, redaction, run_lock, snapshot, verify
 from pipelines.snapshots.records import Place
-from pipelines.snapshots.takedown import Takedown
+from pipelines.snapshots.redaction import Redaction
 from pipelines.sources.clip_request import reject, row_order
 from pipelines.sources.reject_reasons import REMOVED
 from pipelines.storage import storage
@@ -69,7 +69,7 @@ def remove(
             f"version of {folder!r}: give a higher --data-version"
         )
     num_shards = len(manifest.shards)
-    gone = Takedown(video_ids | takedown.of(folder, manifest))
+    gone = Redaction(video_ids | redaction.removed_videos(folder, manifest))
     with run_lock.held(out):
         complete = _is_of(out, manifest, gone.video_ids, data_version)
         snapshot.clear_unfinished(out, num_shards, complete=complete)
@@ -155,10 +155,10 @@ def _carry(job: _Job) -> _Carried:
     stem = contract.shard_name(job.shard, len(manifest.shards))
     entry = manifest.shards[job.shard]
     summary = snapshot.read_json(os.path.join(job.folder, f"{stem}.json"), ShardSummary)
-    gone = takedown.taken_down(job.video_ids)
+    gone = redaction.redaction_of(job.video_ids)
     if not gone.touches(summary):
         for file in (entry.data, entry.index, entry.summary):
-            snapshot.adopt(job.folder, file, job.out)
+            snapshot.link_or_copy(job.folder, file, job.out)
         return _Carried(
             entry, snapshot.videos_sha256(summary), 0, collections.Counter(), frozenset()
         )
@@ -185,7 +185,7 @@ def _carry(job: _Job) -> _Carried:
     )
 
 
-def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Takedown) -> int:
+def _rewrite(job: _Job, stem: str, summary: ShardSummary, gone: Redaction) -> int:
     """Write a shard's remaining records, update its summary and return the number removed."""
     places = [Place(job.shard, number) for number in range(summary.records)]
     rejects: list[Reject] = list(summary.rejects)

@@ -19,7 +19,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 from pipelines.snapshots.snapshot import LOCK_NAME, SnapshotError
 from pipelines.storage import bucket, storage, stores
 
@@ -179,9 +179,9 @@ class _Lease:
         )
         try:
             found = bucket.stat(self._path).generation
-            # A pause may stop the owner as long as this process, so Patience omits that time.
-            patience = Patience(EXPIRE_S)
-            while patience.sleeps(RENEW_S / 2):
+            # A pause may stop the owner as long as this process, so Timeout omits that time.
+            timeout = Timeout(EXPIRE_S)
+            while timeout.sleep(RENEW_S / 2):
                 if bucket.stat(self._path).generation != found:
                     raise _in_use(folder)
         except FileNotFoundError:

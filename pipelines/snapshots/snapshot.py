@@ -81,7 +81,7 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
         ) from None
 
 
-def adopt(source: str, entry: FileEntry, folder: str) -> None:
+def link_or_copy(source: str, entry: FileEntry, folder: str) -> None:
     """Link or copy a file of an older version into a new one, within the store if possible.
 
     Raises:

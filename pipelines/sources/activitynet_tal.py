@@ -128,17 +128,17 @@ def _segment(annotation: object) -> Segment:
     if not isinstance(annotation, dict):
         raise RowError("plan", "segment_invalid", f"{annotation!r:.100} is no object")
     times, label = annotation.get("segment"), annotation.get("label")
-    told = f"segment {times!r:.100} of label {label!r:.100}"
+    name = f"segment {times!r:.100} of label {label!r:.100}"
     if not isinstance(times, list) or len(times) != 2:
-        raise RowError("plan", "segment_invalid", f"{told}: not [start, end]")
+        raise RowError("plan", "segment_invalid", f"{name}: not [start, end]")
     if not clip_fields.is_text(label) or not label.strip():
-        raise RowError("plan", "segment_invalid", f"{told}: the label is no text")
+        raise RowError("plan", "segment_invalid", f"{name}: the label is no text")
     start_us, end_us = (
         clip_fields.microseconds(time, which, "s")
         for time, which in zip(times, ("start", "end"), strict=True)
     )
     if not 0 <= start_us <= end_us:  # The ground truth has three segments of no length.
-        raise RowError("plan", "segment_invalid", f"{told}: not from a start to an end")
+        raise RowError("plan", "segment_invalid", f"{name}: not from a start to an end")
     return Segment(start_us, end_us, label)
 
 

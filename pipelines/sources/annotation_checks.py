@@ -20,7 +20,7 @@ _STOP_WORDS = {
     "you",
 }
 _WORDS_NEEDED = 200
-_LEAST_SHARE = 0.02
+_MIN_SHARE = 0.02
 
 
 def cautions(source: str, names: Sequence[str], captions: Sequence[str]) -> list[str]:
@@ -58,4 +58,4 @@ def stop_words_removed(captions: Sequence[str]) -> bool:
     words = [word for caption in captions for word in caption.lower().split()]
     if len(words) < _WORDS_NEEDED or not any(word.isascii() for word in words):
         return False
-    return sum(word in _STOP_WORDS for word in words) < _LEAST_SHARE * len(words)
+    return sum(word in _STOP_WORDS for word in words) < _MIN_SHARE * len(words)

@@ -155,8 +155,8 @@ class _Bzip2:
         self._file = file
         self._decoder = bz2.BZ2Decompressor()
 
-    def read(self, most: int) -> bytes:
-        """Return up to `most` bytes, or no bytes at the end.
+    def read(self, maximum: int) -> bytes:
+        """Return up to `maximum` bytes, or no bytes at the end.
 
         Raises:
           EOFError: the file ends within a stream.
@@ -176,7 +176,7 @@ class _Bzip2:
                 given = self._file.read(io.DEFAULT_BUFFER_SIZE)
                 if not given:
                     raise EOFError
-            data = self._decoder.decompress(given, most)
+            data = self._decoder.decompress(given, maximum)
             if data:
                 return data
 

@@ -159,8 +159,8 @@ def is_text(value: object) -> TypeGuard[str]:
     return True
 
 
-def widened(start_us: int, end_us: int, least_us: int) -> tuple[int, int]:
-    """Return a span of at least `least_us` with about the same centre.
+def widened(start_us: int, end_us: int, min_us: int) -> tuple[int, int]:
+    """Return a span of at least `min_us` with about the same centre.
 
     A span that would start before 0 starts at 0 instead.
 
@@ -169,11 +169,11 @@ def widened(start_us: int, end_us: int, least_us: int) -> tuple[int, int]:
     >>> widened(500_000, 1_500_000, 4_000_000)
     (0, 4000000)
     """
-    missing_us = least_us - (end_us - start_us)
+    missing_us = min_us - (end_us - start_us)
     if missing_us <= 0:
         return start_us, end_us
     start_us = max(0, start_us - missing_us // 2)
-    return start_us, start_us + least_us
+    return start_us, start_us + min_us
 
 
 def microseconds(field: object, which: str, unit: str) -> int:

@@ -59,8 +59,8 @@ def lists(value: object, *names: str) -> list[list]:
         wanted = " and ".join(repr(name) for name in names)
         raise RowError("read", "row_columns", f"not the lists {wanted}")
     if len({len(each) for each in values}) > 1:
-        told = ", ".join(f"{len(each)} {name}" for name, each in zip(names, values, strict=True))
-        raise RowError("read", "list_lengths", told)
+        lengths = ", ".join(f"{len(each)} {name}" for name, each in zip(names, values, strict=True))
+        raise RowError("read", "list_lengths", lengths)
     return values
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.sources.clip_request import RowError
 
-MOST_DEPTH = 64  # maximum levels of lists and objects; annotations have four
+MAX_DEPTH = 64  # maximum levels of lists and objects; annotations have four
 
 _INT_DIGITS = 400  # maximum digits of an integer; longer ones become floats, infinite past 1e308
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -20,7 +20,7 @@ class SeveralValuesError(RowError):
 def decode(text: str, start: int = 0) -> tuple[object, int]:
     """Return the value that begins at `start`, and the index of its end.
 
-    A RowError replaces a value with more than MOST_DEPTH levels. It also replaces a value in which
+    A RowError replaces a value with more than MAX_DEPTH levels. It also replaces a value in which
     an object repeats a name, because one of the two would be lost. NaN and infinities are numbers,
     as in Python's json.
 
@@ -46,8 +46,8 @@ def decode(text: str, start: int = 0) -> tuple[object, int]:
             name = twice[0][:100]
             return RowError("read", "row_columns", f"an object has the name {name!r} twice"), end
     brackets = text.count("[", start, end) + text.count("{", start, end)
-    if brackets > MOST_DEPTH and _too_deep(value):
-        return RowError("read", "row_too_deep", f"more than {MOST_DEPTH} levels of brackets"), end
+    if brackets > MAX_DEPTH and _too_deep(value):
+        return RowError("read", "row_too_deep", f"more than {MAX_DEPTH} levels of brackets"), end
     return value, end
 
 
@@ -67,8 +67,8 @@ def loads(text: str) -> object:
     except RecursionError:
         raise RowError("read", "row_too_deep", "too many levels of brackets") from None
     if (end := skip_space(text, end)) < len(text):
-        told = f"more after the value's end at character {end + 1}"
-        raise SeveralValuesError("read", "row_columns", told)
+        message = f"more after the value's end at character {end + 1}"
+        raise SeveralValuesError("read", "row_columns", message)
     if isinstance(value, RowError):
         raise value
     return value
@@ -124,9 +124,9 @@ def _bounded(digits: str) -> int | float:
 
 
 def _too_deep(value: Any) -> bool:
-    """Return whether lists and objects nest deeper than MOST_DEPTH, without recursion."""
+    """Return whether lists and objects nest deeper than MAX_DEPTH, without recursion."""
     level = [value]
-    for _ in range(MOST_DEPTH + 1):
+    for _ in range(MAX_DEPTH + 1):
         level = [one for one in level if isinstance(one, list | dict)]
         if not level:
             return False

@@ -44,8 +44,10 @@ def _add_names(data: bytes, file: str, names: dict[str, str]) -> None:
             if not name or not numbered.startswith("vid"):
                 raise RowError("read", "row_columns", "the line is not <name> vid<number>")
             if (known := names.setdefault(numbered, name.strip())) != name.strip():
-                told = f"{numbered[:50]} is {name.strip()[:100]!r} here and {known[:100]!r} before"
-                raise RowError("read", "row_columns", told)
+                message = (
+                    f"{numbered[:50]} is {name.strip()[:100]!r} here and {known[:100]!r} before"
+                )
+                raise RowError("read", "row_columns", message)
         except RowError as error:
             raise AnnotationError(f"{file}:{number}: {error}: correct the line") from None
 

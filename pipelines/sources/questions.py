@@ -100,8 +100,8 @@ def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError
             if isinstance(entry, dict):
                 yield number, "", entry
             else:
-                told = f"{entry!r:.100} is no object"
-                yield number, told, RowError("read", "row_columns", told)
+                message = f"{entry!r:.100} is no object"
+                yield number, message, RowError("read", "row_columns", message)
         return
     if not json_file.is_json(data):
         raise AnnotationError(

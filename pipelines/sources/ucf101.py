@@ -63,8 +63,8 @@ def _video(line: bytes, classes: Mapping[str, str], source_row: str) -> ClipRequ
         raise RowError("read", "row_columns", "the line is not <class>/<video>.avi")
     label, file, number = match.groups()
     if classes and (label not in classes or number not in (None, classes[label])):
-        told = f"class {label!r:.100} of number {number or 'none'}"
-        raise RowError("plan", "labels_invalid", f"{told} is not in the file of classes")
+        name = f"class {label!r:.100} of number {number or 'none'}"
+        raise RowError("plan", "labels_invalid", f"{name} is not in the file of classes")
     return clip_fields.whole_video(
         clip_fields.file_name(file), labels=(label,), source_row=source_row
     )

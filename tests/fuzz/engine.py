@@ -83,7 +83,7 @@ class Record:
         counts = {
             "inputs": self.inputs,
             "findings": self.findings,
-            "slowest seconds": {name: round(most, 3) for name, most in self.slowest.items()},
+            "slowest seconds": {name: round(maximum, 3) for name, maximum in self.slowest.items()},
         }
         (self._folder / "counts.json").write_text(json.dumps(counts, indent=2))
         self._written = time.monotonic()
@@ -139,7 +139,7 @@ def run(
         if data and data[0] < len(targets):
             record.check(targets[data[0]], data[1:])
 
-    def mutate(data: bytes, most: int, seed: int) -> bytes:
+    def mutate(data: bytes, maximum: int, seed: int) -> bytes:
         draw = random.Random(seed)
         number = data[0] if data and data[0] < len(targets) else draw.randrange(len(targets))
         target = targets[number]
@@ -149,12 +149,12 @@ def run(
             body = draw.choice(target.seeds)
         else:
             body = data[1:]
-        return (bytes([number]) + target.mutate(body, draw))[:most]
+        return (bytes([number]) + target.mutate(body, draw))[:maximum]
 
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    most = used + _MEMORY_BYTES
+    maximum = used + _MEMORY_BYTES
     _, hard = resource.getrlimit(resource.RLIMIT_AS)  # Decoders set their children's limits.
-    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (maximum, hard))
     arguments = {
         "runs": inputs,
         "max_total_time": seconds,

@@ -71,9 +71,11 @@ def raw(data: bytes, draw: random.Random) -> bytes:
             case 7:
                 form = draw.choice(("<I", ">I", "<Q", ">Q", "<H", ">H"))
                 size = struct.calcsize(form)
-                most = 1 << (8 * size)
-                value = draw.choice((0, 1, 255, most // 2 - 1, most // 2, most - 1, len(data)))
-                data = data[:at] + struct.pack(form, value % most) + data[at + size :]
+                maximum = 1 << (8 * size)
+                value = draw.choice(
+                    (0, 1, 255, maximum // 2 - 1, maximum // 2, maximum - 1, len(data))
+                )
+                data = data[:at] + struct.pack(form, value % maximum) + data[at + size :]
             case _:
                 pass
     return data

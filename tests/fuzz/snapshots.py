@@ -142,7 +142,7 @@ def _use(path: str) -> tuple[list[str], list[Clip]]:
         lambda: list(records.summaries(path, manifest)),
         lambda: records.find(path, manifest, ["a_0_1000000", "0:0"]),
         lambda: plan_summary.rows(path),
-        lambda: diff.lines(diff.compare(path, manifest, path, manifest), most=5),
+        lambda: diff.lines(diff.compare(path, manifest, path, manifest), maximum=5),
     ):
         try:
             use()
@@ -152,7 +152,7 @@ def _use(path: str) -> tuple[list[str], list[Clip]]:
 
 
 def _every(manifest: Manifest) -> Iterator[records.Place]:
-    yield from records.evenly(manifest, 50)
+    yield from records.evenly_spaced(manifest, 50)
 
 
 def _one_line(error: Exception) -> str:

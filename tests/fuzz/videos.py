@@ -73,7 +73,7 @@ def _check(decoder: str, kind: str, data: bytes) -> None:
     for span, found in video.decode(
         str(path),
         spans,
-        least_us=[1] * len(spans),
+        min_us=[1] * len(spans),
         frames=3,
         short_side=16,
         decoder=decoder,

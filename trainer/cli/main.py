@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         standard_streams.prepare()
         switch_64_bits_off()
-        child_python.keep_to_it()
+        child_python.hide_working_folder()
     with contextlib.ExitStack() as logging_until_the_end:
         try:
             try:

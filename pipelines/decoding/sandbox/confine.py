@@ -103,7 +103,7 @@ class Confinement:
         """Test a layer in a child, which then tries what the layer forbids."""
         if self.missing.get(layer):
             return {layer: self.missing[layer]}
-        ours, theirs = os.pipe()
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
             with contextlib.suppress(BaseException):
@@ -112,10 +112,10 @@ class Confinement:
                     with contextlib.suppress(PermissionError):
                         forbidden()
                         why = "it does not confine"
-                os.write(theirs, why.encode() or b"\0")
+                os.write(writer, why.encode() or b"\0")
             os._exit(0)
-        os.close(theirs)
-        with os.fdopen(ours, "rb") as answer:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as answer:
             reason = answer.read()
         os.waitpid(child, 0)
         if reason == b"\0":

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines.processes import child_python
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 _READY_SECONDS = 60.0  # maximum time to load what children need; usually some tenths of a second
 _MESSAGE_BYTES = 1 << 16
@@ -31,7 +31,7 @@ class UnconfinedError(OSError):
         self.filename = "the sandbox"
 
 
-class Nursery:
+class ForkServer:
     """A process that has loaded its children's modules, and forks them one at a time."""
 
     def __init__(self, program: Sequence[str]) -> None:
@@ -41,20 +41,20 @@ class Nursery:
           OSError: the process exits at once.
         """
         self.program = tuple(program)
-        self.socket, theirs = socket.socketpair()
+        self.socket, child_end = socket.socketpair()
         self.process = subprocess.Popen(
             self.program,
-            stdin=theirs.fileno(),
+            stdin=child_end.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             start_new_session=True,  # Its children die with it, but not of Ctrl-C.
         )
-        theirs.close()
+        child_end.close()
         try:
-            size = struct.unpack("<I", self._received(4, Patience(_READY_SECONDS)))[0]
-            words = self._received(min(size, _MESSAGE_BYTES), Patience(_READY_SECONDS))
+            size = struct.unpack("<I", self._received(4, Timeout(_READY_SECONDS)))[0]
+            words = self._received(min(size, _MESSAGE_BYTES), Timeout(_READY_SECONDS))
             self.missing: dict[str, str] = {
                 layer: why for layer, why in json.loads(words)["missing"].items() if why
             }
@@ -76,14 +76,14 @@ class Nursery:
             socket.send_fds(self.socket, [struct.pack("<I", len(words))], [*descriptors])
             self.socket.sendall(words)
 
-    def status(self, patience: Patience) -> int | None:
+    def status(self, timeout: Timeout) -> int | None:
         """Return the child's exit status in subprocess's form; None if it does not exit in time.
 
         Raises:
           OSError: the process that forks has died.
         """
         try:
-            (status,) = struct.unpack("<i", self._received(4, patience))
+            (status,) = struct.unpack("<i", self._received(4, timeout))
         except TimeoutError:
             return None
         return os.waitstatus_to_exitcode(status)
@@ -95,10 +95,10 @@ class Nursery:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def _received(self, size: int, patience: Patience) -> bytes:
+    def _received(self, size: int, timeout: Timeout) -> bytes:
         words = b""
         while len(words) < size:
-            if not patience.readable(self.socket.fileno()):
+            if not timeout.wait_readable(self.socket.fileno()):
                 raise TimeoutError(errno.ETIMEDOUT, "no answer", self.program[-1])
             part = b""
             with contextlib.suppress(ConnectionResetError):
@@ -111,40 +111,40 @@ class Nursery:
 
 
 seen: dict[str, str] = {}
-"""Layers that were missing in this process's nurseries, with the reasons."""
+"""Layers that were missing in this process's fork servers, with the reasons."""
 
 # Nurseries are kept, because loading PyAV takes 0.1 s and a fork only a few milliseconds.
-_idle: list[Nursery] = []
+_idle: list[ForkServer] = []
 _idle_lock = threading.Lock()
 
 
-def take(program: Sequence[str], required: bool) -> Nursery:
-    """Return an idle nursery, or a new one.
+def acquire(program: Sequence[str], required: bool) -> ForkServer:
+    """Return an idle server, or a new one.
 
     Args:
-      program: the command line of the nursery's program.
+      program: the command line of the server's program.
       required: whether every layer of the sandbox must hold.
 
     Raises:
       UnconfinedError: a layer of the sandbox is missing, and all are required.
-      OSError: a new nursery exits at once.
+      OSError: a new server exits at once.
     """
-    nursery = _found_idle(tuple(program)) or Nursery(program)
-    if required and nursery.missing:
-        give_back(nursery)
-        raise UnconfinedError(nursery.missing)
-    return nursery
+    server = _found_idle(tuple(program)) or ForkServer(program)
+    if required and server.missing:
+        release(server)
+        raise UnconfinedError(server.missing)
+    return server
 
 
-def give_back(nursery: Nursery) -> None:
-    """Keep a nursery, whose child has exited, for the next request."""
+def release(server: ForkServer) -> None:
+    """Keep a server, whose child has exited, for the next request."""
     with _idle_lock:
-        _idle.append(nursery)
+        _idle.append(server)
 
 
 @atexit.register
 def end_idle() -> None:
-    """Kill all idle nurseries."""
+    """Kill all idle fork servers."""
     with _idle_lock:
         while _idle:
             _idle.pop().end()
@@ -153,7 +153,7 @@ def end_idle() -> None:
 @functools.cache
 def missing_here() -> Mapping[str, str]:
     """Return the layers that are missing on this machine, with reasons, from a test process."""
-    probe = Nursery(child_python.command("pipelines.decoding.sandbox.probe"))
+    probe = ForkServer(child_python.command("pipelines.decoding.sandbox.probe"))
     probe.end()
     return probe.missing
 
@@ -169,12 +169,12 @@ def described(missing: Mapping[str, str]) -> str:
     )
 
 
-def _found_idle(program: tuple[str, ...]) -> Nursery | None:
+def _found_idle(program: tuple[str, ...]) -> ForkServer | None:
     with _idle_lock:
-        while fitting := [nursery for nursery in _idle if nursery.program == program]:
-            nursery = fitting[-1]
-            _idle.remove(nursery)
-            if nursery.alive:
-                return nursery
-            nursery.end()
+        while fitting := [server for server in _idle if server.program == program]:
+            server = fitting[-1]
+            _idle.remove(server)
+            if server.alive:
+                return server
+            server.end()
     return None

@@ -1,4 +1,4 @@
-"""The server side of a nursery: it forks a child for each request, which reads untrusted bytes.
+"""The server process that forks a child for each request; the child reads untrusted bytes.
 
 So a child's modules are loaded once, and a hostile file affects only its child. A request arrives
 on standard input, a socket, with open descriptors. Its answer is an exit status.
@@ -48,7 +48,7 @@ def serve(answer: Answer) -> None:
 def _close_but(descriptors: list[int]) -> None:
     """Close all descriptors except these and 0 to 2; 0 becomes a copy of standard output.
 
-    The nursery starts with standard output and standard error on /dev/null.
+    The server starts with standard output and standard error on /dev/null.
     """
     os.dup2(1, 0)
     kept = [2, *sorted(descriptors), 1 << 16]

@@ -11,9 +11,9 @@ def lower(limits: Iterable[Sequence[int]]) -> None:
       limits: kind (resource.RLIMIT_), soft value and hard value of each limit.
     """
     for kind, soft, hard in limits:
-        most = resource.getrlimit(kind)[1]  # An ordinary user may not raise the hard limit.
-        if most != resource.RLIM_INFINITY:
-            soft, hard = min(soft, most), min(hard, most)
+        maximum = resource.getrlimit(kind)[1]  # An ordinary user may not raise the hard limit.
+        if maximum != resource.RLIM_INFINITY:
+            soft, hard = min(soft, maximum), min(hard, maximum)
         resource.setrlimit(kind, (soft, hard))
 
 

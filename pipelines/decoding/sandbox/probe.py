@@ -1,4 +1,4 @@
-"""The program that tests which layers this machine has: a nursery without a decoder."""
+"""The program that tests which layers this machine has: a server without a decoder."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pipelines.decoding.sandbox import fork_client as sandbox
 from pipelines.decoding.sandbox.launcher import FIRST
 from pipelines.processes import child_python
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 _LINKED_SECONDS = 30.0
 # The first is for the loader, the second for C++, which aborts without a source of randomness.
@@ -39,13 +39,13 @@ __all__ = ["FIRST", "Program", "Run", "linked", "started"]
 class Run:
     """A running program. `log` is the read end of its standard error."""
 
-    def __init__(self, nursery: sandbox.Nursery, log: int) -> None:
-        self._nursery, self.log = nursery, log
+    def __init__(self, server: sandbox.ForkServer, log: int) -> None:
+        self._server, self.log = server, log
         self.gone = False
 
-    def status(self, patience: Patience) -> int | None:
+    def status(self, timeout: Timeout) -> int | None:
         """Return its exit status in subprocess's form; None if it does not exit in time."""
-        status = self._nursery.status(patience)
+        status = self._server.status(timeout)
         self.gone = status is not None
         return status
 
@@ -64,7 +64,7 @@ def linked(path: str, environment: Mapping[str, str]) -> Program:
             stderr=subprocess.PIPE,
             env=asked,
         ) as child:
-            said = Patience(_LINKED_SECONDS).answer(child)[0].decode(errors="surrogateescape")
+            said = Timeout(_LINKED_SECONDS).communicate(child)[0].decode(errors="surrogateescape")
     except (OSError, subprocess.SubprocessError):
         return Program(path)
     loaders = re.findall(r"^\t(/.*) \(0x[0-9a-f]+\)$", said, re.MULTILINE)
@@ -111,15 +111,15 @@ def started(
         "read": [*_HARMLESS, *program.libraries, *opens],
     }
     with contextlib.ExitStack() as opened:
-        nursery = sandbox.take(LAUNCHER, required)
-        log, theirs = os.pipe()
+        server = sandbox.acquire(LAUNCHER, required)
+        log, writer = os.pipe()
         opened.callback(os.close, log)
         failure, its_failure = os.pipe()
         opened.callback(os.close, failure)
-        run = Run(nursery, log)
+        run = Run(server, log)
         try:
-            nursery.begin(request, [theirs, its_failure, *descriptors])
-            os.close(theirs)
+            server.begin(request, [writer, its_failure, *descriptors])
+            os.close(writer)
             os.close(its_failure)
             yield run
             if run.gone and (why := os.read(failure, 4)):
@@ -127,6 +127,6 @@ def started(
                 raise OSError(number, os.strerror(number), program.path)
         finally:
             if run.gone:
-                sandbox.give_back(nursery)
+                sandbox.release(server)
             else:
-                nursery.end()
+                server.end()

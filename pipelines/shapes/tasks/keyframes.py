@@ -42,9 +42,9 @@ def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, s
                 excluded += f"{keyframe}\n"
             for thing, corners in seen.items():
                 action = [*grammar.MOTIONS].index(clip.things[thing].concepts.motion) + 1
-                boxes += f"{keyframe},{_told(corners)},{action},{thing}\n"
+                boxes += f"{keyframe},{_corners(corners)},{action},{thing}\n"
             for corners, score in _detections(clip, [*seen.values()], seed):
-                found += f"{keyframe},{_told(corners)},,{score:.6f}\n"
+                found += f"{keyframe},{_corners(corners)},,{score:.6f}\n"
         written[f"ava/ava_{part}_v2.2.csv"] = boxes
         written[f"ava/ava_{part}_excluded_timestamps_v2.2.csv"] = excluded
         written[f"ava/ava_{part}_predicted_boxes.csv"] = found
@@ -81,5 +81,5 @@ def _detections(
         yield np.concatenate([corner, corner + size]), rng.uniform(0.3, 0.95)
 
 
-def _told(corners: np.ndarray) -> str:
+def _corners(corners: np.ndarray) -> str:
     return ",".join(f"{value:.3f}" for value in corners)

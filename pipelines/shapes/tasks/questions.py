@@ -37,15 +37,15 @@ def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, s
             for question, answer in asked[video]:
                 rows.append((number, video, question, answer))
                 number += 1
-        ours = [
+        msrvtt = [
             {"answer": a, "category_id": 0, "id": i, "question": q, "video_id": video}
             for i, video, q, a in rows
         ]
-        theirs = [
+        msvd = [
             {"answer": a, "id": i, "question": q, "video_id": video + 1} for i, video, q, a in rows
         ]
-        written[f"msrvtt_qa/{split}_qa.json"] = json.dumps(ours)
-        written[f"msvd_qa/{split}_qa.json"] = json.dumps(theirs)
+        written[f"msrvtt_qa/{split}_qa.json"] = json.dumps(msrvtt)
+        written[f"msvd_qa/{split}_qa.json"] = json.dumps(msvd)
     mapping = "".join(f"video{video} vid{video + 1}\n" for video in range(len(clips)))
     return {**written, "msvd_qa/youtube_mapping.txt": mapping}
 

@@ -37,11 +37,11 @@ def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, s
         }
         for number, (name, clip) in enumerate(zip(names, clips, strict=True))
     ]
-    ours = [
+    sentence_entries = [
         {"sen_id": number, "video_id": name, "caption": one}
         for number, (name, one) in enumerate(pairs)
     ]
-    theirs = [
+    annotations = [
         {"id": number, "image_id": name, "caption": one} for number, (name, one) in enumerate(pairs)
     ]
     rows = [
@@ -49,10 +49,10 @@ def files(train: Sequence[Clip], test: Sequence[Clip], seed: int) -> dict[str, s
         for number, (name, each) in enumerate(zip(tested, said[len(train) :], strict=True))
     ]
     return {
-        "msrvtt/MSRVTT_data.json": json.dumps({"videos": videos, "sentences": ours}),
+        "msrvtt/MSRVTT_data.json": json.dumps({"videos": videos, "sentences": sentence_entries}),
         "msrvtt/MSRVTT_train.csv": _lines(["video_id", *trained]),
         "msrvtt/MSRVTT_JSFUSION_test.csv": "key,vid_key,video_id,sentence\n" + "".join(rows),
-        "msrvtt/MSR_VTT.json": json.dumps({"annotations": theirs}),
+        "msrvtt/MSR_VTT.json": json.dumps({"annotations": annotations}),
         "msrvtt/train_list_jsfusion.txt": _lines(trained),
         "msrvtt/val_list_jsfusion.txt": _lines(tested),
         "msvd/AllVideoDescriptions.txt": _lines([f"{name} {one}" for name, one in pairs]),

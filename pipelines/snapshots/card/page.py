@@ -7,8 +7,8 @@ import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipelines.decoding import frame_codec
-from pipelines.formatting import in_bytes
-from pipelines.snapshots import choices
+from pipelines.formatting import format_bytes
+from pipelines.snapshots import build_options
 from pipelines.snapshots import records as reading
 from pipelines.snapshots.card import statistics, strips
 from pipelines.snapshots.card.statistics import RecordStatistics
@@ -43,11 +43,11 @@ def data_card(
       SnapshotError: a file of the snapshot is missing or damaged.
     """
     figures = RecordStatistics()
-    places = reading.evenly(manifest, records)
+    places = reading.evenly_spaced(manifest, records)
     for done, clip in enumerate(reading.read(folder, manifest, places), 1):
         figures.add(clip)
         progress(done, len(places))
-    sheet = strips.entries(folder, manifest, reading.evenly(manifest, clips))
+    sheet = strips.entries(folder, manifest, reading.evenly_spaced(manifest, clips))
     videos = sum(len(summary.videos) for summary in reading.summaries(folder, manifest))
     of = _of(folder, manifest)
     return _page(
@@ -115,7 +115,7 @@ def _counts(manifest: Manifest, figures: RecordStatistics, of: str) -> str:
         (f"{counts.records:,}", f"records, {counts.records / counts.rows:.1%} of the rows"),
         (f"{rejected:,}", f"rejects, {rejected / counts.rows:.1%} of the rows"),
         (f"{hours:,.3g} h", "total length of the clips, estimated from the mean"),
-        (in_bytes(size), f"in {len(manifest.shards):,} shards"),
+        (format_bytes(size), f"in {len(manifest.shards):,} shards"),
         (
             f"{figures.near_duplicates:,}",
             f"near duplicates among {len(figures.words):,} captions",
@@ -143,7 +143,7 @@ def _clips(sheet: Sequence[Entry], of: str) -> str:
 def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason], of: str) -> str:
     if not reasons:
         return _section("Rejects", "No row was rejected.", "", of)
-    most = max(reason.count for reason in reasons.values())
+    maximum = max(reason.count for reason in reasons.values())
     parts = []
     for code, reason in reasons.items():
         examples = _table(
@@ -158,7 +158,7 @@ def _rejects(manifest: Manifest, reasons: Mapping[str, statistics.Reason], of: s
         parts.append(
             f'<div class="card reject"><h3>{html.escape(code)} '
             f"<span>{html.escape(REASONS.get(code, ''))}</span></h3>"
-            f"{_bar(f'{reason.count:,}', reason.count / most, f'{share:.2%} of the rows')}"
+            f"{_bar(f'{reason.count:,}', reason.count / maximum, f'{share:.2%} of the rows')}"
             f"<details><summary>examples</summary>{examples}</details></div>"
         )
     return _section("Rejects", "Rejected rows by reason.", "".join(parts), of)
@@ -189,10 +189,10 @@ def _distributions(manifest: Manifest, figures: RecordStatistics, of: str) -> st
 
 def _chart(name: str, values: Sequence[float]) -> str:
     bars = statistics.histogram(values)
-    most = max(count for _, _, count in bars)
+    maximum = max(count for _, _, count in bars)
     columns = "".join(
-        f'<rect x="{i}" y="{100 * (1 - count / most):.2f}" width=".86" '
-        f'height="{100 * count / most:.2f}"><title>{_number(low)} to {_number(high)}: {count:,}'
+        f'<rect x="{i}" y="{100 * (1 - count / maximum):.2f}" width=".86" '
+        f'height="{100 * count / maximum:.2f}"><title>{_number(low)} to {_number(high)}: {count:,}'
         "</title></rect>"
         for i, (low, high, count) in enumerate(bars)
     )
@@ -248,7 +248,7 @@ def _frame(config: BuildConfig) -> str:
 
 def _provenance(manifest: Manifest, of: str) -> str:
     config = manifest.config
-    chosen = {"frame": _frame(config), **choices.chosen(config)}
+    chosen = {"frame": _frame(config), **build_options.chosen(config)}
     if manifest.dataset == "generic":
         chosen.setdefault("--columns", "default names")
         chosen.setdefault("--time-unit", "s")

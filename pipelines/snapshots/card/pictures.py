@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines.decoding.sandbox import fork_client as sandbox
 from pipelines.formatting import printable
 from pipelines.processes import child_python
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 from pipelines.snapshots.card import pictures_child
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG, FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
 
@@ -44,28 +44,28 @@ def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[I
         "lengths": [len(frame) for frame in frames],
     }
     size = 3 * width * height
-    most = 1 + max(size * len(frames), _MESSAGE_BYTES)
+    maximum = 1 + max(size * len(frames), _MESSAGE_BYTES)
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
         file.writelines(frames)
         file.seek(0)
-        nursery = sandbox.take(PROGRAM, required=False)
-        ours, theirs = os.pipe()
-        opened.callback(os.close, ours)
+        server = sandbox.acquire(PROGRAM, required=False)
+        reader, writer = os.pipe()
+        opened.callback(os.close, reader)
         status = None
         try:
-            nursery.begin(request, [theirs, file.fileno()])
-            os.close(theirs)
-            patience = Patience(_SECONDS)
-            answer = _read(ours, most + 1, patience)
-            if len(answer) <= most:  # A child with a longer answer is killed.
-                status = nursery.status(patience)
+            server.begin(request, [writer, file.fileno()])
+            os.close(writer)
+            timeout = Timeout(_SECONDS)
+            answer = _read(reader, maximum + 1, timeout)
+            if len(answer) <= maximum:  # A child with a longer answer is killed.
+                status = server.status(timeout)
         finally:
             if status is None:
-                nursery.end()
+                server.end()
             else:
-                sandbox.give_back(nursery)
-    if status is None and len(answer) <= most:
+                sandbox.release(server)
+    if status is None and len(answer) <= maximum:
         raise PictureError(f"decoding took more than {_SECONDS:g} s")
     if status:
         raise PictureError(f"the decoder exited with status {status}")
@@ -79,10 +79,14 @@ def small(clip: Clip, numbers: Sequence[int], width: int, height: int) -> list[I
     ]
 
 
-def _read(pipe: int, most: int, patience: Patience) -> bytes:
-    """Read a pipe until its end, `most` bytes or the end of `patience`."""
+def _read(pipe: int, maximum: int, timeout: Timeout) -> bytes:
+    """Read a pipe until its end, `maximum` bytes or the end of `timeout`."""
     parts: list[bytes] = []
-    while most > 0 and patience.readable(pipe) and (part := os.read(pipe, min(most, 1 << 20))):
+    while (
+        maximum > 0
+        and timeout.wait_readable(pipe)
+        and (part := os.read(pipe, min(maximum, 1 << 20)))
+    ):
         parts.append(part)
-        most -= len(part)
+        maximum -= len(part)
     return b"".join(parts)

@@ -10,7 +10,7 @@ from pipelines.building.nouns import NounParser, default_model
 from pipelines.planning import plan
 from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
-from pipelines.snapshots import snapshot, takedown, verify
+from pipelines.snapshots import redaction, snapshot, verify
 from pipelines.snapshots.remove import remove
 from pipelines.snapshots.snapshot import shard_of
 from pipelines.sources.clip_request import ClipRequest, clip_id
@@ -82,7 +82,7 @@ def setting(tmp_path, make_video, parser):
         new = dataclasses.replace(planned, out=str(out), data_version=version)
         if previous:
             old = str(tmp_path / previous)
-            removed = takedown.of(old, verify.read_manifest(old))
+            removed = redaction.removed_videos(old, verify.read_manifest(old))
             new = dataclasses.replace(new, previous=old, removed=removed)
         outcomes = [
             shard.build_shard(

@@ -66,15 +66,17 @@ def only_record(tmp_path):
 
 
 def test_too_many_failures_stop_the_run(planned, parser, tmp_path):
-    strict = dataclasses.replace(planned, most_failures=0.5)
-    with pytest.raises(shard.HopelessError, match=r"100 of the first 100 rows.*video_missing"):
+    strict = dataclasses.replace(planned, max_failures=0.5)
+    with pytest.raises(
+        shard.TooManyFailuresError, match=r"100 of the first 100 rows.*video_missing"
+    ):
         build(strict, parser, rows(150))
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize(("count", "most"), [(99, 0.5), (150, 1.0)])
-def test_few_failures_do_not_stop_the_run(planned, parser, count, most):
-    lenient = dataclasses.replace(planned, most_failures=most)
+@pytest.mark.parametrize(("count", "maximum"), [(99, 0.5), (150, 1.0)])
+def test_few_failures_do_not_stop_the_run(planned, parser, count, maximum):
+    lenient = dataclasses.replace(planned, max_failures=maximum)
     outcome = build(lenient, parser, rows(count))
     assert outcome.rejects == {"video_missing": count}
 
@@ -136,13 +138,13 @@ def test_a_span_within_its_video_is_not_cut(planned, parser, tmp_path, make_vide
     assert (clip.end_us, clip.end_cut_from_us) == (1_000_000, 0)
 
 
-@pytest.mark.parametrize(("least", "is_record"), [(0, True), (5.9, True), (6.1, False)])
-def test_static_clips_are_dropped(planned, parser, tmp_path, make_video, least, is_record):
+@pytest.mark.parametrize(("minimum", "is_record"), [(0, True), (5.9, True), (6.1, False)])
+def test_static_clips_are_dropped(planned, parser, tmp_path, make_video, minimum, is_record):
     make_video(tmp_path / "videos" / "a.mp4", seconds=1)  # six greys between successive frames
     make_video(tmp_path / "videos" / "b.mp4", seconds=1, filters="geq=lum=80")
-    plan = with_config(planned, filters=Filters(min_motion=least))
+    plan = with_config(planned, filters=Filters(min_motion=minimum))
     outcome = build(plan, parser, [row("a", 960_000), row("b", 960_000, number=1)])
-    static = (not is_record) + (least > 0)
+    static = (not is_record) + (minimum > 0)
     assert outcome.rejects == ({"clip_static": static} if static else {})
     assert outcome.entry.records == 2 - static
 

@@ -132,7 +132,7 @@ def test_ffmpeg_decodes_in_the_sandbox(inputs, cli):
 @pytest.mark.parametrize("program", [with_pyav.PROGRAM, programs.LAUNCHER, pictures.PROGRAM])
 def test_fork_servers_lose_no_layer(program):
     """A single thread that a library starts on import prevents a user namespace."""
-    forking = fork_client.Nursery(program)
+    forking = fork_client.ForkServer(program)
     status = pathlib.Path(f"/proc/{forking.process.pid}/status").read_text()
     missing = forking.missing
     forking.end()

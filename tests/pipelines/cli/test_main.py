@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.commands import unusable
+from pipelines.cli.commands import file_error
 from pipelines.cli.main import main
 from pipelines.snapshots import run_lock
 
@@ -179,8 +179,8 @@ def test_a_missing_ffmpeg_is_reported(cli, inputs, ffmpeg):
 
 def test_an_error_without_a_file_is_reported():
     error = io.UnsupportedOperation("underlying stream is not seekable")
-    assert unusable(error).startswith("underlying stream is not seekable: check that ")
-    assert unusable(OSError(28, "No space left")).startswith("No space left: check that ")
+    assert file_error(error).startswith("underlying stream is not seekable: check that ")
+    assert file_error(OSError(28, "No space left")).startswith("No space left: check that ")
 
 
 def test_verify_refuses_other_folders(cli, tmp_path):

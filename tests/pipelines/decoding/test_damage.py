@@ -86,9 +86,7 @@ def test_an_encrypted_video_is_refused(films, codec, decoder):
     names = ("-encryption_kid", "a7e61c373e219033c21091fa607bf3b8")
     scheme = ("-encryption_scheme", "cenc-aes-ctr")
     assert not films.run("-c", "copy", *scheme, *keys, *names, path, source=clear)
-    for result in films.decode(
-        path, (0, 400_000), (0, TO_THE_END), decoder=decoder, least_us=[1, 1]
-    ):
+    for result in films.decode(path, (0, 400_000), (0, TO_THE_END), decoder=decoder, min_us=[1, 1]):
         told = "the video is encrypted: decrypt it first"
         assert result == Failure("video_undecodable", told)
 

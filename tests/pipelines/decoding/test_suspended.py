@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 # A slow decoder, for a build with a timeout of 2 s.
 DECODING = r"""
@@ -60,11 +60,11 @@ def test_running_decoders_survive_a_suspension(tmp_path, make_video, decoder, af
 # The child answers after 1.5 s. The parent has a timeout of 2 s and is suspended for 4 s.
 ANSWERING = """
 import subprocess, sys
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 late = "import sys, time; time.sleep(1.5); sys.stdout.write('x' * 1_000_000)"
 print("begun", flush=True)
 with subprocess.Popen([sys.executable, "-c", late], stdout=-1, stderr=-1) as child:
-    said, _ = Patience(3).answer(child)
+    said, _ = Timeout(3).communicate(child)
 print(len(said))
 """
 
@@ -86,17 +86,17 @@ def test_a_silent_program_is_killed():
         ["sleep", "300"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
         with pytest.raises(subprocess.TimeoutExpired):
-            Patience(0.5).answer(child)
+            Timeout(0.5).communicate(child)
         assert child.returncode == -signal.SIGKILL
 
 
 def test_the_timeout_elapses():
-    ours, theirs = os.pipe()
+    reader, writer = os.pipe()
     began = time.monotonic()
-    assert not Patience(1.2).readable(ours)
+    assert not Timeout(1.2).wait_readable(reader)
     assert 1.1 < time.monotonic() - began < 30
-    os.write(theirs, b"x")
-    assert Patience(1.2).readable(ours)
-    assert not Patience(0).readable(ours)
-    for descriptor in (ours, theirs):
+    os.write(writer, b"x")
+    assert Timeout(1.2).wait_readable(reader)
+    assert not Timeout(0).wait_readable(reader)
+    for descriptor in (reader, writer):
         os.close(descriptor)

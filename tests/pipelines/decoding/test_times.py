@@ -31,7 +31,7 @@ CODECS = {
 
 
 def end_us(films, path, decoder):
-    (found,) = films.decode(path, (0, TO_THE_END), decoder=decoder, least_us=[1])
+    (found,) = films.decode(path, (0, TO_THE_END), decoder=decoder, min_us=[1])
     assert isinstance(found, video.Frames), found
     return found.end_us
 
@@ -57,7 +57,7 @@ def test_hidden_packets_do_not_count_towards_the_end(films, codec, edit, decoder
     ends_us = truth.times_us[-1] + FRAME_US
     assert abs(ends_us - 1000 * sum(length for length, _ in EDITS[edit])) <= 2 * FRAME_US
     assert end_us(films, path, decoder) == ends_us
-    (cut,) = films.decode(path, (1_000_000, 3_500_000), decoder=decoder, least_us=[900_000])
+    (cut,) = films.decode(path, (1_000_000, 3_500_000), decoder=decoder, min_us=[900_000])
     assert isinstance(cut, video.Frames), cut
     assert cut.end_us == ends_us
     assert films.numbers(cut) == truth.shown(1_000_000, cut.end_us, 5)

@@ -217,7 +217,7 @@ ENDS = ["constant.mp4", "offset.mkv", "offset.ts", "bframes.mp4", "ten_bits.mkv"
 @pytest.mark.parametrize("name", ENDS)
 def test_a_span_is_cut_where_the_video_ends(videos, name, by):
     spans = [(3_000_000, 4_900_000), (3_200_000, 4_900_000), (1_000_000, 2_000_000)]
-    last, *others = decode(videos / name, *spans, least_us=[950_000, 850_000, 500_000], decoder=by)
+    last, *others = decode(videos / name, *spans, min_us=[950_000, 850_000, 500_000], decoder=by)
     assert shown(last) == on_screen(ALL, 3_000_000, 4_000_000, 8)
     assert frames_of(last).times_us == frame_times_us(3_000_000, 4_000_000, 8)
     assert [failure_of(others[0]).reason, frames_of(others[1]).end_us] == [
@@ -229,14 +229,14 @@ def test_a_span_is_cut_where_the_video_ends(videos, name, by):
 
 def test_sound_past_the_last_frame_is_ignored(videos, by):
     (frames,) = decode(
-        videos / "long_sound.mp4", (3_000_000, 4_400_000), least_us=[700_000], decoder=by
+        videos / "long_sound.mp4", (3_000_000, 4_400_000), min_us=[700_000], decoder=by
     )
     assert shown(frames) == on_screen(ALL, 3_000_000, 4_000_000, 8)
 
 
 def test_the_end_of_a_truncated_file_is_unknown(videos, by):
     for span in ((500_000, 3_800_000), (500_000, 4_900_000)):
-        (failure,) = decode(videos / "truncated.mp4", span, least_us=[1], decoder=by)
+        (failure,) = decode(videos / "truncated.mp4", span, min_us=[1], decoder=by)
         failure_of(failure)
 
 
@@ -245,19 +245,19 @@ def test_the_end_of_a_truncated_file_is_unknown(videos, by):
     start=st.integers(0, 5_000_000),
     length=st.integers(1, 5_000_000),
     frames=st.integers(1, 20),
-    least=st.integers(1, 3_000_000),
+    minimum=st.integers(1, 3_000_000),
 )
-def test_a_cut_span_has_the_frames_of_its_times(videos, start, length, frames, least, by):
+def test_a_cut_span_has_the_frames_of_its_times(videos, start, length, frames, minimum, by):
     (found,) = decode(
         videos / "constant.mp4",
         (start, start + length),
         frames=frames,
-        least_us=[least],
+        min_us=[minimum],
         decoder=by,
     )
     if frame_times_us(start, start + length, frames)[-1] < 4_000_000:
         end = start + length
-    elif least <= 4_000_000 - start:
+    elif minimum <= 4_000_000 - start:
         end = 4_000_000
     else:
         assert failure_of(found).reason == "span_past_end"

@@ -19,7 +19,7 @@ def decode(path, *spans, decoder, frames=8) -> list[Any]:
         video.decode(
             str(path),
             spans,
-            least_us=[1] * len(spans),
+            min_us=[1] * len(spans),
             frames=frames,
             short_side=48,
             decoder=decoder,

@@ -60,14 +60,14 @@ def test_a_hanging_child_is_killed_in_time(child, film):
         ("os.kill(os.getpid(), signal.SIGSEGV)", "video_undecodable", "ended by signal 11"),
         ("os._exit(3)", "video_undecodable", "ended with status 3"),
         ("bytearray(8 << 30)", "decode_limit", "more memory"),
-        ("child._tell(out, {'span': 7})", "video_undecodable", "not of its form"),
+        ("child._send(out, {'span': 7})", "video_undecodable", "not of its form"),
         (
-            "child._tell(out, {'span': 0, 'width': 1 << 20, 'height': 48, 'stride': 3 << 20})",
+            "child._send(out, {'span': 0, 'width': 1 << 20, 'height': 48, 'stride': 3 << 20})",
             "video_undecodable",
             "not of its form",
         ),
-        ("child._tell(out, [])", "video_undecodable", "not of its form"),
-        ("child._tell(out, {'span': 'a', 'found': []})", "video_undecodable", "not of its form"),
+        ("child._send(out, [])", "video_undecodable", "not of its form"),
+        ("child._send(out, {'span': 'a', 'found': []})", "video_undecodable", "not of its form"),
         ("out.write(b'\\4\\0\\0\\0\\xff\\xff\\xff\\xff')", "video_undecodable", "not of its form"),
         ("os.write(os.memfd_create('x'), b'x')", "video_undecodable", "not permitted"),
     ],
@@ -80,8 +80,8 @@ def test_invalid_answers_of_a_child_are_failures(child, film, code, reason, told
 
 
 def test_spans_before_a_crash_are_kept(child, film):
-    told = {"span": 1, "found": 3, "told": "", "stated_us": 4_000_000}
-    child(f"child._tell(out, {told}); os.kill(os.getpid(), signal.SIGSEGV)")
+    told = {"span": 1, "found": 3, "message": "", "stated_us": 4_000_000}
+    child(f"child._send(out, {told}); os.kill(os.getpid(), signal.SIGSEGV)")
     first, second = decode(film)
     assert first == Failure("video_undecodable", "the decoder was ended by signal 11")
     counted = "3 of 8 frames of a file that states a length of 4 s"

@@ -72,7 +72,7 @@ def test_no_child_of_either_stage_imports_from_it(trapped):
     for place, module in (("pipelines.processes", "pipelines.cli.main"), ("trainer", "trainer")):
         start = (
             f"import os, subprocess; from {place} import child_python; os.chdir({str(trapped)!r}); "
-            "child_python.keep_to_it(); "
+            "child_python.hide_working_folder(); "
             f"subprocess.run([*child_python.command({module!r}), '--help'], check=True); "
             "import sys; subprocess.run([sys.executable, '-c', 'import random'], check=True)"
         )

@@ -19,7 +19,7 @@ def compare(tmp_path, write_snapshot):
 
 
 def told(difference):
-    return "\n".join(diff.lines(difference, most=2))
+    return "\n".join(diff.lines(difference, maximum=2))
 
 
 def test_a_snapshot_equals_itself(compare, make_clip):

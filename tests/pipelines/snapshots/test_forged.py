@@ -93,7 +93,7 @@ def test_an_index_with_wrong_offsets_is_refused(written, number, change):
     index.records[number].MergeFrom(RecordEntry(**change))
     forged = forge(written, index=index.SerializeToString())
     for read in (
-        lambda: list(records.read(str(folder), forged, records.evenly(forged, 3))),
+        lambda: list(records.read(str(folder), forged, records.evenly_spaced(forged, 3))),
         lambda: records.find(str(folder), forged, ["b_0_1000000"]),
     ):
         with pytest.raises(snapshot.SnapshotError, match=r"does not follow|index ends at"):

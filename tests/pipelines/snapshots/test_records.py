@@ -55,7 +55,7 @@ def test_an_index_of_another_shard_is_refused(written, tmp_path):
 @given(st.lists(st.integers(0, 9), min_size=1), st.integers(1, 100))
 def test_places_are_evenly_spaced(sizes, count):
     manifest = Manifest(shards=[ShardEntry(records=size) for size in sizes])
-    places = records.evenly(manifest, count)
+    places = records.evenly_spaced(manifest, count)
     assert len(places) == min(count, sum(sizes))
     numbers = [sum(sizes[: place.shard]) + place.number for place in places]
     assert all(0 <= place.number < sizes[place.shard] for place in places)

@@ -44,7 +44,7 @@ def test_the_new_version_is_sound_and_without_the_video(written, removed):
     _, old, clips = written
     manifest = verify.read_manifest(str(removed))
     assert verify.faults(str(removed), manifest) == []
-    places = records.evenly(manifest, 99)
+    places = records.evenly_spaced(manifest, 99)
     kept = list(records.read(str(removed), manifest, places))
     assert {clip.clip_id for clip in kept} == {
         clip.clip_id for clip in clips if clip.video_id != GONE
@@ -113,14 +113,14 @@ def test_a_copy_is_checked(tmp_path):
     (tmp_path / "new").mkdir()
     entry = snapshot.write_file(str(tmp_path / "old"), "a", b"12345")
     (tmp_path / "new" / "a").touch()  # A link to another file system fails, so the file is copied.
-    snapshot.adopt(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+    snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))
     assert (tmp_path / "new" / "a").read_bytes() == b"12345"
     (tmp_path / "old" / "a").write_bytes(b"12346")
     with pytest.raises(snapshot.SnapshotError, match="is damaged"):
-        snapshot.adopt(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+        snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))
     entry.name = "../a"
     with pytest.raises(snapshot.SnapshotError, match="lies elsewhere"):
-        snapshot.adopt(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+        snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))
 
 
 def test_the_command(written, cli, tmp_path):
@@ -152,7 +152,7 @@ def test_a_video_is_removed_in_every_spelling_of_its_id(
     assert done == remove.Removal(len(SPELLINGS) + 1, [])
     new = verify.read_manifest(str(tmp_path / "new"))
     assert verify.faults(str(tmp_path / "new"), new) == []
-    kept = records.read(str(tmp_path / "new"), new, records.evenly(new, 99))
+    kept = records.read(str(tmp_path / "new"), new, records.evenly_spaced(new, 99))
     assert {clip.video_id for clip in kept} == {*OTHERS} - {"v1.2"}
     assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "new").iterdir())
     videos = itertools.chain(*(one.videos for one in records.summaries(str(tmp_path / "new"), new)))

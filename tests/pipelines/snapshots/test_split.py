@@ -111,7 +111,7 @@ def test_two_snapshots_share_no_video(built, cli):
     for part, manifest in zip(("train", "test"), manifests(folder), strict=True):
         where = str(folder / part)
         assert not verify.faults(where, manifest)
-        clips = [*records.read(where, manifest, records.evenly(manifest, 100))]
+        clips = [*records.read(where, manifest, records.evenly_spaced(manifest, 100))]
         rejects = [*records.rejects(where, manifest)]
         ids.append({clip.video_id for clip in clips} | {one.video_id for one in rejects} - {""})
         lines += [clip.source_row for clip in clips] + [one.source_row for one in rejects]

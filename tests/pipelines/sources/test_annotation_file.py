@@ -119,8 +119,8 @@ def test_a_late_writer_is_read(tmp_path, monkeypatch, size):
     os.mkfifo(path)
     read, writers = os.read, []
 
-    def read_then_let_a_writer_come(pipe, most):
-        block = read(pipe, most)
+    def read_then_let_a_writer_come(pipe, maximum):
+        block = read(pipe, maximum)
         if not writers:
             assert block == b""
             writers.append(write_later(path, b"a" * size))

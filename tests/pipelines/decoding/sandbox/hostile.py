@@ -15,9 +15,9 @@ import subprocess  # noqa: F401
 import sys
 
 from pipelines.decoding.sandbox import fork_server, namespaces, secret_start
-from pipelines.decoding.sandbox.fork_client import Nursery
+from pipelines.decoding.sandbox.fork_client import ForkServer
 from pipelines.processes import child_python
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 LIBRARY = ctypes.CDLL(None, use_errno=True)
 REFUSALS = (1, 13, 38)  # EPERM, EACCES, ENOSYS
@@ -304,23 +304,23 @@ def main() -> None:
 def attempts(where: dict) -> None:
     """Print the result of each attempt by applied layers."""
     results: dict[str, dict[str, str]] = {}
-    places = json.dumps([os.path.dirname(os.path.abspath(__file__)), *child_python.places()])
+    places = json.dumps([os.path.dirname(os.path.abspath(__file__)), *child_python.module_path()])
     program = (sys.executable, "-P", "-c", START, places, str(where["user"]))
     for layers in LAYERS:
-        nursery = Nursery((*program, layers))
+        server = ForkServer((*program, layers))
         results[layers] = {}
         for name, code in ATTEMPTS.items():
             with open(where["video"], "rb") as video:
-                ours, theirs = os.pipe()
+                reader, writer = os.pipe()
                 request = {"layers": layers, "code": code, "where": where}
-                nursery.begin(request, [theirs, video.fileno()])
-                os.close(theirs)
-                told = os.read(ours, 4096).decode()
-                os.close(ours)
-                status = nursery.status(Patience(10))
+                server.begin(request, [writer, video.fileno()])
+                os.close(writer)
+                told = os.read(reader, 4096).decode()
+                os.close(reader)
+                status = server.status(Timeout(10))
             results[layers][name] = told or f"done: it ended with {status}"
-        results[f"missing: {layers}"] = nursery.missing
-        nursery.end()
+        results[f"missing: {layers}"] = server.missing
+        server.end()
     print(json.dumps(results))
 
 
@@ -328,15 +328,15 @@ def free(where: dict) -> None:
     """Print the result of each attempt in a child process without layers."""
     results = {}
     for name, code in ATTEMPTS.items():
-        ours, theirs = os.pipe()
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
             become(where["user"])
             video = os.open(where["video"], os.O_RDONLY)
-            os.write(theirs, attempt(code, where | {"video": video}).encode())
+            os.write(writer, attempt(code, where | {"video": video}).encode())
             os._exit(0)
-        os.close(theirs)
-        told = os.read(ours, 4096).decode()
+        os.close(writer)
+        told = os.read(reader, 4096).decode()
         status = os.waitpid(child, 0)[1]
         results[name] = told or f"done: it ended with {status}"
     print(json.dumps(results))

@@ -20,7 +20,7 @@ import pytest
 
 from pipelines.decoding.sandbox import LAYERS, fork_client, programs
 from pipelines.processes import child_python
-from pipelines.processes.timeouts import Patience
+from pipelines.processes.timeouts import Timeout
 
 HOSTILE = pathlib.Path(__file__).with_name("hostile.py")
 NOBODY = 65534
@@ -215,13 +215,13 @@ def python(tmp_path_factory) -> tuple[programs.Program, dict[str, str]]:
 
 
 def run(program, words, descriptors=(), environment=None, **limits) -> tuple[int | None, str]:
-    patience, log = Patience(100), b""
+    timeout, log = Timeout(100), b""
     with programs.started(
         program, words, descriptors, environment=environment or {}, **limits
     ) as child:
-        while patience.readable(child.log) and (text := os.read(child.log, 1 << 16)):
+        while timeout.wait_readable(child.log) and (text := os.read(child.log, 1 << 16)):
             log += text
-        return child.status(patience), log.decode()
+        return child.status(timeout), log.decode()
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_every_attempt_of_a_program_fails(python, monkeypatch):
     program, environment = python
     monkeypatch.setenv("SVILM_TEST_TOKEN", "secret")
     with world(os.geteuid()) as where, open(where["video"], "rb") as video:
-        places = [os.path.dirname(__file__), *child_python.places()]
+        places = [os.path.dirname(__file__), *child_python.module_path()]
         places.append(sysconfig.get_config_var("DESTSHARED"))
         words = ["-P", "-S", "-c", START, json.dumps([places, where])]
         status, log = run(program, words, [video.fileno()], environment)

@@ -17,7 +17,7 @@ from pipelines.building import graph, row_spill, shard
 from pipelines.building.nouns import NounParser, default_model
 from pipelines.planning import plan
 from pipelines.planning.video_lookup import VideoLookup
-from pipelines.snapshots import records, remove, takedown, verify
+from pipelines.snapshots import records, redaction, remove, verify
 from pipelines.sources import SOURCES
 from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
@@ -302,7 +302,7 @@ def test_no_version_contains_a_removed_video(made, parser, videos, tmp_path, cas
         out=str(tmp_path / "2.1.0"),
         data_version="2.1.0",
         previous=str(out),
-        removed=takedown.of(str(out), new),
+        removed=redaction.removed_videos(str(out), new),
     )
     plan.check_previous(again, new)
     (tmp_path / "2.1.0").mkdir()
@@ -338,7 +338,7 @@ def test_ids_with_a_common_prefix_are_distinct(make_clip, write_snapshot, names,
         remove.remove(str(old), manifest, gone, str(new), "2.0.0")
         version = verify.read_manifest(str(new))
         assert verify.faults(str(new), version) == []
-        places = records.evenly(version, 99)
+        places = records.evenly_spaced(version, 99)
         kept = {clip.video_id for clip in records.read(str(new), version, places)}
         assert kept == set(names) - gone
         data = b"".join(path.read_bytes() for path in new.iterdir())

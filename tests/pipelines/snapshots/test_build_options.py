@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.cli.arguments import parsers
 from pipelines.planning import plan
-from pipelines.snapshots import choices, split
+from pipelines.snapshots import build_options, split
 from protos import contract
 from protos.v1.clip_pb2 import FRAME_ENCODING_JPEG
 from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, Filters, Manifest, SourceOptions
@@ -48,7 +48,7 @@ def changed(kind, name):
 def test_a_difference_names_the_option_and_both_values(kind, name):
     old = some_config()
     new = changed(kind, name)
-    (phrase,) = choices.changes(choices.chosen(old), choices.chosen(new))
+    (phrase,) = build_options.changes(build_options.chosen(old), build_options.chosen(new))
     option = "prompt templates" if phrase.startswith("prompt") else phrase.split()[0]
     _, build = parsers()
     assert option in build._option_string_actions or option == "prompt templates"
@@ -96,6 +96,6 @@ def test_parts_of_a_split_differ_in_its_option():
     for part in split.splits([0.9, 0.1], seed=3):
         config = some_config()
         config.split.CopyFrom(part)
-        sides.append(choices.chosen(config))
-    (phrase,) = choices.changes(*sides)
+        sides.append(build_options.chosen(config))
+    (phrase,) = build_options.changes(*sides)
     assert phrase.startswith("--split train") and "→ test" in phrase

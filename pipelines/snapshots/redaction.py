@@ -29,7 +29,7 @@ _FILE = "(removed)"  # replacement for an annotation file's name that is a remov
 _DROPPED = "the text of this row was dropped, as a removed video's may be part of it"
 
 
-class Takedown:
+class Redaction:
     """A set of removed videos, with methods that find and remove their traces."""
 
     def __init__(self, video_ids: Iterable[str]) -> None:
@@ -53,7 +53,7 @@ class Takedown:
     def ids_of(self, video_id: str) -> frozenset[str]:
         """Return the removed ids that denote a video, or an empty set if it was not removed.
 
-        >>> sorted(Takedown(["a", "a.mp4", "b"]).ids_of("a.webm")), Takedown(["a"]).ids_of("ab")
+        >>> sorted(Redaction(["a", "a.mp4", "b"]).ids_of("a.webm")), Redaction(["a"]).ids_of("ab")
         (['a', 'a.mp4'], frozenset())
         """
         return frozenset(self._by_key.get(video_key(video_id), ()))
@@ -64,7 +64,7 @@ class Takedown:
         Short ids match whole words only. Long ids also match within words: dropping a harmless
         reject's text is better than keeping a trace.
 
-        >>> Takedown(["a-1"]).named_in("https://youtu.be/a-1,0,9"), Takedown(["a"]).named_in("ab")
+        >>> Redaction(["a-1"]).named_in("https://youtu.be/a-1,0,9"), Redaction(["a"]).named_in("ab")
         ({'a-1'}, set())
         """
         return set[str]().union(*map(self._written_in, _decoded(text))) if self.video_ids else set()
@@ -151,12 +151,12 @@ class Takedown:
 
 
 @functools.lru_cache(maxsize=2)
-def taken_down(video_ids: frozenset[str]) -> Takedown:
-    """Return the Takedown of these ids, cached because each shard of a build needs it."""
-    return Takedown(video_ids)
+def redaction_of(video_ids: frozenset[str]) -> Redaction:
+    """Return the Redaction of these ids, cached because each shard of a build needs it."""
+    return Redaction(video_ids)
 
 
-def of(folder: str, manifest: Manifest) -> frozenset[str]:
+def removed_videos(folder: str, manifest: Manifest) -> frozenset[str]:
     """Return the videos that were removed from a snapshot or from its previous versions.
 
     Snapshots of earlier releases have no such list, so the ids come from their rejects.

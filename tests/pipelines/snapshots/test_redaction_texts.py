@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.snapshots.takedown import Takedown
+from pipelines.snapshots.redaction import Redaction
 from pipelines.sources.reject_reasons import REMOVED
 from protos.v1.manifest_pb2 import Reject
 
@@ -39,7 +39,7 @@ def texts_of(video):
 @settings(deadline=None, max_examples=300)
 def test_a_rejects_text_with_a_removed_id_is_dropped(names, data):
     gone = set(data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True)))
-    down = Takedown(gone)
+    down = Redaction(gone)
     for name in names:
         for text in texts_of(name):
             for fields in ({"row": text}, {"message": text}):
@@ -82,9 +82,9 @@ def test_a_rejects_text_with_a_removed_id_is_dropped(names, data):
     ],
 )
 def test_ids_are_found_in_every_spelling(video_id, text):
-    assert Takedown([video_id, "never"]).named_in(text) == {video_id}
+    assert Redaction([video_id, "never"]).named_in(text) == {video_id}
 
 
 @pytest.mark.parametrize("text", ["goods,zq", "a-good", "x%2Fgoods", "one\\tgoods", "v_goo"])
 def test_a_short_id_matches_only_whole_words(text):
-    assert Takedown(["good"]).named_in(text) == set()
+    assert Redaction(["good"]).named_in(text) == set()
