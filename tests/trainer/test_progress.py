@@ -130,7 +130,7 @@ class Stopping(Pretraining):
         raise ReachedError
 
 
-def test_what_comes_before_the_first_step_is_said(write_snapshot, tmp_path, small_config, capsys):
+def test_stages_before_the_first_step_are_printed(write_snapshot, tmp_path, small_config, capsys):
     snapshot = Snapshot.open(write_snapshot(clips=12).folder)
     with pytest.raises(ReachedError):
         loop.train(Stopping(Mixture([snapshot])), small_config, tmp_path / "run")
@@ -139,13 +139,13 @@ def test_what_comes_before_the_first_step_is_said(write_snapshot, tmp_path, smal
     assert any("9 steps" in line for line in said[:-1]), said
 
 
-def test_what_takes_long_is_said_at_once(capsys):
+def test_a_long_operation_is_printed_at_once(capsys):
     with progress.busy("pretrain: compiling the step"):
         assert capsys.readouterr().err == "pretrain: compiling the step …\n"
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_sees_the_seconds_of_what_takes_long(monkeypatch):
+def test_a_terminal_shows_the_seconds_of_a_long_operation(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with progress.busy("compiling"):

@@ -27,7 +27,7 @@ SETTINGS = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_study_that_was_stopped_goes_on_and_is_measured(write_snapshot, toy, tmp_path, capsys):
+def test_an_interrupted_ablation_resumes_and_is_evaluated(write_snapshot, toy, tmp_path, capsys):
     snapshot = write_snapshot(clips=16, frames=8, height=24, width=24).folder
     out = tmp_path / "study"
     settings = [f"--set={setting}" for setting in SETTINGS]

@@ -63,7 +63,7 @@ def test_a_damaged_data_json_is_named(data, tmp_path):
 
 
 @pytest.mark.parametrize("fields", [{"": 1}, {"video.none": 1}, {"batch.x": 1}, {"batch": "a"}])
-def test_fields_of_a_start_that_no_configuration_has_are_told(fields):
+def test_unknown_fields_of_a_start_are_refused(fields):
     with pytest.raises(run_folder.RunError, match=r"data\.json"):
         run_folder.Origin({}, fields, {}).configure(Config())
 
@@ -114,7 +114,7 @@ def test_features_of_windows_that_are_none_are_refused(window, tmp_path):
 
 
 @pytest.mark.parametrize("damaged", [DEEP, "7", '{"features": 7}', '{"features": {"groups": [4]}}'])
-def test_a_damaged_manifest_of_features_is_told(damaged, tmp_path):
+def test_a_damaged_manifest_of_features_is_refused(damaged, tmp_path):
     (tmp_path / "features.json").write_text(damaged)
     with pytest.raises(FeaturesError, match="is damaged"):
         read_features(tmp_path, "groups")
@@ -143,7 +143,7 @@ def header_of(text):
     ],
     ids=["cut", "type", "huge", "objects", "short", "empty"],
 )
-def test_an_array_that_is_none_is_told_in_one_line(data, tmp_path):
+def test_an_invalid_array_is_one_line(data, tmp_path):
     (tmp_path / "a.npy").write_bytes(data)
     (tmp_path / "t.csv").write_text("video_id,sentence\nv,a cat\nw,a dog\n")
     with pytest.raises(TaskFileError, match=r"a\.npy") as error:
@@ -216,7 +216,7 @@ def _replace(written, **files):
     written.manifest.write_text(json.dumps(values))
 
 
-def test_a_record_that_is_no_clip_is_told(forged):
+def test_an_invalid_record_is_refused(forged):
     snapshot = Snapshot.open(forged(lambda clip: b"\xff" * 9))
     for read in (lambda: read_annotations(snapshot), lambda: read_texts(snapshot, 2)):
         with pytest.raises(SnapshotError, match="is not a valid record"):

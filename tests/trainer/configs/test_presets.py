@@ -164,7 +164,7 @@ def test_base_16_takes_videomae_too():
     assert dataclasses.replace(theirs, **kept) == ours
 
 
-def test_heads_that_a_conversion_got_wrong_are_told():
+def test_wrong_heads_of_a_conversion_give_a_warning():
     assert video.config_warning(published_as(VIDEOMAE_SMALL)) is None
     assert video.config_warning(published_as(VIVIT_BASE)) is None
     told = video.config_warning(published_as(VIDEOMAE_SMALL | {"num_attention_heads": 16}))
@@ -204,7 +204,7 @@ def test_presets_learn_at_the_papers_rate_for_their_batch(name):
         ("tiny", (False, False), None),
     ],
 )
-def test_what_a_preset_is_meant_to_start_from_is_said(preset, given, told):
+def test_missing_published_weights_are_named(preset, given, told):
     said = published.describe_missing(preset, video=given[0], text=given[1])
     if told is None:
         assert said is None
@@ -213,7 +213,7 @@ def test_what_a_preset_is_meant_to_start_from_is_said(preset, given, told):
         assert all(part in said for part in [f"preset {preset} expects published weights", *told])
 
 
-def test_a_run_says_what_its_preset_is_meant_to_start_from(tmp_path, capsys):
+def test_a_run_names_its_presets_published_weights(tmp_path, capsys):
     words = ["pretrain", f"--snapshot={tmp_path}", f"--out={tmp_path / 'run'}"]
     assert main([*words, "--preset=small"]) == 1
     meant, error = capsys.readouterr().err.splitlines()
@@ -223,7 +223,7 @@ def test_a_run_says_what_its_preset_is_meant_to_start_from(tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_each_preset_says_in_the_help_what_it_is_for(capsys):
+def test_the_help_describes_each_preset(capsys):
     with pytest.raises(SystemExit):
         main(["pretrain", "--help"])
     help_text = " ".join(capsys.readouterr().out.split())
@@ -255,7 +255,7 @@ def test_the_papers_preset_makes_a_step_with_a_layer_each_and_fewer_pixels():
     assert 1 < metrics["contrast"] < 3
 
 
-def test_the_papers_preset_is_what_the_paper_says():
+def test_the_papers_preset_matches_the_paper():
     config = PRESETS["paper"]
     assert (config.batch, config.epochs, config.optimizer.name) == (1024, 10, "sgd")
     assert config.video.windows * config.video.patches == 3136

@@ -245,7 +245,7 @@ def test_a_frame_that_is_no_jpeg_is_named(write_snapshot, tokenizer, small_confi
         list(train_batches(Mixture([snapshot]), tokenizer, config))
 
 
-def test_what_does_not_suit_is_refused_before_reading(write_snapshot, tokenizer, small_config):
+def test_unsuitable_snapshots_are_refused_before_reading(write_snapshot, tokenizer, small_config):
     mixture = Mixture([Snapshot.open(write_snapshot(frames=2).folder)])
     with pytest.raises(SnapshotError, match=r"has 2 frames per clip, .* takes 4: .*--frames 4"):
         next(train_batches(mixture, tokenizer, small_config))

@@ -20,7 +20,7 @@ def boxes_of(draw):
 
 
 @given(st.lists(st.tuples(spans, spans), min_size=1, max_size=4), spans, spans, st.booleans())
-def test_a_box_in_a_view_is_what_of_it_lies_there(drawn, across, down, mirrored):
+def test_a_box_is_clipped_to_its_view(drawn, across, down, mirrored):
     assume(across[0] < across[1] and down[0] < down[1])
     boxes = np.stack([boxes_of(one) for one in drawn])
     left, right = reversed(across) if mirrored else across

@@ -88,7 +88,7 @@ def test_a_corrupt_record_is_named(any_lab, put, files, written):
         snapshot.read([3, 4])
 
 
-def test_what_is_not_there_is_named(any_lab, put, files, bucket):
+def test_missing_files_are_named(any_lab, put, files, bucket):
     scheme = any_lab.partition("//")[0]
     with pytest.raises(SnapshotError, match=f"snapshot folder {any_lab}/nowhere does not exist"):
         Snapshot.open(f"{any_lab}/nowhere")

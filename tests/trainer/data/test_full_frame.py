@@ -48,7 +48,7 @@ def test_pictures_of_each_shape_come_whole_and_in_batches_of_their_own(
             np.testing.assert_allclose(of_clip[0, ..., 1], columns, atol=1)
 
 
-def test_too_few_frames_are_told(write_snapshot, small_config):
+def test_too_few_frames_are_refused(write_snapshot, small_config):
     snapshot = Snapshot.open(write_snapshot(clips=2, frames=3).folder)
     with pytest.raises(SnapshotError, match="has 3 frames per clip, but the model takes 4"):
         next(full_frame_batches(snapshot, {0: (32, 32)}, small_config, 2, lambda *_: None))

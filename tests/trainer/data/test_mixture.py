@@ -55,7 +55,7 @@ def test_weights_are_visits_of_each_clip_an_epoch(snapshots):
         Mixture(snapshots, [1.0, 0.05])
 
 
-def test_a_mixture_goes_on_at_any_step_on_any_number_of_hosts(snapshots, tokenizer, small_config):
+def test_a_mixture_resumes_at_any_step_on_any_number_of_hosts(snapshots, tokenizer, small_config):
     """Ids of 5 steps an epoch, of which 3 are begun; hosts come and go."""
     mixture = Mixture(snapshots, [0.5, 3.0])
     config = dataclasses.replace(small_config, max_steps=13)

@@ -45,14 +45,14 @@ def test_clips_follow_one_another_and_crops_lie_along_the_longer_side(
                 row += 1
 
 
-def test_one_view_is_what_evaluation_sees(write_snapshot, small_config):
+def test_one_view_equals_the_evaluation_clip(write_snapshot, small_config):
     snapshot = Snapshot.open(write_snapshot(clips=5, frames=6, height=40, width=52).folder)
     config = override(small_config, ["input.short_side=36"])
     views = all_views(snapshot, config, clips=1, crops=1)
     assert (views == frames_of(snapshot, range(5), config)).all()
 
 
-def test_too_few_frames_are_told(write_snapshot, small_config):
+def test_too_few_frames_are_refused(write_snapshot, small_config):
     snapshot = Snapshot.open(write_snapshot(clips=2, frames=7).folder)
     with pytest.raises(
         SnapshotError, match="has 7 frames per clip, but 2 clips of 4 frames need 8"

@@ -104,7 +104,7 @@ def test_a_mixture_is_shuffled_as_a_whole():
 
 
 @given(seed=SEEDS, sources=MIXTURES, batch=st.integers(1, 20), data=st.data())
-def test_what_stands_in_for_a_record_is_of_another_batch(seed, sources, batch, data):
+def test_a_replacement_is_from_another_batch(seed, sources, batch, data):
     visits = sum(source.visits for source in sources)
     assume(visits >= 2 * (batch + 8))
     step = data.draw(st.integers(0, 3 * (visits // batch)))
@@ -139,7 +139,7 @@ def test_hosts_share_a_batch(hosts):
     assert rows.tolist() == list(range(6))
 
 
-def test_what_cannot_be_divided_is_refused():
+def test_indivisible_batches_are_refused():
     with pytest.raises(ValueError, match="batch 8 must be divisible by the number of hosts, 3"):
         order.host_rows(8, 0, 3)
     with pytest.raises(ValueError, match="host 2 must be in 0 … 1"):

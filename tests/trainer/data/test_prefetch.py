@@ -37,7 +37,7 @@ def test_an_error_comes_after_the_batches_before_it():
         next(batches)
 
 
-def test_closing_closes_what_it_draws_from():
+def test_closing_closes_the_source():
     closed = []
 
     def numbers():

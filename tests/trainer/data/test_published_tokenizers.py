@@ -103,7 +103,7 @@ def earlier(tmp_path):
         ),
     ],
 )
-def test_a_run_of_an_earlier_release_goes_on_with_its_vocabulary(earlier, said, told):
+def test_a_run_of_an_earlier_release_resumes_with_its_vocabulary(earlier, said, told):
     run, given = earlier
     if said:
         (given.parent / "tokenizer_config.json").write_text(json.dumps(said))
@@ -120,7 +120,7 @@ def test_a_run_of_an_earlier_release_goes_on_with_its_vocabulary(earlier, said, 
         Tokenizer.to_continue(run, run / "absent.txt")
 
 
-def test_a_run_that_tells_its_settings_is_given_no_others(earlier):
+def test_a_run_with_settings_keeps_them(earlier):
     run, given = earlier
     cased = Tokenizer([*SPECIAL, "The", "the"], Settings(lowercase=False))
     cased.save(run / "vocab.txt")
@@ -229,7 +229,7 @@ def put(path, value):
         ("tokenizer.json", "added_tokens", [{"content": 3, "id": 1}], "is damaged: the added"),
     ],
 )
-def test_what_ours_does_not_do_is_refused_by_name(altered, file, path, value, told):
+def test_unsupported_tokenizer_settings_are_named(altered, file, path, value, told):
     with pytest.raises(VocabularyError) as caught:
         Tokenizer.from_vocabulary(altered(file, put(path, value)))
     assert told in str(caught.value)

@@ -62,7 +62,7 @@ def test_an_index_is_read_once_though_several_threads_want_it(write_snapshot, mo
     assert sorted(asked) == [0, 1, 2]
 
 
-def test_a_snapshot_of_many_shards_keeps_only_what_it_read(write_snapshot):
+def test_a_snapshot_of_many_shards_keeps_only_read_indexes(write_snapshot):
     """One shard under 2,000 names; benchmarks/input.py has 20,000 with 6,800 clips each."""
     written = write_snapshot(clips=11, shards=1)
     values = json.loads(written.manifest.read_text())

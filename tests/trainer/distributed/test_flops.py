@@ -38,7 +38,7 @@ def test_the_compiler_counts_as_many_flops(settings):
     assert 1.0 <= counted / step_flops(config) < 1.03
 
 
-def test_a_clip_of_the_papers_costs_what_its_encoders_do():
+def test_the_flops_of_a_paper_clip_are_its_encoders():
     # ViT-B/16×2 and BERT-base alone, without group tokens and grouping blocks, take 2.75 TFLOP.
     config = PRESETS["paper"]
     assert clip_flops(config) == pytest.approx(2.75e12, rel=0.05)

@@ -24,7 +24,7 @@ def test_each_gpu_has_rates_and_sizes_for_the_compiler(name):
     assert gpu.flops == pytest.approx(gpu.cores * gpu.clock * 1e9 * of_a_core / half, rel=0.1)
 
 
-def test_a_share_of_the_memory_is_what_programs_may_use(monkeypatch):
+def test_programs_may_use_a_fraction_of_the_memory(monkeypatch):
     kind = gpus.GPUS["a100-80"].kind
     assert gpus.usable_memory(kind) == int(0.75 * 85_100_068_864)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".9")
@@ -33,7 +33,7 @@ def test_a_share_of_the_memory_is_what_programs_may_use(monkeypatch):
 
 
 @pytest.mark.parametrize("said", ["75", "0", "-1", "nan", "all"])
-def test_what_is_no_share_of_the_memory_is_refused(said, monkeypatch):
+def test_an_invalid_memory_fraction_is_refused(said, monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", said)
     with pytest.raises(gpus.GpuError, match=f"MEM_FRACTION='{said}' is not a fraction"):
         gpus.memory_fraction()
@@ -64,14 +64,14 @@ def test_what_is_no_share_of_the_memory_is_refused(said, monkeypatch):
         ("here:1", "topology 'here:1' is unknown"),
     ],
 )
-def test_what_names_no_gpus_is_one_line(topology, told, capsys):
+def test_an_unknown_gpu_topology_is_one_line(topology, told, capsys):
     assert main(["plan", "--preset=tiny", f"--topology={topology}"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("svilm-train: error: ")
     assert told in line
 
 
-def test_without_the_plugin_gpus_are_refused_with_what_to_install(monkeypatch):
+def test_without_the_plugin_the_error_names_the_package(monkeypatch):
     monkeypatch.setattr(hardware, "has_cuda", lambda: False)
     monkeypatch.setattr(hardware.topologies, "get_topology_desc", refuse)
     with pytest.raises(TopologyError, match=r"a10:1 requires JAX's plugin .*pip install .*,cuda\]"):

@@ -5,13 +5,13 @@ from trainer.distributed import hardware
 from trainer.distributed.hardware import TopologyError, chip, devices_of, has_libtpu, usable_memory
 
 
-def test_here_is_what_jax_sees():
+def test_here_is_the_devices_of_jax():
     assert devices_of("here") == jax.devices()
     assert usable_memory(jax.devices()[0]) > 2**30
     assert chip(jax.devices()[0].device_kind) is None
 
 
-def test_without_libtpu_a_slice_is_refused_with_what_to_install(monkeypatch):
+def test_without_libtpu_the_error_names_the_package(monkeypatch):
     monkeypatch.setattr(hardware, "has_libtpu", lambda: False)
     monkeypatch.setattr(hardware.topologies, "get_topology_desc", refuse)
     with pytest.raises(

@@ -223,7 +223,7 @@ def test_each_processs_devices_are_side_by_side_however_jax_lists_them():
         ),
     ],
 )
-def test_devices_that_do_not_go_with_the_run_are_refused(settings, told):
+def test_unsuitable_devices_are_refused(settings, told):
     with pytest.raises(MeshError, match=told):
         make_mesh(Config(**settings))
 

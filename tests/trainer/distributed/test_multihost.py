@@ -201,9 +201,7 @@ def alone(tmp_path_factory, start):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_whatever_is_killed_and_whoever_goes_on_the_run_is_the_same(
-    config, snapshots, alone, start, tmp_path
-):
+def test_a_run_is_the_same_after_any_kill_and_resume(config, snapshots, alone, start, tmp_path):
     expected, clips = alone
     assert list(expected) == list(range(1, STEPS + 1)) and list(clips) == list(range(STEPS))
     mixture = Mixture([Snapshot.open(folder) for folder in snapshots], config.input.weights)

@@ -131,14 +131,14 @@ def test_the_judged_classes_are_read_from_a_list(truth, tmp_path):
         ('a,"0902,0,0,1,1,80,0.5', r"found\.csv:1: not CSV"),
     ],
 )
-def test_what_is_wrong_is_told(truth, tmp_path, row, message):
+def test_invalid_predictions_are_refused(truth, tmp_path, row, message):
     path = tmp_path / "found.csv"
     path.write_text(f"{row}\n")
     with pytest.raises(TaskFileError, match=message):
         box_files.score([path], [truth])
 
 
-def test_what_is_wrong_in_ground_truth_is_told(truth, tmp_path):
+def test_invalid_ground_truth_is_refused(truth, tmp_path):
     path = detections(tmp_path / "found.csv", (902, BOX, 80, 0.5))
     with pytest.raises(TaskFileError, match="one file of annotations, got 2"):
         box_files.score([path], [truth, path])

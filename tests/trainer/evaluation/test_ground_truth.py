@@ -58,7 +58,7 @@ def test_a_file_is_read_by_clip(tmp_path):
         ({"objects": [{"phrase": "x", "masks": [[-1, 7], [6]]}]}, "got -1"),
     ],
 )
-def test_a_wrong_line_is_told_by_number(tmp_path, change, complaint):
+def test_an_invalid_line_is_named_by_number(tmp_path, change, complaint):
     path = tmp_path / "truth.jsonl"
     path.write_text(f"{json.dumps(LINE)}\n{json.dumps(LINE | change)}\n")
     with pytest.raises(ground_truth.TruthError) as caught:
@@ -76,7 +76,7 @@ def test_a_wrong_line_is_told_by_number(tmp_path, change, complaint):
         ("\xff", "not UTF-8 text"),
     ],
 )
-def test_what_is_no_record_is_told(tmp_path, line, complaint):
+def test_an_invalid_record_is_refused(tmp_path, line, complaint):
     path = tmp_path / "truth.jsonl"
     path.write_text(line, encoding="latin-1")
     with pytest.raises(ground_truth.TruthError, match=r"truth\.jsonl:1: ") as caught:
@@ -84,7 +84,7 @@ def test_what_is_no_record_is_told(tmp_path, line, complaint):
     assert complaint in str(caught.value)
 
 
-def test_an_absent_and_an_empty_file_are_told(tmp_path):
+def test_a_missing_and_an_empty_file_are_refused(tmp_path):
     with pytest.raises(ground_truth.TruthError, match="cannot be read: No such file"):
         ground_truth.load(tmp_path / "truth.jsonl")
     (tmp_path / "truth.jsonl").touch()

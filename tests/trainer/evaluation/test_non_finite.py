@@ -200,7 +200,7 @@ def test_every_public_metric_is_among_them():
     assert public - tried == takes_no_float | named_otherwise
 
 
-def test_perfect_retrieval_is_not_what_nan_makes():
+def test_nan_does_not_make_perfect_retrieval():
     with pytest.raises(NonFiniteError, match=r"16 of 16 values are not finite"):
         retrieval.zero_shot(np.full((4, 4), np.nan))
     half = np.eye(4)[::-1].copy()
@@ -210,7 +210,7 @@ def test_perfect_retrieval_is_not_what_nan_makes():
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, math.nan, math.inf]), min_size=1, max_size=6))
-def test_the_check_counts_what_is_not_finite(values):
+def test_non_finite_values_are_counted(values):
     wrong = [place for place, value in enumerate(values) if not math.isfinite(value)]
     if not wrong:
         assert finite("x", values).tolist() == values

@@ -132,7 +132,7 @@ def test_predictions_in_milliseconds_are_noticed(official, tmp_path):
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e400"])
-def test_what_is_told_of_external_data_is_finite(official, tmp_path, number):
+def test_external_data_must_be_finite(official, tmp_path, number):
     path = predicted(tmp_path / "found.json", {"a": []})
     path.write_text(path.read_text().replace('"used": false', f'"used": {number}'))
     with pytest.raises(TaskFileError, match="'external_data': has a non-finite number"):
@@ -179,13 +179,13 @@ def test_class_scores_go_by_ids_without_v(tmp_path):
         ({"v_a": []}, "without v_, got 'v_a'"),
     ],
 )
-def test_what_is_wrong_in_predictions_is_told(official, tmp_path, results, message):
+def test_invalid_predictions_are_refused(official, tmp_path, results, message):
     path = predicted(tmp_path / "found.json", results)
     with pytest.raises(TaskFileError, match=message):
         segment_files.score([path], [official])
 
 
-def test_what_is_wrong_in_other_files_is_told(official, published, listed, tmp_path):
+def test_other_invalid_files_are_refused(official, published, listed, tmp_path):
     path = predicted(tmp_path / "found.json", {})
     with pytest.raises(TaskFileError, match=r"give video_info_new\.csv"):
         segment_files.score([path], [published])

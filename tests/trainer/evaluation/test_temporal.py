@@ -42,7 +42,7 @@ def test_noise_scores_at_chance_since_no_centre_holds_the_window_itself():
     )
 
 
-def test_two_unlike_sides_are_told_apart_and_like_ones_tie():
+def test_different_sides_are_separated_and_equal_ones_tie():
     masks = temporal.draw_masks(20, 8, seed=3)
     sides = np.where(masks[:, :, None], np.array([1.0, 0.2]), np.array([-0.3, 1.0]))
     assert temporal.window_accuracy(sides, masks) == 1.0

@@ -28,7 +28,7 @@ def drawn(untrained_run, snapshot, tmp_path_factory):
     return out
 
 
-def test_every_file_is_a_picture_of_what_it_says(drawn, snapshot):
+def test_every_file_is_a_picture_of_its_named_kind(drawn, snapshot):
     told = json.loads((drawn / "figures.json").read_text())
     ids = snapshot.clip_ids(np.arange(6))
     assert len(told) == 5

@@ -76,7 +76,7 @@ def test_one_size_is_compiled_for_whatever_the_number_of_clips(model, frames):
     assert compiled_programs() == compiled
 
 
-def test_a_nouns_heat_is_what_its_group_was_given(model, frames):
+def test_a_nouns_heat_map_is_its_groups_assignment(model, frames):
     heat = model.ground(frames[1], "red ring")
     video = model.config.video
     assert heat.shape == (video.windows, 2, 2)
@@ -118,7 +118,7 @@ def test_a_nouns_heat_is_what_its_group_was_given(model, frames):
         (np.array([b"a.mp4"]), ValueError, "or of arrays of frames, got"),
     ],
 )
-def test_what_cannot_be_embedded(model, videos, error, message):
+def test_invalid_videos_and_texts_are_refused(model, videos, error, message):
     with pytest.raises(error, match=message):
         model.embed_videos(videos)
 

@@ -77,7 +77,7 @@ def test_a_random_encoder_has_other_features(embed, tmp_path, capsys):
     assert made_from["features"] == ["groups"]
 
 
-def test_processes_share_the_shards_and_what_is_there_stays(embed, tmp_path, capsys):
+def test_processes_share_the_shards_and_keep_existing_ones(embed, tmp_path, capsys):
     folder = tmp_path / "features"
     assert embed("--feature=clip", "--process=1", "--processes=2") == 0
     assert "others are not" in capsys.readouterr().out

@@ -98,7 +98,7 @@ def test_a_long_caption_is_cut_to_the_sheets_width(write_snapshot, run):
     ("time_us", "shown"),
     [(0, "00:00.000"), (999, "00:00.000"), (59_999_000, "00:59.999"), (3_600_000_000, "60:00.000")],
 )
-def test_times_are_told_to_the_millisecond(time_us, shown):
+def test_times_are_printed_to_the_millisecond(time_us, shown):
     assert search.clock(time_us) == shown
 
 

@@ -78,7 +78,7 @@ def test_every_command_that_uses_it_ends_with_one_line(
     assert not out.is_file() and not list(out.glob("*") if out.is_dir() else ())
 
 
-def test_parameters_that_are_finite_may_still_say_what_is_not(untrained_run):
+def test_finite_parameters_may_have_non_finite_outputs(untrained_run):
     loaded = checkpoint.load(untrained_run)
     huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3e38), loaded.params)
     encoder, video = Encoder(loaded.config, loaded.tokenizer, huge), loaded.config.video

@@ -77,7 +77,7 @@ def test_a_package_that_is_missing_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("program", ["svilm-pipelines", "svilm-train", "svilm"])
-def test_the_version_is_told(program, tmp_path):
+def test_the_version_is_printed(program, tmp_path):
     start = [sys.executable, "-m", "svilm"] if program == "svilm" else [BIN / program]
     done = subprocess.run([*start, "--version"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (

@@ -51,7 +51,7 @@ def test_no_pixel_and_no_video_token_crosses_gpus(planned):
 
 
 @pytest.mark.timeout(900)
-def test_what_does_not_fit_says_how_much_it_takes(capsys, monkeypatch):
+def test_a_plan_that_does_not_fit_gives_its_size(capsys, monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.01")
     settings = [f"--set={setting}" for setting in SETTINGS]
     assert main(["plan", "--preset=small", "--topology=a10:1", *settings]) == 1

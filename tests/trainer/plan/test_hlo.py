@@ -65,7 +65,7 @@ def test_collectives_have_the_shapes_of_their_operands_and_count_as_often_as_the
     assert (gathered.devices, gathered.sent) == (2, 256 * 128 * 2)
 
 
-def test_traffic_is_what_operations_read_and_write_of_memory():
+def test_traffic_counts_bytes_read_and_written():
     stack = 3 * 256 * 128 * 4
     read = stack // 3 + 2 * 4  # a slice a round, two numbers; its copy stays on the chip
     gathered = 512 * 128 * 2
@@ -102,7 +102,7 @@ def test_flops_and_traffic_of_unrolled_layers_are_the_compilers():
     assert products < counted["flops"] < 1.05 * products
 
 
-def test_what_is_in_a_loop_or_computed_again_counts_as_often_as_it_runs():
+def test_loops_and_recomputation_count_per_execution():
     x, weights = jnp.ones((64, 128)), jnp.ones((3, 128, 128))
     once = executed_flops(jax.make_jaxpr(layers)(x, weights))
     assert executed_flops(jax.make_jaxpr(scanned)(x, weights)) == once
@@ -114,7 +114,7 @@ def test_what_is_in_a_loop_or_computed_again_counts_as_often_as_it_runs():
     assert 1.2 < ratio < 1.4
 
 
-def test_what_is_laid_one_behind_another_is_told_apart():
+def test_concatenated_operands_are_distinguished():
     """As CUDA's compiler sums up gradients."""
     text = """\
 HloModule jit_step, is_scheduled=true, num_partitions=2

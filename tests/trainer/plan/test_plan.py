@@ -202,7 +202,7 @@ def test_a_step_that_does_not_fit_says_how_much_it_takes(monkeypatch, capsys):
         (["--clips=3"], 1, "a batch of 64 clips cannot be drawn from 3 records"),
     ],
 )
-def test_what_cannot_be_planned_is_one_line(arguments, status, told, capsys):
+def test_a_plan_error_is_one_line(arguments, status, told, capsys):
     assert main(["plan", "--preset=tiny", *arguments]) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("svilm-train: error: ")

@@ -52,7 +52,7 @@ def test_the_compilers_count_with_that_of_the_kernels_is_ours(planned):
     assert planned.counted_flops == pytest.approx(planned.executed_flops, rel=0.1)
 
 
-def test_what_does_not_fit_says_how_much_it_takes():
+def test_a_plan_that_does_not_fit_gives_its_size():
     with pytest.raises(
         DoesNotFit, match=r"v5e:2x2: .*needs \d+\.\d\d GiB, but a device has 15\.75"
     ):

@@ -84,7 +84,7 @@ def test_the_page_loads_without_errors_and_shows_its_pictures(
     assert html.count("<table>") == html.count("<table><caption>") == 2
 
 
-def test_the_page_does_without_what_was_not_given(snapshot, run):
+def test_the_page_omits_missing_inputs(snapshot, run):
     metrics = zero_shot.evaluate(run, snapshot, no_progress)
     seen = Overlap("test", True, (), 6, 1, ("<b>",))
     html = page(run, [], metrics, snapshot, no_progress, seen=seen)
@@ -95,7 +95,7 @@ def test_the_page_does_without_what_was_not_given(snapshot, run):
     assert html.count('class="matrix"') == 2 * 2
 
 
-def test_chromium_reports_what_is_wrong_with_a_page(chromium, tmp_path):
+def test_chromium_reports_errors_of_a_page(chromium, tmp_path):
     path = tmp_path / "wrong.html"
     path.write_text(
         "<title>t</title><img src='data:image/png;base64,AAAA'>"

@@ -157,7 +157,7 @@ def test_no_checkpoint_is_to_be_removed(run, state):
 
 
 @leaves_some_unfinished
-def test_what_cannot_be_written_needs_no_room(run, state, config):
+def test_a_write_error_does_not_advise_to_free_space(run, state, config):
     disk = run / "checkpoints"
     disk.mkdir()
     mounted = subprocess.run(
@@ -185,7 +185,7 @@ def test_what_cannot_be_written_needs_no_room(run, state, config):
 
 
 @leaves_some_unfinished
-def test_a_full_disk_is_told_and_costs_no_checkpoint(run, state, config):
+def test_a_full_disk_is_reported_and_costs_no_checkpoint(run, state, config):
     disk = run / "checkpoints"
     disk.mkdir()
     mounted = subprocess.run(
@@ -212,7 +212,7 @@ def test_a_full_disk_is_told_and_costs_no_checkpoint(run, state, config):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_what_a_killed_save_left_is_removed(run, state):
+def test_leftovers_of_a_killed_save_are_removed(run, state):
     save(run, state)
     left = run / "checkpoints" / "8.orbax-checkpoint-tmp"
     shutil.copytree(run / "checkpoints" / "4", left)

@@ -79,7 +79,7 @@ def flip(path, bit):
     path.write_bytes(data)
 
 
-def test_what_was_saved_is_restored(run, config, state, capfd):
+def test_a_save_is_restored(run, config, state, capfd):
     assert restored(run, config).step == 2
     assert_equal(restored(run, config).params, state.params)
     assert capfd.readouterr().err == ""
@@ -256,7 +256,7 @@ def test_a_fault_of_the_program_is_not_taken_for_damage(run, config):
                 raise fault("ours")
 
 
-def test_what_orbax_keeps_for_itself_is_not_needed(run, config, state):
+def test_orbax_internal_files_are_not_needed(run, config, state):
     for path in (run / "checkpoints" / "2").iterdir():
         if path.is_file() and path.name != checksums.NAME:
             path.write_bytes(bytes(path.stat().st_size))

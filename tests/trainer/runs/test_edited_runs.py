@@ -94,7 +94,7 @@ def test_an_edited_field_is_refused(name, value, run, write_snapshot, capsys):
     assert checkpoint.load(run / "checkpoints" / "0").config == saved
 
 
-def test_what_a_continued_run_may_change_may_differ(run):
+def test_changeable_fields_may_differ(run):
     edit(run / "config.json", **{"mesh.fsdp": 2, "log_every": 7, "checkpoint_keep": 9})
     check_settings(run)
     assert checkpoint.load(run).config.log_every == 7

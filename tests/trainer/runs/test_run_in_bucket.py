@@ -140,7 +140,7 @@ def test_others_start_from_it_and_use_it(stored, config, snapshot, on_disk, tmp_
     assert list(out.glob("*.safetensors"))
 
 
-def test_what_is_not_a_run_there_is_told(lab, stored, config, snapshot):
+def test_a_folder_without_a_run_in_a_bucket_is_refused(lab, stored, config, snapshot):
     with pytest.raises(RunError, match=f"{lab}/none is not a training run"):
         checkpoint.load(f"{lab}/none")
     bare = f"{lab}/runs/bare"
@@ -191,7 +191,7 @@ def test_what_is_not_a_run_there_is_told(lab, stored, config, snapshot):
         ),
     ],
 )
-def test_what_else_may_not_be_there_makes_no_folder(
+def test_refused_bucket_paths_create_no_folder(
     argv, status, complaint, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)

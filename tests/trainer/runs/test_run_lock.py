@@ -114,7 +114,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
 
 
 @pytest.mark.parametrize("rounds", [30])
-def test_of_many_that_come_and_go_one_holds_it(tmp_path, rounds):
+def test_one_of_many_processes_holds_the_lock(tmp_path, rounds):
     """Files are removed while others open them."""
     inside, most, times = 0, 0, 0
     counted = threading.Lock()

@@ -90,7 +90,7 @@ def test_a_video_is_seen_by_its_file_or_by_its_id(first, of_first, more, of_more
     assert found.known and not found.unknown
 
 
-def test_a_run_keeps_what_it_and_those_before_it_saw(tmp_path):
+def test_a_run_records_its_and_its_predecessors_clips(tmp_path):
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     for run in (first, second, third):
         run.mkdir()
@@ -321,7 +321,7 @@ def test_retrieval_is_not_measured_on_the_way_on_clips_of_the_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_an_empty_snapshot_to_measure_on_is_told(untrained_run, write_snapshot, tmp_path, capsys):
+def test_an_empty_eval_snapshot_is_refused(untrained_run, write_snapshot, tmp_path, capsys):
     train = write_snapshot(clips=6, frames=4).folder
     empty = write_snapshot("empty", clips=0, frames=4, shards=1).folder
     argv = ["pretrain", "--preset=tiny", f"--snapshot={train}", f"--eval-snapshot={empty}"]

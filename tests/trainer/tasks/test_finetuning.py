@@ -147,7 +147,7 @@ def test_question_answering_trains_its_head_and_leaves_frozen_encoders(
     assert {**scored, "vocabulary": 3, "ceiling": pytest.approx(100 * 22 / 24)} == found
 
 
-def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(answering, tmp_path, capsys):
+def test_a_run_resumes_from_a_checkpoint_bit_for_bit(answering, tmp_path, capsys):
     whole, argv = answering
     run = shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "4")
@@ -342,7 +342,7 @@ def test_a_classifier_is_not_tested_on_classes_that_it_does_not_know(untrained_r
         ("action", "shapes", [], "has 0 labels: action recognition takes"),
     ],
 )
-def test_what_does_not_go_together_is_told(
+def test_contradictory_inputs_are_refused(
     untrained_run, write_snapshot, tmp_path, capsys, task, preset, settings, message
 ):
     plain = write_snapshot(clips=4, frames=4, height=18, width=18).folder

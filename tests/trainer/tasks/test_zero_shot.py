@@ -106,7 +106,7 @@ def test_objects_that_fill_the_frame_are_hit_by_every_group_that_holds_tokens(sn
     assert grounding["pointing_accuracy"] == pytest.approx(1 - grounding["empty_groups"])
 
 
-def test_what_does_not_fit_is_refused(snapshot, run, write_snapshot, tokenizer):
+def test_mismatched_inputs_are_refused(snapshot, run, write_snapshot, tokenizer):
     truth = truth_of(snapshot, run)
     truth.popitem()
     with pytest.raises(TruthError, match="no line for clip 'video-00003_10000000_10900000'"):

@@ -28,7 +28,7 @@ def is_bad(watch, loss, norm, spike):
     return bool(watch.is_bad(jnp.float32(loss), jnp.float32(norm), spike))
 
 
-def test_what_is_not_finite_is_bad_from_the_first_step_on():
+def test_non_finite_steps_are_bad_from_the_first_on():
     values = [(1.0, 1.0), (NAN, 1.0), (INF, 1.0), (1.0, NAN), (1.0, INF)]
     found = [is_bad(Watch.begin(), *pair, SpikeConfig()) for pair in values]
     assert found == [False, True, True, True, True]
@@ -84,9 +84,7 @@ def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 @pytest.mark.parametrize("spoils", ["parameters", "average", "neither"])
-def test_an_update_that_spoils_what_is_kept_is_bad_though_loss_and_gradient_are_finite(
-    policy, spoils, tmp_path
-):
+def test_a_non_finite_update_is_bad_despite_finite_loss_and_gradient(policy, spoils, tmp_path):
     settings = ["optimizer.warmup_share=0", "optimizer.clip_norm=none", "average_decay=0.9"]
     rate = "3e38" if spoils == "parameters" else "1e-3"
     settings += [f"optimizer.learning_rate={rate}", f"on_bad_step={policy}", "skip_in_a_row=1"]

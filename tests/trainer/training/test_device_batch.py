@@ -17,9 +17,7 @@ def scaling(config, where, **changes):
     )
 
 
-def test_what_the_device_scales_is_what_the_host_would_have(
-    write_snapshot, small_config, tokenizer
-):
+def test_device_and_host_scale_alike(write_snapshot, small_config, tokenizer):
     """Of crops smaller than the model's size, as large, larger, and too large for the device."""
     sides, flips, differing = set(), set(), 0
     for short in (24, 48):
@@ -49,7 +47,7 @@ def test_what_the_device_scales_is_what_the_host_would_have(
     assert differing < pixels / 10_000
 
 
-def test_what_is_beside_a_crop_counts_for_nothing():
+def test_pixels_outside_a_crop_are_ignored():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 3, 20, 20, 3), np.uint8)
     side, flipped = np.array([11, 17], np.int32), np.array([False, True])

@@ -36,7 +36,7 @@ def assert_same(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_what_is_known_replaces_chance_and_no_more(config):
+def test_known_weights_replace_only_their_random_ones(config):
     start = Start(video=DATA / "vivit", text=DATA / "bert")
     config = start.configure(config)
     fresh = init_state(config, one_device()).params
@@ -108,7 +108,7 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     assert second.tokenizer.pieces == first.tokenizer.pieces
 
 
-def test_a_run_goes_on_without_the_weights_that_it_started_from(config, write_snapshot, tmp_path):
+def test_a_run_resumes_without_its_starting_weights(config, write_snapshot, tmp_path):
     snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
     weights, earlier = tmp_path / "videomae", tmp_path / "earlier"
     shutil.copytree(DATA / "videomae", weights)

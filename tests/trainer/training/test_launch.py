@@ -213,9 +213,7 @@ def cloud(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_on_two_workers_goes_on_when_it_was_stopped_and_gives_the_slice_back(
-    cloud, write_snapshot, toy, tmp_path
-):
+def test_a_run_on_two_workers_resumes_and_releases_the_slice(cloud, write_snapshot, toy, tmp_path):
     snapshot = write_snapshot(clips=16, frames=4, height=16, width=16).folder
     out = tmp_path / "a run"
     done, api = cloud(
@@ -285,7 +283,7 @@ def test_an_interrupted_run_saves_and_the_slice_is_given_back_unless_it_is_kept(
         ),
     ],
 )
-def test_a_slice_that_never_comes_is_not_asked_for_without_end(cloud, state, asked, told):
+def test_requests_for_an_unavailable_slice_end(cloud, state, asked, told):
     Slice.state = state
     done, api = cloud("--preset=tiny", options=["--tries", "2"])
     assert done.returncode == 1, done.stdout + done.stderr
@@ -302,7 +300,7 @@ def test_a_slice_that_never_comes_is_not_asked_for_without_end(cloud, state, ask
         ({"code": 409, "status": "ABORTED", "message": "try again"}, 2),
     ],
 )
-def test_an_error_of_gcloud_is_told_and_not_taken_for_an_absent_slice(cloud, refused, told):
+def test_a_gcloud_error_is_not_treated_as_a_missing_slice(cloud, refused, told):
     Slice.refused = refused
     done, api = cloud("--preset=tiny", options=["--tries", "2"])
     assert done.returncode == 1, done.stdout + done.stderr

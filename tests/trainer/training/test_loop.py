@@ -133,7 +133,7 @@ def test_a_finished_run_is_left_alone(noisy_config, snapshot, undisturbed):
     assert files() == before
 
 
-def test_a_run_keeps_what_it_was_started_with(noisy_config, undisturbed):
+def test_a_run_keeps_its_initial_settings(noisy_config, undisturbed):
     started, tokenizer = run_folder.read(undisturbed)
     # The vocabulary's limit became its size.
     assert 20 < len(tokenizer.pieces) < noisy_config.text.vocabulary
@@ -176,7 +176,7 @@ def test_a_run_is_not_continued_on_other_data(
         loop.pretrain(noisy_config, snapshot, undisturbed, tmp_path / "vocab.txt")
 
 
-def test_a_run_of_one_snapshot_does_not_go_on_with_two(noisy_config, snapshot, undisturbed):
+def test_a_run_of_one_snapshot_does_not_resume_with_two(noisy_config, snapshot, undisturbed):
     with pytest.raises(RunError, match=r"snapshot\.2\.records was None, now 24"):
         loop.pretrain(noisy_config, [snapshot, snapshot], undisturbed)
     with pytest.raises(loop.TrainingError, match=r"input\.weights has 2 for 1 snapshots"):
@@ -199,7 +199,7 @@ def test_a_given_vocabulary_is_used(noisy_config, snapshot, undisturbed, tmp_pat
     assert run_folder.read(tmp_path / "run")[1].pieces == pieces
 
 
-def test_settings_that_shape_no_parameters_may_change_when_a_run_goes_on(
+def test_settings_without_effect_on_results_may_change_on_resume(
     noisy_config, snapshot, undisturbed, tmp_path
 ):
     run = shutil.copytree(undisturbed, tmp_path / "run")
@@ -210,7 +210,7 @@ def test_settings_that_shape_no_parameters_may_change_when_a_run_goes_on(
     )
 
 
-def test_a_run_goes_on_with_less_memory_or_other_devices(
+def test_a_run_resumes_with_less_memory_or_other_devices(
     noisy_config, snapshot, undisturbed, tmp_path
 ):
     run = tmp_path / "run"
@@ -234,7 +234,7 @@ def test_a_run_goes_on_with_less_memory_or_other_devices(
         loop.pretrain(override(noisy_config, ["compute.dtype=bfloat16"]), snapshot, run)
 
 
-def test_a_model_larger_than_memory_is_told(noisy_config, snapshot, tmp_path):
+def test_a_model_larger_than_memory_is_refused(noisy_config, snapshot, tmp_path):
     large = override(noisy_config, ["joint_width=2000000000"])  # 128 GB for each projection
     with pytest.raises(TrainingError, match=r"optimizer state exceed .* mesh\.fsdp=2"):
         loop.pretrain(large, snapshot, tmp_path / "run")
@@ -321,7 +321,7 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
         (["input.short_side=8"], TrainingError, "is below resolution"),
     ],
 )
-def test_what_does_not_fit_the_snapshot_leaves_no_run(
+def test_settings_that_do_not_fit_the_snapshot_create_no_run(
     noisy_config, snapshot, tmp_path, settings, error, message
 ):
     with pytest.raises(error, match=message):

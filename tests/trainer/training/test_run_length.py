@@ -60,13 +60,13 @@ def test_a_configuration_of_an_earlier_release_is_read_and_continued(settings):
         ("seed=1", 5, "no trace of steps 6 to 8"),
     ],
 )
-def test_what_will_not_happen_is_said(settings, steps, said):
+def test_left_out_actions_are_reported(settings, steps, said):
     quiet = ("checkpoint_every=1", "evaluate_every=1", "optimizer.warmup_share=0.5")
     config = override(PRESETS["tiny"], [*quiet, *settings.split()])
     (line,) = run_length.find_left_out(config, steps, evaluates=True, profile=(4, 8))
     assert said in line
 
 
-def test_nothing_is_said_of_what_will_happen():
+def test_planned_actions_are_not_reported():
     assert run_length.find_left_out(PRESETS["tiny"], 520) == []
     assert run_length.find_left_out(PRESETS["paper"], 30_000, evaluates=True, profile=(9, 12)) == []

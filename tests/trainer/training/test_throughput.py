@@ -19,7 +19,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_what_steps_take_is_counted_between_readings(clock):
+def test_throughput_is_measured_between_readings(clock):
     measured = ThroughputMeter(CONFIG, one_device(), flops.step_flops(CONFIG), start=10)
     clock[0] += 6
     with measured.waiting():

@@ -99,7 +99,7 @@ def test_video_encoders(version, name):
         ("VideoMAEForPreTraining", "decoder, encoder_to_decoder, mask_token"),
     ],
 )
-def test_what_is_left_out_is_named(name, told):
+def test_unused_parts_are_named(name, told):
     module = bert if name.startswith("Bert") else video
     names = module.unused_parts(hf_format.read(DATA / "5.24.0" / name))
     assert ", ".join(param_mapping.parts(names)) == told
@@ -131,7 +131,7 @@ def test_a_head_of_any_name_is_left_out(altered_version):
         ("VivitModel", {"qkv_bias": False}, "attention.query.bias is not a tensor of the model"),
     ],
 )
-def test_settings_that_ours_does_not_have(altered_version, name, settings, told):
+def test_unsupported_settings_are_refused(altered_version, name, settings, told):
     with pytest.raises(WeightsError) as caught:
         checkpoint = altered_version(name, **settings)
         if name.startswith("Bert"):

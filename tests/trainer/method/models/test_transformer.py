@@ -40,7 +40,7 @@ def test_a_layer_keeps_no_more_than_its_configuration_says(remat: Remat, widths:
     assert len(shapes) <= len(jax.tree.leaves(params)) + widths
 
 
-def test_gradients_are_the_same_if_a_layer_keeps_what_attention_gives() -> None:
+def test_gradients_are_equal_if_attention_outputs_are_saved() -> None:
     def gradients(remat: Remat) -> Any:
         apply, params, tokens = layer(remat)
 
@@ -56,7 +56,7 @@ def test_gradients_are_the_same_if_a_layer_keeps_what_attention_gives() -> None:
     )
 
 
-def test_gradients_of_what_all_clips_share_are_summed_in_float32() -> None:
+def test_gradients_of_shared_parameters_are_summed_in_float32() -> None:
     """Three times a clip's gradient, of bfloat16, is often no number of bfloat16."""
     sizes = dataclasses.replace(
         SIZES, frames=4, resolution=32, group_tokens=4, grouping_out="xavier"

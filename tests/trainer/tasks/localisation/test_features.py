@@ -46,7 +46,7 @@ def test_windows_are_put_together_in_the_order_of_time(tmp_path):
     assert (videos["a"].seconds, videos["b"].seconds) == (4, 3)
 
 
-def test_what_is_wrong_with_features_is_told(tmp_path):
+def test_invalid_features_are_refused(tmp_path):
     with pytest.raises(FeaturesError, match=r"features\.json is missing"):
         read_features(tmp_path, "groups")
     folder = write(tmp_path / "features", [("a", 0, 1)], np.zeros((1, 2), np.float32))

@@ -284,7 +284,7 @@ def test_as_many_proposals_of_each_class_count_as_there_are_good_ones():
         ),
     ],
 )
-def test_weights_that_do_not_fit_are_told(problem, change, message):
+def test_mismatched_weights_are_refused(problem, change, message):
     state, *rest = problem
     changed = dict(state)
     change(changed)
@@ -302,7 +302,7 @@ def test_weights_that_do_not_fit_are_told(problem, change, message):
         (4, lambda x: x[0], r"uniform must be \(2, 2, 5, 5\) .* got \(2, 5, 5\)"),
     ],
 )
-def test_arrays_that_do_not_fit_are_told(problem, place, change, message):
+def test_mismatched_arrays_are_refused(problem, place, change, message):
     arrays = [change(x) if place == at else x for at, x in enumerate(problem[1:])]
     names = ("true_map", "true_start", "true_end", "uniform")
     with pytest.raises(pytorch_layout.LayoutError, match=message):

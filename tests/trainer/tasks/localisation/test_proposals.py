@@ -58,7 +58,7 @@ def plain_soft_nms(entries, sigma, at_most):
     ),
     st.sampled_from([2, 5, 100]),
 )
-def test_soft_nms_goes_on_until_one_is_left(drawn, at_most):
+def test_soft_nms_runs_until_one_is_left(drawn, at_most):
     entries = [[score, start, start + length] for score, start, length in drawn]
     found = soft_nms(
         Proposals(np.array([one[1:] for one in entries]), np.array([one[0] for one in entries])),

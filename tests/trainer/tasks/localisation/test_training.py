@@ -91,7 +91,7 @@ def test_actions_that_can_be_seen_are_found(trained):
 
 
 @pytest.mark.slow
-def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
+def test_an_interrupted_training_resumes_bit_for_bit(
     corpus, trained, tmp_path, capsys, monkeypatch
 ):
     settings = [f"--set={setting}" for setting in SMALL]
@@ -185,7 +185,7 @@ def test_a_trained_model_is_tested_again_and_with_given_class_scores(corpus, tra
     assert "with external data: class scores of true_classes.json" in capsys.readouterr().out
 
 
-def test_what_does_not_go_together_is_told(corpus, tmp_path, capsys):
+def test_contradictory_inputs_are_refused(corpus, tmp_path, capsys):
     for arguments, message in (
         ([], "give --features to train on"),
         ([f"--features={corpus / 'train'}", "--best-epoch"], "--best-epoch requires"),
@@ -240,7 +240,7 @@ def test_features_of_videos_that_the_encoder_saw_are_refused(corpus, trained, tm
     assert json.loads((out / "figures.json").read_text())["subject"]["seen"] == seen
 
 
-def test_a_training_that_comes_to_nothing_is_told_and_saves_no_model(corpus, tmp_path, capsys):
+def test_a_diverged_training_fails_and_saves_no_model(corpus, tmp_path, capsys):
     settings = [f"--set={setting}" for setting in (*SMALL, "learning_rate=1e30")]
     arguments = (f"--features={corpus / 'train'}", f"--test-features={corpus / 'test'}")
     assert localise(corpus, tmp_path, *arguments, "--best-epoch", *settings) == 1

@@ -187,7 +187,7 @@ def test_faults_of_a_file_of_boxes_name_the_row(row, message, trained, snapshot,
     assert f"boxes.csv:2: {message}" in line
 
 
-def test_what_does_not_go_together_is_told(
+def test_contradictory_inputs_are_refused(
     trained, untrained_run, snapshot, training, write_snapshot, tmp_path, capsys
 ):
     assert evaluate(trained, training, tmp_path) == 1
