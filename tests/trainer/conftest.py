@@ -1,4 +1,4 @@
-"""Snapshots for the trainer's tests, made straight from the schemas: no second stage needed."""
+"""Snapshots for the trainer's tests, written from the schemas without the other stage."""
 
 import dataclasses
 import hashlib
@@ -47,7 +47,7 @@ class Written:
 
 
 def smooth_frames(rng, frames, height, width):
-    """uint8 [frames, height, width, 3], blurred noise that differs from frame to frame."""
+    """Return blurred noise, uint8 [frames, height, width, 3], that differs between frames."""
     coarse = rng.integers(0, 256, (frames, height // 8 + 2, width // 8 + 2, 3), np.uint8)
     return np.stack(
         [
@@ -97,7 +97,7 @@ def file_entry(path):
 
 
 def summary_of(clips):
-    """What the other stage says of a shard's videos, whose files here are their ids and frames."""
+    """Return a shard's summary. A video's file is represented by its id and frames."""
     files = {}
     for clip in clips:
         file = files.setdefault(clip.video_id, hashlib.sha256(clip.video_id.encode()))
@@ -189,7 +189,7 @@ def small_config():
 
 @pytest.fixture(scope="session")
 def noisy_config():
-    """All that is random in training is on; 24 clips are 6 batches an epoch, 18 steps."""
+    """A configuration with all randomness on: 24 clips make 6 batches per epoch, 18 steps."""
     return Config(
         video=VideoConfig(
             frames=4,

@@ -1,4 +1,4 @@
-"""Nothing of the working folder is imported: not by svilm-train started again, nor its children."""
+"""Neither svilm-train, restarted, nor its children import modules of the working folder."""
 
 import pathlib
 import subprocess

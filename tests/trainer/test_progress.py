@@ -1,4 +1,4 @@
-"""What a run shows: rows that fit a terminal, and that its first step is compiled."""
+"""A run's progress output: rows that fit a terminal, and a line before compilation."""
 
 import dataclasses
 import io
@@ -86,7 +86,7 @@ def test_a_terminal_has_one_row_that_changes(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 132])
 def test_no_row_wraps_on_a_terminal(tmp_path, monkeypatch, columns):
-    """Of stderr: stdout may well be a file."""
+    """Use stderr's terminal, because stdout may be a file."""
     shown, end = pty.openpty()
     termios.tcsetwinsize(end, (24, columns))
     with open(end, "w", encoding="utf-8") as terminal:
@@ -124,7 +124,7 @@ class ReachedError(Exception):
 
 
 class Stopping(Pretraining):
-    """Ends when its first state would be compiled."""
+    """Stop before the first state is compiled."""
 
     def init_state(self, config, mesh):
         raise ReachedError

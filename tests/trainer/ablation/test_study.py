@@ -73,7 +73,7 @@ def test_an_interrupted_ablation_resumes_and_is_evaluated(write_snapshot, toy, t
 
 
 def helps(name):
-    """A study of one step that measures nothing."""
+    """An ablation of one step without measurements."""
     steps = [measures.Step("evaluate", ["evaluate", "--help"])]
     measurement = measures.Measurement(lambda folder, seed: iter(steps), [], name)
     return run.Study([variants.Variant("a", (), None)], [0], (), [measurement], allow_seen=True)

@@ -1,4 +1,4 @@
-"""Files that are damaged or forged: each is refused in one line that names it."""
+"""Damaged and forged files are refused in one line that names the file."""
 
 import io
 import json
@@ -187,7 +187,7 @@ def test_a_list_of_classes_that_are_no_actions_is_refused(number, tmp_path):
 
 @pytest.fixture
 def forged(write_snapshot):
-    """Writes a snapshot whose first record is forged, under right checksums: record -> folder."""
+    """Write a snapshot whose first record is forged and has valid checksums: record -> folder."""
 
     def write(change):
         written = write_snapshot(clips=2, frames=4, height=16, width=16, shards=1)

@@ -1,4 +1,4 @@
-"""Ids of clips may begin with dashes."""
+"""Clip ids that begin with dashes."""
 
 import pytest
 

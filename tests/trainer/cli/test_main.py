@@ -25,7 +25,7 @@ def pretrain(toy):
 
 
 def fails(capsys, argv, status=1):
-    """The one line with which a command fails."""
+    """Return the error line of a command that fails."""
     assert main([str(argument) for argument in argv]) == status
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()

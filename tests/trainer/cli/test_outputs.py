@@ -1,4 +1,4 @@
-"""Outputs never replace an input, nor what another command wrote."""
+"""Outputs never replace an input or the output of another command."""
 
 import argparse
 import hashlib

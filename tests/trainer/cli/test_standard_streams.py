@@ -1,4 +1,4 @@
-"""Terminals of other encodings, closed streams and broken pipes change no result or status."""
+"""Results and exit codes do not depend on encodings, closed streams or broken pipes."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def terminals(tmp_path_factory):
 
 
 def run(*words, env=UTF8, shell='"$@"'):
-    """A command in bash, where `shell` says how its streams are joined."""
+    """Run a command in bash. `shell` redirects its streams."""
     script = f"{shell}; exit ${{PIPESTATUS[0]}}"
     return subprocess.run(
         ["bash", "-c", script, "bash", sys.executable, "-m", "trainer", *map(str, words)],
@@ -58,7 +58,7 @@ def run(*words, env=UTF8, shell='"$@"'):
 
 @pytest.fixture(scope="module")
 def evaluate(tmp_path_factory):
-    """A command that needs no model, and whose question's type is no ASCII."""
+    """A command without a model and with a non-ASCII question type."""
     folder = tmp_path_factory.mktemp("questions–")
     question = {"video_id": "a", "question": "übrigens, who runs?", "answer": "Bär", "id": 7}
     truth, given = folder / "truth.json", folder / "given.json"

@@ -45,7 +45,7 @@ def step(state, config):
 
 
 def test_the_papers_preset_makes_a_step_at_full_size():
-    """Traced, not computed: 2.9 TFLOP a clip would take minutes."""
+    """Trace the model: computing 2.9 TFLOP per clip would take minutes."""
     config, mesh = PRESETS["paper"], one_device()
     state = state_shapes(config, mesh)
     sizes = {
@@ -139,7 +139,7 @@ BERT_BASE = MINILM | {
     [("small", VIDEOMAE_SMALL, MINILM), ("base-16", VIVIT_BASE, BERT_BASE)],
 )
 def test_presets_are_of_the_published_sizes(name, video_settings, text_settings):
-    """To start from the weights they are meant for changes nothing of them."""
+    """Starting from their published weights does not change the presets."""
     config = PRESETS[name]
     of_video, of_text = published_as(video_settings), published_as(text_settings)
     assert video.video_config(of_video, config.video) == config.video

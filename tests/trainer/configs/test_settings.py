@@ -1,4 +1,4 @@
-"""Every field of every configuration, set to what is no number to train with."""
+"""Every field of every configuration refuses non-finite and non-integer values."""
 
 import dataclasses
 import json

@@ -42,7 +42,7 @@ def test_a_box_is_clipped_to_its_view(drawn, across, down, mirrored):
 
 
 def test_boxes_follow_the_pixels_that_training_cuts_out(write_snapshot, small_config):
-    """A white box on black, in the crops that a record is trained on."""
+    """A white box on black, in the training crops of a record."""
     clip = write_snapshot(clips=1, shards=1, height=48, width=80).clips[0]
     picture = np.zeros((48, 80, 3), np.uint8)
     picture[12:36, 20:52] = 255

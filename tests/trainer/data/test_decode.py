@@ -12,7 +12,7 @@ from trainer.data.decode import evaluation_clip, training_clip
 
 
 def reference_frames(clip):
-    """Decoded whole by another decoder: uint8 [frames, height, width, 3]."""
+    """Decode all frames with another decoder: uint8 [frames, height, width, 3]."""
     return np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in clip.frames])
 
 
@@ -150,7 +150,7 @@ def test_scaled_crops_are_of_one_square_for_all_frames_of_a_clip(write_snapshot,
 
 @pytest.mark.parametrize("short_side", [32, 40, 20])
 def test_scaling_is_close_to_that_of_another_library(write_snapshot, small_config, short_side):
-    """From 64 pixels: by 1/2 and 1/1.6, with antialiasing, and by 1/3.2 to a smaller model."""
+    """Scale 64 pixels by 1/2 and 1/1.6 with antialiasing, and by 1/3.2 for a smaller model."""
     clip = write_snapshot(clips=1, shards=1, height=64, width=96).clips[0]
     resolution = min(short_side, 32) // 16 * 16
     video = dataclasses.replace(small_config.video, resolution=resolution)

@@ -24,7 +24,7 @@ def written(tmp_path_factory, write_snapshot_at):
 
 @pytest.fixture(scope="module")
 def put(any_lab):
-    """Puts files into a folder of the bucket: (name of the folder, {file: bytes}) -> its path."""
+    """Write files to a folder of the bucket: (name of the folder, {file: bytes}) -> its path."""
     from trainer.data.folder import _store
 
     def into(name, files):

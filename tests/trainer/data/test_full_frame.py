@@ -10,7 +10,7 @@ from trainer.data.snapshot import Snapshot, SnapshotError
 
 
 def raw(clip, height, width, number):
-    """Frames that say which clip and which column they are."""
+    """Frames whose values encode the clip and the column."""
     pixels = np.full((height, width, 3), number, np.uint8)
     pixels[:, :, 1] = np.arange(width)
     clip.frame_encoding = clip_pb2.FRAME_ENCODING_RAW

@@ -11,7 +11,7 @@ from trainer.data.snapshot import CorruptRecordError, Snapshot
 
 @pytest.fixture
 def two(write_snapshot):
-    """12 and 5 clips."""
+    """Snapshots of 12 and 5 clips."""
     return [write_snapshot("many", clips=12, shards=2), write_snapshot("few", clips=5, shards=3)]
 
 
@@ -56,7 +56,7 @@ def test_weights_are_visits_of_each_clip_an_epoch(snapshots):
 
 
 def test_a_mixture_resumes_at_any_step_on_any_number_of_hosts(snapshots, tokenizer, small_config):
-    """Ids of 5 steps an epoch, of which 3 are begun; hosts come and go."""
+    """Clip ids over 3 epochs of 5 steps, with changing numbers of hosts."""
     mixture = Mixture(snapshots, [0.5, 3.0])
     config = dataclasses.replace(small_config, max_steps=13)
 

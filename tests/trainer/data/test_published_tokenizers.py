@@ -83,7 +83,7 @@ def test_a_cased_vocabulary_that_nothing_says_is_cased(name, tmp_path):
 
 @pytest.fixture
 def earlier(tmp_path):
-    """A run's folder of an earlier release, and the cased BERT's that it was begun with."""
+    """A run of an earlier release, and the folder of the cased BERT that it started from."""
     for name in ("run", "bert"):
         (tmp_path / name).mkdir()
         pieces = "".join(f"{piece}\n" for piece in [*SPECIAL, "The", "the"])
@@ -133,7 +133,7 @@ def test_a_run_with_settings_keeps_them(earlier):
 
 @pytest.fixture
 def altered(tmp_path):
-    """Copies a folder with other values in one of its files."""
+    """Copy a folder with other values in one of its files."""
 
     def alter(file, change, version="4.57.6", name="added-BertTokenizerFast"):
         copy = tmp_path / "altered"

@@ -1,4 +1,4 @@
-"""The count by hand, against what the compiler counts of the same step with its layers unrolled."""
+"""The analytic count, compared with the compiler's for the same step with unrolled layers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""GPUs by name: what hosts have, what memory JAX lets a program use, and what is refused."""
+"""GPUs by name: their hosts, usable memory, and refused topologies."""
 
 import pytest
 

@@ -100,7 +100,7 @@ if multihost.is_first():  # the first ends only after the others, whose output n
 
 
 def run(devices, fsdp, microbatches, processes=1):
-    """What a step gives on the devices, shared evenly by the processes."""
+    """Return the results of a step on devices split evenly among processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"

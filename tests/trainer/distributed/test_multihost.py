@@ -1,4 +1,4 @@
-"""Several processes as one run, killed, stopped and gone on with by more of them and by fewer.
+"""Several processes as one run, killed, stopped and resumed with more and fewer processes.
 
 All begin with published weights and another run's, which every process reads, and train on two
 snapshots together.
@@ -80,7 +80,7 @@ sys.exit(0 if ends else 75)
 
 
 class Told(NamedTuple):
-    """What a process wrote down."""
+    """Read the record of a process."""
 
     clips: dict[int, list[str]]  # of each step, counted from 0
     reads: list[list[int]]  # record numbers, a list a read
@@ -102,7 +102,7 @@ def snapshots(tmp_path_factory, write_snapshot_at):
 
 @pytest.fixture(scope="module")
 def begin_with(tmp_path_factory, config, snapshots):
-    """Folders of published weights, and of a run with another seed."""
+    """Folders with published weights, and a run with another seed."""
     run = tmp_path_factory.mktemp("runs") / "earlier"
     loop.pretrain(override(config, ["seed=9", "max_steps=1"]), snapshots, run)
     return VIVIT, run
@@ -158,7 +158,7 @@ def losses(run):
 
 
 def told(run, name, count):
-    """What each of the processes wrote down."""
+    """Read the record of each process."""
     answers = []
     for number in range(count):
         clips, reads = {}, []
@@ -177,7 +177,7 @@ def last_checkpoint(run):
 
 
 def wait_for_step(run, name, step, children):
-    """Until these children, and none before them, have made it."""
+    """Wait until these children, and no earlier ones, have written the file."""
     until = time.monotonic() + 300
     while time.monotonic() < until and all(child.poll() is None for child in children):
         # Metrics of what is trained again are cut off before the first batch is read.
@@ -207,7 +207,7 @@ def test_a_run_is_the_same_after_any_kill_and_resume(config, snapshots, alone, s
     mixture = Mixture([Snapshot.open(folder) for folder in snapshots], config.input.weights)
 
     def check(name, count, begun):
-        """The clips are the undisturbed run's from step `begun` on, and no other was read."""
+        """Check that the clips from step `begun` on are those of the undisturbed run."""
         answers = told(run, name, count)
         for step in set.intersection(*(set(answer.clips) for answer in answers)):
             whole = itertools.chain.from_iterable(answer.clips[step] for answer in answers)

@@ -1,4 +1,4 @@
-"""AVA's rule, against a version that goes through it in plain loops."""
+"""AVA's metric, compared with a version in plain loops."""
 
 import heapq
 import math

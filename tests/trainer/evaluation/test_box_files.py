@@ -49,7 +49,7 @@ def test_detections_survive_a_file(tmp_path):
 
 
 def test_millions_of_detections_are_held_as_columns(tmp_path):
-    """AVA's validation set has some 5 million; a tuple a row, they were 4.7 GB."""
+    """Detections use arrays: AVA's validation set has 5 million, 4.7 GB as tuples."""
     path, rows = tmp_path / "found.csv", 5_000
     path.write_text(
         "".join(f"a,{902 + row // 60},0.1,0.2,0.3,0.4,{1 + row % 60},0.5\n" for row in range(rows))

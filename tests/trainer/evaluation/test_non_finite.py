@@ -1,4 +1,4 @@
-"""A number that is not finite never makes a figure: every metric and ranking refuses it by name."""
+"""Every metric and ranking refuses non-finite numbers and names them."""
 
 import inspect
 import math
@@ -40,7 +40,7 @@ ZERO, ONE = np.zeros(2, int), np.arange(2)
 
 
 class Metric(NamedTuple):
-    """What is called, and its arguments; each floating-point array of them is spoilt in turn."""
+    """A function and its arguments. Each floating-point array gets a non-finite value in turn."""
 
     name: str
     call: Callable[..., Any]

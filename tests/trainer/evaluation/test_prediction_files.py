@@ -1,4 +1,4 @@
-"""What all tasks' files may be wrong in: a message names the place, whatever it is."""
+"""Faults that files of all tasks can have. A message names the position."""
 
 import csv
 import os

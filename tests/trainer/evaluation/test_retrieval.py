@@ -72,7 +72,7 @@ def test_duplicate_captions_stay_separate_queries():
 
 @hypothesis.given(st.data())
 def test_of_several_captions_the_best_counts(data):
-    """Against ranks counted one by one; clips without a caption are no queries."""
+    """Compare with ranks counted one by one. Clips without a caption are not queries."""
     videos = data.draw(st.integers(1, 5))
     clip_of = data.draw(st.lists(st.integers(0, videos - 1), min_size=1, max_size=9))
     values = st.sampled_from([-0.5, 0.0, 0.25, 1.0])

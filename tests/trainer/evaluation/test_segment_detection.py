@@ -1,4 +1,4 @@
-"""ActivityNet's rule, against a version that goes through it in plain loops."""
+"""ActivityNet's metric, compared with a version in plain loops."""
 
 import math
 
@@ -24,7 +24,7 @@ def plain_iou(a, b):
 
 
 def plain_average_precision(true, found, threshold):
-    """Of one class: lists of (video, segment) and of (video, segment, score)."""
+    """Compute one class: lists of (video, segment) and of (video, segment, score)."""
     ranked = sorted(enumerate(found), key=lambda one: (one[1][2], one[0]), reverse=True)
     taken, right = set(), []
     for _, (video, segment, _) in ranked:

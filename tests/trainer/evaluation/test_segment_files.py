@@ -35,7 +35,7 @@ def official(tmp_path):
 
 @pytest.fixture
 def published(tmp_path):
-    """As G-TAD has them: without b."""
+    """Write G-TAD's annotations, which lack b."""
     videos = {
         f"v_{name}": {
             "duration_second": 9.5,

@@ -1,4 +1,4 @@
-"""Prediction files in which any number gives place to what is none: refused, by file and row."""
+"""Prediction files with a non-finite number are refused with file and row."""
 
 import json
 import pathlib

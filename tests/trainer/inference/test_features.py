@@ -141,7 +141,7 @@ def test_a_command_that_failed_keeps_no_other_out(embed, tmp_path, capsys, monke
 
 
 def test_a_claim_that_goes_away_is_made_anew(tmp_path, monkeypatch):
-    """Between the look whether it is there and its reading."""
+    """The file disappears between the check and the read."""
     claim, read = tmp_path / ".made_from.json", pathlib.Path.read_text
     claim.write_text('{"of": "another"}')
 
@@ -155,7 +155,7 @@ def test_a_claim_that_goes_away_is_made_anew(tmp_path, monkeypatch):
 
 
 def test_two_commands_do_not_mix_their_features_in_a_folder(embed, tmp_path, capsys):
-    """Either may be the one whose first shard is still to come."""
+    """Either process may be the one without a first shard."""
     out = tmp_path / "features"
     assert embed("--feature=clip", "--processes=2", "--process=0") == 0
     for shard in out.glob("*.safetensors"):
@@ -172,7 +172,7 @@ def test_two_commands_do_not_mix_their_features_in_a_folder(embed, tmp_path, cap
 
 
 def test_features_of_another_configuration_are_not_continued(written, untrained_run, tmp_path):
-    """The parameters are the same: the other settings are compared, too."""
+    """The parameters are equal, so the other settings are compared."""
     run, snapshot = checkpoint.load(untrained_run), Snapshot.open(written.folder)
 
     def write(run):

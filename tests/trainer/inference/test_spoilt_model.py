@@ -1,4 +1,4 @@
-"""A model whose numbers are not finite makes no figure, ranking or file: each command says why."""
+"""A non-finite model gives no metric, ranking or file. Each command reports the reason."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The public Python API: what it hands on, and that a user's own files do not get in its way."""
+"""The public Python API, also in folders with modules of the same names."""
 
 import importlib.metadata
 import pathlib

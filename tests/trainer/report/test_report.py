@@ -128,7 +128,7 @@ def test_a_film_shows_frames_over_the_whole_clip():
 
 
 def edges(mask):
-    """Boundaries between claimed and other patches, counted."""
+    """Count the boundaries between assigned and other patches."""
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1))).astype(int)
     return np.abs(np.diff(padded, axis=1)).sum() + np.abs(np.diff(padded, axis=2)).sum()
 

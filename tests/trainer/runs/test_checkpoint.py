@@ -39,7 +39,7 @@ def run(tmp_path, config, tokenizer):
 
 @pytest.fixture
 def state(run):
-    """A state in which every number is another."""
+    """A state whose numbers are all different."""
     config = checkpoint.run_folder.read(run)[0]
     state = init_state(config, mesh=one_device())
     leaves, tree = jax.tree.flatten(state)

@@ -1,4 +1,4 @@
-"""Each file of a checkpoint is damaged in turn: noticed, named, and the one before it is used."""
+"""Damage to any file of a checkpoint is detected, and the previous checkpoint is used."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def config(untrained_run):
 
 @pytest.fixture(scope="module")
 def state(config):
-    """A state in which every number is another."""
+    """A state whose numbers are all different."""
     state = jax.eval_shape(lambda: init_state(config, one_device()))
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def state(config):
 
 @pytest.fixture(scope="module")
 def saved(untrained_run, config, state, tmp_path_factory):
-    """A run with checkpoints of steps 1 and 2. Tests leave it as it is."""
+    """A run with checkpoints of steps 1 and 2. Tests must not change it."""
     run = tmp_path_factory.mktemp("runs") / "saved"
     run.mkdir()
     (run / "config.json").write_text(config.to_json())
@@ -56,7 +56,7 @@ def run(saved, tmp_path):
 
 
 def files_of(folder):
-    """All files that hold what was saved, and the checksums."""
+    """Return all files of the saved state, and the checksums."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path for path in files if path.parent != folder or path.name == checksums.NAME)
 

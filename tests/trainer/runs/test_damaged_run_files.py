@@ -1,4 +1,4 @@
-"""JSON files of a run whose fields are damaged: an error that names the file, or none."""
+"""JSON files of a run with damaged fields give an error with the file's name, or none."""
 
 import hashlib
 import json
@@ -71,7 +71,7 @@ def write(run, name, values):
 
 
 def read_all(run):
-    """Read all that commands read of a run, and continue it."""
+    """Read everything that commands read from a run, and resume it."""
     origin = run_folder.read_origin(run, {})
     if origin:
         origin.configure(Config())

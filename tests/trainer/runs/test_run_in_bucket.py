@@ -1,4 +1,4 @@
-"""A run in a bucket is the run on the disk: trained, killed, continued, used, started from."""
+"""A run in a bucket equals a run on a disk: trained, killed, resumed, used, started from."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def on_disk(tmp_path_factory, config, snapshot):
 
 @pytest.fixture(scope="module")
 def stored(lab, config, snapshot):
-    """The same run in the bucket. Tests leave it as it is."""
+    """The same run in the bucket. Tests must not change it."""
     run = f"{lab}/runs/stored"
     assert loop.pretrain(config, snapshot, run, monitoring=Monitoring(profile=(2, 2)))
     return run
@@ -60,7 +60,7 @@ def measured(run):
 
 
 def files(run):
-    """Names below the run."""
+    """Return the file names below the run."""
     prefix = run.removeprefix("gs://") + "/"
     return {name.removeprefix(prefix) for name in _store("gs://").find(prefix)}
 

@@ -33,7 +33,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def no_locks(monkeypatch):
-    """A file system that answers as Lustre without its flock option does."""
+    """A file system that fails like Lustre without its flock option."""
 
     def flock(descriptor, how):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -108,14 +108,14 @@ os.waitpid(child, 0)
 
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
-    """In a process of its own: JAX warns of a fork wherever another test has loaded it."""
+    """Run in a separate process, because JAX warns of a fork after it was loaded."""
     script = [sys.executable, "-c", FORK, tmp_path]
     assert subprocess.run(script, check=True, capture_output=True, text=True).stdout == "held\n"
 
 
 @pytest.mark.parametrize("rounds", [30])
 def test_one_of_many_processes_holds_the_lock(tmp_path, rounds):
-    """Files are removed while others open them."""
+    """Processes remove files while others open them."""
     inside, most, times = 0, 0, 0
     counted = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""What a run was trained on is kept with it, and it is not measured on that unless one says so."""
+"""A run records its training clips, and is evaluated on them only with --allow-seen."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ YOUTUBE = IDS[3:]
 
 
 class Listed(Snapshot):
-    """A snapshot of which only the list of videos is there."""
+    """A snapshot that has only the list of videos."""
 
     def __init__(self, videos, dataset="msrvtt"):
         self.folder = "snapshots/x"
@@ -45,7 +45,7 @@ datasets = st.sampled_from(["msrvtt", "msvd"])
 @pytest.mark.parametrize("asked", ["", "f1", "f2"])
 @pytest.mark.parametrize("name", ["1", YOUTUBE[0]])
 def test_the_ids_of_tables_say_nothing_where_files_are_known(dataset, trained, asked, name):
-    """All tables are of the data set "generic", also those that number their videos alike."""
+    """All tables belong to the data set "generic", even if their video ids coincide."""
     found = seen_clips.overlap(
         seen_clips.gather([Listed([(name, sha(trained)), ("2", "")], dataset)]),
         Listed([(name, sha(asked))], dataset),
@@ -189,7 +189,7 @@ def test_a_rejected_video_counts_where_clips_have_ids_of_another_form(write_snap
 
 @pytest.fixture
 def run_on(untrained_run, tmp_path):
-    """A copy of a run that says that it was trained on a snapshot."""
+    """Copy a run, recording that it was trained on a snapshot."""
 
     def make(snapshot, name="run", **more):
         run = tmp_path / name

@@ -31,7 +31,7 @@ ANSWERS = ("ring", "disc", "two")
 
 
 def annotate(clip, number, video="video"):
-    """A video a record, of one class in three, with two captions and two questions."""
+    """Annotate one video per record, with one of three classes, two captions and two questions."""
     clip.video_id = f"{video}{number}"
     clip.labels.append(f"Class{number % 3}")
     clip.captions.extend([clip.caption, f"Look: a {ANSWERS[number % 3]}"])
@@ -54,7 +54,7 @@ def snapshot(tmp_path_factory, write_snapshot_at):
 
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory, write_snapshot_at):
-    """Other videos, of which the same is asked."""
+    """Other videos with the same questions."""
     folder = tmp_path_factory.mktemp("data") / "tested"
     return write_snapshot_at(
         folder, clips=12, frames=4, height=18, width=24, annotate=partial(annotate, video="unseen")
@@ -215,7 +215,7 @@ def test_retrieval_trains_both_encoders(retrieving, untrained_run, snapshot, tes
 
 @pytest.mark.slow
 def test_two_processes_train_a_task_as_one_does(retrieving, tmp_path):
-    """On two devices each; every caption is told from those of the other process's videos, too."""
+    """Use two devices per process. Captions are contrasted with all processes' videos."""
     alone, argv = retrieving
     run = tmp_path / "run"
     with socket.socket() as probe:
@@ -409,7 +409,7 @@ def test_settings_of_a_task_are_typed():
     ],
 )
 def test_the_compiler_counts_as_many_flops(snapshot, tokenizer, task, settings):
-    """At sizes at which matrix products of the encoders outweigh all else."""
+    """Use sizes at which the encoders' matrix products dominate."""
     config = override(
         PRESETS["tiny"],
         [

@@ -115,7 +115,7 @@ def test_a_non_finite_update_is_bad_despite_finite_loss_and_gradient(policy, spo
 
 
 def test_a_step_divides_nothing_by_nothing():
-    """JAX_DEBUG_NANS=1 ends a program at the first NaN: ours must not be the one that it finds."""
+    """JAX_DEBUG_NANS=1 stops at the first NaN, so svilm must not produce one itself."""
     config = override(Config(), ["optimizer.warmup_share=0", "average_decay=0.9"])
 
     def loss(params):

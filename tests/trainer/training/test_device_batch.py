@@ -18,7 +18,7 @@ def scaling(config, where, **changes):
 
 
 def test_device_and_host_scale_alike(write_snapshot, small_config, tokenizer):
-    """Of crops smaller than the model's size, as large, larger, and too large for the device."""
+    """Test crops below, at and above the model's size, and too large for the device."""
     sides, flips, differing = set(), set(), 0
     for short in (24, 48):
         written = write_snapshot(str(short), clips=24, height=short, width=80)

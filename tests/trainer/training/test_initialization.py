@@ -1,4 +1,4 @@
-"""A run that begins with known weights: what it is filled with, and what continues it."""
+"""A run that starts from known weights: its initialization and its resumption."""
 
 import pathlib
 import shutil
@@ -22,7 +22,7 @@ DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
 
 @pytest.fixture
 def config(small_config):
-    """Of the parity checkpoints' number of layers; its steps change nothing."""
+    """A configuration with the parity checkpoints' layers, whose steps change nothing."""
     return override(
         small_config,
         [
@@ -52,7 +52,7 @@ def test_known_weights_replace_only_their_random_ones(config):
 def test_a_vocabulary_may_have_fewer_pieces_than_the_weights_have_rows(
     config, write_snapshot, tmp_path
 ):
-    """Published ones are padded to round numbers; with more pieces than rows it is another's."""
+    """Published vocabularies are padded. One with more pieces than rows is another model's."""
     snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
     start = Start(text=DATA / "bert")
     for pieces, fits in ((55, True), (61, False)):

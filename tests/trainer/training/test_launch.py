@@ -78,7 +78,7 @@ esac
 
 
 class Slice(http.server.BaseHTTPRequestHandler):
-    """As much of the TPU API (v2) as a queued resource and ssh to its workers take."""
+    """The part of the TPU API (v2) for queued resources and ssh to their workers."""
 
     asked: ClassVar[list[str]]
     there: ClassVar[bool]
@@ -144,7 +144,7 @@ OPERATION = {
 
 @pytest.fixture
 def cloud(tmp_path):
-    """Runs train.sh in a cloud of this machine: (arguments) -> the finished process, the API."""
+    """Run train.sh against this machine's API: (arguments) -> the finished process, the API."""
     if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not installed: only the dry run of deploy/tpu/train.sh is tested")
     programs, home, state = (tmp_path / name for name in ("bin", "home", "state"))

@@ -46,7 +46,7 @@ def snapshot(tmp_path_factory, write_snapshot_at):
 
 @pytest.fixture(scope="module")
 def undisturbed(noisy_config, tmp_path_factory, snapshot):
-    """A run from start to end. Tests leave it as it is."""
+    """A complete run. Tests must not change it."""
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     assert loop.pretrain(noisy_config, snapshot, run)
     return run
@@ -342,7 +342,7 @@ def monitoring(snapshot):
 
 @pytest.fixture(scope="module")
 def watched(watched_config, monitoring, tmp_path_factory, snapshot):
-    """A run from start to end of which everything is kept and looked at."""
+    """A complete run that keeps all checkpoints and metrics."""
     run = tmp_path_factory.mktemp("runs") / "watched"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WANDB_MODE", "offline")

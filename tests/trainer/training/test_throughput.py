@@ -9,7 +9,7 @@ from trainer.training.throughput import ThroughputMeter
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that have gone by, to be set."""
+    """A clock that tests can set, in seconds."""
     now = [100.0]
 
     class Time:

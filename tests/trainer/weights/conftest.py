@@ -12,7 +12,7 @@ DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
 
 @pytest.fixture
 def altered(tmp_path):
-    """Copies a parity checkpoint with other tensors or settings."""
+    """Copy a parity checkpoint with other tensors or settings."""
 
     def alter(name, tensors=lambda tensors: tensors, copy="altered", **settings):
         copy = tmp_path / copy

@@ -1,4 +1,4 @@
-"""What our encoders answer with a checkpoint's weights alone.
+"""Outputs of this project's encoders with a checkpoint's weights alone.
 
 To be compared with the implementation that the checkpoint comes from: no group tokens, no
 projection into the joint space, no final norm that the checkpoint does not have.

@@ -1,4 +1,4 @@
-"""transformers reads what `svilm-train export` writes as we mean it: pixels, ids, hidden states.
+"""transformers reads exports as intended: pixels, ids, hidden states.
 
 tests/data/transformers/export-VERSION.json has what that version made of the folder of
 `write_export`; tests/data/transformers/read_export.py wrote it.
@@ -47,7 +47,7 @@ TOKENISER = Tokenizer(PIECES, Settings(lowercase=False, added=ADDED))
 
 
 def write_export(out):
-    """Writes a run's export with parameters that follow from their places."""
+    """Write a run's export with parameters derived from their positions."""
     config = dataclasses.replace(Config(), video=VIDEO, text=TEXT)
     shapes = state_shapes(config, one_device()).params
     leaves = [
@@ -64,7 +64,7 @@ def write_export(out):
 
 
 def frames():
-    """Frames whose short side needs no scaling: how that is done differs between libraries."""
+    """Frames without scaling, which differs between libraries."""
     time, y, x, colour = np.ogrid[:4, :SHORT_SIDE, :57, :3]
     return ((time * 31 + y * 7 + x * 13 + colour * 101) % 256).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Our encoders answer as the implementations that their weights come from.
+"""This project's encoders equal the implementations that their weights come from.
 
 The checkpoints in tests/data/parity are tiny and random; the answers beside them in io.npz are
 those of transformers 4.57.6 on PyTorch 2.13, in float32 and evaluation mode. Every bias is

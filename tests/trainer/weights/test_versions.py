@@ -1,4 +1,4 @@
-"""Our encoders answer as five versions of transformers do, from the folders that they write.
+"""This project's encoders equal five versions of transformers on their folders.
 
 tests/data/transformers/make.py made the folders and the answers, each with the version of its name.
 """
@@ -45,7 +45,7 @@ def answers(version):
 
 @pytest.fixture
 def altered_version(tmp_path):
-    """Reads a copy of a folder with other tensors or settings."""
+    """Read a copy of a folder with other tensors or settings."""
 
     def alter(name, tensors=lambda tensors: tensors, copy="altered", **settings):
         copy = tmp_path / copy
@@ -168,7 +168,7 @@ def test_more_layers_than_tensors_are_refused(altered_version, name, count):
 
 
 def rewritten(path, kind, size):
-    """Rewrites a file of tensors as one of numbers of another kind, all bits zero."""
+    """Rewrite a tensor file with another number type, all bits zero."""
     held = safetensors.numpy.load_file(path)
     header, end = {}, 0
     for key, tensor in held.items():

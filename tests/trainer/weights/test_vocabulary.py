@@ -1,4 +1,4 @@
-"""The vocabulary of a run that begins with known weights is the one that they know."""
+"""The vocabulary of a run that starts from known weights is that of the weights."""
 
 import json
 import pathlib
@@ -83,7 +83,7 @@ def test_rows_of_added_tokens_have_a_meaning(tmp_path):
 
 @pytest.fixture
 def started(tmp_path, small_config, write_snapshot):
-    """Starts a run with a tokenizer, and continues it with another."""
+    """Start a run with one tokenizer and resume it with another."""
     clips = Mixture([Snapshot.open(write_snapshot(clips=8).folder)])
     config = override(small_config, ["text.vocabulary=30"])
     origin = Origin({}, {}, {})

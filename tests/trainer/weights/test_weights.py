@@ -1,4 +1,4 @@
-"""Checkpoints of others as the start of our encoders, and our encoders as such checkpoints."""
+"""Foreign checkpoints as initial weights, and this project's encoders as such checkpoints."""
 
 import json
 import pathlib
@@ -135,7 +135,7 @@ def test_settings_that_are_null_are_as_if_absent(altered):
 
 
 def shards(path, index):
-    """Splits a checkpoint in two, with an index of one's choice."""
+    """Split a checkpoint in two, with a given index."""
     held = safetensors.numpy.load_file(path / "model.safetensors")
     (path / "model.safetensors").unlink()
     names = sorted(held)

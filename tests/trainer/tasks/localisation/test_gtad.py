@@ -1,4 +1,4 @@
-"""G-TAD in PyTorch's layout, against a version in plain NumPy loops, forwards and backwards."""
+"""G-TAD in PyTorch's layout, compared with plain NumPy loops, forward and backward."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def relu(x):
 
 
 def convolve(state, name, x):
-    """Along the last axis, [C, …, T]; zeros beyond its ends."""
+    """Convolve along the last axis, [C, …, T], with zero padding."""
     weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
     out, inputs = weight.shape[:2]
     kernel = weight.reshape(out, inputs, -1)
@@ -75,7 +75,7 @@ def sample(x, t):
 
 
 def region(x, start, end, bins):
-    """[C, bins] of a region."""
+    """Return the features of a region, [C, bins]."""
     extent = max(end - start, 1.0)
     n = int(np.ceil(extent / bins))
     width = extent / bins
@@ -93,7 +93,7 @@ def sigmoid(x):
 
 
 def network(state, x):
-    """Of one video: map [2, D, S], start, end."""
+    """Return the outputs for one video: map [2, D, S], start, end."""
     base = graph_block(state, "backbone1.2", relu(convolve(state, "backbone1.0", x)))
     boundaries = [
         sigmoid(convolve(state, f"{name}.1", graph_block(state, f"{name}.0", base)))[0]

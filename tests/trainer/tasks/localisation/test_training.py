@@ -1,4 +1,4 @@
-"""The whole of localisation on features in which actions can be seen: noise, and a class's sign."""
+"""Localisation end to end, on features of noise plus a sign for each class."""
 
 import itertools
 import json
@@ -198,7 +198,7 @@ def test_contradictory_inputs_are_refused(corpus, tmp_path, capsys):
 
 
 def retold(corpus, folder, split, **told):
-    """Features of a split whose features.json tells more."""
+    """Copy a split's features with more fields in features.json."""
     shutil.copytree(corpus / split, folder / split)
     path = folder / split / "features.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | told))

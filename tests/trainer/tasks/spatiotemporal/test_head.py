@@ -1,4 +1,4 @@
-"""The head, against RoIAlign in plain loops."""
+"""The head, compared with RoIAlign in plain loops."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ ROWS, COLUMNS = 4, 6
 
 
 def bilinear(plane, y, x):
-    """Of [rows, columns, d]."""
+    """Sample a map [rows, columns, d]."""
     rows, columns = plane.shape[:2]
     if y < -1 or y > rows or x < -1 or x > columns:
         return np.zeros(plane.shape[2])
@@ -29,7 +29,7 @@ def bilinear(plane, y, x):
 
 
 def roi_align(plane, box, bins):
-    """[bins, bins, d]; as many samples a bin as cells, half a cell shifted."""
+    """Return [bins, bins, d], with one sample per cell of a bin, shifted by half a cell."""
     rows, columns, width = plane.shape
     x1, y1, x2, y2 = box * np.array([columns, rows, columns, rows]) - 0.5
     tall, wide = y2 - y1, x2 - x1
@@ -68,7 +68,7 @@ def test_boxes_take_the_greatest_of_their_aligned_bins(drawn, bins):
 
 
 def test_bins_are_those_of_the_other_tasks():
-    """Against the other implementation, whose regions may be anywhere."""
+    """Compare with the other implementation, which allows any region."""
     ends = np.sort(np.random.default_rng(3).uniform(size=(20, 2)).astype(np.float32), axis=1)
     for bins, length in ((7, 28), (2, 5)):
         start, end = jnp.asarray(ends[None, :, 0]), jnp.asarray(ends[None, :, 1])

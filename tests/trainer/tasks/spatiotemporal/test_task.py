@@ -1,4 +1,4 @@
-"""From a snapshot of keyframes to a file of detections, by the commands."""
+"""The commands from a snapshot of keyframes to a file of detections."""
 
 import json
 
@@ -59,7 +59,7 @@ def training(tmp_path_factory, write_snapshot_at):
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory, write_snapshot_at):
-    """For tests, of another video, whose name CSV must quote."""
+    """A test snapshot of another video, whose name CSV must quote."""
     return written(tmp_path_factory.mktemp("data") / "test", write_snapshot_at, "a,b")
 
 
@@ -109,7 +109,7 @@ def figures(tmp_path):
 
 
 def alone(csv, truth, tmp_path):
-    """The figures of a file of detections."""
+    """Return the metrics of a file of detections."""
     out = tmp_path / "alone.json"
     argv = ["evaluate", "--task=spatiotemporal", f"--predictions={csv}", f"--truth={truth}"]
     assert main([*argv, f"--out={out}"]) == 0
