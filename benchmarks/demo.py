@@ -67,7 +67,7 @@ def main() -> int:
         if status:
             print(
                 f"demo: error: the step {step.name!r} failed with exit status {status}: see above; "
-                "once that is mended, the same command goes on from here",
+                "fix the cause and run the same command again to resume",
                 file=sys.stderr,
             )
             return status if status > 0 else 1
@@ -197,16 +197,19 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", default="runs/demo", help="folder to write")
-    parser.add_argument("--train-clips", type=int, default=4200, help="clips to train on")
-    parser.add_argument("--test-clips", type=int, default=600, help="clips to test on")
+    parser.add_argument("--train-clips", type=int, default=4200, help="number of train clips")
+    parser.add_argument("--test-clips", type=int, default=600, help="number of test clips")
     parser.add_argument(
-        "--train-steps", type=int, default=None, help="of training; None: as the preset says"
+        "--train-steps", type=int, default=None, help="training steps (default: preset's)"
     )
     parser.add_argument(
-        "--control-steps", type=int, default=100, help="of the run without the temporal loss"
+        "--control-steps", type=int, default=100, help="steps of the run without temporal loss"
     )
     parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="rendering, decoding"
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="worker processes for rendering and decoding (default: one per CPU core)",
     )
     parser.add_argument(
         "--set",
@@ -214,7 +217,7 @@ def _arguments() -> argparse.Namespace:
         default=[],
         dest="settings",
         metavar="FIELD=VALUE",
-        help="a field of both runs' configuration; may be repeated",
+        help="configuration field of both runs, field=value; may be repeated",
     )
     return parser.parse_args()
 

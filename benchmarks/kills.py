@@ -292,10 +292,10 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--rounds", type=int, default=60, help="of each command")
-    parser.add_argument("--seed", type=int, default=0, help="of the instants")
-    parser.add_argument("--work", default="runs/kills", help="folder; finished rounds are kept")
-    parser.add_argument("--out", default=str(_RESULTS), help="file for the counts; '': none")
+    parser.add_argument("--rounds", type=int, default=60, help="rounds per command")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times")
+    parser.add_argument("--work", default="runs/kills", help="folder that keeps finished rounds")
+    parser.add_argument("--out", default=str(_RESULTS), help="file for the counts; '' for none")
     return parser.parse_args()
 
 

@@ -420,9 +420,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", default="runs/scale", help="folder for what is generated")
+    parser.add_argument("--out", default="runs/scale", help="folder for generated files")
     parser.add_argument(
-        "--parts", nargs="+", choices=_PARTS, default=[*_PARTS], help="what to measure"
+        "--parts", nargs="+", choices=_PARTS, default=[*_PARTS], help="parts to measure"
     )
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -347,15 +347,15 @@ def _arguments() -> argparse.Namespace:
         description="Downstream tasks on Shapes, from the demo's checkpoint and a random encoder.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--demo", default="runs/demo", help="where the demo's checkpoint is")
-    parser.add_argument("--out", default="runs/tasks", help="folder for all that is made")
+    parser.add_argument("--demo", default="runs/demo", help="folder of the demo's run")
+    parser.add_argument("--out", default="runs/tasks", help="folder for all output")
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         choices=NAMES,
         metavar="ROW",
-        help=f"measure these rows alone, of {', '.join(NAMES)}; the rest of the results stay",
+        help=f"rows to measure, of {', '.join(NAMES)}; other results stay unchanged",
     )
     return parser.parse_args()
 

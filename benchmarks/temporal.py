@@ -60,10 +60,10 @@ def _arguments() -> argparse.Namespace:
         description="Window accuracy with and without the temporal loss.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--demo", default="runs/demo", help="where the demo's snapshots are")
+    parser.add_argument("--demo", default="runs/demo", help="folder of the demo's snapshots")
     parser.add_argument("--out", default="runs/temporal", help="folder for the runs")
-    parser.add_argument("--steps", type=int, default=150, help="of each run")
-    parser.add_argument("--seeds", type=int, default=3, help="pairs of runs")
+    parser.add_argument("--steps", type=int, default=150, help="steps per run")
+    parser.add_argument("--seeds", type=int, default=3, help="number of pairs of runs")
     return parser.parse_args()
 
 

@@ -66,11 +66,11 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("families", nargs="*", default=FAMILIES, metavar="FAMILY")
-    parser.add_argument("--seconds", type=int, default=60, help="of each family")
-    parser.add_argument("--inputs", type=int, default=-1, help="of each family; -1: any number")
-    parser.add_argument("--only", default="", help="targets whose names begin so")
-    parser.add_argument("--seed", type=int, default=1, help="of all that is random")
-    parser.add_argument("--out", default="runs/fuzz", help="folder")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds per family")
+    parser.add_argument("--inputs", type=int, default=-1, help="inputs per family; -1: unlimited")
+    parser.add_argument("--only", default="", help="prefix of the targets' names")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the mutations")
+    parser.add_argument("--out", default="runs/fuzz", help="output folder")
     parser.add_argument("--here", metavar="FAMILY", help=argparse.SUPPRESS)
     return parser.parse_args()
 
