@@ -108,7 +108,7 @@ def test_captions_without_stop_words_give_a_warning():
 
 
 def test_val_2_gives_a_warning():
-    assert "never val_2" in cautions("activitynet", ["val_2.json"], ["A man runs."])[0]
+    assert "second annotation" in cautions("activitynet", ["val_2.json"], ["A man runs."])[0]
     assert cautions("activitynet", ["val_1.json"], ["A man runs."]) == []
 
 
