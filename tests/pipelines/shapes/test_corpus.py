@@ -107,7 +107,7 @@ def test_impossible_arguments_are_refused_before_writing(tmp_path, wrong, messag
 
 def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ShapesError, match=r"cannot write the corpus to .*file.*choose a writable folder"):
+    with pytest.raises(ShapesError, match=r"cannot write the corpus .*file.*choose a writable"):
         corpus.write(tmp_path / "file" / "out", train_clips=6, test_clips=0)
 
 
