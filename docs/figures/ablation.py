@@ -21,7 +21,9 @@ def ablation() -> Figure:
     """Draw each variant's mean over seeds as a bar, and each seed as a dot."""
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     variants = list(results)
-    figure, axes = plt.subplots(1, 3, figsize=(8.6, 2.7), sharey=True, facecolor="white")
+    figure, axes = plt.subplots(
+        1, 3, figsize=(8.6, 2.9), sharey=True, facecolor="white", layout="constrained"
+    )
     for axis, (measure, title) in zip(axes, _MEASURES, strict=True):
         for place, variant in enumerate(variants):
             seeds = results[variant][measure]
@@ -35,6 +37,5 @@ def ablation() -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].invert_yaxis()
     kinds = [Patch(color="#b9b9b9", label="whole clips"), Patch(color="#7aa6cf", label="spliced")]
-    axes[0].legend(handles=kinds, fontsize=7, loc="lower right")
-    figure.tight_layout()
+    figure.legend(handles=kinds, fontsize=8, loc="outside lower center", ncols=2)
     return figure
