@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import sys
 
 import pytest
@@ -42,9 +43,9 @@ def test_configuration_has_each_field_with_default_and_reason():
     for field in dataclasses.fields(VideoConfig):
         assert f"`video.{field.name}`\n: " in page
     assert "`video.frames`\n: `int`, default `32`. T.\n" in page
-    assert "`video.grouping_after`\n: `tuple[int, ...]`, default `6,9,12`. " in page
-    assert "`optimizer.clip_norm`\n: `float | None`, default `1.0`. Global gradient norm" in page
-    assert "\n  Handling of a corrupt record." in page  # the comment before input.on_corrupt
+    # A comment beside the field, and one on the lines before it.
+    assert re.search(r"`optimizer.clip_norm`\n: `float \| None`, default `1.0`\. \w", page)
+    assert re.search(r"`input.on_corrupt`\n: `'stop' or 'skip'`, default `stop`\.\n\n  \w", page)
 
 
 def test_a_preset_is_its_differences_and_makes_the_preset():
@@ -61,11 +62,11 @@ def test_schemas_have_comments_types_and_numbers():
     from reference import schemas
 
     page = schemas.page("protos/v1/clip.proto")
-    assert "`frame_time_us` = 8\n: repeated int64. Instants of the video, microseconds" in page
-    assert "`FRAME_ENCODING_PNG` = 2\n: PNG of 8 bits" in page
+    assert re.search(r"`frame_time_us` = 8\n: repeated int64\. \w", page)
+    assert re.search(r"`FRAME_ENCODING_PNG` = 2\n: \w", page)
     assert "Next available" not in page
     page = schemas.page("protos/v1/manifest.proto")
-    assert "`versions` = 7\n: map of string to string." in page
+    assert re.search(r"`versions` = 7\n: map of string to string\. \w", page)
     assert "```text\nmanifest.json " in page
 
 
@@ -75,7 +76,7 @@ def test_each_code_has_its_stage_or_program():
     page = codes.rejects()
     assert [f"`{code}`\n: " for code in REASONS if f"`{code}`\n: " not in page] == []
     assert page.index("Stage decode") < page.index("`video_missing`") < page.index("Stage filter")
-    assert "`75`\n: Run again: preempted" in codes.exit_codes()
+    assert re.search(r"`75`\n: Run again: \w", codes.exit_codes())
 
 
 def test_prose_keeps_code_and_escapes_the_rest():
