@@ -73,14 +73,14 @@ def test_wrong_usage_is_reported(script, arguments, told):
 
 
 @pytest.mark.parametrize("script", ["tpu/train.sh", "gpu/train_slurm.sh", "jobset.sh"])
-def test_help_says_what_a_script_does(script):
+def test_scripts_have_help(script):
     done = run(script, "--help")
     assert done.returncode == 0
     assert "example:" in done.stdout
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_a_jobset_restarts_on_preemption_and_not_on_failure(kind):
+def test_a_jobset_restarts_only_on_preemption(kind):
     common = ("NAME=vcc", "IMAGE=r/i@sha256:1", "HOSTS=16", "RESTARTS=50")
     template = DEPLOY / kind / "jobset.yaml"
     done = run("jobset.sh", "render", template, *common, *VALUES[kind], "--", *PRETRAIN, 'a"\\b')
@@ -158,7 +158,7 @@ def slurm(tmp_path):
         ("137 127", False, 127),
     ],
 )
-def test_slurm_queues_a_run_again_that_was_stopped_and_none_that_failed(
+def test_slurm_requeues_stopped_runs_but_not_failed_ones(
     slurm, tmp_path, statuses, queued_again, ends
 ):
     done, queued = slurm(statuses)
@@ -181,9 +181,7 @@ def test_slurm_queues_a_run_again_that_was_stopped_and_none_that_failed(
         (["--restarts", "0"], None, False),
     ],
 )
-def test_slurm_restarts_a_run_no_more_often_than_it_may(
-    slurm, tmp_path, arguments, restarted, queued_again
-):
+def test_slurm_limits_restarts(slurm, tmp_path, arguments, restarted, queued_again):
     done, queued = slurm("75 137", *arguments, restarted=restarted)
     assert bool(queued) == queued_again
     assert done.returncode == (0 if queued_again else 137)

@@ -109,7 +109,7 @@ def test_prompts_that_leave_the_templates_are_refused():
         contract.check_clip(clip, CONFIG)
 
 
-def test_prompts_have_single_blanks_or_the_text_as_it_stands():
+def test_prompts_have_single_spaces_or_the_original_text():
     clip = valid_clip()
     clip.captions.clear()
     clip.caption = "the naïve\xa0\tfox"
@@ -131,7 +131,7 @@ def test_unknown_fields_pass_through_a_reader():
     assert clip.SerializeToString() == later
 
 
-def test_a_reader_of_1_2_passes_over_what_1_3_added():
+def test_a_reader_of_1_2_ignores_fields_of_1_3():
     # A reader as it was then: the schema without the fields and messages that came later.
     files = descriptor_pb2.FileDescriptorSet.FromString(contract.clip_descriptor())
     (file,) = files.file

@@ -22,12 +22,12 @@ ODD = st.text(st.sampled_from("a. é\u0301👩\u200c\u200d\u200b\ufeff\xad\xa0\t
         ("cafe\u0301 &amp; ❤\ufe0f", "cafe\u0301 &amp; ❤\ufe0f"),
     ],
 )
-def test_what_a_reader_sees(text, seen):
+def test_reading_normalizes_text(text, seen):
     assert reading(text)[0] == seen
 
 
 @given(ODD)
-def test_characters_come_from_their_places(text):
+def test_characters_map_to_their_offsets(text):
     seen, places = reading(text)
     assert len(seen) == len(places) and [*places] == sorted(set(places))
     for character, place in zip(seen, places, strict=True):

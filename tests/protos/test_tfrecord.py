@@ -8,7 +8,7 @@ from protos import tfrecord
 
 
 @given(st.binary(max_size=4096))
-def test_unframe_returns_what_was_framed(record):
+def test_unframe_inverts_frame(record):
     assert tfrecord.unframe(tfrecord.frame(record)) == record
 
 
@@ -22,7 +22,7 @@ def test_every_flipped_bit_is_detected():
 
 
 @given(st.binary(max_size=64), st.data())
-def test_a_cut_or_lengthened_frame_is_detected(record, data):
+def test_a_truncated_or_extended_frame_is_detected(record, data):
     framed = tfrecord.frame(record)
     kept = data.draw(st.integers(0, len(framed) - 1))
     with pytest.raises(tfrecord.CorruptRecordError):

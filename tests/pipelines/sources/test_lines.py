@@ -45,7 +45,7 @@ def test_a_text_of_several_lines_in_any_column(place, text):
     st.sampled_from([",", "\t"]),
     st.sampled_from(["\n", "\r\n"]),
 )
-def test_rows_are_read_as_they_were_written(texts, id_column, delimiter, line_end):
+def test_rows_are_read_as_written(texts, id_column, delimiter, line_end):
     rows = [["\n".join(text) for text in row] for row in texts]
     for row in rows:
         row.insert(id_column, "id")

@@ -160,7 +160,7 @@ def s3(monkeypatch):
         (400, "InvalidArgument", errno.EIO, "the store answered"),
     ],
 )
-def test_what_s3_refuses_is_told(httpd, s3, status, code, number, told):
+def test_a_refusal_by_s3_is_reported(httpd, s3, status, code, number, told):
     s3(httpd(status, f"<Error><Code>{code}</Code><Message>as {code} says</Message></Error>"))
     for call in (storage.read, lambda path: bucket.write(path, b"1", stores.NEW)):
         with pytest.raises(OSError, match=f"{told}.*as {code} says") as raised:
@@ -169,14 +169,14 @@ def test_what_s3_refuses_is_told(httpd, s3, status, code, number, told):
         assert SECRET not in str(raised.value)
 
 
-def test_an_s3_server_that_is_not_there_is_told(s3):
+def test_an_unreachable_s3_server_is_reported(s3):
     s3("http://127.0.0.1:1")
     with pytest.raises(ConnectionError, match="cannot be reached") as raised:
         storage.size("s3://lab/one")
     assert raised.value.filename == "s3://lab/one"
 
 
-def test_missing_credentials_of_s3_are_told(s3, monkeypatch):
+def test_missing_credentials_of_s3_are_reported(s3, monkeypatch):
     s3("http://127.0.0.1:1")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
