@@ -208,7 +208,7 @@ def _told(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "no such object or bucket", path) from None
     except FileExistsError:
-        raise FileExistsError(errno.EEXIST, "the object is there already", path) from None
+        raise FileExistsError(errno.EEXIST, "the object already exists", path) from None
     except Exception as error:  # The libraries' exceptions have no common base class.
         if isinstance(error, OSError) and error.filename:
             raise  # It is the error of a local file.

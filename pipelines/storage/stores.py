@@ -171,8 +171,7 @@ class Google(Store):
         return _no_credentials(
             error,
             path,
-            "`gcloud auth application-default login` makes some, GOOGLE_APPLICATION_CREDENTIALS "
-            "names others",
+            "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
         )
 
 
@@ -244,7 +243,7 @@ class S3(Store):
                 botocore.ProfileNotFound,
             ),
         ):
-            why = "AWS_PROFILE names a profile, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY a key"
+            why = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             return _no_credentials(error, path, why)
         unreachable = (
             botocore.ConnectionError,
@@ -268,7 +267,7 @@ def _code(error: OSError) -> str:
 
 
 def _no_credentials(error: Exception, path: str, hint: str) -> OSError:
-    why = f"no credentials that may use it ({_reason(error)}): {hint}"
+    why = f"no valid credentials ({_reason(error)}): {hint}"
     return PermissionError(errno.EACCES, why, path)
 
 

@@ -1,4 +1,4 @@
-"""deploy/dataflow: the template's parameters, the script that launches, the package for workers."""
+"""deploy/dataflow: the template's parameters, the launch script and the workers' package."""
 
 import importlib.util
 import json
@@ -34,7 +34,7 @@ def flex_template():
 
 
 def options():
-    """Of build, by name."""
+    """Return build's options by name."""
     _, build = parsers()
     return {option: action for action in build._actions for option in action.option_strings}
 
@@ -163,7 +163,7 @@ def test_options_after_the_source_override_defaults():
     ],
 )
 def test_the_script_fails_in_one_line(words, told, tmp_path):
-    for program in ("bash", "dirname"):  # and no gcloud
+    for program in ("bash", "dirname"):  # PATH without gcloud
         (tmp_path / program).symlink_to(shutil.which(program) or "")
     done = run(*words, path=tmp_path)
     assert done.returncode == 2
@@ -173,7 +173,7 @@ def test_the_script_fails_in_one_line(words, told, tmp_path):
 
 
 def test_the_workers_package_is_complete_and_pinned(tmp_path):
-    """As Beam packs it, and as a worker's pip does."""
+    """Build the package like Beam and like a worker's pip."""
     subprocess.run(
         [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", tmp_path],
         cwd=FOLDER,

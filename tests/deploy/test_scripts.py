@@ -1,4 +1,4 @@
-"""The launch scripts, without a cloud or cluster: what they would run, and what they do then."""
+"""The launch scripts with stand-ins for cloud and cluster."""
 
 import pathlib
 import subprocess
@@ -40,7 +40,7 @@ def test_a_dry_run_prints_the_commands_of_a_slice():
 
 
 def words(line):
-    """What bash takes a line for."""
+    """Return a line's words as bash splits them."""
     done = subprocess.run(
         ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
     )
@@ -90,7 +90,7 @@ def test_a_jobset_restarts_only_on_preemption(kind):
     job = workers["template"]["spec"]
     assert job["parallelism"] == job["completions"] == 16
     (rule,) = job["podFailurePolicy"]["rules"]
-    # 1 failed, 2 misused; 75, stopped and saved, is not among them.
+    # 1 means failed, 2 misused. 75 (stopped and saved) restarts the run.
     assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [1, 2])
     assert spec["failurePolicy"]["maxRestarts"] == 50
     assert spec["failurePolicy"]["rules"][0]["onJobFailureReasons"] == ["PodFailurePolicy"]
@@ -99,8 +99,8 @@ def test_a_jobset_restarts_only_on_preemption(kind):
     assert tuple(container["args"][-len(PRETRAIN) - 1 :]) == (*PRETRAIN, 'a"\\b')
 
 
-# What srun does with the tasks of a step (SchedMD/slurm, src/srun/launch.c): --kill-on-bad-exit has
-# the others killed, of which nothing is said, and a signal goes before any status.
+# A stand-in for srun (SchedMD/slurm, src/srun/launch.c): --kill-on-bad-exit silently kills
+# the other tasks, and a signal takes precedence over any status.
 SRUN = r"""#!/usr/bin/env bash
 printf '%s\n' "$@" >"$HERE/srun.txt"
 echo 'a worker told something'
@@ -121,7 +121,7 @@ exit $((signalled ? signalled : exited))
 
 @pytest.fixture
 def slurm(tmp_path):
-    """Runs train_slurm.sh where tasks end with `statuses`: the finished process, what is asked."""
+    """Run train_slurm.sh with tasks that end with `statuses`; return the process and requests."""
     for name, text in (
         ("srun", SRUN),
         ("scontrol", '#!/usr/bin/env bash\nprintf "%s " "$@" >"$HERE/scontrol.txt"\n'),
@@ -153,8 +153,8 @@ def slurm(tmp_path):
         ("0 137", True, 0),
         ("75 143 134", True, 0),
         ("1 1", False, 1),
-        ("137 1 137", False, 1),  # srun's own status is 137
-        ("75 2 75", False, 2),  # and here 75
+        ("137 1 137", False, 1),  # srun's own status is 137.
+        ("75 2 75", False, 2),  # Here it is 75.
         ("137 127", False, 127),
     ],
 )

@@ -132,7 +132,7 @@ def test_unknown_fields_pass_through_a_reader():
 
 
 def test_a_reader_of_1_2_ignores_fields_of_1_3():
-    # A reader as it was then: the schema without the fields and messages that came later.
+    # An old reader: the schema without later fields and messages.
     files = descriptor_pb2.FileDescriptorSet.FromString(contract.clip_descriptor())
     (file,) = files.file
     messages = {message.name: message for message in file.message_type}

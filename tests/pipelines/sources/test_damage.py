@@ -1,7 +1,7 @@
 """No row of a damaged file is lost: it is a clip, a reject, or the whole file is refused.
 
-Each row carries a mark that nothing else has. A row whose text survived the damage unchanged must
-come out by its mark, unless the file is refused.
+Each row has a unique mark. The result must contain the mark of every undamaged row, unless the
+file is refused.
 """
 
 import bz2
