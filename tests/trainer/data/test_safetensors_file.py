@@ -37,5 +37,5 @@ def test_nothing_else_writes_such_files():
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Attribute)
         }
-        # A traceback is for its user alone.
+        # Only the user may read a traceback.
         assert path.name in ("safetensors_file.py", "errors.py") or not used & private, path

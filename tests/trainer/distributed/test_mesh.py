@@ -87,7 +87,7 @@ told = json.dumps({
     "devices": len(jax.devices()),
     "parts": {name: float(value) for name, value in measured.items()},
     # The optimizer subtracts the gradient and does nothing else; so many times it that the
-    # parameter's own rounding is none of it.
+    # parameter's own rounding is not part of the error.
     "gradient": {name: ((np.float64(leaf) - np.float64(changed[name])) / 2**20).ravel().tolist()
                  for name, leaf in before.items()},
     "collectives": [shape + " " + kind for shape, kind in found],

@@ -180,7 +180,7 @@ def wait_for_step(run, name, step, children):
     """Wait until these children, and no earlier ones, have written the file."""
     until = time.monotonic() + 300
     while time.monotonic() < until and all(child.poll() is None for child in children):
-        # Metrics of what is trained again are cut off before the first batch is read.
+        # Metrics of repeated steps are removed before the first batch is read.
         log = pathlib.Path(f"{run}-{name}-0")
         if log.exists() and '"step"' in log.read_text() and max(losses(run), default=0) >= step:
             return

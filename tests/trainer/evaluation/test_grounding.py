@@ -91,7 +91,7 @@ def test_points_fall_on_their_patch_at_any_resolution_of_the_truth(scale, token)
 
 
 def test_the_centre_crop_is_undone():
-    # 32 of 40 pixels of the short side are seen, so 80 % of it: 64 of 80, in the middle.
+    # The crop covers 32 of 40 pixels of the short side, 80 %: the middle 64 of 80.
     view = View(Config(video=VIDEO, input=InputConfig(short_side=40)), snapshot_frames=4)
     assert view.crop(80, 160) == (8, 48, 64)
     assert view.pixel(grounding.point_of(0, CONFIG), 80, 160) == (8 + 16, 48 + 16)

@@ -177,7 +177,7 @@ METRICS = [
 @given(st.data())
 def test_a_number_that_is_not_finite_is_refused_wherever_it_is(metric, data):
     floats = [array.copy() for array in metric.floats]
-    metric.call(*(array.copy() for array in floats))  # as it is, it is no fault
+    metric.call(*(array.copy() for array in floats))  # Unchanged arrays raise no error.
     spoilt = data.draw(st.integers(0, len(floats) - 1), label="argument")
     at = data.draw(st.integers(0, floats[spoilt].size - 1), label="place")
     floats[spoilt].flat[at] = data.draw(st.sampled_from([math.nan, math.inf, -math.inf]))

@@ -66,7 +66,7 @@ def test_duplicate_captions_stay_separate_queries():
     # Captions 0 and 1 are the same text: each ties its own clip with nothing but its similarity.
     similarity = np.array([[0.9, 0.8, 0.1], [0.9, 0.8, 0.1], [0.0, 0.0, 0.7]])
     assert retrieval.ranks(similarity).tolist() == [1, 2, 1]
-    # Seen from the clips, the two texts tie.
+    # From the clips' side, the two texts tie.
     assert retrieval.ranks(similarity.T).tolist() == [1.5, 1.5, 1]
 
 

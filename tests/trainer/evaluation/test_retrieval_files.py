@@ -93,7 +93,7 @@ def test_columns_are_in_the_order_of_the_list_of_videos(tmp_path):
     np.save(tmp_path / "s.npy", similarity)
     found = retrieval_files.score(tmp_path / "s.npy", tmp_path / "data.json")
     assert found["t2v"]["R@1"] == 100
-    # White space around a caption is no part of it, as in records.
+    # White space around a caption is stripped, as in records.
     assert captions[0].text == "of v3"
     retrieval_files.write(tmp_path / "s.csv", similarity, captions, videos)
     assert retrieval_files.score(tmp_path / "s.csv", tmp_path / "data.json") == found

@@ -156,7 +156,7 @@ def test_a_file_whose_name_is_not_utf_8(model, tmp_path):
 
 
 # Embeds frames by the Python API and a snapshot by the command, on eight devices. Types are not
-# checked here, as they are in the tests.
+# checked here as in the tests.
 ON_EIGHT_DEVICES = """
 import pathlib, sys
 import jax, numpy as np

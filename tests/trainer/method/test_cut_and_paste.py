@@ -48,7 +48,7 @@ def test_the_literal_ranges_leave_a_position_shortcut() -> None:
     assert literal[-1] == 0 and max(literal) == 1
     symmetric = exact_foreground(16, start_inclusive=True)
     assert symmetric == symmetric[::-1] and max(symmetric) < 1
-    # By the exact distribution position alone tells 0.82 and 0.80 of the windows.
+    # The exact distribution gives 0.82 and 0.80 by position alone.
     for exact, prior in ((literal, 0.82), (symmetric, 0.80)):
         assert round(float(sum(max(p, 1 - p) for p in exact)) / 16, 2) == prior
 

@@ -108,7 +108,7 @@ def test_in_bfloat16_losses_and_gradients_are_near_those_of_float32() -> None:
     compared = 0
     for name, gradient in gradients.items():
         assert near[name].dtype == np.float32, name
-        # Softmaxes do not see what is added to all their logits: such biases have no gradient.
+        # A bias added to all logits cancels in a softmax, so it has no gradient.
         if norms[name] > 1e-5 * max(norms.values()):
             cosine = np.vdot(gradient, near[name]) / norms[name] / np.linalg.norm(near[name])
             assert cosine > 0.97, name

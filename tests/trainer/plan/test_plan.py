@@ -108,7 +108,7 @@ def params_of(config):
         (Shape("bf16", (1, 3136, 768)), UNEXPLAINED),  # one clip's tokens, and not their positions
         (Shape("bf16", (3136, 768)), UNEXPLAINED),
         (Shape("bf16", (32, 768)), UNEXPLAINED),  # group tokens
-        (Shape("f32", (768, 12, 64)), UNEXPLAINED),  # who has all of it needs to send nothing
+        (Shape("f32", (768, 12, 64)), UNEXPLAINED),  # a device with all of the tensor sends nothing
         (Shape("bf16", (1024, 2, 256)), TEXTS),
         (Shape("f32", (1024,)), FIGURES),
         (Shape("u32", (2, 16384)), FIGURES),  # 2048 flags, as they lie in a TPU's tiles

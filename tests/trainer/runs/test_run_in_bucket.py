@@ -94,7 +94,7 @@ def test_a_run_killed_while_it_saved_continues_to_the_same_bits(
 ):
     run = f"{lab}/runs/killed"
     _store("gs://").copy(stored, run, recursive=True)
-    _store("gs://").rm(f"{run}/checkpoints/8/commit_success.txt")  # what is written last
+    _store("gs://").rm(f"{run}/checkpoints/8/commit_success.txt")  # written last
     _store("gs://").pipe_file(f"{run}/bad_steps.jsonl", b'{"step": 5}\n{"step": 7}\n')
     assert checkpoint.load(run).step == 6
     assert run_folder.checkpoint_steps(run_path(run) / "checkpoints") == [6]

@@ -109,7 +109,7 @@ def test_a_run_records_its_and_its_predecessors_clips(tmp_path):
         "the run was trained on 2 of the 3 videos of snapshots/x, such as a, x (1 by id alone: the "
         "files differ or are unknown); the training clips of vivit are unknown"
     )
-    # From one that does not tell: itself it tells.
+    # A run from a predecessor without a record still records its own clips.
     seen_clips.keep(third, seen_clips.gather([Listed([("c", "")])], earlier=tmp_path / "gone"))
     of_third = seen_clips.of_run(third)
     assert of_third is not None and of_third.unknown == (str(tmp_path / "gone"),)

@@ -264,7 +264,7 @@ def test_action_recognition_trains_end_to_end_and_averages_views(
     assert run.task is not None
     assert run.task["classes"] == ["Class0", "Class1", "Class2"]
     assert not same(run.params["video"], earlier.params["video"])
-    assert same(run.params["text"], earlier.params["text"])  # nothing is asked of it
+    assert same(run.params["text"], earlier.params["text"])  # the task has no text
 
     others = partial(annotate, video="unseen")
     longer = write_snapshot("longer", clips=5, frames=8, height=18, width=30, annotate=others)

@@ -42,7 +42,7 @@ def test_a_spike_of_the_loss_is_measured_by_its_mean_over_good_steps():
     assert float(watch.mean_loss(spike)) == pytest.approx(mean)
     assert not is_bad(watch, 1.99 * mean, 1.0, spike)
     assert is_bad(watch, 2.01 * mean, 1.0, spike)
-    assert not is_bad(after([4.0, 2.0], spike), 100.0, 1.0, spike)  # too early to tell
+    assert not is_bad(after([4.0, 2.0], spike), 100.0, 1.0, spike)  # too few steps
 
     skipped = watch.after(jnp.float32(NAN), jnp.bool(True), spike)
     assert float(skipped.mean_loss(spike)) == pytest.approx(mean)
@@ -77,7 +77,7 @@ def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
     assert records[0]["reason"] == "the loss is 9, above spike.loss_factor × its mean 3"
     assert records[2]["loss"] is None
 
-    # A run that goes on from step 3 has not seen the later ones.
+    # A run that resumes from step 3 has not seen later steps.
     BadSteps(tmp_path, config, start=3, writes=True)
     assert [record["step"] for record in jsonl_log.read(tmp_path / "bad_steps.jsonl")] == [2]
 

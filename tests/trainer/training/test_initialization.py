@@ -121,7 +121,7 @@ def test_a_run_resumes_without_its_starting_weights(config, write_snapshot, tmp_
     shutil.rmtree(earlier)
     assert loop.pretrain(steps, snapshot, tmp_path / "run", start=start)
     assert checkpoint.load(tmp_path / "run").step == 2
-    # What they decided is still theirs, and others are still refused.
+    # Settings from the weights are kept, and other ones are refused.
     wider = override(steps, ["video.width=64"])
     assert loop.pretrain(wider, snapshot, tmp_path / "run", start=start)
     with pytest.raises(run_folder.RunError, match=r"start\.video was [0-9a-f]{64}, now [0-9a-f]"):

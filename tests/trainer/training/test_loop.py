@@ -267,7 +267,7 @@ def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
 def test_skipped_steps_change_nothing_but_the_count_of_steps(
     noisy_config, snapshot, undisturbed, tmp_path
 ):
-    # A corrupt record besides: what stood in for it is what is reported.
+    # A corrupt record in addition: the report names its replacement.
     damaged = shutil.copytree(snapshot, tmp_path / "damaged")
     corrupt = Snapshot.open(damaged).locate(7)
     with open(corrupt.shard, "r+b") as shard:

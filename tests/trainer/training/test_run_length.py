@@ -16,7 +16,7 @@ def test_the_demo_begins_to_splice_where_it_always_did():
     tiny = PRESETS["tiny"]
     assert tiny.max_steps == 520
     assert tiny.cut_and_paste.first_step(520) == 220
-    # As long as a run may be, some of it is spliced.
+    # Even the longest run has spliced steps.
     assert [tiny.cut_and_paste.first_step(steps) for steps in (1, 2, 10, 60)] == [0, 1, 4, 25]
 
 

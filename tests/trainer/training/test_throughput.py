@@ -30,7 +30,7 @@ def test_throughput_is_measured_between_readings(clock):
         "step_seconds": 2.0,
         "clips_per_second": CONFIG.batch / 2,
         "input_wait": 0.25,
-    }  # a processor's peak is not known, nor does it tell its memory
+    }  # A CPU's peak and memory are unknown.
     clock[0] += 3
     assert measured.read(15)["step_seconds"] == 3.0
 

@@ -45,7 +45,7 @@ def test_settings_come_from_the_checkpoint():
     assert (videomae.gelu, videomae.pixel_mean) == ("erf", (0.485, 0.456, 0.406))
     for config in (vivit, videomae):
         assert (config.width, config.heads, config.mlp_width, config.patch) == (24, 3, 40, 16)
-        assert (config.frames, config.group_tokens) == (4, 3)  # ours to choose
+        assert (config.frames, config.group_tokens) == (4, 3)  # from the configuration
 
 
 @pytest.mark.parametrize("name", ["vivit", "videomae"])

@@ -244,7 +244,7 @@ def test_as_many_proposals_of_each_class_count_as_there_are_good_ones():
     true = np.concatenate([np.full(10, 0.8), np.full(400, 0.5), np.full(1000, 0.1), np.zeros(99)])
     true = jnp.asarray(true, jnp.float32)[None, None]
     drawn = losses.draw(jax.random.key(0), 1, 1509)[:, :, :1]
-    # All of an error of 1: the mean is ½, whatever counts; so look at each class alone.
+    # Every error is 1, so the mean is ½ for any selection. Test each class alone.
     for value, share in ((0.8, 1 / 3), (0.5, 1 / 3), (0.1, 1 / 3), (0.0, 0)):
         off = jnp.where(true == value, true + 1, true)
         assert losses.regression(off, true, drawn) == pytest.approx(share / 2, abs=0.08)
