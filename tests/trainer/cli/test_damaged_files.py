@@ -181,7 +181,7 @@ def test_a_class_that_is_listed_twice_counts_once(tmp_path):
 @pytest.mark.parametrize("number", ["0", "81", NINES])
 def test_a_list_of_classes_that_are_no_actions_is_refused(number, tmp_path):
     (tmp_path / "c.pbtxt").write_text(f"item {{\n  id: {number}\n}}\n")
-    with pytest.raises(TaskFileError, match="must be an action in"):
+    with pytest.raises(TaskFileError, match="must be actions in"):
         spatiotemporal.read_classes(tmp_path / "c.pbtxt")
 
 

@@ -158,7 +158,7 @@ def test_detections_on_a_detectors_boxes_score_the_same_alone(
     more = (f"--boxes={boxes}", f"--write-predictions={csv}")
     assert evaluate(trained, snapshot, tmp_path, *more) == 0
     found = figures(tmp_path)
-    # Of 902 the detector is not sure, 905 shows nobody, and one box there is told twice; 950 is not
+    # The detector is unsure at 902. 905 shows nobody, and has one duplicate detection. 950 is not
     # in the snapshot.
     assert (found["detections"], found["unlabelled"], found["missing"]) == (3 * 4, 4, 1)
     assert found["boxes_from"] == "boxes.csv"
