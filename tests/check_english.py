@@ -34,7 +34,7 @@ MESSAGE_WORDS = WORDS | {
     r"\btaken for\b": "read as",
 }
 # Folders whose string literals are checked, too.
-MESSAGE_FOLDERS = ("pipelines", "protos", "svilm", "deploy")
+MESSAGE_FOLDERS = ("pipelines", "protos", "svilm", "deploy", "trainer", "benchmarks")
 # Calls whose strings are stored in snapshots, so that a change would change the bytes.
 STORED = {"RowError", "Failure", "reject", "_reject"}
 
@@ -66,8 +66,9 @@ def messages(node: ast.AST) -> Iterator[tuple[int, str]]:
             continue
         if isinstance(child, ast.Call) and getattr(child.func, "id", None) in STORED:
             continue
-        if isinstance(child, ast.Constant) and isinstance(child.value, str) and " " in child.value:
-            yield child.lineno, child.value
+        if isinstance(child, ast.Constant) and isinstance(child.value, str):
+            if len(child.value.split()) > 1:
+                yield child.lineno, child.value
         yield from messages(child)
 
 
