@@ -73,7 +73,8 @@ docs: setup  ## build the documentation: docs/build/html/index.html
 check: setup  ## check format, lint, types, imports, schemas, scripts, containers, jobs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python tests/check_english.py pipelines trainer protos svilm benchmarks deploy docs
+	$(BIN)/python tests/check_english.py pipelines trainer protos svilm benchmarks deploy docs \
+	tests/pipelines tests/protos tests/deploy tests/e2e tests/fuzz
 	$(BIN)/lint-imports
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf lint

@@ -66,9 +66,9 @@ def messages(node: ast.AST) -> Iterator[tuple[int, str]]:
             continue
         if isinstance(child, ast.Call) and getattr(child.func, "id", None) in STORED:
             continue
-        if isinstance(child, ast.Constant) and isinstance(child.value, str):
-            if len(child.value.split()) > 1:
-                yield child.lineno, child.value
+        literal = child.value if isinstance(child, ast.Constant) else None
+        if isinstance(literal, str) and len(literal.split()) > 1:
+            yield getattr(child, "lineno", 1), literal
         yield from messages(child)
 
 
