@@ -161,9 +161,14 @@ def own_devices() -> Mesh:
     return Mesh(np.array(jax.local_devices()).reshape(-1, 1), AXES)
 
 
+def _identity(tree: PyTree) -> PyTree:
+    # A named function: jax.jit would compile a new lambda at every call.
+    return tree
+
+
 def on_own_devices(params: PyTree, mesh: Mesh) -> PyTree:
     """Replicate the parameters on each of `own_devices`; all processes must call it together."""
-    gathered = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, REPLICATED))(params)
+    gathered = jax.jit(_identity, out_shardings=NamedSharding(mesh, REPLICATED))(params)
     own = own_devices()
 
     def here(leaf: jax.Array) -> jax.Array:

@@ -12,11 +12,12 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from trainer.configs.config import ComputeConfig, Config, MeshConfig
-from trainer.distributed.mesh import MeshError, make_mesh, one_device, partition
+from trainer.distributed.mesh import MeshError, make_mesh, on_own_devices, one_device, partition
 
 # Prints the losses and gradients of a step, and its program's collectives.
 PROGRAM = """
@@ -231,3 +232,15 @@ def test_unsuitable_devices_are_refused(settings, told):
 def test_a_parameter_without_a_rule_is_refused():
     with pytest.raises(MeshError, match=r"video\.new\.thing matches no rule"):
         partition("video.new.thing", (4, 4), one_device())
+
+
+def test_parameters_are_gathered_by_one_program(caplog):
+    params = {"kernel": np.arange(12.0, dtype=np.float32).reshape(3, 4)}
+    with jax.log_compiles():
+        first = on_own_devices(params, one_device())
+        assert "Compiling jit(_identity)" in caplog.text
+        caplog.clear()
+        again = on_own_devices(params, one_device())
+    assert "Compiling" not in caplog.text
+    np.testing.assert_array_equal(first["kernel"], params["kernel"])
+    np.testing.assert_array_equal(again["kernel"], params["kernel"])

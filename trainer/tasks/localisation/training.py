@@ -179,19 +179,9 @@ def train(
     held_out = examples(validated, annotated, classes, config) if validated else []
     batch = min(config.batch, len(known))
     steps = len(known) // batch  # An epoch drops the remainder.
-    optimizer = optax.chain(
-        optax.add_decayed_weights(config.l2),
-        optax.adam(
-            optax.piecewise_constant_schedule(
-                config.learning_rate, {config.decay_after * steps: 0.1}
-            )
-        ),
-    )
     sampling = sampling_of(config.network)
     key = jax.random.key(config.seed)
-    fresh: Any = jax.jit(GTAD(config.network).init)(key, known[0].features[None], sampling)[
-        "params"
-    ]
+    fresh, state = _begin(key, known[0].features[None], sampling, config=config, steps=steps)
     settings = dataclasses.asdict(config) | {
         "features": f"sha256 {_sha256(known)}",
         "best epoch": f"by features of sha256 {_sha256(held_out)}" if held_out else "none",
@@ -200,7 +190,7 @@ def train(
         losses_of = np.zeros((config.epochs * steps, len(losses.Losses._fields)), np.float32)
         validation = np.full(config.epochs, np.inf, np.float32)
         first, progress = saved.restore(
-            checkpoints.Progress(fresh, optimizer.init(fresh), fresh, losses_of, validation)
+            checkpoints.Progress(fresh, state, fresh, losses_of, validation)
         )
         params, state, kept, losses_of, validation = progress
         for epoch in range(1, config.epochs + 1):
@@ -212,7 +202,7 @@ def train(
                 arrays = _stacked([known[k] for k in order[step * batch : (step + 1) * batch]])
                 of_step = jax.random.fold_in(key, done - 1)
                 params, state, parts = _step(
-                    params, state, arrays, sampling, of_step, config=config, optimizer=optimizer
+                    params, state, arrays, sampling, of_step, config=config, steps=steps
                 )
                 losses_of[done - 1] = [float(part) for part in parts]
                 _check_finite(done, epoch, parts._asdict(), config)
@@ -337,7 +327,31 @@ def _stacked(some: Sequence[Example]) -> _Arrays:
     return _Arrays(*(jnp.asarray(np.stack(part), jnp.float32) for part in zip(*rows, strict=True)))
 
 
-@partial(jax.jit, static_argnames=("config", "optimizer"))
+def _optimizer(config: LocalisationConfig, steps: int) -> optax.GradientTransformation:
+    """Return the optimizer; `steps` is the number of steps per epoch."""
+    schedule = optax.piecewise_constant_schedule(
+        config.learning_rate, {config.decay_after * steps: 0.1}
+    )
+    return optax.chain(optax.add_decayed_weights(config.l2), optax.adam(schedule))
+
+
+# Both functions take the optimizer's values: another optimizer of equal values has another identity
+# and would compile them anew.
+@partial(jax.jit, static_argnames=("config", "steps"))
+def _begin(
+    key: Array,
+    features: Float[Array, "1 t c"],
+    sampling: Float[Array, "a p t"],
+    *,
+    config: LocalisationConfig,
+    steps: int,
+) -> tuple[PyTree, PyTree]:
+    """Return the initial parameters and the optimizer's state."""
+    params = GTAD(config.network).init(key, features, sampling)["params"]
+    return params, _optimizer(config, steps).init(params)
+
+
+@partial(jax.jit, static_argnames=("config", "steps"))
 def _step(
     params: PyTree,
     state: PyTree,
@@ -346,7 +360,7 @@ def _step(
     key: Array,
     *,
     config: LocalisationConfig,
-    optimizer: optax.GradientTransformation,
+    steps: int,
 ) -> tuple[PyTree, PyTree, losses.Losses]:
     def cost(params: PyTree) -> tuple[Array, losses.Losses]:
         parts = _losses(params, arrays, sampling, key, config)
@@ -354,7 +368,7 @@ def _step(
 
     gradients, parts = jax.grad(cost, has_aux=True)(params)
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer power.
-        updates, state = optimizer.update(gradients, state, params)
+        updates, state = _optimizer(config, steps).update(gradients, state, params)
     return optax.apply_updates(params, updates), state, parts
 
 

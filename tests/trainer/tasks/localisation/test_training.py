@@ -1,5 +1,6 @@
 """Localisation end to end, on features of noise plus a sign for each class."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -7,15 +8,19 @@ import re
 import shutil
 import signal
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from trainer.ablation import measures
 from trainer.cli.main import main
+from trainer.configs.overrides import override
 from trainer.evaluation import segment_files
 from trainer.runs import run_lock
 from trainer.tasks.localisation import training
+from trainer.tasks.localisation.features import VideoFeatures
+from trainer.tasks.localisation.gtad import sampling_of
 
 SMALL = (
     "network.length=12", "network.width=16", "network.groups=4", "network.group_width=2",
@@ -248,3 +253,28 @@ def test_a_diverged_training_fails_and_saves_no_model(corpus, tmp_path, capsys):
     assert "not finite" in said and "train again with a learning_rate below 1e+30" in said
     assert not (tmp_path / "model.safetensors").exists()
     assert not (tmp_path / "predictions.json").exists()
+
+
+def test_trainings_of_equal_settings_share_a_step(monkeypatch):
+    config = override(training.PRESETS["shapes"], SMALL)
+    video = VideoFeatures(np.zeros((WINDOWS, CHANNELS), np.float32), 12.0)
+    annotated = segment_files.Video(12.0, [segment_files.Action("run", 1.0, 7.0)])
+    (example,) = training.examples({"a": video}, {"a": annotated}, ["run"], config)
+    traced, losses_of = [], training._losses
+    monkeypatch.setattr(
+        training, "_losses", lambda *given: traced.append(None) or losses_of(*given)
+    )
+
+    def step(config):
+        key, sampling = jax.random.key(0), sampling_of(config.network)
+        features = jax.ShapeDtypeStruct((1, *example.features.shape), np.float32)
+        state = training._begin.eval_shape(key, features, sampling, config=config, steps=3)
+        arrays = training._stacked([example])
+        return training._step.eval_shape(*state, arrays, sampling, key, config=config, steps=3)
+
+    first = step(config)
+    once = len(traced)
+    assert once and step(dataclasses.replace(config)) == first
+    assert len(traced) == once
+    step(dataclasses.replace(config, learning_rate=0.02))
+    assert len(traced) > once
