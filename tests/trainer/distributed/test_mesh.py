@@ -105,16 +105,13 @@ def run(devices, fsdp, microbatches, processes=1):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes} "
-        "--xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-    }
+    count = devices // processes
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
     arguments = [str(fsdp), str(microbatches), coordinator, str(processes)]
     children = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments, str(number)],
-            env=environment,
+            env=os.environ | {"XLA_FLAGS": flags},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

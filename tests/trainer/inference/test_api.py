@@ -192,7 +192,7 @@ def test_all_devices_of_the_machine_embed_and_give_the_same(
             *(tmp_path / "frames.npy", tmp_path),
         ],
         env=os.environ
-        | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"},
+        | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"},
         capture_output=True,
         text=True,
     )

@@ -79,7 +79,7 @@ def test_a_step_on_two_devices_moves_parameters_texts_and_figures_only(tmp_path)
             *(f"--set={setting}" for setting in SETTINGS),
         ],
         env=os.environ
-        | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"},
+        | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"},
         capture_output=True,
         text=True,
     )

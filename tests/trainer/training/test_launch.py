@@ -173,7 +173,6 @@ def cloud(tmp_path):
         "PATH": f"{programs}:{os.environ['PATH']}",
         "STATE": str(state),
         "SVILM": str(pathlib.Path(sys.executable).with_name("svilm-train")),
-        "XLA_FLAGS": "",  # a device a process
     }
 
     def run(*pretrain, options=(), first_status=None, interrupt_at=None, in_background=False):
