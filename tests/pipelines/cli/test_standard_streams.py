@@ -86,8 +86,9 @@ def same(folder, other):
 
 
 def test_every_help_is_printed_on_every_terminal(terminals):
+    # A command's help has the same characters on every terminal: one proves all commands.
     for name, (env, encoding) in terminals.items():
-        for command in ("", *COMMANDS):
+        for command in ("", *COMMANDS) if name == "ascii locale" else ("",):
             done = run("-m", "pipelines", *command.split(), "--help", env=env)
             assert (done.returncode, done.stderr) == (0, b""), (name, command)
             assert "usage: svilm-pipelines" in done.stdout.decode(encoding)
@@ -106,7 +107,14 @@ def test_a_build_is_the_same_on_every_terminal(terminals, build, built, tmp_path
         assert f"{caption} -> l" in shown.stdout.decode(encoding)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "closed",
+    [
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", ">&-", "2>&-")),
+        "<&- >&- 2>&-",
+        "2>/dev/full",
+    ],
+)
 def test_closed_streams_change_nothing(build, built, tmp_path, closed):
     out = tmp_path / "out"
     done = run(*build(out), shell=f'"$@" {closed}')

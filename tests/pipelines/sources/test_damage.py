@@ -202,7 +202,7 @@ def test_undamaged_files_are_read_completely(form, tmp_path):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_no_row_of_a_damaged_file_is_lost(form, tmp_path, data):

@@ -68,8 +68,9 @@ def evaluate(tmp_path_factory):
 
 
 def test_every_help_is_printed_on_every_terminal(terminals):
+    # A command's help has the same characters on every terminal: one proves all commands.
     for name, (env, encoding) in terminals.items():
-        for command in ("", *COMMANDS):
+        for command in ("", *COMMANDS) if name == "ascii locale" else ("",):
             done = run(*command.split(), "--help", env=env)
             assert (done.returncode, done.stderr) == (0, b""), (name, command)
             assert "usage: svilm-train" in done.stdout.decode(encoding)
@@ -89,7 +90,14 @@ def test_figures_are_the_same_on_every_terminal(terminals, evaluate, tmp_path):
         assert out.read_bytes() == usual.read_bytes()
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "closed",
+    [
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", ">&-", "2>&-")),
+        "<&- >&- 2>&-",
+        "2>/dev/full",
+    ],
+)
 def test_closed_streams_change_nothing(evaluate, tmp_path, closed):
     done = run(*evaluate, f"--out={tmp_path / 'out.json'}", shell=f'"$@" {closed}')
     assert done.returncode == 0, done.stderr.decode()
