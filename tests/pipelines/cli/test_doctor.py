@@ -152,7 +152,7 @@ def test_workers_require_every_layer(inputs, monkeypatch):
     path, spans = str(inputs / "videos" / "dQw4w9WgXcQ.mp4"), [(0, 1_000_000)]
     how = {"frames": 4, "short_side": 32, "decoder": "pyav"}
     with pytest.raises(
-        fork_client.UnconfinedError, match=r"no network_namespace \(refused\), no pid"
+        fork_client.UnconfinedError, match=r"network_namespace \(refused\), pid_namespace"
     ):
         list(video.decode(path, spans, **how, limits=video.Limits(confined=True)))
     ((_, found),) = video.decode(path, spans, **how)

@@ -258,4 +258,4 @@ def test_a_command_builds_a_split_from_folders_of_classes(shapes, cli, tmp_path)
         *("--subset", "validation", "--videos", shapes / "tasks/actions", "--out", tmp_path),
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--subset validation: hmdb51 has train, test" in done.stderr
+    assert "--subset validation does not exist in hmdb51: choose train or test" in done.stderr

@@ -131,7 +131,7 @@ def test_an_invalid_line_rejects_only_itself(line):
 def test_parquet_rows_and_faults():
     data = parquet_file(ROWS * 1500)
     assert parquet.count(io.BytesIO(data)) == len(read(data, "a.parquet")) == 3000
-    with pytest.raises(AnnotationError, match=r"a\.parquet is not valid Parquet from row 1 on"):
+    with pytest.raises(AnnotationError, match=r"a\.parquet is not valid Parquet from row 1:"):
         read(data[:-100], "a.parquet")
     assert parquet.count(io.BytesIO(data[:-100])) == 0
 
@@ -143,7 +143,7 @@ def test_a_damaged_row_group_is_an_error():
     data = bytearray(file.getvalue())
     place = pyarrow.parquet.ParquetFile(file).metadata.row_group(1).column(0).data_page_offset
     data[place + 40] ^= 1
-    with pytest.raises(AnnotationError, match=r"a\.parquet is not valid Parquet from row \d+ on"):
+    with pytest.raises(AnnotationError, match=r"a\.parquet is not valid Parquet from row \d+:"):
         read(bytes(data), "a.parquet")
 
 
