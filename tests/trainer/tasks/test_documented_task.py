@@ -4,6 +4,7 @@ import json
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,14 +37,14 @@ def test_the_documented_task_is_one_and_traces(arrow, small_config):
     assert examples.labels.tolist() == [0, 1, 0, 1, 0, 1]
 
     video = small_config.video
-    frames = np.zeros((4, video.frames, video.resolution, video.resolution, 3), np.uint8)
-    index = np.arange(4, dtype=np.int32)
+    frames = jnp.zeros((4, video.frames, video.resolution, video.resolution, 3), jnp.uint8)
+    index = jnp.arange(4, dtype=jnp.int32)
     batch = ExampleBatch(frames, None, None, index % 2, index)
 
     def cost(key):
-        params = init_params(small_config)
+        params = init_params(key, small_config)
         params["head"] = arrow.init_head(key, small_config, settings, 2)
-        keys = clip_keys(0, jax.numpy.int32(0), batch.index)
+        keys = clip_keys(key, jnp.int32(0), batch.index)
         encoded = arrow.encode(params, batch, keys, config=small_config, settings=settings)
         return arrow.losses(params, encoded, batch, keys, config=small_config, settings=settings)
 
