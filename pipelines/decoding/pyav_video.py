@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import av
+from av.codec.context import Flags as CodecFlags
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.format import Flags
@@ -109,6 +110,8 @@ class Video:
         self._codec.thread_count = 1
         self._codec.options = {"max_pixels": str(self._request["pixels"])}
         self._codec.copy_opaque = True  # Frames carry their packets' numbers.
+        # Otherwise libavcodec rounds a stream's crop on the left down to aligned addresses.
+        self._codec.flags |= CodecFlags.unaligned
         self._check_pixels(self._codec.width, self._codec.height)
         if self._codec.codec_tag in _ENCRYPTED_TAGS or "enc_key_id" in self._stream.metadata:
             raise RefusedError(_ENCRYPTED)

@@ -186,3 +186,21 @@ def test_damage_to_the_sound_is_ignored(films, sound, decoder):
     for before, after in zip(whole, damaged, strict=True):
         assert isinstance(before, video.Frames) and isinstance(after, video.Frames), after
         assert (before.pixels == after.pixels).all()
+
+
+@pytest.mark.parametrize("decoder", [*video.DECODERS])
+@pytest.mark.parametrize("left", [2, 32])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_the_streams_own_crop_is_exact_on_the_left(films, codec, left, decoder):
+    """Tools that cut black bars without encoding anew write such crops."""
+    plain = films.make(f"{codec}.mp4", *CODECS[codec].split())
+    path = films.folder / f"left{left}.{codec}.mp4"
+    cut = ("-c", "copy", "-bsf:v", f"{codec}_metadata=crop_left={left}")
+    assert not films.run(*cut, path, source=plain)
+    span = (2_000_000, 2_400_000)
+    (whole,), (found,) = (films.decode(one, span, decoder=decoder) for one in (plain, path))
+    assert isinstance(whole, video.Frames) and isinstance(found, video.Frames), found
+    assert found.pixels.shape[2] == whole.pixels.shape[2] - left
+    # The colours of the first column were interpolated with pixels that are cut off.
+    same = [np.int16(pixels) for pixels in (found.pixels[:, :, 2:], whole.pixels[:, :, left + 2 :])]
+    assert np.abs(same[0] - same[1]).max() <= (1 if decoder == "ffmpeg" else 0)
