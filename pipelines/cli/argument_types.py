@@ -5,6 +5,15 @@ import decimal
 import os
 import re
 from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Commands(Protocol):
+    """The object that `add_subparsers` returns, whose type has no public name in argparse."""
+
+    def add_parser(self, name: str, **settings: Any) -> argparse.ArgumentParser:
+        """Add a command and return its parser."""
+        ...
 
 
 def count(minimum: int, maximum: int = 1 << 31) -> Callable[[str], int]:

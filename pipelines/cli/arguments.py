@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from pipelines.cli import filter_arguments, snapshot_arguments, source_arguments
 from pipelines.cli.argument_types import (
+    Commands,
     count,
     is_value,
     number,
@@ -134,7 +135,6 @@ class _Parser(argparse.ArgumentParser):
 
 def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """Return the program's parser and the `build` parser, which alone accepts Beam's options."""
-    shape = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog=PROGRAM,
         description="Turns captioned spans of videos into snapshots of training records.",
@@ -144,13 +144,21 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     version = importlib.metadata.version("svilm")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _corpus(commands)
+    build = _build(commands)
+    _estimate(commands)
+    _doctor(commands)
+    snapshot_arguments.add(commands)
+    return parser, build
 
+
+def _corpus(commands: Commands) -> None:
     corpus = commands.add_parser(
         "corpus",
         help="render Shapes, a synthetic corpus of captioned videos for tests and demos",
         description="Renders Shapes: videos of moving shapes with captions and ground truth.",
         epilog=_CORPUS_EPILOG,
-        formatter_class=shape,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     corpus.add_argument("out", metavar="OUT", help="folder to write")
@@ -173,12 +181,14 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "benchmarks; takes about five times as long (default: off)",
     )
 
+
+def _build(commands: Commands) -> argparse.ArgumentParser:
     build = commands.add_parser(
         "build",
         help="decode annotated videos into a snapshot",
         description="Decodes annotated spans of videos into a snapshot of training records.",
         epilog=_BUILD_EPILOG.format(forms=source_arguments.forms()),
-        formatter_class=shape,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _clips(build)
@@ -246,14 +256,17 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         metavar="N",
         help="number of worker processes on this machine; does not affect the output (default: 1)",
     )
+    return build
 
+
+def _estimate(commands: Commands) -> None:
     estimate = commands.add_parser(
         "estimate",
         help="estimate the records, size, time and cost of a build",
         description="Estimates the records, size, time and cost of a build from a sample of the "
         "videos.",
         epilog=_ESTIMATE_EPILOG,
-        formatter_class=shape,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _clips(estimate)
@@ -289,6 +302,8 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="price of one worker-hour, in any currency (default: estimate no cost)",
     )
 
+
+def _doctor(commands: Commands) -> None:
     commands.add_parser(
         "doctor",
         help="check the layers of the decoders' sandbox on this machine, and print versions",
@@ -297,8 +312,6 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         epilog="Exit status: 0 if all layers are active, 3 if one is missing.",
         allow_abbrev=False,
     )
-    snapshot_arguments.add(commands, shape)
-    return parser, build
 
 
 def _clips(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,8 @@
 import argparse
 import os
 import re
-from typing import Any
 
-from pipelines.cli.argument_types import count, semantic_version
+from pipelines.cli.argument_types import Commands, count, semantic_version
 from protos import contract
 
 _VERIFY_EPILOG = """\
@@ -69,31 +68,44 @@ examples:
 """
 
 
-def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
-    """Add the commands to argparse's subparsers.
+def add(commands: Commands) -> None:
+    """Add the commands to argparse's subparsers, the object that `add_subparsers` returned."""
+    _verify(commands)
+    _inspect(commands)
+    _describe(commands)
+    _diff(commands)
+    _remove(commands)
+    _export(commands)
 
-    Args:
-      commands: the object that `add_subparsers` returned.
-      shape: help formatter of each command.
-    """
 
-    def command(name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name,
-            help=summary,
-            description=description,
-            epilog=epilog,
-            formatter_class=shape,
-            allow_abbrev=False,
-        )
+def _command(
+    commands: Commands, name: str, summary: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
-    verify = command(
-        "verify", "check a snapshot", "Checks a snapshot against its manifest.", _VERIFY_EPILOG
+
+def _verify(commands: Commands) -> None:
+    verify = _command(
+        commands,
+        "verify",
+        "check a snapshot",
+        "Checks a snapshot against its manifest.",
+        _VERIFY_EPILOG,
     )
     _snapshot(verify)
     _workers(verify)
 
-    inspect = command(
+
+def _inspect(commands: Commands) -> None:
+    inspect = _command(
+        commands,
         "inspect",
         "show records as text and images",
         "Shows records of a snapshot.",
@@ -108,7 +120,10 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         help="also write a contact sheet to FILE, .html or .png (default: text only)",
     )
 
-    describe = command(
+
+def _describe(commands: Commands) -> None:
+    describe = _command(
+        commands,
         "describe",
         "write a data card, one HTML file about a snapshot's contents",
         "Writes a snapshot's data card.",
@@ -138,7 +153,10 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         help="number of evenly spaced records in the statistics (default: 2000)",
     )
 
-    diff = command(
+
+def _diff(commands: Commands) -> None:
+    diff = _command(
+        commands,
         "diff",
         "list the changes between two snapshots, with reasons",
         "Compares two snapshots.",
@@ -154,7 +172,10 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
         help="maximum number of listed records per kind of change (default: 10)",
     )
 
-    remove = command(
+
+def _remove(commands: Commands) -> None:
+    remove = _command(
+        commands,
         "remove",
         "make a new version without some videos",
         "Makes a new version of a snapshot without some videos.",
@@ -179,7 +200,10 @@ def add(commands: Any, shape: type[argparse.HelpFormatter]) -> None:
     )
     _workers(remove)
 
-    export = command(
+
+def _export(commands: Commands) -> None:
+    export = _command(
+        commands,
         "export",
         "convert a snapshot to a format of other trainers",
         "Writes a snapshot's records as WebDataset tars or as TFRecords of SequenceExamples.",
