@@ -242,7 +242,7 @@ class Files(NamedTuple):
         for part, found, wanted in (
             ("normalizer", normalizer.get("type"), "BertNormalizer"),
             ("pre_tokenizer", _part(self.whole, "pre_tokenizer").get("type"), "BertPreTokenizer"),
-            ("clean_text of the normalizer", normalizer.get("clean_text"), True),
+            ("the normalizer's clean_text", normalizer.get("clean_text"), True),
             ("unk_token", _part(self.whole, "model").get("unk_token"), "[UNK]"),
             (
                 "continuing_subword_prefix",

@@ -174,7 +174,7 @@ def put(path, value):
         ("special_tokens_map.json", "sep_token", "</s>", "sep_token is '</s>'"),
         ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["x", None]}, "auto_map is"),
         ("tokenizer_config.json", "extra_special_tokens", {"a": "<new>"}, "'<new>' has no id"),
-        ("added_tokens.json", "<cat>", 7, "'<cat>' has id 7 in added_tokens.json, elsewhere"),
+        ("added_tokens.json", "<cat>", 7, "'<cat>' has id 7 in added_tokens.json, but 324"),
         ("added_tokens.json", "<dog>", 9000, "'<dog>' has id 9000, but its index"),
         ("added_tokens.json", "<dog>", "7", "the added token"),
         (

@@ -25,7 +25,9 @@ def test_records_are_numbered_through_and_read_in_the_order_asked(write_snapshot
             .startswith(clip.SerializeToString())
         )
     for beyond in (-1, 11):
-        with pytest.raises(IndexError, match=f"record {beyond} does not exist: it has 11 records"):
+        with pytest.raises(
+            IndexError, match=f"record {beyond} of .* does not exist: it has 11 records"
+        ):
             snapshot.read([beyond])
 
 
