@@ -16,7 +16,7 @@ from pipelines.sources import SOURCES, annotation_file, parquet
 from pipelines.sources.annotation_checks import cautions
 from pipelines.sources.clip_fields import is_text
 from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
-from pipelines.sources.source import CombinedSource, StreamedSource
+from pipelines.sources.source import CautiousSource, CombinedSource, StreamedSource
 from pipelines.sources.video_id import video_key
 from pipelines.storage import storage
 from protos import contract
@@ -125,7 +125,7 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
             "rename one"
         )
     found = [_annotation_file(path) for path in paths]
-    captions, rows = [], 0
+    captions, rows, left_out_columns = [], 0, []
     reader = SOURCES[source]
     if isinstance(reader, CombinedSource):
         _check_sizes(source, found)
@@ -133,11 +133,14 @@ def survey(source: str, paths: tuple[str, ...], options: SourceOptions) -> Surve
         captions += [row.caption for row in first if isinstance(row, ClipRequest)]
     else:
         for path, file in zip(paths, found, strict=True):
+            if isinstance(reader, CautiousSource):
+                with annotation_file.open_to_read(path) as opened:
+                    left_out_columns += reader.cautions(opened, file.name, options)
             first, read_bytes = _first_rows(source, reader, path, options)
             rows += _rows(path, len(first), read_bytes, file.bytes)
             if len(captions) < _ROWS_TRIED:
                 captions += [row.caption for row in first if isinstance(row, ClipRequest)]
-    warnings = (*left_out, *cautions(source, names, captions))
+    warnings = (*left_out, *left_out_columns, *cautions(source, names, captions))
     return Survey(paths, tuple(found), rows, warnings)
 
 

@@ -5,6 +5,7 @@ Labels are a list, or a text with labels separated by ";". Repeated labels count
 """
 
 import io
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, TypeGuard, cast
 
@@ -22,6 +23,14 @@ SUBSETS = ()
 
 COLUMNS = ("video", "start", "end", "caption", "labels")
 _EXTENSIONS = ("csv", "tsv", "jsonl", "ndjson", "parquet")
+_ROWS_OF_COLUMNS = 100  # first rows that show which columns JSON Lines have
+_DELIMITER = {"csv": ",", "tsv": "\t"}
+# The optional columns: what their absence means, and words in other names for them.
+_WITHOUT = {"start": "every clip starts at 0", "labels": "no clip has labels"}
+_ALIKE = {
+    "start": ("start", "begin", "from", "onset"),
+    "labels": ("label", "class", "tag", "categor"),
+}
 
 
 def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequest | Reject]:
@@ -36,7 +45,7 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
     elif form in ("jsonl", "ndjson"):
         rows = _json_lines(file)
     else:
-        rows = lines.table(file, "\t" if form == "tsv" else ",")
+        rows = lines.table(file, _DELIMITER[form])
     for number, line, fields in rows:
         source_row = f"{name}:{number}"
         try:
@@ -49,6 +58,29 @@ def read(file: BinaryIO, name: str, options: SourceOptions) -> Iterator[ClipRequ
                 video_id=video.strip() if isinstance(video, str) else "",
                 row=lines.excerpt(line) if isinstance(line, bytes) else parquet.excerpt(fields),
             )
+
+
+def cautions(file: BinaryIO, name: str, options: SourceOptions) -> list[str]:
+    """Return a warning for each optional column that is missing while another may be meant."""
+    file, form = _form(file, name)
+    if form == "parquet":
+        present = parquet.column_names(file) if file.seekable() else []
+    else:
+        json_lines = form in ("jsonl", "ndjson")
+        rows = _json_lines(file) if json_lines else lines.table(file, _DELIMITER[form])
+        first = (fields for *_, fields in itertools.islice(rows, _ROWS_OF_COLUMNS))
+        present = list(dict.fromkeys(name for fields in first if _has(fields) for name in fields))
+    read = {options.columns.get(column, column) for column in COLUMNS}
+    unread = [column for column in present if column not in read]
+    found = []
+    for column, effect in _WITHOUT.items():
+        alike = [one for one in unread if any(word in one.lower() for word in _ALIKE[column])]
+        if options.columns.get(column, column) not in present and alike:
+            found.append(
+                f"{name} has no column {column!r}, so {effect}. Its column {alike[0][:100]!r} is "
+                f"not read: add --columns {column}={alike[0][:100]} to read it"
+            )
+    return found
 
 
 def _has(fields: Mapping[str, object] | RowError) -> TypeGuard[Mapping[str, object]]:

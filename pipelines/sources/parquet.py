@@ -22,6 +22,17 @@ def count(file: BinaryIO) -> int:
         return 0
 
 
+def column_names(file: BinaryIO) -> list[str]:
+    """Return the names of a Parquet file's columns, or none if it is not a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(file).schema_arrow.names
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
+        return []
+
+
 def rows(
     file: BinaryIO, name: str, wanted: Sequence[str]
 ) -> Iterator[tuple[int, None, Mapping[str, object]]]:

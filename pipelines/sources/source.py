@@ -68,4 +68,20 @@ class CombinedSource(Format, Protocol):
         ...
 
 
+@runtime_checkable
+class CautiousSource(Protocol):
+    """A format that warns about valid files which may not mean what they seem to."""
+
+    @staticmethod
+    def cautions(file: BinaryIO, name: str, options: SourceOptions) -> list[str]:
+        """Return warnings about a file, one line each.
+
+        Args:
+          file: the decompressed file.
+          name: the file's name.
+          options: the fields that OPTIONS lists; others are not set.
+        """
+        ...
+
+
 Source = StreamedSource | CombinedSource

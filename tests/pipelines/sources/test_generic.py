@@ -336,3 +336,32 @@ def test_any_bytes_are_rows_or_rejects(data, name):
     with contextlib.suppress(AnnotationError):
         for row in read(data, name):
             assert isinstance(row, ClipRequest | Reject)
+
+
+RENAMED = {"start": "start_time", "labels": "Label"}
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet"])
+def test_columns_that_seem_meant_but_are_not_read_are_named(form):
+    def cautions(names, **columns):
+        rows = [{names.get(key, key): value for key, value in row.items()} for row in ROWS]
+        data = {
+            "csv": lambda: "\n".join([",".join(rows[0]), 'a,0.5,2,"a man",x']).encode(),
+            "tsv": lambda: "\n".join(["\t".join(rows[0]), "a\t0.5\t2\ta man\tx"]).encode(),
+            "jsonl": lambda: "\n".join(map(json.dumps, rows)).encode(),
+            "parquet": lambda: parquet_file(rows),
+        }[form]()
+        options = SourceOptions(columns=columns)
+        return generic.cautions(io.BytesIO(data), f"rows.{form}", options)
+
+    start, labels = cautions(RENAMED)
+    assert "--columns start=start_time" in start and "starts at 0" in start
+    assert "--columns labels=Label" in labels
+    assert cautions(RENAMED, **RENAMED) == []
+    assert cautions({}) == []
+    assert cautions({"start": "id"}) == []  # No other column looks like a start.
+
+
+def test_a_damaged_file_has_no_caution():
+    for data in (b"", b"PAR1\x15nothing", b"{", b'"', b"video,end\n"):
+        assert generic.cautions(io.BytesIO(data), "rows", SourceOptions()) == []
