@@ -8,7 +8,8 @@ finds the end of a file, which ffmpeg shows only by copying packets, with other 
 The two decoders differ at colour edges. ffmpeg's scaling assumes centred 4:2:0 chroma. The default
 decoder places it as the stream states (H.264: to the left). They also differ if the display matrix
 is no quarter turn: ffmpeg rotates by its angle within the frame's size, with black corners. The
-default decoder shows the nearest quarter turn.
+default decoder shows the nearest quarter turn. The default decoder scales the two fields of a frame
+that is marked as interlaced apart; ffmpeg scales the whole frame.
 """
 
 import bisect
