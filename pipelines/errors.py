@@ -30,6 +30,31 @@ class InternalError(Exception):
     """A fault in svilm that an engine wrapped in an exception of its own; its message is short."""
 
 
+# Exceptions of a mistake in a program. Libraries raise them for damaged data, too.
+_MISTAKES = (AssertionError, AttributeError, LookupError, NameError, TypeError)
+_OWN = ("pipelines", "protos")
+
+
+def is_fault(error: BaseException) -> bool:
+    """Return whether an exception shows a fault in svilm: its own code raised it by mistake.
+
+    >>> is_fault(TypeError())  # never raised
+    False
+    """
+    return isinstance(error, _MISTAKES) and origin(error)[0].partition(".")[0] in _OWN
+
+
+def origin(error: BaseException) -> tuple[str, int]:
+    """Return the module and the line that raised an exception; ("", 0) if it was never raised."""
+    trace, found = error.__traceback__, ("", 0)
+    while trace is not None:
+        names = trace.tb_frame.f_globals
+        spec = names.get("__spec__")  # It has the name of a module that runs as a program.
+        found = (spec.name if spec else names.get("__name__", ""), trace.tb_lineno)
+        trace = trace.tb_next
+    return found
+
+
 def report_internal_error(program: str, error: BaseException) -> ExitCode:
     """Write an exception's traceback to a file, and print where it is."""
     with tempfile.NamedTemporaryFile(

@@ -4,11 +4,9 @@ import argparse
 import contextlib
 import os
 import re
-import shlex
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -16,11 +14,10 @@ import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines.building import dataflow, job_service
+from pipelines.building import dataflow, job_service, worker_processes
+from pipelines.building.worker_processes import WorkerProcess
 from pipelines.errors import ExitCode, UserError
-from pipelines.processes import child_python
 
 _REFUSED = {
     "DaskRunner": "it silently ignores all outputs of a graph but the last",
@@ -28,18 +25,6 @@ _REFUSED = {
 # Beam's direct runner first tries to download and start a Go program. Its fallback is FnApiRunner,
 # which needs no download.
 _IN_PROCESS = (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
-
-
-# Name prefixes of Beam's threads that raise when a worker process or a job service fails, just
-# before the run itself does. gRPC's thread that waits for a channel is known by its message.
-_READERS = (
-    "beam_control_read",
-    "read_grpc_client_inputs",
-    "read_state",
-    "run_worker_",
-    "wait_until_finish_",
-)
-_CHANNEL_CLOSED = "Cannot monitor channel state: Channel closed!"
 
 
 # Exceptions that no input may cause.
@@ -56,12 +41,15 @@ class EngineError(UserError, ValueError):
     exit_code = ExitCode.MISUSED
 
 
-def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str, PipelineOptions]:
+def choose(
+    workers: int, arguments: Sequence[str], worker_log: str = os.devnull
+) -> tuple[PipelineRunner | str, PipelineOptions]:
     """Return the runner and its options.
 
     Args:
       workers: number of processes on this machine; must be 1 with another engine.
       arguments: Beam's own options.
+      worker_log: the file to which worker processes on this machine append their stderr.
 
     Raises:
       EngineError: Beam does not know an argument, or the runner is unknown, is refused, or
@@ -92,7 +80,7 @@ def choose(workers: int, arguments: Sequence[str]) -> tuple[PipelineRunner | str
         return runner, options
     if workers == 1:
         return FnApiRunner(), options
-    processes = SubprocessSDKEnvironment.from_command_string(_worker_command())
+    processes = WorkerProcess.from_command_string(worker_processes.command(worker_log))
     options = PipelineOptions([*arguments, f"--direct_num_workers={workers}"])
     return FnApiRunner(default_environment=processes), options
 
@@ -148,38 +136,27 @@ def _named(runner: str | None) -> str | None:
     raise EngineError(f"--runner {runner} is unknown: choose one of {', '.join(known)}")
 
 
-def _worker_command() -> str:
-    """Return the shell command of Beam's worker process, without its log output.
-
-    The worker ignores Ctrl-C, which the main process handles. Exceptions of work items reach the
-    main process and are reported there, once.
-    """
-    notes = "" if os.environ.get("SVILM_TRACE") else " 2>/dev/null"
-    worker = shlex.join([*child_python.command("pipelines.building.sdk_worker"), str(os.getpid())])
-    return f"trap '' INT; exec {worker}{notes}"
-
-
-def end_with_workers(report: Callable[[str], None]) -> None:
+@contextlib.contextmanager
+def end_with_workers(report: Callable[[str], None]) -> Iterator[None]:
     """Exit with status 1 if a worker process of FnApiRunner ends before its work does.
 
-    Beam would wait for the worker forever, because only the thread that watches it raises.
+    Beam would wait for the worker forever.
 
     Args:
-      report: called with the exception's message before the exit.
+      report: called with the message before the exit.
     """
 
-    def hook(raised: threading.ExceptHookArgs) -> None:
-        name = raised.thread.name if raised.thread else ""
-        if name == "run_worker" and str(raised.exc_value).endswith(f" {-signal.SIGINT}"):
+    def exit_now(message: str) -> None:
+        if message.endswith(f" {-signal.SIGINT}"):
             # Ctrl-C reached a worker before it ignored the signal: handle it in this process.
             os.kill(os.getpid(), signal.SIGINT)
-        elif name == "run_worker":
-            report(str(raised.exc_value))
+        else:
+            report(message)
             _leave(1)  # This is safe at any time: files are renamed only once they are complete.
-        elif not name.startswith(_READERS) and str(raised.exc_value) != _CHANNEL_CLOSED:
-            threading.__excepthook__(raised)
 
-    threading.excepthook = hook
+    worker_processes.log_failed_threads()
+    with worker_processes.deaths(exit_now):
+        yield
 
 
 @contextlib.contextmanager

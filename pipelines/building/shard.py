@@ -19,6 +19,7 @@ from pipelines.building.nouns import NounParser
 from pipelines.decoding import frame_codec, video, video_file
 from pipelines.decoding.spans import TO_THE_END
 from pipelines.errors import UserError
+from pipelines.messages import LOGGER
 from pipelines.planning import filters
 from pipelines.planning.plan import Plan
 from pipelines.planning.video_lookup import VideoLookup
@@ -135,6 +136,7 @@ def build_shard(
     del summary.rejects[:]
     summary.rejects.extend(down.rejects(rejects))
     snapshot.write_file(plan.out, f"{stem}.json", snapshot.to_json(summary))
+    LOGGER.info("wrote %s: %d records, %d rejects", stem, summary.records, len(summary.rejects))
     return _outcome(shard, summary, plan, reused=False)
 
 

@@ -4,7 +4,7 @@ import argparse
 import importlib.metadata
 from typing import Any, NoReturn
 
-from pipelines.cli import filter_arguments, snapshot_arguments, source_arguments
+from pipelines.cli import filter_arguments, logs, snapshot_arguments, source_arguments
 from pipelines.cli.argument_types import (
     Commands,
     count,
@@ -149,6 +149,8 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     _estimate(commands)
     _doctor(commands)
     snapshot_arguments.add(commands)
+    for command in commands.choices.values():
+        logs.add(command)
     return parser, build
 
 

@@ -1,10 +1,10 @@
 """Commands that read finished snapshots, with lazy imports to keep --help instant."""
 
 import argparse
-import sys
 
 from pipelines.errors import ExitCode, UserError
 from pipelines.formatting import format_counts
+from pipelines.messages import warn
 
 PROGRAM = "svilm-pipelines"
 
@@ -135,10 +135,9 @@ def _remove(arguments: argparse.Namespace) -> int:
     if done.unknown:
         named = ", ".join(map(repr, done.unknown[:_UNKNOWN]))
         more = f" and {len(done.unknown) - _UNKNOWN:,} more" if done.unknown[_UNKNOWN:] else ""
-        print(
+        warn(
             f"{PROGRAM}: warning: {len(done.unknown):,} videos are not in the snapshot: "
-            f"{named}{more}: check that the ids are spelled as in its records",
-            file=sys.stderr,
+            f"{named}{more}: check that the ids are spelled as in its records"
         )
     print(
         f"remove: version {version} has {manifest.counts.records - done.records:,} records, "

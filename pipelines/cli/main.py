@@ -4,16 +4,16 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
-import logging
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipelines.cli import sandbox_messages, standard_streams
+from pipelines.cli import engine, logs, sandbox_messages, standard_streams
 from pipelines.cli.commands import COMMANDS, PROGRAM, CommandError, UsageError, file_error
-from pipelines.errors import ExitCode, InternalError, UserError, report_internal_error
-from pipelines.formatting import format_bytes, format_counts, printable
+from pipelines.errors import ExitCode, UserError, report_internal_error
+from pipelines.formatting import format_bytes, format_counts
+from pipelines.messages import LOGGER, PRINTED, say, warn
 from pipelines.processes import child_python
 from protos.contract import ContractError
 
@@ -25,48 +25,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         standard_streams.prepare()
         child_python.hide_working_folder()
-    try:
+    with contextlib.ExitStack() as logging_until_the_end:
         try:
-            return _command(argv)
-        finally:
-            sys.stdout.flush()  # while its errors can still be reported
-    except (UserError, ContractError) as error:
-        _complain(str(error))
-        return error.exit_code if isinstance(error, UserError) else ExitCode.FAILED
-    except OSError as error:
-        _complain(file_error(error))
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        _interrupted()
-        return ExitCode.INTERRUPTED
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith(("pipelines", "protos")):
+            try:
+                return _command(argv, logging_until_the_end)
+            finally:
+                sys.stdout.flush()  # while its errors can still be reported
+        except (UserError, ContractError) as error:
+            engine.complain(str(error))
+            return error.exit_code if isinstance(error, UserError) else ExitCode.FAILED
+        except OSError as error:
+            engine.complain(file_error(error))
+            return ExitCode.FAILED
+        except KeyboardInterrupt:
+            engine.report_interruption()
+            return ExitCode.INTERRUPTED
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and not _is_own(error.name or ""):
+                engine.complain(f"{error}: pip install '.[pipelines]' from the sources")
+                return ExitCode.FAILED
+            LOGGER.critical("internal error", exc_info=error, extra=PRINTED)
             return report_internal_error(PROGRAM, error)
-        _complain(f"{error}: pip install '.[pipelines]' from the sources")
-        return ExitCode.FAILED
-    except Exception as error:
-        return report_internal_error(PROGRAM, error)
 
 
-def _command(argv: Sequence[str] | None) -> int:
+def _is_own(module: str) -> bool:
+    return module.startswith(("pipelines", "protos"))
+
+
+def _command(argv: Sequence[str] | None, logging_until_the_end: contextlib.ExitStack) -> int:
     from pipelines.cli.arguments import parsers
 
     parser, build_parser = parsers()
     arguments, rest = parser.parse_known_args(argv)
+    logging_until_the_end.enter_context(logs.configured(arguments, argv))
     if arguments.command == "build":
         return _build(arguments, rest, build_parser)
     if rest:
         parser.error(f"unrecognised arguments {' '.join(rest)}: remove them")
     commands = COMMANDS | {"corpus": _corpus, "estimate": _estimate}
     return commands[arguments.command](arguments)
-
-
-def _complain(message: str) -> None:
-    print(f"{PROGRAM}: error: {printable(message)}", file=sys.stderr, flush=True)
-
-
-def _interrupted() -> None:
-    print(f"{PROGRAM}: interrupted", file=sys.stderr, flush=True)
 
 
 def _corpus(arguments: argparse.Namespace) -> int:
@@ -114,9 +111,9 @@ def _build(
             parser.error(f"unrecognised argument {word}: did you mean {close[0]}?")
     _refuse_contradictions(arguments)
     if rest:  # Fail before anything is read or written.
-        _refuse_local(arguments, _engine(arguments.workers, rest)[0])
+        _refuse_local(arguments, engine.choose(arguments.workers, rest)[0])
 
-    if not rest or not isinstance(_engine(arguments.workers, rest)[0], str):  # a local runner
+    if not rest or not isinstance(engine.choose(arguments.workers, rest)[0], str):  # a local runner
         sandbox_messages.check(arguments.decoder, arguments.require_sandbox)
     with _usable_inputs(arguments):
         return _build_planned(arguments, rest, began)
@@ -143,7 +140,7 @@ def _build_planned(arguments: argparse.Namespace, rest: Sequence[str], began: fl
         removed = frozenset[str]().union(*(part.removed for part, _ in parts))
         folders = [part.out for part, _ in parts]
         if caution := filter_arguments.unmatched(planned.excluded, removed, folders):
-            print(f"{PROGRAM}: warning: {caution}", file=sys.stderr)
+            warn(f"{PROGRAM}: warning: {caution}")
     return 0
 
 
@@ -219,13 +216,12 @@ def _build_part(
     config = planned.config
     with run_lock.held(planned.out):
         snapshot.clear_unfinished(planned.out, config.num_shards)
-        print(
+        say(
             f"build: about {rows:,} rows into {config.num_shards:,} shards, "
-            f"about {format_bytes(plan.projected_bytes(rows, config))} if no video is missing",
-            file=sys.stderr,
+            f"about {format_bytes(plan.projected_bytes(rows, config))} if no video is missing"
         )
         launched = time.time()
-        result = _run(planned, arguments.workers, *_engine(arguments.workers, rest))
+        result = engine.run(planned, arguments.workers, rest)
         if result is None:
             print(
                 f"build: the job is submitted; {planned.out}/{contract.MANIFEST_NAME} will exist "
@@ -242,7 +238,7 @@ def _build_part(
             f"read the rejects in {os.path.join(planned.out, 'plan.json')} and shard-*.json{other}"
         )
     print(f"build: {format_counts(counts)}, {time.monotonic() - began:.1f} s → {where}")
-    if totals := _totals(result):
+    if totals := engine.totals(result):
         print(f"build: {_pace(totals, launched)}")
         print(f"build: {sandbox_messages.summary(totals.unconfined)}")
     _print_rejects(planned, counts)
@@ -256,7 +252,7 @@ def _print_rejects(planned, counts) -> None:
     for line in reject_examples.lines(
         planned.out, config.num_shards, counts.rejects, planned.source, config.source.time_unit
     ):
-        print(f"build: rejects: {line}", file=sys.stderr)
+        say(f"build: rejects: {line}")
 
 
 @contextlib.contextmanager
@@ -340,7 +336,7 @@ def _plan(arguments: argparse.Namespace):
     options = SourceOptions(**source_arguments.given(arguments))
     survey = plan.survey(arguments.source, tuple(arguments.annotations), options)
     for caution in survey.cautions:
-        print(f"{PROGRAM}: warning: {caution}", file=sys.stderr)
+        warn(f"{PROGRAM}: warning: {caution}")
     plan.check_videos(arguments.videos, arguments.video_map, arguments.list_videos)
     excluded = plan.read_exclusions(tuple(arguments.exclude))
     model = arguments.spacy_model or nouns.default_model()
@@ -383,15 +379,6 @@ def _plan(arguments: argparse.Namespace):
     return planned, survey.rows
 
 
-def _engine(workers: int, beam_arguments: Sequence[str]):
-    """Return Beam's runner and options."""
-    if not os.environ.get("SVILM_TRACE"):
-        logging.disable(logging.CRITICAL)  # Must precede Beam's import. Errors are reported here.
-    from pipelines.building import runners
-
-    return runners.choose(workers, beam_arguments)
-
-
 def _refuse_local(arguments: argparse.Namespace, runner) -> None:
     from pipelines.building import dataflow
 
@@ -405,51 +392,6 @@ def _refuse_local(arguments: argparse.Namespace, runner) -> None:
         "--out": [arguments.out],
     }
     dataflow.refuse_local(paths)
-
-
-def _run(planned, workers: int, runner, options):
-    """Run the graph and return Beam's result, or None if the job is submitted without waiting."""
-    from pipelines.building import dataflow, graph, runners
-    from pipelines.cli import progress
-
-    def begun(result) -> None:
-        if page := dataflow.page(result, options):
-            print(f"build: job page: {page}", file=sys.stderr, flush=True)
-
-    runners.end_with_workers(lambda cause: _complain(_stopped(cause)))
-    try:
-        with (
-            runners.interruptible(workers, _interrupted),
-            progress.watching(planned.out, planned.config.num_shards),
-        ):
-            result = graph.run(planned, runner, options, begun)
-            return result if runners.waits(options) else None
-    except Exception as error:  # Engines wrap a worker's exception in their own types.
-        if os.environ.get("SVILM_TRACE"):
-            raise
-        cause = runners.cause(error)
-        if runners.is_fault(cause):
-            raise InternalError(f"{cause} (finished shards are kept)") from error
-        raise CommandError(_stopped(cause)) from None
-
-
-def _totals(result):
-    """Return this run's beam_metrics.Totals, or None if it built nothing or has no metrics."""
-    from pipelines.building import beam_metrics
-
-    try:
-        return beam_metrics.totals(result)
-    except Exception:  # The snapshot is built even if the engine cannot report its metrics.
-        if os.environ.get("SVILM_TRACE"):
-            raise
-        return None
-
-
-def _stopped(cause: str) -> str:
-    return (
-        f"the build stopped: {cause}. Finished shards are kept: fix the cause and run the same "
-        "command again (SVILM_TRACE=1 prints a traceback)"
-    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pipelines.messages import say
 from pipelines.snapshots import snapshot
 from pipelines.storage import storage
 from protos import contract
@@ -56,7 +57,7 @@ class Progress:
             bar = "█" * filled + "·" * (_BAR - filled)
             print(f"\r\x1b[2K{self._job} {bar} {counts}{left}", end="", file=sys.stderr, flush=True)
         else:
-            print(f"{self._job}: {counts}{left}", file=sys.stderr, flush=True)
+            say(f"{self._job}: {counts}{left}")
 
     def close(self) -> None:
         """Remove the bar from the terminal."""

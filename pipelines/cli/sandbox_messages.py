@@ -1,9 +1,9 @@
 """Messages of a build about its decoder sandbox: one at the start, one at the end."""
 
-import sys
 from collections.abc import Mapping, Sequence
 
 from pipelines.cli.commands import PROGRAM, CommandError
+from pipelines.messages import warn
 
 
 def check(decoder: str, required: bool) -> None:
@@ -23,10 +23,7 @@ def check(decoder: str, required: bool) -> None:
     layers = f"{fork_client.described(missing)}: run `{PROGRAM} doctor` for details"
     if required:
         raise CommandError(f"--require-sandbox: {layers}")
-    print(
-        f"{PROGRAM}: warning: the decoders' sandbox is incomplete: {layers}",
-        file=sys.stderr,
-    )
+    warn(f"{PROGRAM}: warning: the decoders' sandbox is incomplete: {layers}")
 
 
 def summary(unconfined: Sequence[str]) -> str:

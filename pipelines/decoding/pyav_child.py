@@ -26,8 +26,10 @@ from pipelines.decoding.pyav_spans import Span, decoded
 from pipelines.decoding.pyav_video import RefusedError, Video
 from pipelines.decoding.sandbox import fork_server, limits
 from pipelines.decoding.sandbox.confine import Confinement
+from pipelines.errors import is_fault, origin
 
 _PIPE_BYTES = 1 << 20
+_MESSAGE_CHARACTERS = 500  # maximum length of a fault's message
 
 
 def main() -> None:
@@ -62,6 +64,16 @@ def _answer(request: dict[str, Any], descriptors: list[int], confinement: Confin
             _send(out, {"refused": "memory"})
         except (FFmpegError, OSError) as error:
             _send(out, {"refused": "undecodable", "message": error.strerror or str(error)})
+        except Exception as error:
+            if not is_fault(error):
+                raise
+            _send(out, {"refused": "fault", "message": _described(error)})
+
+
+def _described(error: Exception) -> str:
+    """Return an exception of this program and where it was raised."""
+    module, line = origin(error)
+    return f"{type(error).__name__} in {module}, line {line}: {error}"[:_MESSAGE_CHARACTERS]
 
 
 def _serve(video: Video, request: dict[str, Any], out: BinaryIO) -> None:

@@ -23,6 +23,7 @@ from pipelines.decoding.spans import (
     too_large,
 )
 from pipelines.decoding.video_file import Failure
+from pipelines.messages import LOGGER
 from pipelines.processes import child_python
 from pipelines.processes.timeouts import Timeout
 
@@ -269,6 +270,9 @@ def _refusal(answer: dict[str, Any], limits: Limits) -> Failure:
     why = answer["refused"]
     if why == "no stream":
         return Failure("video_no_stream", "no video stream")
+    if why == "fault":  # in this program, not in the file
+        LOGGER.error("internal error of the decoder: %s", answer["message"])
+        return Failure("decoder_fault", f"internal error: {answer['message']}")
     if why == "memory":
         return Failure("decode_limit", "more memory or output than decoding may use")
     if why == "pixels":

@@ -14,11 +14,11 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
 
+from pipelines.messages import warn
 from pipelines.processes.timeouts import Timeout
 from pipelines.snapshots.snapshot import LOCK_NAME, SnapshotError
 from pipelines.storage import bucket, storage, stores
@@ -81,11 +81,9 @@ def _lock(descriptor: int, folder: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise _cannot_write(folder, error) from None
-        print(
+        warn(
             f"warning: the file system of {folder!r} does not support locks ({error.strerror}): "
-            "make sure that no other command writes to the folder",
-            file=sys.stderr,
-            flush=True,
+            "make sure that no other command writes to the folder"
         )
 
 
@@ -172,11 +170,7 @@ class _Lease:
         Raises:
           SnapshotError: the owner renewed the lease.
         """
-        print(
-            f"waiting up to {EXPIRE_S:g} s to check whether the owner of {self._path} is alive",
-            file=sys.stderr,
-            flush=True,
-        )
+        warn(f"waiting up to {EXPIRE_S:g} s to check whether the owner of {self._path} is alive")
         try:
             found = bucket.stat(self._path).generation
             # A pause may stop the owner as long as this process, so Timeout omits that time.

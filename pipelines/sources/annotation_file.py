@@ -8,13 +8,13 @@ import os
 import re
 import select
 import stat
-import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
+from pipelines.messages import warn
 from pipelines.sources.clip_request import AnnotationError
 from pipelines.storage import storage
 
@@ -277,5 +277,5 @@ def _closed(poll: select.poll) -> bool:
 
 def _wait(path: str, poll: select.poll) -> None:
     if not poll.poll(_NOTICE_MS):
-        print(f"waiting for data from the pipe {path}", file=sys.stderr, flush=True)
+        warn(f"waiting for data from the pipe {path}")
         poll.poll()

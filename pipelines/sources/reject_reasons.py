@@ -46,6 +46,7 @@ REASONS = {
     "video_undecodable": "the decoder cannot read the file or its frames",
     "video_truncated": "the frames end before the duration that the file states",
     "span_past_end": "too much of the span is past the video's end",
+    "decoder_fault": "svilm's own decoder program has a fault, which says nothing of the file",
     "decode_timeout": "decoding exceeded its time limit",
     "decode_limit": "decoding exceeded the limit of frame size, memory or output",
     # stage "filter": what the clip shows

@@ -12,7 +12,6 @@ import abc
 import errno
 import functools
 import json
-import logging
 import os
 import re
 import uuid
@@ -99,8 +98,6 @@ class Google(Store):
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         import gcsfs
 
-        if not os.environ.get("SVILM_TRACE"):
-            logging.getLogger("gcsfs").disabled = True  # Callers report its errors.
         self.files = gcsfs.GCSFileSystem(use_listings_cache=False)
 
     def stat(self, bucket: str, name: str) -> Object:

@@ -1,13 +1,19 @@
 """User errors, internal errors and their exit codes."""
 
 import importlib
+import json
 import pkgutil
 
 import pytest
+import safetensors.numpy
 
 import trainer
 from trainer.cli import commands, main
+from trainer.data import folder
 from trainer.errors import ExitCode, UserError
+from trainer.runs import checkpoint_errors
+from trainer.tasks.localisation import saved
+from trainer.tasks.localisation.training import LocalisationError
 
 # Handled where they are raised.
 INTERNAL = {"GpuError", "LayoutError"}
@@ -55,3 +61,47 @@ def test_a_users_error_is_one_line(capsys):
         "svilm-train: error: --set: batch takes an integer, got 'x'\n"
     )
     assert issubclass(commands.OutputError, UserError)
+
+
+def raised_in(module, error):
+    """Raise an exception in a function of a module."""
+    names = {"__name__": module, "error": error}
+    exec("def fail():\n    raise error", names)
+    names["fail"]()
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, AttributeError])
+def test_a_fault_in_reading_a_checkpoint_is_no_damage(tmp_path, error):
+    for module, verified, wanted in (
+        ("orbax.checkpoint", False, checkpoint_errors.UncheckedError),
+        ("orbax.checkpoint", True, error),
+        ("trainer.runs.checkpoint", False, error),
+        ("trainer.runs.checkpoint", True, error),
+    ):
+        with (
+            pytest.raises(wanted),
+            checkpoint_errors.reading(tmp_path, verified),
+        ):
+            raised_in(module, error("x"))
+
+
+def test_a_fault_in_reading_a_bucket_is_none_of_its_answers():
+    with pytest.raises(TypeError), folder.as_os_errors("gs://a/b"):
+        raised_in("trainer.data.folder", TypeError("x"))
+    with pytest.raises(OSError, match="gs://a/b"), folder.as_os_errors("gs://a/b"):
+        raised_in("gcsfs.core", TypeError("x"))
+
+
+def test_a_fault_in_reading_a_localisation_model_is_no_damage(tmp_path, monkeypatch):
+    def faulty(state):
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("trainer.tasks.localisation.pytorch_layout.params", faulty)
+    settings = {"config": {}, "classes": [], "epoch": 1}
+    (tmp_path / "localisation.json").write_text(json.dumps(settings))
+    safetensors.numpy.save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(TypeError, match="a fault"):
+        saved.load(tmp_path)
+    (tmp_path / "localisation.json").write_text(json.dumps({"classes": [], "epoch": 1}))
+    with pytest.raises(LocalisationError, match="has no config"):
+        saved.load(tmp_path)

@@ -140,10 +140,12 @@ def build(kind: type[T], values: object) -> T:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Return whether a JSON value has a field's type. The items of a tuple are not checked.
+    """Return whether a JSON value has a field's type.
 
     >>> _fits(1, float), _fits(True, int), _fits(None, int | None), _fits("a", Literal["b"])
     (True, False, True, False)
+    >>> _fits((1, 2.5), tuple[float, float]), _fits(("a",), tuple[int, ...])
+    (True, False)
     """
     if kind in (bool, int, str):
         return type(value) is kind
@@ -155,4 +157,11 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, one) for one in get_args(kind))
     if kind is types.NoneType:
         return value is None
-    return get_origin(kind) is not tuple or isinstance(value, tuple)
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if items[-1] is not ...:
+            return len(value) == len(items) and all(map(_fits, value, items))
+        return all(_fits(item, items[0]) for item in value)
+    return True

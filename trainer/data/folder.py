@@ -18,6 +18,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from trainer.errors import is_fault
+
 _GCS, _S3 = "gs://", "s3://"
 
 # Reads are short and mostly wait, so there are more of them than cores. They are threads on a disk
@@ -296,6 +298,8 @@ def as_os_errors(path: str) -> Iterator[None]:
     except FileExistsError:
         raise FileExistsError(errno.EEXIST, "the object exists already", path) from None
     except Exception as error:  # gcsfs, aiohttp, google-auth and botocore have no common base
+        if is_fault(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # The first of gcsfs's lines is an address, the last is the server's message.
         why = f"the bucket refused the request or did not answer ({lines[-1][:200]})"

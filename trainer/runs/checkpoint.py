@@ -307,7 +307,7 @@ class Checkpoints:
             tokenizer = Tokenizer.from_json(found["vocabulary"])
         try:
             config = Config.from_json(json.dumps(found["config"]))
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise CheckpointError(
                 f"{self._folder / str(step)} is from another release of svilm, or its config is "
                 f"damaged: {error}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from trainer.data.folder import bucket_errors, in_bucket
-from trainer.errors import UserError
+from trainer.errors import UserError, is_fault
 from trainer.runs import checksums, run_folder
 from trainer.runs.run_path import RunPath
 
@@ -113,8 +113,8 @@ def reading(checkpoint: RunPath, verified: bool) -> Iterator[None]:
             ) from error
         raise _unchecked(checkpoint, error) from error
     except (LookupError, TypeError, AttributeError) as error:
-        if verified:
-            raise  # the files are intact, so it is a fault in the program
+        if verified or is_fault(error):
+            raise  # the files are intact, or svilm's own code failed
         raise _unchecked(checkpoint, error) from error
 
 

@@ -72,10 +72,12 @@ class Origin(NamedTuple):
                 *sections, field = name.split(".")
                 inside = values
                 for section in sections:
-                    inside = inside[section]
+                    inside = inside.get(section)
+                    if not isinstance(inside, dict):
+                        raise ValueError(f"there is no {name}")
                 inside[field] = value
             return build(Config, values)
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:
             raise RunError(
                 f"the fields set by the first parameters are invalid ({error}): check the run's "
                 "data.json"
@@ -96,7 +98,7 @@ def read(folder: RunPath) -> tuple[Config, Tokenizer]:
             f"{folder} is not a training run, it has no config.json: give a folder of "
             "`svilm-train pretrain --out`"
         ) from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise RunError(
             f"{folder / 'config.json'} is damaged, or from another release of svilm: {error}"
         ) from None

@@ -1,6 +1,5 @@
 """Progress and metrics of a build."""
 
-import logging
 import re
 import threading
 
@@ -156,7 +155,6 @@ def test_a_build_prints_its_throughput(inputs, tmp_path, capsys):
             ]
         )
     finally:
-        logging.disable(logging.NOTSET)
         threading.excepthook = hook
     told = capsys.readouterr().out.splitlines()
     assert status == 0

@@ -1,7 +1,6 @@
 """Builds in a bucket have the same bytes as on a disk."""
 
 import html
-import logging
 import subprocess
 import sys
 import threading
@@ -80,7 +79,6 @@ def run(capsys):
         return capsys.readouterr()
 
     yield here
-    logging.disable(logging.NOTSET)  # as a build does
     threading.excepthook = hook
 
 

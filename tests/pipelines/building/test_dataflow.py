@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import logging
 import re
 import threading
 
@@ -65,7 +64,6 @@ def build():
         # Beam's search for credentials would take 20 s.
         patched.setattr("apache_beam.internal.gcp.auth._Credentials._credentials_init", True)
         yield here
-    logging.disable(logging.NOTSET)
     threading.excepthook = hook
 
 
@@ -230,7 +228,6 @@ def test_paths_outside_google_cloud_are_refused(capsys, tmp_path):
     try:
         assert main.main(["build", "videocc", *words, *READY]) == 2
     finally:
-        logging.disable(logging.NOTSET)
         threading.excepthook = hook
     (line,) = capsys.readouterr().err.splitlines()
     assert f"--annotations b.csv, --videos s3://v, --out {out}: copy" in line

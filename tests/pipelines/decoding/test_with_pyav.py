@@ -60,6 +60,11 @@ def test_a_hanging_child_is_killed_in_time(child, film):
         ("os.kill(os.getpid(), signal.SIGSEGV)", "video_undecodable", "ended by signal 11"),
         ("os._exit(3)", "video_undecodable", "ended with status 3"),
         ("bytearray(8 << 30)", "decode_limit", "more memory"),
+        (
+            "child._write(out, video, None)",
+            "decoder_fault",
+            "AttributeError in pipelines.decoding.pyav_child, line ",
+        ),
         ("child._send(out, {'span': 7})", "video_undecodable", "not of its form"),
         (
             "child._send(out, {'span': 0, 'width': 1 << 20, 'height': 48, 'stride': 3 << 20})",

@@ -108,3 +108,14 @@ def test_a_file_with_a_number_that_is_not_finite_is_refused(number):
             Config.from_json(json.dumps(spoilt))
     with pytest.raises(ValueError, match="learning_rate must be finite, got inf"):
         build(LocalisationConfig, {"learning_rate": float("inf")})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("grouping_after", ["a"]), ("grouping_after", [None]), ("pixel_std", [[1], 1, 1])],
+)
+def test_a_list_of_other_items_is_refused_and_is_no_fault(field, value):
+    values = json.loads(Config().to_json())
+    values["video"][field] = value
+    with pytest.raises(ValueError, match=field):
+        Config.from_json(json.dumps(values))

@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Float, PyTree
 
+from trainer.errors import is_fault
 from trainer.runs import checksums
 from trainer.runs.checkpoint_errors import CheckpointError, one_line
 from trainer.runs.run_folder import RunError
@@ -127,8 +128,8 @@ class Checkpoints:
             try:
                 return step, self._manager.restore(step, args=ocp.args.Composite(**args))
             except (ValueError, LookupError, TypeError, AttributeError, FileNotFoundError) as error:
-                if self._usable.is_verified(step):
-                    raise  # The files are intact, so this is a fault in the program.
+                if self._usable.is_verified(step) or is_fault(error):
+                    raise  # The files are intact, or svilm's own code failed.
                 self._usable.reject(
                     step, f"it cannot be read ({type(error).__name__}: {one_line(error)})"
                 )

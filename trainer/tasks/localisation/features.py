@@ -33,21 +33,19 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
     manifest = folder / MANIFEST
     windows: dict[str, list[tuple[int, int, np.ndarray]]] = {}
     try:
-        listed = parse_object(manifest.read_bytes())
-        if len(listed["features"].get(name, ())) != 1:
+        shapes, shards = _listed(manifest)
+        if len(shapes.get(name, ())) != 1:
             raise FeaturesError(
                 f"{folder} has no feature {name!r} with one row per window, only "
-                f"{', '.join(listed['features'])}: run svilm-train embed --feature {name}"
+                f"{', '.join(shapes)}: run svilm-train embed --feature {name}"
             )
-        for shard in listed["shards"]:
-            path = folder / pathlib.PurePath(shard["name"]).name
+        for shard in shards:
+            path = folder / pathlib.PurePath(shard).name
             with safetensors.safe_open(path, "numpy") as file:
-                clips = parse_object(f'{{"clips": {file.metadata()["clips"]}}}')["clips"]
+                clips = _clips(file.metadata())
                 rows = file.get_tensor(name)
             finite(f"{path}, {name!r}", rows, [f"video {clip['video_id']}" for clip in clips])
             for clip, row in zip(clips, rows, strict=True):
-                if not _is_window(clip):
-                    raise ValueError(f"{path.name} has a window {clip!s:.80}")
                 windows.setdefault(clip["video_id"], []).append(
                     (clip["start_us"], clip["end_us"], row)
                 )
@@ -57,10 +55,7 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
         raise FeaturesError(
             f"{error.filename} is missing: check that svilm-train embed has completed {folder}"
         ) from None
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError),
-        safetensors.SafetensorError,
-    ) as error:
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         reason = first_line(error)
         raise FeaturesError(
             f"{folder} is damaged ({reason}): run svilm-train embed again"
@@ -71,6 +66,40 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
         spans = np.array([window[:2] for window in of_video])
         videos[video] = VideoFeatures(np.stack([row for *_, row in of_video]), covered(spans))
     return videos
+
+
+def _listed(manifest: pathlib.Path) -> tuple[dict[str, list[Any]], list[str]]:
+    """Return the features' shapes and the names of the shards.
+
+    Raises:
+      ValueError: the manifest does not have them.
+    """
+    listed = parse_object(manifest.read_bytes())
+    shapes, shards = listed.get("features"), listed.get("shards")
+    if not isinstance(shapes, dict) or not all(isinstance(one, list) for one in shapes.values()):
+        raise ValueError(f"{manifest.name} has no shapes of features")
+    if not isinstance(shards, list) or not all(map(_is_shard, shards)):
+        raise ValueError(f"{manifest.name} has no names of shards")
+    return shapes, [shard["name"] for shard in shards]
+
+
+def _is_shard(shard: Any) -> bool:
+    return isinstance(shard, dict) and isinstance(shard.get("name"), str)
+
+
+def _clips(metadata: dict[str, str] | None) -> list[dict[str, Any]]:
+    """Return the windows of a shard's rows, from its metadata.
+
+    Raises:
+      ValueError: the metadata does not have them.
+    """
+    clips = parse_object(f'{{"clips": {(metadata or {}).get("clips")}}}')["clips"]
+    if not isinstance(clips, list):
+        raise ValueError("its metadata has no list of clips")
+    for clip in clips:
+        if not _is_window(clip):
+            raise ValueError(f"it has a window {clip!s:.80}")
+    return clips
 
 
 def _is_window(clip: Any) -> bool:
@@ -106,13 +135,15 @@ def made_of(folder: pathlib.Path) -> dict[str, Any]:
     try:
         listed = parse_object((folder / MANIFEST).read_bytes())
         made_from = listed.get("made_from", {})
+        if not isinstance(made_from, dict):
+            raise ValueError("its made_from is no object")
         wanted = ("parameters_sha256", "step", "dataset", "inputs_sha256", "config_sha256")
         told = {name: made_from.get(name) for name in wanted}
         seen = listed.get("seen")
         if not isinstance(told["parameters_sha256"], str | None) or not _is_overlap(seen):
             raise ValueError("its parameters_sha256 or seen is not what was written")
         return told | {"seen": seen}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise FeaturesError(
             f"{folder / MANIFEST} is missing or damaged ({error}): run svilm-train embed again"
         ) from None

@@ -52,6 +52,8 @@ def load(folder: pathlib.Path) -> Model:
     """
     try:
         settings = parse_object((folder / _SETTINGS).read_bytes())
+        if missing := {"config", "classes", "epoch"} - settings.keys():
+            raise ValueError(f"{_SETTINGS} has no {', '.join(sorted(missing))}")
         state = safetensors.numpy.load_file(folder / _WEIGHTS)
         finite_tensors(str(folder / _WEIGHTS), state)
         of_classifier = {name for name in state if name.startswith(_OF_CLASSIFIER)}
@@ -68,10 +70,7 @@ def load(folder: pathlib.Path) -> Model:
             f"{error.filename} is missing: give the folder of a trained model, or --features to "
             "train one"
         ) from None
-    except (
-        *(ValueError, KeyError, TypeError, AttributeError, LookupError),
-        safetensors.SafetensorError,
-    ) as error:
+    except (ValueError, safetensors.SafetensorError) as error:
         raise LocalisationError(
             f"{folder} has a damaged model ({first_line(error)}): train again"
         ) from None

@@ -1,0 +1,173 @@
+import argparse
+import logging
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pipelines import messages
+from pipelines.cli import logs, main
+from pipelines.cli.arguments import parsers
+
+
+def options(*words):
+    parser = argparse.ArgumentParser()
+    logs.add(parser)
+    return parser.parse_args(words)
+
+
+def say_at_each_level():
+    messages.warn("printed by hand")
+    messages.LOGGER.info("an own note")
+    messages.LOGGER.debug("an own detail")
+    logging.getLogger("another").warning("a library's warning")
+    logging.getLogger("another").info("a library's note")
+    logging.getLogger("gcsfs").error("an error that the command reports")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ([], []),
+        (["-v"], ["an own note", "a library's warning", "an error that the command reports"]),
+        (
+            ["-vv"],
+            [
+                *("an own note", "an own detail", "a library's warning", "a library's note"),
+                "an error that the command reports",
+            ],
+        ),
+    ],
+)
+def test_verbosity(capsys, words, shown):
+    with logs.configured(options(*words), ["test"]):
+        say_at_each_level()
+    printed, *lines = [
+        line for line in capsys.readouterr().err.splitlines() if not line.endswith("command: test")
+    ]
+    assert printed == "printed by hand"
+    assert [line.partition(": ")[2] for line in lines] == shown
+
+
+def test_a_log_file_has_time_level_and_process_and_is_appended_to(tmp_path, capsys):
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    with logs.configured(options(f"--log-file={path}"), ["build"]):
+        say_at_each_level()
+        try:
+            raise KeyError("inside")
+        except KeyError:
+            messages.LOGGER.exception("failed")
+    before, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert before == "before"
+    stamp = rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z (?P<level>\w+) {os.getpid()} "
+    found = [re.match(stamp + "(?P<rest>.*)", line) for line in lines]
+    assert [(one["level"], one["rest"]) for one in found if one] == [
+        ("INFO", "svilm.pipelines: command: build"),
+        ("WARNING", "svilm.pipelines: printed by hand"),
+        ("INFO", "svilm.pipelines: an own note"),
+        ("WARNING", "another: a library's warning"),
+        ("ERROR", "gcsfs: an error that the command reports"),
+        ("ERROR", "svilm.pipelines: failed"),
+    ]
+    assert lines[-1] == "KeyError: 'inside'"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "gs://bucket/a?X-Goog-Signature=SECRET&x=1",
+        "https://me:SECRET@host/path",
+        "--api-key SECRET",
+        "{'google_api_key': 'SECRET'}",
+        "Authorization: Bearer SECRET",
+        "password=SECRET",
+    ],
+)
+def test_secrets_are_hidden(tmp_path, secret):
+    with logs.configured(options(f"--log-file={tmp_path / 'log'}"), [secret]):
+        messages.LOGGER.warning("refused: %s", secret)
+    text = (tmp_path / "log").read_text()
+    assert "SECRET" not in text and text.count("***") >= 2
+
+
+def test_no_prose_is_hidden():
+    prose = "the tokenizer's tokens: 512, at 12:30: gs://bucket/run@first"
+    assert logs.without_secrets(prose) == prose
+
+
+def test_a_command_logs_its_error_and_restores_logging(tmp_path, capsys):
+    root, own = logging.getLogger(), logging.getLogger("svilm")
+    before = (root.level, [*root.handlers], own.level, [*own.handlers])
+    path = tmp_path / "log"
+    argv = ["verify", str(tmp_path / "none"), f"--log-file={path}"]
+    assert main.main(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f" ERROR {os.getpid()} svilm.pipelines: {line}\n" in path.read_text()
+    assert (root.level, [*root.handlers], own.level, [*own.handlers]) == before
+
+
+def test_a_fault_is_logged_with_its_traceback(tmp_path, capsys, monkeypatch):
+    def broken(folder):
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("pipelines.snapshots.verify.read_manifest", broken)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    path = tmp_path / "log"
+    argv = ["verify", "snapshot", f"--log-file={path}"]
+    assert main.main(argv) == os.EX_SOFTWARE
+    assert "internal error: TypeError: a fault" in capsys.readouterr().err
+    assert "CRITICAL" in path.read_text() and "in broken" in path.read_text()
+
+
+def test_a_log_file_that_cannot_be_written_is_one_error(tmp_path, capsys):
+    argv = ["verify", "snapshot", f"--log-file={tmp_path / 'no' / 'log'}"]
+    assert main.main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--log-file" in line and str(tmp_path / "no" / "log") in line
+
+
+def test_every_command_has_the_options():
+    commands = parsers()[0]._subparsers._group_actions[0].choices
+    assert len(commands) > 9
+    for parser in commands.values():
+        assert {"-v", "--verbose", "--log-file"} <= set(parser._option_string_actions)
+
+
+LIBRARY = """
+import logging, os, warnings
+# These configure logging and warnings themselves, at their import.
+import apache_beam.runners.worker.operations, gcsfs
+def state():
+    return {
+        name: (logger.level, [str(one) for one in logger.handlers], logger.disabled)
+        for name, logger in [("root", logging.root), *logging.root.manager.loggerDict.items()]
+        if isinstance(logger, logging.Logger) and not name.startswith("svilm")
+    }, logging.root.manager.disable, [*warnings.filters]
+loggers, disabled, filters = state()
+environment = dict(os.environ)
+from pipelines.building import graph, runners
+from pipelines.storage import bucket
+bucket._store("gs://mine/a")
+runners.choose(2, [])
+after, disabled_after, filters_after = state()
+assert {name: after[name] for name in loggers} == loggers
+assert not any(off for _, _, off in after.values())
+assert disabled_after == disabled == 0
+assert filters_after == filters
+changed = {name for name, value in os.environ.items() if environment.get(name) != value}
+assert changed <= {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"}, changed
+"""
+
+
+def test_the_library_leaves_logging_and_warnings_as_they_are():
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY],
+        env=os.environ | {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
