@@ -183,7 +183,7 @@ def test_a_step_that_does_not_fit_says_how_much_it_takes(monkeypatch, capsys):
     assert main(["plan", "--preset=tiny", *settings]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "svilm-train: error: here: a step of batch 8 on 1 devices takes 0.00 GiB"
+        "svilm-train: error: here: a step of batch 8 on 1 devices needs 0.00 GiB"
     )
     assert "a device has 0.00: use --search" in line
 
