@@ -103,17 +103,22 @@ def test_a_mixture_is_shuffled_as_a_whole():
     assert 0.02 < shares.std() < 0.12  # drawn one by one it would be 0.067
 
 
-@given(seed=SEEDS, sources=MIXTURES, batch=st.integers(1, 20), data=st.data())
-def test_a_replacement_is_from_another_batch(seed, sources, batch, data):
-    visits = sum(source.visits for source in sources)
+@given(
+    seed=SEEDS,
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    batch=st.integers(1, 20),
+    data=st.data(),
+)
+def test_a_replacement_is_half_an_epoch_away(seed, counts, batch, data):
+    sources, visits = [order.Source(count, count) for count in counts], sum(counts)
     assume(visits >= 2 * (batch + 8))
     step = data.draw(st.integers(0, 3 * (visits // batch)))
-    epoch, positions = order._positions(step, batch, sources)
     row, attempt = data.draw(st.integers(0, batch - 1)), data.draw(st.integers(0, 7))
+    epoch, records = order.batch_records(seed, step, batch, sources)
     found = order.replacement(seed, step, batch, row, attempt, sources)
-    place = (positions[row] + visits // 2 + attempt) % visits
-    assert place not in positions
-    assert found == order.records_at(seed, epoch, np.array([place]), sources)[0]
+    assert found not in records
+    whole = order.records_at(seed, epoch, np.arange(visits), sources).tolist()
+    assert (whole.index(found) - whole.index(records[row])) % visits == visits // 2 + attempt
 
 
 def test_places_of_a_record_are_uniform_over_epochs_and_neighbours_are_separated():
