@@ -17,13 +17,14 @@ def main(folder: pathlib.Path = HERE) -> None:
     import ablation
     import diagrams
     import shapes
+    from matplotlib import pyplot as plt
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "svilm"  # else ids in the file are random
     for draw in (diagrams.data_flow, diagrams.model, diagrams.snapshot, ablation.ablation):
         figure = draw()
         figure.savefig(folder / f"{draw.__name__}.svg", metadata={"Date": None})
-        matplotlib.pyplot.close(figure)
+        plt.close(figure)
     shapes.cut_and_paste().save(folder / "cut_and_paste.png", optimize=True)
     first, *rest = shapes.grounding()
     first.save(folder / "grounding.gif", save_all=True, append_images=rest, duration=83, loop=0)

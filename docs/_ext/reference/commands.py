@@ -56,6 +56,6 @@ def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     values = formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
     terms = [f"{option} {values}".strip() for option in action.option_strings]
     if not terms:
-        terms = [formatter._format_args(action, action.metavar or action.dest)]
+        terms = [formatter._format_args(action, action.dest)]
     term = ", ".join(f"`{one}`" for one in terms)
     return entry(term, f"{escaped(text)} {needed}".strip() or "No help text.")

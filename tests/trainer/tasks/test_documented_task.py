@@ -29,11 +29,11 @@ def arrow(monkeypatch):
 
 
 def test_the_documented_task_is_one_and_traces(arrow, small_config):
-    assert isinstance(arrow, Task)
     settings = arrow.RECIPES["shapes"].config
     clips = [clip_pb2.Clip(clip_id=name) for name in "abc"]
     examples = arrow.examples(clips, arrow.classes(clips, settings), settings)
     assert examples.records.tolist() == [0, 0, 1, 1, 2, 2]
+    assert examples.labels is not None
     assert examples.labels.tolist() == [0, 1, 0, 1, 0, 1]
 
     video = small_config.video
@@ -53,6 +53,7 @@ def test_the_documented_task_is_one_and_traces(arrow, small_config):
 
     found = arrow.Directions(np.array([[0, 1], [0, 0]]))
     assert found.figures()["accuracy"] == 75
+    assert isinstance(arrow, Task)
 
 
 @pytest.mark.slow
