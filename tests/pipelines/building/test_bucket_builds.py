@@ -89,7 +89,7 @@ def killed(lab, root):
     command = [sys.executable, "-m", "pipelines.cli.main", *arguments(root, out, *LIMITED)]
     build = subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not any(name.startswith("shard-") for name in storage.names(out)):
             assert build.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
