@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,8 @@ def test_a_log_file_that_cannot_be_written_is_one_error(tmp_path, capsys):
 
 
 def test_every_command_has_the_options():
-    parsers = _parser()._subparsers._group_actions[0].choices
+    whole: Any = _parser()
+    parsers = whole._subparsers._group_actions[0].choices
     assert len(parsers) > 9
     for parser in parsers.values():
         assert {"-v", "--verbose", "--log-file"} <= set(parser._option_string_actions)
