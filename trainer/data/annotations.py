@@ -1,25 +1,36 @@
 """Annotations of a snapshot's clips, all fields but the frames: captions, questions, labels."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Int64
 
 from protos.v1 import clip_pb2
-from trainer.data.snapshot import Readable, parse_clip
+from trainer.data.snapshot import Readable, SnapshotError, parse_clip
 
 # Number of records, frames included, in memory at once.
 _AT_ONCE = 256
 
 
-def read_annotations(records: Readable) -> list[clip_pb2.Clip]:
-    """Return every record without its frames, in the snapshot's order.
+def read_annotations(
+    records: Readable, numbers: Int64[np.ndarray, " n"] | None = None
+) -> list[clip_pb2.Clip]:
+    """Return records without their frames.
 
     Each record is read whole. A benchmark of ten thousand videos of 32 frames takes a minute.
+
+    Args:
+      records: the records of a snapshot or of a mixture.
+      numbers: the numbers of the records to return; None returns all, in the snapshot's order.
 
     Raises:
       SnapshotError: a record is damaged.
     """
+    if numbers is None:
+        numbers = np.arange(len(records))
     clips = []
-    for first in range(0, len(records), _AT_ONCE):
-        some = np.arange(first, min(first + _AT_ONCE, len(records)))
+    for first in range(0, len(numbers), _AT_ONCE):
+        some = numbers[first : first + _AT_ONCE]
         for number, data in zip(some, records.read(some), strict=True):
             clip = parse_clip(records, int(number), data)
             clip.ClearField("frames")
@@ -36,3 +47,27 @@ def captions_of(clip: clip_pb2.Clip) -> tuple[str, ...]:
     (('a cat',), ('a cat', 'it sits'))
     """
     return tuple(clip.captions) or (clip.caption,)
+
+
+def check_captions(folder: str, captions: Sequence[str]) -> None:
+    """Check that retrieval of clips by their captions has a meaning.
+
+    Args:
+      folder: the snapshot's folder, for messages.
+      captions: the captions of all clips that are searched.
+
+    Raises:
+      SnapshotError: a caption is empty, or all captions are equal.
+
+    >>> check_captions("test", ["a cat", "a dog", "a cat"])
+    """
+    if empty := sum(not caption for caption in captions):
+        raise SnapshotError(
+            f"{folder}: {empty:,} of {len(captions):,} captions are empty, but retrieval compares "
+            "clips with captions: give a snapshot whose clips all have captions"
+        )
+    if len(set(captions)) < 2:
+        raise SnapshotError(
+            f"{folder}: all captions ({len(captions):,}) are equal, but retrieval needs two or "
+            "more: give a snapshot with different captions"
+        )

@@ -1,6 +1,6 @@
 """Zero-shot evaluation on a test snapshot: retrieval, grounding, temporal grouping, and controls.
 
-Every clip is read once and measured at once. Memory thus holds embeddings, never a snapshot's
+Every clip is decoded once and measured at once. Memory thus holds embeddings, never a snapshot's
 frames.
 """
 
@@ -10,6 +10,7 @@ from typing import TypedDict
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from trainer.data.annotations import check_captions, read_annotations
 from trainer.data.batches import ClipText
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import Progress
@@ -74,7 +75,8 @@ def evaluate(
 
     Raises:
       EvaluationError: the control's clip settings differ, or the snapshot has fewer than two clips.
-      SnapshotError: a record is damaged, or the snapshot does not fit the model.
+      SnapshotError: a record is damaged, a caption is empty or all are equal, or the snapshot does
+        not fit the model.
       TemporalError: the model has too few windows.
       TruthError: the ground truth does not fit the snapshot.
     """
@@ -83,6 +85,8 @@ def evaluate(
         raise EvaluationError(
             f"{snapshot.folder} has {len(snapshot)} clips, but evaluation needs two or more"
         )
+    captions = [clip.caption for clip in read_annotations(snapshot)]
+    check_captions(snapshot.folder, captions)
     encoder = Encoder(run.config, run.tokenizer, run.params)
     rivals = {"trained": encoder, "random": fresh_encoder(run)}
     if control is not None:
@@ -116,7 +120,6 @@ def evaluate(
         for name, parts in windows.items()
     }
 
-    captions = [text.caption for text in texts]
     of_blank = encoder.similarity(captions, np.concatenate(blank))
     of_single = encoder.similarity(captions, np.concatenate(single))
     return {

@@ -4,6 +4,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from trainer.configs.config import Config
+from trainer.data.annotations import check_captions, read_annotations
 from trainer.data.batches import check_suits
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.data.tokenizer import Tokenizer
@@ -26,7 +27,8 @@ class RetrievalValidation:
         """Choose `evaluate_clips` clips, spread over the snapshot.
 
         Raises:
-          SnapshotError: the snapshot has fewer than two clips, or does not suit the model.
+          SnapshotError: the snapshot has fewer than two clips, does not suit the model, or is
+            refused by `check_captions`.
         """
         if len(snapshot) < 2:
             raise SnapshotError(
@@ -35,6 +37,8 @@ class RetrievalValidation:
         check_suits(snapshot, tokenizer, config)
         count = min(config.evaluate_clips, len(snapshot))
         self._records = np.arange(count) * len(snapshot) // count
+        chosen = read_annotations(snapshot, self._records)
+        check_captions(snapshot.folder, [clip.caption for clip in chosen])
         self._snapshot, self._tokenizer = snapshot, tokenizer
         self._config, self._mesh = config, mesh
 

@@ -18,7 +18,7 @@ from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.mixture import Mixture
-from trainer.data.snapshot import Snapshot
+from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.distributed.mesh import one_device
 from trainer.method.train_step import init_state
 from trainer.runs import checkpoint
@@ -211,6 +211,41 @@ def test_retrieval_trains_both_encoders(retrieving, untrained_run, snapshot, tes
         lines += [f"{clip.video_id},{caption}" for caption in clip.captions]
     (tmp_path / "truth.csv").write_text("\n".join(lines))
     assert alone("retrieval", tmp_path / "s.csv", tmp_path / "truth.csv", tmp_path) == found
+
+
+def test_clips_of_one_span_are_one_video(untrained_run, write_snapshot, tmp_path):
+    def of_pairs(clip, number):
+        clip.video_id = f"video{number // 2}"
+        clip.start_us, clip.end_us = 0, 900_000
+        clip.caption = f"Look: a ring {number}"
+
+    size = {"clips": 6, "frames": 4, "height": 18, "width": 24}
+    folder = write_snapshot(**size, annotate=of_pairs).folder
+    written = tmp_path / "s.csv"
+    found = figures(
+        "retrieval", untrained_run, folder, tmp_path, f"--write-predictions={written}"
+    )
+    assert found["split"] == "6 captions of 3 videos"
+    lines = [f"{clip.video_id},{clip.caption}" for clip in _clips(folder)]
+    truth = tmp_path / "truth.csv"
+    truth.write_text("\n".join(["video_id,sentence", *lines]))
+    assert alone("retrieval", written, truth, tmp_path) == found
+
+
+def test_retrieval_without_different_captions_is_refused(untrained_run, write_snapshot):
+    def predict(name, captions):
+        def annotate(clip, number):
+            clip.caption = captions[number]
+
+        size = {"clips": 3, "frames": 4, "height": 18, "width": 24}
+        clips = Snapshot.open(write_snapshot(name, **size, annotate=annotate).folder)
+        run = checkpoint.load(untrained_run)
+        return finetuning.TASKS["retrieval"].predict(run, clips, lambda *_: None, Views())
+
+    with pytest.raises(SnapshotError, match="3 of 3 captions are empty"):
+        predict("undescribed", ["", "", ""])
+    with pytest.raises(SnapshotError, match=r"all captions \(3\) are equal"):
+        predict("equal", ["a ring"] * 3)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.configs.overrides import override
-from trainer.data.snapshot import Snapshot
+from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.distributed.mesh import one_device
 from trainer.evaluation import retrieval, temporal
 from trainer.evaluation.ground_truth import ClipKey, TrueObject, TruthError
@@ -124,6 +124,15 @@ def test_mismatched_inputs_are_refused(snapshot, run, write_snapshot, tokenizer)
     one = Snapshot.open(write_snapshot("one", clips=1, frames=8, shards=1).folder)
     with pytest.raises(zero_shot.EvaluationError, match="has 1 clips"):
         zero_shot.evaluate(run, one, no_progress)
+
+
+def test_clips_without_captions_are_refused(run, write_snapshot):
+    def annotate(clip, number):
+        clip.caption = f"a ring {number}" if number else ""
+
+    undescribed = Snapshot.open(write_snapshot(clips=3, frames=8, annotate=annotate).folder)
+    with pytest.raises(SnapshotError, match="1 of 3 captions are empty"):
+        zero_shot.evaluate(run, undescribed, no_progress)
 
 
 def test_equal_texts_have_equal_embeddings_and_similarities(run):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int32, Key, PyTree
 
 from protos.v1 import clip_pb2
 from trainer.configs.config import Config as RunConfig
-from trainer.data.annotations import captions_of, read_annotations
+from trainer.data.annotations import captions_of, check_captions, read_annotations
 from trainer.data.batches import Examples
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import ExampleBatch, Progress
@@ -149,7 +149,7 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
 
     Raises:
       TaskError: the run is fine-tuned for another task, or `views` asks for several views.
-      SnapshotError: as in `embed_clips`.
+      SnapshotError: as in `embed_clips` and `check_captions`.
     """
     if run.task is not None and run.task["name"] != NAME:
         raise TaskError(
@@ -161,15 +161,27 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
             "retrieval takes one clip and one crop per video: leave out --clips and --crops"
         )
     clips = read_annotations(snapshot)
-    videos = [clip.video_id for clip in clips]
-    if len(set(videos)) < len(videos):  # Clips of one video need ids that include their spans.
-        videos = [clip.clip_id for clip in clips]
+    check_captions(snapshot.folder, [text for clip in clips for text in captions_of(clip)])
+    # Clips of one span differ in their captions alone. As two videos, each would rank as a wrong
+    # answer to the other's caption.
+    first: dict[tuple[str, int, int], int] = {}
+    for record, clip in enumerate(clips):
+        first.setdefault(_span(clip), record)
+    shown = [clips[record] for record in first.values()]
+    videos = [clip.video_id for clip in shown]
+    if len(set(videos)) < len(videos):  # Spans of one video need ids that include their times.
+        videos = [clip.clip_id for clip in shown]
+    name = dict(zip(first, videos, strict=True))
     captions = [
-        retrieval_files.Caption(video, text)
-        for video, clip in zip(videos, clips, strict=True)
+        retrieval_files.Caption(name[_span(clip)], text)
+        for clip in clips
         for text in captions_of(clip)
     ]
     encoder = Encoder(run.config, run.tokenizer, run.params)
-    _, embedded = embed_clips(snapshot, encoder, progress)
+    _, embedded = embed_clips(snapshot, encoder, progress, np.array(list(first.values())))
     similarity = encoder.similarity([caption.text for caption in captions], embedded.clip)
     return Similarities(similarity, captions, videos)
+
+
+def _span(clip: clip_pb2.Clip) -> tuple[str, int, int]:
+    return clip.video_id, clip.start_us, clip.end_us
