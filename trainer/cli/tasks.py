@@ -153,6 +153,12 @@ def _finetune(arguments: argparse.Namespace) -> int:
     check_loop(arguments)
     refuse_ignored(arguments, ("answers", arguments.task == "qa", "--task qa"))
     settings = settings_of(arguments, "max_steps")
+    names = {setting.partition("=")[0].strip() for setting in settings}
+    if arguments.answers and "task.answers" in names:
+        arguments.misused(
+            "--answers and --set task.answers both set the classes: leave one out (all answers of "
+            "the files become classes)"
+        )
     check_folder(arguments, "out", RUN)
 
     from trainer.evaluation import qa_accuracy, qa_files

@@ -6,6 +6,8 @@ from them. Those have no ids, and their questions are numbered from 0.
 
 Answers are a JSON array, or JSON Lines, of {"question_id", "answer"}, the format of VQA's results.
 "id" is also accepted for the id. A question without an answer counts as wrong.
+
+Answers are stripped of white space, as in the records. A true answer must not be empty.
 """
 
 import json
@@ -48,7 +50,8 @@ def read_truth(path: Path) -> list[Question]:
     """Read the questions of a file, in its order.
 
     Raises:
-      TaskFileError: the file has none of the module's formats, has an id twice, or no question.
+      TaskFileError: the file has none of the module's formats, an id twice, an empty answer, or no
+        question.
     """
     questions = []
     seen: set[str] = set()
@@ -57,7 +60,12 @@ def read_truth(path: Path) -> list[Question]:
         if name in seen:
             raise TaskFileError(f"{row.where}: {name} is the id of an earlier question")
         seen.add(name)
-        questions.append(Question(name, text_of(row, "question"), text_of(row, "answer")))
+        if not (answer := text_of(row, "answer").strip()):
+            raise TaskFileError(
+                f"{row.where}: question {name} has an empty answer, which cannot be scored: give a "
+                "file with published answers"
+            )
+        questions.append(Question(name, text_of(row, "question"), answer))
     if not questions:
         raise TaskFileError(f"{path} has no question")
     return questions
@@ -84,7 +92,7 @@ def read_answers(path: Path, questions: Sequence[Question]) -> dict[str, str]:
             )
         if name in answers:
             raise TaskFileError(f"{row.where}: question {name} has an answer already")
-        answers[name] = text_of(row, "answer")
+        answers[name] = text_of(row, "answer").strip()
     return answers
 
 
@@ -111,6 +119,8 @@ def table(found: Mapping[str, Any]) -> str:
     if "vocabulary" in found:  # Only a run has a vocabulary, a file of answers has none.
         name = f"upper bound, {found['vocabulary']:,} answers"
         lines.append(f"  {name:<33}{found['ceiling']:7.2f}")
+    if found.get("hidden"):
+        lines.append(f"  {found['hidden']:,} questions without a published answer are not scored")
     if found["unanswered"]:
         lines.append(f"  {found['unanswered']:,} questions without an answer count as wrong")
     return "\n".join(lines)

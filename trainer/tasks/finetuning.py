@@ -164,6 +164,8 @@ class FineTuning(Generic[Settings]):
             "name": task.NAME,
             "config": dataclasses.asdict(settings),
             "classes": classes,
+            # With --answers, all answers of the files are classes, whatever `config` says.
+            "classes_from": "answers" if answers else "snapshots",
             "trained_on": trained_on(clips.snapshots, annotations),
         }
         self._task, self._settings, self._classes = task, settings, len(classes)

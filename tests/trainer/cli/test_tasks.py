@@ -76,6 +76,12 @@ def test_an_option_without_effect_is_refused_by_name(argv, option, capsys):
     assert f"{option.partition('=')[0]} applies only to " in capsys.readouterr().err
 
 
+def test_two_settings_of_the_classes_are_refused(capsys):
+    argv = [*FINETUNE, "--task=qa", "--answers=a", "--set=task.answers=9"]
+    assert main(argv) == 2
+    assert "--answers and --set task.answers both set the classes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "option"),
     [

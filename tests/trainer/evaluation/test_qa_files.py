@@ -39,6 +39,21 @@ def test_answers_are_scored_by_their_ids(truth, tmp_path):
     assert qa_files.score(tmp_path / "a.jsonl", truth) == found
 
 
+def test_answers_are_stripped_as_in_records(truth, tmp_path):
+    padded = [one | {"answer": f" {one['answer']} "} for one in TRUTH]
+    (tmp_path / "padded.json").write_text(json.dumps(padded))
+    assert qa_files.read_truth(tmp_path / "padded.json") == qa_files.read_truth(truth)
+    (tmp_path / "a.json").write_text('[{"question_id": 7, "answer": "man "}]')
+    assert qa_files.score(tmp_path / "a.json", truth)["accuracy"] == 25
+
+
+@pytest.mark.parametrize("answer", ["", " "])
+def test_an_empty_true_answer_is_refused(tmp_path, answer):
+    (tmp_path / "hidden.json").write_text(json.dumps([TRUTH[0] | {"answer": answer}]))
+    with pytest.raises(TaskFileError, match="entry 0: question 0 has an empty answer"):
+        qa_files.read_truth(tmp_path / "hidden.json")
+
+
 def test_questions_without_ids_are_numbered(tmp_path):
     lines = [{k: v for k, v in one.items() if k != "id"} for one in TRUTH]
     (tmp_path / "test.jsonl").write_bytes(

@@ -92,15 +92,23 @@ def classes(clips: Sequence[clip_pb2.Clip], settings: Config) -> list[str]:
             "the snapshot's clips have no question: build a snapshot of MSRVTT-QA or MSVD-QA "
             "with svilm-pipelines"
         )
+    if not (answered := [question for question in questions if question.answer]):
+        raise TaskError(
+            f"none of the snapshot's {len(questions):,} questions has an answer: build a snapshot "
+            "of a split whose answers are published"
+        )
     # Answers of equal frequency rank by first occurrence in the benchmark's file, whose ids
     # increase. The records have another order.
-    if all(question.question_id.isdecimal() for question in questions):
-        questions.sort(key=lambda question: int(question.question_id))
-    return qa_accuracy.vocabulary([question.answer for question in questions], settings.answers)
+    if all(question.question_id.isdecimal() for question in answered):
+        answered.sort(key=lambda question: int(question.question_id))
+    return qa_accuracy.vocabulary([question.answer for question in answered], settings.answers)
 
 
 def examples(clips: Sequence[clip_pb2.Clip], classes: Sequence[str], settings: Config) -> Examples:
-    """Return one example per question whose answer is in the vocabulary."""
+    """Return one example per question whose answer is in the vocabulary.
+
+    The vocabulary has no empty answer, so that questions with hidden answers are left out.
+    """
     number = {answer: place for place, answer in enumerate(classes)}
     known = [
         (record, question.text, number[question.answer])
@@ -183,6 +191,7 @@ class OfVocabulary(qa_accuracy.Accuracy):
 
     vocabulary: int  # number of answers in the vocabulary
     ceiling: float  # upper bound: percent of the questions with a true answer in the vocabulary
+    hidden: int  # questions without a published answer, which are not scored
 
 
 class Answers(NamedTuple):
@@ -193,13 +202,24 @@ class Answers(NamedTuple):
     vocabulary: list[str]
 
     def figures(self) -> OfVocabulary:
-        """Compute the exact-match accuracy over all questions."""
+        """Compute the exact-match accuracy over all questions with a published answer.
+
+        Raises:
+          TaskError: no question has one.
+        """
         known = set(self.vocabulary)
-        within = sum(question.answer in known for question in self.questions)
+        scored = [question for question in self.questions if question.answer]
+        if not scored:
+            raise TaskError(
+                f"none of the {len(self.questions):,} questions has a published answer, so that "
+                "nothing can be scored: send the file of --write-predictions to the benchmark"
+            )
+        within = sum(question.answer in known for question in scored)
         return {
-            **qa_files.figures(self.answers, self.questions),
+            **qa_files.figures(self.answers, scored),
             "vocabulary": len(known),
-            "ceiling": 100.0 * within / len(self.questions),
+            "ceiling": 100.0 * within / len(scored),
+            "hidden": len(self.questions) - len(scored),
         }
 
     def write(self, path: pathlib.Path) -> None:
