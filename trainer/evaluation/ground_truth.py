@@ -41,8 +41,8 @@ def load(path: str | os.PathLike[str]) -> dict[ClipKey, list[TrueObject]]:
     """Read a ground-truth file.
 
     Raises:
-      TruthError: the file cannot be read or is empty, or a line is not valid. Names the line, its
-        fault and the value.
+      TruthError: the file cannot be read or is empty, or a line is not valid or contradicts an
+        earlier one. Names the line, its fault and the value.
     """
     path = pathlib.Path(path)
     clips = {}
@@ -53,6 +53,11 @@ def load(path: str | os.PathLike[str]) -> dict[ClipKey, list[TrueObject]]:
                     key, objects = parse_line(line)
                 except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                     raise TruthError(f"{path}:{number}: {_reason(error)}") from error
+                if key in clips and not _same(objects, clips[key]):
+                    raise TruthError(
+                        f"{path}:{number}: the clip of {key.video_id!r}, {key.start_us}–"
+                        f"{key.end_us} µs, has other objects on an earlier line: keep one line"
+                    )
                 clips[key] = objects
     except OSError as error:
         raise TruthError(
@@ -92,6 +97,13 @@ def parse_line(line: str | bytes) -> tuple[ClipKey, list[TrueObject]]:
         masks = np.stack([mask_of_runs(of_frame, height, width) for of_frame in runs])
         objects.append(TrueObject(phrase, masks))
     return key, objects
+
+
+def _same(some: list[TrueObject], others: list[TrueObject]) -> bool:
+    return len(some) == len(others) and all(
+        one.phrase == other.phrase and np.array_equal(one.masks, other.masks)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def mask_of_runs(runs: list[int], height: int, width: int) -> Bool[np.ndarray, "height width"]:

@@ -45,6 +45,17 @@ def test_a_file_is_read_by_clip(tmp_path):
     assert ring.masks.astype(int).tolist() == [[[0, 0, 0], [0, 0, 0]], [[0, 1, 1], [0, 0, 0]]]
 
 
+def test_a_repeated_clip_must_have_the_same_objects(tmp_path):
+    path = tmp_path / "truth.jsonl"
+    path.write_text(f"{json.dumps(LINE)}\n{json.dumps(LINE)}\n")
+    assert len(ground_truth.load(path)) == 1
+    other = LINE | {"objects": [LINE["objects"][0] | {"masks": [[6], [2, 2, 2]]}]}
+    for different in (other, LINE | {"objects": []}):
+        path.write_text(f"{json.dumps(LINE)}\n{json.dumps(different)}\n")
+        with pytest.raises(ground_truth.TruthError, match=r"truth.jsonl:2: the clip of 'v'"):
+            ground_truth.load(path)
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
