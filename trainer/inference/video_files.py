@@ -15,13 +15,15 @@ import sys
 from collections.abc import Mapping
 
 from protos.strict_json import parse_object
+from trainer import progress
 from trainer.configs.config import Config
 from trainer.errors import UserError
 
 PROGRAM = "svilm-pipelines"
+# The extensions of pipelines/sources/video_id.py. A test compares the two.
 EXTENSIONS = (
     *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
-    *("ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
+    *("ts", "mts", "m2ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
 )
 
 # Seconds, longer than any video: the build cuts a clip at the end of its video.
@@ -33,7 +35,7 @@ class VideoError(UserError, RuntimeError):
 
 
 def in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the video files of a folder, sorted by name.
+    """Return the video files of a folder, sorted by name, and print how many others it has.
 
     Raises:
       VideoError: the folder has no video file.
@@ -42,6 +44,9 @@ def in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in names)
     if not found:
         raise VideoError(f"{folder} has no video: no file named *.{', *.'.join(EXTENSIONS)}")
+    files = sum(path.is_file() for path in folder.glob("*"))
+    if others := files - sum(path.is_file() for path in found):
+        progress.say(f"{folder}: {others:,} of {files:,} files skipped, whose names are no video's")
     return found
 
 
