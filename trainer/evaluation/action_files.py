@@ -44,7 +44,9 @@ from trainer.evaluation.prediction_files import (
 Split = tuple[int, dict[str, str]]
 """A split's number, and the class of each of its test videos."""
 
-_UCF = re.compile(r"testlist0?(\d+)\.txt")
+# Suffixes of compressed files stay in the names of a snapshot's annotations.
+_UCF = re.compile(r"testlist0?(\d+)\.txt(?:\.(?:gz|bz2|zst))?")
+_UCF_TRAINING = re.compile(r"trainlist\d+\.txt(?:\.(?:gz|bz2|zst))?")
 _HMDB = re.compile(r"(.+)_test_split(\d+)\.txt")
 _EXTENSION = re.compile(r"\.(avi|mp4|mkv|webm)$")
 _TESTED = "2"  # a test video in HMDB51's files; 0 is an unused video, 1 a training video
@@ -100,9 +102,16 @@ def video_of(name: str) -> str:
 def split_of(name: str) -> int | None:
     """Return the number of UCF101's split from the name of its test list; None for other names.
 
-    >>> split_of("testlist02.txt")
-    2
+    Raises:
+      TaskFileError: the name is that of a training list.
+
+    >>> split_of("testlist02.txt"), split_of("testlist02.txt.gz")
+    (2, 2)
     """
+    if _UCF_TRAINING.fullmatch(name):
+        raise TaskFileError(
+            f"{name} lists training videos, but a split is tested on the others: give its testlist"
+        )
     found = _UCF.fullmatch(name)
     return int(found[1]) if found else None
 
@@ -115,7 +124,8 @@ def read_splits(path: Path) -> list[Split]:
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        lists = sorted((number, one) for one in path.iterdir() if (number := split_of(one.name)))
+        tests = (one for one in path.iterdir() if not _UCF_TRAINING.fullmatch(one.name))
+        lists = sorted((number, one) for one in tests if (number := split_of(one.name)))
         splits = [(name, _read_testlist(one)) for name, one in lists] or _read_hmdb_folder(path)
     elif path.suffix == ".csv":
         splits = _read_hmdb_csv(path)

@@ -28,6 +28,15 @@ def test_ucf_is_read_with_its_line_ends(testlist):
     ]  # fmt: skip
 
 
+def test_a_training_list_is_no_split(testlist):
+    with pytest.raises(TaskFileError, match=r"trainlist01\.txt lists training videos"):
+        action_files.read_splits(testlist / "trainlist01.txt")
+    for suffix in ("", ".gz", ".bz2", ".zst"):
+        assert action_files.split_of(f"testlist02.txt{suffix}") == 2
+        with pytest.raises(TaskFileError, match="lists training videos"):
+            action_files.split_of(f"trainlist02.txt{suffix}")
+
+
 def test_both_forms_of_hmdb_are_one(tmp_path):
     folder = tmp_path / "splits"
     folder.mkdir()
