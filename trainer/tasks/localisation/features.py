@@ -27,8 +27,8 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
       name: a feature with one row per window: `groups`, `clip`, ….
 
     Raises:
-      FeaturesError: the folder is incomplete or damaged, lacks the feature, or has a value that is
-        not finite.
+      FeaturesError: the folder is incomplete or damaged, lacks the feature or a window of a video,
+        or has a value that is not finite.
     """
     manifest = folder / MANIFEST
     windows: dict[str, list[tuple[int, int, np.ndarray]]] = {}
@@ -64,6 +64,7 @@ def read_features(folder: pathlib.Path, name: str) -> dict[str, VideoFeatures]:
     for video, of_video in windows.items():
         of_video.sort(key=lambda window: window[:2])
         spans = np.array([window[:2] for window in of_video])
+        _check_no_gap(folder, video, spans)
         videos[video] = VideoFeatures(np.stack([row for *_, row in of_video]), covered(spans))
     return videos
 
@@ -100,6 +101,29 @@ def _clips(metadata: dict[str, str] | None) -> list[dict[str, Any]]:
         if not _is_window(clip):
             raise ValueError(f"it has a window {clip!s:.80}")
     return clips
+
+
+def _check_no_gap(folder: pathlib.Path, video: str, spans: Int[np.ndarray, "n 2"]) -> None:
+    """Check that no window is missing at the start or between two others.
+
+    Rows have no times of their own: a missing window would shift all later ones. A window counts as
+    missing if two successive ones are more than 1.5 times as far apart as usual: the lower median,
+    or with two windows the longer one.
+    """
+    apart = np.max(np.diff(spans, axis=0), axis=1)
+    if len(apart) < 2:
+        usual = np.max(spans[:, 1] - spans[:, 0])
+    else:
+        usual = np.sort(apart)[(len(apart) - 1) // 2]
+    before = np.concatenate([[0], spans[:-1, 1]])
+    (missing,) = np.nonzero(np.concatenate([[spans[0, 0] >= usual], 2 * apart > 3 * usual]))
+    if missing.size:
+        first = missing[0]
+        raise FeaturesError(
+            f"{folder}: video {video!r} has no window between {before[first] / 1e6:g} and "
+            f"{spans[first, 0] / 1e6:g} s, perhaps a rejected row: build the snapshot with all its "
+            "windows, or leave the video out"
+        )
 
 
 def _is_window(clip: Any) -> bool:

@@ -46,6 +46,29 @@ def test_windows_are_put_together_in_the_order_of_time(tmp_path):
     assert (videos["a"].seconds, videos["b"].seconds) == (4, 3)
 
 
+@pytest.mark.parametrize("windows", [1, 2, 3, 6])
+def test_a_missing_window_is_refused(tmp_path, windows):
+    """Its row would be missing, and all later rows would be of earlier times."""
+    spans = [("a", 4_000_000 * i, 4_000_000 * (i + 1)) for i in range(windows + 1)]
+    for dropped in range(windows):
+        kept = spans[:dropped] + spans[dropped + 1 :]
+        folder = write(tmp_path / str(dropped), kept, np.zeros((windows, 2), np.float32))
+        with pytest.raises(FeaturesError, match="video 'a' has no window between"):
+            read_features(folder, "groups")
+
+
+def test_cut_and_shifted_windows_are_not_missing(tmp_path):
+    for name, spans in {
+        "centred": [(0, 3), (1, 5), (3, 7), (5, 8)],
+        "cut": [(0, 4), (4, 8), (8, 9)],
+        "shifted": [(0, 4), (4, 8), (8, 12), (9, 13)],
+        "one": [(0, 3)],
+    }.items():
+        windows = [("a", start * 1_000_000, end * 1_000_000) for start, end in spans]
+        folder = write(tmp_path / name, windows, np.zeros((len(spans), 2), np.float32))
+        assert len(read_features(folder, "groups")["a"].features) == len(spans)
+
+
 def test_invalid_features_are_refused(tmp_path):
     with pytest.raises(FeaturesError, match=r"features\.json is missing"):
         read_features(tmp_path, "groups")
