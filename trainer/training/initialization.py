@@ -24,6 +24,9 @@ from trainer.runs.tensor_shapes import by_name
 from trainer.weights import bert, hf_format, param_mapping, scenic, video
 from trainer.weights.hf_format import WeightsError
 
+# Settings with which the same parameters compute another function. Their shapes do not show it.
+_VIDEO = ("gelu", "norm_eps", "pixel_mean", "pixel_std", "grouping")
+
 
 class Start(NamedTuple):
     """Sources of the initial parameters; parameters without a source start at random."""
@@ -72,9 +75,14 @@ class Start(NamedTuple):
           RunError: `run` is no run.
         """
         if self.run:
-            pieces = run_folder.read(self.run)[0].text.vocabulary
-            text = dataclasses.replace(config.text, vocabulary=pieces)
-            config = dataclasses.replace(config, text=text)
+            known = run_folder.read(self.run)[0]
+            of_video = {name: getattr(known.video, name) for name in _VIDEO}
+            text = dataclasses.replace(
+                config.text, vocabulary=known.text.vocabulary, norm_eps=known.text.norm_eps
+            )
+            config = dataclasses.replace(
+                config, video=dataclasses.replace(config.video, **of_video), text=text
+            )
         if self.video:
             layout, known = _video(self.video)
             sizes = layout.video_config(known, config.video)
@@ -116,6 +124,9 @@ class Start(NamedTuple):
         It reads all the tensors. It raises the errors of `configure` and `fill`.
         """
         fields = run_folder.differing_fields(config, self.configure(config))
+        if fields and multihost.is_first():
+            named = ", ".join(f"{name}={value}" for name, value in fields.items())
+            progress.say(f"settings of the starting weights: {named}")
         return run_folder.Origin(self.options(), fields, self.identity())
 
     def identity(self) -> dict[str, str]:

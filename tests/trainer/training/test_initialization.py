@@ -49,6 +49,18 @@ def test_known_weights_replace_only_their_random_ones(config):
     assert_same(filled["project_text"], fresh["project_text"])
 
 
+def test_a_run_gives_the_settings_that_its_parameters_need(config, tokenizer, tmp_path):
+    settings = [
+        *("video.gelu=erf", "video.norm_eps=1e-3", "video.grouping=kmax", "text.norm_eps=1e-4"),
+        *("video.pixel_mean=0.1,0.2,0.3", "video.pixel_std=0.4,0.5,0.6"),
+    ]
+    known = override(config, [*settings, f"text.vocabulary={len(tokenizer.pieces)}"])
+    (tmp_path / "config.json").write_text(known.to_json())
+    tokenizer.save(tmp_path / "vocab.txt")
+    found = Start(run=tmp_path).configure(override(config, ["video.frames=8", "seed=9"]))
+    assert found == override(known, ["video.frames=8", "seed=9"])
+
+
 def test_a_vocabulary_may_have_fewer_pieces_than_the_weights_have_rows(
     config, write_snapshot, tmp_path
 ):
