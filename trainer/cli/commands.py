@@ -100,7 +100,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         with progress.shown("evaluate") as show:
             metrics = evaluate(run, snapshot, show, objects, control)
         if unfinished:
-            figures = {"subject": subject(run, snapshot, seen), **metrics}
+            figures = {"subject": subject(run, snapshot, seen, control), **metrics}
             text = json.dumps(figures, indent=2, allow_nan=False)
             unfinished.write_text(text + "\n", encoding="utf-8")
     print(table(metrics))
@@ -178,6 +178,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from trainer.report import page
     from trainer.runs import checkpoint
     from trainer.runs.provenance import check_same, subject
+    from trainer.runs.run_folder import check_trained_on
     from trainer.training import metric_writer as training_log
 
     with output_file(arguments) as unfinished:
@@ -185,8 +186,12 @@ def _report(arguments: argparse.Namespace) -> int:
         figures = _read_metrics(arguments.metrics)
         run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
         seen = check_unseen(run, snapshot, arguments)
-        check_same(arguments.metrics, figures["subject"], subject(run, snapshot, seen))
+        control = checkpoint.load(arguments.control) if arguments.control else None
+        ours = subject(run, snapshot, seen, control)
+        check_same(arguments.metrics, figures["subject"], ours)
         train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
+        if train and run.folder is not None:
+            check_trained_on(run.folder, train)
         with progress.shown("report") as show:
             html = page.page(
                 run,
@@ -197,7 +202,7 @@ def _report(arguments: argparse.Namespace) -> int:
                 seen=seen,
                 train=train,
                 truth=ground_truth.load(arguments.truth) if arguments.truth else None,
-                control=checkpoint.load(arguments.control) if arguments.control else None,
+                control=control,
             )
         unfinished.write_text(html, encoding="utf-8")
     print(f"report: {arguments.out}, {len(html.encode()) / 1e6:.1f} MB")

@@ -24,7 +24,7 @@ from trainer.figures import heatmap, usage, windows
 from trainer.inference.encoder import Encoder, frames_in_batches
 from trainer.runs.checkpoint import Loaded
 from trainer.runs.provenance import parameters_sha256
-from trainer.tasks.zero_shot import check_control
+from trainer.tasks.zero_shot import check_clips
 
 _SEED = 0  # for the drawn clips and the splices
 _SPLICES = 4
@@ -77,7 +77,7 @@ def write(
     """
     first, *others = runs.values()
     for other in others:
-        check_control(first, other)
+        check_clips(first, other)
     encoders = {name: Encoder(run.config, run.tokenizer, run.params) for name, run in runs.items()}
     encoder, video = next(iter(encoders.values())), first.config.video
     out.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def page(
       control: a run without the temporal loss, the baseline of the windows. None leaves it out.
 
     Raises:
-      EvaluationError: the control run sees clips differently from the run.
+      EvaluationError: the control run sees clips differently from the run, or has a temporal loss.
       SnapshotError: a record is damaged, or the snapshot does not suit the model.
       TruthError: the ground truth lacks a clip.
     """

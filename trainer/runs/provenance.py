@@ -3,6 +3,7 @@
 {"run", "step", "averaged", "parameters_sha256", "snapshot", "dataset", "records",
 "manifest_sha256", "seen"}. These are the locations of run and snapshot, and what identifies them
 wherever they are now. `seen` is how much of the snapshot the run was trained on (seen_clips.py).
+With a control run, `control_sha256` identifies its parameters.
 """
 
 import hashlib
@@ -24,14 +25,18 @@ _IDENTITY = {
     "step": "the run's step",
     "manifest_sha256": "the snapshot",
 }
+_CONTROL = "control_sha256"
 
 
 class SubjectError(UserError, RuntimeError):
     """Figures of a run, step or snapshot other than the expected one."""
 
 
-def subject(run: Loaded, snapshot: Snapshot, seen: Overlap) -> dict[str, Any]:
-    """Return the `subject` of a run's figures on a snapshot."""
+def subject(
+    run: Loaded, snapshot: Snapshot, seen: Overlap, control: Loaded | None = None
+) -> dict[str, Any]:
+    """Return the `subject` of a run's figures on a snapshot, with those of a control run."""
+    of_control = {_CONTROL: parameters_sha256(control.params)} if control else {}
     return {
         "run": None if run.folder is None else str(run.folder),
         "step": run.step,
@@ -42,6 +47,7 @@ def subject(run: Loaded, snapshot: Snapshot, seen: Overlap) -> dict[str, Any]:
         "records": len(snapshot),
         "manifest_sha256": snapshot.manifest_sha256,
         "seen": seen.as_json(),
+        **of_control,
     }
 
 
@@ -54,7 +60,9 @@ def parameters_sha256(params: PyTree) -> str:
 
 
 def check_same(where: str, theirs: Any, ours: Mapping[str, Any]) -> None:
-    """Raise if figures are of another run, step or snapshot.
+    """Raise if figures are of another run, step or snapshot, or of another control run.
+
+    Figures with a control run also serve a page without one.
 
     Args:
       where: the file of figures.
@@ -71,9 +79,10 @@ def check_same(where: str, theirs: Any, ours: Mapping[str, Any]) -> None:
 snapshot: the run's step is 1 there, but 2 here: run svilm-train evaluate again
     """
     theirs = theirs if isinstance(theirs, dict) else {}
+    identity = _IDENTITY | ({_CONTROL: "the control run's parameters"} if _CONTROL in ours else {})
     differing = [
         f"{name} is {theirs.get(key)} there, but {ours.get(key)} here"
-        for key, name in _IDENTITY.items()
+        for key, name in identity.items()
         if theirs.get(key) != ours.get(key)
     ]
     if differing:

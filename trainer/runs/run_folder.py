@@ -6,7 +6,8 @@ tokenizer_config.json  the tokenizer's settings; earlier releases' runs lack it 
 data.json        the snapshot, and the sources of vocabulary and first parameters; its `start` lets
                  a run continue when the weights that it started from are gone
 seen.bin         the videos that the run may have seen: trainer/runs/seen_clips.py
-task.json        for a run of `svilm-train finetune`: {"name", "config", "classes", "trained_on"}
+task.json        for a run of `svilm-train finetune`: {"name", "config", "classes",
+                 "classes_from", "trained_on"}
 metrics.jsonl, tensorboard/      trainer/training/metric_writer.py
 bad_steps.jsonl  trainer/training/bad_step_report.py
 checkpoints/     trainer/runs/checkpoint.py
@@ -25,7 +26,7 @@ from trainer.configs.fields import build
 from trainer.data.batches import check_suits
 from trainer.data.folder import as_os_errors, in_bucket, read_file, write_file
 from trainer.data.mixture import Mixture
-from trainer.data.snapshot import read_texts
+from trainer.data.snapshot import Snapshot, read_texts
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
 from trainer.runs.run_path import RunPath
@@ -359,13 +360,43 @@ def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
     }
     for number, snapshot in enumerate(mixture.snapshots, 1):
         name = "snapshot" if number == 1 else f"snapshot.{number}"
-        data |= {
-            f"{name}.dataset": snapshot.manifest.dataset,
-            f"{name}.inputs_sha256": snapshot.manifest.inputs_sha256,
-            f"{name}.config_sha256": snapshot.manifest.config_sha256,
-            f"{name}.records": len(snapshot),
-        }
+        data |= _of_snapshot(name, snapshot)
     return data
+
+
+def check_trained_on(folder: RunPath, snapshot: Snapshot) -> None:
+    """Check that a run was trained on a snapshot.
+
+    Raises:
+      RunError: the run's data.json lists other snapshots, or is damaged.
+    """
+    try:
+        data = read_data(folder)
+    except OSError as error:
+        raise RunError(
+            f"{folder / 'data.json'} cannot be read: {error.strerror}: without it the run's "
+            "training snapshots are unknown"
+        ) from None
+    numbered = _of_snapshot("", snapshot)
+    places = [name.removesuffix(".records") for name in data if name.endswith(".records")]
+    if not any(
+        all(data.get(f"{place}{name}") == value for name, value in numbered.items())
+        for place in places
+    ):
+        known = ", ".join(str(data.get(f"{place}.dataset")) for place in places) or "no snapshot"
+        raise RunError(
+            f"{folder} was not trained on {snapshot.folder} ({snapshot.manifest.dataset}): its "
+            f"data.json records {known} with another hash: give the run's training snapshot"
+        )
+
+
+def _of_snapshot(name: str, snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        f"{name}.dataset": snapshot.manifest.dataset,
+        f"{name}.inputs_sha256": snapshot.manifest.inputs_sha256,
+        f"{name}.config_sha256": snapshot.manifest.config_sha256,
+        f"{name}.records": len(snapshot),
+    }
 
 
 def _task(task: dict[str, Any] | None) -> dict[str, Any]:

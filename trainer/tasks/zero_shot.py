@@ -74,7 +74,8 @@ def evaluate(
       control: a run trained without the temporal loss, for comparison.
 
     Raises:
-      EvaluationError: the control's clip settings differ, or the snapshot has fewer than two clips.
+      EvaluationError: the control's clip settings differ, it has a temporal loss, or the snapshot
+        has fewer than two clips.
       SnapshotError: a record is damaged, a caption is empty or all are equal, or the snapshot does
         not fit the model.
       TemporalError: the model has too few windows.
@@ -147,17 +148,31 @@ def fresh_encoder(run: Loaded) -> Encoder:
 
 
 def check_control(run: Loaded, control: Loaded) -> None:
-    """Check that a control run has the same clip settings as the run.
+    """Check that a control run has the run's clip settings and no temporal loss.
+
+    Raises:
+      EvaluationError: a setting is another; names the first one.
+    """
+    check_clips(run, control)
+    if weight := control.config.loss.temporal_weight:
+        raise EvaluationError(
+            f"the control run has loss.temporal_weight {weight}, but a control is trained without "
+            "the temporal loss: train the control with --set loss.temporal_weight=0"
+        )
+
+
+def check_clips(run: Loaded, other: Loaded) -> None:
+    """Check that another run has the same clip settings as the run.
 
     Raises:
       EvaluationError: a setting differs; names the first one.
     """
     for name in ("frames", "tubelet", "resolution"):
-        ours, theirs = getattr(run.config.video, name), getattr(control.config.video, name)
+        ours, theirs = getattr(run.config.video, name), getattr(other.config.video, name)
         if ours != theirs:
             raise EvaluationError(
-                f"the control run has video.{name} {theirs}, but the run {ours}: train the "
-                "control with the run's settings except loss.temporal_weight=0"
+                f"the other run has video.{name} {theirs}, but the run {ours}: give a run with "
+                "the same clip settings"
             )
 
 

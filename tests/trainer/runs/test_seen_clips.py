@@ -280,6 +280,14 @@ def test_a_report_takes_figures_of_its_own_run_and_snapshot_alone(
         with pytest.raises(SubjectError, match=message):
             check_same("m.json", theirs, of_one)
 
+    # Figures with a control run are not shown beside another one.
+    controlled = subject(run, one, seen_clips.of_loaded(run, one), control=run)
+    check_same("m.json", controlled, controlled)
+    check_same("m.json", controlled, of_one)
+    for theirs in (of_one, controlled | {"control_sha256": "0"}):
+        with pytest.raises(SubjectError, match="the control run's parameters is"):
+            check_same("m.json", theirs, controlled)
+
     direction = {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0, "MedR": 1.0}
     figures = {
         "subject": of_one | {"step": 9},

@@ -87,6 +87,7 @@ def test_figures_equal_those_of_all_clips_encoded_at_once(snapshot, run):
 
 
 def test_the_control_and_the_untrained_model_are_other_models(snapshot, run):
+    run = run._replace(config=override(run.config, ["loss.temporal_weight=0"]))
     other = dataclasses.replace(run.config, seed=99)
     control = run._replace(params=init_state(other, one_device()).params)
     figures = zero_shot.evaluate(run, snapshot, no_progress, control=control)["temporal"]
@@ -124,6 +125,14 @@ def test_mismatched_inputs_are_refused(snapshot, run, write_snapshot, tokenizer)
     one = Snapshot.open(write_snapshot("one", clips=1, frames=8, shards=1).folder)
     with pytest.raises(zero_shot.EvaluationError, match="has 1 clips"):
         zero_shot.evaluate(run, one, no_progress)
+
+
+def test_a_control_is_trained_without_the_temporal_loss(config, tokenizer):
+    run = Loaded(config, tokenizer, {}, step=5, averaged=False)
+    with pytest.raises(zero_shot.EvaluationError, match=r"loss\.temporal_weight 1\.0"):
+        zero_shot.check_control(run, run)
+    without = run._replace(config=override(config, ["loss.temporal_weight=0"]))
+    zero_shot.check_control(run, without)
 
 
 def test_clips_without_captions_are_refused(run, write_snapshot):
