@@ -113,7 +113,7 @@ def test_mismatched_inputs_are_refused(snapshot, run, write_snapshot, tokenizer)
     with pytest.raises(TruthError, match="no line for clip 'video-00003_10000000_10900000'"):
         zero_shot.evaluate(run, snapshot, no_progress, truth)
     nothing = {key: [] for key in truth_of(snapshot, run)}
-    with pytest.raises(TruthError, match="names no object"):
+    with pytest.raises(TruthError, match="has no object in any clip"):
         zero_shot.evaluate(run, snapshot, no_progress, nothing)
 
     longer = run._replace(config=override(run.config, ["video.frames=16"]))
