@@ -84,7 +84,7 @@ def test_a_tensor_of_another_size_is_refused(config):
     start = Start(text=DATA / "bert")
     other = override(start.configure(config), ["text.vocabulary=70"])
     with pytest.raises(
-        WeightsError, match=r"word_embeddings\.weight is \(60, 24\), not \(70, 24\)"
+        WeightsError, match=r"word_embeddings\.weight has shape \(60, 24\), expected \(70, 24\)"
     ):
         start.fill(init_state(other, one_device()).params, other)
 
