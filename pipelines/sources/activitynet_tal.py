@@ -44,14 +44,7 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
         raise AnnotationError(f"no file is JSON: {', '.join(files)}: add the annotations")
     for name, data in annotated.items():
         numbers = itertools.count(1)
-        videos = json_file.load(data, name)
-        if isinstance(videos, dict):
-            videos = videos.get("database", videos)
-        if not isinstance(videos, dict):
-            raise AnnotationError(
-                f"{name} has no object with one entry per video: check that it is the right file"
-            )
-        for key, entry in videos.items():
+        for key, entry in _videos(json_file.load(data, name), name).items():
             video = key.removeprefix("v_")
             for window in _windows_of(video, entry, subsets, options):
                 source_row = f"{name}:{next(numbers)}"
@@ -59,6 +52,36 @@ def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[Cli
                     yield clip_fields.rejected(window, source_row=source_row, video_id=video)
                 else:
                     yield window._replace(source_row=source_row)
+
+
+def _videos(whole: object, name: str) -> dict[str, object]:
+    """Return the entries by video of either form.
+
+    Raises:
+      AnnotationError: the file has no such entries, or has some where they would be ignored.
+    """
+    videos = whole.get("database", whole) if isinstance(whole, dict) else None
+    if not isinstance(whole, dict) or not isinstance(videos, dict):
+        raise AnnotationError(
+            f"{name} has no object with one entry per video: check that it is the right file"
+        )
+    beside = {} if videos is whole else whole
+    lost = [key for key, entry in videos.items() if _has_entries(entry)]
+    lost += [key for key, entry in beside.items() if entry is not videos and _is_entry(entry)]
+    if lost:
+        raise AnnotationError(
+            f"{name} has entries of videos in {lost[0][:100]!r}, but only those in 'database' are "
+            "read: repair the file or download it again"
+        )
+    return videos
+
+
+def _is_entry(value: object) -> bool:
+    return isinstance(value, dict) and "annotations" in value
+
+
+def _has_entries(value: object) -> bool:
+    return isinstance(value, dict) and any(map(_is_entry, value.values()))
 
 
 def _add_subsets(data: bytes, name: str, subsets: sentences.Splits) -> None:

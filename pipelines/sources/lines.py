@@ -160,6 +160,8 @@ class Rows:
         while len(taken) < _LINES_OF_ROW and len(whole) <= LINE_BYTES and (next_ := self._take()):
             taken.append(next_)
             begun, whole = whole, whole + next_[1]
+            if _shape(whole, self._delimiter) == "bad":  # No further line can mend it.
+                break
             closes = next_[1].count(b'"') % 2
             if _shape(next_[1], self._delimiter) == self.columns and not (
                 closes and _open_column(begun, self._delimiter) < self.columns

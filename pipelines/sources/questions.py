@@ -115,6 +115,11 @@ def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError
                 f"{name}:{number}: several values on a line: repair it or download it again"
             ) from None
         except RowError as error:
+            if line.strip() == data.strip():  # A damaged list on one line has many entries.
+                raise AnnotationError(
+                    f"{name} is neither a JSON list nor JSON Lines ({error}): repair it or "
+                    "download it again"
+                ) from None
             yield number, lines.excerpt(line), error
 
 

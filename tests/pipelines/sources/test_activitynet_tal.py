@@ -131,6 +131,22 @@ def test_other_files_are_refused(value):
         read(value)
 
 
+ENTRY = {"subset": "training", "duration": 9.5, "annotations": ANNOTATIONS}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"'database": {VIDEO: ENTRY}},
+        {"database": {VIDEO: ENTRY}, "other-video": ENTRY},
+        {"database": {VIDEO: {"subset": "training", "other-video": ENTRY}}},
+    ],
+)
+def test_entries_that_would_be_ignored_are_an_error(value):
+    with pytest.raises(AnnotationError, match=r"a\.json has entries of videos in .*database"):
+        read(value)
+
+
 @pytest.mark.parametrize("subset", ["training", "validation"])
 def test_a_video_in_two_subsets_is_rejected(subset):
     table = f"video,subset\nv_{VIDEO},training\nv_{VIDEO},validation\n".encode()

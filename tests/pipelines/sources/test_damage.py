@@ -202,7 +202,7 @@ def test_undamaged_files_are_read_completely(form, tmp_path):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_no_row_of_a_damaged_file_is_lost(form, tmp_path, data):
@@ -256,3 +256,15 @@ def test_a_damaged_compressed_file_is_refused(tmp_path, suffix, damage):
         AnnotationError, match=rf"^a\.csv\.{suffix} is damaged: .*: download it again"
     ):
         _read(form, tmp_path, data, f"a.csv.{suffix}")
+
+
+def test_an_open_quote_before_a_line_that_is_not_utf8_loses_no_row(tmp_path):
+    form = next(one for one in FORMS if one.source == "howto100m" and one.name.endswith(".csv"))
+    data = b'start,end,text\n"0,1,mark000xyz_\n\x80,1,mark001xyz_\n0",1,mark002xyz_\n'
+    assert len(_read(form, tmp_path, data)) == 3
+
+
+def test_a_damaged_list_on_one_line_is_no_single_row(tmp_path):
+    for form in (one for one in FORMS if one.source.endswith("-qa") and one.name == "a.json"):
+        with pytest.raises(AnnotationError, match="neither a JSON list nor JSON Lines"):
+            _read(form, tmp_path, b"{" + form.data())

@@ -123,7 +123,7 @@ def test_a_damaged_manifest_of_features_is_refused(damaged, tmp_path):
 def test_a_setting_of_weights_beyond_any_number_is_named(tmp_path):
     checkpoint = Checkpoint(tmp_path, {"layer_norm_eps": 10**400, "eps": 1}, {}, {})
     assert checkpoint.setting("eps", float) == 1.0
-    with pytest.raises(WeightsError, match="'layer_norm_eps' is 1000"):
+    with pytest.raises(WeightsError, match="'layer_norm_eps' must be float, got 1000"):
         checkpoint.setting("layer_norm_eps", float)
 
 
@@ -230,7 +230,7 @@ def test_a_record_of_an_impossible_size_does_not_end_the_process(size, forged, s
         return clip.SerializeToString()
 
     snapshot = Snapshot.open(forged(change))
-    with pytest.raises(SnapshotError, match="the record's height is"):
+    with pytest.raises(SnapshotError, match="the record's height must"):
         frames_of(snapshot, [0], small_config)
     assert frames_of(snapshot, [1], small_config).shape[0] == 1
 

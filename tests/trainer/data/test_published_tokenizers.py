@@ -115,7 +115,7 @@ def test_a_run_of_an_earlier_release_resumes_with_its_vocabulary(earlier, said, 
         assert differs is None or str(told) in differs
     given.write_text(given.read_text() + "more\n")
     tokenizer, _ = Tokenizer.to_continue(run, given)
-    assert tokenizer.difference(Tokenizer.from_run(run)) == "line 8 is 'more', and absent"
+    assert tokenizer.difference(Tokenizer.from_run(run)) == "line 8 is 'more', but absent"
     with pytest.raises(VocabularyError, match=r"absent\.txt cannot be read"):
         Tokenizer.to_continue(run, run / "absent.txt")
 

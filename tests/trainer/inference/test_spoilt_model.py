@@ -106,7 +106,7 @@ def test_features_that_are_not_finite_are_not_read(tmp_path):
     safetensors.numpy.save_file({"groups": rows}, tmp_path / "features-0.safetensors", metadata)
     manifest = {"features": {"groups": [2]}, "shards": [{"name": "features-0.safetensors"}]}
     (tmp_path / "features.json").write_text(json.dumps(manifest))
-    with pytest.raises(FeaturesError, match=r"'groups': 1 of 4 .* at \[1, 0\], of video v"):
+    with pytest.raises(FeaturesError, match=r"'groups': 1 of 4 .* at \[1, 0\] \(video v\)"):
         read_features(tmp_path, "groups")
 
 

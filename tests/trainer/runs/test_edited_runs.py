@@ -65,7 +65,7 @@ def test_an_edited_vocabulary_is_refused(change, message, run):
 
 def test_edited_settings_of_the_tokenizer_are_refused(run):
     edit(run / "tokenizer_config.json", do_lower_case=False)
-    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json is .*lowercase is False"):
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json differs .*lowercase is False"):
         checkpoint.load(run)
 
 
@@ -89,7 +89,7 @@ def test_an_edited_field_is_refused(name, value, run, write_snapshot, capsys):
     said = json.dumps(value).strip("[]").replace(" ", "")
     wanted = override(saved, [f"{name}={said}"])
     snapshot = write_snapshot(clips=4, height=18, width=18).folder
-    with pytest.raises(CheckpointError, match=rf"config\.json is not .*{name} is"):
+    with pytest.raises(CheckpointError, match=rf"config\.json differs from .*{name} is"):
         loop.pretrain(wanted, snapshot, run)
     assert checkpoint.load(run / "checkpoints" / "0").config == saved
 

@@ -247,7 +247,7 @@ def test_a_run_that_went_wrong_before_its_first_checkpoint_may_start_again(
     # The first step's learning rate is 0, the second one's is not.
     wild = override(noisy_config, ["optimizer.learning_rate=1e38", "optimizer.clip_norm=1e38"])
     with pytest.raises(
-        BadStepError, match=r"(is (inf|nan)|not finite) at step [234] \(no ch"
+        BadStepError, match=r"(is (inf|nan)|non-finite) at step [234] \(no ch"
     ) as raised:
         loop.pretrain(wild, snapshot, run)
     (record,) = jsonl_log.read(run / "bad_steps.jsonl")

@@ -151,11 +151,11 @@ def test_every_link_of_a_processor_counts(tmp_path, settings, black, white, file
     [
         ({"image_mean": [0.5]}, "'image_mean' must be 3 numbers, got [0.5]"),
         ({"image_std": 0}, "'image_std' must be above 0, got 0"),
-        ({"image_std": "a"}, "'image_std' is 'a'"),
+        ({"image_std": "a"}, "'image_std' must be 3 numbers, got 'a'"),
         ({"rescale_factor": "1/255"}, "'rescale_factor' must be a number, got '1/255'"),
         ({"rescale_factor": 0}, "'rescale_factor' must be above 0, got 0"),
         ({"offset": 1}, "'offset' must be true or false, got 1"),
-        ({"do_flip_channel_order": True}, "'do_flip_channel_order' is True"),
+        ({"do_flip_channel_order": True}, "'do_flip_channel_order' must be false"),
     ],
 )
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "video_preprocessor_config.json"])

@@ -130,7 +130,7 @@ def test_every_tensor_that_does_not_fit_is_named(known, write):
         read(write({"params": known}))
     for told in (
         "Transformer.encoderblock_1.MlpBlock_0.Dense_1.bias is missing",
-        "Transformer.encoderblock_0.LayerNorm_1.scale is (23,), not (24,)",
+        "Transformer.encoderblock_0.LayerNorm_1.scale has shape (23,), expected (24,)",
         "Transformer.encoderblock_1.adapter is not a tensor of the model",
         "Transformer.encoder_norm.bias has type int32",
     ):

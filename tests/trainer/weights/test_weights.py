@@ -96,7 +96,7 @@ def test_every_tensor_that_does_not_fit_is_named(altered):
         video_params(altered("vivit", spoil))
     for told in (
         "layer.1.output.dense.bias is missing",
-        "layer.0.intermediate.dense.bias is (41,), not (40,)",
+        "layer.0.intermediate.dense.bias has shape (41,), expected (40,)",
         "layer.2.output.dense.bias is not a tensor of the model",
     ):
         assert told in str(caught.value)
@@ -106,13 +106,13 @@ def test_every_tensor_that_does_not_fit_is_named(altered):
     ("name", "settings", "told"),
     [
         ("vivit", {"model_type": "swin"}, "model_type must be vivit or videomae, got 'swin'"),
-        ("vivit", {"hidden_act": "relu"}, "hidden_act 'relu'"),
+        ("vivit", {"hidden_act": "relu"}, "got 'relu'"),
         ("vivit", {"num_attention_heads": 5}, "width 24 must be divisible by heads 5"),
         ("vivit", {"tubelet_size": [2, 16, 8]}, "is not square"),
         ("vivit", {"tubelet_size": [0, 0, 0]}, "tubelet_size must be 1 or more, got 0"),
         ("vivit", {"num_frames": 5}, "num_frames 5 must be divisible by tubelet_size 2"),
-        ("videomae", {"patch_size": 0}, "patch_size is 0"),
-        ("videomae", {"image_size": -32}, "image_size is -32"),
+        ("videomae", {"patch_size": 0}, "patch_size must be 1 or more, got 0"),
+        ("videomae", {"image_size": -32}, "image_size must be 1 or more, got -32"),
         ("videomae", {"image_size": 40}, "image_size 40 must be divisible by patch_size 16"),
         ("videomae", {"use_mean_pooling": False}, "layernorm.weight is missing"),
         ("videomae", {"qkv_bias": 1}, "'qkv_bias' must be bool, got 1"),
