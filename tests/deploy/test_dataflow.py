@@ -65,7 +65,9 @@ def test_the_parameters_are_options_of_build():
         "--source",
         *(f"--{name.replace('_', '-')}" for name in BEAMS),
     }
-    assert known.keys() - parameters == {"-h", "--help", "--workers"}
+    assert known.keys() - parameters == {
+        *("-h", "--help", "-v", "--verbose", "--log-file", "--workers"),
+    }
     (source,) = [action for action in build._actions if action.dest == "source"]
     assert source.choices is not None
     told = [option["value"] for option in PARAMETERS["source"]["enumOptions"]]

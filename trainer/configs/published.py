@@ -31,8 +31,8 @@ def describe_missing(preset: str, *, video: bool, text: bool) -> str | None:
       text: whether the text encoder starts from weights.
 
     >>> describe_missing("small", video=True, text=False)
-    'small is meant to start from published weights: --text-weights all-MiniLM-L6-v2 \
-(huggingface.co/sentence-transformers); without them its text encoder starts at random'
+    'preset small expects published weights, --text-weights all-MiniLM-L6-v2 \
+(huggingface.co/sentence-transformers): without them its text encoder starts at random'
     >>> describe_missing("tiny", video=False, text=False)
     """
     weights = WEIGHTS.get(preset)

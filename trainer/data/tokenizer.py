@@ -227,7 +227,7 @@ class Tokenizer:
 
         >>> first = Tokenizer([*SPECIAL, "ring", "disc"])
         >>> first.difference(Tokenizer([*SPECIAL, "disc", "ring"]))
-        "line 6 is 'ring', and 'disc'"
+        "line 6 is 'ring', but 'disc'"
         """
         return difference(self.vocabulary, other.vocabulary) or self.settings.difference(
             other.settings

@@ -1,11 +1,12 @@
 """Reference of the protobuf schemas, from their descriptors and comments."""
 
 import pathlib
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 
 from google.protobuf import descriptor_pb2
-from grpc_tools import protoc
 
 from reference.markdown import entry, prose
 
@@ -33,8 +34,9 @@ def _descriptor(name: str) -> descriptor_pb2.FileDescriptorProto:
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "descriptors"
         arguments = [f"--proto_path={ROOT}", "--include_source_info", f"--descriptor_set_out={out}"]
-        if protoc.main(["protoc", *arguments, name]):
-            raise RuntimeError(f"{name}: protoc failed")
+        # In a process that has loaded TensorFlow's copy of Protocol Buffers, protoc crashes.
+        command = [sys.executable, "-m", "grpc_tools.protoc", *arguments, name]
+        subprocess.run(command, check=True, cwd=ROOT)
         return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file[0]
 
 

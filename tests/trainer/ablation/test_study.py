@@ -195,5 +195,7 @@ def test_differences_are_within_a_seed():
 def test_a_figure_that_was_not_measured(tmp_path):
     (tmp_path / "evaluation.json").write_text('{"grounding": null}')
     (pointing,) = measures.ZERO_SHOT["pointing"]
-    with pytest.raises(variants.StudyError, match=r"has no finite number grounding\.pointing_accuracy"):
+    with pytest.raises(
+        variants.StudyError, match=r"has no finite number grounding\.pointing_accuracy"
+    ):
         pointing.read(tmp_path)

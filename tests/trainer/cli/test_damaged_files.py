@@ -230,7 +230,7 @@ def test_a_record_of_an_impossible_size_does_not_end_the_process(size, forged, s
         return clip.SerializeToString()
 
     snapshot = Snapshot.open(forged(change))
-    with pytest.raises(SnapshotError, match="the record's height must"):
+    with pytest.raises(SnapshotError, match=r"the record's height (must|is too)"):
         frames_of(snapshot, [0], small_config)
     assert frames_of(snapshot, [1], small_config).shape[0] == 1
 

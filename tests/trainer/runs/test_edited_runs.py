@@ -65,7 +65,9 @@ def test_an_edited_vocabulary_is_refused(change, message, run):
 
 def test_edited_settings_of_the_tokenizer_are_refused(run):
     edit(run / "tokenizer_config.json", do_lower_case=False)
-    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json differs .*lowercase is False"):
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer_config\.json differs .*lowercase is False"
+    ):
         checkpoint.load(run)
 
 
