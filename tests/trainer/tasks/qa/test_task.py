@@ -16,7 +16,8 @@ def asked(*answers):
 def test_hidden_answers_are_no_class_and_no_example():
     clips = asked("", "ring", "", "", "disc")
     assert qa.classes(clips, qa.Config()) == ["ring", "disc"]
-    assert qa.examples(clips, ["ring", "disc"], qa.Config()).labels.tolist() == [0, 1]
+    labels = qa.examples(clips, ["ring", "disc"], qa.Config()).labels
+    assert labels is not None and labels.tolist() == [0, 1]
     with pytest.raises(TaskError, match="none of the snapshot's 2 questions has an answer"):
         qa.classes(asked("", ""), qa.Config())
 
