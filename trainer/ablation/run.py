@@ -6,6 +6,7 @@ to it. A step whose command changed is refused, since its results would belong t
 """
 
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -143,7 +144,8 @@ def _svilm_train(arguments: Sequence[str]) -> int:
 
     The child receives SIGINT and SIGTERM, and saves before it ends.
     """
-    child = subprocess.Popen([*child_python.command("trainer"), *arguments])
+    command = child_python.command("trainer.ablation.step_process")
+    child = subprocess.Popen([*command, str(os.getpid()), *arguments])
     answers = {
         signal.SIGINT: lambda *_: None,  # the terminal sends it to the child too
         signal.SIGTERM: lambda *_: child.terminate(),

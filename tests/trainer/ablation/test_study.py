@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -77,6 +78,33 @@ def helps(name):
     steps = [measures.Step("evaluate", ["evaluate", "--help"])]
     measurement = measures.Measurement(lambda folder, seed: iter(steps), [], name)
     return run.Study([variants.Variant("a", (), None)], [0], (), [measurement], allow_seen=True)
+
+
+STEP_OF_A_STUDY = "import sys; from trainer.ablation import run; run._svilm_train(sys.argv[1:])"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels announce no parent's death")
+def test_a_step_saves_and_ends_with_a_killed_study(write_snapshot, toy, tmp_path):
+    snapshot = write_snapshot(clips=16, frames=8, height=24, width=24).folder
+    settings = [f"--set={setting}" for setting in SETTINGS]
+    argv = ["pretrain", "--preset=tiny", *toy, *settings, f"--snapshot={snapshot}"]
+    argv.append("--max-steps=9000")
+    with open(tmp_path / "log.txt", "w") as messages:
+        study = subprocess.Popen(
+            [sys.executable, "-c", STEP_OF_A_STUDY, *argv, f"--out={tmp_path / 'run'}"],
+            stderr=messages,
+        )
+    log = tmp_path / "run" / "metrics.jsonl"
+    while not (log.exists() and log.read_text()):
+        assert study.poll() is None
+        time.sleep(0.02)
+    (step,) = psutil.Process(study.pid).children()
+    study.kill()
+    study.wait()
+    step.wait(timeout=60)
+    saved = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert 0 < saved < 9000
+    assert len(log.read_text().splitlines()) == saved
 
 
 @pytest.mark.parametrize("before", [[], ["--allow-seen"]])
