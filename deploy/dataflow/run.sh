@@ -36,7 +36,7 @@ examples:
       webvid --annotations gs://mine/results_2M_train.csv --videos gs://mine/videos \
       --out gs://mine/snapshots/webvid
 
-As a flex template, which starts without Python:
+The flex template starts without Python:
   gcloud dataflow flex-template build gs://mine/templates/svilm.json --sdk-language PYTHON \
       --image europe-docker.pkg.dev/mine/svilm/workers:1 \
       --metadata-file deploy/dataflow/metadata.json

@@ -8,6 +8,7 @@ assigns the same ids to the questions of the file.
 import functools
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 from pipelines.sources import clip_fields, json_file, json_text, lines
@@ -107,6 +108,7 @@ def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError
         raise AnnotationError(
             f"{name} is neither a JSON list nor JSON Lines: check that it is the right file"
         )
+    single = not re.search(rb"[\r\n]", data.strip())
     for number, line in lines.numbered(io.BytesIO(data)):
         try:
             yield number, lines.excerpt(line), json_text.object_of(lines.text(line, quoted=True))
@@ -115,7 +117,7 @@ def _entries(data: bytes, name: str) -> Iterator[tuple[int, str, dict | RowError
                 f"{name}:{number}: several values on a line: repair it or download it again"
             ) from None
         except RowError as error:
-            if line.strip() == data.strip():  # A damaged list on one line has many entries.
+            if single:  # A damaged list on one line has many entries.
                 raise AnnotationError(
                     f"{name} is neither a JSON list nor JSON Lines ({error}): repair it or "
                     "download it again"

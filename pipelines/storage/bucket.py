@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
+from pipelines.errors import is_fault
 from pipelines.storage.stores import STORES, Object, Store, store
 
 SCHEMES = tuple(STORES)
@@ -22,7 +23,7 @@ _PAGE = 1000  # maximum number of objects in one page of a listing
 
 def stat(path: str) -> Object:
     """Return an object's size and generation."""
-    with _told(path):
+    with _as_os_errors(path):
         return _store(path).stat(*_split(path))
 
 
@@ -68,7 +69,7 @@ def _pages(
     bucket, root = _split(folder.rstrip("/") + "/")
     token = None
     while True:
-        with _told(folder):
+        with _as_os_errors(folder):
             page = _store(folder).page(bucket, root + beginning, most, token, flat=flat)
         yield [(name.removeprefix(root), size) for name, size in page.objects]
         token = page.next
@@ -78,7 +79,7 @@ def _pages(
 
 def read(path: str) -> bytes:
     """Return the content of an object."""
-    with _told(path):
+    with _as_os_errors(path):
         return _store(path).files.cat_file(path)
 
 
@@ -87,7 +88,7 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     if not ranges:
         return []
     starts, ends = zip(*ranges, strict=True)
-    with _told(path):
+    with _as_os_errors(path):
         return _store(path).files.cat_ranges(
             [path] * len(ranges), list(starts), list(ends), on_error="raise"
         )
@@ -95,7 +96,7 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 def open_to_read(path: str) -> BinaryIO:
     """Open an object for reading, with read-ahead in blocks."""
-    with _told(path):
+    with _as_os_errors(path):
         file = _store(path).files.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
     return io.BufferedReader(cast(Any, _Reader(path, file)), 1 << 20)
 
@@ -111,7 +112,7 @@ def write(path: str, data: bytes, generation: str | None = None) -> str:
     Raises:
       FileExistsError: the object has another generation and other content.
     """
-    with _told(path):
+    with _as_os_errors(path):
         try:
             return _store(path).write(*_split(path), data, generation)
         except FileExistsError:
@@ -128,13 +129,13 @@ def upload(file: str, path: str) -> None:
         with open(file, "rb") as small:
             write(path, small.read())
         return
-    with _told(path):
+    with _as_os_errors(path):
         _store(path).files.put_file(file, path, **_store(path).upload_options)
 
 
 def copy(old: str, new: str) -> None:
     """Copy an object within its store."""
-    with _told(old):
+    with _as_os_errors(old):
         _store(old).files.cp_file(old, new)
 
 
@@ -149,7 +150,7 @@ def delete(path: str, generation: str | None = None) -> None:
       FileNotFoundError: the object does not exist. S3 reports this only for a given generation.
       OSError: it has another generation.
     """
-    with _told(path):
+    with _as_os_errors(path):
         _store(path).delete(*_split(path), generation)
 
 
@@ -190,7 +191,7 @@ class _Reader(io.RawIOBase):
         return self._file.tell()
 
     def readinto(self, buffer: Any) -> int:
-        with _told(self._path):
+        with _as_os_errors(self._path):
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -201,7 +202,7 @@ class _Reader(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _as_os_errors(path: str) -> Iterator[None]:
     """Convert the store's exceptions to OSErrors with the errno and filename of `path`."""
     try:
         yield
@@ -210,6 +211,8 @@ def _told(path: str) -> Iterator[None]:
     except FileExistsError:
         raise FileExistsError(errno.EEXIST, "the object already exists", path) from None
     except Exception as error:  # The libraries' exceptions have no common base class.
+        if is_fault(error):
+            raise
         if isinstance(error, OSError) and error.filename:
             raise  # It is the error of a local file.
         raise _store(path).explained(error, path) from error

@@ -268,3 +268,7 @@ def test_a_damaged_list_on_one_line_is_no_single_row(tmp_path):
     for form in (one for one in FORMS if one.source.endswith("-qa") and one.name == "a.json"):
         with pytest.raises(AnnotationError, match="neither a JSON list nor JSON Lines"):
             _read(form, tmp_path, b"{" + form.data())
+        with pytest.raises(AnnotationError, match="neither a JSON list nor JSON Lines"):
+            _read(form, tmp_path, b"\xef\xbb\xbf{" + form.data())
+        with pytest.raises(AnnotationError, match="neither a JSON list nor JSON Lines"):
+            _read(form, tmp_path, b"{" + form.data() + b" " * (4 << 20) + b"{}")

@@ -4,6 +4,7 @@ import errno
 import http.server
 import json
 import threading
+from typing import Any
 
 import pytest
 
@@ -216,3 +217,10 @@ def httpd():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def test_a_fault_of_svilm_is_not_the_stores_answer(any_lab, monkeypatch):
+    nothing: Any = None
+    monkeypatch.setattr(bucket, "_split", lambda path: bucket.same_store(path, nothing))
+    with pytest.raises(AttributeError, match="startswith"):
+        bucket.stat(f"{any_lab}/a")

@@ -20,7 +20,7 @@ def options(*words):
 
 
 def say_at_each_level():
-    progress.warn("printed by hand")
+    progress.warn("a printed warning")
     progress.LOGGER.info("an own note")
     progress.LOGGER.debug("an own detail")
     logging.getLogger("another").warning("a library's warning")
@@ -48,7 +48,7 @@ def test_verbosity(capsys, words, shown):
     printed, *lines = [
         line for line in capsys.readouterr().err.splitlines() if not line.endswith("command: test")
     ]
-    assert printed == "printed by hand"
+    assert printed == "a printed warning"
     assert [line.partition(": ")[2] for line in lines] == shown
 
 
@@ -67,7 +67,7 @@ def test_a_log_file_has_time_level_and_process_and_is_appended_to(tmp_path, caps
     found = [re.match(stamp + "(?P<rest>.*)", line) for line in lines]
     assert [(one["level"], one["rest"]) for one in found if one] == [
         ("INFO", "svilm.trainer: command: pretrain"),
-        ("WARNING", "svilm.trainer: printed by hand"),
+        ("WARNING", "svilm.trainer: a printed warning"),
         ("INFO", "svilm.trainer: an own note"),
         ("WARNING", "another: a library's warning"),
         ("ERROR", "absl: an error that the command reports"),
