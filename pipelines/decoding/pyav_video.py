@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-import av
 from av.codec.context import Flags as CodecFlags
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -24,6 +23,7 @@ from pipelines.decoding.integrity import Soundness
 from pipelines.decoding.last_frame import LastFrame
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.pyav_losses import Losses
+from pipelines.decoding.pyav_packet import unhidden
 from pipelines.decoding.pyav_picture import Pictures
 from pipelines.decoding.schedule import Coded, IrregularError
 
@@ -436,20 +436,6 @@ class Video:
         if max((last.us for last in ends_us.values()), default=0) < min_us:
             return 0
         return ends_us[self._stream.index].us
-
-
-def unhidden(packet: Packet) -> Packet:
-    """Return a copy of a packet whose frame the decoder returns."""
-    # Decoders read past a packet's end. A packet allocated by size has zeros there. A packet made
-    # of bytes lies in Python's memory, and the decoder would read the bytes after it.
-    copy = av.Packet(packet.size)
-    memoryview(copy)[:] = memoryview(packet)
-    copy.stream, copy.time_base = packet.stream, packet.time_base
-    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
-    copy.is_keyframe = packet.is_keyframe
-    for data in packet.iter_sidedata():
-        copy.set_sidedata(data)
-    return copy
 
 
 def _rounded(numerator: int, denominator: int) -> int:

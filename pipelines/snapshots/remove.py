@@ -17,7 +17,14 @@ from pipelines.sources.clip_request import reject, row_order
 from pipelines.sources.reject_reasons import REMOVED
 from pipelines.storage import storage
 from protos import contract
-from protos.v1.manifest_pb2 import Counts, Manifest, Reject, ShardEntry, ShardSummary
+from protos.v1.manifest_pb2 import (
+    AnnotationFile,
+    Counts,
+    Manifest,
+    Reject,
+    ShardEntry,
+    ShardSummary,
+)
 
 
 class Removal(NamedTuple):
@@ -104,26 +111,37 @@ def remove(
                 f"every record belongs to the {len(video_ids):,} videos, so no snapshot would be "
                 f"left: delete {folder!r} instead"
             )
-        version = Manifest()
-        version.CopyFrom(manifest)
-        version.data_version = data_version
-        _keep(version.annotations, files)
-        _keep(version.removed_videos, sorted(gone.video_ids))
-        version.inputs_sha256 = snapshot.inputs_sha256(
-            files, (carried[shard].videos_sha256 for shard in range(num_shards))
+        shards = [carried[shard] for shard in range(num_shards)]
+        version = _new_manifest(manifest, data_version, gone, files, shards)
+        counts = Counts(
+            rows=manifest.counts.rows,
+            records=manifest.counts.records - removed,
+            rejects={reason: count for reason, count in rejects.items() if count},
         )
-        _keep(version.shards, [carried[shard].entry for shard in range(num_shards)])
-        counts = manifest.counts
-        version.counts.CopyFrom(
-            Counts(
-                rows=counts.rows,
-                records=counts.records - removed,
-                rejects={reason: count for reason, count in rejects.items() if count},
-            )
-        )
+        version.counts.CopyFrom(counts)
         version.plan.CopyFrom(plan)
         snapshot.write_manifest(out, version)
     return Removal(removed, sorted(video_ids - found))
+
+
+def _new_manifest(
+    manifest: Manifest,
+    data_version: str,
+    gone: Redaction,
+    annotations: Sequence[AnnotationFile],
+    shards: Sequence[_Carried],
+) -> Manifest:
+    """Return the manifest of the new version, still with the old version's counts and plan."""
+    version = Manifest()
+    version.CopyFrom(manifest)
+    version.data_version = data_version
+    _keep(version.annotations, annotations)
+    _keep(version.removed_videos, sorted(gone.video_ids))
+    version.inputs_sha256 = snapshot.inputs_sha256(
+        annotations, (of_shard.videos_sha256 for of_shard in shards)
+    )
+    _keep(version.shards, [of_shard.entry for of_shard in shards])
+    return version
 
 
 def _is_of(out: str, manifest: Manifest, video_ids: Set[str], data_version: str) -> bool:

@@ -40,6 +40,14 @@ _MARGIN = 4
 
 _PIXELS = 1 << 16  # a JPEG's height and width are below this
 
+_Step = Callable[[tf.Tensor], tf.Tensor]  # one of the steps from a frame's bytes to its pixels
+
+# Pixels as they are, and mirrored.
+_TURNS: tuple[_Step, ...] = (
+    lambda pixels: pixels,
+    lambda pixels: tf.reverse(pixels, [1]),
+)
+
 
 def training_clip(
     record: tf.Tensor, seed: tf.Tensor, config: configs.Config, room: int | None = None
@@ -224,58 +232,14 @@ def _frames(
     # The middle frame of each of T equal segments is taken.
     places = (2 * tf.range(video.frames) + 1) * count // (2 * video.frames)
 
-    size = tf.stack([clip["height"], clip["width"]])
-
-    # The functions for each encoding return the crop of one frame.
-
-    def jpeg(frame: tf.Tensor) -> tf.Tensor:
-        first = tf.maximum(corner - _MARGIN, 0)
-        last = tf.minimum(corner + cut + _MARGIN, size)
-        # Other decoders use the accurate DCT too.
-        image = tf.image.decode_and_crop_jpeg(
-            frame,
-            tf.concat([first, last - first], 0),
-            channels=3,
-            dct_method="INTEGER_ACCURATE",
-        )
-        return part(image, corner - first)
-
-    def png(frame: tf.Tensor) -> tf.Tensor:
-        return part(tf.io.decode_png(frame, channels=3), corner)
-
-    def raw(frame: tf.Tensor) -> tf.Tensor:
-        image = tf.reshape(tf.io.decode_raw(frame, tf.uint8), tf.concat([size, [3]], 0))
-        return part(image, corner)
-
-    def part(image: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-        return tf.slice(image, tf.concat([at, [0]], 0), tf.concat([cut, [3]], 0))
-
-    # This function scales the crop to the model's size.
-
-    def scaled(pixels: tf.Tensor, antialias: bool) -> tf.Tensor:
-        pixels = tf.image.resize(pixels, scaled_to, antialias=antialias)
-        return tf.cast(tf.round(pixels), tf.uint8)
-
-    decoders = {
-        clip_pb2.FRAME_ENCODING_JPEG: jpeg,
-        clip_pb2.FRAME_ENCODING_PNG: png,
-        clip_pb2.FRAME_ENCODING_RAW: raw,
-    }
-    scalers: tuple[Callable[[tf.Tensor], tf.Tensor], ...] = (
-        lambda pixels: pixels,
-        functools.partial(scaled, antialias=False),
-        functools.partial(scaled, antialias=True),
-    )
-    turns: tuple[Callable[[tf.Tensor], tf.Tensor], ...] = (
-        lambda pixels: pixels,
-        lambda pixels: tf.reverse(pixels, [1]),
-    )
-    finishes = turns if room is None else (functools.partial(_padded, room=room),)
+    decoders = _decoders(clip, corner, cut)
+    scalers = _scalers(scaled_to)
+    finishes = _TURNS if room is None else (functools.partial(_padded, room=room),)
     made = scaled_to if room is None else (room, room)
 
     # Each frame goes through all its steps before the next one begins, while it is in the
     # processor's cache. Applying each step to all frames of a clip took twice as long.
-    def each(*steps: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    def each(*steps: _Step) -> tf.Tensor:
         def through(place: tf.Tensor) -> tf.Tensor:
             frame = tf.gather(clip["frames"], place)
             for step in steps:
@@ -304,6 +268,53 @@ def _frames(
     ]
     number = (which[0] * len(scalers) + which[1]) * len(finishes) + which[2]
     return tf.switch_case(number, ways)
+
+
+def _decoders(clip: dict[str, tf.Tensor], corner: tf.Tensor, cut: tf.Tensor) -> dict[int, _Step]:
+    """Return for each encoding the function from a frame's bytes to its crop: uint8 [h, w, 3]."""
+    size = tf.stack([clip["height"], clip["width"]])
+
+    def jpeg(frame: tf.Tensor) -> tf.Tensor:
+        first = tf.maximum(corner - _MARGIN, 0)
+        last = tf.minimum(corner + cut + _MARGIN, size)
+        # Other decoders use the accurate DCT too.
+        image = tf.image.decode_and_crop_jpeg(
+            frame,
+            tf.concat([first, last - first], 0),
+            channels=3,
+            dct_method="INTEGER_ACCURATE",
+        )
+        return part(image, corner - first)
+
+    def png(frame: tf.Tensor) -> tf.Tensor:
+        return part(tf.io.decode_png(frame, channels=3), corner)
+
+    def raw(frame: tf.Tensor) -> tf.Tensor:
+        image = tf.reshape(tf.io.decode_raw(frame, tf.uint8), tf.concat([size, [3]], 0))
+        return part(image, corner)
+
+    def part(image: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+        return tf.slice(image, tf.concat([at, [0]], 0), tf.concat([cut, [3]], 0))
+
+    return {
+        clip_pb2.FRAME_ENCODING_JPEG: jpeg,
+        clip_pb2.FRAME_ENCODING_PNG: png,
+        clip_pb2.FRAME_ENCODING_RAW: raw,
+    }
+
+
+def _scalers(scaled_to: tuple[int, int]) -> tuple[_Step, ...]:
+    """Return the functions from a crop to the model's size: none needed, enlarge, reduce."""
+
+    def scaled(pixels: tf.Tensor, antialias: bool) -> tf.Tensor:
+        pixels = tf.image.resize(pixels, scaled_to, antialias=antialias)
+        return tf.cast(tf.round(pixels), tf.uint8)
+
+    return (
+        lambda pixels: pixels,
+        functools.partial(scaled, antialias=False),
+        functools.partial(scaled, antialias=True),
+    )
 
 
 def _padded(pixels: tf.Tensor, room: int) -> tf.Tensor:

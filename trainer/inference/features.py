@@ -89,18 +89,17 @@ def write(
     claimed = _claim(out, made_from)
     try:
         _check_same(out, set(names), made_from)
-        return _write_shards(
-            run,
-            snapshot,
-            out,
-            features,
-            progress,
-            made_from,
-            names,
-            shard_clips,
-            process,
-            processes,
-        )
+        ranges = {
+            name: np.arange(shard * shard_clips, min((shard + 1) * shard_clips, len(snapshot)))
+            for shard, name in enumerate(names)
+        }
+        mine = {name: ranges[name] for name in names[process::processes]}
+        missing = {name: clips for name, clips in mine.items() if not (out / name).exists()}
+        _write_shards(run, snapshot, out, features, made_from, missing, progress)
+        if not all((out / name).exists() for name in names):
+            return False
+        _write_manifest(run, snapshot, out, features, made_from, ranges)
+        return True
     except BaseException:
         if claimed:  # existing shards exclude other features without the claim
             (out / _CLAIM).unlink(missing_ok=True)
@@ -112,29 +111,19 @@ def _write_shards(
     snapshot: Snapshot,
     out: pathlib.Path,
     features: tuple[Feature, ...],
-    progress: Progress,
     made_from: dict[str, Any],
-    names: list[str],
-    shard_clips: int,
-    process: int,
-    processes: int,
-) -> bool:
-    total = len(names)
+    missing: dict[str, np.ndarray],
+    progress: Progress,
+) -> None:
+    """Write the missing shards, each with the features of its range of clips."""
     encoder = Encoder(run.config, run.tokenizer, run.params)
-    mine = [shard for shard in range(process, total, processes)]
-    to_do = [shard for shard in mine if not (out / names[shard]).exists()]
-    ranges = {
-        shard: np.arange(shard * shard_clips, min((shard + 1) * shard_clips, len(snapshot)))
-        for shard in range(total)
-    }
-    every, done = sum(len(ranges[shard]) for shard in to_do), 0
-    for shard in to_do:
-        before = done
+    every, done = sum(map(len, missing.values())), 0
+    for name, numbers in missing.items():
 
-        def shown(of_shard: int, _: int, before: int = before) -> None:
+        def shown(of_shard: int, _: int, before: int = done) -> None:
             progress(before + of_shard, every)
 
-        texts, clips = embed_clips(snapshot, encoder, shown, ranges[shard])
+        texts, clips = embed_clips(snapshot, encoder, shown, numbers)
         rows = [
             {
                 "clip_id": text.clip_id,
@@ -145,16 +134,24 @@ def _write_shards(
             for text in texts
         ]
         of_clips = {"clip": clips.clip, "groups": clips.pooled, "windows": clips.windows}
-        tensors = {name: of_clips[name].astype(np.float32) for name in features}
+        tensors = {kind: of_clips[kind].astype(np.float32) for kind in features}
         metadata = {"made_from": json.dumps(made_from), "clips": json.dumps(rows)}
-        with replacing(out / names[shard]) as unfinished:
+        with replacing(out / name) as unfinished:
             safetensors_file.save(tensors, unfinished, metadata)
         done += len(texts)
 
-    if not all((out / name).exists() for name in names):
-        return False
+
+def _write_manifest(
+    run: Loaded,
+    snapshot: Snapshot,
+    out: pathlib.Path,
+    features: tuple[Feature, ...],
+    made_from: dict[str, Any],
+    ranges: dict[str, np.ndarray],
+) -> None:
+    """Write features.json, and release the claim on the folder."""
     video = run.config.video
-    rows_of = {
+    shapes = {
         "clip": [run.config.joint_width],
         "groups": [video.width],
         "windows": [video.windows, video.width],
@@ -162,15 +159,14 @@ def _write_shards(
     manifest = {
         "format": _FORMAT,
         "made_from": made_from,
-        "features": {name: rows_of[name] for name in features},
+        "features": {kind: shapes[kind] for kind in features},
         "clips": len(snapshot),
-        "shards": [{"name": names[shard], "clips": len(ranges[shard])} for shard in range(total)],
+        "shards": [{"name": name, "clips": len(clips)} for name, clips in ranges.items()],
         "seen": of_loaded(run, snapshot).as_json(),
     }
     # Several processes may write the manifest, each the same one.
     write_file(out / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
     (out / _CLAIM).unlink(missing_ok=True)
-    return True
 
 
 def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:

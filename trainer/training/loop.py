@@ -193,26 +193,18 @@ def _begin_or_continue(
 ) -> bool:
     # All processes must do this: to read another run's checkpoint they wait for each other.
     check_settings(run)
-    origin = run_folder.read_origin(run, start.options())
-    origin = origin or start.origin(config)
+    origin = run_folder.read_origin(run, start.options()) or start.origin(config)
     config = origin.configure(config)
+    test_clips = probe = None
     try:
-        if isinstance(vocabulary, Tokenizer):
-            known = vocabulary
-        elif run_folder.checkpoint_steps(run / "checkpoints"):
-            known = _known_to(run, vocabulary, start, objective.job)
-        else:
-            known = start.tokenizer(vocabulary)
+        known = _find_tokenizer(run, vocabulary, start, objective.job)
         mesh = make_mesh(config)
         steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
-        test_clips = None
         if monitoring.eval_snapshot:
             test_clips = Snapshot.open(monitoring.eval_snapshot)
         if multihost.is_first():
-            continues = run_folder.checkpoint_steps(run / "checkpoints")
-            recorded = seen_clips.of_run(run) if continues else None
-            weights = [path for path in (start.video, start.text) if path]
-            has_seen = recorded or seen_clips.gather(objective.clips.snapshots, start.run, weights)
+            recorded = seen_clips.of_run(run) if _has_checkpoint(run) else None
+            has_seen = recorded or _find_seen_clips(objective, start)
             if test_clips is not None:
                 among = seen_clips.overlap(has_seen, test_clips)
                 seen_clips.refuse(among, allowed=monitoring.allow_seen)
@@ -224,36 +216,18 @@ def _begin_or_continue(
                 seen_clips.keep(run, has_seen)
         multihost.wait_for_all("the run's folder is there")
         config, tokenizer = run_folder.read(run)
-        probe = None
         if test_clips is not None:
             probe = RetrievalValidation(test_clips, tokenizer, config, mesh)
     except ValueError as error:
         raise TrainingError(str(error)) from None
 
     with Checkpoints(run / "checkpoints", config) as checkpoints:
-        last = checkpoints.newest()
-        if last == steps:
+        if checkpoints.newest() == steps:
             return True
         first = multihost.is_first()
         if first:
             _announce(objective.visits, config, steps, monitoring)
-        with (
-            _busy(f"{objective.job}: initializing the model"),
-            _in_memory(
-                "parameters and optimizer state exceed the devices' memory: shard them over more "
-                "devices with --set mesh.fsdp=2 or more, or use a smaller model"
-            ),
-        ):
-            state = None
-            if last is not None:
-                state = checkpoints.restore_newest(objective.state_shapes(config, mesh))
-            if state is None:
-                state = objective.init_state(config, mesh)
-                filled = start.fill(state.params, config)
-                params = jax.device_put(filled, shardings(filled, mesh))
-                average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
-                state = dataclasses.replace(state, params=params, average=average)
-                jax.block_until_ready(state)
+        state = _restore_or_init(objective, config, mesh, start, checkpoints)
         start_step = int(state.step)
         record = None
         if monitoring.wandb_project and first:
@@ -280,6 +254,53 @@ def _begin_or_continue(
                 "compute.microbatches=2 or more, or compute.remat=block, or a smaller batch"
             ):
                 return _train(state, job)
+
+
+def _has_checkpoint(run: RunPath) -> bool:
+    return bool(run_folder.checkpoint_steps(run / "checkpoints"))
+
+
+def _find_tokenizer(
+    run: RunPath,
+    vocabulary: str | os.PathLike[str] | Tokenizer | None,
+    start: Start,
+    job: str,
+) -> Tokenizer | None:
+    """Return the tokenizer that the options give; None if the captions are to train one."""
+    if isinstance(vocabulary, Tokenizer):
+        return vocabulary
+    if _has_checkpoint(run):
+        return _known_to(run, vocabulary, start, job)
+    return start.tokenizer(vocabulary)
+
+
+def _find_seen_clips(objective: Objective, start: Start) -> seen_clips.Seen:
+    """Return the clips that a new run can have seen at its end."""
+    weights = [path for path in (start.video, start.text) if path]
+    return seen_clips.gather(objective.clips.snapshots, start.run, weights)
+
+
+def _restore_or_init(
+    objective: Objective, config: Config, mesh: Mesh, start: Start, checkpoints: Checkpoints
+) -> TrainState:
+    """Return the newest checkpoint's state, or a new one with the starting weights."""
+    with (
+        _busy(f"{objective.job}: initializing the model"),
+        _in_memory(
+            "parameters and optimizer state exceed the devices' memory: shard them over more "
+            "devices with --set mesh.fsdp=2 or more, or use a smaller model"
+        ),
+    ):
+        if checkpoints.newest() is not None:
+            restored = checkpoints.restore_newest(objective.state_shapes(config, mesh))
+            if restored is not None:
+                return restored
+        state = objective.init_state(config, mesh)
+        filled = start.fill(state.params, config)
+        params = jax.device_put(filled, shardings(filled, mesh))
+        average = jax.tree.map(jnp.copy, params) if config.average_decay else {}
+        state = dataclasses.replace(state, params=params, average=average)
+        return jax.block_until_ready(state)
 
 
 def _announce(visits: int, config: Config, steps: int, monitoring: Monitoring) -> None:

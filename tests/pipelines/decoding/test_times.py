@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.decoding import video
-from pipelines.decoding.pyav_video import unhidden
+from pipelines.decoding.pyav_packet import unhidden
 from pipelines.decoding.spans import TO_THE_END, frame_times_us
 from pipelines.decoding.video_file import Failure
 

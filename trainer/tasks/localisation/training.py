@@ -177,6 +177,25 @@ def train(
     )
     known = examples(videos, annotated, classes, config)
     held_out = examples(validated, annotated, classes, config) if validated else []
+    trained = _train_network(config, known, held_out, out, on_epoch)
+    if trained is None:
+        return None
+    params, epoch = trained
+    rows, labels = classifier.examples(
+        [(one.features, one.actions, one.labels) for one in known],
+        whole=config.classify == "video",
+    )
+    return Model(config, classes, params, classifier.train(rows, labels, len(classes)), epoch)
+
+
+def _train_network(
+    config: LocalisationConfig,
+    known: Sequence[Example],
+    held_out: Sequence[Example],
+    out: pathlib.Path,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> tuple[PyTree, int] | None:
+    """Return the parameters of the epoch to keep and its number; None if a signal stopped it."""
     batch = min(config.batch, len(known))
     steps = len(known) // batch  # An epoch drops the remainder.
     sampling = sampling_of(config.network)
@@ -226,17 +245,8 @@ def train(
             if held_out:
                 told["validation"] = float(validation[epoch - 1])
             on_epoch(epoch, told)
-    rows, labels = classifier.examples(
-        [(one.features, one.actions, one.labels) for one in known],
-        whole=config.classify == "video",
-    )
-    return Model(
-        config,
-        classes,
-        jax.tree.map(np.asarray, kept),
-        classifier.train(rows, labels, len(classes)),
-        int(np.argmin(validation)) + 1 if held_out else config.epochs,
-    )
+    best = int(np.argmin(validation)) + 1 if held_out else config.epochs
+    return jax.tree.map(np.asarray, kept), best
 
 
 def _check_finite(
