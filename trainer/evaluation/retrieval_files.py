@@ -134,13 +134,21 @@ def _of_msrvtt_data(path: Path) -> tuple[list[Caption], list[str]]:
     if not isinstance(data, dict) or not {"videos", "sentences"} <= data.keys():
         raise TaskFileError(f"{path}: must be an object with 'videos' and 'sentences'")
     videos, sentences = (_rows(path, name, data[name]) for name in ("videos", "sentences"))
-    tests = [
-        text_of(video, "video_id")
-        for video in videos
-        if video.values.get("split", "test") == "test"
-    ]
-    if not any("split" in video.values for video in videos):
-        tests = [video for video in tests if video in _FULL]
+    splits: dict[str, object] = {}
+    for video in videos:
+        split = video.values.get("split")
+        if splits.setdefault(text_of(video, "video_id"), split) != split:
+            raise TaskFileError(f"{video.where}: has another 'split' than an entry before it")
+    if any(splits.values()):
+        for video in videos:
+            if not video.values.get("split"):
+                raise TaskFileError(
+                    f"{video.where}: lacks 'split', which other videos of the file have: add it, "
+                    "or remove the video"
+                )
+        tests = [video for video, split in splits.items() if split == "test"]
+    else:  # the file as first published: the full split is by number
+        tests = [video for video in splits if video in _FULL]
     known = set(tests)
     captions = [
         Caption(text_of(one, "video_id"), text_of(one, "caption").strip()) for one in sentences

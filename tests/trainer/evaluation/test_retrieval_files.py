@@ -79,6 +79,14 @@ def test_the_full_split_is_that_of_its_ids(tmp_path):
     assert [caption.video_id for caption in captions[::2]] == ["video7008", "video9999"]
 
 
+@pytest.mark.parametrize("entry", [{"video_id": "b"}, {"video_id": "a", "split": "test"}])
+def test_every_video_is_of_one_known_split(tmp_path, entry):
+    data = {"videos": [{"video_id": "a", "split": "train"}, entry], "sentences": []}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    with pytest.raises(TaskFileError, match=r"entry 1.*'split'"):
+        retrieval_files.read_truth(tmp_path / "data.json")
+
+
 def test_columns_are_in_the_order_of_the_list_of_videos(tmp_path):
     data = {
         "videos": [{"video_id": name, "split": "test"} for name in ("v1", "v2", "silent", "v3")],
