@@ -1,4 +1,4 @@
-"""Does a row cost the same among thousands and among millions? Time and memory of large inputs.
+"""Time and memory per row of large inputs, which must not grow with the number of rows.
 
 Annotations are generated. What is measured runs in processes of its own, whose peak resident
 memory is read from /proc. Writes benchmarks/results/scale.json.
@@ -375,7 +375,7 @@ def _snapshot_shards(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _growth(few: dict[str, float], many: dict[str, float], low: int, high: int) -> float:
-    """How much the job's peak memory, its processes together, grows by a row: kB."""
+    """Return the growth of the job's peak memory per row, over all its processes: kB."""
 
     def whole(used: dict[str, float]) -> float:
         return used["main_mb"] + WORKERS * used["worker_mb"]

@@ -32,7 +32,7 @@ _HINTS: Mapping[str, tuple[str, str]] = {
     "video_undecodable": ("", "--decoder ffmpeg may support more codecs"),
     "video_truncated": ("", "download the file again"),
     "video_too_large": ("", "--max-video-size sets the limit"),
-    "decoder_fault": ("", "report it; --decoder ffmpeg may do without"),
+    "decoder_fault": ("", "report this bug; --decoder ffmpeg may avoid it"),
     "decode_timeout": ("", "--decode-timeout sets the limit"),
     "duplicate_differs": ("", "put all annotations of a clip in one row, or in one JSON file"),
     "not_annotated": ("", "check that the annotation file is of the same split"),

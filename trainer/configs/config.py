@@ -319,7 +319,7 @@ class Config:
     seed: int = 0
     log_every: int = 50  # steps
     checkpoint_every: int = 1000  # steps
-    checkpoint_keep: int = 2  # the last ones; the older is a spare if the disk damages one
+    checkpoint_keep: int = 2  # the last ones; the older one serves if the newer is damaged
     checkpoint_keep_every: int | None = None  # steps between permanent checkpoints; None: none
     # A step is bad if its loss or gradient is not finite or a spike. "skip" skips its update.
     on_bad_step: Literal["stop", "skip"] = "stop"

@@ -23,8 +23,8 @@ _AHEAD = 4
 # Number of traces to keep: whole pictures need one for each of their shapes.
 _GRAPHS = 32
 
-# Maximum number of replacements for a corrupt record. Denser damage does not come from single
-# records, so the run stops.
+# Maximum number of replacements for a corrupt record. If all of them are corrupt, more than single
+# records are damaged, so the run stops.
 _MAX_REPLACEMENTS = 8
 
 

@@ -1,7 +1,7 @@
 """Batches of clip pixels without copying them.
 
-tf.data makes a batch by copying. It copies a variant as a reference, and a list of tensors, here of
-one tensor, is a variant.
+tf.data copies tensors into a batch, but it copies a variant by reference. A list of one tensor is a
+variant.
 """
 
 import numpy as np

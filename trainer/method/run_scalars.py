@@ -1,4 +1,4 @@
-"""Split a run's settings: what a compiled step is made for, and the numbers that it is given.
+"""Split a run's settings into a compiled step's static configuration and its scalar arguments.
 
 Runs that differ only in their seed, length or bookkeeping share one compiled step. So a study of
 five seeds compiles once, and so does a run that is continued with another `log_every`.

@@ -170,7 +170,7 @@ def _locked(run: RunPath, job: str) -> Iterator[run_lock.Lock | None]:
 def _known_to(
     run: RunPath, vocabulary: str | os.PathLike[str] | None, start: Start, job: str
 ) -> Tokenizer | None:
-    """Return a continued run's tokenizer, as its start may be gone; None if it was trained."""
+    """Return the tokenizer in the run, as its start may be gone; None if captions trained it."""
     if vocabulary is None:
         return Tokenizer.from_run(run) if start.text or start.run else None
     known, differs = Tokenizer.to_continue(run, vocabulary)
