@@ -13,14 +13,14 @@ class _Mark(NamedTuple):
     time_us: float  # presentation time of its frame, microseconds
 
 
-class Soundness:
+class FrameIntegrity:
     """A record of a decoder's errors and key frames, from a position in a file on.
 
     A frame is sound if no packet failed between the frame and the key frame that it depends on.
     Frames that follow a key frame in decoding order but precede it on screen may refer to earlier
     frames. So an error in them does not affect later frames.
 
-    >>> film = Soundness(needs_key=True)
+    >>> film = FrameIntegrity(needs_key=True)
     >>> film.frame(0, 0, key=True, corrupt=False)
     True
     >>> film.failed(1, 40)

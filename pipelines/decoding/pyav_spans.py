@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from pipelines.decoding.pyav_video import Shown, Video
+from pipelines.decoding.pyav_video import TimedFrame, Video
 from pipelines.decoding.schedule import IrregularError, schedule
 
 _FAR_US = 20_000_000  # microseconds; reading through a longer gap costs more than a seek
@@ -67,7 +67,7 @@ def chosen_frames(video: Video, spans: list["Span"]) -> Iterator["Span"]:
     for step in schedule(video.packets(), places.times_us, video.last_frame()):
         if video.doubtful:
             raise IrregularError
-        if step.afresh:
+        if step.resets:
             yield from put(None)
             video.forget()
             if coming:  # These frames never come, so their spans must not wait for them.
@@ -102,7 +102,7 @@ def _from(video: Video, places: "_Places", start_us: int | None) -> Generator["S
       Whether the video has no frame for the remaining times.
     """
 
-    def show(shown: Shown, from_us: float, until_us: float) -> Iterator[Span]:
+    def show(shown: TimedFrame, from_us: float, until_us: float) -> Iterator[Span]:
         lost_us = video.lost_us(from_us, from_us if last is None else shown.end_us)
         if shown.sound:
             sound_us = until_us if lost_us is None else min(lost_us, until_us)

@@ -19,7 +19,7 @@ from pipelines.decoding.chains import Chain, chain
 from pipelines.decoding.containers import NOT_LISTED, OTHER_CONTAINER
 from pipelines.decoding.decoder_messages import Complaints
 from pipelines.decoding.frame_times import FrameTimes
-from pipelines.decoding.integrity import Soundness
+from pipelines.decoding.integrity import FrameIntegrity
 from pipelines.decoding.last_frame import LastFrame
 from pipelines.decoding.mp4_boxes import ENCRYPTED, is_encrypted, joins_parts
 from pipelines.decoding.pyav_losses import Losses
@@ -36,7 +36,7 @@ class RefusedError(Exception):
     """A video that must not be decoded, with the answer that holds the reason."""
 
 
-class Shown(NamedTuple):
+class TimedFrame(NamedTuple):
     """A decoded frame and its time on screen, microseconds."""
 
     start_us: int
@@ -134,7 +134,7 @@ class Video:
 
     def _begin(self, needs_key: bool) -> None:
         """Reset the state that depends on packets and frames before this position."""
-        self._soundness, self._times = Soundness(needs_key), FrameTimes(self._origin)
+        self._soundness, self._times = FrameIntegrity(needs_key), FrameTimes(self._origin)
         self._losses = Losses(self._container.format.name, self._stream, self._chain)
         self._hidden: set[int] = set()  # numbers of packets that are decoded but not shown
         self._lost_us: list[tuple[int, int]] = []  # intervals in which frames may be missing
@@ -184,7 +184,7 @@ class Video:
         """Reset the decoder before the key frame of a packet that was read."""
         if self._codec.is_open:
             self._codec.flush_buffers()
-        self._soundness, self._last_us = Soundness(needs_key=True), None
+        self._soundness, self._last_us = FrameIntegrity(needs_key=True), None
 
     def skip_others(self, skip: bool) -> None:
         """Skip frames that no other frame refers to (mostly B-frames), or stop skipping them."""
@@ -216,7 +216,7 @@ class Video:
                 packet.opaque in self._hidden,
             )
 
-    def frames(self) -> Iterator[Shown]:
+    def frames(self) -> Iterator[TimedFrame]:
         """Yield every frame from the current position on, in order of presentation."""
         self.skip_others(False)
         end_us = 0
@@ -232,9 +232,9 @@ class Video:
                 else:  # The last frames have no time, because the packets have ended.
                     start_us = end_us
                 end_us = self._end_us(frame, start_us)
-                yield Shown(start_us, end_us, frame, self._is_sound(frame, start_us))
+                yield TimedFrame(start_us, end_us, frame, self._is_sound(frame, start_us))
 
-    def promised(self, packet: Packet | None) -> Iterator[Shown]:
+    def promised(self, packet: Packet | None) -> Iterator[TimedFrame]:
         """Yield the frames that the decoder returns for a packet; None drains the decoder.
 
         Raises:
@@ -250,7 +250,7 @@ class Video:
             if self._last_us is not None and start_us <= self._last_us:
                 raise IrregularError
             self._last_us = start_us
-            yield Shown(start_us, self._end_us(frame, start_us), frame, sound)
+            yield TimedFrame(start_us, self._end_us(frame, start_us), frame, sound)
 
     def lost_us(self, start_us: float, end_us: float) -> float | None:
         """Return the time until which a frame is certainly on screen; None: until the next frame.
@@ -262,7 +262,7 @@ class Video:
         self._lost_us = [lost for lost in self._lost_us if lost[1] > start_us]
         return min((max(from_us, end_us) for from_us, _ in self._lost_us), default=None)
 
-    def until_us(self, last: Shown) -> int:
+    def until_us(self, last: TimedFrame) -> int:
         """Return the end time of the last frame, or of the last one that failed to decode."""
         if not self._stated and self._last.us > last.start_us:
             return self._last.us

@@ -31,7 +31,7 @@ class Step(NamedTuple, Generic[P]):
 
     coded: Coded[P]
     times: range  # indices of the times that show its frame; empty if it is only referred to
-    afresh: bool  # whether to reset the decoder first
+    resets: bool  # whether to reset the decoder first
 
 
 class IrregularError(Exception):

@@ -64,7 +64,7 @@ def _answers(
     with _child(path, request, limits, len(spans)) as child:
         while left and (answer := child.answer()):
             if answer.get("span") not in left:
-                child.distrust()
+                child.mark_malformed()
                 break
             i = answer["span"]
             if "width" not in answer:
@@ -166,7 +166,7 @@ class _Child:
         try:
             answer = _checked(json.loads(bytes(words)))
         except (ValueError, KeyError, TypeError):
-            self.distrust()
+            self.mark_malformed()
             return None
         if "refused" not in answer:
             return answer
@@ -184,7 +184,7 @@ class _Child:
             and max(width, height) <= short_side * WIDEST + 1
             and 3 * width <= stride <= 3 * width + _PADDING_BYTES
         ):
-            self.distrust()
+            self.mark_malformed()
             return None
         rows = self._read(frames * height * stride)
         if rows is None:
@@ -193,7 +193,7 @@ class _Child:
         pixels = np.lib.stride_tricks.as_strided(rows, shape, strides)
         return _turned(pixels, answer["matrix"])
 
-    def distrust(self) -> None:
+    def mark_malformed(self) -> None:
         """Set the failure of a child that sent a malformed answer."""
         self._failure = Failure("video_undecodable", "the decoder's answer is not of its form")
 

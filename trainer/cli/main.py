@@ -22,7 +22,7 @@ from trainer.cli.plan import add_plan
 from trainer.cli.tasks import add_finetune
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.configs import PRESETS, published
-from trainer.configs.overrides import OverrideError, override, overruled
+from trainer.configs.overrides import OverrideError, overridden, override
 from trainer.errors import ExitCode, UserError, report_internal_error
 from trainer.progress import LOGGER, PRINTED, say, warn
 
@@ -308,7 +308,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     )
     if missing and origin is None and multihost.is_first():
         warn(f"{PROGRAM}: {missing}")
-    if lost := overruled(settings, config, configured):
+    if lost := overridden(settings, config, configured):
         raise UsageError(f"--set: {lost[0]}, as set by the starting weights: leave it out")
     if not loop.pretrain(
         config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring

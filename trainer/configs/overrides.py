@@ -63,10 +63,10 @@ def override(config: C, settings: Iterable[str]) -> C:
         raise OverrideError(str(error)) from None
 
 
-def overruled(settings: Iterable[str], asked: Config, got: Config) -> list[str]:
+def overridden(settings: Iterable[str], asked: Config, got: Config) -> list[str]:
     """Return the settings that a later change of the configuration undid, with its values.
 
-    >>> overruled(["batch=64", "seed=1"], Config(batch=64, seed=1), Config(batch=32, seed=1))
+    >>> overridden(["batch=64", "seed=1"], Config(batch=64, seed=1), Config(batch=32, seed=1))
     ['batch=64 would be 32']
     """
     lost = []

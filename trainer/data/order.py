@@ -20,7 +20,7 @@ from jaxtyping import Int64
 # neighbours visibly correlated.
 _ROUNDS = 16
 
-_MOST_STEPS = 2**31 - 1
+_MAX_STEPS = 2**31 - 1
 
 
 class Source(NamedTuple):
@@ -58,9 +58,9 @@ def total_steps(visits: int, batch: int, epochs: int, max_steps: int | None) -> 
     """
     steps = epochs * steps_per_epoch(visits, batch)
     steps = steps if max_steps is None else min(steps, max_steps)
-    if steps > _MOST_STEPS:
+    if steps > _MAX_STEPS:
         raise ValueError(
-            f"{steps:,} steps exceed the maximum of {_MOST_STEPS:,}: set lower epochs or max_steps"
+            f"{steps:,} steps exceed the maximum of {_MAX_STEPS:,}: set lower epochs or max_steps"
         )
     return steps
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from trainer.finite import finite
 
-_GREATEST = 1e30
+_MAX_SCORE = 1e30
 
 
 class Split(TypedDict):
@@ -83,6 +83,6 @@ def best_class(probabilities: Float[np.ndarray, "views classes"], classes: Seque
     """
     probabilities = finite("probabilities", probabilities)
     greatest = np.max(np.abs(probabilities))
-    if greatest > _GREATEST:  # Their sum could be infinite.
+    if greatest > _MAX_SCORE:  # Their sum could be infinite.
         probabilities = probabilities / greatest
     return classes[int(np.argmax(np.mean(probabilities, axis=0)))]

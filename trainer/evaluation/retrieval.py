@@ -88,13 +88,13 @@ def recalls(rank: Float[np.ndarray, " n"]) -> Recalls:
     return {"R@1": at[0], "R@5": at[1], "R@10": at[2], "MedR": float(np.median(rank))}
 
 
-def first_by_chance(similarity: Float[np.ndarray, "n n"]) -> float:
+def expected_recall_at_1(similarity: Float[np.ndarray, "n n"]) -> float:
     """Return R@1 in percent if ties are broken at random: identical answers score 100/n.
 
     Raises:
       NonFiniteError: a similarity is not finite.
 
-    >>> first_by_chance(np.ones((4, 4))), first_by_chance(np.eye(4))
+    >>> expected_recall_at_1(np.ones((4, 4))), expected_recall_at_1(np.eye(4))
     (25.0, 100.0)
     """
     similarity = finite("similarities", similarity)

@@ -15,7 +15,7 @@ from trainer.configs.config import SpikeConfig
 
 
 @struct.dataclass
-class Watch:
+class LossStatistics:
     """Statistics of earlier steps, kept in the training state."""
 
     loss: Any  # float32 [], a decayed sum of the losses of good steps
@@ -24,7 +24,7 @@ class Watch:
     in_a_row: Any  # int32 [], number of consecutive bad steps up to the last step
 
     @classmethod
-    def begin(cls) -> "Watch":
+    def begin(cls) -> "LossStatistics":
         """Return the statistics before the first step."""
         return cls(jnp.zeros(()), *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
@@ -38,7 +38,7 @@ class Watch:
     ) -> Bool[Array, ""]:
         """Return whether a step's update would spoil the run.
 
-        >>> two = Watch.begin().after(jnp.float32(1.0), jnp.bool(False), SpikeConfig())
+        >>> two = LossStatistics.begin().after(jnp.float32(1.0), jnp.bool(False), SpikeConfig())
         >>> limited = SpikeConfig(loss_factor=2.0, from_step=1)
         >>> [bool(two.is_bad(jnp.float32(x), jnp.float32(1.0), limited)) for x in (1.9, 2.1)]
         [False, True]
@@ -51,11 +51,13 @@ class Watch:
             bad |= (self.good >= spike.from_step) & (loss > limit)
         return bad
 
-    def after(self, loss: Float[Array, ""], bad: Bool[Array, ""], spike: SpikeConfig) -> "Watch":
+    def after(
+        self, loss: Float[Array, ""], bad: Bool[Array, ""], spike: SpikeConfig
+    ) -> "LossStatistics":
         """Return the statistics updated by one more step."""
         decayed = spike.loss_decay * self.loss + (1.0 - spike.loss_decay) * loss
         skips = bad.astype(jnp.int32)
-        return Watch(
+        return LossStatistics(
             loss=jnp.where(bad, self.loss, decayed),
             good=self.good + 1 - skips,
             skipped=self.skipped + skips,

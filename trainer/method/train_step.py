@@ -26,7 +26,7 @@ from trainer.distributed.mesh import (
 )
 from trainer.method import losses
 from trainer.method.augment import augment_colour
-from trainer.method.bad_steps import Watch, all_finite
+from trainer.method.bad_steps import LossStatistics, all_finite
 from trainer.method.cut_and_paste import Splice, label_weights, paste, splice_at_step
 from trainer.method.models.attention import choose
 from trainer.method.models.svilm import SViLM, standardise
@@ -44,7 +44,7 @@ class TrainState:
     step: Int[Any, ""]  # all fields hold arrays, or shapes if `state_shapes` made them
     params: PyTree
     optimizer: PyTree
-    watch: Watch
+    watch: LossStatistics
     average: PyTree  # moving average of the parameters; {} if disabled
 
 
@@ -92,7 +92,7 @@ def begin(
         step=jnp.zeros((), jnp.int32),
         params=params,
         optimizer=optimizer.init(divide(params, trained)[0]),
-        watch=Watch.begin(),
+        watch=LossStatistics.begin(),
         average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
     )
 
@@ -291,7 +291,7 @@ def clip_losses(
         parts["temporal"] = encoded.temporal
     with exact_products():
         if loss.grounding_weight:
-            every_noun, every_valid = of_all_devices(encoded.nouns), of_all_devices(noun_valid)
+            every_noun, every_valid = all_gather(encoded.nouns), all_gather(noun_valid)
             similarity = losses.grounding_similarity(
                 encoded.groups, every_noun, every_valid, tau["group"], loss.grounding_block
             )
@@ -300,7 +300,7 @@ def clip_losses(
                 similarity, weights, tau["grounding"], with_nouns, AXES
             )
         if loss.contrast_weight:
-            similarity = encoded.clip @ of_all_devices(encoded.caption).T
+            similarity = encoded.clip @ all_gather(encoded.caption).T
             every = jnp.ones(similarity.shape[1], bool)
             parts["contrast"] = losses.alignment(similarity, weights, tau["contrast"], every, AXES)
     return parts
@@ -311,7 +311,7 @@ def exact_products() -> Any:
     return jax.default_matmul_precision("highest")
 
 
-def of_all_devices(x: Any) -> Any:
+def all_gather(x: Any) -> Any:
     """Concatenate an array's shards from all devices; for use within `on_each_device`."""
     return jax.lax.all_gather(x, AXES, tiled=True)
 
@@ -334,13 +334,13 @@ def group_usage(usage: Float[Array, "b m"]) -> dict[str, Float[Array, ""]]:
     }
 
 
-def moved_average(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
+def update_average(average: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
     """Return the exponential moving average of parameters after one more step.
 
     a ← a + (1 − min(d, (1 + s)/(10 + s)))·(p − a). The decay grows to its value, as in
     TensorFlow's ExponentialMovingAverage, so that the average soon forgets the initial parameters.
 
-    >>> float(moved_average(jnp.float32(0), jnp.float32(1), jnp.int32(0), decay=0.999))
+    >>> float(update_average(jnp.float32(0), jnp.float32(1), jnp.int32(0), decay=0.999))
     0.8999999761581421
     """
     s = step.astype(jnp.float32)
@@ -378,10 +378,10 @@ def train_step(
     def loss(params: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         return total_loss(gather_params(params, mesh), batch, splice, keys, config, mesh)
 
-    return updated(state, loss, scalars, config, mesh)
+    return apply_gradients(state, loss, scalars, config, mesh)
 
 
-def updated(
+def apply_gradients(
     state: TrainState,
     loss: Callable[[PyTree], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]],
     scalars: RunScalars,
@@ -418,7 +418,7 @@ def updated(
         }
     average = state.average
     if config.average_decay:
-        average = moved_average(average, params, state.step, config.average_decay)
+        average = update_average(average, params, state.step, config.average_decay)
     # Checking the state covers the last step too, whose parameters no later loss checks.
     finite = all_finite(params, optimizer, average)
     bad = state.watch.is_bad(metrics["loss"], metrics["gradient_norm"], config.spike) | ~finite

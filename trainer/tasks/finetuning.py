@@ -26,11 +26,11 @@ from trainer.method.run_scalars import RunScalars, compiled_config, run_scalars,
 from trainer.method.train_step import (
     HEAD,
     TrainState,
+    apply_gradients,
     begin,
     clip_keys,
     in_parts,
     init_params,
-    updated,
     with_attention,
 )
 from trainer.runs import checkpoint, run_folder
@@ -271,4 +271,4 @@ def _train_step(
         parts = {name: jnp.mean(of_examples) for name, of_examples in costs.items()}
         return parts["loss"], parts
 
-    return updated(state, loss, scalars, config, mesh, task.trained(settings))
+    return apply_gradients(state, loss, scalars, config, mesh, task.trained(settings))

@@ -134,7 +134,7 @@ def evaluate(
             "no_temporal_loss": accuracy.get("control"),
         },
         "controls": {
-            "blank_frames": retrieval.first_by_chance(of_blank),
+            "blank_frames": retrieval.expected_recall_at_1(of_blank),
             "single_frame": retrieval.recalls(retrieval.ranks(of_single))["R@1"],
         },
     }

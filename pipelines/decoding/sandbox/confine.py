@@ -33,8 +33,8 @@ class Confinement:
         self.missing["capabilities"] = _tried(privileges.drop_capabilities)
         self._landlock = 0
         self.missing["landlock"] = _tried(self._look_for_landlock)
-        self.missing |= self._try_out("landlock", self.forbid_files, _opens)
-        self.missing |= self._try_out("seccomp", self.leave_calls, _connects)
+        self.missing |= self._try_out("landlock", self.apply_landlock, _opens)
+        self.missing |= self._try_out("seccomp", self.apply_seccomp, _connects)
 
     def compute_only(self) -> None:
         """Leave this process only its open files and its memory.
@@ -42,11 +42,11 @@ class Confinement:
         Raises:
           OSError: a layer that this machine has cannot be applied here.
         """
-        self.forbid_files()
+        self.apply_landlock()
         # These limits forbid new files and processes even if a layer is missing.
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-        self.leave_calls()
+        self.apply_seccomp()
 
     def become(
         self,
@@ -70,26 +70,26 @@ class Confinement:
           OSError: the program cannot be started, or a layer of this machine cannot be applied.
         """
         if self.missing["seccomp"]:
-            self.forbid_files(read, (program, *loaders))
+            self.apply_landlock(read, (program, *loaders))
             os.execve(program, [*words], environment)
         start = secret_start.prepared(program, words, environment)
-        self.forbid_files(read, (program, *loaders))
-        self.leave_calls_to_program(start)
+        self.apply_landlock(read, (program, *loaders))
+        self.apply_seccomp_to_program(start)
         secret_start.go(start)
 
-    def forbid_files(self, read: Sequence[str | int] = (), execute: Sequence[str] = ()) -> None:
+    def apply_landlock(self, read: Sequence[str | int] = (), execute: Sequence[str] = ()) -> None:
         """Apply Landlock, if available; see landlock.restrict."""
         if not self.missing["landlock"]:
             landlock.restrict(self._landlock, read=read, execute=execute)
 
-    def leave_calls(self) -> None:
+    def apply_seccomp(self) -> None:
         """Apply seccomp for a process that only computes; see system_calls."""
         with contextlib.suppress(OSError):  # This is no layer, because seccomp forbids tracing too.
             privileges.forbid_tracing()
         if not self.missing.get("seccomp"):
             seccomp.restrict(system_calls.computing(os.getpid()))
 
-    def leave_calls_to_program(self, start: system_calls.Start) -> None:
+    def apply_seccomp_to_program(self, start: system_calls.Start) -> None:
         """Apply seccomp for a process that becomes a program by one `execve`."""
         if not self.missing["seccomp"]:
             seccomp.restrict(system_calls.running(os.getpid(), start))
@@ -98,7 +98,7 @@ class Confinement:
         self._landlock = landlock.version()
 
     def _try_out(
-        self, layer: str, put_on: Callable[[], None], forbidden: Callable[[], None]
+        self, layer: str, apply: Callable[[], None], forbidden: Callable[[], None]
     ) -> dict[str, str]:
         """Test a layer in a child, which then tries what the layer forbids."""
         if self.missing.get(layer):
@@ -107,7 +107,7 @@ class Confinement:
         child = os.fork()
         if not child:
             with contextlib.suppress(BaseException):
-                why = _tried(put_on)
+                why = _tried(apply)
                 if not why:
                     with contextlib.suppress(PermissionError):
                         forbidden()
@@ -132,9 +132,9 @@ def _continue_as_first() -> None:
         os._exit(status if status >= 0 else 1)
 
 
-def _tried(put_on: Callable[[], None]) -> str:
+def _tried(apply: Callable[[], None]) -> str:
     try:
-        put_on()
+        apply()
     except OSError as error:
         return error.strerror or str(error)
     except kernel.MissingError as error:

@@ -73,7 +73,7 @@ NUMBERS = {  # on x86_64, aarch64
 UNKNOWN = {"clone3": 435, "openat2": 437}
 
 
-class Where(NamedTuple):
+class ArgumentCondition(NamedTuple):
     """A condition on the lower 32 bits of an argument: those under `mask` must equal `bits`."""
 
     argument: int
@@ -81,7 +81,7 @@ class Where(NamedTuple):
     bits: int
 
 
-Calls = list[tuple[str, tuple[Where, ...]]]
+Calls = list[tuple[str, tuple[ArgumentCondition, ...]]]
 """Calls with their conditions. A call passes if all conditions of one of its entries hold."""
 
 
@@ -116,15 +116,15 @@ def computing(process: int) -> Calls:
         *("select", "pselect6", "sched_getaffinity", "getrandom", "getpid", "gettid"),
         *("getrusage", "sysinfo", "uname", "exit", "exit_group"),
     )
-    own = Where(0, _ALL, process)
+    own = ArgumentCondition(0, _ALL, process)
     return [
-        ("mmap", (Where(2, _PROT_EXEC, 0),)),
-        ("mprotect", (Where(2, _PROT_EXEC, 0),)),
+        ("mmap", (ArgumentCondition(2, _PROT_EXEC, 0),)),
+        ("mprotect", (ArgumentCondition(2, _PROT_EXEC, 0),)),
         *((name, ()) for name in free),
         ("kill", (own,)),
         ("tgkill", (own,)),
         # The process may read its own limits, but change none.
-        ("prlimit64", (Where(0, _ALL, 0), Where(2, _ALL, 0))),
+        ("prlimit64", (ArgumentCondition(0, _ALL, 0), ArgumentCondition(2, _ALL, 0))),
     ]
 
 
@@ -147,13 +147,22 @@ def running(process: int, start: Start) -> Calls:
         *computing(process),
         *((name, ()) for name in free),
         # Libraries' code is mapped from files, never written by the process itself.
-        ("mmap", (Where(2, _PROT_EXEC | _PROT_WRITE, _PROT_EXEC), Where(3, _MAP_ANONYMOUS, 0))),
-        ("open", (Where(1, _O_WRITING, 0),)),
-        ("openat", (Where(2, _O_WRITING, 0),)),
-        ("clone", (Where(0, thread, thread),)),
-        ("fcntl", (Where(1, _ALL ^ _ABOUT_DESCRIPTORS, 0),)),
-        ("fcntl", (Where(1, _ALL, _F_DUPFD_CLOEXEC),)),
-        ("prctl", (Where(0, _ALL, _PR_SET_NAME),)),
+        (
+            "mmap",
+            (
+                ArgumentCondition(2, _PROT_EXEC | _PROT_WRITE, _PROT_EXEC),
+                ArgumentCondition(3, _MAP_ANONYMOUS, 0),
+            ),
+        ),
+        ("open", (ArgumentCondition(1, _O_WRITING, 0),)),
+        ("openat", (ArgumentCondition(2, _O_WRITING, 0),)),
+        ("clone", (ArgumentCondition(0, thread, thread),)),
+        ("fcntl", (ArgumentCondition(1, _ALL ^ _ABOUT_DESCRIPTORS, 0),)),
+        ("fcntl", (ArgumentCondition(1, _ALL, _F_DUPFD_CLOEXEC),)),
+        ("prctl", (ArgumentCondition(0, _ALL, _PR_SET_NAME),)),
         # The program has no way to learn these addresses: it cannot start another.
-        ("execve", tuple(Where(i, _ALL, address & _ALL) for i, address in enumerate(start))),
+        (
+            "execve",
+            tuple(ArgumentCondition(i, _ALL, address & _ALL) for i, address in enumerate(start)),
+        ),
     ]

@@ -43,7 +43,7 @@ def test_each_time_gets_its_frame_and_references_are_decoded(video, times):
     before = None
     for step in steps:
         place = step.coded.packet
-        if before is None or step.afresh:
+        if before is None or step.resets:
             assert step.coded.key
         else:
             assert place == before + 1

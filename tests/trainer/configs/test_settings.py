@@ -13,7 +13,7 @@ from trainer.configs import PRESETS
 from trainer.configs import fields as fields_module
 from trainer.configs.config import Config
 from trainer.configs.fields import build
-from trainer.configs.overrides import OverrideError, override, overruled
+from trainer.configs.overrides import OverrideError, overridden, override
 from trainer.tasks import finetuning
 from trainer.tasks.localisation.training import LocalisationConfig
 
@@ -66,7 +66,7 @@ def test_names_of_earlier_releases_are_read_and_the_new_one_is_named_once(capsys
     assert capsys.readouterr().err == (
         "svilm-train: 'optimiser' is now spelled 'optimizer': use the new name\n"
     )
-    assert overruled(settings, changed, Config()) == [
+    assert overridden(settings, changed, Config()) == [
         f"optimiser.learning_rate=0.5 would be {Config().optimizer.learning_rate}",
         f"optimiser.name=adamw would be {Config().optimizer.name}",
     ]

@@ -73,7 +73,7 @@ METRICS = [
     Metric("ranks", retrieval.ranks, (_unit(4, 4),)),
     Metric("ranks, optimistic", lambda s: retrieval.ranks(s, "optimistic"), (_unit(4, 4),)),
     Metric("recalls", retrieval.recalls, (np.array([1.0, 2.0, 7.0]),)),
-    Metric("first_by_chance", retrieval.first_by_chance, (_unit(4, 4),)),
+    Metric("expected_recall_at_1", retrieval.expected_recall_at_1, (_unit(4, 4),)),
     Metric("zero_shot", retrieval.zero_shot, (_unit(4, 4),)),
     Metric("both_ways", lambda s: retrieval.both_ways(s, np.array([0, 0, 1, 2])), (_unit(4, 4),)),
     Metric(

@@ -8,9 +8,9 @@ import pytest
 from trainer.configs.config import Config, SpikeConfig
 from trainer.configs.overrides import override
 from trainer.distributed.mesh import one_device
-from trainer.method.bad_steps import Watch
+from trainer.method.bad_steps import LossStatistics
 from trainer.method.run_scalars import run_scalars
-from trainer.method.train_step import begin, group_usage, updated
+from trainer.method.train_step import apply_gradients, begin, group_usage
 from trainer.training import jsonl_log
 from trainer.training.bad_step_report import BadStepError, BadSteps
 
@@ -18,7 +18,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def after(losses, spike):
-    watch = Watch.begin()
+    watch = LossStatistics.begin()
     for loss in losses:
         watch = watch.after(jnp.float32(loss), jnp.bool(False), spike)
     return watch
@@ -30,7 +30,7 @@ def is_bad(watch, loss, norm, spike):
 
 def test_non_finite_steps_are_bad_from_the_first_on():
     values = [(1.0, 1.0), (NAN, 1.0), (INF, 1.0), (1.0, NAN), (1.0, INF)]
-    found = [is_bad(Watch.begin(), *pair, SpikeConfig()) for pair in values]
+    found = [is_bad(LossStatistics.begin(), *pair, SpikeConfig()) for pair in values]
     assert found == [False, True, True, True, True]
 
 
@@ -52,7 +52,10 @@ def test_a_spike_of_the_loss_is_measured_by_its_mean_over_good_steps():
 
 def test_a_bound_on_the_gradient():
     spike = SpikeConfig(gradient_norm=10.0)
-    assert [is_bad(Watch.begin(), 1.0, norm, spike) for norm in (9.9, 10.1)] == [False, True]
+    assert [is_bad(LossStatistics.begin(), 1.0, norm, spike) for norm in (9.9, 10.1)] == [
+        False,
+        True,
+    ]
 
 
 def test_bad_steps_in_a_row_stop_a_run_that_skips_them(tmp_path):
@@ -98,7 +101,7 @@ def test_a_non_finite_update_is_bad_despite_finite_loss_and_gradient(policy, spo
         return value, {"loss": value}
 
     first = jax.tree.map(jnp.copy, before)
-    after, measured = updated(before, loss, run_scalars(config, 1), config, one_device())
+    after, measured = apply_gradients(before, loss, run_scalars(config, 1), config, one_device())
     assert jnp.isfinite(measured["loss"]) and jnp.isfinite(measured["gradient_norm"])
     bad = spoils != "neither"
     assert (bool(measured["state_finite"]), int(measured["bad_in_a_row"])) == (not bad, bad)
@@ -124,7 +127,7 @@ def test_a_step_divides_nothing_by_nothing():
 
     with jax.debug_nans(True):
         state = begin({"head": {"w": jnp.ones(3)}}, config)
-        step = jax.jit(partial(updated, loss=loss, config=config, mesh=one_device()))
+        step = jax.jit(partial(apply_gradients, loss=loss, config=config, mesh=one_device()))
         _, measured = step(state, scalars=run_scalars(config, 2))
         assert float(measured["mean_loss"]) == 0.0
         for groups in (1, 2):

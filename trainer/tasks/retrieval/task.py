@@ -24,7 +24,7 @@ from trainer.evaluation import retrieval_files
 from trainer.inference.encoder import Encoder, embed_clips
 from trainer.method import losses as equations
 from trainer.method.models.svilm import SViLM
-from trainer.method.train_step import exact_products, of_all_devices, temperatures
+from trainer.method.train_step import all_gather, exact_products, temperatures
 from trainer.runs.checkpoint import Loaded
 from trainer.tasks.encoders import video_in_training
 from trainer.tasks.task import Recipe, TaskError, Views
@@ -115,7 +115,7 @@ def losses(
 ) -> dict[str, Float[Array, " b"]]:
     """Return the symmetric InfoNCE over the captions and clips of all devices."""
     with exact_products():
-        similarity = encoded.clip @ of_all_devices(encoded.caption).T
+        similarity = encoded.clip @ all_gather(encoded.caption).T
         own: Int32[Array, " b"] = batch.index
         columns = similarity.shape[1]
         cost = equations.alignment(

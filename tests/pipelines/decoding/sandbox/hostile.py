@@ -263,14 +263,14 @@ def answer(request, descriptors, confinement) -> None:
     """Answer like the decoder: confine itself, then run hostile code."""
     pipe, video = descriptors
     if request["layers"] == "landlock":
-        confinement.forbid_files()
+        confinement.apply_landlock()
     elif request["layers"] == "seccomp":
-        confinement.leave_calls()
+        confinement.apply_seccomp()
     elif request["layers"].startswith("program"):
         start = secret_start.prepared(sys.executable, ["-c", ""], {})
         if request["layers"] != "program by seccomp":
-            confinement.forbid_files([f"{sys.base_prefix}/lib"], [sys.executable])
-        confinement.leave_calls_to_program(start)
+            confinement.apply_landlock([f"{sys.base_prefix}/lib"], [sys.executable])
+        confinement.apply_seccomp_to_program(start)
     else:
         confinement.compute_only()
     os.write(pipe, attempt(request["code"], request["where"] | {"video": video}).encode())
