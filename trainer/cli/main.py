@@ -257,16 +257,16 @@ def add_pretrain(commands: Any) -> None:
         "--video-weights",
         type=on_disk,
         metavar="PATH",
-        help="initialize the video encoder, and set its sizes, from a ViViT or VideoMAE checkpoint "
-        "in the Hugging Face layout (a folder with config.json and model.safetensors), or from "
-        "scenic's ViViT file (default: random)",
+        help="initialize the video encoder, and set its sizes, from a ViViT, VideoMAE, ViT, "
+        "DINOv2, CLIP or SigLIP checkpoint in the Hugging Face layout (a folder with config.json "
+        "and model.safetensors), or from scenic's ViViT file (default: random)",
     )
     parser.add_argument(
         "--text-weights",
         type=on_disk,
         metavar="DIR",
-        help="initialize the text encoder, and set its sizes, from a BERT checkpoint (a folder "
-        "with vocab.txt or tokenizer.json) (default: random)",
+        help="initialize the text encoder, and set its sizes, from a BERT or MiniLM checkpoint "
+        "(a folder with vocab.txt or tokenizer.json) (default: random)",
     )
     parser.add_argument(
         "--start-from",

@@ -13,6 +13,9 @@ from typing import Literal
 from protos.strict_json import parse_object
 from trainer.configs.fields import build, check_above, check_counts, check_range
 
+Gelu = Literal["tanh", "erf", "quick"]
+"""Variants of the GELU: its tanh approximation, its definition, and x·σ(1.702 x)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class VideoConfig:
@@ -27,6 +30,10 @@ class VideoConfig:
     heads: int = 12
     mlp_width: int = 3072
     group_tokens: int = 32  # M
+    # Learned tokens of each window besides its patches, as image encoders have: a class token and
+    # registers. They attend with all others. Grouping and losses ignore them.
+    prefix_tokens: int = 0
+    norm_before: bool = False  # a norm before the first layer, as in CLIP
     grouping_after: tuple[int, ...] = (6, 9, 12)  # layers, 1-based
     # The block that gathers video tokens into group tokens (trainer/method/models/grouping.py). The
     # paper's is "svilm". The others are the blocks that it combines, as baselines. "groupvit" is
@@ -38,9 +45,12 @@ class VideoConfig:
     grouping_out: Literal["zeros", "xavier"] = "zeros"
     attention_block: int | None = 528  # queries per block of attention; None: all at once
     norm_eps: float = 1e-6
-    gelu: Literal["tanh", "erf"] = "tanh"  # as in ViViT; VideoMAE has "erf"
+    gelu: Gelu = "tanh"  # as in ViViT; VideoMAE: "erf"; CLIP: "quick"
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]
     pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    # The tubelet kernel that an image encoder's patch kernel makes: "mean" repeats it over time,
+    # divided by the tubelet's length. "center" puts it on the middle frame, zeros on the others.
+    inflation: Literal["mean", "center"] = "mean"
 
     @property
     def windows(self) -> int:
@@ -52,8 +62,14 @@ class VideoConfig:
         """S, patches per frame."""
         return (self.resolution // self.patch) ** 2
 
+    @property
+    def sequence(self) -> int:
+        """Number of tokens that attend to each other: video, prefix and group tokens."""
+        return self.windows * (self.patches + self.prefix_tokens) + self.group_tokens
+
     def __post_init__(self) -> None:
-        check_counts(self, "video")
+        check_counts(self, "video", but=("prefix_tokens",))
+        check_range("video", "prefix_tokens", self.prefix_tokens, 0.0)
         check_above("video", "norm_eps", self.norm_eps)
         for deviation in self.pixel_std:
             check_above("video", "pixel_std", deviation)
@@ -208,6 +224,27 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RatesConfig:
+    """Learning rates of the parts of an encoder that published weights fill.
+
+    These are all of its parameters but group tokens and grouping blocks. Those and the projections
+    are new. They train at `optimizer.learning_rate` from the first step.
+    """
+
+    factor: float = 1.0  # of `optimizer.learning_rate`; 0 locks these parts
+    # Factor of each layer relative to the next one. Of L layers, layer l has layer_decay^(L − l),
+    # and the embeddings have layer_decay^L. 1 disables the decay.
+    layer_decay: float = 1.0
+    # First steps, in which these parts stay as they are. The optimizer's moments do not.
+    frozen_steps: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("rates", "factor", self.factor, 0.0)
+        check_range("rates", "layer_decay", self.layer_decay, 0.01, 1.0)
+        check_range("rates", "frozen_steps", self.frozen_steps, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer (section 4.2). The schedule is linear warm-up, then cosine to zero."""
 
@@ -217,6 +254,8 @@ class OptimizerConfig:
     weight_decay: float = 0.0  # AdamW and Muon, on dense layers' kernels
     warmup_share: float = 0.05  # of all steps
     clip_norm: float | None = 1.0  # global gradient norm; None disables clipping
+    video_rates: RatesConfig = RatesConfig()
+    text_rates: RatesConfig = RatesConfig()
 
     def warmup_steps(self, steps: int) -> int:
         """Return the number of steps that warm up in a run of `steps`; at least one does not.

@@ -15,7 +15,7 @@ def video_flops(config: VideoConfig) -> int:
     932
     """
     tokens, groups, width = config.windows * config.patches, config.group_tokens, config.width
-    layer = transformer_layer_flops(tokens + groups, width, config.mlp_width)
+    layer = transformer_layer_flops(config.sequence, width, config.mlp_width)
     grouping = (
         2 * tokens * 2 * width**2  # keys and values
         + 2 * groups * 2 * width**2  # queries and the output projection

@@ -25,6 +25,7 @@ _RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"out\.kernel", PartitionSpec("fsdp")),
     (r"project_(video|text)\.kernel", PartitionSpec("fsdp")),
     (r"(words|positions|types|group_tokens)", PartitionSpec(None, "fsdp")),
+    (r"prefix_tokens", PartitionSpec(None, None, "fsdp")),
     (r"(scale|bias)", REPLICATED),
     (r"log_temperatures\.\w+", REPLICATED),
     (r"ns_coeffs", REPLICATED),  # Muon's coefficients

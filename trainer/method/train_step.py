@@ -31,6 +31,7 @@ from trainer.method.cut_and_paste import Splice, label_weights, paste, splice_at
 from trainer.method.models.attention import choose
 from trainer.method.models.svilm import SViLM, standardise
 from trainer.method.optimizer import learning_rate, make_optimizer
+from trainer.method.part_rates import lock, scale_updates
 from trainer.method.run_scalars import RunScalars, compiled_config, seed_data
 
 # Purpose of a key, folded into it, so that draws for different purposes are independent.
@@ -403,12 +404,17 @@ def apply_gradients(
       The state after the step, and its metrics, as in `train_step`.
     """
     moving, fixed = divide(state.params, trained)
-    gradient, metrics = jax.grad(lambda some: loss(some | fixed), has_aux=True)(moving)
+
+    def loss_of(some: PyTree) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        return loss(lock(some, config.optimizer) | fixed)
+
+    gradient, metrics = jax.grad(loss_of, has_aux=True)(moving)
     gradient = keep_placed(gradient, mesh)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
         optimizer = make_optimizer(config.optimizer, learning_rate(config.optimizer, scalars))
         update, optimizer = optimizer.update(gradient, state.optimizer, moving)
+        update = scale_updates(update, config.optimizer, state.step)
     changed: Any = optax.apply_updates(moving, update)
     params: Any = changed | fixed
     if config.loss.learn_temperatures:  # a clamp to [0.01, 1] in the loss would stop the gradient

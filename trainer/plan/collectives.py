@@ -60,7 +60,7 @@ class _Known:
             video.resolution,
             video.width,
             tokens,
-            tokens + video.group_tokens,
+            video.sequence,
             video.patches,
         } - self._clips
 

@@ -226,8 +226,8 @@ def _workspace(config: Config, attention: Kind, devices: int) -> int:
     if attention != "cudnn":
         return 0
     video = config.video
-    tokens = video.windows * video.patches + video.group_tokens
-    return config.batch // devices // config.compute.microbatches * tokens * video.width * 4
+    clips = config.batch // devices // config.compute.microbatches
+    return clips * video.sequence * video.width * 4
 
 
 def _compile(lowered: Any, kernels: int, available: int, what: str) -> tuple[Any, Memory]:

@@ -21,17 +21,20 @@ from trainer.method.train_step import divide
 from trainer.runs import checkpoint, run_folder
 from trainer.runs.run_path import RunPath
 from trainer.runs.tensor_shapes import by_name
-from trainer.weights import bert, hf_format, param_mapping, scenic, video
+from trainer.weights import bert, hf_format, image, param_mapping, scenic, video
 from trainer.weights.hf_format import WeightsError
 
-# Settings with which the same parameters compute another function. Their shapes do not show it.
-_VIDEO = ("gelu", "norm_eps", "pixel_mean", "pixel_std", "grouping")
+# Settings of a run's video encoder that its parameters require. Most do not show in their shapes.
+_VIDEO = (
+    *("gelu", "norm_eps", "norm_before", "prefix_tokens", "pixel_mean", "pixel_std", "grouping"),
+)
 
 
 class Start(NamedTuple):
     """Sources of the initial parameters; parameters without a source start at random."""
 
-    video: pathlib.Path | None = None  # ViViT or VideoMAE, Hugging Face layout, or scenic's file
+    # A video or image encoder in the Hugging Face layout, or scenic's file of a ViViT.
+    video: pathlib.Path | None = None
     text: pathlib.Path | None = None  # BERT, with its vocabulary
     run: RunPath | None = None  # of `svilm-train pretrain`; its last checkpoint is used
 
@@ -121,8 +124,18 @@ class Start(NamedTuple):
     def origin(self, config: Config) -> run_folder.Origin:
         """Return the origin to store with the run, whose configuration derives from `config`.
 
-        It reads all the tensors. It raises the errors of `configure` and `fill`.
+        It reads all the tensors. It raises the errors of `configure` and `fill`, and WeightsError
+        if the configuration locks or freezes an encoder that starts at random.
         """
+        for name in ("video", "text"):
+            rates = getattr(config.optimizer, f"{name}_rates")
+            random = not (self.run or getattr(self, name))
+            if random and (rates.factor == 0 or rates.frozen_steps):
+                raise WeightsError(
+                    f"optimizer.{name}_rates has factor={rates.factor:g} and frozen_steps="
+                    f"{rates.frozen_steps}, but the {name} encoder starts at random: give "
+                    f"--{name}-weights or --start-from, or leave the setting out"
+                )
         fields = run_folder.differing_fields(config, self.configure(config))
         if fields and multihost.is_first():
             named = ", ".join(f"{name}={value}" for name, value in fields.items())
@@ -162,15 +175,25 @@ def _sha256(files: list[pathlib.Path]) -> str:
 
 
 def _video(path: pathlib.Path) -> tuple[Any, hf_format.Checkpoint]:
-    """Return the module for the file's layout, and the checkpoint."""
-    return (scenic, scenic.read(path)) if path.is_file() else (video, hf_format.read(path))
+    """Return the module for the checkpoint's layout, and the checkpoint."""
+    if path.is_file():
+        return scenic, scenic.read(path)
+    read = hf_format.read(path)
+    return (image if read.config.get("model_type") in image.MODEL_TYPES else video), read
 
 
 def _resampled(params: PyTree, theirs: Config, ours: Config) -> PyTree:
     """Resample a run's positions, in time and space, to the frames and resolution of `ours`."""
     windows, side = theirs.video.windows, theirs.video.resolution // theirs.video.patch
-    positions = video.resampled(params["video"]["positions"], windows, side, ours.video)
-    return params | {"video": params["video"] | {"positions": positions}}
+    known = params["video"]
+    positions = video.resampled(known["positions"], windows, side, ours.video)
+    resampled = known | {"positions": positions}
+    if "prefix_tokens" in known:
+        tokens = jnp.asarray(known["prefix_tokens"])[:, :, None]
+        of_windows = video.interpolate(tokens, ours.video.windows, tokens.shape[1], 1)
+        shape = (ours.video.windows, *known["prefix_tokens"].shape[1:])
+        resampled["prefix_tokens"] = np.asarray(of_windows).reshape(shape)
+    return params | {"video": resampled}
 
 
 def _lengthened(known: PyTree, ours: PyTree) -> PyTree:

@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from trainer.configs.config import TextConfig, VideoConfig
+from trainer.configs.config import Gelu, TextConfig, VideoConfig
 from trainer.data import safetensors_file
 from trainer.errors import UserError
 from trainer.finite import finite_tensors
@@ -25,6 +25,10 @@ INDEX = f"{TENSORS}.index.json"
 PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
 """Files with the pixel scaling. A video checkpoint may have either, both or none of them."""
 
+_GELUS: dict[str, Gelu] = {
+    **{"gelu": "erf", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"},
+    "quick_gelu": "quick",
+}
 
 T = TypeVar("T")
 C = TypeVar("C", VideoConfig, TextConfig)
@@ -179,6 +183,20 @@ def sized(checkpoint: Checkpoint, config: C, **sizes: Any) -> C:
         raise WeightsError(
             f"{checkpoint.folder} does not fit the configuration: {error}; change it with --set"
         ) from None
+
+
+def gelu(checkpoint: Checkpoint) -> Gelu:
+    """Return the GELU variant that a checkpoint names.
+
+    Raises:
+      WeightsError: it has another activation, or names none.
+    """
+    name = checkpoint.setting("hidden_act", str)
+    if name not in _GELUS:
+        raise WeightsError(
+            f"{checkpoint.folder}: hidden_act must be one of {list(_GELUS)}, got {name!r}"
+        )
+    return _GELUS[name]
 
 
 def write(

@@ -134,8 +134,9 @@ def parts(names: Iterable[str]) -> list[str]:
     >>> parts(["bert.pooler.dense.bias", "cls.predictions.bias", "classifier.weight"])
     ['classifier', 'cls', 'pooler']
     """
-    bare = [re.sub(r"^(bert|vivit|videomae)\.", "", name) for name in names]
-    return sorted({name if "embeddings" in name else name.split(".")[0] for name in bare})
+    encoder = r"^(bert|vivit|videomae|vit|dinov2|dinov2_with_registers|vision_model)\."
+    bare = [re.sub(encoder, "", name) for name in names]
+    return sorted({name if name.startswith("embeddings") else name.split(".")[0] for name in bare})
 
 
 def to_tensors(params: PyTree, places: Iterable[Place]) -> dict[str, np.ndarray]:

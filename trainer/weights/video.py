@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from trainer.configs.config import VideoConfig
-from trainer.weights import pixel_range
-from trainer.weights.hf_format import CONFIG, Checkpoint, WeightsError, sized
+from trainer.weights import image, pixel_range
+from trainer.weights.hf_format import CONFIG, Checkpoint, WeightsError, gelu, sized
 from trainer.weights.param_mapping import (
     SAME,
     Layout,
@@ -44,7 +44,6 @@ from trainer.weights.param_mapping import (
 )
 
 VIVIT, VIDEOMAE = "vivit", "videomae"
-_GELUS = {"gelu": "erf", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 # Defaults for settings that a checkpoint omits.
 _NORM_EPS = {VIVIT: 1e-6, VIDEOMAE: 1e-12}
 _PIXEL_MEAN = {VIVIT: (0.5, 0.5, 0.5), VIDEOMAE: (0.485, 0.456, 0.406)}
@@ -68,11 +67,6 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
       WeightsError: the checkpoint is neither ViViT nor VideoMAE, or its sizes conflict.
     """
     kind = _kind(checkpoint)
-    gelu = checkpoint.setting("hidden_act", str)
-    if gelu not in _GELUS:
-        raise WeightsError(
-            f"{checkpoint.folder}: hidden_act must be one of {list(_GELUS)}, got {gelu!r}"
-        )
     _, _, length, patch = _geometry(checkpoint)
     mean, std = pixel_range.scaling(checkpoint, _PIXEL_MEAN[kind], _PIXEL_STD[kind])
     return sized(
@@ -85,7 +79,7 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
         heads=checkpoint.setting("num_attention_heads", int),
         mlp_width=checkpoint.setting("intermediate_size", int),
         norm_eps=checkpoint.setting("layer_norm_eps", float, _NORM_EPS[kind]),
-        gelu=_GELUS[gelu],
+        gelu=gelu(checkpoint),
         pixel_mean=mean,
         pixel_std=std,
     )
@@ -227,7 +221,16 @@ def as_vivit(
       parameters: parameters of the video encoder.
       config: sizes of the video encoder.
       short_side: short side of the scaled frames in evaluation, in pixels, before the centre crop.
+
+    Raises:
+      WeightsError: the encoder has parts that ViViT lacks.
     """
+    if config.prefix_tokens or config.norm_before:
+        raise WeightsError(
+            f"the video encoder has prefix_tokens={config.prefix_tokens} and norm_before="
+            f"{config.norm_before}, from an image encoder, but ViViT has neither: its weights "
+            "cannot be exported as ViViT"
+        )
     tensors = to_tensors(parameters, places(config))
     positions = np.asarray(parameters["positions"])
     tensors[_POSITIONS] = _WITHOUT_CLASS_TOKEN.theirs(positions)
@@ -235,7 +238,7 @@ def as_vivit(
     settings = {
         "architectures": ["VivitModel"],
         "model_type": VIVIT,
-        "hidden_act": {"tanh": "gelu_fast", "erf": "gelu"}[config.gelu],
+        "hidden_act": {"tanh": "gelu_fast", "erf": "gelu", "quick": "quick_gelu"}[config.gelu],
         "hidden_size": config.width,
         "image_size": config.resolution,
         "intermediate_size": config.mlp_width,
@@ -257,7 +260,8 @@ def _kind(checkpoint: Checkpoint) -> str:
     kind = checkpoint.setting("model_type", str)
     if kind not in (VIVIT, VIDEOMAE):
         raise WeightsError(
-            f"{checkpoint.folder}: model_type must be vivit or videomae, got {kind!r}"
+            f"{checkpoint.folder}: model_type must be one of "
+            f"{', '.join((VIVIT, VIDEOMAE, *image.MODEL_TYPES))}, got {kind!r}"
         )
     return kind
 

@@ -7,7 +7,7 @@ projection into the joint space, no final norm that the checkpoint does not have
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -18,44 +18,58 @@ from trainer.configs.config import TextConfig, VideoConfig
 from trainer.method.models.grouping import assign, gather
 from trainer.method.models.text import TextEncoder
 from trainer.method.models.video import Block, tubelets
-from trainer.weights import bert, video
+from trainer.weights import bert, image, video
 from trainer.weights.hf_format import read
 
 
 def video_states(
-    folder: str | os.PathLike[str], pixels: Float[Array, "b t h w c"]
+    folder: str | os.PathLike[str],
+    pixels: Float[Array, "b t h w c"],
+    tubelet: int = 1,
+    inflation: Literal["mean", "center"] = "mean",
 ) -> Float[Array, "b n d"]:
     """The last hidden state at every video token.
 
     Args:
-      folder: a ViViT or VideoMAE checkpoint.
+      folder: a checkpoint of a video or an image encoder.
       pixels: [B, T, H, W, C], normalized, square. Positions are resampled for their size.
+      tubelet: frames of a tubelet of an image encoder; a video encoder has its own.
+      inflation: as in VideoConfig.
 
     Raises:
       WeightsError: the checkpoint cannot be read or does not fit.
     """
     checkpoint = read(pathlib.Path(folder))
-    layers = checkpoint.setting("num_hidden_layers", int)
-    config = video.video_config(
+    section = checkpoint.config.get("vision_config", checkpoint.config)
+    layers = section.get("num_hidden_layers", 12)
+    layout = image if checkpoint.config["model_type"] in image.MODEL_TYPES else video
+    config = layout.video_config(
         checkpoint,
         VideoConfig(
             frames=pixels.shape[1],
             resolution=pixels.shape[2],
-            tubelet=1,  # and the patch: the checkpoint's own follow
-            patch=1,
+            tubelet=tubelet,
+            patch=1,  # the checkpoint's own follows
+            inflation=inflation,
             layers=layers,
             grouping_after=(layers,),
         ),
     )
-    params: Any = video.params(checkpoint, config)
+    params: Any = layout.params(checkpoint, config)
     x = tubelets(pixels, config.tubelet, config.patch)
     x = nn.Dense(config.width).apply({"params": params["embed"]}, x)
     x = jnp.asarray(x).reshape(len(pixels), -1, config.width) + params["positions"][None]
+    if "prefix_tokens" in params:
+        shape = (len(pixels), *params["prefix_tokens"].shape)
+        prefix = jnp.broadcast_to(params["prefix_tokens"], shape).reshape(len(x), -1, config.width)
+        x = jnp.concatenate([x, prefix], axis=1)
+    if "norm_before" in params:
+        x = nn.LayerNorm(config.norm_eps).apply({"params": params["norm_before"]}, x)
     for layer in range(1, config.layers + 1):
         x = Block(config).apply({"params": params[f"layer_{layer}"]}, x)
     if "norm" in params:
         x = nn.LayerNorm(config.norm_eps).apply({"params": params["norm"]}, x)
-    return jnp.asarray(x)
+    return jnp.asarray(x)[:, : config.windows * config.patches]
 
 
 def text_states(

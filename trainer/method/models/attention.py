@@ -37,7 +37,7 @@ def choose(video: VideoConfig, compute: ComputeConfig, platform: str) -> Kind:
     """
     if compute.attention != "auto":
         return compute.attention
-    length = video.windows * video.patches + video.group_tokens
+    length = video.sequence
     if length > _LONG and platform == "tpu":
         return "pallas"
     if length > _LONG and platform == "gpu" and compute.dtype == "bfloat16":

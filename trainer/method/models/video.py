@@ -133,8 +133,16 @@ class VideoEncoder(nn.Module):
         x = x + shared(positions, x.shape, x.dtype)
         g = self.param("group_tokens", normal_init, (c.group_tokens, width))
         g = shared(g, (b, c.group_tokens, width), x.dtype)
+        norm_before = LayerNorm(c.norm_eps, name="norm_before") if c.norm_before else None
+        x = norm_before(x) if norm_before else x
+        prefixes = windows * c.prefix_tokens
+        if prefixes:
+            prefix = self.param("prefix_tokens", normal_init, (windows, c.prefix_tokens, width))
+            prefix = shared(prefix.reshape(prefixes, width), (b, prefixes, width), x.dtype)
+            prefix = norm_before(prefix) if norm_before else prefix
+            g = jnp.concatenate([prefix, g], axis=1)
 
-        assignment = None
+        assignment = grouped = None
         for layer in range(1, c.layers + 1):
             block = block_of(c, attention, dtype, name=f"layer_{layer}")
             joined = block(jnp.concatenate([x, g], axis=1))
@@ -152,11 +160,12 @@ class VideoEncoder(nn.Module):
                     c.heads,
                     name=f"grouping_{layer}",
                 )
-                g, assignment = group(g, x, noise)
-        assert assignment is not None  # VideoConfig: the last layer groups
+                grouped, assignment = group(g[:, prefixes:], x, noise)
+                g = jnp.concatenate([g[:, :prefixes], grouped], axis=1) if prefixes else grouped
+        assert assignment is not None and grouped is not None  # VideoConfig: the last layer groups
 
         return VideoFeatures(
             tokens=LayerNorm(c.norm_eps, name="norm")(x).reshape(b, windows, patches, width),
-            groups=LayerNorm(c.norm_eps, name="norm_groups")(g),
+            groups=LayerNorm(c.norm_eps, name="norm_groups")(grouped),
             assignment=assignment,
         )
