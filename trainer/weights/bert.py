@@ -39,8 +39,10 @@ def text_config(checkpoint: Checkpoint, config: TextConfig) -> TextConfig:
     ):
         found = checkpoint.setting(name, type(wanted), default)
         if found != wanted:
+            pieces = "; give a BERT or MiniLM, as texts are split into WordPieces"
             raise WeightsError(
                 f"{checkpoint.folder}: {name} is {found!r}, but only {wanted!r} is supported"
+                f"{pieces if name == 'model_type' else ''}"
             )
     return sized(
         checkpoint,

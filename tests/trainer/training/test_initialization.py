@@ -89,6 +89,39 @@ def test_a_tensor_of_another_size_is_refused(config):
         start.fill(init_state(other, one_device()).params, other)
 
 
+def test_prefix_tokens_of_a_run_follow_its_windows(config, tokenizer, tmp_path):
+    known = override(config, ["video.prefix_tokens=1", "video.norm_before=true"])
+    state = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state_shapes(known, one_device())
+    )
+    prefix = state.params["video"]["prefix_tokens"]
+    assert prefix.shape == (2, 1, 32)
+    state.params["video"]["prefix_tokens"] = prefix + jnp.arange(2.0)[:, None, None]
+    (tmp_path / "config.json").write_text(known.to_json())
+    tokenizer.save(tmp_path / "vocab.txt")
+    with checkpoint.Checkpoints(tmp_path / "checkpoints", known) as checkpoints:
+        checkpoints.save(state)
+    start = Start(run=tmp_path)
+    longer = start.configure(override(config, ["video.frames=8"]))
+    filled = start.fill(state_shapes(longer, one_device()).params, longer)["video"]
+    np.testing.assert_allclose(filled["prefix_tokens"][:, 0, 5], [0, 0.25, 0.75, 1])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "setting", "start"),
+    [
+        ("video", "factor=0", Start(text=DATA / "bert")),
+        ("text", "frozen_steps=5", Start(video=DATA / "vivit")),
+    ],
+)
+def test_an_encoder_that_starts_at_random_is_never_locked(config, encoder, setting, start):
+    locked = override(config, [f"optimizer.{encoder}_rates.{setting}"])
+    with pytest.raises(WeightsError, match=f"the {encoder} encoder starts at random"):
+        start.origin(locked)
+    both = Start(video=DATA / "vivit", text=DATA / "bert")
+    assert f"start.{encoder}" in both.origin(locked).identity
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # compiles two steps
 def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snapshot, tmp_path):

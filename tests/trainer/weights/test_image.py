@@ -23,7 +23,7 @@ from trainer.method.models.video import VideoEncoder
 from trainer.method.train_step import state_shapes
 from trainer.runs.tensor_shapes import by_name
 from trainer.training.initialization import Start
-from trainer.weights import hf_format, image, param_mapping
+from trainer.weights import hf_format, image, param_mapping, video
 from trainer.weights.hf_format import WeightsError
 
 DATA = pathlib.Path(__file__).parents[2] / "data" / "image_encoders"
@@ -127,8 +127,8 @@ def test_a_run_starts_from_an_image_encoder(name):
     folder = DATA / VERSIONS[-1] / name
     small = {"layers": 1, "width": 8, "heads": 2, "mlp_width": 8, "vocabulary": 20, "tokens": 4}
     resolution = 28 if "Dino" in name else 24
-    video = VideoConfig(frames=4, resolution=resolution, patch=1, layers=2, grouping_after=(2,))
-    config = Start(video=folder).configure(Config(video=video, text=TextConfig(**small)))
+    sizes = VideoConfig(frames=4, resolution=resolution, patch=1, layers=2, grouping_after=(2,))
+    config = Start(video=folder).configure(Config(video=sizes, text=TextConfig(**small)))
     fresh = state_shapes(config, one_device()).params
     filled = Start(video=folder).fill(fresh, config)
     left = {
@@ -196,3 +196,9 @@ def test_tensors_of_image_encoders_that_do_not_fit_are_named(altered_image):
         "extra is not a tensor of the model",
     ):
         assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("field", [{"prefix_tokens": 1}, {"norm_before": True}])
+def test_an_encoder_of_image_weights_is_not_exported_as_vivit(field):
+    with pytest.raises(WeightsError, match=f"{next(iter(field))}={next(iter(field.values()))}"):
+        video.as_vivit({}, dataclasses.replace(SIZES, **field), 256)

@@ -119,7 +119,14 @@ def test_every_tensor_that_does_not_fit_is_named(altered):
         ("vivit", {"layer_norm_eps": 0}, "norm_eps must be above 0, got 0"),
         ("vivit", {"hidden_size": None}, "has no 'hidden_size'"),
         ("bert", {"hidden_act": "relu"}, "hidden_act is 'relu', but only 'gelu' is supported"),
-        ("bert", {"model_type": "roberta"}, "model_type is 'roberta'"),
+        *(
+            (
+                "bert",
+                {"model_type": name},
+                f"model_type is '{name}', but only 'bert' is supported; ",
+            )
+            for name in ("roberta", "clip", "siglip_text_model")
+        ),
         ("bert", {"max_position_embeddings": 8}, "tokens 12 must be at most positions 8"),
     ],
 )
