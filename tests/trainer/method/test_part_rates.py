@@ -13,7 +13,7 @@ from trainer.configs.config import Config
 from trainer.configs.overrides import OverrideError, override
 from trainer.distributed.mesh import one_device
 from trainer.method.run_scalars import run_scalars
-from trainer.method.train_step import begin, updated
+from trainer.method.train_step import apply_gradients, begin
 from trainer.runs.tensor_shapes import by_name
 
 NEW = ("group_tokens", "grouping_2", "norm_groups", "project_video")
@@ -47,7 +47,9 @@ def changes(*settings, steps=1, name="sgd"):
     state = begin(parameters(), config)
     for _ in range(steps):
         before = by_name(state.params)
-        state, metrics = updated(state, loss, run_scalars(config, 100), config, one_device())
+        state, metrics = apply_gradients(
+            state, loss, run_scalars(config, 100), config, one_device()
+        )
     after = by_name(state.params)
     update = {
         key.removesuffix(".out.kernel"): np.asarray(after[key]) - before[key] for key in after
