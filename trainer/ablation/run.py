@@ -75,6 +75,7 @@ def run(study: Study, out: pathlib.Path) -> str | None:
 
 
 def _run(study: Study, out: pathlib.Path) -> str | None:
+    _check_folders(study.variants)
     record = out / "study.json"
     done: dict[str, list[str]] = {}
     if record.exists():
@@ -112,6 +113,20 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
         done[step.name] = step.arguments
         write_file(record, json.dumps(done, indent=2).encode() + b"\n")
     return None
+
+
+def _check_folders(variants: Sequence[Variant]) -> None:
+    """Refuse variants that would share a folder: the second would get the first one's figures."""
+    by_folder: dict[str, str] = {}
+    for variant in variants:
+        folder = folder_name(variant.name, 0)
+        if folder == folder_name("", 0):
+            raise StudyError(f"the name {variant.name!r} must have an ASCII letter or digit")
+        if (other := by_folder.setdefault(folder, variant.name)) != variant.name:
+            raise StudyError(
+                f"the names {other!r} and {variant.name!r} differ only in characters other than "
+                "ASCII letters and digits: give names with different letters or digits"
+            )
 
 
 def _without_allowed(words: list[str]) -> list[str]:

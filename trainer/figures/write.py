@@ -6,7 +6,9 @@ A folder of figures, with clips numbered by their index in the snapshot:
   nouns-00012.gif   the same over all frames, as a film: the clip itself, then one copy per noun
   windows.png       window similarities of spliced clips, by one run or two
   groups.png        each group's share of patches and of nouns
-  figures.json      the clips and nouns of the figures
+  figures.json      the clips and nouns of the figures, the runs and the snapshot
+
+Figures of an earlier call are removed first, so that all files are of one call.
 """
 
 import json
@@ -28,6 +30,7 @@ from trainer.tasks.zero_shot import check_clips
 
 _SEED = 0  # for the drawn clips and the splices
 _SPLICES = 4
+_FILES = ("figures.json", "windows.png", "groups.png", "nouns-[0-9]*.png", "nouns-[0-9]*.gif")
 
 
 def sample_records(snapshot: Snapshot, count: int) -> list[int]:
@@ -38,7 +41,7 @@ def sample_records(snapshot: Snapshot, count: int) -> list[int]:
 
 
 def find_records(snapshot: Snapshot, clip_ids: list[str]) -> list[int]:
-    """Return the records of the named clips, in the order given.
+    """Return the records of the named clips, each once, in the order given.
 
     Raises:
       SnapshotError: the snapshot lacks one of the clips.
@@ -49,7 +52,7 @@ def find_records(snapshot: Snapshot, clip_ids: list[str]) -> list[int]:
         raise SnapshotError(
             f"{snapshot.folder} has no clip {unknown[0]!r}: svilm-pipelines inspect lists its ids"
         )
-    return [place[clip_id] for clip_id in clip_ids]
+    return [place[clip_id] for clip_id in dict.fromkeys(clip_ids)]
 
 
 def write(
@@ -81,15 +84,21 @@ def write(
     encoders = {name: Encoder(run.config, run.tokenizer, run.params) for name, run in runs.items()}
     encoder, video = next(iter(encoders.values())), first.config.video
     out.mkdir(parents=True, exist_ok=True)
+    for earlier in [path for pattern in _FILES for path in out.glob(pattern)]:
+        earlier.unlink()
     files: list[pathlib.Path] = []
     told, held, groups, asked = [], [], [], []
-    of = {
-        "run": next(iter(runs)),
-        "step": first.step,
-        "parameters_sha256": parameters_sha256(first.params),
-        "snapshot": snapshot.folder,
-        "manifest_sha256": snapshot.manifest_sha256,
-    }
+    drawn, *beside = [
+        {
+            "run": name,
+            "step": run.step,
+            "parameters_sha256": parameters_sha256(run.params),
+        }
+        for name, run in runs.items()
+    ]
+    of = drawn | {"snapshot": snapshot.folder, "manifest_sha256": snapshot.manifest_sha256}
+    if beside:
+        of["beside"] = beside[0]
     spliceable: list[UInt8[np.ndarray, "t r r 3"]] = []
     where = np.asarray(records, np.int64)
     for frames, texts in frames_in_batches(snapshot, encoder, progress, where):

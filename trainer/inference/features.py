@@ -227,6 +227,8 @@ def _made_from(
         "dataset": manifest.dataset,
         "inputs_sha256": manifest.inputs_sha256,
         "config_sha256": manifest.config_sha256,
+        # Versions of a data set may differ in their records alone.
+        "manifest_sha256": snapshot.manifest_sha256,
         "features": list(features),
         "shard_clips": shard_clips,
     }

@@ -142,7 +142,7 @@ def evaluate(
 
 def fresh_encoder(run: Loaded) -> Encoder:
     """Return the encoder with random parameters, from another seed than the run's."""
-    fresh = dataclasses.replace(run.config, seed=run.config.seed + 1)
+    fresh = dataclasses.replace(run.config, seed=(run.config.seed + 1) % 2**32)
     params = init_state(fresh, one_device()).params
     return Encoder(run.config, run.tokenizer, params)
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -105,6 +106,14 @@ def test_a_step_saves_and_ends_with_a_killed_study(write_snapshot, toy, tmp_path
     saved = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert 0 < saved < 9000
     assert len(log.read_text().splitlines()) == saved
+
+
+@pytest.mark.parametrize("names", [("v1.1", "v1-1"), ("α", "b"), ("a b", "a+b")])
+def test_variants_do_not_share_a_folder(names, tmp_path):
+    study = run.Study([variants.Variant(name, ()) for name in names], [0], (), [])
+    with pytest.raises(variants.StudyError, match=re.escape(repr(names[0]))):
+        run.run(study, tmp_path)
+    assert not (tmp_path / "study.json").exists()
 
 
 @pytest.mark.parametrize("before", [[], ["--allow-seen"]])

@@ -32,6 +32,7 @@ def test_every_file_is_a_picture_of_its_named_kind(drawn, snapshot):
     told = json.loads((drawn / "figures.json").read_text())
     ids = snapshot.clip_ids(np.arange(6))
     assert len(told) == 5
+    assert all(one["beside"]["run"].endswith("checkpoints/0") for one in told)
     wanted = {"figures.json", "windows.png", "groups.png"}
     for one in told:
         assert one["clip_id"] == ids[one["record"]]
@@ -50,14 +51,21 @@ def test_every_file_is_a_picture_of_its_named_kind(drawn, snapshot):
 def test_clips_are_chosen_by_id_and_draw_their_captions_nouns(untrained_run, snapshot, tmp_path):
     ids = snapshot.clip_ids(np.arange(6))
     run = checkpoint.load(untrained_run)
-    records = write.find_records(snapshot, [ids[4], ids[1]])
+    records = write.find_records(snapshot, [ids[4], ids[1], ids[4]])
     assert records == [4, 1]
+    left = [tmp_path / name for name in ("windows.png", "nouns-00003.gif", "of_the_user.png")]
+    for path in left:  # files of an earlier call, and another file
+        path.touch()
     files = write.write({"a": run}, snapshot, records, (), tmp_path, lambda *_: None)
     told = json.loads(files[-1].read_text())
     encoder = Encoder(run.config, run.tokenizer, run.params)
     texts, _ = embed_clips(snapshot, encoder, lambda *_: None, np.array(records))
     assert [tuple(one["nouns"]) for one in told] == [text.nouns for text in texts]
     assert [one["record"] for one in told] == [4, 1]
+    assert left[0] in files and left[0].stat().st_size
+    assert [path.exists() for path in left] == [True, False, True]
+    files = write.write({"a": run}, snapshot, [4], (), tmp_path, lambda *_: None)
+    assert {*tmp_path.iterdir()} == {*files, left[2]}  # one clip is not spliced
 
 
 def test_a_clip_that_is_not_there(untrained_run, snapshot, tmp_path, capsys):

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -169,6 +170,24 @@ def test_two_commands_do_not_mix_their_features_in_a_folder(embed, tmp_path, cap
     assert embed("--feature=groups") == 1
     assert "was made with another features" in capsys.readouterr().err
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_features_of_another_version_are_not_continued(written, untrained_run, tmp_path):
+    """A later version may have more records of the same videos."""
+    run, later = checkpoint.load(untrained_run), tmp_path / "later"
+    shutil.copytree(written.folder, later)
+    manifest = json.loads((later / "manifest.json").read_text())
+    manifest["data_version"] = "9.0.0"
+    (later / "manifest.json").write_text(json.dumps(manifest))
+
+    def write(folder):
+        snapshot, out = Snapshot.open(folder), tmp_path / "features"
+        return features.write(run, snapshot, out, ("clip",), lambda *_: None)
+
+    assert write(written.folder)
+    assert write(written.folder)
+    with pytest.raises(features.FeaturesError, match="was made with another manifest_sha256"):
+        write(later)
 
 
 def test_features_of_another_configuration_are_not_continued(written, untrained_run, tmp_path):
