@@ -92,6 +92,6 @@ def read(folder: str, shard: int) -> Shard:
     manifest = verify.manifest_of(folder)
     entry = manifest.shards[shard]
     stem = contract.shard_name(shard, len(manifest.shards))
-    summary = snapshot.read_json(os.path.join(folder, f"{stem}.json"), ShardSummary)
+    summary = snapshot.read_json(os.path.join(folder, f"{stem}.json"), ShardSummary, entry.summary)
     rejects = {r.source_row: r for r in summary.rejects if r.reason != REMOVED}
     return Shard(folder, shard, summary, (entry.data, entry.index, entry.summary), rejects)

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 
 from pipelines.cli.argument_types import Commands, count, semantic_version
 from protos import contract
@@ -236,18 +235,26 @@ def _workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _page_file(text: str) -> str:
-    """Return a path whose name no file of a snapshot has, so that none is overwritten.
+    """Return a path of an HTML file outside snapshots, whose files are all listed.
 
     >>> _page_file("card.html")
     'card.html'
     """
-    names = rf"{contract.MANIFEST_NAME}|{contract.PLAN_NAME}|shard-\d+-of-\d+\..*"
-    if re.fullmatch(names, os.path.basename(text)):
-        raise argparse.ArgumentTypeError(f"{text} is the name of a snapshot's file: choose another")
+    if not text.endswith(".html"):
+        raise argparse.ArgumentTypeError(f"{text!r} has no supported extension: use .html")
+    return _outside_snapshots(text)
+
+
+def _outside_snapshots(text: str) -> str:
+    folder = os.path.dirname(text)
+    if os.path.exists(os.path.join(folder, contract.MANIFEST_NAME)):
+        raise argparse.ArgumentTypeError(
+            f"{folder!r} is a snapshot, which another file would make invalid: give another folder"
+        )
     return text
 
 
 def _picture_file(text: str) -> str:
     if not text.endswith((".html", ".png")):
         raise argparse.ArgumentTypeError(f"{text!r} has no supported extension: use .html or .png")
-    return text
+    return _outside_snapshots(text)

@@ -12,7 +12,7 @@ under its name only when complete, and a split's annotations appear after its ot
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -86,6 +86,7 @@ def write(
     }
     videos = {split: _videos(out / split / "videos", clips) for split, clips in splits.items()}
     of_tasks, texts = _tasks(out / "tasks", splits, seed) if tasks else ([], {})
+    _check_no_others(out, videos)
     with _converted_errors(out):
         for split in splits:
             (out / split / "videos").mkdir(parents=True, exist_ok=True)
@@ -106,6 +107,18 @@ def write(
         videos=len(written),
         video_bytes=sum(video.size for video in written.values()),
     )
+
+
+def _check_no_others(out: Path, videos: Mapping[Split, list[_Video]]) -> None:
+    """Refuse a folder with videos of another corpus, whose scenes may be in this one's tests."""
+    for split, of_split in videos.items():
+        ours = {video.path for video in of_split}
+        for path in sorted((out / split / "videos").glob("*.mp4")):
+            if path not in ours:
+                raise ShapesError(
+                    f"{path} is of another corpus than the {split} split asked for: give an empty "
+                    "folder"
+                )
 
 
 def _videos(folder: Path, clips: list[Clip]) -> list[_Video]:

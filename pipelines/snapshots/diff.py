@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from google.protobuf.json_format import MessageToDict
 
-from pipelines.snapshots import records, split
+from pipelines.snapshots import records, snapshot, split
 from pipelines.snapshots.records import Place
 from pipelines.sources.reject_reasons import REMOVED
 from pipelines.sources.video_id import video_key
@@ -103,8 +103,9 @@ def lines(difference: Difference, maximum: int) -> Iterator[str]:
 
 def _side(folder: str, manifest: Manifest) -> _Side:
     found: dict[str, tuple[Place, bytes]] = {}
-    for shard in range(len(manifest.shards)):
+    for shard, files in enumerate(manifest.shards):
         stem = contract.shard_name(shard, len(manifest.shards))
+        snapshot.check_size(folder, files.data)
         entries = records.index(folder, manifest, shard)
         ends = [entry.offset + entry.length for entry in entries]
         checksums = storage.read_ranges(

@@ -25,7 +25,6 @@ from protos.v1.manifest_pb2 import (
 )
 
 _AT_ONCE = 16  # records per read request
-_LIST_FAULTS = "`svilm-pipelines verify` lists all faults"
 
 
 class Place(NamedTuple):
@@ -101,7 +100,7 @@ def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[C
                 except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:
                     raise snapshot.SnapshotError(
                         f"{stem}.tfrecord: record {entry.clip_id!r} is damaged ({error}): "
-                        f"{_LIST_FAULTS}"
+                        f"{snapshot.LIST_FAULTS}"
                     ) from None
 
 
@@ -130,9 +129,11 @@ def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
     """Yield the summary of each shard, in order.
 
     Raises:
-      SnapshotError: a summary is missing or damaged.
+      SnapshotError: a summary is missing, damaged, or of another version of the snapshot.
     """
-    return shard_summaries(folder, len(manifest.shards))
+    for shard, entry in enumerate(manifest.shards):
+        name = f"{contract.shard_name(shard, len(manifest.shards))}.json"
+        yield snapshot.read_json(os.path.join(folder, name), ShardSummary, entry.summary)
 
 
 def shard_summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
@@ -185,7 +186,7 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
     if len(entries) != expected.records:
         raise snapshot.SnapshotError(
             f"{stem}.index has {len(entries)} records, but the manifest has "
-            f"{expected.records}: {_LIST_FAULTS}"
+            f"{expected.records}: {snapshot.LIST_FAULTS}"
         )
     # Records are contiguous and sorted by id, so every entry's offset can be checked.
     offset, last_id = 0, ""
@@ -193,12 +194,12 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
         if entry.offset != offset or entry.length <= 0 or entry.clip_id <= last_id:
             raise snapshot.SnapshotError(
                 f"{stem}.index: {entry.clip_id!r} at offset {entry.offset}, {entry.length} bytes "
-                f"long, does not follow {last_id!r}, which ends at {offset}: {_LIST_FAULTS}"
+                f"long, does not follow {last_id!r}, which ends at {offset}: {snapshot.LIST_FAULTS}"
             )
         offset, last_id = offset + entry.length, entry.clip_id
     if offset != expected.data.bytes:
         raise snapshot.SnapshotError(
-            f"{stem}.index ends at {offset} of {expected.data.bytes} bytes: {_LIST_FAULTS}"
+            f"{stem}.index ends at {offset} of {expected.data.bytes} bytes: {snapshot.LIST_FAULTS}"
         )
     return entries
 

@@ -172,7 +172,9 @@ def _carry(job: _Job) -> _Carried:
     manifest = verify.manifest_of(job.folder)
     stem = contract.shard_name(job.shard, len(manifest.shards))
     entry = manifest.shards[job.shard]
-    summary = snapshot.read_json(os.path.join(job.folder, f"{stem}.json"), ShardSummary)
+    summary = snapshot.read_json(
+        os.path.join(job.folder, f"{stem}.json"), ShardSummary, entry.summary
+    )
     gone = redaction.redaction_of(job.video_ids)
     if not gone.touches(summary):
         for file in (entry.data, entry.index, entry.summary):

@@ -25,6 +25,7 @@ from protos.v1.manifest_pb2 import (
 )
 
 LOCK_NAME = "build.lock"
+LIST_FAULTS = "`svilm-pipelines verify` lists all faults"
 
 M = TypeVar("M", bound=Message)
 
@@ -43,14 +44,22 @@ def to_json(message: Message) -> bytes:
     return (json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def read_json(path: str, kind: type[M]) -> M:
+def read_json(path: str, kind: type[M], entry: FileEntry | None = None) -> M:
     """Read a message that `to_json` wrote, ignoring fields of a newer schema.
 
+    Args:
+      path: the file.
+      kind: the message's type.
+      entry: the file's entry in the manifest, which the file must match; None: not compared.
+
     Raises:
-      SnapshotError: the file is missing or damaged.
+      SnapshotError: the file is missing or damaged, or is of another version of the snapshot.
     """
     try:
-        return contract.parse_json(storage.read(path), kind)
+        data = storage.read(path)
+        if entry is not None and hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise SnapshotError(f"{path} is not the file that the manifest lists: {LIST_FAULTS}")
+        return contract.parse_json(data, kind)
     except OSError as error:
         raise _unreadable(path, error) from None
     except contract.ContractError as error:
@@ -84,6 +93,8 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
 def link_or_copy(source: str, entry: FileEntry, folder: str) -> None:
     """Link or copy a file of an older version into a new one, within the store if possible.
 
+    A file that is linked is not read, so only its size is compared with its entry.
+
     Raises:
       SnapshotError: the file does not match its entry.
     """
@@ -93,13 +104,31 @@ def link_or_copy(source: str, entry: FileEntry, folder: str) -> None:
             "the snapshot again"
         )
     old, new = os.path.join(source, entry.name), os.path.join(folder, entry.name)
+    check_size(source, entry)
     if storage.duplicate(old, new):
         return
     with storage.open_to_read(old) as file, storage.NewFile(new) as copy:
         while block := file.read(1 << 20):
             copy.write(block)
         if (copy.bytes, copy.sha256) != (entry.bytes, entry.sha256):
-            raise SnapshotError(f"{old} is damaged: `svilm-pipelines verify` lists all faults")
+            raise SnapshotError(f"{old} is damaged: {LIST_FAULTS}")
+
+
+def check_size(folder: str, entry: FileEntry) -> None:
+    """Compare a file's size with its entry, without reading the file.
+
+    Raises:
+      SnapshotError: the file is missing, or has another size.
+    """
+    path = os.path.join(folder, entry.name)
+    try:
+        size = storage.size(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if size != entry.bytes:
+        raise SnapshotError(
+            f"{path} is damaged: it has {size} bytes instead of {entry.bytes}: {LIST_FAULTS}"
+        )
 
 
 class ShardWriter:

@@ -201,7 +201,7 @@ def duplicate(old: str, new: str) -> bool:
             bucket.copy(old, new)
         return possible
     try:
-        os.link(old, new)
+        os.link(os.path.realpath(old), new)  # a link to a symbolic link could dangle
     except OSError:
         return False
     return True

@@ -118,3 +118,8 @@ def test_features_of_a_folder_of_videos(run, videos, expected, tmp_path, capsys)
         colour = clip["video_id"].removesuffix(".mp4")
         assert max(expected, key=lambda other: float(one @ expected[other])) == colour
         assert clip["end_us"] == {"red": 2_000_000, "blue": 3_000_000}[colour]
+
+    # A file replaced under its name is another video.
+    (videos / "notes.mp4").write_bytes((videos / "red.mp4").read_bytes())
+    assert main(["embed", f"--run={run}", f"--videos={videos}", f"--out={out}"]) == 1
+    assert f"{out / 'videos'} was made of other video files" in capsys.readouterr().err

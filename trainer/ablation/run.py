@@ -3,8 +3,10 @@
 OUT/VARIANT-seed0/ holds a run and its measurements. OUT/study.json records the command of each
 finished step. The same study resumes where it stopped, and more variants, seeds or tasks add steps
 to it. A step whose command changed is refused, since its results would belong to two studies.
+OUT/snapshots.json identifies the snapshots of all steps: a snapshot that changed is refused too.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -25,6 +27,7 @@ from trainer.runs import run_lock
 
 # The flag changes no figure, so the recorded command of a step leaves it out.
 _ALLOW_SEEN = "--allow-seen"
+_SNAPSHOTS = "snapshots.json"
 
 
 class Study(NamedTuple):
@@ -90,6 +93,7 @@ def _run(study: Study, out: pathlib.Path) -> str | None:
                 f"{out}: {step.name} was done with {shlex.join(done[step.name])!r}, not "
                 f"{shlex.join(step.arguments)!r}: give another --out for another ablation"
             )
+    _check_snapshots(planned, out / _SNAPSHOTS)
     if not study.allow_seen and any(step.name not in done for step in planned):
         _check_unseen(study)
     for place, step in enumerate(planned):
@@ -127,6 +131,45 @@ def _check_folders(variants: Sequence[Variant]) -> None:
                 f"the names {other!r} and {variant.name!r} differ only in characters other than "
                 "ASCII letters and digits: give names with different letters or digits"
             )
+
+
+def _check_snapshots(planned: Sequence[Step], record: pathlib.Path) -> None:
+    """Refuse a snapshot that is another one than when the study began; record new ones."""
+    from trainer.data.snapshot import Snapshot, SnapshotError
+
+    known = read_snapshots(record.parent)
+    for step in planned:
+        for option, folder in itertools.pairwise(step.arguments):
+            if option != "--snapshot":
+                continue
+            try:
+                manifest = Snapshot.open(folder).manifest_sha256
+            except SnapshotError:  # the step itself says what is wrong with it
+                continue
+            if known.setdefault(folder, manifest) != manifest:
+                raise StudyError(
+                    f"{folder} is another snapshot than when the study in {record.parent} began "
+                    f"(manifest sha256 {manifest[:12]}, not {known[folder][:12]}): give another "
+                    "--out"
+                )
+    write_file(record, json.dumps(known, indent=2).encode() + b"\n")
+
+
+def read_snapshots(out: pathlib.Path) -> dict[str, str]:
+    """Return the sha256 of the manifest of each snapshot in a study, by its folder.
+
+    Raises:
+      StudyError: the record is damaged.
+    """
+    record = out / _SNAPSHOTS
+    if not record.exists():
+        return {}
+    try:
+        return {
+            folder: str(manifest) for folder, manifest in parse_object(record.read_bytes()).items()
+        }
+    except ValueError as error:
+        raise StudyError(f"{record} is damaged: {error}") from None
 
 
 def _without_allowed(words: list[str]) -> list[str]:

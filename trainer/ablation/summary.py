@@ -55,7 +55,8 @@ def table(figures: Figures, bases: Mapping[str, str], title: str) -> str:
 
 
 def _line(name: str, columns: Sequence[Sequence[float]]) -> str:
-    return f"| {name} | {' | '.join(spread(values) for values in columns)} |"
+    shown = name.replace("|", "\\|")  # a cell ends at a bare |
+    return f"| {shown} | {' | '.join(spread(values) for values in columns)} |"
 
 
 def plot(figures: Figures, title: str) -> Figure:

@@ -1,6 +1,7 @@
 """The arguments and the output of `svilm-train study`."""
 
 import argparse
+import itertools
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,10 @@ frames  table 12: one variant per --frames N
 
 Each variant is pre-trained with each seed, then evaluated zero-shot (--test), by fine-tuning
 (--finetune) or on its frozen features (--localise). OUT gets one folder per variant, and:
-  table.md      mean ± standard deviation over seeds, and differences between variants per seed
-  study.png     the same as a plot
-  figures.json  every value
+  table.md        mean ± standard deviation over seeds, and differences between variants per seed
+  study.png       the same as a plot
+  figures.json    every value
+  snapshots.json  the snapshots, by the sha256 of their manifests; a changed one is refused
 Ctrl-C stops the ablation (exit status 75), and the same command resumes it. With more seeds or
 tasks, the same command adds them.
 
@@ -121,6 +123,14 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         parser.error(wrong)
     check_folder(arguments, "out", STUDY)
     variants = _variants(arguments)
+    own = {"seed"} | {
+        setting.partition("=")[0]
+        for variant in variants
+        for option, setting in itertools.pairwise(variant.options)
+        if option == "--set"
+    }
+    if taken := [word for word in arguments.settings if word.partition("=")[0].strip() in own]:
+        parser.error(f"--set {taken[0]}: the study sets this field itself: leave it out")
     pretrain = ["--preset", arguments.preset]
     pretrain += [word for setting in arguments.settings for word in ("--set", setting)]
     if arguments.max_steps:
@@ -147,7 +157,11 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     (out / "figures.json").write_text(
         json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
-    (out / "table.md").write_text(table + "\n", encoding="utf-8")
+    of = "; ".join(
+        f"{folder} (manifest sha256 {manifest[:12]})"
+        for folder, manifest in run.read_snapshots(out).items()
+    )
+    (out / "table.md").write_text(f"{table}\n\nSnapshots: {of}\n", encoding="utf-8")
     summary.plot(figures, title).savefig(out / "study.png")
     print(f"{table}\n\nstudy: table.md, study.png and figures.json in {out}")
     return 0

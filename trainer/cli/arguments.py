@@ -126,5 +126,5 @@ def add_settings(parser: argparse.ArgumentParser, of: str = "the configuration")
         default=[],
         dest="settings",
         metavar="FIELD=VALUE",
-        help=f"set a field of {of}; may be repeated",
+        help=f"set a field of {of}; may be repeated. Of two values of a field, the last one counts",
     )

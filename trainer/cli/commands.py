@@ -85,7 +85,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     from trainer.data.snapshot import Snapshot
     from trainer.evaluation import ground_truth
-    from trainer.runs import checkpoint
     from trainer.runs.provenance import subject
     from trainer.tasks.zero_shot import evaluate, table
 
@@ -93,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         run = load_run(arguments.run)
         snapshot = Snapshot.open(arguments.snapshot)
         seen = check_unseen(run, snapshot, arguments)
-        control = checkpoint.load(arguments.control) if arguments.control else None
+        control = load_run(arguments.control) if arguments.control else None
         if control:
             check_unseen(control, snapshot, arguments)
         objects = ground_truth.load(arguments.truth[0]) if arguments.truth else None
@@ -123,7 +122,15 @@ def add_search(commands: Any) -> None:
     parser.add_argument(
         "--top", type=count(1), default=5, metavar="N", help="number of clips (default: 5)"
     )
-    parser.add_argument("--out", metavar="PNG", help="file for a contact sheet (default: none)")
+    parser.add_argument(
+        "--out", type=_png, metavar="PNG", help="file for a contact sheet (default: none)"
+    )
+
+
+def _png(text: str) -> str:
+    if not text.endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text!r} must end with .png")
+    return text
 
 
 def _search(arguments: argparse.Namespace) -> int:
@@ -176,7 +183,6 @@ def _report(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
     from trainer.evaluation import ground_truth
     from trainer.report import page
-    from trainer.runs import checkpoint
     from trainer.runs.provenance import check_same, subject
     from trainer.runs.run_folder import check_trained_on
     from trainer.training import metric_writer as training_log
@@ -186,7 +192,7 @@ def _report(arguments: argparse.Namespace) -> int:
         figures = _read_metrics(arguments.metrics)
         run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
         seen = check_unseen(run, snapshot, arguments)
-        control = checkpoint.load(arguments.control) if arguments.control else None
+        control = load_run(arguments.control) if arguments.control else None
         ours = subject(run, snapshot, seen, control)
         check_same(arguments.metrics, figures["subject"], ours)
         train = Snapshot.open(arguments.train_snapshot) if arguments.train_snapshot else None
@@ -236,11 +242,20 @@ def add_run(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
 
 
-def load_run(folder: str) -> "Loaded":
-    """Load a run, and print its step and whether its parameters are averaged."""
+def load_run(folder: str, *, any_task: bool = False) -> "Loaded":
+    """Load a run, and print its step and whether its parameters are averaged.
+
+    Args:
+      folder: the run's folder, or a checkpoint.
+      any_task: whether to load also a run that is fine-tuned for a task other than retrieval, and
+        so has no trained joint space of clips and texts.
+    """
     from trainer.runs import checkpoint
+    from trainer.runs.provenance import check_joint_space
 
     run = checkpoint.load(folder)
+    if not any_task:
+        check_joint_space(run.task)
     which = "EMA of the parameters" if run.averaged else "parameters"
     progress.say(f"{folder}: {which} of step {run.step:,}")
     return run

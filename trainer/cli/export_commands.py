@@ -109,10 +109,16 @@ def _embed(arguments: argparse.Namespace) -> int:
             "of the videos and use --snapshot"
         )
     check_folder(arguments, "out", FEATURES)
-    run = load_run(arguments.run)
+    run = load_run(arguments.run, any_task=True)
     if arguments.random_encoder:
         # Fresh parameters have seen none of the run's training videos.
         run = run._replace(params=fresh_encoder(run).params, task=None, folder=None)
+    chosen = tuple(name for name in features.FEATURES if name in (arguments.feature or [name]))
+    if run.task is not None and run.task["name"] != "retrieval" and "clip" in chosen:
+        progress.warn(
+            f"embed: the run is fine-tuned for {run.task['name']}, which does not train the joint "
+            "space: do not compare the features 'clip' with texts"
+        )
     snapshot = arguments.snapshot
     if arguments.videos:
         videos = {path.name: path for path in video_files.in_folder(arguments.videos)}
@@ -130,7 +136,7 @@ def _embed(arguments: argparse.Namespace) -> int:
             run,
             clips,
             arguments.out,
-            tuple(name for name in features.FEATURES if name in (arguments.feature or [name])),
+            chosen,
             show,
             shard_clips=arguments.shard_clips,
             process=arguments.process,
@@ -176,7 +182,7 @@ def _export(arguments: argparse.Namespace) -> int:
         if getattr(arguments, option):
             check_folder(arguments, option, EXPORT)
             _check_replaces(getattr(arguments, option), model_type)
-    run = load_run(arguments.run)
+    run = load_run(arguments.run, any_task=True)
     if arguments.video:
         layers, sizes = run.params["video"], run.config.video
         files = video.as_vivit(layers, sizes, run.config.input.short_side)

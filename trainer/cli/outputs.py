@@ -49,7 +49,7 @@ _KINDS = {
         (("localisation.json",),),
         r"(localisation|predictions|figures)\.json|model\.safetensors|metrics\.jsonl|checkpoints",
     ),
-    STUDY: _Kind((("study.json",),), r"(study|figures)\.json|table\.md|study\.png"),
+    STUDY: _Kind((("study.json",),), r"(study|figures|snapshots)\.json|table\.md|study\.png"),
     FIGURES: _Kind(
         (("groups.png", "figures.json"),),
         r"figures\.json|nouns-[0-9]+\.(png|gif)|(windows|groups)\.png",

@@ -267,7 +267,8 @@ def _measured(arguments: argparse.Namespace) -> Any:
 
     views = Views(arguments.clips or 1, arguments.crops or 1, arguments.boxes)
     with output_file(arguments, "write_predictions") as unfinished:
-        run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
+        run = load_run(arguments.run, any_task=True)
+        snapshot = Snapshot.open(arguments.snapshot)
         seen = check_unseen(run, snapshot, arguments)
         progress.say(f"evaluate: {seen.sentence()}")
         known = (run.task or {}).get("trained_on", {}).get("datasets", [])

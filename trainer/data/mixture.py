@@ -7,6 +7,13 @@ from jaxtyping import Int64
 
 from trainer.data import order
 from trainer.data.snapshot import CorruptRecordError, Location, Snapshot
+from trainer.errors import UserError
+
+_MAX_VISITS = 2**40  # Places in an epoch are int64, also when they are multiplied by an epoch.
+
+
+class MixtureError(UserError, ValueError):
+    """Snapshots or weights that do not make a mixture."""
 
 
 class Mixture:
@@ -16,10 +23,11 @@ class Mixture:
         """Args: weights: how often an epoch visits each snapshot's clips; empty: once.
 
         Raises:
-          ValueError: the number of weights and snapshots differs, or a weight leaves no clip.
+          MixtureError: the number of weights and snapshots differs, a weight gives no clip or too
+            many, or a snapshot is given twice.
         """
         if weights and len(weights) != len(snapshots):
-            raise ValueError(
+            raise MixtureError(
                 f"input.weights has {len(weights)} for {len(snapshots)} snapshots: give one for "
                 "each --snapshot, in their order"
             )
@@ -28,12 +36,25 @@ class Mixture:
             order.Source(len(snapshot), round(len(snapshot) * weight))
             for snapshot, weight in zip(snapshots, weights or [1.0] * len(snapshots), strict=True)
         )
+        known: dict[str, str] = {}
+        for snapshot in self.snapshots:
+            if other := known.get(snapshot.manifest_sha256):
+                raise MixtureError(
+                    f"{snapshot.folder} and {other} are the same snapshot, so a batch could have "
+                    "a clip twice: give it once, with a larger weight in input.weights"
+                )
+            known[snapshot.manifest_sha256] = snapshot.folder
         for snapshot, source in zip(self.snapshots, self.sources, strict=True):
             if not source.visits:
-                raise ValueError(
+                raise MixtureError(
                     f"{snapshot.folder} has {source.records} clips, and its weight samples none "
                     "of them: give a larger one in input.weights, or leave the snapshot out"
                 )
+        if self.visits > _MAX_VISITS:
+            raise MixtureError(
+                f"input.weights give {self.visits:,} clips per epoch, above the maximum of "
+                f"{_MAX_VISITS:,}: give smaller ones"
+            )
         # Number of the first record of each snapshot, and the total at the end.
         self._starts = np.cumsum([0, *(source.records for source in self.sources)])
 

@@ -1,8 +1,10 @@
 """Writer of .safetensors files with the permissions of any other new file."""
 
+import errno
 import os
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 
@@ -14,12 +16,15 @@ def save(
     """Write tensors by name to a .safetensors file.
 
     Raises:
-      OSError, safetensors.SafetensorError: the file cannot be written.
+      OSError: the file cannot be written.
     """
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     # The library renames a temporary file of mode 0600 to `path`. This file gets the mode that the
     # umask and the folder define.
     with open(path, "wb") as file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
-    safetensors.numpy.save_file(contiguous, path, metadata=metadata)
+    try:
+        safetensors.numpy.save_file(contiguous, path, metadata=metadata)
+    except safetensors.SafetensorError as error:
+        raise OSError(errno.EIO, str(error), os.fspath(path)) from error
     os.chmod(path, mode)

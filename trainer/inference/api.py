@@ -31,6 +31,7 @@ from trainer.inference import video_files
 from trainer.inference.encoder import EncodedClips, Encoder, concatenate, embed_clips
 from trainer.inference.video_files import VideoError
 from trainer.runs import checkpoint
+from trainer.runs.provenance import check_joint_space
 
 Videos = Iterable[str | os.PathLike[str]] | Iterable[np.ndarray] | np.ndarray
 """Video files or frames.
@@ -63,6 +64,7 @@ class Model:
     def __init__(self, loaded: checkpoint.Loaded) -> None:
         """Initialize from a checkpoint. Callers use `load`."""
         self._encoder = Encoder(loaded.config, loaded.tokenizer, loaded.params)
+        self._task = loaded.task
         self.step = loaded.step
 
     @property
@@ -83,8 +85,10 @@ class Model:
         """Embed captions: f^c, L2-normalized. Longer ones are truncated to the model's tokens.
 
         Raises:
+          RunError: the run is fine-tuned for a task that does not train the joint space.
           ValueError: `texts` is not a list of texts, or is empty.
         """
+        check_joint_space(self._task)
         return self._encoder.texts(
             _listed(texts, str, "texts must be a list of one or more strings")
         )
@@ -104,9 +108,11 @@ class Model:
           similar to the noun, 0 if it belongs to another group. All 0 if that group is empty.
 
         Raises:
+          RunError: as `embed_texts`.
           VideoError, ValueError: as `embed_videos`. ValueError also if the noun is not a text or is
             blank.
         """
+        check_joint_space(self._task)
         if not isinstance(noun, str) or not noun.strip():
             raise ValueError(f"noun must be a non-empty string such as 'red ring', got {noun!r}")
         clip = self._encode(video[None] if isinstance(video, np.ndarray) else [video])

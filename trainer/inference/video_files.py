@@ -6,6 +6,7 @@ the same limits on hostile files.
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import pathlib
@@ -28,6 +29,7 @@ EXTENSIONS = (
 
 # Seconds, longer than any video: the build cuts a clip at the end of its video.
 _WHOLE_S = 7 * 24 * 3600
+_SAMPLE_BYTES = 1 << 20  # read at each end of a file to recognize it
 
 
 class VideoError(UserError, RuntimeError):
@@ -66,7 +68,8 @@ def build(
 
     Raises:
       VideoError: `svilm-pipelines` is not installed or fails, no video could be decoded, a file is
-        missing, or its name is not UTF-8, the encoding of the program's input lists.
+        missing or unreadable, its name is not UTF-8, the encoding of the program's input lists, or
+        `out` was made with other files.
     """
     missing = [path for path in videos.values() if not path.is_file()]
     if missing:
@@ -77,15 +80,19 @@ def build(
             raise VideoError(f"the path of video file {name!r} is not UTF-8: rename it")
     out.mkdir(parents=True, exist_ok=True)
     snapshot, annotations, places = out / "snapshot", out / "annotations.jsonl", out / "videos.csv"
-    with (
-        annotations.open("w", encoding="utf-8") as rows,
-        places.open("w", encoding="utf-8", newline="") as paths,
-    ):
+    # `build` would resume a snapshot of other files under the same names.
+    whole = {"start": 0, "end": _WHOLE_S, "caption": ""}
+    rows = "".join(
+        json.dumps({"video": video_id, **whole, "file": _fingerprint(path)}) + "\n"
+        for video_id, path in videos.items()
+    )
+    if annotations.exists() and annotations.read_text(encoding="utf-8") != rows:
+        raise VideoError(f"{out} was made of other video files: give another --out, or remove it")
+    annotations.write_text(rows, encoding="utf-8")
+    with places.open("w", encoding="utf-8", newline="") as paths:
         writer = csv.writer(paths)
         writer.writerow(["video_id", "path"])
         for video_id, path in videos.items():
-            row = {"video": video_id, "start": 0, "end": _WHOLE_S, "caption": ""}
-            rows.write(json.dumps(row) + "\n")
             writer.writerow([video_id, path.resolve().relative_to("/")])
     command = [
         *(_program(), "build", "generic", "--annotations", annotations, "--keep-empty-captions"),
@@ -101,6 +108,20 @@ def build(
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise VideoError(f"{PROGRAM} build failed with status {done.returncode}: {last}")
     return snapshot
+
+
+def _fingerprint(path: pathlib.Path) -> str:
+    """Return a file's size, and a hash of its beginning and end."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            sample = file.read(_SAMPLE_BYTES)
+            file.seek(max(0, size - _SAMPLE_BYTES))
+            sample += file.read(_SAMPLE_BYTES)
+    except OSError as error:
+        raise VideoError(f"video file {path} cannot be read: {error.strerror}") from error
+    return f"{size} {hashlib.sha256(sample).hexdigest()}"
 
 
 def undecodable(snapshot: pathlib.Path, videos: Mapping[str, pathlib.Path]) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 from trainer.data.snapshot import Snapshot
 from trainer.errors import UserError
 from trainer.runs.checkpoint import Loaded
+from trainer.runs.run_folder import RunError
 from trainer.runs.seen_clips import Overlap
 
 # Keys that must match for figures to be of one run and snapshot, with their names in messages.
@@ -49,6 +50,24 @@ def subject(
         "seen": seen.as_json(),
         **of_control,
     }
+
+
+def check_joint_space(task: Mapping[str, Any] | None) -> None:
+    """Check that a run trained the joint space of clips and texts.
+
+    Args:
+      task: the run's task; None if it is pre-trained.
+
+    Raises:
+      RunError: the run is fine-tuned for a task that does not train the joint space.
+
+    >>> check_joint_space({"name": "retrieval"})
+    """
+    if task is not None and task["name"] != "retrieval":
+        raise RunError(
+            f"the run is fine-tuned for {task['name']}, which does not train the joint space: "
+            "give a pre-trained run, or one fine-tuned for retrieval"
+        )
 
 
 def parameters_sha256(params: PyTree) -> str:

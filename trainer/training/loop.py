@@ -76,7 +76,8 @@ def pretrain(
       monitoring: as in `train`.
 
     Raises:
-      The errors of `train`.
+      MixtureError: the snapshots and `config.input.weights` do not make a mixture.
+      And the errors of `train`.
     """
     # This check is not in `train`: fine-tuning disables cut-and-paste alone, and has its own loss.
     if config.loss.temporal_weight and not config.cut_and_paste.enabled:
@@ -86,10 +87,7 @@ def pretrain(
         )
     folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
     snapshots = [Snapshot.open(folder) for folder in folders]
-    try:
-        clips = Mixture(snapshots, config.input.weights)
-    except ValueError as error:
-        raise TrainingError(str(error)) from None
+    clips = Mixture(snapshots, config.input.weights)
     return train(Pretraining(clips), config, run, vocabulary, start, monitoring)
 
 
@@ -222,9 +220,14 @@ def _begin_or_continue(
         raise TrainingError(str(error)) from None
 
     with Checkpoints(run / "checkpoints", config) as checkpoints:
-        if checkpoints.newest() == steps:
-            return True
         first = multihost.is_first()
+        if checkpoints.newest() == steps:
+            if first and (monitoring.eval_snapshot or monitoring.profile):
+                progress.warn(
+                    f"{objective.job}: the run is complete, so no step is measured or traced: use "
+                    "svilm-train evaluate"
+                )
+            return True
         if first:
             _announce(objective.visits, config, steps, monitoring)
         state = _restore_or_init(objective, config, mesh, start, checkpoints)

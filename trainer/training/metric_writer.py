@@ -17,6 +17,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from trainer import progress
 from trainer.data.folder import in_bucket
+from trainer.runs.run_folder import RunError
 from trainer.runs.run_lock import LostError
 from trainer.runs.run_path import RunPath, run_path, upload
 from trainer.training import console_row, jsonl_log
@@ -59,7 +60,12 @@ class Metrics:
         self._steps, self._record = steps, record
         self._lines = jsonl_log.Lines(run / "metrics.jsonl", start)
         kept = self._lines.kept
-        self._seconds_before = kept[-1]["seconds"] if kept else 0.0
+        self._seconds_before = kept[-1].get("seconds") if kept else 0.0
+        if not isinstance(self._seconds_before, int | float):
+            raise RunError(
+                f"{run / 'metrics.jsonl'}: the line of step {kept[-1]['step']} has no 'seconds': "
+                "remove that line"
+            )
         self._tensorboard = run / "tensorboard"
         self._local = tempfile.TemporaryDirectory(prefix="svilm-") if in_bucket(run) else None
         events = self._local.name if self._local else str(self._tensorboard)

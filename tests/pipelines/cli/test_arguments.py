@@ -20,9 +20,16 @@ def parsed(*words):
 
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json", "shard-00000-of-00016.index"])
 def test_a_data_card_cannot_overwrite_a_snapshots_file(name):
-    with pytest.raises(UsageError, match=rf"s/{name} .*snapshot's file"):
+    with pytest.raises(UsageError, match=rf"s/{name}' has no supported extension"):
         parsed("describe", "s", "--out", f"s/{name}")
     assert parsed("describe", "s", "--out", "s/card.html").out == "s/card.html"
+
+
+def test_a_page_is_written_outside_snapshots(tmp_path):
+    (tmp_path / "manifest.json").touch()
+    for command, option in (("describe", "--out"), ("inspect", "--pictures")):
+        with pytest.raises(UsageError, match="is a snapshot"):
+            parsed(command, "s", option, f"{tmp_path}/card.html")
 
 
 def options(parser):

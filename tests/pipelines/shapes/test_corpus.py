@@ -111,6 +111,15 @@ def test_an_unwritable_folder_is_reported(tmp_path):
         corpus.write(tmp_path / "file" / "out", train_clips=6, test_clips=0)
 
 
+def test_videos_of_another_corpus_are_refused(tmp_path):
+    other = tmp_path / "test" / "videos" / "other.mp4"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    with pytest.raises(ShapesError, match=f"{other} is of another corpus"):
+        corpus.write(tmp_path, train_clips=6, test_clips=6, workers=1)
+    assert [*other.parent.iterdir()] == [other] and not (tmp_path / "train").exists()
+
+
 def test_a_failed_encoder_leaves_no_partial_file(tmp_path, monkeypatch):
     """The stand-in fails like an ffmpeg without libx264."""
     broken = tmp_path / "ffmpeg"

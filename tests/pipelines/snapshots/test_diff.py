@@ -1,7 +1,10 @@
+import os
+
 import pytest
 
-from pipelines.snapshots import diff
+from pipelines.snapshots import diff, verify
 from pipelines.snapshots.diff import Change
+from pipelines.snapshots.snapshot import SnapshotError
 from protos.v1.manifest_pb2 import Reject
 
 
@@ -77,6 +80,16 @@ def test_another_file_of_the_same_video(compare, make_clip):
         {"clips": [make_clip("a", grey=20)], "videos": "another upload"},
     )
     assert [change.why for change in difference.changed] == ["another video file"]
+
+
+def test_a_truncated_shard_is_damage_not_a_change(compare, make_clip, tmp_path):
+    clips = {"clips": [make_clip("a"), make_clip("b")], "shards": 1}
+    compare(clips, clips)
+    (shard,) = (tmp_path / "new").glob("*.tfrecord")
+    os.truncate(shard, shard.stat().st_size - 10)
+    manifests = [verify.read_manifest(str(tmp_path / side)) for side in ("old", "new")]
+    with pytest.raises(SnapshotError, match=f"{shard.name} is damaged"):
+        diff.compare(str(tmp_path / "old"), manifests[0], str(tmp_path / "new"), manifests[1])
 
 
 def test_long_lists_are_truncated(compare, make_clip):

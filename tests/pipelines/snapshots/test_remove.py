@@ -1,6 +1,7 @@
 import itertools
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -108,6 +109,26 @@ def test_a_complete_snapshot_is_not_overwritten(written):
         remove.remove(str(folder), manifest, {GONE}, str(folder), "2.0.0")
 
 
+def test_files_behind_symbolic_links_are_linked_themselves(tmp_path):
+    for name in ("store", "old", "new"):
+        (tmp_path / name).mkdir()
+    entry = snapshot.write_file(str(tmp_path / "store"), "a", b"12345")
+    (tmp_path / "old" / "a").symlink_to("../store/a")
+    snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+    assert not (tmp_path / "new" / "a").is_symlink()
+    assert (tmp_path / "new" / "a").samefile(tmp_path / "store" / "a")
+
+
+def test_a_shard_of_another_version_is_not_carried(written, tmp_path):
+    folder, manifest, _ = written
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    summary = next(mixed.glob("shard-*.json"))
+    summary.write_bytes(summary.read_bytes() + b"\n")
+    with pytest.raises(snapshot.SnapshotError, match="not the file that the manifest lists"):
+        remove.remove(str(mixed), manifest, {GONE}, str(tmp_path / "new"), "2.0.0")
+
+
 def test_a_copy_is_checked(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
@@ -118,6 +139,9 @@ def test_a_copy_is_checked(tmp_path):
     (tmp_path / "old" / "a").write_bytes(b"12346")
     with pytest.raises(snapshot.SnapshotError, match="is damaged"):
         snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))
+    (tmp_path / "old" / "a").write_bytes(b"1234")
+    with pytest.raises(snapshot.SnapshotError, match="4 bytes instead of 5"):
+        snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "other"))
     entry.name = "../a"
     with pytest.raises(snapshot.SnapshotError, match="outside its folder"):
         snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -116,6 +117,20 @@ def test_variants_do_not_share_a_folder(names, tmp_path):
     assert not (tmp_path / "study.json").exists()
 
 
+def test_a_changed_snapshot_is_refused(write_snapshot, tmp_path):
+    first, second = (write_snapshot(name, clips=4 + len(name)).folder for name in ("a", "bc"))
+    study = run.Study([variants.Variant("a", ("--snapshot", str(first)))], [0], (), [])
+    done = {step.name: step.arguments for step in run.steps(study, tmp_path)}
+    (tmp_path / "study.json").write_text(json.dumps(done))
+    for _ in range(2):
+        assert run.run(study, tmp_path) is None
+        assert [*run.read_snapshots(tmp_path)] == [str(first)]
+    shutil.rmtree(first)
+    second.rename(first)
+    with pytest.raises(variants.StudyError, match=f"{first} is another snapshot"):
+        run.run(study, tmp_path)
+
+
 @pytest.mark.parametrize("before", [[], ["--allow-seen"]])
 def test_whether_seen_videos_are_allowed_is_no_part_of_a_study(before, tmp_path, capfd):
     study, record = helps("nowhere"), tmp_path / "study.json"
@@ -141,6 +156,11 @@ def test_whether_seen_videos_are_allowed_is_no_part_of_a_study(before, tmp_path,
         (["losses"], "study losses requires --snapshot"),
         (["frames", "--snapshot=a"], "study frames requires --frames"),
         (["losses", "--snapshot=a", "--frames=8"], "study losses does not use --frames"),
+        (["losses", "--snapshot=a", "--test=a", "--set=seed=5"], "--set seed=5: the study sets"),
+        (
+            ["losses", "--snapshot=a", "--test=a", "--set=loss.temporal_weight=0"],
+            "--set loss.temporal_weight=0: the study sets",
+        ),
         (["losses", "--snapshot=a"], "give --test, --finetune or --localise"),
         (["losses", "--snapshot=a", "--task=pointing"], "--task requires --test"),
         (["losses", "--snapshot=a", "--truth=a", "--finetune=a"], "--truth requires --test"),

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -22,6 +23,31 @@ def test_a_file_of_predictions_is_scored_alone(tmp_path, capsys):
     given.write_text("[{}]")
     assert main(argv) == 1
     assert "answers.json, entry 0: 'question_id' or 'id' is missing" in capsys.readouterr().err
+
+
+METRICS = ("subject", "step", "zero_shot", "controls", "temporal", "grounding")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["evaluate"],
+        ["evaluate", "--task=retrieval"],
+        ["search", "a red ring"],
+        ["report", "--metrics={out}/metrics.json", "--out={out}/page.html"],
+        ["figures", "--out={out}/figures"],
+    ],
+)
+def test_a_run_of_another_task_has_no_joint_space(
+    argv, untrained_run, write_snapshot, tmp_path, capsys
+):
+    run, snapshot = tmp_path / "run", write_snapshot(clips=4, height=18, width=24).folder
+    shutil.copytree(untrained_run, run)
+    (run / "task.json").write_text(json.dumps({"name": "action", "config": {}, "classes": ["a"]}))
+    (tmp_path / "metrics.json").write_text(json.dumps(dict.fromkeys(METRICS, {})))
+    argv = [word.format(out=tmp_path) for word in argv]
+    assert main([*argv, f"--run={run}", f"--snapshot={snapshot}"]) == 1
+    assert "fine-tuned for action, which does not train the joint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

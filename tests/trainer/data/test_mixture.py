@@ -5,7 +5,7 @@ import pytest
 
 from trainer.data import order
 from trainer.data.batches import train_batches
-from trainer.data.mixture import Mixture
+from trainer.data.mixture import Mixture, MixtureError
 from trainer.data.snapshot import CorruptRecordError, Snapshot
 
 
@@ -33,6 +33,16 @@ def test_records_are_numbered_through(two, snapshots):
         assert where.shard.startswith(str(two[record >= 12].folder))
     with pytest.raises(IndexError, match="it has 5 records"):
         mixture.locate(17)
+
+
+def test_a_weight_does_not_overflow(snapshots):
+    with pytest.raises(MixtureError, match="above the maximum"):
+        Mixture(snapshots, [1e18, 1.0])
+
+
+def test_a_snapshot_is_given_once(two, snapshots):
+    with pytest.raises(MixtureError, match=f"{two[1].folder} and {two[1].folder} are the same"):
+        Mixture([*snapshots, snapshots[1]])
 
 
 def test_a_corrupt_record_has_the_mixtures_number(snapshots):

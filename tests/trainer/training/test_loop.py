@@ -14,7 +14,7 @@ import pytest
 
 from trainer.configs.overrides import override
 from trainer.data.batches import train_batches
-from trainer.data.mixture import Mixture
+from trainer.data.mixture import Mixture, MixtureError
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.distributed.mesh import one_device
 from trainer.evaluation import retrieval
@@ -179,7 +179,7 @@ def test_a_run_is_not_continued_on_other_data(
 def test_a_run_of_one_snapshot_does_not_resume_with_two(noisy_config, snapshot, undisturbed):
     with pytest.raises(RunError, match=r"snapshot\.2\.records was None, now 24"):
         loop.pretrain(noisy_config, [snapshot, snapshot], undisturbed)
-    with pytest.raises(loop.TrainingError, match=r"input\.weights has 2 for 1 snapshots"):
+    with pytest.raises(MixtureError, match=r"input\.weights has 2 for 1 snapshots"):
         loop.pretrain(override(noisy_config, ["input.weights=1,2"]), snapshot, undisturbed)
 
 

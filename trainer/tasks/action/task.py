@@ -27,6 +27,7 @@ from trainer.data.snapshot import Snapshot
 from trainer.data.types import ExampleBatch, Progress
 from trainer.evaluation import action_accuracy, action_files
 from trainer.finite import finite
+from trainer.inference.encoder import Encoder
 from trainer.method.models.svilm import VideoEmbedding
 from trainer.method.models.transformer import at_least_float32, normal_init
 from trainer.runs.checkpoint import Loaded
@@ -198,10 +199,11 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
             "use the benchmark that it was trained on"
         )
     rows: list[Float[np.ndarray, "b classes"]] = []
+    config = Encoder(run.config, run.tokenizer, run.params).config  # for this machine's devices
     for frames, count in view_batches(
-        snapshot, run.config, clips=views.clips, crops=views.crops, progress=progress
+        snapshot, config, clips=views.clips, crops=views.crops, progress=progress
     ):
-        rows.append(np.asarray(_classify(run.params, frames, run.config, settings))[:count])
+        rows.append(np.asarray(_classify(run.params, frames, config, settings))[:count])
     of_video = np.concatenate(rows).reshape(len(clips), views.clips * views.crops, -1)
     finite("class probabilities", of_video, [f"video {name}" for name in labels])
     by_video = dict(zip(labels, of_video, strict=True))

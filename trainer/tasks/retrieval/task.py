@@ -26,6 +26,7 @@ from trainer.method import losses as equations
 from trainer.method.models.svilm import SViLM
 from trainer.method.train_step import all_gather, exact_products, temperatures
 from trainer.runs.checkpoint import Loaded
+from trainer.runs.provenance import check_joint_space
 from trainer.tasks.encoders import video_in_training
 from trainer.tasks.task import Recipe, TaskError, Views
 
@@ -148,14 +149,11 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
     """Return cosine similarities in the joint space; a pre-trained run gives zero-shot retrieval.
 
     Raises:
-      TaskError: the run is fine-tuned for another task, or `views` asks for several views.
+      RunError: the run is fine-tuned for another task.
+      TaskError: `views` asks for several views.
       SnapshotError: as in `embed_clips` and `check_captions`.
     """
-    if run.task is not None and run.task["name"] != NAME:
-        raise TaskError(
-            f"the run is fine-tuned for {run.task['name']}, which does not train the joint space: "
-            "give a pre-trained run, or one fine-tuned for retrieval"
-        )
+    check_joint_space(run.task)
     if views != Views():
         raise TaskError(
             "retrieval takes one clip and one crop per video: leave out --clips and --crops"
