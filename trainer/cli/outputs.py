@@ -39,7 +39,7 @@ _KINDS = {
     "a checkpoint": _Kind((("config/metadata", "params/*"),), r".*"),
     "a snapshot": _Kind(
         (("manifest.json", "shard-*"), ("plan.json", "shard-*")),
-        r"(manifest|plan)\.json|shard-.*",
+        r".*",  # its manifest lists all its files
     ),
     FEATURES: _Kind(
         (("features.json",), (".made_from.json",), ("features-*.safetensors",)),

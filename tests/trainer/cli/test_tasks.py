@@ -44,7 +44,7 @@ def test_a_run_of_another_task_has_no_joint_space(
     run, snapshot = tmp_path / "run", write_snapshot(clips=4, height=18, width=24).folder
     shutil.copytree(untrained_run, run)
     (run / "task.json").write_text(json.dumps({"name": "action", "config": {}, "classes": ["a"]}))
-    (tmp_path / "metrics.json").write_text(json.dumps(dict.fromkeys(METRICS, {})))
+    (tmp_path / "metrics.json").write_text(json.dumps({name: {} for name in METRICS}))
     argv = [word.format(out=tmp_path) for word in argv]
     assert main([*argv, f"--run={run}", f"--snapshot={snapshot}"]) == 1
     assert "fine-tuned for action, which does not train the joint" in capsys.readouterr().err

@@ -30,6 +30,7 @@ from trainer.finite import finite
 from trainer.inference.encoder import Encoder
 from trainer.method.models.svilm import VideoEmbedding
 from trainer.method.models.transformer import at_least_float32, normal_init
+from trainer.progress import warn
 from trainer.runs.checkpoint import Loaded
 from trainer.tasks.encoders import drop, video_in_training, video_in_use
 from trainer.tasks.task import Recipe, TaskError, Views, task_of
@@ -197,6 +198,11 @@ def predict(run: Loaded, snapshot: Snapshot, progress: Progress, views: Views) -
         raise TaskError(
             f"no video of {snapshot.folder} has a class of the run, such as {task['classes'][0]}: "
             "use the benchmark that it was trained on"
+        )
+    if unknown := [name for name in labels if labels[name] not in task["classes"]]:
+        warn(
+            f"{len(unknown)} of {len(labels)} videos have a class that the run does not know, such "
+            f"as {labels[unknown[0]]} of {unknown[0]}: they count as wrong"
         )
     rows: list[Float[np.ndarray, "b classes"]] = []
     config = Encoder(run.config, run.tokenizer, run.params).config  # for this machine's devices
