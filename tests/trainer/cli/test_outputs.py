@@ -65,9 +65,10 @@ OF_RUN = ["--run=run", "--snapshot=snapshot"]
         ["evaluate", *OF_RUN, "--out=snapshot/manifest.json"],
         ["evaluate", "--task=qa", *OF_RUN, "--out=a.json", "--write-predictions=./a.json"],
         ["evaluate", "--task=qa", "--predictions=truth.jsonl", "--truth=t", "--out=truth.jsonl"],
-        ["search", "ring", *OF_RUN, "--out=run/config.json"],
-        ["search", "ring", *OF_RUN, "--out=run/checkpoints/0/config/metadata"],
-        ["search", "ring", *OF_RUN, "--out=run"],
+        ["evaluate", *OF_RUN, "--out=run/config.json"],
+        ["evaluate", *OF_RUN, "--out=run/checkpoints/0/config/metadata"],
+        ["evaluate", *OF_RUN, "--out=run"],
+        ["search", "ring", *OF_RUN, "--out=snapshot/found.png"],
         ["report", *OF_RUN, "--metrics=truth.jsonl", "--out=truth.jsonl"],
         ["plan", "--preset=tiny", "--out=localisation/model.safetensors"],
     ],
@@ -108,7 +109,7 @@ def test_published_weights_are_not_replaced(place, capsys):
 def test_other_files_in_such_folders_may_be_written(place, capsys):
     for _ in range(2):
         assert main(["search", "ring", *OF_RUN, "--out=run/found.png"]) == 0
-        assert main(["search", "truth.jsonl", *OF_RUN, "--out=snapshot/found.png"]) == 0
+        assert main(["search", "truth.jsonl", *OF_RUN, "--out=found.png"]) == 0
     assert main(["embed", *OF_RUN, "--out=of-run"]) == 0
     assert main(["embed", *OF_RUN, "--out=of-run"]) == 0
 
