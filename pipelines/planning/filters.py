@@ -9,8 +9,8 @@ import numpy as np
 from pipelines.decoding.spans import TO_THE_END
 from pipelines.sources import annotation_file, lines
 from pipelines.sources.clip_request import ClipRequest, reject
-from pipelines.sources.video_id import video_key
 from protos.v1.manifest_pb2 import Filters, Reject
+from protos.video_id import video_key
 
 
 def read_ids(paths: Sequence[str]) -> frozenset[str]:

@@ -17,7 +17,6 @@ from pipelines.sources.annotation_checks import cautions
 from pipelines.sources.clip_fields import is_text
 from pipelines.sources.clip_request import AnnotationError, ClipRequest, RowError
 from pipelines.sources.source import CautiousSource, CombinedSource, StreamedSource
-from pipelines.sources.video_id import video_key
 from pipelines.storage import storage
 from protos import contract
 from protos.v1.clip_pb2 import (
@@ -32,6 +31,7 @@ from protos.v1.manifest_pb2 import (
     Reject,
     SourceOptions,
 )
+from protos.video_id import video_key
 
 # The version is part of every fingerprint. Increase it when a code change alters the written bytes.
 PIPELINE_VERSION = "4"

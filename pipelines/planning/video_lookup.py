@@ -15,8 +15,8 @@ from pipelines.decoding import video_file
 from pipelines.decoding.video_file import Failure, Video
 from pipelines.sources import annotation_file, lines
 from pipelines.sources.clip_request import RowError
-from pipelines.sources.video_id import EXTENSIONS, split_extension, video_key
 from pipelines.storage import storage
+from protos.video_id import EXTENSIONS, split_extension, video_key
 
 _USUAL = 6  # number of leading EXTENSIONS that are requested one by one in a bucket
 FIELDS = {"video_id", "label", "ext"}  # names allowed in a template's braces

@@ -15,10 +15,10 @@ from google.protobuf.json_format import MessageToDict
 from pipelines.snapshots import records, snapshot, split
 from pipelines.snapshots.records import Place
 from pipelines.sources.reject_reasons import REMOVED
-from pipelines.sources.video_id import video_key
 from pipelines.storage import storage
 from protos import contract, tfrecord
 from protos.v1.manifest_pb2 import Manifest, Reject
+from protos.video_id import video_key
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from urllib.parse import quote, quote_plus, unquote
 from pipelines.snapshots import records
 from pipelines.sources.clip_request import ROW_CHARACTERS, reject
 from pipelines.sources.reject_reasons import REMOVED
-from pipelines.sources.video_id import video_key
 from protos.v1.manifest_pb2 import AnnotationFile, Manifest, Reject, ShardSummary
+from protos.video_id import video_key
 
 _WORD = re.compile(r"[\w-]+")
 _BEFORE = re.compile(r"(?:^|[^\w-])(?:v_)?$")  # ActivityNet's ids have the prefix "v_".

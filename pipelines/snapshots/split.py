@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from pipelines.sources.clip_request import ClipRequest
-from pipelines.sources.video_id import video_key
 from protos.v1.manifest_pb2 import Reject, Split, SplitPart
+from protos.video_id import video_key
 
 _NAMES = {2: ("train", "test"), 3: ("train", "validation", "test")}
 _HASHES = 1 << 64

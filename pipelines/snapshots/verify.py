@@ -11,7 +11,6 @@ from google.protobuf.message import DecodeError
 from pipelines.processes import pool
 from pipelines.snapshots import plan_summary, records, snapshot, split
 from pipelines.snapshots.snapshot import config_sha256, shard_of
-from pipelines.sources.video_id import video_key
 from pipelines.storage import storage
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
@@ -22,6 +21,7 @@ from protos.v1.manifest_pb2 import (
     ShardEntry,
     ShardSummary,
 )
+from protos.video_id import video_key
 
 
 def read_manifest(folder: str) -> Manifest:

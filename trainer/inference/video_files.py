@@ -16,16 +16,12 @@ import sys
 from collections.abc import Mapping
 
 from protos.strict_json import parse_object
+from protos.video_id import EXTENSIONS
 from trainer import progress
 from trainer.configs.config import Config
 from trainer.errors import UserError
 
 PROGRAM = "svilm-pipelines"
-# The extensions of pipelines/sources/video_id.py. A test compares the two.
-EXTENSIONS = (
-    *("mp4", "mkv", "webm", "m4v", "mov", "avi"),
-    *("ts", "mts", "m2ts", "3gp", "3g2", "mpg", "mpeg", "ogv", "flv", "wmv", "asf"),
-)
 
 # Seconds, longer than any video: the build cuts a clip at the end of its video.
 _WHOLE_S = 7 * 24 * 3600

@@ -10,8 +10,8 @@ from pipelines.planning import video_lookup
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.sources.clip_request import RowError
 from pipelines.sources.reject_reasons import REASONS
-from pipelines.sources.video_id import EXTENSIONS, video_key
 from pipelines.storage import storage
+from protos.video_id import EXTENSIONS, video_key
 
 
 @pytest.fixture

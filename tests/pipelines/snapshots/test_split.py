@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipelines.cli.argument_types import shares
 from pipelines.snapshots import records, split, verify
 from pipelines.sources.clip_request import ClipRequest, reject
-from pipelines.sources.video_id import split_extension
 from protos.v1.manifest_pb2 import Manifest
+from protos.video_id import split_extension
 
 VIDEOS = [f"film {number}" for number in range(10)]
 

@@ -1,11 +1,6 @@
 import pytest
 
-from pipelines.sources import video_id
 from trainer.inference import video_files
-
-
-def test_both_stages_know_the_same_videos():
-    assert set(video_files.EXTENSIONS) == set(video_id.EXTENSIONS)
 
 
 def test_skipped_files_are_counted(tmp_path, capsys):
