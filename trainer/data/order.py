@@ -8,6 +8,9 @@ In a mixture, each source has an exact number of visits per epoch, and the permu
 visits. If the visits are not whole passes over the source, the next epoch continues with the
 remaining records. So after any number of epochs the visits of a source's records differ by at most
 one.
+
+The permutation has an inverse (index_cipher.py). So the steps that draw some records are computed
+without a scan of all steps.
 """
 
 from collections.abc import Sequence
@@ -16,9 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-# Number of rounds of the index cipher, which must be even. TensorFlow's default of 4 leaves
-# neighbours visibly correlated.
-_ROUNDS = 16
+from trainer.data import index_cipher
 
 _MAX_STEPS = 2**31 - 1
 
@@ -80,10 +81,7 @@ def records_at(
     >>> sorted(records_at(seed=0, epoch=3, positions=np.arange(7), sources=twice).tolist())
     [0, 0, 1, 1, 2, 3, 4]
     """
-    # The cipher's key schedule is weak. With the bare epoch number as key, a record's positions in
-    # successive epochs are far from uniform. Hashing makes the keys unrelated.
-    key = np.random.SeedSequence([seed, epoch])
-    visits = _shuffled(key, positions, sum(source.visits for source in sources))
+    visits = index_cipher.shuffled(_epoch_key(seed, epoch), positions, _visits(sources))
     records = np.empty_like(visits)
     first_visit = first_record = 0
     for number, source in enumerate(sources):
@@ -93,8 +91,8 @@ def records_at(
         if source.visits % source.records:  # whole passes visit every record equally often
             for at in np.unique(passes):
                 of_pass = passes == at
-                key = np.random.SeedSequence([seed, int(at)], spawn_key=(number,))
-                places[of_pass] = _shuffled(key, places[of_pass], source.records)
+                key = _pass_key(seed, int(at), number)
+                places[of_pass] = index_cipher.shuffled(key, places[of_pass], source.records)
         records[mine] = first_record + places
         first_visit += source.visits
         first_record += source.records
@@ -136,34 +134,107 @@ def replacement(
     True
     """
     epoch, positions = _positions(step, batch, sources)
-    total = sum(source.visits for source in sources)
+    total = _visits(sources)
     other = (positions[row : row + 1] + total // 2 + attempt) % total
     return int(records_at(seed, epoch, other, sources)[0])
+
+
+class Draws(NamedTuple):
+    """The rows of global batches that draw some records, in the order of steps and rows."""
+
+    step: Int64[np.ndarray, " n"]  # from 0
+    row: Int64[np.ndarray, " n"]  # index in the global batch
+    record: Int64[np.ndarray, " n"]
+
+
+def draws_of(
+    seed: int,
+    records: Int64[np.ndarray, " n"],
+    steps: int,
+    batch: int,
+    sources: Sequence[Source],
+) -> Draws:
+    """Return all draws of some records in the first `steps` steps of a run.
+
+    The cost grows with the records and the epochs, not with the steps: about 10 µs per record and
+    pass over its source.
+
+    Args:
+      seed: the run's seed.
+      records: distinct records, numbered through all sources.
+      steps: number of steps.
+      batch: number of rows of a global batch.
+      sources: the sources in their order.
+
+    >>> ten = [Source(10, 10)]
+    >>> found = draws_of(seed=0, records=np.array([7]), steps=20, batch=5, sources=ten)
+    >>> all(7 in batch_records(0, step, 5, ten)[1] for step in found.step.tolist())
+    True
+    """
+    per_epoch = steps_per_epoch(_visits(sources), batch)
+    drawn = []
+    for epoch in range(-(-steps // per_epoch)):
+        visits, of_visits = _visits_of(seed, epoch, records, sources)
+        key = _epoch_key(seed, epoch)
+        positions, which = index_cipher.unshuffled(key, visits, _visits(sources))
+        found = np.stack([positions, of_visits[which]])
+        found = found[:, positions < min(per_epoch, steps - epoch * per_epoch) * batch]
+        found = found[:, np.argsort(found[0])]
+        step, row = np.divmod(found[0], batch)
+        drawn.append((step + epoch * per_epoch, row, found[1]))
+    return Draws(*(np.concatenate(column) for column in zip(_NO_DRAWS, *drawn, strict=True)))
+
+
+_NO_DRAWS = (np.zeros(0, np.int64),) * 3
+
+
+def _visits_of(
+    seed: int, epoch: int, records: Int64[np.ndarray, " n"], sources: Sequence[Source]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Return the visits of some records in an epoch, before its permutation, and their records."""
+    visits, of_visits = [_NO_DRAWS[0]], [_NO_DRAWS[0]]
+    first_visit = first_record = 0
+    for number, source in enumerate(sources):
+        mine = records[(first_record <= records) & (records < first_record + source.records)]
+        begin, end = epoch * source.visits, (epoch + 1) * source.visits
+        for at in range(begin // source.records, -(-end // source.records)):
+            places, which = mine - first_record, np.arange(len(mine))
+            if source.visits % source.records:
+                key = _pass_key(seed, at, number)
+                places, which = index_cipher.unshuffled(key, places, source.records)
+            since_start = at * source.records + places
+            inside = (begin <= since_start) & (since_start < end)
+            visits.append(first_visit + since_start[inside] - begin)
+            of_visits.append(mine[which[inside]])
+        first_visit += source.visits
+        first_record += source.records
+    return np.concatenate(visits), np.concatenate(of_visits)
 
 
 def _positions(
     step: int, batch: int, sources: Sequence[Source]
 ) -> tuple[int, Int64[np.ndarray, " B"]]:
     """Return the epoch of a global step, and its rows' positions in the epoch."""
-    steps = steps_per_epoch(sum(source.visits for source in sources), batch)
+    steps = steps_per_epoch(_visits(sources), batch)
     epoch, step_in_epoch = divmod(step, steps)
     return epoch, step_in_epoch * batch + np.arange(batch, dtype=np.int64)
 
 
-def _shuffled(
-    key: np.random.SeedSequence, places: Int64[np.ndarray, " n"], count: int
-) -> Int64[np.ndarray, " n"]:
-    """Return the images of the given positions under a permutation of 0 … count − 1."""
-    from trainer.data.cpu_tensorflow import tf
+def _visits(sources: Sequence[Source]) -> int:
+    """Return the number of clips per epoch."""
+    return sum(source.visits for source in sources)
 
-    # This calls the op itself, since tf.random.experimental.index_shuffle fixes the rounds.
-    shuffled = tf.raw_ops.RandomIndexShuffle(
-        index=tf.constant(places, tf.int64),
-        seed=tf.constant(key.generate_state(3)),
-        max_index=tf.constant(count - 1, tf.int64),
-        rounds=_ROUNDS,
-    )
-    return shuffled.numpy()
+
+# The cipher's key schedule is weak. With the bare epoch number as key, a record's positions in
+# successive epochs are far from uniform. Hashing makes the keys unrelated.
+def _epoch_key(seed: int, epoch: int) -> np.random.SeedSequence:
+    """Return the key of an epoch's permutation of all visits."""
+    return np.random.SeedSequence([seed, epoch])
+
+
+def _pass_key(seed: int, number: int, source: int) -> np.random.SeedSequence:
+    """Return the key of a source's permutation in one pass over its records."""
+    return np.random.SeedSequence([seed, number], spawn_key=(source,))
 
 
 def host_rows(batch: int, host: int, hosts: int) -> slice:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trainer.data import order
+from trainer.data import index_cipher, order
 
 SEEDS = st.integers(0, 2**40)
 
@@ -151,3 +151,46 @@ def test_indivisible_batches_are_refused():
         order.host_rows(8, 2, 2)
     with pytest.raises(ValueError, match="batch of 8 clips cannot be drawn from 7 records"):
         order.steps_per_epoch(7, 8)
+
+
+@given(seed=SEEDS, count=st.integers(1, 3_000_000_000), data=st.data())
+def test_the_permutation_has_an_inverse(seed, count, data):
+    places = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=8, unique=True))
+    key, places = np.random.SeedSequence(seed), np.array(places)
+    images = index_cipher.shuffled(key, places, count)
+    found, which = index_cipher.unshuffled(key, images, count)
+    assert set(zip(places.tolist(), images.tolist(), strict=True)) <= set(
+        zip(found.tolist(), images[which].tolist(), strict=True)
+    )
+    np.testing.assert_array_equal(index_cipher.shuffled(key, found, count), images[which])
+
+
+@pytest.mark.parametrize("count", [2**16, 2**16 + 1, 2**16 + 2, 2**18 + 1])
+def test_the_inverse_has_each_place_once_where_the_cipher_lacks_the_last(count):
+    key = np.random.SeedSequence(3)
+    images = index_cipher.shuffled(key, np.arange(count), count)
+    places, which = index_cipher.unshuffled(key, np.arange(count), count)
+    assert np.sort(places).tolist() == list(range(count))
+    assert (images[places] == which).all()
+    if count - 1 in (2**16, 2**18):  # TensorFlow maps two places to one image
+        assert images[0] == images[-1] and count - 1 not in images
+
+
+@settings(max_examples=10)
+@given(seed=SEEDS, sources=MIXTURES, batch=st.integers(1, 12), data=st.data())
+def test_draws_are_all_rows_that_have_a_record(seed, sources, batch, data):
+    visits = sum(source.visits for source in sources)
+    assume(batch <= visits)
+    steps = data.draw(st.integers(0, 2 * (visits // batch)))
+    records = sum(source.records for source in sources)
+    wanted = np.array(data.draw(st.lists(st.integers(0, records - 1), unique=True)), np.int64)
+    found = order.draws_of(seed, wanted, steps, batch, sources)
+    batches = [order.batch_records(seed, step, batch, sources)[1] for step in range(steps)]
+    expected = [
+        (step, row, record)
+        for step, of_step in enumerate(batches)
+        for row, record in enumerate(of_step.tolist())
+        if record in wanted
+    ]
+    columns = [column.tolist() for column in found]
+    assert list(zip(*columns, strict=True)) == expected
