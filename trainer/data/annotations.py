@@ -38,6 +38,33 @@ def read_annotations(
     return clips
 
 
+def read_texts(snapshot: Readable, at_most: int) -> list[str]:
+    """Return captions and noun prompts for training a vocabulary, spread over the snapshot.
+
+    Args:
+      snapshot: the snapshot, or a mixture.
+      at_most: maximum number of records to read. Each is read whole, frames included.
+    """
+    records = text_records(len(snapshot), at_most)
+    texts = []
+    for some in np.array_split(records, -(-len(records) // 256) or 1):
+        for number, data in zip(some, snapshot.read(some), strict=True):
+            clip = parse_clip(snapshot, int(number), data)
+            texts.append(clip.caption)
+            texts.extend(prompt for chunk in clip.noun_chunks for prompt in chunk.prompts)
+    return texts
+
+
+def text_records(count: int, at_most: int) -> Int64[np.ndarray, " n"]:
+    """Return the records, of `count`, whose texts `read_texts` returns.
+
+    >>> text_records(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    some = min(at_most, count)
+    return np.arange(some) * count // max(some, 1)
+
+
 def captions_of(clip: clip_pb2.Clip) -> tuple[str, ...]:
     """Return a clip's captions: all of the source's captions, or the only one.
 

@@ -20,7 +20,7 @@ from trainer.data.boxes import Boxes, to_view
 from trainer.data.crop_size import device_crop_side
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
-from trainer.data.stream import Request, stream
+from trainer.data.stream import Request, Skipped, stream
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import Batch, Crops, ExampleBatch
 
@@ -48,7 +48,7 @@ def train_batches(
     start_step: int = 0,
     host: int = 0,
     hosts: int = 1,
-    on_skip: Callable[[str], None] | None = None,
+    on_skip: Callable[[Skipped], None] | None = None,
 ) -> Generator[tuple[int, Batch, list[str]], None, None]:
     """Yield (step, batch, clip ids) from `start_step` to the run's last step.
 
@@ -63,8 +63,9 @@ def train_batches(
       start_step: the first step to yield; 0 for a new run.
       host: this host's number, 0 … hosts − 1.
       hosts: number of hosts that share each global batch; must divide the batch size.
-      on_skip: with `config.input.on_corrupt` "skip", called with a message for each corrupt record
-        of this host that was replaced in a batch, before the batch is yielded.
+      on_skip: with `config.input.on_corrupt` "skip", called for each corrupt record of this host
+        that was replaced in a batch, before the batch is yielded. Its row is that of the global
+        batch.
 
     Raises:
       SnapshotError: a record is damaged, or a snapshot does not suit the configuration.
@@ -100,8 +101,8 @@ def train_batches(
     )
     for step, clips, skipped in decoded:
         if on_skip:
-            for message in skipped:
-                on_skip(message)
+            for one in skipped:
+                on_skip(one._replace(row=positions[one.row]))
         prompts = []
         for position, chunks in zip(positions, _noun_chunks(clips), strict=True):
             seed = _clip_seed(config.seed, step, position, _NOUNS)

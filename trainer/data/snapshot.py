@@ -13,7 +13,7 @@ import pathlib
 import re
 import threading
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +23,7 @@ from jaxtyping import Int64
 from protos import contract, tfrecord
 from protos.strict_json import parse_object
 from protos.v1 import clip_pb2, manifest_pb2
+from protos.video_id import video_key
 from trainer.data.folder import Folder, Part, open_folder
 from trainer.errors import UserError
 
@@ -131,6 +132,32 @@ class Snapshot:
         Raises:
           SnapshotError: a summary or an index is damaged or cannot be read.
         """
+        for _, videos in self._videos_by_shard():
+            yield from videos
+
+    def records_of(self, keys: Set[str]) -> dict[int, str]:
+        """Return the records of some videos, with the video's id of each.
+
+        It reads the summaries of all shards, and the indices of the shards with these videos.
+
+        Args:
+          keys: the `video_key` of each video.
+
+        Raises:
+          SnapshotError: a summary, an index or a record is damaged or cannot be read.
+        """
+        found = {}
+        for shard, videos in self._videos_by_shard():
+            if keys.isdisjoint(video_key(video_id) for video_id, _ in videos):
+                continue
+            for record, clip_id in enumerate(self._clip_ids(shard), int(self._starts[shard])):
+                regular = _CLIP_ID_END.search(clip_id)
+                video_id = _video_of_clip(clip_id) if regular else self.clip(record).video_id
+                if video_key(video_id) in keys:
+                    found[record] = video_id
+        return found
+
+    def _videos_by_shard(self) -> Iterator[tuple[int, list[tuple[str, str]]]]:
         try:
             there = self._files.sizes()
         except OSError as error:
@@ -144,10 +171,10 @@ class Snapshot:
                 videos, rejected = _videos_of_summary(self.folder, entry, data)
                 # Few shards have rejects, so few indices are read.
                 gone = rejected - self._may_be_kept(shard, rejected) if rejected else rejected
-                yield from (video for video in videos if video[0] not in gone)
+                yield shard, [video for video in videos if video[0] not in gone]
         for shard in sorted(set(every) - set(told)):
-            for video_id in dict.fromkeys(map(_video_of_clip, self._clip_ids(shard))):
-                yield video_id, ""
+            video_ids = dict.fromkeys(map(_video_of_clip, self._clip_ids(shard)))
+            yield shard, [(video_id, "") for video_id in video_ids]
 
     def _clip_ids(self, shard: int) -> list[str]:
         entry = self.manifest.shards[shard]
@@ -286,24 +313,6 @@ def parse_clip(records: Readable, number: int, data: bytes) -> clip_pb2.Clip:
             f"record ({error}): run svilm-pipelines verify, then build again",
             number,
         ) from None
-
-
-def read_texts(snapshot: Readable, at_most: int) -> list[str]:
-    """Return captions and noun prompts for training a vocabulary, spread over the snapshot.
-
-    Args:
-      snapshot: the snapshot, or a mixture.
-      at_most: maximum number of records to read. Each is read whole, frames included.
-    """
-    count = min(at_most, len(snapshot))
-    records = np.arange(count) * len(snapshot) // max(count, 1)
-    texts = []
-    for some in np.array_split(records, -(-count // 256) or 1):
-        for number, data in zip(some, snapshot.read(some), strict=True):
-            clip = parse_clip(snapshot, int(number), data)
-            texts.append(clip.caption)
-            texts.extend(prompt for chunk in clip.noun_chunks for prompt in chunk.prompts)
-    return texts
 
 
 def _read_manifest(folder: Folder) -> tuple[manifest_pb2.Manifest, str]:

@@ -38,12 +38,22 @@ class Request(NamedTuple):
     replacement: Callable[[int, int], int] | None = None
 
 
+class Skipped(NamedTuple):
+    """A corrupt record that was replaced in a row of a batch."""
+
+    step: int
+    row: int  # index in the request
+    record: int
+    replacement: int  # the record that was read instead; it may be corrupt, too
+    message: str
+
+
 class Answer(NamedTuple):
     """Decoded records of a request."""
 
     step: int
     clips: dict[str, Any]  # batched outputs of `decode`, by name
-    skipped: list[str]  # messages, one for each corrupt record that was replaced
+    skipped: list[Skipped]  # in the order of the attempts
 
 
 def stream(
@@ -76,7 +86,7 @@ def stream(
 
     def load(request: Request) -> Answer:
         numbers, attempts = request.records.copy(), np.zeros(len(request.records), np.int64)
-        skipped = []
+        skipped: list[Skipped] = []
         while True:
             try:
                 return Answer(request.step, load_records(numbers, request.seeds), skipped)
@@ -84,9 +94,10 @@ def stream(
                 (rows,) = np.nonzero(numbers == error.record)
                 if request.replacement is None or (attempts[rows] == _MAX_REPLACEMENTS).any():
                     raise
-                skipped.append(str(error))
                 for row in rows.tolist():
-                    numbers[row] = request.replacement(row, int(attempts[row]))
+                    other = request.replacement(row, int(attempts[row]))
+                    skipped.append(Skipped(request.step, row, error.record, other, str(error)))
+                    numbers[row] = other
                 attempts[rows] += 1
 
     def load_records(numbers: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:

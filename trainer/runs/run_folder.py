@@ -4,12 +4,14 @@ config.json      the configuration; written last, so a folder with it has all th
 vocab.txt        the WordPieces
 tokenizer_config.json  the tokenizer's settings; earlier releases' runs lack it and lower-case text
 data.json        the snapshot, and the sources of vocabulary and first parameters; its `start` lets
-                 a run continue when the weights that it started from are gone
+                 a run continue when the weights that it started from are gone; its `lineage` has
+                 the folders of the snapshots and the run that it started from (lineage.py)
 seen.bin         the videos that the run may have seen: trainer/runs/seen_clips.py
 task.json        for a run of `svilm-train finetune`: {"name", "config", "classes",
                  "classes_from", "trained_on"}
 metrics.jsonl, tensorboard/      trainer/training/metric_writer.py
 bad_steps.jsonl  trainer/training/bad_step_report.py
+skipped_clips.jsonl  trainer/training/skipped_clips.py
 checkpoints/     trainer/runs/checkpoint.py
 """
 
@@ -23,16 +25,17 @@ from typing import Any, NamedTuple
 from protos.strict_json import parse_object
 from trainer.configs.config import Config
 from trainer.configs.fields import build
+from trainer.data.annotations import read_texts
 from trainer.data.batches import check_suits
 from trainer.data.folder import as_os_errors, in_bucket, read_file, write_file
 from trainer.data.mixture import Mixture
-from trainer.data.snapshot import Snapshot, read_texts
+from trainer.data.snapshot import Snapshot
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
 from trainer.runs.run_path import RunPath
 
 # Number of records to train a vocabulary on: ample for its size, and read in a minute.
-_VOCABULARY_RECORDS = 100_000
+VOCABULARY_RECORDS = 100_000
 
 
 # Fields that a command may change when it continues a run. Some do not affect the parameters of a
@@ -57,6 +60,7 @@ class Origin(NamedTuple):
     options: dict[str, str]  # the given folders or files, by option
     fields: dict[str, Any]  # configuration fields that they define, such as "text.width"
     identity: dict[str, str]  # hashes that identify their tensors
+    step: int | None = None  # step of an earlier run's checkpoint
 
     def configure(self, config: Config) -> Config:
         """Set the configuration fields that the source defines.
@@ -257,7 +261,7 @@ def start_or_continue(
     if checkpoint_steps(folder / "checkpoints"):
         return _continue(folder, config, data, vocabulary, steps)
     if (tokenizer := vocabulary) is None:
-        texts = read_texts(mixture, _VOCABULARY_RECORDS)
+        texts = read_texts(mixture, VOCABULARY_RECORDS)
         tokenizer = Tokenizer.train(texts, config.text.vocabulary)
     config = _with_vocabulary(config, tokenizer, data)
     for snapshot in mixture.snapshots:
@@ -265,7 +269,7 @@ def start_or_continue(
     if not in_bucket(folder):
         folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder / "vocab.txt", config.text.tokens)
-    data["start"] = {"options": origin.options, "fields": origin.fields}
+    data["start"] = {"options": origin.options, "fields": origin.fields, "step": origin.step}
     write_data(folder, data)
     if task:
         _write_json(folder / _TASK, task)
@@ -288,7 +292,7 @@ def _continue(
             "the latter"
         )
     started_data = read_data(folder)
-    for name in ("start", "seen"):  # the command does not define these
+    for name in ("start", "seen", "lineage"):  # the command does not define these
         started_data.pop(name, None)
     config = _with_vocabulary(config, tokenizer, data)
     wanted = _flat(dataclasses.asdict(config)) | data
@@ -360,7 +364,7 @@ def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
     }
     for number, snapshot in enumerate(mixture.snapshots, 1):
         name = "snapshot" if number == 1 else f"snapshot.{number}"
-        data |= _of_snapshot(name, snapshot)
+        data |= {f"{name}.{field}": value for field, value in snapshot_entry(snapshot).items()}
     return data
 
 
@@ -377,26 +381,34 @@ def check_trained_on(folder: RunPath, snapshot: Snapshot) -> None:
             f"{folder / 'data.json'} cannot be read: {error.strerror}: without it the run's "
             "training snapshots are unknown"
         ) from None
-    numbered = _of_snapshot("", snapshot)
-    places = [name.removesuffix(".records") for name in data if name.endswith(".records")]
-    if not any(
-        all(data.get(f"{place}{name}") == value for name, value in numbered.items())
-        for place in places
-    ):
-        known = ", ".join(str(data.get(f"{place}.dataset")) for place in places) or "no snapshot"
+    entries = snapshot_entries(data)
+    if snapshot_entry(snapshot) not in entries:
+        known = ", ".join(str(entry["dataset"]) for entry in entries) or "no snapshot"
         raise RunError(
             f"{folder} was not trained on {snapshot.folder} ({snapshot.manifest.dataset}): its "
             f"data.json records {known} with another hash: give the run's training snapshot"
         )
 
 
-def _of_snapshot(name: str, snapshot: Snapshot) -> dict[str, Any]:
+def snapshot_entry(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what identifies a snapshot in data.json."""
     return {
-        f"{name}.dataset": snapshot.manifest.dataset,
-        f"{name}.inputs_sha256": snapshot.manifest.inputs_sha256,
-        f"{name}.config_sha256": snapshot.manifest.config_sha256,
-        f"{name}.records": len(snapshot),
+        "dataset": snapshot.manifest.dataset,
+        "inputs_sha256": snapshot.manifest.inputs_sha256,
+        "config_sha256": snapshot.manifest.config_sha256,
+        "records": len(snapshot),
     }
+
+
+def snapshot_entries(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the `snapshot_entry` of each training snapshot of a data.json, in their order.
+
+    >>> snapshot_entries({"snapshot.dataset": "x", "snapshot.records": 3})[0]["records"]
+    3
+    """
+    names = [name.removesuffix(".records") for name in data if name.endswith(".records")]
+    fields = ("dataset", "inputs_sha256", "config_sha256", "records")
+    return [{field: data.get(f"{name}.{field}") for field in fields} for name in names]
 
 
 def _task(task: dict[str, Any] | None) -> dict[str, Any]:

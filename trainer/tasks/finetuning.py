@@ -8,16 +8,19 @@ from typing import Any, Generic
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import random
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree, Shaped, UInt32
+from jaxtyping import Array, Float, Int64, PyTree, Shaped, UInt32
 
 from trainer.configs.config import Config
+from trainer.configs.fields import build
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples, example_batches
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
+from trainer.data.stream import Skipped
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import ExampleBatch
 from trainer.distributed.flops import fine_tuning_flops
@@ -196,7 +199,7 @@ class FineTuning(Generic[Settings]):
         start_step: int,
         host: int,
         hosts: int,
-        on_skip: Callable[[str], None],
+        on_skip: Callable[[Skipped], None],
     ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
         """Yield batches of examples.
 
@@ -230,6 +233,32 @@ class FineTuning(Generic[Settings]):
         """Return the FLOPs of a step in the encoders; those of the head are negligible."""
         frozen = self._task.trained(self._settings) is not None
         return config.batch * fine_tuning_flops(config, self._task.TEXTS, frozen=frozen)
+
+
+def example_records(task: dict[str, Any], clips: Mixture) -> Int64[np.ndarray, " n"]:
+    """Return the record of each example of a fine-tuned run, in the order of its examples.
+
+    It reads all records with their frames, which it does not decode.
+
+    Args:
+      task: task.json of the run.
+      clips: the clips that it was trained on.
+
+    Raises:
+      TaskError: the task is unknown, or its configuration is damaged.
+      SnapshotError: a record is damaged.
+    """
+    module = TASKS.get(task["name"])
+    if module is None:
+        raise TaskError(f"task {task['name']!r} is unknown: give one of {', '.join(TASKS)}")
+    recipe = next(iter(module.RECIPES.values()))
+    try:
+        settings = build(type(recipe.config), task["config"])
+    except ValueError as error:
+        raise TaskError(
+            f"the configuration in task.json is damaged ({error}): restore the file"
+        ) from None
+    return module.examples(read_annotations(clips), task["classes"], settings).records
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))

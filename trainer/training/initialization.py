@@ -140,10 +140,16 @@ class Start(NamedTuple):
         if fields and multihost.is_first():
             named = ", ".join(f"{name}={value}" for name, value in fields.items())
             progress.say(f"settings of the starting weights: {named}")
-        return run_folder.Origin(self.options(), fields, self.identity())
+        earlier = checkpoint.load(self.run) if self.run else None
+        step = earlier.step if earlier else None
+        return run_folder.Origin(self.options(), fields, self.identity(earlier), step)
 
-    def identity(self) -> dict[str, str]:
-        """Return hashes that identify the sources' tensors, by kind."""
+    def identity(self, earlier: checkpoint.Loaded | None = None) -> dict[str, str]:
+        """Return hashes that identify the sources' tensors, by kind.
+
+        Args:
+          earlier: the model of `run`; None loads it.
+        """
         found = {}
         for name, path in (("video", self.video), ("text", self.text)):
             if path:
@@ -151,7 +157,8 @@ class Start(NamedTuple):
                 found[f"start.{name}"] = _sha256(files)
         if self.run:
             digest = hashlib.sha256()
-            for leaf in jax.tree.leaves(checkpoint.load(self.run).params):
+            earlier = earlier or checkpoint.load(self.run)
+            for leaf in jax.tree.leaves(earlier.params):
                 digest.update(np.asarray(leaf).tobytes())
             found["start.run"] = digest.hexdigest()
         return found

@@ -24,7 +24,7 @@ from trainer.errors import UserError
 from trainer.method.optimizer import learning_rate
 from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import TrainState
-from trainer.runs import run_folder, run_lock, seen_clips
+from trainer.runs import lineage, run_folder, run_lock, seen_clips
 from trainer.runs.checkpoint import Checkpoints, check_settings
 from trainer.runs.run_path import RunPath, run_path
 from trainer.training import run_length, weights_and_biases
@@ -35,6 +35,7 @@ from trainer.training.metric_writer import Metrics
 from trainer.training.objective import Objective, Pretraining
 from trainer.training.preemption import stop_requests
 from trainer.training.profiling import Profile
+from trainer.training.skipped_clips import SkippedClips
 from trainer.training.throughput import ThroughputMeter
 from trainer.training.validation import RetrievalValidation
 
@@ -212,6 +213,8 @@ def _begin_or_continue(
             )
             if recorded is None:
                 seen_clips.keep(run, has_seen)
+            if not continues:
+                lineage.keep(run, objective.clips.snapshots, start.run)
         multihost.wait_for_all("the run's folder is there")
         config, tokenizer = run_folder.read(run)
         if test_clips is not None:
@@ -239,6 +242,7 @@ def _begin_or_continue(
         writes = Metrics(run, start_step, steps, record, objective.job) if first else None
         with writes or contextlib.nullcontext() as metrics:
             job = _Job(
+                run=run,
                 objective=objective,
                 config=config,
                 tokenizer=tokenizer,
@@ -330,6 +334,7 @@ def _in_memory(advice: str) -> Iterator[None]:
 class _Job(NamedTuple):
     """All inputs of a training loop besides the state."""
 
+    run: RunPath
     objective: Objective
     config: Config
     tokenizer: Tokenizer
@@ -347,19 +352,14 @@ class _Job(NamedTuple):
 def _train(state: TrainState, job: _Job) -> bool:
     config, steps, mesh = job.config, job.steps, job.mesh
     rate = learning_rate(config.optimizer, run_scalars(config, steps))
-    corrupt: list[str] = []
-
-    def skip(message: str) -> None:
-        corrupt.append(message)
-        progress.warn(f"svilm-train: skipped a corrupt clip: {message}")
-
+    skipped = SkippedClips(job.run, start=job.start, writes=job.metrics is not None)
     host_batches = job.objective.batches(
         job.tokenizer,
         config,
         start_step=job.start,
         host=jax.process_index(),
         hosts=jax.process_count(),
-        on_skip=skip,
+        on_skip=skipped.add,
     )
     batches = prefetch(
         host_batches,
@@ -368,6 +368,7 @@ def _train(state: TrainState, job: _Job) -> bool:
     in_flight: collections.deque[tuple[int, dict[str, jax.Array], list[str]]] = collections.deque()
     pace = ThroughputMeter(config, mesh, job.objective.step_flops(config), start=job.start)
 
+    replaced = 0  # number of corrupt clips since the last logged step
     compiling = _busy(f"{job.objective.job}: compiling the step, usually for less than a minute")
     with contextlib.closing(batches), stop_requests() as stops_at:
         for done in range(job.start + 1, steps + 1):
@@ -390,13 +391,14 @@ def _train(state: TrainState, job: _Job) -> bool:
                 job.lock.check()
             if job.metrics:
                 job.metrics.progress(done)
+            if logs or saves:
+                replaced += skipped.write(done)
             if logs:
                 job.checkpoints.check()
                 values = _logged(measured, done, config, rate) | pace.read(done)
                 epoch = (done - 1) // order.steps_per_epoch(job.objective.visits, config.batch)
                 values = {"epoch": epoch, "loss": values["loss"]} | values
-                values["corrupt_records"] = multihost.sum_over_processes(len(corrupt))
-                corrupt.clear()
+                values["corrupt_records"], replaced = replaced, 0
                 if job.probe and probes:
                     with pace.paused():
                         values |= job.probe.measure(state)

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree, Shaped
 from trainer.configs.config import Config
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
+from trainer.data.stream import Skipped
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed import flops
 from trainer.method import train_step
@@ -45,7 +46,7 @@ class Objective(Protocol):
         start_step: int,
         host: int,
         hosts: int,
-        on_skip: Callable[[str], None],
+        on_skip: Callable[[Skipped], None],
     ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
         """Yield batches of the host's examples for `on_devices`, as `train_batches` does."""
         ...
@@ -87,7 +88,7 @@ class Pretraining:
         start_step: int,
         host: int,
         hosts: int,
-        on_skip: Callable[[str], None],
+        on_skip: Callable[[Skipped], None],
     ) -> Generator[tuple[int, PyTree, list[str]], None, None]:
         """Yield batches of clips with captions and prompted nouns."""
         return train_batches(

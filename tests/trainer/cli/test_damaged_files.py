@@ -10,8 +10,8 @@ import safetensors.numpy
 from protos import tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
 from trainer.configs.config import Config
-from trainer.data.annotations import read_annotations
-from trainer.data.snapshot import Snapshot, SnapshotError, read_texts
+from trainer.data.annotations import read_annotations, read_texts
+from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.evaluation import box_files as spatiotemporal
 from trainer.evaluation import retrieval_files as retrieval
 from trainer.evaluation.prediction_files import TaskFileError

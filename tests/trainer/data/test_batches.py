@@ -193,8 +193,11 @@ def test_corrupt_records_are_left_out_on_request(mixture, tokenizer, small_confi
     told = []
     steps = list(train_batches(mixture, tokenizer, config, on_skip=told.append))
     assert len(steps) == len(whole) and len(told) >= 3
-    assert {clip for clip in damaged for message in told if repr(clip) in message} == set(damaged)
-    assert all("shard-" in message and " offset " in message for message in told)
+    messages = [skipped.message for skipped in told]
+    assert {clip for clip in damaged for line in messages if repr(clip) in line} == set(damaged)
+    assert all("shard-" in message and " offset " in message for message in messages)
+    of_row = [one[2:4] for one in told if one[:2] == (1, 2)]  # step, row; record, replacement
+    assert of_row == list(itertools.pairwise([second[2], *others]))
     for (_, batch, got), (_, wanted, were) in zip(steps, whole, strict=True):
         assert not set(got) & set(damaged)
         for row, (clip, was) in enumerate(zip(got, were, strict=True)):

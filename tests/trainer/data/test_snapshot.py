@@ -7,7 +7,8 @@ import time
 import pytest
 
 from protos.v1 import manifest_pb2
-from trainer.data.snapshot import Snapshot, SnapshotError, read_texts
+from trainer.data.annotations import read_texts
+from trainer.data.snapshot import Snapshot, SnapshotError
 
 
 def test_records_are_numbered_through_and_read_in_the_order_asked(write_snapshot):
