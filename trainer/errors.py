@@ -13,6 +13,7 @@ class ExitCode(enum.IntEnum):
     OK = 0
     FAILED = 1
     MISUSED = 2  # the command line
+    EXPOSED = 3  # `exposure`: the run saw a clip of the videos
     INTERNAL_ERROR = os.EX_SOFTWARE  # a fault in svilm
     RUN_AGAIN = os.EX_TEMPFAIL  # preempted, or another command holds the folder
     INTERRUPTED = 130  # by Ctrl-C

@@ -15,6 +15,7 @@ from trainer.cli.ablation import add_study
 from trainer.cli.arguments import add_settings, count, is_value, on_disk, settings_of
 from trainer.cli.commands import add_evaluate, add_report, add_search
 from trainer.cli.export_commands import add_embed, add_export
+from trainer.cli.exposure import add_exposure
 from trainer.cli.figures import add_figures
 from trainer.cli.localisation import add_localise
 from trainer.cli.outputs import RUN, check_folder
@@ -192,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add_figures(commands)
     add_export(commands)
     add_embed(commands)
+    add_exposure(commands)
     add_plan(commands)
     add_localise(commands)
     add_study(commands)

@@ -34,7 +34,7 @@ _KINDS = {
     RUN: _Kind(
         (("data.json", "vocab.txt"), ("config.json", "checkpoints")),
         r"(config|tokenizer_config|data|task)\.json|vocab\.txt|seen\.bin"
-        r"|(metrics|bad_steps)\.jsonl|checkpoints|tensorboard|profile",
+        r"|(metrics|bad_steps|skipped_clips)\.jsonl|checkpoints|tensorboard|profile",
     ),
     "a checkpoint": _Kind((("config/metadata", "params/*"),), r".*"),
     "a snapshot": _Kind(
@@ -63,11 +63,20 @@ _KINDS = {
 
 # The options of all commands that name a file or folder to read, and those that name one to write.
 _READ = (
-    *("run", "control", "beside", "snapshot", "train_snapshot", "eval_snapshot", "videos"),
+    *(
+        "run",
+        "earlier_run",
+        "control",
+        "beside",
+        "snapshot",
+        "train_snapshot",
+        "eval_snapshot",
+        "videos",
+    ),
     *("truth", "metrics", "predictions", "boxes", "answers"),
     *("features", "test_features", "class_scores"),
 )
-_WRITTEN = ("out", "write_predictions")
+_WRITTEN = ("out", "write_predictions", "json")
 
 
 def check_folder(arguments: argparse.Namespace, option: str, kind: str) -> None:

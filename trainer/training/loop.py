@@ -213,7 +213,7 @@ def _begin_or_continue(
             )
             if recorded is None:
                 seen_clips.keep(run, has_seen)
-            if not continues:
+            if not _has_checkpoint(run):
                 lineage.keep(run, objective.clips.snapshots, start.run)
         multihost.wait_for_all("the run's folder is there")
         config, tokenizer = run_folder.read(run)

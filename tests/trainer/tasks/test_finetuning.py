@@ -19,8 +19,9 @@ from trainer.data.annotations import read_annotations
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.distributed.mesh import one_device
+from trainer.exposure.exposure import exposure, listed
 from trainer.method.train_step import init_state
-from trainer.runs import checkpoint
+from trainer.runs import checkpoint, run_folder
 from trainer.tasks import finetuning
 from trainer.tasks.task import TaskError, Views
 from trainer.training import metric_writer
@@ -161,6 +162,26 @@ def test_a_run_resumes_from_a_checkpoint_bit_for_bit(answering, tmp_path, capsys
     capsys.readouterr()
     assert main([*again, "--set=task.dropout=0.25"]) == 1
     assert "task.dropout was 0.1, now 0.25" in capsys.readouterr().err
+
+
+def test_its_exposure_is_what_its_examples_log(answering, snapshot, tokenizer):
+    """The run that it started from has no data.json, so what that one saw is unknown."""
+    config = run_folder.read(answering[0])[0]
+    objective = finetuning.FineTuning(
+        finetuning.TASKS["qa"], finetuning.qa.Config(answers=3), Mixture([Snapshot.open(snapshot)])
+    )
+    batches = objective.batches(
+        tokenizer, config, start_step=0, host=0, hosts=1, on_skip=pytest.fail
+    )
+    logged = [
+        (step + 1, row, clip_id)
+        for step, _, clip_ids in batches
+        for row, clip_id in enumerate(clip_ids)
+    ]
+    found = exposure(answering[0], {f"video{number}" for number in range(12)})
+    drawn = [(line["step"], line["row"], line["clip_id"]) for line in listed(found.runs[0])]
+    assert drawn == logged and len(drawn) == 16 and not found.runs[0].spliced.any()
+    assert "has no data.json" in found.unknown[0] and len(found.runs) == 1
 
 
 def test_tasks_are_not_chained(answering, snapshot, tmp_path, capsys):

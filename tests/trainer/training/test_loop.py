@@ -18,6 +18,7 @@ from trainer.data.mixture import Mixture, MixtureError
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.distributed.mesh import one_device
 from trainer.evaluation import retrieval
+from trainer.exposure.exposure import exposure, listed
 from trainer.inference.encoder import Encoder, embed_clips
 from trainer.method.train_step import init_state, state_shapes
 from trainer.runs import checkpoint, run_folder
@@ -305,6 +306,16 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
     batches = train_batches(Mixture([Snapshot.open(damaged)]), run_folder.read(run)[1], config)
     assert [record["clip_ids"] for record in bad] == [ids for _, _, ids in batches]
     assert not any(corrupt.clip_id in record["clip_ids"] for record in bad)
+    # The run's exposure to all videos is that log.
+    found = exposure(run, {clip.video_id for clip in map(Snapshot.open(snapshot).clip, range(24))})
+    drawn = [(line["step"], line["row"], line["clip_id"]) for line in listed(found.runs[0])]
+    assert drawn == [
+        (record["step"], row, clip_id)
+        for record in bad
+        for row, clip_id in enumerate(record["clip_ids"])
+    ]
+    replaced = jsonl_log.read(run / "skipped_clips.jsonl")
+    assert len(replaced) == sum(record["corrupt_records"] for record in records) == 3
 
 
 @pytest.mark.parametrize(
