@@ -41,6 +41,11 @@ EXTRAS = {
         "tensorflow-cpu>=2.21,<2.22",  # reads snapshots, on accelerator machines too
         "tokenizers>=0.23",
     ],
+    # With [pipelines]: `svilm-pipelines sign` and `verify --key`.
+    "sign": [
+        "model-signing>=1.1.1,<2",
+        "pyopenssl>=26",  # which model-signing imports, but does not require
+    ],
     # With [trainer]: a machine with NVIDIA GPUs (driver 525 or newer).
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
     # With [trainer]: a TPU virtual machine.
@@ -61,8 +66,10 @@ EXTRAS = {
         "hypothesis>=6.150",
         "import-linter>=2.16",
         "kubernetes-validate>=1.37",
+        "model-signing>=1.1.1,<2",
         "moto[s3]>=5.2",  # a bucket of S3 on this machine
         "psutil>=7",  # finds what a killed command leaves behind
+        "pyopenssl>=26",
         "pyright[nodejs]>=1.1.414",
         "pytest>=9",
         "pytest-timeout>=2.4",

@@ -39,6 +39,7 @@ PROMPT_TEMPLATES = (
 
 MANIFEST_NAME = "manifest.json"
 PLAN_NAME = "plan.json"
+SIGNATURE_NAME = "manifest.json.sig"  # optional, and in no manifest
 
 
 M = TypeVar("M", bound=Message)

@@ -1,6 +1,7 @@
 """Commands that read finished snapshots, with lazy imports to keep --help instant."""
 
 import argparse
+import shlex
 
 from pipelines.errors import ExitCode, UserError
 from pipelines.formatting import format_counts
@@ -28,8 +29,11 @@ def file_error(error: OSError) -> str:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from pipelines.cli.progress import Progress
-    from pipelines.snapshots import split, verify
+    from pipelines.snapshots import signing, split, verify
 
+    if arguments.key:
+        signing.verify(arguments.snapshot, arguments.key)
+        print(f"verify: {arguments.snapshot} is signed by the owner of {arguments.key}")
     progress = Progress("verify", "shards")
     try:
         manifest = verify.read_manifest(arguments.snapshot)
@@ -45,6 +49,14 @@ def _verify(arguments: argparse.Namespace) -> int:
         )
     part = f" ({split.described(manifest.config.split)})" if manifest.config.split.part else ""
     print(f"verify: {arguments.snapshot}{part} is sound: {format_counts(manifest.counts)}")
+    return 0
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    from pipelines.snapshots import signing, verify
+
+    verify.read_manifest(arguments.snapshot)
+    print(f"sign: {signing.sign(arguments.snapshot, arguments.key)}")
     return 0
 
 
@@ -106,7 +118,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 def _remove(arguments: argparse.Namespace) -> int:
     from pipelines.cli.progress import Progress
     from pipelines.planning import filters
-    from pipelines.snapshots import remove, verify
+    from pipelines.snapshots import exposed_runs, remove, verify
     from pipelines.sources import annotation_file
     from pipelines.sources.clip_request import RowError
 
@@ -143,7 +155,25 @@ def _remove(arguments: argparse.Namespace) -> int:
         f"remove: version {version} has {manifest.counts.records - done.records:,} records, "
         f"{done.records:,} fewer → {arguments.out}"
     )
+    if arguments.runs:
+        for run in exposed_runs.seen_by(arguments.runs, arguments.snapshot, manifest, video_ids):
+            print(_of_run(run, arguments))
     return 0
+
+
+def _of_run(found, arguments: argparse.Namespace) -> str:
+    """Return the line for a run, with the command that lists its steps."""
+    if found.unknown:
+        return f"remove: {found.run} may have seen them ({found.unknown})"
+    if not found.videos:
+        return f"remove: {found.run} has seen none of them"
+    named = ", ".join(found.videos[:_UNKNOWN])
+    more = f" and {len(found.videos) - _UNKNOWN:,} more" if found.videos[_UNKNOWN:] else ""
+    videos = shlex.join(f"--videos={path}" for path in arguments.videos)
+    return (
+        f"remove: {found.run} may have seen {len(found.videos):,} of them: {named}{more}: for the "
+        f"steps, run svilm-train exposure --run {shlex.quote(found.run)} {videos}"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -192,4 +222,5 @@ COMMANDS = {
     "inspect": _inspect,
     "remove": _remove,
     "verify": _verify,
+    "sign": _sign,
 }

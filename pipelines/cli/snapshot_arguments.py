@@ -8,10 +8,26 @@ from protos import contract
 
 _VERIFY_EPILOG = """\
 Checks all checksums, reads all records, and recounts rows, records and rejects. Prints one line
-per fault. The exit status is 0 if there are no faults, else 1.
+per fault. The exit status is 0 if there are no faults, else 1. With --key, the signature of
+manifest.json is checked first. The manifest has the sha256 of all other files.
 
-example:
+examples:
   svilm-pipelines verify snapshots/train
+  svilm-pipelines verify snapshots/train --key public.pem
+"""
+
+_SIGN_EPILOG = """\
+Writes SNAPSHOT/manifest.json.sig, and changes no other file. manifest.json has the sha256 of all
+other files, so that a signed snapshot cannot be altered without notice. No network is used. The
+format is that of OpenSSF Model Signing (pip install '.[sign]').
+
+Keys are on an elliptic curve. Make a pair once, and keep the private key to yourself:
+  openssl ecparam -name prime256v1 -genkey -noout -out private.pem
+  openssl ec -in private.pem -pubout -out public.pem
+
+examples:
+  svilm-pipelines sign snapshots/train --key private.pem
+  svilm-pipelines verify snapshots/train --key public.pem
 """
 
 _INSPECT_EPILOG = """\
@@ -42,8 +58,13 @@ _REMOVE_EPILOG = """\
 Shards without these videos are copied byte for byte, or hard-linked if the file system supports
 it. Removed rows are counted as rejects. --retry-rejects does not restore them.
 
-example:
+With --runs, each run is listed that may have seen one of the videos, also by another version of
+the data set or through the run that it started from. `svilm-train exposure` lists the steps.
+
+examples:
   svilm-pipelines remove snapshots/train-1.0.0 --videos taken_down.txt --out snapshots/train-2.0.0
+  svilm-pipelines remove snapshots/train-1.0.0 --videos taken_down.txt \\
+      --out snapshots/train-2.0.0 --runs runs/first runs/second
 """
 
 _EXPORT_EPILOG = """\
@@ -70,6 +91,7 @@ examples:
 def add(commands: Commands) -> None:
     """Add the commands to argparse's subparsers, the object that `add_subparsers` returned."""
     _verify(commands)
+    _sign(commands)
     _inspect(commands)
     _describe(commands)
     _diff(commands)
@@ -99,7 +121,25 @@ def _verify(commands: Commands) -> None:
         _VERIFY_EPILOG,
     )
     _snapshot(verify)
+    verify.add_argument(
+        "--key",
+        metavar="FILE",
+        help="public key in PEM: refuse a snapshot that its owner did not sign (default: the "
+        "signature is not checked)",
+    )
     _workers(verify)
+
+
+def _sign(commands: Commands) -> None:
+    sign = _command(
+        commands,
+        "sign",
+        "sign a snapshot with a key of one's own",
+        "Signs a snapshot's manifest.",
+        _SIGN_EPILOG,
+    )
+    _snapshot(sign)
+    sign.add_argument("--key", required=True, metavar="FILE", help="private key in PEM")
 
 
 def _inspect(commands: Commands) -> None:
@@ -196,6 +236,13 @@ def _remove(commands: Commands) -> None:
         type=semantic_version,
         metavar="X.Y.Z",
         help="semantic version of the new snapshot (default: the next major version)",
+    )
+    remove.add_argument(
+        "--runs",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="training runs, of which to list those that may have seen a removed video",
     )
     _workers(remove)
 

@@ -251,7 +251,8 @@ def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) ->
       SnapshotError: the folder holds any other file. No file is removed then.
     """
     stems = {contract.shard_name(shard, num_shards) for shard in range(num_shards)}
-    known = {LOCK_NAME, contract.PLAN_NAME, *([contract.MANIFEST_NAME] if complete else [])}
+    known = {LOCK_NAME, contract.PLAN_NAME}
+    known |= {contract.MANIFEST_NAME, contract.SIGNATURE_NAME} if complete else set()
     known |= {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
     names = storage.names(folder)
     unfinished = [name for name in names if name.endswith(storage.UNFINISHED)]

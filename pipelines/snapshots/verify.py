@@ -102,7 +102,7 @@ def faults(
             f"plan and shards have rejects {dict(sorted(rejects.items()))} instead of the "
             f"manifest's {dict(sorted(manifest.counts.rejects.items()))}"
         )
-    known = {contract.MANIFEST_NAME, contract.PLAN_NAME}
+    known = {contract.MANIFEST_NAME, contract.PLAN_NAME, contract.SIGNATURE_NAME}
     for shard in range(shards):
         stem = contract.shard_name(shard, shards)
         known |= {f"{stem}.{suffix}" for suffix in ("tfrecord", "index", "json")}

@@ -1,6 +1,7 @@
 """Fixtures: real videos with numbered frames, records, snapshots and the command line."""
 
 import collections
+import hashlib
 import os
 import subprocess
 import sys
@@ -149,7 +150,11 @@ def write_small_snapshot(
             data=writer.data,
             index=writer.index,
             videos=[
-                VideoFile(video_id=video_id, bytes=1, sha256=f"sha256 of {videos} of {video_id}")
+                VideoFile(
+                    video_id=video_id,
+                    bytes=1,
+                    sha256=hashlib.sha256(f"{videos} of {video_id}".encode()).hexdigest(),
+                )
                 for video_id in sorted({clip.video_id for clip in own})
             ],
             rejects=refused,

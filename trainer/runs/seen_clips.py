@@ -1,27 +1,22 @@
 """Record of the clips that a run may have seen, checked before the run is evaluated on others.
 
-RUN/seen.bin has two marks per video, 8 bytes each, sorted, little-endian: one of its id and one of
-its file. RUN/data.json has in `seen` {"videos", "sha256" of seen.bin, "unknown": the sources of the
-run's first parameters with an unknown training set, such as published weights}. A run that starts
-from another has seen what that one saw.
+RUN/seen.bin has two marks per video, of its id and of its file. protos/seen_marks.py defines them,
+and when two videos are the same. RUN/data.json has in `seen` {"videos", "sha256" of seen.bin,
+"unknown": the sources of the run's first parameters with an unknown training set, such as published
+weights}. A run that starts from another has seen what that one saw.
 
-A clip counts as seen if any clip of its video was trained on. Two videos are the same if their
-files are, or if one data set gives them one id. Ids of different data sets are not compared, as
-`video7` is in many. Ids of YouTube's form are the exception: 11 characters in upper and lower case
-are YouTube's in all data sets. Users' own tables all belong to the data set "generic". Ids of two
-tables count only if the file of either is unknown.
+A clip counts as seen if any clip of its video was trained on.
 """
 
 import dataclasses
 import hashlib
-import json
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt64
 
+from protos.seen_marks import MARK_BYTES, TABLES, mark_of_file, mark_of_id, marks_to_find
 from trainer.data.folder import read_file, write_file
 from trainer.data.snapshot import Snapshot
 from trainer.errors import UserError
@@ -30,10 +25,6 @@ from trainer.runs.run_folder import RunError, read_data, write_data
 from trainer.runs.run_path import RunPath
 
 _MARKS = "seen.bin"
-_MARK_BYTES = 8
-# Data set of any table whose columns are named.
-_TABLES = "generic"
-_YOUTUBE = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{11}")
 _EXAMPLES = 3
 
 
@@ -119,7 +110,7 @@ def gather(
         listed = list(snapshot.videos())
         videos += len({video_id for video_id, _ in listed})
         dataset = snapshot.manifest.dataset
-        of_ids = [_mark_of_id(dataset, video_id, known=bool(sha256)) for video_id, sha256 in listed]
+        of_ids = [mark_of_id(dataset, video_id, known=bool(sha256)) for video_id, sha256 in listed]
         of_files = _marks_of_files(listed)
         marks += [np.array(of_ids, np.uint64), of_files[of_files > 0]]
     unknown = [f"{path}" for path in weights]
@@ -174,10 +165,10 @@ def of_run(run: RunPath) -> Seen | None:
             f"{run / _MARKS} does not match data.json: it records the run's training clips; "
             "restore the file, or train the run again"
         )
-    if len(packed) % _MARK_BYTES:
+    if len(packed) % MARK_BYTES:
         raise RunError(
             f"{run / _MARKS} is damaged: it has {len(packed):,} bytes, not a multiple of "
-            f"{_MARK_BYTES}; restore the file, or train the run again"
+            f"{MARK_BYTES}; restore the file, or train the run again"
         )
     return Seen(np.frombuffer(packed, "<u8"), about["videos"], tuple(about["unknown"]))
 
@@ -223,7 +214,7 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
         found = by_id | same_file
     tuned = (task or {}).get("trained_on", {"datasets": (), "videos": ()})
     # For tables, `seen` is more precise, because it includes the files.
-    if dataset in tuned["datasets"] and (seen is None or dataset != _TABLES):
+    if dataset in tuned["datasets"] and (seen is None or dataset != TABLES):
         videos = set(tuned["videos"])
         found |= np.fromiter((one in videos for one in ids), bool, len(ids))
     # A snapshot may have parts of a video in several shards.
@@ -264,40 +255,12 @@ def refuse(found: Overlap, *, allowed: bool) -> None:
 
 def _marks_of_files(listed: Sequence[tuple[str, str]]) -> UInt64[np.ndarray, " n"]:
     """Return the marks of the files of a snapshot's videos; 0 if unknown."""
-    return np.array([int(sha256[:16], 16) if sha256 else 0 for _, sha256 in listed], np.uint64)
+    return np.array([mark_of_file(sha256) for _, sha256 in listed], np.uint64)
 
 
 def _marks_of_ids(
     dataset: str, listed: Sequence[tuple[str, str]]
 ) -> UInt64[np.ndarray, "n known=2"]:
     """Return the id marks of a snapshot's videos to look up in the record of a run."""
-    marks = [
-        # A known file differs from that of an equal id whose file was known.
-        [_mark_of_id(dataset, video_id, known=known and not sha256) for known in (False, True)]
-        for video_id, sha256 in listed
-    ]
+    marks = [marks_to_find(dataset, video_id, sha256) for video_id, sha256 in listed]
     return np.array(marks, np.uint64).reshape(-1, 2)
-
-
-def _mark_of_id(dataset: str, video_id: str, *, known: bool) -> int:
-    """Return the first 8 bytes of a sha256 as an integer.
-
-    Args:
-      dataset: the snapshot's data set.
-      video_id: id of the video within it.
-      known: True if the video's file is known, which matters only to tables.
-
-    >>> first = _mark_of_id("howto100m", "dQw4w9WgXcQ", known=True)
-    >>> first == _mark_of_id("activitynet", "dQw4w9WgXcQ", known=False)
-    True
-    >>> _mark_of_id("msrvtt", "video7", known=True) == _mark_of_id("shapes", "video7", known=True)
-    False
-    >>> _mark_of_id("generic", "7", known=True) == _mark_of_id("generic", "7", known=False)
-    False
-    """
-    of = f"dataset {dataset}"
-    if _YOUTUBE.fullmatch(video_id):
-        of = "youtube"
-    elif dataset == _TABLES and known:
-        of += ", file known"
-    return int.from_bytes(hashlib.sha256(json.dumps([of, video_id]).encode()).digest()[:8])

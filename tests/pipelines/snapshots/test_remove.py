@@ -1,4 +1,6 @@
+import hashlib
 import itertools
+import json
 import os
 import pathlib
 import shutil
@@ -11,6 +13,7 @@ from pipelines.cli.main import main
 from pipelines.snapshots import records, remove, snapshot, verify
 from pipelines.snapshots.snapshot import shard_of
 from pipelines.sources import annotation_file
+from protos.seen_marks import mark_of_file, mark_of_id
 from protos.v1.manifest_pb2 import Reject
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -216,3 +219,41 @@ def test_a_pipe_without_a_writer_is_refused(written, tmp_path, capsys, monkeypat
     words = ["remove", folder, "--videos", tmp_path / "pipe", "--out", tmp_path / "new"]
     assert main([str(word) for word in words]) == 1
     assert f"no process writes to the pipe {tmp_path / 'pipe'}" in capsys.readouterr().err
+
+
+def test_runs_that_may_have_seen_a_video_are_listed(written, tmp_path, capsys):
+    folder, manifest, _ = written
+    file = {
+        v.video_id: v.sha256 for s in records.summaries(str(folder), manifest) for v in s.videos
+    }
+    marks = {
+        "by-id": [mark_of_id(manifest.dataset, GONE, known=True)],
+        "by-file": [7, mark_of_file(file[GONE])],
+        "others": [mark_of_id(manifest.dataset, "video5", known=True), 2**64 - 1],
+        "another data set": [mark_of_id("another", GONE, known=True)],
+        "damaged": [8],
+    }
+    for name, of_run in marks.items():
+        run = tmp_path / name
+        run.mkdir()
+        packed = b"".join(mark.to_bytes(8, "little") for mark in sorted(of_run))
+        (run / "seen.bin").write_bytes(packed)
+        sha256 = hashlib.sha256(packed if name != "damaged" else b"").hexdigest()
+        (run / "data.json").write_text(json.dumps({"seen": {"videos": 1, "sha256": sha256}}))
+    (tmp_path / "old run").mkdir()
+    (tmp_path / "old run" / "data.json").write_text("{}")
+    names = [*marks, "old run", "absent"]
+    (tmp_path / "gone.txt").write_text(f"{GONE}.mp4\n")
+    command = ["remove", str(folder), "--videos", str(tmp_path / "gone.txt"), "--out"]
+    runs = [str(tmp_path / name) for name in names]
+    assert main([*command, str(tmp_path / "new"), "--workers", "1", "--runs", *runs]) == 0
+    lines = capsys.readouterr().out.splitlines()[-len(runs) :]
+    found = dict(zip(names, lines, strict=True))
+    for name in ("by-id", "by-file"):
+        assert f"may have seen 1 of them: {GONE}" in found[name]
+        assert f"svilm-train exposure --run {tmp_path / name} " in found[name]
+    for name in ("others", "another data set"):
+        assert found[name].endswith("has seen none of them")
+    assert "seen.bin is damaged" in found["damaged"]
+    assert "an earlier release" in found["old run"]
+    assert "No such file" in found["absent"]
