@@ -156,8 +156,8 @@ def draws_of(
 ) -> Draws:
     """Return all draws of some records in the first `steps` steps of a run.
 
-    The cost grows with the records and the epochs, not with the steps: about 10 µs per record and
-    pass over its source.
+    The cost grows with the records and the epochs, not with the steps: 0.5 µs per record and pass
+    over its source, and 20 ms per pass over a source of fewer than 65,536 records.
 
     Args:
       seed: the run's seed.

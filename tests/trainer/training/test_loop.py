@@ -307,7 +307,8 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
     assert [record["clip_ids"] for record in bad] == [ids for _, _, ids in batches]
     assert not any(corrupt.clip_id in record["clip_ids"] for record in bad)
     # The run's exposure to all videos is that log.
-    found = exposure(run, {clip.video_id for clip in map(Snapshot.open(snapshot).clip, range(24))})
+    whole = Snapshot.open(snapshot)  # the videos of these clips are only in their records
+    found = exposure(run, {clip.video_id for clip in map(whole.clip, range(24))}, [whole])
     drawn = [(line["step"], line["row"], line["clip_id"]) for line in listed(found.runs[0])]
     assert drawn == [
         (record["step"], row, clip_id)
