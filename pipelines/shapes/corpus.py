@@ -84,7 +84,9 @@ def write(
         "train": sample_clips("train", train_clips, seed),
         "test": sample_clips("test", test_clips, seed),
     }
-    videos = {split: _videos(out / split / "videos", clips) for split, clips in splits.items()}
+    videos: dict[Split, list[_Video]] = {
+        split: _videos(out / split / "videos", clips) for split, clips in splits.items()
+    }
     of_tasks, texts = _tasks(out / "tasks", splits, seed) if tasks else ([], {})
     _check_no_others(out, videos)
     with _converted_errors(out):

@@ -113,7 +113,9 @@ def _embed(arguments: argparse.Namespace) -> int:
     if arguments.random_encoder:
         # Fresh parameters have seen none of the run's training videos.
         run = run._replace(params=fresh_encoder(run).params, task=None, folder=None)
-    chosen = tuple(name for name in features.FEATURES if name in (arguments.feature or [name]))
+    chosen: tuple[features.Feature, ...] = tuple(
+        name for name in features.FEATURES if name in (arguments.feature or [name])
+    )
     if run.task is not None and run.task["name"] != "retrieval" and "clip" in chosen:
         progress.warn(
             f"embed: the run is fine-tuned for {run.task['name']}, which does not train the joint "

@@ -60,12 +60,13 @@ class Metrics:
         self._steps, self._record = steps, record
         self._lines = jsonl_log.Lines(run / "metrics.jsonl", start)
         kept = self._lines.kept
-        self._seconds_before = kept[-1].get("seconds") if kept else 0.0
-        if not isinstance(self._seconds_before, int | float):
+        before = kept[-1].get("seconds") if kept else 0.0
+        if not isinstance(before, int | float):
             raise RunError(
                 f"{run / 'metrics.jsonl'}: the line of step {kept[-1]['step']} has no 'seconds': "
                 "remove that line"
             )
+        self._seconds_before = before
         self._tensorboard = run / "tensorboard"
         self._local = tempfile.TemporaryDirectory(prefix="svilm-") if in_bucket(run) else None
         events = self._local.name if self._local else str(self._tensorboard)
