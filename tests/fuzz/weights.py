@@ -1,6 +1,7 @@
 """Published weights: Hugging Face folders, scenic's file and a localisation model."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import pathlib
@@ -19,11 +20,12 @@ from trainer.configs.config import TextConfig, VideoConfig
 from trainer.data.tokenizer import Tokenizer, VocabularyError
 from trainer.tasks.localisation import saved
 from trainer.tasks.localisation.training import LocalisationError
-from trainer.weights import bert, scenic, video
+from trainer.weights import bert, image, scenic, video
 from trainer.weights import hf_format as weights_folder
 from trainer.weights.hf_format import WeightsError
 
 _PARITY = pathlib.Path(__file__).parents[1] / "data" / "parity"
+_IMAGES = pathlib.Path(__file__).parents[1] / "data" / "image_encoders" / "5.24.0"
 _REFUSALS = (WeightsError, VocabularyError, LocalisationError)
 
 
@@ -81,6 +83,13 @@ def _video(path: pathlib.Path) -> None:
     checkpoint = weights_folder.read(path)
     config = video.video_config(checkpoint, _VIDEO)
     _finite(video.params(checkpoint, config))
+
+
+def _image(path: pathlib.Path) -> None:
+    checkpoint = weights_folder.read(path)
+    if checkpoint.config.get("model_type") in image.MODEL_TYPES:
+        config = image.video_config(checkpoint, dataclasses.replace(_VIDEO, resolution=168))
+        image.params(checkpoint, config)  # Start.fill refuses products that are not finite
 
 
 def _text(path: pathlib.Path) -> None:
@@ -188,6 +197,10 @@ def forms() -> tuple[Form, ...]:
             "scenic",
             {"checkpoint": serialization.msgpack_serialize({"params": of_scenic})},
             _scenic,
+        ),
+        *(
+            Form(name, {one.name: one.read_bytes() for one in (_IMAGES / name).iterdir()}, _image)
+            for name in ("CLIPModel", "Dinov2WithRegistersModel")
         ),
         Form("localisation", _localisation(), lambda path: saved.load(path)),
     )

@@ -149,10 +149,17 @@ def video_config(checkpoint: Checkpoint, config: VideoConfig) -> VideoConfig:
             "DINOv2-giant, are not supported: give a smaller DINOv2"
         )
     width = checkpoint.setting("hidden_size", int)
-    if kind.names.scales:
-        hidden = int(width * checkpoint.setting("mlp_ratio", float))
-    else:
+    if kind.names.scales is None:
         hidden = checkpoint.setting("intermediate_size", int)
+    else:
+        ratio = checkpoint.setting("mlp_ratio", float)
+        try:
+            hidden = int(width * ratio)
+        except (OverflowError, ValueError):
+            raise WeightsError(
+                f"{checkpoint.folder / CONFIG}: hidden_size {width} × mlp_ratio {ratio} must be a "
+                "number of hidden units"
+            ) from None
     _, patch = _grid(checkpoint)
     mean, std = pixel_range.scaling(checkpoint, kind.mean, kind.std)
     return sized(

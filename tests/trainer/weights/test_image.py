@@ -165,6 +165,7 @@ def test_settings_that_a_section_leaves_out_are_those_of_its_class(altered_image
     ("name", "settings", "told"),
     [
         ("Dinov2Model", {"use_swiglu_ffn": True}, "use_swiglu_ffn is true"),
+        ("Dinov2Model", {"mlp_ratio": float("inf")}, "mlp_ratio inf must be a number"),
         ("ViTModel", {"hidden_act": "relu"}, "hidden_act must be one of"),
         ("ViTModel", {"patch_size": 32}, "patch_size 32 must be in 1 … image_size 24"),
         ("ViTModel", {"layer_norm_eps": None}, "has no 'layer_norm_eps'"),

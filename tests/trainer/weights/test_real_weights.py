@@ -37,3 +37,15 @@ def test_paraphrases_are_nearer_than_other_sentences(minilm):
     assert (own[:, None] > similarity - 2 * np.eye(50)).all()
     assert own.min() > np.quantile(other, 0.99)
     assert other.mean() < 0.1
+
+
+def test_states_of_real_weights_are_those_of_transformers(minilm):
+    with np.load(
+        pathlib.Path(__file__).parents[2] / "data" / "transformers" / "minilm.npz"
+    ) as known:
+        tokenizer = Tokenizer.from_vocabulary(minilm / "vocab.txt")
+        ids, mask = tokenizer.encode([str(text) for text in known["captions"]], tokens=14)
+        np.testing.assert_array_equal(ids, known["ids"])
+        np.testing.assert_array_equal(mask, known["mask"])
+        states = text_states(minilm, jnp.asarray(ids), jnp.asarray(mask))
+        np.testing.assert_allclose(np.asarray(states)[mask], known["states"][mask], atol=1e-5)
