@@ -41,7 +41,7 @@ EXTRAS = {
         "tensorflow-cpu>=2.21,<2.22",  # reads snapshots, on accelerator machines too
         "tokenizers>=0.23",
     ],
-    # With [pipelines]: `svilm-pipelines sign` and `verify --key`.
+    # With [pipelines] or [trainer]: signatures of snapshots and of runs.
     "sign": [
         "model-signing>=1.1.1,<2",
         "pyopenssl>=26",  # which model-signing imports, but does not require

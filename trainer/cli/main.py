@@ -20,6 +20,7 @@ from trainer.cli.figures import add_figures
 from trainer.cli.localisation import add_localise
 from trainer.cli.outputs import RUN, check_folder
 from trainer.cli.plan import add_plan
+from trainer.cli.signing import add_signing
 from trainer.cli.tasks import add_finetune
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.configs import PRESETS, published
@@ -196,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     add_exposure(commands)
     add_plan(commands)
     add_localise(commands)
+    add_signing(commands)
     add_study(commands)
     for command in commands.choices.values():
         logs.add(command)

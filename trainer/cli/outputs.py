@@ -33,7 +33,7 @@ LOCALISATION, STUDY, FIGURES = "a localisation model", "a study", "figures"
 _KINDS = {
     RUN: _Kind(
         (("data.json", "vocab.txt"), ("config.json", "checkpoints")),
-        r"(config|tokenizer_config|data|task)\.json|vocab\.txt|seen\.bin"
+        r"(config|tokenizer_config|data|task)\.json|vocab\.txt|seen\.bin|model\.sig"
         r"|(metrics|bad_steps|skipped_clips)\.jsonl|checkpoints|tensorboard|profile",
     ),
     "a checkpoint": _Kind((("config/metadata", "params/*"),), r".*"),

@@ -13,6 +13,7 @@ metrics.jsonl, tensorboard/      trainer/training/metric_writer.py
 bad_steps.jsonl  trainer/training/bad_step_report.py
 skipped_clips.jsonl  trainer/training/skipped_clips.py
 checkpoints/     trainer/runs/checkpoint.py
+model.sig        trainer/runs/signing.py; only of a signed run
 """
 
 import dataclasses

@@ -69,6 +69,10 @@ def arguments(task, preset, run, snapshot, out, *settings):
     return [*argv, f"--snapshot={snapshot}", "--max-steps=4", *settings]
 
 
+def fail_on_skip(skipped):
+    pytest.fail(skipped.message)
+
+
 def same(a, b):
     return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
 
@@ -171,7 +175,7 @@ def test_its_exposure_is_what_its_examples_log(answering, snapshot, tokenizer):
         finetuning.TASKS["qa"], finetuning.qa.Config(answers=3), Mixture([Snapshot.open(snapshot)])
     )
     batches = objective.batches(
-        tokenizer, config, start_step=0, host=0, hosts=1, on_skip=pytest.fail
+        tokenizer, config, start_step=0, host=0, hosts=1, on_skip=fail_on_skip
     )
     logged = [
         (step + 1, row, clip_id)
@@ -476,7 +480,7 @@ def test_the_compiler_counts_as_many_flops(snapshot, tokenizer, task, settings):
     clips, mesh = Mixture([Snapshot.open(snapshot)]), one_device()
     objective = finetuning.FineTuning(finetuning.TASKS[task], settings, clips)
     batches = objective.batches(
-        tokenizer, config, start_step=0, host=0, hosts=1, on_skip=pytest.fail
+        tokenizer, config, start_step=0, host=0, hosts=1, on_skip=fail_on_skip
     )
     _, batch, _ = next(batches)
     batches.close()
