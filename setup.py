@@ -83,6 +83,12 @@ EXTRAS = {
     ],
     # With [pipelines] and [trainer]: `make docs`.
     "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=9,<9.1"],  # Sphinx 9.1 needs Python 3.12
+    # With [pipelines] and [trainer]: what `make interop` loads exports in.
+    "interop": [
+        "sentence-transformers>=6.2",
+        "torch>=2.15",
+        "transformers>=5.24",
+    ],
     # With [trainer]: what `make benchmark` compares a training step with.
     "bench": ["torch>=2.13"],
 }
@@ -98,7 +104,7 @@ setuptools.setup(
     package_data={
         "protos": ["py.typed", "**/*.proto", "**/*.pyi"],
         "pipelines": ["snapshots/card/page.html"],
-        "trainer": ["report/page.html"],
+        "trainer": ["report/page.html", "weights/torch_code/*.py"],
     },
     install_requires=["google-crc32c>=1.8", "protobuf>=6.33,<7"],
     extras_require=EXTRAS,

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import html
+import importlib.util
 import json
 import os
 import pathlib
@@ -21,8 +22,9 @@ from typing import NamedTuple
 import hypothesis
 import pytest
 
-# Programs that generated test data import packages that the project does not install.
-collect_ignore = ["data"]
+# Programs that generated test data import packages that the project does not install. Tests in
+# `interop` need PyTorch, which `make interop` installs.
+collect_ignore = ["data"] if importlib.util.find_spec("torch") else ["data", "interop"]
 
 os.environ.update(
     # The suite runs one process per core, so each process computes on one thread. It compiles much

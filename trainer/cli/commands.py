@@ -189,7 +189,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
     with output_file(arguments) as unfinished:
         assert unfinished is not None  # --out is required
-        figures = _read_metrics(arguments.metrics)
+        figures = read_metrics(arguments.metrics)
         run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
         seen = check_unseen(run, snapshot, arguments)
         control = load_run(arguments.control) if arguments.control else None
@@ -309,7 +309,12 @@ def check_unseen(run: "Loaded", snapshot: "Snapshot", arguments: argparse.Namesp
     return found
 
 
-def _read_metrics(path: str) -> Any:
+def read_metrics(path: str) -> Any:
+    """Read the figures that `svilm-train evaluate --out` wrote, with their `subject`.
+
+    Raises:
+      OutputError: the file is damaged, or of another command.
+    """
     from trainer.tasks.zero_shot import Metrics
 
     try:

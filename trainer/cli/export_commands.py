@@ -3,23 +3,40 @@
 import argparse
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protos.strict_json import parse_object
 from trainer import progress
 from trainer.cli.arguments import count, on_disk
-from trainer.cli.commands import add_parser, add_run, load_run
-from trainer.cli.outputs import EXPORT, FEATURES, OutputError, check_folder
+from trainer.cli.commands import add_parser, add_run, load_run, read_metrics
+from trainer.cli.outputs import EXPORT, FEATURES, MODEL, PROGRAMS, RUN, OutputError, check_folder
+
+if TYPE_CHECKING:
+    from trainer.runs.checkpoint import Loaded
 
 _EXPORT_EPILOG = """\
-Video weights use ViViT's layout. S-ViLM has no class token, so one of zeros is written. Other
-implementations attend to it, so their outputs differ. Text weights use BERT's layout and include
-the tokenizer. AutoModel, AutoImageProcessor and AutoTokenizer of transformers read both. Their
-poolers are random: use the last hidden states. `svilm-train pretrain --video-weights DIR
---text-weights DIR` reads both, bit for bit.
+With --out, one folder gets the whole model:
+  huggingface  AutoModel, AutoProcessor and SentenceTransformer read it with trust_remote_code=True.
+               It has all parameters, the tokenizer, the model in PyTorch, and a model card
+  stablehlo    programs of both encoders for jax.export.deserialize, for any batch size, with the
+               parameters, the tokenizer, and the versions that they need (programs.json)
+
+--video and --text write one encoder each, in the layouts of ViViT and BERT, for programs that know
+these. S-ViLM has no class token, so one of zeros is written. Other implementations attend to it, so
+their outputs differ. Their poolers are random: use the last hidden states. `svilm-train pretrain
+--video-weights DIR --text-weights DIR` reads both, bit for bit.
+
+examples:
+  svilm-train export --run runs/first --out first-hf --metrics metrics.json
+  svilm-train export --run runs/first --video first-vivit --text first-bert
+"""
+
+_IMPORT_EPILOG = """\
+RUN can be evaluated, searched, embedded and exported, and `pretrain --start-from RUN` starts from
+it. It has no optimizer state, so `pretrain` does not continue it.
 
 example:
-  svilm-train export --run runs/first --video first-vivit --text first-bert
+  svilm-train import --from first-hf --out runs/imported
 """
 
 _EMBED_EPILOG = """\
@@ -156,12 +173,32 @@ def add_export(commands: Any) -> None:
     parser = add_parser(
         commands,
         "export",
-        "write a run's encoders for other programs",
-        "Writes a run's encoders in the Hugging Face layout: config.json and model.safetensors.",
+        "write a run's model for other programs",
+        "Writes a run's model, or one of its encoders, for other programs.",
         _EXPORT_EPILOG,
     )
     parser.set_defaults(command=_export, misused=parser.error)
     add_run(parser)
+    parser.add_argument(
+        "--out", type=on_disk, metavar="FOLDER", help="folder for the model (default: not written)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("huggingface", "stablehlo"),
+        default="huggingface",
+        help="format of --out (default: huggingface)",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="JSON",
+        help="the metrics that `svilm-train evaluate --out` wrote, for the model card (default: "
+        "none)",
+    )
+    parser.add_argument(
+        "--license",
+        metavar="ID",
+        help="license of the weights, for the model card, such as cc-by-4.0 (default: not stated)",
+    )
     for name, kind in (("--video", "video"), ("--text", "text")):
         parser.add_argument(
             name,
@@ -172,19 +209,71 @@ def add_export(commands: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from trainer.runs.run_lock import held
-    from trainer.weights import bert, hf_format, param_mapping, video
-
-    if not (arguments.video or arguments.text):
-        raise OutputError("nothing to export: give a folder with --video, --text or both")
-    folders = [path.resolve() for path in (arguments.video, arguments.text) if path]
-    if len(folders) > len(set(folders)):
-        arguments.misused(f"--video and --text are both {folders[0]}: give two folders")
-    for option, model_type in (("video", video.VIVIT), ("text", "bert")):
+    if not (arguments.out or arguments.video or arguments.text):
+        raise OutputError("nothing to export: give a folder with --out, --video or --text")
+    card = arguments.out and arguments.format == "huggingface"
+    if (arguments.metrics or arguments.license) and not card:
+        arguments.misused("--metrics and --license require --out with --format huggingface")
+    named: dict[pathlib.Path, str] = {}
+    for option in ("out", "video", "text"):
+        if path := getattr(arguments, option):
+            other = named.setdefault(path.resolve(), option)
+            if other != option:
+                arguments.misused(f"--{other} and --{option} are both {path}: give two folders")
+    for option, model_type in (("video", "vivit"), ("text", "bert")):
         if getattr(arguments, option):
             check_folder(arguments, option, EXPORT)
             _check_replaces(getattr(arguments, option), model_type)
+    if arguments.out:
+        check_folder(arguments, "out", MODEL if card else PROGRAMS)
+
+    from trainer.runs.run_lock import held
+
     run = load_run(arguments.run, any_task=True)
+    if arguments.out:
+        if "head" in run.params:
+            progress.warn("export: the head of the run's task is left out")
+        with held(arguments.out, "export"):
+            _WRITERS[arguments.format](arguments, run)
+        print(f"export: model in {arguments.out}")
+    _export_encoders(arguments, run)
+    return 0
+
+
+def _write_huggingface(arguments: argparse.Namespace, run: "Loaded") -> None:
+    from trainer.runs.provenance import check_same, parameters_sha256
+    from trainer.tasks.zero_shot import table
+    from trainer.weights import model_card, svilm_format
+
+    figures = subject = None
+    if arguments.metrics:
+        metrics = read_metrics(arguments.metrics)
+        figures, subject = table(metrics), metrics["subject"]
+        ours = {"parameters_sha256": parameters_sha256(run.params), "step": run.step}
+        check_same(arguments.metrics, subject, subject | ours)
+    card = model_card.text(
+        run,
+        svilm_format.data_of(run),
+        figures=figures,
+        subject=subject,
+        license_id=arguments.license,
+    )
+    svilm_format.write(arguments.out, run, card)
+
+
+def _write_stablehlo(arguments: argparse.Namespace, run: "Loaded") -> None:
+    from trainer.weights import stablehlo
+
+    stablehlo.write(arguments.out, run)
+
+
+_WRITERS = {"huggingface": _write_huggingface, "stablehlo": _write_stablehlo}
+
+
+def _export_encoders(arguments: argparse.Namespace, run: "Loaded") -> None:
+    from trainer.runs.run_lock import held
+    from trainer.weights import bert, hf_format, param_mapping, video
+
     if arguments.video:
         layers, sizes = run.params["video"], run.config.video
         files = video.as_vivit(layers, sizes, run.config.input.short_side)
@@ -198,6 +287,47 @@ def _export(arguments: argparse.Namespace) -> int:
             hf_format.write(arguments.text, bert.settings(sizes), tensors)
             run.tokenizer.save(arguments.text / "vocab.txt", sizes.tokens)
         print(f"export: text encoder in {arguments.text}")
+
+
+def add_import(commands: Any) -> None:
+    """Add the command `svilm-train import`."""
+    parser = add_parser(
+        commands,
+        "import",
+        "make a run of an exported model",
+        "Makes a run of a folder of `svilm-train export --format huggingface`, bit for bit.",
+        _IMPORT_EPILOG,
+    )
+    parser.set_defaults(command=_import)
+    parser.add_argument(
+        "--from",
+        type=on_disk,
+        required=True,
+        metavar="FOLDER",
+        help="the folder of the export, or one that transformers' save_pretrained wrote",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="RUN",
+        help="folder of the new run, on a disk or gs://BUCKET/FOLDER",
+    )
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    check_folder(arguments, "out", RUN)
+
+    from trainer.runs.run_folder import checkpoint_steps
+    from trainer.runs.run_lock import held
+    from trainer.runs.run_path import run_path
+    from trainer.weights import run_import
+
+    out = run_path(arguments.out)
+    with held(out, "import"):
+        if checkpoint_steps(out / "checkpoints"):
+            raise OutputError(f"{out} has checkpoints already: give a new folder")
+        step = run_import.write_run(getattr(arguments, "from"), out)
+    print(f"import: {out}, step {step:,}")
     return 0
 
 

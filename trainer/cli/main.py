@@ -14,7 +14,7 @@ from trainer.cli import logs, standard_streams
 from trainer.cli.ablation import add_study
 from trainer.cli.arguments import add_settings, count, is_value, on_disk, settings_of
 from trainer.cli.commands import add_evaluate, add_report, add_search
-from trainer.cli.export_commands import add_embed, add_export
+from trainer.cli.export_commands import add_embed, add_export, add_import
 from trainer.cli.exposure import add_exposure
 from trainer.cli.figures import add_figures
 from trainer.cli.localisation import add_localise
@@ -193,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add_report(commands)
     add_figures(commands)
     add_export(commands)
+    add_import(commands)
     add_embed(commands)
     add_exposure(commands)
     add_plan(commands)

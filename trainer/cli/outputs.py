@@ -1,7 +1,7 @@
 """Files and folders that commands write, checked before the work begins.
 
 No command may write over one of its inputs, nor over what another command wrote: a run, a snapshot,
-features, a trained localisation model, a study, figures or exported weights.
+features, a trained localisation model, a study, figures, or an exported model or its weights.
 """
 
 import argparse
@@ -28,6 +28,7 @@ class _Kind(NamedTuple):
 
 
 RUN, FEATURES, EXPORT = "a run", "features", "an encoder's weights"
+MODEL, PROGRAMS = "a Hugging Face model", "StableHLO programs"
 LOCALISATION, STUDY, FIGURES = "a localisation model", "a study", "figures"
 
 _KINDS = {
@@ -54,6 +55,15 @@ _KINDS = {
         (("groups.png", "figures.json"),),
         r"figures\.json|nouns-[0-9]+\.(png|gif)|(windows|groups)\.png",
     ),
+    MODEL: _Kind(
+        (("config.json", "modeling_svilm.py"),),
+        r"((|processor_|tokenizer_)config|modules|config_sentence_transformers)\.json|vocab\.txt"
+        r"|seen\.bin|README\.md|\w+_svilm\.py|model\.safetensors",
+    ),
+    PROGRAMS: _Kind(
+        (("programs.json", "video.stablehlo"),),
+        r"(programs|tokenizer_config)\.json|vocab\.txt|model\.safetensors|(video|text)\.stablehlo",
+    ),
     EXPORT: _Kind(
         (("config.json", "model*.safetensors"),),
         r"(|(video_)?preprocessor_|tokenizer_)config\.json|(vocab|merges)\.txt|tokenizer\.json"
@@ -65,6 +75,7 @@ _KINDS = {
 _READ = (
     *(
         "run",
+        "from",
         "earlier_run",
         "control",
         "beside",

@@ -203,7 +203,7 @@ def write(
     folder: pathlib.Path,
     config: dict[str, Any],
     tensors: dict[str, np.ndarray],
-    others: Mapping[str, dict[str, Any]] = types.MappingProxyType({}),
+    others: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
     """Write a folder, with config.json last, so that a folder with config.json is complete.
 

@@ -137,9 +137,9 @@ def test_figures_that_cannot_be_true_are_refused_by_name(name, value, tmp_path):
     }
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(figures))
-    commands._read_metrics(str(path))
+    commands.read_metrics(str(path))
     places = (figures["zero_shot"]["t2v"]["optimistic"], figures["temporal"], figures["controls"])
     next(one for one in places if name in one)[name] = value
     path.write_text(json.dumps(figures))
     with pytest.raises(commands.OutputError, match=f"{name} is {value}, outside "):
-        commands._read_metrics(str(path))
+        commands.read_metrics(str(path))
