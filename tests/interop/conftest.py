@@ -31,7 +31,7 @@ SETTINGS = {
     "groupvit": (*_SMALL, "video.grouping=groupvit", "video.gelu=erf", "average_decay=0.9"),
     # The crop is smaller than the model's frames, and so scaled.
     "kmax": (
-        *(*_SMALL, "video.grouping=kmax", "loss.learn_temperatures=true", "video.frames=6"),
+        *(*_SMALL, "video.grouping=kmax", "loss.learn_temperatures=true"),
         *("video.resolution=84", "video.pixel_mean=0.4,0.5,0.6"),
     ),
 }

@@ -95,7 +95,7 @@ def videos(tmp_path_factory):
     """Return videos that are upright, turned, of oblong pixels, with B-frames or in AVI."""
     folder = tmp_path_factory.mktemp("videos")
 
-    def made(name, *options, start=()):
+    def made(name, *options):
         source = "testsrc2=size=98x80:rate=11:duration=1.9"
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
         subprocess.run([*command, *options, folder / name], check=True)
@@ -111,15 +111,27 @@ def videos(tmp_path_factory):
     ]
 
 
-def test_files_are_decoded_to_the_same_frames_and_answers(pair, videos, tmp_path):
+@pytest.fixture(scope="module")
+def snapshot(videos, tmp_path_factory):
+    """Return the snapshot that the run's API makes of the videos."""
+    named = {path.name: path for path in videos}
+    out = tmp_path_factory.mktemp("snapshot")
+    return Snapshot.open(video_files.build(named, out, PRESETS["tiny"]))
+
+
+@pytest.mark.parametrize("pair", ["tiny", "kmax"], indirect=True)
+def test_files_are_decoded_to_the_same_frames_and_answers(pair, videos, snapshot):
     jax, folder = pair
     model, processor = load(folder)
-    snapshot = video_files.build({path.name: path for path in videos}, tmp_path, jax.config)
-    opened = Snapshot.open(snapshot)
-    ids = opened.clip_ids(range(len(opened)))
-    frames = frames_of(opened, range(len(opened)), jax.config)
-    # The id of a clip is its video's, its start and its end.
-    stored = {one.rsplit("_", 2)[0]: of_one for one, of_one in zip(ids, frames, strict=True)}
+    records = range(len(snapshot))
+    frames = frames_of(snapshot, records, jax.config)
+    ids = snapshot.clip_ids(records)
+    stored = {
+        path.name: of_clip
+        for path in videos
+        for clip_id, of_clip in zip(ids, frames, strict=True)
+        if clip_id.startswith(f"{path.name}_")
+    }
     assert stored.keys() == {path.name for path in videos}
     for path in videos:
         np.testing.assert_array_equal(processor.clip(path), stored[path.name], path.name)

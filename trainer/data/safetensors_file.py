@@ -18,7 +18,8 @@ def save(
     Raises:
       OSError: the file cannot be written.
     """
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    # ascontiguousarray would make a scalar a vector.
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     # The library renames a temporary file of mode 0600 to `path`. This file gets the mode that the
     # umask and the folder define.
     with open(path, "wb") as file:

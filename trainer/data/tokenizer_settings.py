@@ -227,7 +227,11 @@ class Files(NamedTuple):
                 )
 
     def _check_config(self) -> None:
-        for file, values in ((CONFIG, self.config), (_NAMES, self.names)):
+        # A processor's code does not concern the tokenizer.
+        code = self.config.get("auto_map")
+        if isinstance(code, dict):
+            code = {name: path for name, path in code.items() if name != "AutoProcessor"}
+        for file, values in ((CONFIG, self.config | {"auto_map": code}), (_NAMES, self.names)):
             for name, allowed in _ONLY.items():
                 if (found := _content(values.get(name))) not in allowed:
                     raise VocabularyError(

@@ -150,7 +150,7 @@ def _put(params: dict[str, Any], path: str, value: np.ndarray) -> None:
     *above, last = path.split(".")
     for name in above:
         params = params.setdefault(name, {})
-    params[last] = np.ascontiguousarray(value)
+    params[last] = np.asarray(value, order="C")  # a scalar stays one
 
 
 def _get(params: Any, path: str) -> Any:

@@ -10,7 +10,8 @@ modules.json, config_sentence_transformers.json    for Sentence-Transformers
 seen.bin           marks of the training videos: runs/seen_clips.py
 README.md          the model card: weights/model_card.py
 
-Tensors have the names of the parameters, with PyTorch's layout and `weight` for kernel and scale.
+Tensors have the names of the parameters, with PyTorch's layout. A kernel or scale is a `weight`.
+`in`, a keyword that breaks PyTorch's own exporters, is `input`.
 """
 
 import json
@@ -38,6 +39,7 @@ CARD = "README.md"
 SEEN = "seen.bin"
 _CODE = pathlib.Path(__file__).with_name("torch_code")
 _SETTINGS, _TRAINED = "svilm", "svilm_run"
+_NAMES = {"kernel": "weight", "scale": "weight", "in": "input"}
 
 
 class Model(NamedTuple):
@@ -60,7 +62,7 @@ def places(shapes: PyTree) -> Iterator[Place]:
     """
     for path, leaf in by_name(shapes).items():
         *above, last = path.split(".")
-        name = ".".join([*above, "weight" if last in ("kernel", "scale") else last])
+        name = ".".join(_NAMES.get(part, part) for part in path.split("."))
         layout, shape = _layout(above, last, tuple(leaf.shape))
         yield Place(path, name, shape, layout)
 

@@ -10,7 +10,7 @@ import safetensors.numpy
 from trainer.cli.main import main
 from trainer.runs import checkpoint
 from trainer.runs.tensor_shapes import by_name
-from trainer.weights import svilm_format
+from trainer.weights import hf_format, param_mapping, svilm_format
 from trainer.weights.hf_format import WeightsError
 
 
@@ -71,3 +71,13 @@ def test_missing_and_unexpected_tensors_are_named(exported):
     safetensors.numpy.save_file(tensors, exported / "model.safetensors")
     with pytest.raises(WeightsError, match=r"project_text\.bias is missing.*other is not a tensor"):
         svilm_format.read(exported)
+
+
+def test_a_scalar_stays_one(tmp_path):
+    params = {"log_temperatures": {"group": np.float32(-2.5)}}
+    places = list(svilm_format.places(params))
+    tensors = param_mapping.to_tensors(params, places)
+    hf_format.write(tmp_path, {"model_type": "svilm"}, tensors)
+    read = param_mapping.to_params(hf_format.read(tmp_path), "", places, "")
+    assert read["log_temperatures"]["group"].shape == ()
+    assert read == params

@@ -80,7 +80,7 @@ class Attention(nn.Module):
 def mlp(width: int, hidden: int, gelu: str) -> nn.Sequential:
     """Return the perceptron Linear, GELU, Linear; the GELU is "tanh" or "erf"."""
     layers = {
-        "in": nn.Linear(width, hidden),
+        "input": nn.Linear(width, hidden),
         "gelu": nn.GELU(approximate="tanh" if gelu == "tanh" else "none"),
         "out": nn.Linear(hidden, width),
     }
@@ -177,7 +177,7 @@ class VideoEncoder(nn.Module):
         x = self.embed(tubelets(pixels, self.c["tubelet"], self.c["patch"]))
         shape = x.shape
         x = x.flatten(1, 2) + self.positions
-        g = self.group_tokens.expand(len(x), -1, -1)
+        g = self.group_tokens.expand(x.shape[0], -1, -1)
         count, soft = x.shape[1], x
         for layer in range(1, self.c["layers"] + 1):
             joined = self.get_submodule(f"layer_{layer}")(torch.cat([x, g], dim=1))
