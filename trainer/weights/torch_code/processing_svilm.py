@@ -14,7 +14,6 @@ from typing import Any
 import av
 import numpy as np
 import simplejpeg
-import torch
 from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Disposition
@@ -121,12 +120,7 @@ class SViLMProcessor(ProcessorMixin):
         side = min(round(self.resolution * min(height, width) / self.short_side), height, width)
         top, left = (height - side) // 2, (width - side) // 2
         pixels = pixels[:, top : top + side, left : left + side]
-        if side == self.resolution:
-            return pixels
-        crops = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
-        size = (self.resolution, self.resolution)
-        scaled = torch.nn.functional.interpolate(crops, size, mode="bilinear")
-        return scaled.round().byte().permute(0, 2, 3, 1).numpy()
+        return pixels if side == self.resolution else _enlarged(pixels, self.resolution)
 
     def _decoded(self, path: str | os.PathLike[str]) -> list[np.ndarray]:
         """Return the frames at the middles of equal parts of a video, scaled, not cropped."""
@@ -214,6 +208,22 @@ def _end(path: str | os.PathLike[str]) -> int:
             last = max(last, start)
             end = last + length if is_mp4 else max(end, start + length)
         return end
+
+
+def _enlarged(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Scale square frames [t, n, n, 3] up bilinearly, rounding as TensorFlow does in training."""
+    size = pixels.shape[1]
+    scale, half = np.float32(size / side), np.float32(0.5)
+    place = (np.arange(side, dtype=np.float32) + half) * scale - half
+    part = (place - np.floor(place))[:, None]
+    low = np.maximum(np.floor(place).astype(int), 0)
+    high = np.minimum(np.ceil(place).astype(int), size - 1)
+    rows = pixels.astype(np.float32)
+    top, bottom = (
+        row[:, :, low] + (row[:, :, high] - row[:, :, low]) * part
+        for row in (rows[:, low], rows[:, high])
+    )
+    return np.round(top + (bottom - top) * part[:, None]).astype(np.uint8)
 
 
 def _as_jpeg(image: np.ndarray) -> np.ndarray:
