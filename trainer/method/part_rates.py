@@ -17,7 +17,8 @@ _NEW = ("group_tokens", "norm_groups", "grouping_")
 def lock(params: PyTree, config: OptimizerConfig) -> PyTree:
     """Return the parameters, of which those with factor 0 have no gradient.
 
-    So their backward pass is not computed, and they do not count in the gradient's norm.
+    So they do not count in the gradient's norm, and the products for their gradients are not
+    computed. The video encoder's backward pass remains, as group tokens pass through its layers.
     """
     if config.video_rates.factor and config.text_rates.factor:
         return params

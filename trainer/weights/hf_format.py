@@ -25,6 +25,9 @@ INDEX = f"{TENSORS}.index.json"
 PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
 """Files with the pixel scaling. A video checkpoint may have either, both or none of them."""
 
+PROCESSOR = "processor_config.json"
+"""The file in which transformers 5 keeps the pixel scaling of a model of images and texts."""
+
 _GELUS: dict[str, Gelu] = {
     **{"gelu": "erf", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"},
     "quick_gelu": "quick",
@@ -74,11 +77,7 @@ def read(folder: pathlib.Path) -> Checkpoint:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        preprocessor, preprocessor_name = {}, PREPROCESSOR
-        for name in (VIDEO_PREPROCESSOR, PREPROCESSOR):
-            if (folder / name).exists():
-                preprocessor_name = name
-                preprocessor = json.loads((folder / name).read_text(encoding="utf-8"))
+        preprocessor, preprocessor_name = _preprocessor(folder)
         tensors = _tensors(folder)
     except FileNotFoundError:
         missing = f"{TENSORS} nor {INDEX}" if (folder / CONFIG).exists() else CONFIG
@@ -101,6 +100,24 @@ def read(folder: pathlib.Path) -> Checkpoint:
             f"{folder / CONFIG}: the weights are quantised ({method!r:.80}): give the original ones"
         )
     return Checkpoint(folder, config, preprocessor, widened(tensors), preprocessor_name)
+
+
+def _preprocessor(folder: pathlib.Path) -> tuple[Any, str]:
+    """Return the settings of the pixels' processor, and the name of their file.
+
+    As in transformers, those inside a processor's file override the others.
+    """
+    preprocessor, preprocessor_name = {}, PREPROCESSOR
+    for name in (VIDEO_PREPROCESSOR, PREPROCESSOR, PROCESSOR):
+        if not (folder / name).exists():
+            continue
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        if name == PROCESSOR and isinstance(found, dict):
+            found = found.get("video_processor", found.get("image_processor"))
+            if found is None:  # as transformers wrote this file before 5.0
+                continue
+        preprocessor, preprocessor_name = found, name
+    return preprocessor, preprocessor_name
 
 
 def tensor_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -203,3 +203,19 @@ def test_tensors_of_image_encoders_that_do_not_fit_are_named(altered_image):
 def test_an_encoder_of_image_weights_is_not_exported_as_vivit(field):
     with pytest.raises(WeightsError, match=f"{next(iter(field))}={next(iter(field.values()))}"):
         video.as_vivit({}, dataclasses.replace(SIZES, **field), 256)
+
+
+def test_pixels_are_scaled_as_the_processor_of_transformers_5_says(altered_image):
+    checkpoint = altered_image("CLIPModel")
+    assert image.video_config(checkpoint, SIZES).pixel_mean == (0.48145466, 0.4578275, 0.40821073)
+    path = checkpoint.folder / "processor_config.json"
+    (checkpoint.folder / "preprocessor_config.json").write_text('{"image_mean": [0.3, 0.3, 0.3]}')
+    for values, mean in (({"processor_class": "CLIPProcessor"}, 0.3), ({"image_mean": 0.4}, 0.4)):
+        nested = values if "processor_class" in values else {"image_processor": values}
+        path.write_text(json.dumps(nested))
+        config = image.video_config(hf_format.read(checkpoint.folder), SIZES)
+        assert config.pixel_mean == (mean, mean, mean)
+    for damaged in ('{"image_processor": 3}', "[]"):
+        path.write_text(damaged)
+        with pytest.raises(WeightsError, match=r"processor_config\.json is damaged"):
+            hf_format.read(checkpoint.folder)
