@@ -77,11 +77,20 @@ class Attention(nn.Module):
         return self.out(attended.transpose(1, 2).flatten(-2))
 
 
+class QuickGELU(nn.Module):
+    """CLIP's approximation of the GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x σ(1.702 x)."""
+        return x * torch.sigmoid(1.702 * x)
+
+
 def mlp(width: int, hidden: int, gelu: str) -> nn.Sequential:
-    """Return the perceptron Linear, GELU, Linear; the GELU is "tanh" or "erf"."""
+    """Return the perceptron Linear, GELU, Linear; the GELU is "tanh", "erf" or "quick"."""
+    exact = nn.GELU(approximate="tanh" if gelu == "tanh" else "none")
     layers = {
         "input": nn.Linear(width, hidden),
-        "gelu": nn.GELU(approximate="tanh" if gelu == "tanh" else "none"),
+        "gelu": QuickGELU() if gelu == "quick" else exact,
         "out": nn.Linear(hidden, width),
     }
     return nn.Sequential(collections.OrderedDict(layers))
@@ -166,6 +175,12 @@ class VideoEncoder(nn.Module):
         self.embed = nn.Linear(c["tubelet"] * c["patch"] ** 2 * 3, width)
         self.positions = nn.Parameter(torch.empty(windows * side**2, width))
         self.group_tokens = nn.Parameter(torch.empty(c["group_tokens"], width))
+        # Class tokens and registers of each window, and CLIP's norm: of runs from image encoders.
+        prefixes = c.get("prefix_tokens", 0)
+        self.prefix_tokens = (
+            nn.Parameter(torch.empty(windows, prefixes, width)) if prefixes else None
+        )
+        self.norm_before = nn.LayerNorm(width, c["norm_eps"]) if c.get("norm_before") else None
         for layer in range(1, c["layers"] + 1):
             self.add_module(f"layer_{layer}", VideoBlock(c))
             if layer in c["grouping_after"]:
@@ -178,13 +193,19 @@ class VideoEncoder(nn.Module):
         shape = x.shape
         x = x.flatten(1, 2) + self.positions
         g = self.group_tokens.expand(x.shape[0], -1, -1)
-        count, soft = x.shape[1], x
+        x = x if self.norm_before is None else self.norm_before(x)
+        count, first, soft = x.shape[1], 0, x
+        if self.prefix_tokens is not None:
+            prefix = self.prefix_tokens.flatten(0, 1).expand(x.shape[0], -1, -1)
+            prefix = prefix if self.norm_before is None else self.norm_before(prefix)
+            first, g = prefix.shape[1], torch.cat([prefix, g], dim=1)
         for layer in range(1, self.c["layers"] + 1):
             joined = self.get_submodule(f"layer_{layer}")(torch.cat([x, g], dim=1))
             x, g = joined[:, :count], joined[:, count:]
             if layer in self.c["grouping_after"]:
-                g, soft = self.get_submodule(f"grouping_{layer}")(g, x)
-        return self.norm(x).reshape(shape), self.norm_groups(g), soft
+                grouped, soft = self.get_submodule(f"grouping_{layer}")(g[:, first:], x)
+                g = torch.cat([g[:, :first], grouped], dim=1)
+        return self.norm(x).reshape(shape), self.norm_groups(g[:, first:]), soft
 
 
 class TextBlock(nn.Module):
