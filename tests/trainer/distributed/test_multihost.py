@@ -22,6 +22,7 @@ from trainer.configs.overrides import override
 from trainer.data import order
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
+from trainer.exposure.exposure import exposure, listed
 from trainer.training import loop, metric_writer
 from trainer.training.initialization import Start
 
@@ -259,3 +260,17 @@ def test_a_run_is_the_same_after_any_kill_and_resume(config, snapshots, alone, s
     finish(start(run, 4, "more"))
     check("more", 4, begun=saved)
     assert losses(run) == pytest.approx(expected, rel=1e-5)
+
+    # Its exposure to all videos is the log of its clips, and that of the run that it started from.
+    videos = {
+        snapshot.clip(record).video_id
+        for snapshot in mixture.snapshots
+        for record in range(len(snapshot))
+    }
+    found = exposure(run, videos)
+    assert not found.unknown and len(found.runs) == 2
+    assert {(line["step"] - 1, line["row"]): line["clip_id"] for line in listed(found.runs[0])} == {
+        (step, row): clip_id
+        for step, of_step in clips.items()
+        for row, clip_id in enumerate(of_step)
+    }
