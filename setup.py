@@ -85,6 +85,9 @@ EXTRAS = {
     "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=9,<9.1"],  # Sphinx 9.1 needs Python 3.12
     # With [pipelines] and [trainer]: what `make interop` loads exports in.
     "interop": [
+        "onnx>=1.23",
+        "onnxruntime>=1.32",
+        "onnxscript>=0.7",
         "sentence-transformers>=6.2",
         "torch>=2.15",
         "transformers>=5.24",

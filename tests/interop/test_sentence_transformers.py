@@ -1,5 +1,7 @@
 """Sentence-Transformers encodes texts and videos as the run does."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -19,7 +21,8 @@ def test_texts_and_videos_are_encoded(pair):
 
     frames = random_frames(jax.config, 2)
     np.testing.assert_allclose(model.encode(list(frames)), jax.embed_videos(frames), atol=TOLERANCE)
-    clip = model[0].processor.clip(CARPHONE)
+    module: Any = model[0]
+    clip = module.processor.clip(CARPHONE)
     (embedded,) = model.encode([str(CARPHONE)])
     np.testing.assert_allclose(embedded, jax.embed_videos([clip])[0], atol=TOLERANCE)
 

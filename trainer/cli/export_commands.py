@@ -9,7 +9,16 @@ from protos.strict_json import parse_object
 from trainer import progress
 from trainer.cli.arguments import count, on_disk
 from trainer.cli.commands import add_parser, add_run, load_run, read_metrics
-from trainer.cli.outputs import EXPORT, FEATURES, MODEL, PROGRAMS, RUN, OutputError, check_folder
+from trainer.cli.outputs import (
+    EXPORT,
+    FEATURES,
+    MODEL,
+    ONNX,
+    RUN,
+    STABLEHLO,
+    OutputError,
+    check_folder,
+)
 
 if TYPE_CHECKING:
     from trainer.runs.checkpoint import Loaded
@@ -20,6 +29,7 @@ With --out, one folder gets the whole model:
                It has all parameters, the tokenizer, the model in PyTorch, and a model card
   stablehlo    programs of both encoders for jax.export.deserialize, for any batch size, with the
                parameters, the tokenizer, and the versions that they need (programs.json)
+  onnx         the same for ONNX Runtime; requires the packages of the extra [interop]
 
 --video and --text write one encoder each, in the layouts of ViViT and BERT, for programs that know
 these. S-ViLM has no class token, so one of zeros is written. Other implementations attend to it, so
@@ -184,7 +194,7 @@ def add_export(commands: Any) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("huggingface", "stablehlo"),
+        choices=("huggingface", "stablehlo", "onnx"),
         default="huggingface",
         help="format of --out (default: huggingface)",
     )
@@ -225,7 +235,7 @@ def _export(arguments: argparse.Namespace) -> int:
             check_folder(arguments, option, EXPORT)
             _check_replaces(getattr(arguments, option), model_type)
     if arguments.out:
-        check_folder(arguments, "out", MODEL if card else PROGRAMS)
+        check_folder(arguments, "out", _KINDS[arguments.format])
 
     from trainer.runs.run_lock import held
 
@@ -267,7 +277,18 @@ def _write_stablehlo(arguments: argparse.Namespace, run: "Loaded") -> None:
     stablehlo.write(arguments.out, run)
 
 
-_WRITERS = {"huggingface": _write_huggingface, "stablehlo": _write_stablehlo}
+def _write_onnx(arguments: argparse.Namespace, run: "Loaded") -> None:
+    from trainer.weights import onnx_programs
+
+    onnx_programs.write(arguments.out, run)
+
+
+_WRITERS = {
+    "huggingface": _write_huggingface,
+    "stablehlo": _write_stablehlo,
+    "onnx": _write_onnx,
+}
+_KINDS = {"huggingface": MODEL, "stablehlo": STABLEHLO, "onnx": ONNX}
 
 
 def _export_encoders(arguments: argparse.Namespace, run: "Loaded") -> None:

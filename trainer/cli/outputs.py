@@ -28,7 +28,7 @@ class _Kind(NamedTuple):
 
 
 RUN, FEATURES, EXPORT = "a run", "features", "an encoder's weights"
-MODEL, PROGRAMS = "a Hugging Face model", "StableHLO programs"
+MODEL, STABLEHLO, ONNX = "a Hugging Face model", "StableHLO programs", "ONNX programs"
 LOCALISATION, STUDY, FIGURES = "a localisation model", "a study", "figures"
 
 _KINDS = {
@@ -60,7 +60,11 @@ _KINDS = {
         r"((|processor_|tokenizer_)config|modules|config_sentence_transformers)\.json|vocab\.txt"
         r"|seen\.bin|README\.md|\w+_svilm\.py|model\.safetensors",
     ),
-    PROGRAMS: _Kind(
+    ONNX: _Kind(
+        (("programs.json", "video.onnx"),),
+        r"(programs|tokenizer_config)\.json|vocab\.txt|(video|text)\.onnx(\.data)?",
+    ),
+    STABLEHLO: _Kind(
         (("programs.json", "video.stablehlo"),),
         r"(programs|tokenizer_config)\.json|vocab\.txt|model\.safetensors|(video|text)\.stablehlo",
     ),

@@ -100,7 +100,7 @@ def write(folder: pathlib.Path, run: Loaded, card: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / hf_format.CONFIG).unlink(missing_ok=True)
-        for source in sorted(_CODE.glob("*.py")):
+        for source in sorted(_CODE.glob("*_svilm.py")):
             (folder / source.name).write_bytes(source.read_bytes())
         run.tokenizer.save(folder / VOCABULARY, config.text.tokens)
         (folder / CARD).write_text(card, encoding="utf-8")
