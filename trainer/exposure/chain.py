@@ -83,6 +83,11 @@ def _trained(run: RunPath, at_step: int | None) -> Trained:
         raise ExposureError(
             f"{run} has no data.json, which identifies its training snapshots: restore the file"
         ) from None
+    if "imported" in data:  # An export has no record of replaced clips, nor of earlier runs.
+        raise ExposureError(
+            f"{run} was imported from an export, which does not record the steps of clips: give "
+            "the run that was exported"
+        )
     checkpoints = sorted(run_folder.checkpoint_steps(run / "checkpoints"))
     measured = jsonl_log.read(run / "metrics.jsonl")
     reached = max([0, *checkpoints, *(record["step"] for record in measured)])

@@ -128,14 +128,14 @@ def write(folder: pathlib.Path, run: Loaded, card: str) -> None:
 
 
 def data_of(run: Loaded) -> dict[str, Any]:
-    """Return the data.json of a model's run, without the paths that it started from."""
+    """Return the data.json of a model's run, without the paths of its snapshots and origin."""
     if run.folder is None:
         return {}
     try:
         data = read_data(run.folder)
     except OSError:  # an early release, or a lone config.json beside checkpoints
         return {}
-    return {name: value for name, value in data.items() if name != "start"}
+    return {name: value for name, value in data.items() if name not in ("start", "lineage")}
 
 
 def _model(config: Config) -> dict[str, Any]:

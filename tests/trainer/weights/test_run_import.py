@@ -9,7 +9,7 @@ import pytest
 from trainer.cli.main import main
 from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot
-from trainer.runs import checkpoint, run_folder, seen_clips
+from trainer.runs import checkpoint, lineage, run_folder, seen_clips
 
 
 def run(*argv):
@@ -48,7 +48,7 @@ def test_parameters_are_equal_to_the_bit_and_the_run_is_used(
 
 
 def test_training_clips_are_known_and_the_run_is_not_continued(
-    untrained_run, write_snapshot, tmp_path
+    untrained_run, write_snapshot, tmp_path, capsys
 ):
     snapshot = Snapshot.open(write_snapshot(clips=8, height=18, width=24).folder)
     first, imported = tmp_path / "first", tmp_path / "imported"
@@ -59,6 +59,7 @@ def test_training_clips_are_known_and_the_run_is_not_continued(
     run_folder.start_or_continue(first, config, mixture, tokenizer, origin, steps=3)
     (tmp_path / "checkpoints").rename(first / "checkpoints")
     seen_clips.keep(first, seen_clips.gather([snapshot]))
+    lineage.keep(first, [snapshot], None)
 
     assert run("export", "--run", first, "--out", tmp_path / "hf") == 0
     assert run("import", "--from", tmp_path / "hf", "--out", imported) == 0
@@ -66,11 +67,16 @@ def test_training_clips_are_known_and_the_run_is_not_continued(
     overlap = seen_clips.of_loaded(checkpoint.load(imported), snapshot)
     assert overlap.seen_videos == overlap.videos > 0
     data = run_folder.read_data(imported)
-    assert data["snapshot.records"] == 8 and "start" not in data
+    assert data["snapshot.records"] == 8 and not data.keys() & {"start", "lineage"}
     with pytest.raises(run_folder.RunError, match="imported was"):
         run_folder.start_or_continue(imported, config, mixture, tokenizer, origin, steps=3)
+    assert str(tmp_path) not in (tmp_path / "hf" / "config.json").read_text()
     card = (tmp_path / "hf" / "README.md").read_text()
     assert data["snapshot.inputs_sha256"] in card and "Initialized from other weights: run" in card
+
+    (tmp_path / "videos.txt").write_text("video-00000\n")
+    assert run("exposure", "--run", imported, "--videos", tmp_path / "videos.txt") == 1
+    assert "was imported from an export" in capsys.readouterr().err
 
     (tmp_path / "hf" / "seen.bin").unlink()
     assert run("import", "--from", tmp_path / "hf", "--out", tmp_path / "without") == 0
