@@ -1,10 +1,9 @@
 """Fixtures: real videos with numbered frames, records, snapshots and the command line."""
 
 import collections
+import functools
 import hashlib
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,7 @@ from protos.v1.manifest_pb2 import (
     ShardSummary,
     VideoFile,
 )
-
-ROOT = Path(__file__).parents[2]
+from tests.forks import Forks
 
 
 @pytest.fixture(scope="session")
@@ -58,21 +56,34 @@ def run_ffmpeg(*arguments) -> None:
     subprocess.run(command, check=True, timeout=60)
 
 
+IMPORTS = """
+from pipelines.building import estimate, graph, nouns, runners
+from pipelines.cli import arguments, engine, progress
+from pipelines.decoding import with_pyav
+from pipelines.snapshots import export, remove, verify
+nouns._load(nouns.default_model())
+"""
+COMMAND = "import sys; from pipelines.cli.main import main; sys.exit(main())"
+
+
 @pytest.fixture(scope="session")
-def cli():
+def forks():
+    """Return a process that has imported all that a build needs."""
+    forks = Forks(IMPORTS)
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def cli(forks):
     """Return cli(…), which runs svilm-pipelines in a child process."""
+    return functools.partial(forks.run, COMMAND)
 
-    def run(*arguments, env=None, timeout=240):
-        return subprocess.run(
-            [sys.executable, "-m", "pipelines.cli.main", *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
 
-    return run
+@pytest.fixture(scope="session")
+def begin(forks):
+    """Return begin(…), which starts svilm-pipelines in a child process."""
+    return functools.partial(forks.start, COMMAND)
 
 
 def clip_of(

@@ -1,8 +1,6 @@
 """Builds in a bucket have the same bytes as on a disk."""
 
 import html
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -83,11 +81,10 @@ def run(capsys):
 
 
 @pytest.fixture(scope="module")
-def killed(lab, root):
+def killed(lab, root, begin):
     """Return the folder of a build that was killed after its first shard."""
     out = f"{lab}/out"
-    command = [sys.executable, "-m", "pipelines.cli.main", *arguments(root, out, *LIMITED)]
-    build = subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
+    build = begin(*arguments(root, out, *LIMITED))
     try:
         deadline = time.monotonic() + 240
         while not any(name.startswith("shard-") for name in storage.names(out)):
@@ -95,7 +92,6 @@ def killed(lab, root):
             time.sleep(0.01)
     finally:
         build.kill()
-        build.wait()
     assert LOCK_NAME in storage.names(out)
     assert contract.MANIFEST_NAME not in storage.names(out)
     return out

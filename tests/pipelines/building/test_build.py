@@ -235,20 +235,9 @@ def test_an_interrupted_build_resumes(built, inputs, cli):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def started(inputs, out, *more, env=None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli.main", *map(str, arguments(inputs, out, *more))],
-        cwd=Path(__file__).parents[3],
-        env=os.environ | (env or {}),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_build_reports_it(inputs, tmp_path, workers):
-    build = started(inputs, tmp_path / "out", "--workers", workers)
+def test_an_interrupted_build_reports_it(inputs, tmp_path, begin, workers):
+    build = begin(*arguments(inputs, tmp_path / "out", "--workers", workers))
     try:
         if workers == 1:
             eventually(lambda: any((tmp_path / "out").glob("*.json")))
@@ -265,13 +254,12 @@ def test_an_interrupted_build_reports_it(inputs, tmp_path, workers):
 
 
 @pytest.mark.parametrize("moment", [0.0, 1.0])
-def test_workers_exit_with_a_killed_build(inputs, tmp_path, moment):
-    build = started(inputs, tmp_path / "out", "--workers", 2)
+def test_workers_exit_with_a_killed_build(inputs, tmp_path, begin, moment):
+    build = begin(*arguments(inputs, tmp_path / "out", "--workers", 2))
     eventually(lambda: len(workers_of(build.pid)) == 2)
     time.sleep(moment)  # The kill comes before or while they connect.
     workers = [psutil.Process(pid) for pid in workers_of(build.pid)]
     build.kill()
-    build.communicate()
     _, left = psutil.wait_procs(workers, timeout=5)
     for one in left:
         one.kill()
@@ -279,7 +267,7 @@ def test_workers_exit_with_a_killed_build(inputs, tmp_path, moment):
 
 
 @pytest.mark.slow
-def test_a_build_survives_three_killed_workers(inputs, tmp_path, cli):
+def test_a_build_survives_three_killed_workers(inputs, tmp_path, cli, begin):
     out, slow = tmp_path / "out", tmp_path / "slow"
     by_ffmpeg = ("--decoder", "ffmpeg")  # The pipe blocks the build.
     slow.write_text(f"#!/bin/sh\nsleep 1\nexec '{ffmpeg.executable()}' \"$@\"\n")
@@ -289,7 +277,8 @@ def test_a_build_survives_three_killed_workers(inputs, tmp_path, cli):
         return set(out.glob("shard-*.tfrecord.*.unfinished"))
 
     for time_of_death in ("as it starts", "in a shard", "in a shard again"):
-        build = started(inputs, out, "--workers", 2, *by_ffmpeg, env={ffmpeg.VARIABLE: str(slow)})
+        words = arguments(inputs, out, "--workers", 2, *by_ffmpeg)
+        build = begin(*words, env={ffmpeg.VARIABLE: str(slow)})
         try:
             left = begun()
             eventually(lambda build=build: workers_of(build.pid))
@@ -407,7 +396,7 @@ def test_activitynet_with_its_file_names_and_ends(inputs, tmp_path, cli):
 def test_square_png_frames(built, inputs, cli):
     folder, _ = built
     out = inputs / "png"
-    done = cli(*arguments(inputs, out, "--encoding", "png", "--square", "--workers", 2))
+    done = cli(*arguments(inputs, out, "--encoding", "png", "--square"))
     assert done.returncode == 0, done.stderr
     manifest = verify.read_manifest(str(out))
     assert verify.faults(str(out), manifest) == []

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -352,15 +351,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_build_killed_within_a_shard_resumes(by_ffmpeg, corpus, tmp_path, cli):
+def test_a_build_killed_within_a_shard_resumes(by_ffmpeg, corpus, tmp_path, cli, begin):
     without_one_shard(by_ffmpeg, tmp_path, "hung".ljust(11, "_"))
     decoder = {ffmpeg.VARIABLE: str(corpus / "decoder")}
-    build = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli.main", *arguments(corpus, tmp_path, options=LONGER)],
-        cwd=ROOT,
-        env=os.environ | decoder,
-        stderr=subprocess.DEVNULL,
-    )
+    build = begin(*arguments(corpus, tmp_path, options=LONGER), env=decoder)
     try:
         deadline = time.monotonic() + 90
         while not (part := list(tmp_path.glob("*.unfinished"))) and time.monotonic() < deadline:
@@ -368,7 +362,6 @@ def test_a_build_killed_within_a_shard_resumes(by_ffmpeg, corpus, tmp_path, cli)
         second = cli(*arguments(corpus, tmp_path), env=decoder)
     finally:
         build.kill()
-        build.wait()
     assert second.returncode == 1
     assert f"another command is writing to '{tmp_path}'" in second.stderr
     assert [path.exists() for path in part] == [True]

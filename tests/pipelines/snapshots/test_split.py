@@ -136,17 +136,9 @@ def test_only_the_same_command_accepts_a_finished_split(built, cli, inputs):
     assert done.returncode == 2 and "--split-seed has no effect" in done.stderr
 
 
-def test_workers_and_a_retry_write_the_same_parts(built, cli, inputs):
+def test_a_retry_without_other_videos_gives_the_same_parts(built, cli, inputs):
     folder, _ = built
     more = ("--split", "0.6/0.4", "--split-seed", 3)
-    done = build(cli, inputs, inputs / "again", *more, "--workers", 2)
-    assert done.returncode == 0, done.stderr
-    for part in ("train", "test"):
-        names = sorted(path.name for path in (folder / part).iterdir())
-        assert names == sorted(path.name for path in (inputs / "again" / part).iterdir())
-        for name in names:
-            there = (inputs / "again" / part / name).read_bytes()
-            assert (folder / part / name).read_bytes() == there, name
     retry = ("--retry-rejects", folder, "--data-version", "1.1.0")
     done = build(cli, inputs, inputs / "retried", *more, *retry)
     assert done.returncode == 0, done.stderr
