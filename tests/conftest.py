@@ -31,7 +31,7 @@ os.environ.update(
     # and computes little: without optimization and MLIR emitters a step compiles in a seventh of
     # the time. XLA ignores all that follows a word that is no flag.
     XLA_FLAGS="--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false"
-    " --xla_backend_optimization_level=0",
+    " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1",
     OMP_NUM_THREADS="1",
     TF_NUM_INTRAOP_THREADS="1",
     TF_NUM_INTEROP_THREADS="1",
