@@ -1,6 +1,7 @@
 """Settings of all tests, which must precede the import of JAX and TensorFlow."""
 
 import contextlib
+import functools
 import hashlib
 import html
 import importlib.util
@@ -17,10 +18,13 @@ import sys
 import time
 import urllib.request
 from importlib import metadata
+from importlib.machinery import SourceFileLoader
 from typing import NamedTuple
+from unittest import mock
 
 import hypothesis
 import pytest
+from jaxtyping import _import_hook as jaxtyping_hook
 
 # Programs that generated test data import packages that the project does not install. Tests in
 # `interop` need PyTorch, which `make interop` installs.
@@ -49,6 +53,23 @@ os.environ.update(
     AWS_CONFIG_FILE="/dev/null",
     AWS_SHARED_CREDENTIALS_FILE="/dev/null",
 )
+
+
+def _get_code(loader, name):
+    """Return a module's code with jaxtyping's name of its bytecode file.
+
+    jaxtyping itself changes the names of all modules that this one imports. So TensorFlow was
+    compiled from its sources in each process, which took 10 s.
+    """
+    named = functools.partial(
+        jaxtyping_hook._optimized_cache_from_source, loader._typechecker.get_hash()
+    )
+    with mock.patch("importlib._bootstrap_external.cache_from_source", named):
+        return SourceFileLoader.get_code(loader, name)
+
+
+jaxtyping_hook._JaxtypingLoader.get_code = _get_code
+jaxtyping_hook._JaxtypingLoader.exec_module = SourceFileLoader.exec_module
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and that is inherited by all
 # that tests start.
