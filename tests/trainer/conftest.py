@@ -13,6 +13,8 @@ from PIL import Image
 
 from protos import contract, tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
+from tests.forks import Forks
+from tests.trainer import plain_step
 from trainer.configs.config import (
     Config,
     CutAndPasteConfig,
@@ -25,9 +27,34 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.mesh import one_device
 from trainer.method.train_step import init_state
 from trainer.runs.checkpoint import Checkpoints
+from trainer.training import loop
 
 COLOURS = ("red", "green", "blue", "violet", "amber")
 KINDS = ("ring", "disc", "cross", "star")
+
+
+IMPORTS = """
+from trainer.cli import main
+from trainer.data import decode, zero_copy
+from trainer.inference import api
+from trainer.training import loop
+"""
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Return a process that has imported all that training needs."""
+    forks = Forks(IMPORTS)
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="module")
+def step_without_model():
+    """Give the loop's pre-training a step that compiles in a second."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "Pretraining", plain_step.Pretraining)
+        yield
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from trainer.configs import PRESETS
 from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.mixture import Mixture
-from trainer.data.snapshot import Snapshot, SnapshotError
+from trainer.data.snapshot import Snapshot
 from trainer.distributed.mesh import one_device
 from trainer.exposure.exposure import exposure, listed
 from trainer.method.train_step import init_state
@@ -203,15 +203,6 @@ def test_a_pretrained_model_starts_from_a_fine_tuned_one(answering, untrained_ru
     assert same(filled, {name: run.params[name] for name in plain.params})
 
 
-def test_texts_may_become_longer(untrained_run):
-    plain = checkpoint.load(untrained_run)
-    longer = override(plain.config, ["text.positions=15", "text.tokens=15", "seed=9"])
-    fresh = init_state(longer, one_device()).params
-    found = Start(run=untrained_run).fill(fresh, longer)["text"]["positions"]
-    assert (found[:12] == plain.params["text"]["positions"]).all()
-    assert (found[12:] == fresh["text"]["positions"][12:]).all()
-
-
 @pytest.fixture(scope="module")
 def retrieving(untrained_run, snapshot, tmp_path_factory):
     """A run of retrieval."""
@@ -254,22 +245,6 @@ def test_clips_of_one_span_are_one_video(untrained_run, write_snapshot, tmp_path
     truth = tmp_path / "truth.csv"
     truth.write_text("\n".join(["video_id,sentence", *lines]))
     assert alone("retrieval", written, truth, tmp_path) == found
-
-
-def test_retrieval_without_different_captions_is_refused(untrained_run, write_snapshot):
-    def predict(name, captions):
-        def annotate(clip, number):
-            clip.caption = captions[number]
-
-        size = {"clips": 3, "frames": 4, "height": 18, "width": 24}
-        clips = Snapshot.open(write_snapshot(name, **size, annotate=annotate).folder)
-        run = checkpoint.load(untrained_run)
-        return finetuning.TASKS["retrieval"].predict(run, clips, lambda *_: None, Views())
-
-    with pytest.raises(SnapshotError, match="3 of 3 captions are empty"):
-        predict("undescribed", ["", "", ""])
-    with pytest.raises(SnapshotError, match=r"all captions \(3\) are equal"):
-        predict("equal", ["a ring"] * 3)
 
 
 @pytest.mark.slow
@@ -366,22 +341,6 @@ def test_a_run_is_not_tested_on_another_split(answering, write_snapshot, tmp_pat
     split.edit_manifest(dataset="other")
     assert evaluate(split) == 0
     assert "was trained on test, but" in capsys.readouterr().err
-
-
-def test_a_classifier_is_not_tested_on_classes_that_it_does_not_know(untrained_run, write_snapshot):
-    def annotate_other(clip, number):
-        clip.video_id = str(number)
-        clip.labels.append("Archery")
-
-    other = Snapshot.open(
-        write_snapshot(
-            "other", clips=3, frames=4, height=18, width=24, annotate=annotate_other
-        ).folder
-    )
-    task = {"name": "action", "config": {}, "classes": ["Fencing"]}
-    run = checkpoint.load(untrained_run)._replace(task=task)
-    with pytest.raises(TaskError, match="has a class of the run, such as Fencing: use"):
-        finetuning.TASKS["action"].predict(run, other, lambda *_: None, Views())
 
 
 @pytest.mark.parametrize(

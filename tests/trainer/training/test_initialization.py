@@ -17,6 +17,8 @@ from trainer.training.initialization import Start
 from trainer.weights import bert, hf_format, image, video
 from trainer.weights.hf_format import WeightsError
 
+pytestmark = pytest.mark.usefixtures("step_without_model")
+
 DATA = pathlib.Path(__file__).parents[2] / "data" / "parity"
 
 
@@ -78,6 +80,15 @@ def test_a_vocabulary_may_have_fewer_pieces_than_the_weights_have_rows(
         else:
             with pytest.raises(loop.TrainingError, match="61 pieces, but the starting weights"):
                 loop.pretrain(config, snapshot, run, vocabulary, start)
+
+
+def test_texts_may_become_longer(untrained_run):
+    plain = checkpoint.load(untrained_run)
+    longer = override(plain.config, ["text.positions=15", "text.tokens=15", "seed=9"])
+    fresh = init_state(longer, one_device()).params
+    found = Start(run=untrained_run).fill(fresh, longer)["text"]["positions"]
+    assert (found[:12] == plain.params["text"]["positions"]).all()
+    assert (found[12:] == fresh["text"]["positions"][12:]).all()
 
 
 def test_a_tensor_of_another_size_is_refused(config):

@@ -3,8 +3,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -12,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.trainer import plain_step
 from trainer.configs.overrides import override
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture, MixtureError
@@ -20,7 +19,6 @@ from trainer.distributed.mesh import one_device
 from trainer.evaluation import retrieval
 from trainer.exposure.exposure import exposure, listed
 from trainer.inference.encoder import Encoder, embed_clips
-from trainer.method.train_step import init_state, state_shapes
 from trainer.runs import checkpoint, run_folder
 from trainer.runs.run_folder import RunError
 from trainer.training import jsonl_log, loop, metric_writer
@@ -28,11 +26,21 @@ from trainer.training.bad_step_report import BadStepError
 from trainer.training.initialization import Start
 from trainer.training.loop import Monitoring, TrainingError
 
-# A run in a process of its own, as the command line makes it.
+pytestmark = pytest.mark.usefixtures("step_without_model")
+
+# A run in a process of its own, slow enough to be killed.
 TRAIN = """
-import sys
-from trainer.training import loop
+import sys, time
+from tests.trainer import plain_step
 from trainer.configs.config import Config
+from trainer.training import loop
+
+class Slow(plain_step.Pretraining):
+    def train_step(self, *given):
+        time.sleep(0.1)
+        return super().train_step(*given)
+
+loop.Pretraining = Slow
 loop.pretrain(Config.from_json(sys.argv[1]), sys.argv[2], sys.argv[3])
 """
 # How fast it went is the one thing that may differ between two runs.
@@ -73,7 +81,7 @@ def assert_same_parameters(a, b):
 
 
 def test_a_run_killed_at_any_step_continues_to_the_same_bits(
-    noisy_config, snapshot, undisturbed, tmp_path
+    noisy_config, snapshot, undisturbed, tmp_path, forks
 ):
     expected = measured(undisturbed)
     assert [record["step"] for record in expected] == list(range(1, 19))
@@ -81,16 +89,13 @@ def test_a_run_killed_at_any_step_continues_to_the_same_bits(
 
     run = tmp_path / "killed"
     saved = run / "checkpoints" / "4"
-    child = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, noisy_config.to_json(), snapshot, run],
-        stderr=subprocess.DEVNULL,
-    )
+    child = forks.start(TRAIN, noisy_config.to_json(), snapshot, run)
     try:
         wait_for(lambda: child.poll() is not None or saved.exists())
         wait_for(lambda: child.poll() is not None or len(metric_writer.read(run)) > 5)
     finally:
         child.kill()
-    assert child.wait() == -signal.SIGKILL
+    assert child.returncode == -signal.SIGKILL
     lost = metric_writer.read(run)
     assert len(lost) < 18
 
@@ -286,8 +291,8 @@ def test_skipped_steps_change_nothing_but_the_count_of_steps(
     assert loop.pretrain(all_bad, damaged, run, undisturbed / "vocab.txt")
     config, mesh = run_folder.read(run)[0], one_device()
     with checkpoint.Checkpoints(run / "checkpoints") as checkpoints:
-        state = checkpoints.restore(18, state_shapes(config, mesh))
-    fresh = init_state(config, mesh)
+        state = checkpoints.restore(18, plain_step.state_shapes(config, mesh))
+    fresh = plain_step.init_state(config, mesh)
     for kept, first in zip(
         jax.tree.leaves((state.params, state.optimizer)),
         jax.tree.leaves((fresh.params, fresh.optimizer)),
@@ -387,7 +392,9 @@ def test_retrieval_is_measured_on_the_way_and_at_the_end(watched, snapshot):
 def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config):
     config, mesh = run_folder.read(watched)[0], one_device()
     with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
-        before, after = (checkpoints.restore(step, state_shapes(config, mesh)) for step in (12, 13))
+        before, after = (
+            checkpoints.restore(step, plain_step.state_shapes(config, mesh)) for step in (12, 13)
+        )
     loaded = checkpoint.load(watched)
     assert loaded.averaged
     rest = 1 - min(0.6, 13 / 22)
@@ -397,7 +404,7 @@ def test_the_average_of_the_parameters_is_kept_and_used(watched, watched_config)
     ):
         np.testing.assert_allclose(b, a + rest * (p - a), rtol=1e-5, atol=1e-7)
     with checkpoint.Checkpoints(watched / "checkpoints") as checkpoints:
-        last = checkpoints.restore(18, state_shapes(config, mesh))
+        last = checkpoints.restore(18, plain_step.state_shapes(config, mesh))
     used, averages = jax.tree.leaves(loaded.params), jax.tree.leaves(last.average)
     assert all((x == y).all() for x, y in zip(used, averages, strict=True))
     assert any((x != y).any() for x, y in zip(used, jax.tree.leaves(last.params), strict=True))
