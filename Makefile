@@ -2,7 +2,8 @@
 #   make PYTHON=/path/to/python3.11 test
 
 PYTHON ?= python3.11
-# Number of training steps of `make demo`; empty for the preset's number.
+# Numbers of training clips and training steps of `make demo`; empty for its own and the preset's.
+DEMO_CLIPS ?=
 DEMO_STEPS ?=
 # Limits of `make fuzz` for each of six families of readers: seconds and inputs (-1: unlimited).
 FUZZ_SECONDS ?= 60
@@ -32,6 +33,7 @@ help:  ## list all targets
 
 demo: setup  ## render a corpus, build snapshots, train, evaluate, report: runs/demo
 	$(BIN)/python benchmarks/demo.py --out runs/demo \
+	$(if $(DEMO_CLIPS),--train-clips $(DEMO_CLIPS) --test-clips $(DEMO_CLIPS)) \
 	$(if $(DEMO_STEPS),--train-steps $(DEMO_STEPS) --control-steps $(DEMO_STEPS))
 
 # PyTorch's packages take 3 GB, so they get their own environment.
