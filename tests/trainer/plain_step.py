@@ -51,4 +51,4 @@ def train_step(state, batch, scalars, *, config, mesh):
         names = ("loss", "temporal", "grounding", "contrast", "group_entropy")
         return error, dict.fromkeys(names, error)
 
-    return whole.updated(state, loss, scalars, config, mesh, TRAINED)
+    return whole.apply_gradients(state, loss, scalars, config, mesh, TRAINED)

@@ -182,9 +182,12 @@ def test_a_run_is_not_continued_on_other_data(
         loop.pretrain(noisy_config, snapshot, undisturbed, tmp_path / "vocab.txt")
 
 
-def test_a_run_of_one_snapshot_does_not_resume_with_two(noisy_config, snapshot, undisturbed):
-    with pytest.raises(RunError, match=r"snapshot\.2\.records was None, now 24"):
-        loop.pretrain(noisy_config, [snapshot, snapshot], undisturbed)
+def test_a_run_of_one_snapshot_does_not_resume_with_two(
+    noisy_config, snapshot, undisturbed, write_snapshot
+):
+    other = write_snapshot("other", clips=23, frames=4, height=18, width=18).folder
+    with pytest.raises(RunError, match=r"snapshot\.2\.records was None, now 23"):
+        loop.pretrain(noisy_config, [snapshot, other], undisturbed)
     with pytest.raises(MixtureError, match=r"input\.weights has 2 for 1 snapshots"):
         loop.pretrain(override(noisy_config, ["input.weights=1,2"]), snapshot, undisturbed)
 
