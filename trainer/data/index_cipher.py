@@ -21,7 +21,46 @@ _C, _Z = 0xFFFFFFFC, 0x7369F885192C0EF5
 def shuffled(
     key: np.random.SeedSequence, places: Int64[np.ndarray, " n"], count: int
 ) -> Int64[np.ndarray, " n"]:
-    """Return the images of the given places under a permutation of 0 … count − 1."""
+    """Return the images of the given places under a permutation of 0 … count − 1.
+
+    >>> shuffled(np.random.SeedSequence(0), np.arange(5), 5).tolist()
+    [0, 2, 3, 4, 1]
+    """
+    if not _lacks_last(count):
+        return _encrypted(key, places, count)
+    found = _encrypted(key, places, count + 1)
+    return np.where(found == count, _encrypted(key, np.array([count]), count + 1), found)
+
+
+def unshuffled(
+    key: np.random.SeedSequence, images: Int64[np.ndarray, " n"], count: int
+) -> Int64[np.ndarray, " n"]:
+    """Return the places that `shuffled` maps to the given images.
+
+    >>> key = np.random.SeedSequence(0)
+    >>> unshuffled(key, shuffled(key, np.arange(5), 5), 5).tolist()
+    [0, 1, 2, 3, 4]
+    """
+    if not _lacks_last(count):
+        return _decrypted(key, images, count)
+    found = _decrypted(key, images, count + 1)
+    return np.where(found == count, _decrypted(key, np.array([count]), count + 1), found)
+
+
+def _lacks_last(count: int) -> bool:
+    """Return whether TensorFlow's blocks lack the last number, so that it draws another one twice.
+
+    Then the permutation is that of one number more, which is passed over.
+
+    >>> [count for count in range(2, 70_000) if _lacks_last(count)]
+    [65537]
+    """
+    return count > 1 << _MIN_BITS and count - 1 == 1 << _block_bits(count)
+
+
+def _encrypted(
+    key: np.random.SeedSequence, places: Int64[np.ndarray, " n"], count: int
+) -> Int64[np.ndarray, " n"]:
     from trainer.data.cpu_tensorflow import tf
 
     # This calls the op itself, since tf.random.experimental.index_shuffle fixes the rounds.
@@ -34,38 +73,20 @@ def shuffled(
     return found.numpy()
 
 
-def unshuffled(
+def _decrypted(
     key: np.random.SeedSequence, images: Int64[np.ndarray, " n"], count: int
-) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-    """Return the places that `shuffled` maps to given images, and the index of the image of each.
-
-    If count − 1 is a power of 4, from 4⁸, the cipher's blocks lack the last place. Then `shuffled`
-    maps the first and the last place to one image, and no place to the last image.
-
-    >>> key = np.random.SeedSequence(0)
-    >>> places, which = unshuffled(key, shuffled(key, np.arange(5), 5), 5)
-    >>> places.tolist(), which.tolist()
-    ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
-    """
-    numbers = np.arange(len(images))
-    if count <= 2**_MIN_BITS:
+) -> Int64[np.ndarray, " n"]:
+    if count <= 1 << _MIN_BITS:
         # A block holds many times `count`, so that a walk back would be long. A table is short.
-        return np.argsort(shuffled(key, np.arange(count), count))[images], numbers
+        return np.argsort(_encrypted(key, np.arange(count), count))[images]
     half = _block_bits(count) // 2
     round_keys = _round_keys(key, half)
-    last = 1 << 2 * half  # the first number that no block holds
-    numbers = numbers[images < last]
-    places = images[numbers].astype(np.uint64)
+    places = images.astype(np.uint64)
     walking = np.arange(len(places))
     while walking.size:
-        places[walking] = _decrypted(places[walking], round_keys, half)
-        walking = walking[places[walking] >= min(count, last)]
-    found = places.astype(np.int64)
-    if count > last:
-        doubled = numbers[found == 0]
-        found = np.append(found, np.full(len(doubled), last))
-        numbers = np.append(numbers, doubled)
-    return found, numbers
+        places[walking] = _decrypted_blocks(places[walking], round_keys, half)
+        walking = walking[places[walking] >= count]
+    return places.astype(np.int64)
 
 
 def _block_bits(count: int) -> int:
@@ -99,7 +120,7 @@ def _rotated(value: int, by: int, half: int) -> int:
     return (value << by | value >> (half - by)) & ((1 << half) - 1)
 
 
-def _decrypted(
+def _decrypted_blocks(
     blocks: UInt64[np.ndarray, " n"], round_keys: list[int], half: int
 ) -> UInt64[np.ndarray, " n"]:
     """Return the blocks that the cipher encrypts to the given blocks."""

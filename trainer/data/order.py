@@ -176,8 +176,8 @@ def draws_of(
     for epoch in range(-(-steps // per_epoch)):
         visits, of_visits = _visits_of(seed, epoch, records, sources)
         key = _epoch_key(seed, epoch)
-        positions, which = index_cipher.unshuffled(key, visits, _visits(sources))
-        found = np.stack([positions, of_visits[which]])
+        positions = index_cipher.unshuffled(key, visits, _visits(sources))
+        found = np.stack([positions, of_visits])
         found = found[:, positions < min(per_epoch, steps - epoch * per_epoch) * batch]
         found = found[:, np.argsort(found[0])]
         step, row = np.divmod(found[0], batch)
@@ -198,14 +198,14 @@ def _visits_of(
         mine = records[(first_record <= records) & (records < first_record + source.records)]
         begin, end = epoch * source.visits, (epoch + 1) * source.visits
         for at in range(begin // source.records, -(-end // source.records)):
-            places, which = mine - first_record, np.arange(len(mine))
+            places = mine - first_record
             if source.visits % source.records:
                 key = _pass_key(seed, at, number)
-                places, which = index_cipher.unshuffled(key, places, source.records)
+                places = index_cipher.unshuffled(key, places, source.records)
             since_start = at * source.records + places
             inside = (begin <= since_start) & (since_start < end)
             visits.append(first_visit + since_start[inside] - begin)
-            of_visits.append(mine[which[inside]])
+            of_visits.append(mine[inside])
         first_visit += source.visits
         first_record += source.records
     return np.concatenate(visits), np.concatenate(of_visits)

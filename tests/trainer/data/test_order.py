@@ -158,22 +158,16 @@ def test_the_permutation_has_an_inverse(seed, count, data):
     places = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=8, unique=True))
     key, places = np.random.SeedSequence(seed), np.array(places)
     images = index_cipher.shuffled(key, places, count)
-    found, which = index_cipher.unshuffled(key, images, count)
-    assert set(zip(places.tolist(), images.tolist(), strict=True)) <= set(
-        zip(found.tolist(), images[which].tolist(), strict=True)
-    )
-    np.testing.assert_array_equal(index_cipher.shuffled(key, found, count), images[which])
+    np.testing.assert_array_equal(index_cipher.unshuffled(key, images, count), places)
 
 
+# At 2**16 + 1 and 2**18 + 1 TensorFlow's blocks lack the last number.
 @pytest.mark.parametrize("count", [2**16, 2**16 + 1, 2**16 + 2, 2**18 + 1])
-def test_the_inverse_has_each_place_once_where_the_cipher_lacks_the_last(count):
+def test_every_number_is_drawn_once(count):
     key = np.random.SeedSequence(3)
     images = index_cipher.shuffled(key, np.arange(count), count)
-    places, which = index_cipher.unshuffled(key, np.arange(count), count)
-    assert np.sort(places).tolist() == list(range(count))
-    assert (images[places] == which).all()
-    if count - 1 in (2**16, 2**18):  # TensorFlow maps two places to one image
-        assert images[0] == images[-1] and count - 1 not in images
+    assert np.sort(images).tolist() == list(range(count))
+    np.testing.assert_array_equal(index_cipher.unshuffled(key, images, count), np.arange(count))
 
 
 @settings(max_examples=10)
