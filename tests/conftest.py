@@ -55,17 +55,17 @@ os.environ.update(
 )
 
 
-def _get_code(loader, name):
+def _get_code(self, fullname):
     """Return a module's code with jaxtyping's name of its bytecode file.
 
     jaxtyping itself changes the names of all modules that this one imports. So TensorFlow was
     compiled from its sources in each process, which took 10 s.
     """
     named = functools.partial(
-        jaxtyping_hook._optimized_cache_from_source, loader._typechecker.get_hash()
+        jaxtyping_hook._optimized_cache_from_source, self._typechecker.get_hash()
     )
     with mock.patch("importlib._bootstrap_external.cache_from_source", named):
-        return SourceFileLoader.get_code(loader, name)
+        return SourceFileLoader.get_code(self, fullname)
 
 
 jaxtyping_hook._JaxtypingLoader.get_code = _get_code

@@ -44,7 +44,9 @@ class Forks:
             "env": {**os.environ, **(env or {})},
             "folder": str(folder),
         }
-        return Fork(self, self.ask(job), folder)
+        pid = self.ask(job)
+        assert pid is not None
+        return Fork(self, pid, folder)
 
     def run(
         self,
@@ -59,7 +61,7 @@ class Forks:
             status = fork.wait(timeout)
         finally:
             fork.kill()
-        return subprocess.CompletedProcess([*arguments], status, fork.stdout, fork.stderr)
+        return subprocess.CompletedProcess([*map(str, arguments)], status, fork.stdout, fork.stderr)
 
     def ask(self, question: Mapping[str, object]) -> int | None:
         """Ask the forking process to fork, or for the status of a fork."""

@@ -48,7 +48,7 @@ def train_step(state, batch, scalars, *, config, mesh):
     def loss(params):
         mean = sum(jnp.mean(leaf) for leaf in jax.tree.leaves(params[TRAINED[0]]))
         error = jnp.mean(jnp.square(seen - mean))
-        names = ("loss", "temporal", "grounding", "contrast", "group_entropy")
-        return error, dict.fromkeys(names, error)
+        names = ["loss", "temporal", "grounding", "contrast", "group_entropy"]
+        return error, {name: error for name in names}
 
     return whole.apply_gradients(state, loss, scalars, config, mesh, TRAINED)

@@ -17,7 +17,7 @@ from pipelines.planning import plan
 from pipelines.snapshots import plan_summary
 from protos.v1.manifest_pb2 import AnnotationFile, BuildConfig, ShardEntry
 
-FEW, MANY = 50_000, 200_000
+FEW, MANY = 20_000, 80_000
 SHARDS = 500
 CAPTION = "somebody shows how a rather old bicycle is taken apart"
 
