@@ -1,7 +1,9 @@
-# Each target installs its own requirements. It needs only Python 3.11, make and a network:
-#   make PYTHON=/path/to/python3.11 test
+# Each target installs its own requirements. It needs only Python, make and a network:
+#   make PYTHON=/path/to/python3.12 test
 
-PYTHON ?= python3.11
+# The newest of these that runs: some programs on PATH are shims of versions that are not installed.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11; do \
+	"$$python" -c '' 2>/dev/null && echo "$$python" && break; done)
 # Numbers of training clips and training steps of `make demo`; empty for its own and the preset's.
 DEMO_CLIPS ?=
 DEMO_STEPS ?=
@@ -20,13 +22,14 @@ BIN = $(VENV)/bin
 UV = $(BIN)/uv
 EXTRAS = pipelines,dataflow,trainer,dev,docs
 READY = $(VENV)/ready
+VERSION = import sys; print(*sys.version_info[:2], sep=".")
 SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto protos/v1/sequence_example.proto
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -path ./runs -prune \
 	-o -name '*.sh' -print) .ci/run
 
-.PHONY: help demo benchmark test slow fuzz kills engines interop check docs fit setup system protos constraints released clean
+.PHONY: help demo benchmark test slow versions fuzz kills engines interop check docs fit setup system protos constraints released clean
 
 help:  ## list all targets
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,7 +44,7 @@ benchmark: setup system-ffmpeg  ## measure the quoted ratios: benchmarks/results
 	$(BIN)/python benchmarks/build.py --out runs/benchmark
 	$(BIN)/python benchmarks/input.py
 	$(BIN)/python benchmarks/scale.py
-	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
 	$(UV) pip install --quiet --python .venv-bench/bin/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[trainer,bench]'
 	.venv-bench/bin/python benchmarks/step.py
@@ -62,6 +65,9 @@ test: setup system  ## run all tests except the slow ones, and the docstrings' e
 
 slow: setup system  ## run the tests that take half a minute or more
 	$(PYTEST) -m slow tests
+
+versions: setup  ## try the wheel in fresh environments: each extra, each Python that is found
+	$(BIN)/python -m pytest -m slow tests/e2e/test_wheel.py
 
 fuzz: setup  ## run every reader on mutated inputs; faults: runs/fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --inputs $(FUZZ_INPUTS)
@@ -108,7 +114,7 @@ check: setup  ## check format, lint, types, imports, schemas, scripts, container
 # libtpu takes 1.3 GB and CUDA's libraries 4 GB. In .venv, JAX would search for a TPU and GPUs, so
 # they get their own environment.
 fit: setup  ## test and write the plans for TPUs and GPUs: benchmarks/results/fit*.json
-	test -x .venv-tpu/bin/python || $(PYTHON) -m venv .venv-tpu
+	test -x .venv-tpu/bin/python || $(BIN)/python -m venv .venv-tpu
 	$(UV) pip install --quiet --python .venv-tpu/bin/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[trainer,tpu,cuda,dev]'
 	.venv-tpu/bin/python -m pytest tests/trainer/plan/test_tpu.py tests/trainer/plan/test_gpu.py \
@@ -117,16 +123,23 @@ fit: setup  ## test and write the plans for TPUs and GPUs: benchmarks/results/fi
 	.venv-tpu/bin/python benchmarks/fit_gpu.py
 
 setup: $(READY)  ## install all packages, the English pipeline and the vocabulary: .venv
+	@test '$(origin PYTHON)' = file || \
+	test "$$($(PYTHON) -c '$(VERSION)')" = "$$($(BIN)/python -c '$(VERSION)')" || \
+	{ echo "setup: error: $(VENV) has Python $$($(BIN)/python -c '$(VERSION)')," \
+	"and '$(PYTHON)' is another version: run make clean, or give another folder:" \
+	"make PYTHON=$(PYTHON) VENV=.venv-other" >&2; exit 1; }
 
 # Precompile bytecode: with PYTHONDONTWRITEBYTECODE, importing TensorFlow otherwise costs every
 # process 5 s.
 $(READY): setup.py constraints.txt models.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	{ echo "setup: error: '$(PYTHON)' is not Python 3.11:" \
-	"install it, or give its path: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null || \
+	{ echo "setup: error: $(if $(PYTHON),'$(PYTHON)' is not,found no) Python 3.11, 3.12 or 3.13:" \
+	"install one, or give its path: make PYTHON=/path/to/python3.13" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
 	{ echo "setup: error: $(PYTHON) cannot create virtual environments:" \
-	"on Debian and Ubuntu, run apt-get install python3.11-venv" >&2; exit 1; }
+	"on Debian and Ubuntu, run apt-get install python$$($(PYTHON) -c '$(VERSION)')-venv" >&2; \
+	exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[$(EXTRAS)]'
@@ -153,11 +166,14 @@ protos: setup  ## generate protos/v1/*_pb2.py(i) from *.proto
 released: setup  ## record the current schemas, which later ones must not break
 	$(BIN)/buf build --exclude-source-info -o protos/v1/released.txtpb
 
+# One version of a package for all Pythons, if there is one: snapshots then have the same bytes. sed
+# leaves out the markers of the environment in pyproject.toml, which each line has.
 constraints: setup  ## pin the newest versions in constraints.txt
-	sed -n '/^#/p' constraints.txt > constraints.new
-	$(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header \
-	$(foreach extra,pipelines dataflow trainer dev docs interop,--extra $(extra)) setup.py >> constraints.new
-	mv constraints.new constraints.txt
+	$(UV) pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 \
+	--no-annotate --no-header \
+	$(foreach extra,pipelines dataflow trainer dev docs interop,--extra $(extra)) setup.py > constraints.new
+	sed -i "s/ ; python_full_version < '3\.14' and [^<>]*$$//" constraints.new
+	sed -i '/^[^#]/d' constraints.txt && cat constraints.new >> constraints.txt && rm constraints.new
 
 clean:  ## remove .venv and the caches, but not runs/
 	rm -rf $(VENV) .cache docs/build docs/generated *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache

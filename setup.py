@@ -3,7 +3,11 @@
 Lower bounds here are what the code needs; constraints.txt has the versions proven together.
 """
 
+from pathlib import Path
+
 import setuptools
+
+PYTHONS = ("3.11", "3.12", "3.13")  # what constraints.txt is proven on
 
 EXTRAS = {
     # Annotations and videos to a snapshot.
@@ -100,9 +104,18 @@ setuptools.setup(
     name="svilm",
     version="0.1.0",
     description="Structured video-language modelling: from captioned videos to a trained model",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    project_urls={"Paper": "https://arxiv.org/abs/2303.16341"},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: {version}" for version in PYTHONS),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.11,<3.12",  # the only version that constraints.txt is proven on
+    python_requires=">=3.11,<3.14",
     packages=setuptools.find_packages(include=["pipelines*", "trainer*", "protos*", "svilm*"]),
     package_data={
         "protos": ["py.typed", "**/*.proto", "**/*.pyi"],

@@ -5,6 +5,7 @@ import importlib
 import os
 import pathlib
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -108,6 +109,33 @@ def test_the_distribution_holds_the_three_packages_and_no_tests(monkeypatch):
     assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == set(
         arguments["packages"]
     )
+
+
+def test_make_takes_the_newest_python_that_runs(tmp_path):
+    """A shim of a version manager is on PATH and fails."""
+    for program in ("sh", "make"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+
+    def make(*words):
+        return subprocess.run(
+            ["make", "-f", ROOT / "Makefile", "--eval", "python: ; @echo $$(PYTHON)", *words],
+            cwd=tmp_path,
+            env={"PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
+    for name in ("setup.py", "constraints.txt", "models.txt"):
+        (tmp_path / name).touch()
+    done = make("setup")
+    assert done.returncode == 2 and "found no Python 3.11, 3.12 or 3.13" in done.stderr
+    for version, status in (("3.13", 127), ("3.12", 0), ("3.11", 0)):
+        program = tmp_path / f"python{version}"
+        program.write_text(f"#!/bin/sh\nexit {status}\n")
+        program.chmod(0o755)
+    assert make("python").stdout == "python3.12\n"
+    assert make("python", "PYTHON=other").stdout == "other\n"
+    assert "'python3.13' is not Python" in make("setup", "PYTHON=python3.13").stderr
 
 
 def test_jax_runs_under_the_suites_strict_settings():

@@ -82,7 +82,7 @@ def versions(model: str) -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError as error:
         if error.name == "spacy":
             raise NounModelError(
-                "spaCy is not installed: run `make setup`, or pip install '.[pipelines]'"
+                "spaCy is not installed: run `make setup`, or pip install 'svilm[pipelines]'"
             ) from None
         raise NounModelError(_missing(model)) from None
 

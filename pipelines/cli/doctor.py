@@ -26,7 +26,7 @@ def lines(missing: Mapping[str, str]) -> Iterator[str]:
         try:
             yield f"{package} {importlib.metadata.version(package)}"
         except importlib.metadata.PackageNotFoundError:
-            yield f"{package} is not installed: pip install '.[pipelines]' from the sources"
+            yield f"{package} is not installed: pip install 'svilm[pipelines]'"
     try:
         line = f"ffmpeg {ffmpeg.version()} ({ffmpeg.executable()})"
         less = ffmpeg.known().program.missing

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.INTERRUPTED
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and not _is_own(error.name or ""):
-                engine.complain(f"{error}: pip install '.[pipelines]' from the sources")
+                engine.complain(f"{error}: pip install 'svilm[pipelines]'")
                 return ExitCode.FAILED
             LOGGER.critical("internal error", exc_info=error, extra=PRINTED)
             return report_internal_error(PROGRAM, error)

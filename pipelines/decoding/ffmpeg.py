@@ -47,7 +47,7 @@ def executable() -> str:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError):
         raise FfmpegError(
-            f"ffmpeg was not found: run `pip install imageio-ffmpeg`, or set {VARIABLE} to its path"
+            f"ffmpeg was not found: pip install 'svilm[pipelines]', or set {VARIABLE} to its path"
         ) from None
 
 

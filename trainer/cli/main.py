@@ -132,8 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.INTERRUPTED
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and not _is_own(error.name or ""):
-                missing = f"{error}: run pip install '.[trainer]' in svilm's sources"
-                say(f"{PROGRAM}: error: {missing}", logging.ERROR)
+                say(f"{PROGRAM}: error: {error}: pip install 'svilm[trainer]'", logging.ERROR)
                 return ExitCode.FAILED
             LOGGER.critical("internal error", exc_info=error, extra=PRINTED)
             return report_internal_error(PROGRAM, error)

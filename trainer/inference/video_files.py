@@ -149,7 +149,7 @@ def _program() -> str:
     found = str(beside) if beside.exists() else shutil.which(PROGRAM)
     if found is None:
         raise VideoError(
-            f"decoding videos requires {PROGRAM}: run pip install '.[pipelines]' in svilm's "
-            "sources, or give frames as an array"
+            f"decoding videos requires {PROGRAM}: pip install 'svilm[pipelines]', or give frames "
+            "as an array"
         )
     return found
