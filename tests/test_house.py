@@ -118,7 +118,7 @@ def test_make_takes_the_newest_python_that_runs(tmp_path):
 
     def make(*words):
         return subprocess.run(
-            ["make", "-f", ROOT / "Makefile", "--eval", "python: ; @echo $$(PYTHON)", *words],
+            ["make", "-f", ROOT / "Makefile", "--eval", 'python: ; @echo "$(PYTHON)"', *words],
             cwd=tmp_path,
             env={"PATH": str(tmp_path)},
             capture_output=True,
