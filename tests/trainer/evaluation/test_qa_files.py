@@ -75,7 +75,7 @@ def test_questions_without_ids_are_numbered(tmp_path):
         ('[{"question_id": 7, "answer": null}]', "entry 0: 'answer' must be a string, got None"),
         ('["man"]', "entry 0: must be a JSON object, got 'man'"),
         ('{"id": 7, "answer": "a"}\n{"id": 8, "answer"\n', r"a\.json:2: not JSON"),
-        ('[{"id": 7, "answer": "a"},\n]', r"a\.json:2: not JSON"),
+        ('[{"id": 7, "answer": "a"},\n}]', r"a\.json:2: not JSON"),
         (b"[\n\xff]", r"a\.json:2: not UTF-8"),
     ],
 )
