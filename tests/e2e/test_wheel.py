@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROOT = pathlib.Path(__file__).parents[2]
 UV = pathlib.Path(sys.executable).with_name("uv")
@@ -198,7 +198,7 @@ def test_the_wheel_describes_itself(built):
         assert f"Programming Language :: Python :: {version}" in classifiers
     assert described["Project-URL"].startswith("Paper, https://")
     assert described["Description-Content-Type"] == "text/markdown"
-    assert described.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+    assert str(described.get_payload()).strip() == (ROOT / "README.md").read_text().strip()
     assert {
         *("protos/py.typed", "protos/v1/clip.proto", "protos/v1/clip_pb2.pyi"),
         *("pipelines/snapshots/card/page.html", "trainer/report/page.html"),
@@ -228,7 +228,8 @@ def test_another_python_gives_the_same_snapshot_and_losses(create, snapshot, tra
     environment.succeed(*BUILD, "--out=snapshot")
     assert files(folder) == files(snapshot)
     environment.succeed(*PRETRAIN, *toy)
-    assert losses(folder) == losses(trained.folder.parent)
+    found = losses(folder)
+    assert "loss" in found[-1] and found == losses(trained.folder.parent)
     environment.succeed(*SEARCH)
     environment.succeed(*EMBED)
     done = run(

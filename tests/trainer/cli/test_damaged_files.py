@@ -22,7 +22,7 @@ from trainer.tasks.localisation.features import read_features
 from trainer.training import metric_writer
 from trainer.weights.hf_format import Checkpoint, WeightsError
 
-DEEP = "[" * 5000 + "]" * 5000
+DEEP = "[" * 100_000 + "]" * 100_000  # more than any version of Python nests
 
 
 @pytest.mark.parametrize(
