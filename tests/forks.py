@@ -23,6 +23,7 @@ class Forks:
     """A process that runs `imports`, Python code, once, and forks from there."""
 
     def __init__(self, imports: str) -> None:
+        self._outputs = tempfile.TemporaryDirectory(prefix="forks-")
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.forks", imports],
             cwd=ROOT,
@@ -32,12 +33,13 @@ class Forks:
         )
 
     def close(self) -> None:
-        """End the process, but none that it forked."""
+        """End the process, but none that it forked, and remove their outputs."""
         self._server.communicate(timeout=30)
+        self._outputs.cleanup()
 
     def start(self, code: str, *arguments: object, env: Mapping[str, str] | None = None) -> "Fork":
         """Fork a process that runs `code` as `python -c` would, with this one's environment."""
-        folder = Path(tempfile.mkdtemp(prefix="fork-"))
+        folder = Path(tempfile.mkdtemp(dir=self._outputs.name))
         job = {
             "code": code,
             "argv": [str(word) for word in arguments],
