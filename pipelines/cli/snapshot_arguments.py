@@ -239,6 +239,7 @@ def _remove(commands: Commands) -> None:
     )
     remove.add_argument(
         "--runs",
+        action="extend",
         nargs="+",
         default=[],
         metavar="RUN",
