@@ -384,36 +384,12 @@ def test_a_random_encoder_has_the_runs_sizes_and_vocabulary_alone(
     assert config.video == loaded.config.video
 
 
-def test_the_papers_recipes_are_its_tables(noisy_config):
-    def rates(task, preset):
-        config, own = finetuning.configure(finetuning.TASKS[task], preset, noisy_config, [])
-        optimizer = config.optimizer
-        assert (optimizer.name, optimizer.momentum, optimizer.warmup_share) == ("sgd", 0.9, 0.1)
-        assert not config.cut_and_paste.enabled
-        return optimizer.learning_rate, config.batch, config.epochs, own
-
-    assert rates("retrieval", "msrvtt")[:3] == (0.25, 512, 20)
-    assert rates("qa", "msrvtt-qa")[:3] == (0.1, 64, 30)
-    assert rates("qa", "msrvtt-qa")[3].answers == 1500
-    assert rates("qa", "msvd-qa")[:3] == (5e-5, 64, 30)
-    assert rates("action", "ucf101")[:3] == (0.1, 64, 30)
-    assert rates("action", "hmdb51")[:3] == (0.1, 64, 60)
-    assert rates("action", "hmdb51-linear")[3].frozen
-
-
 def test_views_are_refused_where_there_are_none(untrained_run, snapshot):
     run = checkpoint.load(untrained_run)
     for name in ("retrieval", "qa"):
         with pytest.raises(TaskError, match="one clip and one crop"):
             task = finetuning.TASKS[name]
             task.predict(run, Snapshot.open(snapshot), lambda *_: None, Views(clips=2))
-
-
-def test_settings_of_a_task_are_typed():
-    settings = override(finetuning.qa.Config(), ["width=16", "answers=none", "fusion=linear"])
-    assert (settings.width, settings.answers, settings.fusion) == (16, None, "linear")
-    with pytest.raises(ValueError, match="width takes an integer"):
-        override(finetuning.qa.Config(), ["width=wide"])
 
 
 @pytest.mark.parametrize(
