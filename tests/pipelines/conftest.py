@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.decoding import ffmpeg, frame_codec
+from pipelines.decoding.sandbox import fork_client
 from pipelines.snapshots import snapshot
 from pipelines.snapshots.snapshot import config_sha256, shard_of
 from protos import contract
@@ -64,6 +65,13 @@ from pipelines.snapshots import export, remove, verify
 nouns._load(nouns.default_model())
 """
 COMMAND = "import sys; from pipelines.cli.main import main; sys.exit(main())"
+
+
+@pytest.fixture(autouse=True)
+def no_missing_layers():
+    """Forget the sandbox layers that a test did without: later builds would count them."""
+    yield
+    fork_client.seen.clear()
 
 
 @pytest.fixture(scope="session")

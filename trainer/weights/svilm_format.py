@@ -56,6 +56,7 @@ class Model(NamedTuple):
 def places(shapes: PyTree) -> Iterator[Place]:
     """Yield the mapping of every parameter of a model.
 
+    >>> import numpy as np
     >>> shapes = {"query": {"kernel": np.zeros((6, 2, 3))}, "norm": {"scale": np.zeros(6)}}
     >>> [(place.name, place.shape) for place in places(shapes)]
     [('norm.weight', (6,)), ('query.weight', (6, 6))]

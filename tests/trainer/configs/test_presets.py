@@ -304,15 +304,15 @@ def flat_defaults():
             return str(value).lower()
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
-    flat = {}
-    for field in dataclasses.fields(Config):
-        value = getattr(Config(), field.name)
-        if dataclasses.is_dataclass(value):
-            for inner in dataclasses.fields(value):
-                flat[f"{field.name}.{inner.name}"] = written(getattr(value, inner.name))
-        else:
-            flat[field.name] = written(value)
-    return flat
+    def flat(section, prefix=""):
+        for field in dataclasses.fields(section):
+            value = getattr(section, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from flat(value, f"{prefix}{field.name}.")
+            else:
+                yield f"{prefix}{field.name}", written(value)
+
+    return dict(flat(Config()))
 
 
 @pytest.mark.parametrize(
