@@ -161,9 +161,10 @@ def _study(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         f"{folder} (manifest sha256 {manifest[:12]})"
         for folder, manifest in run.read_snapshots(out).items()
     )
-    (out / "table.md").write_text(f"{table}\n\nSnapshots: {of}\n", encoding="utf-8")
+    table = f"{table}\n\nSnapshots: {of}\n"
+    (out / "table.md").write_text(table, encoding="utf-8")
     summary.plot(figures, title).savefig(out / "study.png")
-    print(f"{table}\n\nstudy: table.md, study.png and figures.json in {out}")
+    print(f"{table}\nstudy: table.md, study.png and figures.json in {out}")
     return 0
 
 

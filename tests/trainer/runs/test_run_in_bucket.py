@@ -159,9 +159,9 @@ def test_a_folder_without_a_run_in_a_bucket_is_refused(lab, stored, config, snap
         (("embed", "--run=r", "--snapshot=s", "--out=gs://b/x"), 2, "gs://b/x is in a bucket"),
         (("embed", "--run=r", "--snapshot=s", "--out=s3://b/x"), 2, "s3://b/x is in a bucket"),
         (
-            ("search", "a", "--run=r", "--snapshot=s", "--out=s3://b/x"),
+            ("search", "a", "--run=r", "--snapshot=s", "--out=s3://b/x.png"),
             1,
-            "s3://b/x is in a bucket",
+            "s3://b/x.png is in a bucket",
         ),
         (("evaluate", "--run=s3://b/x", "--snapshot=s"), 2, "s3://b/x cannot be a run"),
         (
@@ -184,7 +184,7 @@ def test_a_folder_without_a_run_in_a_bucket_is_refused(lab, stored, config, snap
             *(2, "s3://b cannot be a run"),
         ),
         (("export", "--run=r", "--video=gs://b/x"), 2, "gs://b/x is in a bucket"),
-        (("search", "a", "--run=r", "--snapshot=s", "--out=gs://b/x"), 1, "is in a bucket"),
+        (("search", "a", "--run=r", "--snapshot=s", "--out=gs://b/x.png"), 1, "is in a bucket"),
         (
             ("pretrain", "--preset=tiny", "--snapshot=s", "--out=r", "--text-weights=gs://b/x"),
             *(2, "gs://b/x is in a bucket"),

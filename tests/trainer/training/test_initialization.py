@@ -14,7 +14,7 @@ from trainer.method.train_step import init_state, state_shapes
 from trainer.runs import checkpoint, run_folder
 from trainer.training import loop
 from trainer.training.initialization import Start
-from trainer.weights import bert, hf_format, image, video
+from trainer.weights import bert, hf_format, video
 from trainer.weights.hf_format import WeightsError
 
 pytestmark = pytest.mark.usefixtures("step_without_model")
@@ -162,29 +162,6 @@ def test_a_run_starts_from_weights_and_another_from_that_run(config, write_snaps
     second = checkpoint.load(tmp_path / "second")
     assert_same(second.params, first.params)
     assert second.tokenizer.pieces == first.tokenizer.pieces
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # compiles a step
-def test_a_run_trains_beside_a_locked_image_encoder(config, write_snapshot, tmp_path):
-    snapshot = write_snapshot(clips=8, frames=4, height=32, width=32).folder
-    folder = DATA.parent / "image_encoders" / "5.24.0" / "Dinov2WithRegistersModel"
-    settings = [
-        *("video.resolution=28", "video.patch=14", "video.grouping_after=1,2", "batch=4"),
-        *("optimizer.video_rates.factor=0", "optimizer.text_rates.layer_decay=0.5"),
-        *("compute.dtype=bfloat16", "compute.remat=matmuls", "compute.microbatches=2"),
-        *("on_bad_step=stop", "spike.gradient_norm=none", "max_steps=2", "checkpoint_every=1"),
-    ]
-    start = Start(video=folder)
-    locked = override(config, settings)
-    loop.pretrain(locked, snapshot, tmp_path, start=start)
-    found = checkpoint.load(tmp_path)
-    known = image.params(hf_format.read(folder), found.config.video)
-    assert_same({name: found.params["video"][name] for name in known}, known)
-    assert np.any(np.asarray(found.params["video"]["grouping_2"]["out"]["kernel"]))
-    shutil.rmtree(tmp_path / "checkpoints" / "2")
-    loop.pretrain(locked, snapshot, tmp_path, start=start)
-    assert_same(checkpoint.load(tmp_path).params, found.params)
 
 
 def test_a_run_resumes_without_its_starting_weights(config, write_snapshot, tmp_path):
