@@ -112,12 +112,12 @@ class Fork:
 
     @property
     def stdout(self) -> str:
-        """What it has written."""
+        """Return what the process has written."""
         return (self._folder / "stdout").read_text()
 
     @property
     def stderr(self) -> str:
-        """What it has written."""
+        """Return what the process has written."""
         return (self._folder / "stderr").read_text()
 
 

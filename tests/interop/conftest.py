@@ -29,7 +29,7 @@ _SMALL = (
 SETTINGS = {
     "tiny": (),
     "groupvit": (*_SMALL, "video.grouping=groupvit", "video.gelu=erf", "average_decay=0.9"),
-    # As from CLIP and from an image encoder with registers.
+    # The settings of a run that starts from CLIP or from an encoder with registers.
     "image": (*_SMALL, "video.prefix_tokens=3", "video.norm_before=true", "video.gelu=quick"),
     # The crop is smaller than the model's frames, and so scaled.
     "kmax": (

@@ -123,6 +123,7 @@ def add_embed(commands: Any) -> None:
 def _embed(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
     from trainer.inference import features, video_files
+    from trainer.runs.provenance import has_joint_space
     from trainer.tasks.zero_shot import fresh_encoder
 
     if arguments.process >= arguments.processes:
@@ -143,7 +144,7 @@ def _embed(arguments: argparse.Namespace) -> int:
     chosen: tuple[features.Feature, ...] = tuple(
         name for name in features.FEATURES if name in (arguments.feature or [name])
     )
-    if run.task is not None and run.task["name"] != "retrieval" and "clip" in chosen:
+    if run.task is not None and not has_joint_space(run.task) and "clip" in chosen:
         progress.warn(
             f"embed: the run is fine-tuned for {run.task['name']}, which does not train the joint "
             "space: do not compare the features 'clip' with texts"
@@ -237,12 +238,18 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.out:
         check_folder(arguments, "out", _KINDS[arguments.format])
 
+    from trainer.runs.provenance import has_joint_space
     from trainer.runs.run_lock import held
 
     run = load_run(arguments.run, any_task=True)
     if arguments.out:
         if "head" in run.params:
             progress.warn("export: the head of the run's task is left out")
+        if run.task is not None and not has_joint_space(run.task):
+            progress.warn(
+                f"export: the run is fine-tuned for {run.task['name']}, which does not train the "
+                "joint space: the model's texts and videos cannot be compared"
+            )
         with held(arguments.out, "export"):
             _WRITERS[arguments.format](arguments, run)
         print(f"export: model in {arguments.out}")

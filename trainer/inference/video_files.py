@@ -19,6 +19,7 @@ from protos.strict_json import parse_object
 from protos.video_id import EXTENSIONS
 from trainer import progress
 from trainer.configs.config import Config
+from trainer.data.folder import write_file
 from trainer.errors import UserError
 
 PROGRAM = "svilm-pipelines"
@@ -84,7 +85,7 @@ def build(
     )
     if annotations.exists() and annotations.read_text(encoding="utf-8") != rows:
         raise VideoError(f"{out} was made of other video files: give another --out, or remove it")
-    annotations.write_text(rows, encoding="utf-8")
+    write_file(annotations, rows.encode())  # whole, or a killed call would make it another one
     with places.open("w", encoding="utf-8", newline="") as paths:
         writer = csv.writer(paths)
         writer.writerow(["video_id", "path"])

@@ -52,6 +52,18 @@ def subject(
     }
 
 
+def has_joint_space(task: Mapping[str, Any] | None) -> bool:
+    """Return whether a run trained the joint space of clips and texts.
+
+    Args:
+      task: the run's task; None if it is pre-trained.
+
+    >>> [has_joint_space(task) for task in (None, {"name": "retrieval"}, {"name": "qa"})]
+    [True, True, False]
+    """
+    return task is None or task["name"] == "retrieval"
+
+
 def check_joint_space(task: Mapping[str, Any] | None) -> None:
     """Check that a run trained the joint space of clips and texts.
 
@@ -63,7 +75,7 @@ def check_joint_space(task: Mapping[str, Any] | None) -> None:
 
     >>> check_joint_space({"name": "retrieval"})
     """
-    if task is not None and task["name"] != "retrieval":
+    if task is not None and not has_joint_space(task):
         raise RunError(
             f"the run is fine-tuned for {task['name']}, which does not train the joint space: "
             "give a pre-trained run, or one fine-tuned for retrieval"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.runs.checkpoint import Loaded
-from trainer.runs.provenance import parameters_sha256
+from trainer.runs.provenance import has_joint_space, parameters_sha256
 
 _USE = """\
 ## Use
@@ -133,6 +133,11 @@ def _limits(run: Loaded, data: Mapping[str, Any]) -> str:
         "decisions about people.",
         "- The processor expects files without damage. `svilm-train embed` finds and reports it.",
     ]
+    if run.task is not None and not has_joint_space(run.task):
+        lines.append(
+            f"- Fine-tuning for {run.task['name']} did not train the joint space: do not compare "
+            "texts and videos."
+        )
     if unknown:
         lines.append("- It started from weights whose training clips are unknown.")
     return "\n".join(["## Limits", "", *lines, ""])

@@ -1,6 +1,7 @@
 import ast
 import os
 import pathlib
+import resource
 
 import numpy as np
 import pytest
@@ -25,6 +26,16 @@ def test_the_umask_says_who_may_read_the_file(tmp_path, umask, mode):
     )
     with safetensors.safe_open(path, "numpy") as file:
         assert file.metadata() == {"of": "what"}
+
+
+def test_a_full_disk_is_an_error_of_the_file(tmp_path):
+    path, limits = tmp_path / "a.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=str(path)):
+            safetensors_file.save({"a": np.zeros(10_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_nothing_else_writes_such_files():

@@ -29,7 +29,7 @@ def test_the_most_similar_clips_come_first(write_snapshot, run):
     written = write_snapshot(clips=11)
     snapshot = Snapshot.open(written.folder)
     found = search.search("red ring", run, snapshot, 4, no_progress)
-    # Of the model of seed 7; the fifth has -0.0447.
+    # These are the model's answers with seed 7. The fifth clip's score is -0.0447.
     assert [one.record for one in found] == [1, 9, 4, 8]
     scores = [one.score for one in found]
     assert scores == pytest.approx([0.1384, 0.0565, 0.0318, 0.0204], abs=1e-3)

@@ -7,6 +7,7 @@ import time
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from trainer.runs.run_folder import RunError
 from trainer.training import metric_writer
 from trainer.training.metric_writer import Metrics
 
@@ -80,3 +81,9 @@ def test_a_terminal_gets_a_row_before_anything_is_logged(tmp_path, monkeypatch):
     with Metrics(tmp_path, start=0, steps=4) as writer:
         writer.progress(1)
     assert terminal.getvalue() == "\r\x1b[2Kpretrain step 1/4\n"
+
+
+def test_a_line_without_its_seconds_is_damaged(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    with pytest.raises(RunError, match="line of step 1 has no 'seconds'"):
+        Metrics(tmp_path, start=1, steps=2)
