@@ -13,6 +13,7 @@ from protos.reading import reading
 from protos.v1 import clip_pb2, manifest_pb2
 
 SCHEMA_VERSION = "1.4"
+INCREMENTS_VERSION = "1.5"  # of manifests with increments, and of tags
 
 # Frame encodings by their names in options and messages.
 FRAME_ENCODINGS = {
@@ -49,13 +50,64 @@ class ContractError(ValueError):
     """A record, manifest or version that breaks the contract between the stages."""
 
 
-def shard_name(shard: int, num_shards: int) -> str:
+def shard_name(shard: int, num_shards: int, increment: int = 0) -> str:
     """Return the stem of a shard's file names.
 
-    >>> shard_name(3, 16)
-    'shard-00003-of-00016'
+    Args:
+      shard: number of the shard in its increment.
+      num_shards: number of shards of the increment.
+      increment: 0 for the build, 1 for the first append.
+
+    >>> shard_name(3, 16), shard_name(0, 2, increment=1)
+    ('shard-00003-of-00016', 'shard-i00001-00000-of-00002')
     """
-    return f"shard-{shard:05d}-of-{num_shards:05d}"
+    of_increment = f"i{increment:05d}-" if increment else ""
+    return f"shard-{of_increment}{shard:05d}-of-{num_shards:05d}"
+
+
+def plan_name(increment: int = 0) -> str:
+    """Return the name of the file of an increment's rejects of planning.
+
+    >>> plan_name(), plan_name(1)
+    ('plan.json', 'plan-i00001.json')
+    """
+    return f"plan-i{increment:05d}.json" if increment else PLAN_NAME
+
+
+def shard_names(manifest: manifest_pb2.Manifest) -> list[str]:
+    """Return the stem of each shard's file names, in the manifest's order.
+
+    >>> from protos.v1.manifest_pb2 import Increment
+    >>> one = manifest_pb2.Manifest(increments=[Increment(shards=1), Increment(shards=1)])
+    >>> shard_names(one)
+    ['shard-00000-of-00001', 'shard-i00001-00000-of-00001']
+    """
+    sizes = [one.shards for one in manifest.increments] or [len(manifest.shards)]
+    return [
+        shard_name(shard, num_shards, increment)
+        for increment, num_shards in enumerate(sizes)
+        for shard in range(num_shards)
+    ]
+
+
+def shard_name_of(manifest: manifest_pb2.Manifest, shard: int) -> str:
+    """Return the stem of the file names of one shard, in time proportional to the increments.
+
+    >>> from protos.v1.manifest_pb2 import Increment
+    >>> two = manifest_pb2.Manifest(increments=[Increment(shards=3), Increment(shards=2)])
+    >>> shard_name_of(two, 4)
+    'shard-i00001-00001-of-00002'
+    """
+    for number, increment in enumerate(manifest.increments):
+        if shard < increment.shards:
+            return shard_name(shard, increment.shards, number)
+        shard -= increment.shards
+    return shard_name(shard, len(manifest.shards))
+
+
+def plan_names(manifest: manifest_pb2.Manifest) -> list[str]:
+    """Return the name of each increment's file of rejects of planning, in order."""
+    return [plan_name(increment) for increment in range(max(1, len(manifest.increments)))]
 
 
 def parse_json(data: bytes, kind: type[M]) -> M:
@@ -258,6 +310,30 @@ def check_manifest(manifest: manifest_pb2.Manifest) -> None:
             f"the manifest lists {len(manifest.shards)} shards instead of "
             f"{manifest.config.num_shards}"
         )
+    if manifest.increments:
+        _check_increments(manifest)
+
+
+def _check_increments(manifest: manifest_pb2.Manifest) -> None:
+    """Check that the increments have all shards and annotation files.
+
+    Raises:
+      ContractError: they do not, or one has no shard or a negative number of files.
+    """
+    for what, counts, wanted, minimum in (
+        ("shards", [one.shards for one in manifest.increments], len(manifest.shards), 1),
+        (
+            "annotation files",
+            [one.annotations for one in manifest.increments],
+            len(manifest.annotations),
+            0,
+        ),
+    ):
+        if min(counts) < minimum or sum(counts) != wanted:
+            raise ContractError(
+                f"the {len(counts)} increments have {sum(counts)} {what}, at least {min(counts)} "
+                f"each, instead of the manifest's {wanted}: build the snapshot again"
+            )
 
 
 def _check_numbers(manifest: manifest_pb2.Manifest) -> None:

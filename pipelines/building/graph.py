@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
-from pipelines.building import beam_metrics, row_spill, runners, software_versions
+from pipelines.building import beam_metrics, other_increments, row_spill, runners, software_versions
 from pipelines.building.nouns import NounParser
 from pipelines.building.shard import ShardOutcome, build_shard
 from pipelines.planning import filters, video_lookup
@@ -244,11 +244,15 @@ def write_manifest(
                 by_reason[reject.reason] += 1
                 yield gone.hidden(reject)
 
-    plan_file = plan_summary.write(plan.out, rows, counted())
+    plan_file = plan_summary.write(plan.out, rows, counted(), plan.plan_name)
     records = sum(outcome.entry.records for outcome in outcomes)
     _account("the annotations", rows, records, by_reason.total())
     if records:
-        snapshot.write_manifest(plan.out, _manifest(plan, rows, by_reason, plan_file, outcomes))
+        manifest = _manifest(plan, rows, by_reason, plan_file, outcomes)
+        if plan.base:
+            other_increments.share(plan)
+            manifest = other_increments.joined(plan, manifest)
+        snapshot.write_manifest(plan.out, manifest)
 
 
 def _manifest(

@@ -11,7 +11,7 @@ import functools
 import os
 
 from pipelines.decoding import video_file
-from pipelines.snapshots import records, snapshot, verify
+from pipelines.snapshots import increments, records, snapshot, verify
 from pipelines.snapshots.records import Place
 from pipelines.snapshots.redaction import redaction_of
 from pipelines.sources.clip_request import ClipRequest
@@ -81,17 +81,19 @@ class Shard:
         return self.clips.get(video_id, [])
 
 
-def read(folder: str, shard: int) -> Shard:
-    """Read a shard's summary from the snapshot in `folder`.
+def read(folder: str, shard: int, increment: int = 0) -> Shard:
+    """Read the summary of a shard of one increment of the snapshot in `folder`.
 
     The records are read lazily.
 
     Raises:
       SnapshotError: a file is missing or damaged.
     """
-    manifest = verify.manifest_of(folder)
-    entry = manifest.shards[shard]
-    stem = contract.shard_name(shard, len(manifest.shards))
+    part = increments.split(verify.manifest_of(folder))[increment]
+    entry = part.manifest.shards[shard]
+    stem = contract.shard_name(shard, len(part.manifest.shards), increment)
     summary = snapshot.read_json(os.path.join(folder, f"{stem}.json"), ShardSummary, entry.summary)
     rejects = {r.source_row: r for r in summary.rejects if r.reason != REMOVED}
-    return Shard(folder, shard, summary, (entry.data, entry.index, entry.summary), rejects)
+    return Shard(
+        folder, part.first + shard, summary, (entry.data, entry.index, entry.summary), rejects
+    )

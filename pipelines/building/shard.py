@@ -11,10 +11,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, MutableSequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence
 from typing import NamedTuple
 
-from pipelines.building import previous_version
+from pipelines.building import other_increments, previous_version
 from pipelines.building.nouns import NounParser
 from pipelines.decoding import frame_codec, video, video_file
 from pipelines.decoding.spans import TO_THE_END
@@ -34,7 +34,6 @@ from pipelines.sources.clip_request import (
     to_json,
 )
 from pipelines.sources.reject_reasons import REMOVED
-from protos import contract
 from protos.v1.clip_pb2 import Box, Clip, NounChunk, Question, Segment
 from protos.v1.manifest_pb2 import FileEntry, Reject, ShardEntry, ShardSummary, VideoFile
 
@@ -94,8 +93,10 @@ def build_shard(
     }
     located = {video_id: _located(wanted, lookup) for video_id, wanted in by_video.items()}
     fingerprint = _fingerprint(requests, len(gone), located, plan)
-    stem = contract.shard_name(shard, plan.config.num_shards)
-    previous = previous_version.read(plan.previous, shard) if plan.previous else None
+    stem = plan.stem(shard)
+    previous = None
+    if plan.previous:
+        previous = previous_version.read(plan.previous, shard, plan.increment)
     if previous and previous.is_final(len(requests) + len(gone), plan.removed):
         for file in previous.files:
             snapshot.link_or_copy(plan.previous, file, plan.out)
@@ -106,6 +107,7 @@ def build_shard(
     chunks = parser.parse(request.caption for request in requests)
     summary = ShardSummary(fingerprint=fingerprint, rows=len(requests) + len(gone))
     summary.rejects.extend(_reject("remove", REMOVED, "taken down", request) for request in gone)
+    present = other_increments.present(plan, requests) if plan.base else {}
     seen = 0
     with snapshot.ShardWriter(plan.out, stem) as writer:
         mixed: list[Clip] = []
@@ -115,12 +117,14 @@ def build_shard(
                 if not first_of_clip_id(video_id).startswith(first):
                     writer.append_all(mixed)
                     mixed = []
-            file, rows, elsewhere = located[video_id]
-            summary.rejects.extend(elsewhere)
-            distinct = _without_duplicates(rows, summary.rejects)
-            # Earlier releases made records of rows elsewhere, with the frames of another file.
-            if previous and not elsewhere and previous.keeps(video_id, file):
+            file, rows, of_another_file = located[video_id]
+            summary.rejects.extend(of_another_file)
+            distinct = _without_duplicates(_new(rows, present, summary.rejects), summary.rejects)
+            # Earlier releases made records of rows that lead to another file, with its frames.
+            if previous and not of_another_file and previous.keeps(video_id, file):
                 clips = previous.keep(video_id, distinct, summary)
+            elif not distinct:
+                clips = []
             else:
                 began = time.monotonic()
                 clips = _clips(file, distinct, chunks, plan, summary)
@@ -186,6 +190,8 @@ def _fingerprint(
     plan: Plan,
 ) -> str:
     digest = hashlib.sha256(plan.config_sha256.encode())
+    if plan.base:  # Its records determine which rows are duplicates.
+        digest.update(f"{plan.base_sha256}\n".encode())
     if gone:
         digest.update(f"{gone} removed\n".encode())
     for request in requests:
@@ -219,6 +225,17 @@ def _check_failures(seen: int, rejects: Iterable[Reject], maximum: float) -> Non
             f"{failed} of the first {seen} rows of a shard failed, {count} of them as {reason}, "
             f"more than --max-failures {maximum:g}: check --videos, or raise --max-failures"
         )
+
+
+def _new(
+    requests: list[ClipRequest], present: Mapping[str, str], rejects: MutableSequence[Reject]
+) -> list[ClipRequest]:
+    """Return the rows whose clips are not `present`, and append a reject for each other row."""
+    for request in requests:
+        if version := present.get(request.clip_id):
+            message = f"the clip came with version {version}; annotations are not merged"
+            rejects.append(_reject("plan", "already_present", message, request))
+    return [request for request in requests if request.clip_id not in present]
 
 
 def _without_duplicates(
@@ -358,7 +375,7 @@ def _reject(stage: str, reason: str, message: str, request: ClipRequest) -> Reje
 
 def _outcome(shard: int, summary: ShardSummary, plan: Plan, *, reused: bool) -> ShardOutcome:
     data = snapshot.to_json(summary)
-    name = contract.shard_name(shard, plan.config.num_shards) + ".json"
+    name = f"{plan.stem(shard)}.json"
     return ShardOutcome(
         shard=shard,
         rows=summary.rows,

@@ -53,7 +53,7 @@ def run(planned, workers: int, beam_arguments: Sequence[str]):
             with (
                 runners.end_with_workers(ended),
                 runners.interruptible(workers, interrupted),
-                progress.watching(planned.out, planned.config.num_shards),
+                progress.watching(planned.out, planned.stems),
             ):
                 result = graph.run(planned, runner, options, begun)
                 return result if runners.waits(options) else None

@@ -51,6 +51,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+FIELDS = [settings["dest"] for settings in _OPTIONS.values()]  # of Filters
+
+
 def add(build: argparse.ArgumentParser) -> None:
     """Add the filter options to the parser of `build`."""
     group = build.add_argument_group(
@@ -75,18 +78,21 @@ def refusal(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def unmatched(excluded: frozenset[str], removed: Iterable[str], folders: Iterable[str]) -> str:
+def unmatched(
+    excluded: frozenset[str], removed: Iterable[str], plans: Iterable[tuple[str, str]]
+) -> str:
     """Return a warning about --exclude's videos that match no row, or an empty string.
 
     Args:
       excluded: the videos of --exclude.
       removed: videos that were taken down. Rejects no longer name them.
-      folders: the finished snapshots of the build, which share the annotations' rows.
+      plans: folder and name of the rejects of planning, for each finished snapshot of the build.
+        The snapshots share the annotations' rows.
     """
     from pipelines.planning import filters
     from pipelines.snapshots import plan_summary
 
-    rejects = itertools.chain.from_iterable(map(plan_summary.rejects, folders))
+    rejects = itertools.chain.from_iterable(itertools.starmap(plan_summary.rejects, plans))
     named = (one.video_id for one in rejects if one.video_id)
     found = filters.unmatched(excluded, itertools.chain(removed, named))
     if not found:
@@ -101,5 +107,4 @@ def unmatched(excluded: frozenset[str], removed: Iterable[str], folders: Iterabl
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of Filters and their values."""
-    fields = [settings["dest"] for settings in _OPTIONS.values()]
-    return {field: getattr(arguments, field) for field in fields}
+    return {field: getattr(arguments, field) for field in FIELDS}

@@ -9,12 +9,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipelines.messages import say
 from pipelines.snapshots import snapshot
 from pipelines.storage import storage
-from protos import contract
 from protos.v1.manifest_pb2 import ShardSummary
 
 _LINE_EVERY_S = 10.0
@@ -68,12 +67,10 @@ class Progress:
 class Shards:
     """The finished shards of a build, found in its folder, for any engine."""
 
-    def __init__(self, folder: str, num_shards: int) -> None:
+    def __init__(self, folder: str, stems: Sequence[str]) -> None:
         """Count the existing shards in `before` and `done`, but not in the records or rejects."""
         self._folder = folder
-        self._awaited = {
-            f"{contract.shard_name(shard, num_shards)}.json" for shard in range(num_shards)
-        }
+        self._awaited = {f"{stem}.json" for stem in stems}
         self._began = time.monotonic()
         self._records = self._rejects = 0
         there = self._there()
@@ -105,10 +102,10 @@ class Shards:
 
 
 @contextlib.contextmanager
-def watching(folder: str, num_shards: int) -> Iterator[None]:
+def watching(folder: str, stems: Sequence[str]) -> Iterator[None]:
     """Show the progress of a build while the context is active."""
     progress = Progress("build", "shards")
-    shards = Shards(folder, num_shards)
+    shards = Shards(folder, stems)
     every_s = _LIST_EVERY_S if storage.in_bucket(folder) else _BAR_EVERY_S
     ended = threading.Event()
 
@@ -119,7 +116,7 @@ def watching(folder: str, num_shards: int) -> Iterator[None]:
             shards.update()
             # Listing a large folder is slow: use at most about 1/20 of the time for it.
             pause_s = max(every_s, 20 * (time.monotonic() - began))
-            progress.update(shards.done, num_shards, shards.detail, before=shards.before)
+            progress.update(shards.done, len(stems), shards.detail, before=shards.before)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -1,7 +1,7 @@
 """An example row and a hint for each reject reason, for the terminal."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pipelines.formatting import printable
 from pipelines.snapshots import plan_summary, records
@@ -35,18 +35,25 @@ _HINTS: Mapping[str, tuple[str, str]] = {
     "decoder_fault": ("", "report this bug; --decoder ffmpeg may avoid it"),
     "decode_timeout": ("", "--decode-timeout sets the limit"),
     "duplicate_differs": ("", "put all annotations of a clip in one row, or in one JSON file"),
+    "already_present": ("", "an append does not change the records of earlier versions"),
     "not_annotated": ("", "check that the annotation file is of the same split"),
 }
 
 
 def lines(
-    folder: str, num_shards: int, rejects: Mapping[str, int], source: str, unit: str
+    folder: str,
+    stems: Sequence[str],
+    plan: str,
+    rejects: Mapping[str, int],
+    source: str,
+    unit: str,
 ) -> Iterator[str]:
     """Yield a line for each reject reason, by descending count: the count, an example, a hint.
 
     Args:
       folder: folder of a snapshot, complete or not.
-      num_shards: number of its shards.
+      stems: the stem of the file names of each shard that was built.
+      plan: name of the file of the rejects of planning.
       rejects: number of rejected rows by reason code.
       source: a key of SOURCES.
       unit: the time unit that the user chose; empty for none.
@@ -54,7 +61,7 @@ def lines(
     Raises:
       SnapshotError: a file of the snapshot is missing or damaged.
     """
-    found = _found(folder, num_shards, rejects)
+    found = _found(folder, stems, plan, rejects)
     for reason, count in sorted(rejects.items(), key=lambda item: (-item[1], item[0])):
         line = f"{count:,} × {reason}"
         if reason in found:
@@ -83,15 +90,15 @@ def shown(reject: Reject) -> str:
     return plain if len(plain) <= _MAX_CHARACTERS else f"{plain[:_MAX_CHARACTERS]}…"
 
 
-def _found(folder: str, num_shards: int, reasons: Collection[str]) -> dict[str, Reject]:
+def _found(
+    folder: str, stems: Sequence[str], plan: str, reasons: Collection[str]
+) -> dict[str, Reject]:
     """Return one reject for each reason found among the first _MAX_READ of plan and shards."""
     found: dict[str, Reject] = {}
     of_shards = (
-        reject
-        for summary in records.shard_summaries(folder, num_shards)
-        for reject in summary.rejects
+        reject for summary in records.shard_summaries(folder, stems) for reject in summary.rejects
     )
-    for rejects in (plan_summary.rejects(folder), of_shards):
+    for rejects in (plan_summary.rejects(folder, plan), of_shards):
         for reject in itertools.islice(rejects, _MAX_READ):
             if len(found) == len(reasons):
                 return found

@@ -85,6 +85,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+FIELDS = [settings["dest"] for settings in _OPTIONS.values()]  # of SourceOptions
+
+
 def add(build: argparse.ArgumentParser) -> None:
     """Add the options to the parser of `build`, without defaults.
 
@@ -127,8 +130,7 @@ def refusal(arguments: argparse.Namespace) -> str | None:
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the given fields of SourceOptions and their values."""
-    fields = [settings["dest"] for settings in _OPTIONS.values()]
-    values = {field: getattr(arguments, field) for field in fields if hasattr(arguments, field)}
+    values = {field: getattr(arguments, field) for field in FIELDS if hasattr(arguments, field)}
     return {**values, "columns": dict(values.get("columns", ()))}
 
 

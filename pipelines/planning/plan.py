@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.errors import UserError
 from pipelines.planning import filters, video_lookup
-from pipelines.snapshots import build_options, snapshot
+from pipelines.snapshots import build_options, increments, snapshot
 from pipelines.snapshots.redaction import Redaction
 from pipelines.sources import SOURCES, annotation_file, parquet
 from pipelines.sources.annotation_checks import cautions
@@ -83,11 +83,28 @@ class Plan:
     video_map: str = ""  # file of video ids and paths, if any
     list_videos: bool = False  # list the bucket once instead of one request for each video
     require_sandbox: bool = False  # decode nothing if a sandbox layer is missing
+    base: str = ""  # folder of the earlier version whose other increments are shared, if any
+    base_sha256: str = ""  # sha256 of its manifest.json
+    increment: int = 0  # number of the increment that is built; 0 is that of a build
 
     @property
     def config_sha256(self) -> str:
         """The sha256 of the configuration and versions, which determine the bytes."""
         return snapshot.config_sha256(self.config, self.versions)
+
+    @property
+    def plan_name(self) -> str:
+        """The name of the file of the rejects of planning."""
+        return contract.plan_name(self.increment)
+
+    def stem(self, shard: int) -> str:
+        """Return the stem of the file names of one of the planned shards."""
+        return contract.shard_name(shard, self.config.num_shards, self.increment)
+
+    @property
+    def stems(self) -> list[str]:
+        """The stems of the file names of all planned shards."""
+        return [*map(self.stem, range(self.config.num_shards))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,7 +358,14 @@ def complete(plan: Plan) -> Manifest | None:
     manifest = snapshot.read_json(path, Manifest)
     if manifest.data_version != plan.data_version:
         raise PlanError(_holds_another(plan, "data version"))
-    if what := difference(manifest, plan):
+    parts = increments.split(manifest)
+    if plan.increment >= len(parts) or bool(plan.base) != (len(parts) > 1):
+        raise PlanError(_holds_another(plan, f"number of increments ({len(parts)})"))
+    part = parts[plan.increment]
+    of_append = plan.increment and not plan.previous
+    if of_append and (plan.increment < len(parts) - 1 or part.previous_sha256 != plan.base_sha256):
+        raise PlanError(_holds_another(plan, "earlier version"))
+    if what := difference(part.manifest, plan):
         raise PlanError(_holds_another(plan, what))
     if frozenset(manifest.removed_videos) != plan.removed:
         raise PlanError(_holds_another(plan, "list of removed videos"))
@@ -390,6 +414,51 @@ def check_previous(plan: Plan, manifest: Manifest) -> None:
             f"--data-version {plan.data_version} is not higher than {manifest.data_version}, the "
             f"version of --retry-rejects {plan.previous!r}: give a higher --data-version"
         )
+
+
+def check_append(plan: Plan, manifest: Manifest) -> None:
+    """Check that a plan can append to a snapshot.
+
+    Args:
+      plan: the plan of the append.
+      manifest: the manifest of the earlier version.
+
+    Raises:
+      PlanError: options or software differ, the new data version is not later, or an annotation
+        file has the name of an earlier one.
+    """
+    old, new = BuildConfig(), BuildConfig()
+    old.CopyFrom(manifest.config)
+    new.CopyFrom(plan.config)
+    for config in (old, new):  # Each increment has its own.
+        config.ClearField("num_shards")
+        config.ClearField("source")
+    changes = build_options.changes(build_options.chosen(old), build_options.chosen(new))
+    changes += build_options.changes(dict(manifest.versions), plan.versions)
+    if changes or old != new:
+        found = "; ".join(changes[:_NAMED]) or "a field of another release"
+        raise PlanError(
+            f"{plan.base!r} was built with other options or software than this append ({found}): "
+            "give the same, or build the snapshot again"
+        )
+    if not snapshot.is_later(plan.data_version, manifest.data_version):
+        raise PlanError(
+            f"--data-version {plan.data_version} is not higher than {manifest.data_version}, the "
+            f"version of {plan.base!r}: give a higher --data-version"
+        )
+    there = {file.name: file for file in manifest.annotations}
+    for file in plan.annotation_files:
+        if file == there.get(file.name):
+            raise PlanError(
+                f"--annotations {file.name!r} is a part of {plan.base!r} already, with the same "
+                f"sha256 {file.sha256[:12]}…: leave it out"
+            )
+        if file.name in there:
+            raise PlanError(
+                f"--annotations {file.name!r}: {plan.base!r} has another annotation file of this "
+                f"name, with sha256 {there[file.name].sha256[:12]}…, not {file.sha256[:12]}…: "
+                "rename the file, as rejects name a row by its file"
+            )
 
 
 def projected_bytes(rows: int, config: BuildConfig) -> int:

@@ -103,8 +103,8 @@ def lines(difference: Difference, maximum: int) -> Iterator[str]:
 
 def _side(folder: str, manifest: Manifest) -> _Side:
     found: dict[str, tuple[Place, bytes]] = {}
-    for shard, files in enumerate(manifest.shards):
-        stem = contract.shard_name(shard, len(manifest.shards))
+    named = zip(contract.shard_names(manifest), manifest.shards, strict=True)
+    for shard, (stem, files) in enumerate(named):
         snapshot.check_size(folder, files.data)
         entries = records.index(folder, manifest, shard)
         ends = [entry.offset + entry.length for entry in entries]

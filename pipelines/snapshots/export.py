@@ -170,7 +170,7 @@ def _clips(job: _Job) -> tuple[str, Iterator[Clip]]:
     """Return the stem of a shard's file names, and an iterator over its records."""
     manifest = verify.manifest_of(job.folder)
     places = [Place(job.shard, i) for i in range(manifest.shards[job.shard].records)]
-    stem = contract.shard_name(job.shard, len(manifest.shards))
+    stem = contract.shard_name_of(manifest, job.shard)
     return stem, records.read(job.folder, manifest, places)
 
 

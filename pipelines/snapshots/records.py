@@ -2,12 +2,14 @@
 
 import bisect
 import collections
+import hashlib
 import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from pipelines.decoding import frame_codec
@@ -90,7 +92,7 @@ def read(folder: str, manifest: Manifest, places: Iterable[Place]) -> Iterator[C
     """
     for shard, group in itertools.groupby(places, key=lambda place: place.shard):
         entries = index(folder, manifest, shard)
-        stem = contract.shard_name(shard, len(manifest.shards))
+        stem = contract.shard_name_of(manifest, shard)
         path = os.path.join(folder, f"{stem}.tfrecord")
         while some := [entries[place.number] for place in itertools.islice(group, _AT_ONCE)]:
             ranges = [(entry.offset, entry.offset + entry.length) for entry in some]
@@ -131,47 +133,56 @@ def summaries(folder: str, manifest: Manifest) -> Iterator[ShardSummary]:
     Raises:
       SnapshotError: a summary is missing, damaged, or of another version of the snapshot.
     """
-    for shard, entry in enumerate(manifest.shards):
-        name = f"{contract.shard_name(shard, len(manifest.shards))}.json"
-        yield snapshot.read_json(os.path.join(folder, name), ShardSummary, entry.summary)
+    for stem, entry in zip(contract.shard_names(manifest), manifest.shards, strict=True):
+        path = os.path.join(folder, f"{stem}.json")
+        yield snapshot.read_json(path, ShardSummary, entry.summary)
 
 
-def shard_summaries(folder: str, num_shards: int) -> Iterator[ShardSummary]:
+def shard_summaries(folder: str, stems: Iterable[str]) -> Iterator[ShardSummary]:
     """Yield the summary of each shard, in order, without reading a manifest.
+
+    Args:
+      folder: the folder of the shards.
+      stems: the stem of each shard's file names.
 
     Raises:
       SnapshotError: a summary is missing or damaged.
     """
-    for shard in range(num_shards):
-        name = f"{contract.shard_name(shard, num_shards)}.json"
-        yield snapshot.read_json(os.path.join(folder, name), ShardSummary)
+    for stem in stems:
+        yield snapshot.read_json(os.path.join(folder, f"{stem}.json"), ShardSummary)
 
 
 def rejects(folder: str, manifest: Manifest) -> Iterator[Reject]:
-    """Yield every reject: first the plan's, then those of each shard.
+    """Yield every reject: first those of planning, then those of each shard.
 
     Raises:
       SnapshotError: the plan or a summary is missing or damaged.
     """
-    yield from plan_summary.rejects(folder)
+    for name in contract.plan_names(manifest):
+        yield from plan_summary.rejects(folder, name)
     for summary in summaries(folder, manifest):
         yield from summary.rejects
 
 
-def counts(folder: str, num_shards: int) -> Counts:
+def counts(folder: str, stems: Iterable[str], plan: str) -> Counts:
     """Return the counts of rows, records and rejects by reason, without reading a manifest.
 
-    A build that produced no record has no manifest.
+    A build or append that produced no record has no manifest.
+
+    Args:
+      folder: the folder of the shards.
+      stems: the stem of each shard's file names.
+      plan: name of the file of the rejects of planning.
 
     Raises:
       SnapshotError: the plan or a summary is missing or damaged.
     """
-    reasons = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
+    reasons = collections.Counter(reject.reason for reject in plan_summary.rejects(folder, plan))
     made = 0
-    for summary in shard_summaries(folder, num_shards):
+    for summary in shard_summaries(folder, stems):
         reasons.update(reject.reason for reject in summary.rejects)
         made += summary.records
-    return Counts(rows=plan_summary.rows(folder), records=made, rejects=reasons)
+    return Counts(rows=plan_summary.rows(folder, plan), records=made, rejects=reasons)
 
 
 def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
@@ -180,7 +191,7 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
     Raises:
       SnapshotError: the index is missing or damaged, or belongs to other records.
     """
-    stem, expected = contract.shard_name(shard, len(manifest.shards)), manifest.shards[shard]
+    stem, expected = contract.shard_name_of(manifest, shard), manifest.shards[shard]
     path = os.path.join(folder, f"{stem}.index")
     entries = snapshot.read_index(path, expected.index).records
     if len(entries) != expected.records:
@@ -202,6 +213,21 @@ def index(folder: str, manifest: Manifest, shard: int) -> Sequence[RecordEntry]:
             f"{stem}.index ends at {offset} of {expected.data.bytes} bytes: {snapshot.LIST_FAULTS}"
         )
     return entries
+
+
+def clip_key(clip_id: str) -> int:
+    """Return 64 bits of a hash of a clip's id, by which sets of many ids are compared."""
+    return int.from_bytes(hashlib.blake2b(clip_id.encode(), digest_size=8).digest())
+
+
+def clip_keys(folder: str, manifest: Manifest, shard: int) -> np.ndarray:
+    """Return the `clip_key` of each of a shard's records in their order, uint64 [records].
+
+    Raises:
+      SnapshotError: the index is missing or damaged, or belongs to other records.
+    """
+    entries = index(folder, manifest, shard)
+    return np.array([clip_key(entry.clip_id) for entry in entries], np.uint64)
 
 
 def _checked(folder: str, manifest: Manifest, place: Place) -> Place:

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from pipelines.processes import pool
-from pipelines.snapshots import plan_summary, records, redaction, run_lock, snapshot, verify
+from pipelines.snapshots import (
+    increments,
+    plan_summary,
+    records,
+    redaction,
+    run_lock,
+    snapshot,
+    verify,
+)
 from pipelines.snapshots.records import Place
 from pipelines.snapshots.redaction import Redaction
 from pipelines.sources.clip_request import reject, row_order
@@ -18,8 +26,8 @@ from pipelines.sources.reject_reasons import REMOVED
 from pipelines.storage import storage
 from protos import contract
 from protos.v1.manifest_pb2 import (
-    AnnotationFile,
     Counts,
+    FileEntry,
     Manifest,
     Reject,
     ShardEntry,
@@ -79,7 +87,7 @@ def remove(
     gone = Redaction(video_ids | redaction.removed_videos(folder, manifest))
     with run_lock.held(out):
         complete = _is_of(out, manifest, gone.video_ids, data_version)
-        snapshot.clear_unfinished(out, num_shards, complete=complete)
+        snapshot.clear_unfinished(out, increments.file_names(manifest), complete=complete)
         # Each shard gets all ids, because other spellings of an id may be in other shards.
         jobs = [_Job(folder, out, shard, gone.video_ids) for shard in range(num_shards)]
         carried: dict[int, _Carried] = {}
@@ -93,15 +101,22 @@ def remove(
             rejects.update(of_shard.reasons)
         files = gone.annotations(manifest.annotations)
 
-        def planned() -> Iterator[Reject]:
-            for one in plan_summary.rejects(folder):
+        def planned(name: str) -> Iterator[Reject]:
+            for one in plan_summary.rejects(folder, name):
                 found.update(gone.named_by(one))
                 kept = gone.hidden(gone.scrubbed(one))
                 rejects.update({kept.reason: 1})
                 rejects.subtract({one.reason: 1})
                 yield kept
 
-        plan = plan_summary.write(out, manifest.counts.rows, planned())
+        names = contract.plan_names(manifest)
+        rows = [manifest.counts.rows]
+        if manifest.increments:
+            rows = [plan_summary.rows(folder, name) for name in names]
+        plans = [
+            plan_summary.write(out, of_plan, planned(name), name)
+            for of_plan, name in zip(rows, names, strict=True)
+        ]
         if len(files) == len(manifest.annotations) and found.isdisjoint(video_ids):
             raise snapshot.SnapshotError(
                 f"none of the {len(video_ids):,} videos is in {folder!r}: check the ids in --videos"
@@ -112,14 +127,13 @@ def remove(
                 f"left: delete {folder!r} instead"
             )
         shards = [carried[shard] for shard in range(num_shards)]
-        version = _new_manifest(manifest, data_version, gone, files, shards)
+        version = _new_manifest(manifest, data_version, gone, plans, shards)
         counts = Counts(
             rows=manifest.counts.rows,
             records=manifest.counts.records - removed,
             rejects={reason: count for reason, count in rejects.items() if count},
         )
         version.counts.CopyFrom(counts)
-        version.plan.CopyFrom(plan)
         snapshot.write_manifest(out, version)
     return Removal(removed, sorted(video_ids - found))
 
@@ -128,19 +142,22 @@ def _new_manifest(
     manifest: Manifest,
     data_version: str,
     gone: Redaction,
-    annotations: Sequence[AnnotationFile],
+    plans: Sequence[FileEntry],
     shards: Sequence[_Carried],
 ) -> Manifest:
-    """Return the manifest of the new version, still with the old version's counts and plan."""
-    version = Manifest()
-    version.CopyFrom(manifest)
-    version.data_version = data_version
-    _keep(version.annotations, annotations)
+    """Return the manifest of the new version, still without counts."""
+    parts = increments.split(manifest)
+    for part, plan in zip(parts, plans, strict=True):
+        own = part.manifest
+        of_part = shards[part.first : part.first + len(own.shards)]
+        _keep(own.annotations, gone.annotations(own.annotations))
+        own.inputs_sha256 = snapshot.inputs_sha256(
+            own.annotations, (of_shard.videos_sha256 for of_shard in of_part)
+        )
+        _keep(own.shards, [of_shard.entry for of_shard in of_part])
+        own.plan.CopyFrom(plan)
+    version = increments.joined(parts, data_version)
     _keep(version.removed_videos, sorted(gone.video_ids))
-    version.inputs_sha256 = snapshot.inputs_sha256(
-        annotations, (of_shard.videos_sha256 for of_shard in shards)
-    )
-    _keep(version.shards, [of_shard.entry for of_shard in shards])
     return version
 
 
@@ -170,7 +187,7 @@ def next_major(data_version: str) -> str:
 def _carry(job: _Job) -> _Carried:
     """Link or copy an unaffected shard, or rewrite a shard without the removed videos."""
     manifest = verify.manifest_of(job.folder)
-    stem = contract.shard_name(job.shard, len(manifest.shards))
+    stem = contract.shard_name_of(manifest, job.shard)
     entry = manifest.shards[job.shard]
     summary = snapshot.read_json(
         os.path.join(job.folder, f"{stem}.json"), ShardSummary, entry.summary

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TypeVar
 
 from google.protobuf import json_format
@@ -90,6 +90,11 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
         ) from None
 
 
+def manifest_sha256(folder: str) -> str:
+    """Return the sha256, in hex, of a snapshot's manifest.json, which identifies the snapshot."""
+    return storage.sha256(os.path.join(folder, contract.MANIFEST_NAME))
+
+
 def link_or_copy(source: str, entry: FileEntry, folder: str) -> None:
     """Link or copy a file of an older version into a new one, within the store if possible.
 
@@ -107,6 +112,8 @@ def link_or_copy(source: str, entry: FileEntry, folder: str) -> None:
     check_size(source, entry)
     if storage.duplicate(old, new):
         return
+    if storage.exists(new) and fault(folder, entry) is None:
+        return  # A killed command has copied it.
     with storage.open_to_read(old) as file, storage.NewFile(new) as copy:
         while block := file.read(1 << 20):
             copy.write(block)
@@ -239,31 +246,38 @@ def inputs_sha256(annotations: Iterable[AnnotationFile], videos: Iterable[str]) 
     return digest.hexdigest()
 
 
-def clear_unfinished(folder: str, num_shards: int, *, complete: bool = False) -> None:
+def clear_unfinished(folder: str, files: Set[str], *, complete: bool = False) -> None:
     """Remove the unfinished files of a killed build, and keep its finished shards.
 
     Args:
       folder: the build's folder.
-      num_shards: the number of shards that the build writes.
+      files: the names of all files that the build writes, without manifest.json.
       complete: whether the folder may hold a manifest.
 
     Raises:
       SnapshotError: the folder holds any other file. No file is removed then.
     """
-    stems = {contract.shard_name(shard, num_shards) for shard in range(num_shards)}
-    known = {LOCK_NAME, contract.PLAN_NAME}
+    known = {LOCK_NAME, *files}
     known |= {contract.MANIFEST_NAME, contract.SIGNATURE_NAME} if complete else set()
-    known |= {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
     names = storage.names(folder)
     unfinished = [name for name in names if name.endswith(storage.UNFINISHED)]
     foreign = [name for name in names if name not in known and name not in unfinished]
     if foreign:
         raise SnapshotError(
-            f"--out {folder!r} contains {foreign[0]!r}, which no build with {num_shards} shards "
-            "writes: choose an empty folder"
+            f"--out {folder!r} contains {foreign[0]!r}, which this command does not write: choose "
+            "an empty folder"
         )
     for name in unfinished:
         storage.remove(os.path.join(folder, name))
+
+
+def shard_files(stems: Iterable[str]) -> set[str]:
+    """Return the names of the files of shards, from the stems of their names.
+
+    >>> sorted(shard_files(["shard-00000-of-00001"]))[0]
+    'shard-00000-of-00001.index'
+    """
+    return {f"{stem}.{suffix}" for stem in stems for suffix in ("tfrecord", "index", "json")}
 
 
 def config_sha256(config: BuildConfig, versions: Mapping[str, str]) -> str:

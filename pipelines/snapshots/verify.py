@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from pipelines.processes import pool
-from pipelines.snapshots import plan_summary, records, snapshot, split
+from pipelines.snapshots import increments, plan_summary, records, snapshot, split
+from pipelines.snapshots.increments import Increment
 from pipelines.snapshots.snapshot import config_sha256, shard_of
 from pipelines.storage import storage
 from protos import contract, tfrecord
@@ -79,9 +81,13 @@ def faults(
     shards = len(manifest.shards)
     found: dict[int, _ShardFound] = {}
     gone = frozenset(map(video_key, manifest.removed_videos))
+    parts = increments.split(manifest)
+    stems = contract.shard_names(manifest)
     jobs = [
-        _Job(folder, shard, entry, manifest.config, gone)
-        for shard, entry in enumerate(manifest.shards)
+        _Job(folder, part.first + number, stems[part.first + number], number, entry, config, gone)
+        for part in parts
+        for config in [part.manifest.config]
+        for number, entry in enumerate(part.manifest.shards)
     ]
     for job, of_shard in pool.each(_check_shard, jobs, workers):
         found[job.shard] = of_shard
@@ -91,7 +97,7 @@ def faults(
     for shard in range(shards):
         lines += found[shard].faults
         rejects.update(found[shard].rejects)
-    lines += _check_hashes(manifest, [found[shard].videos_sha256 for shard in range(shards)])
+    lines += _check_hashes(manifest, parts, [found[shard].videos_sha256 for shard in range(shards)])
     rows = plan_rows + sum(of_shard.rows for of_shard in found.values())
     if rows != manifest.counts.rows:
         lines.append(
@@ -102,10 +108,9 @@ def faults(
             f"plan and shards have rejects {dict(sorted(rejects.items()))} instead of the "
             f"manifest's {dict(sorted(manifest.counts.rejects.items()))}"
         )
-    known = {contract.MANIFEST_NAME, contract.PLAN_NAME, contract.SIGNATURE_NAME}
-    for shard in range(shards):
-        stem = contract.shard_name(shard, shards)
-        known |= {f"{stem}.{suffix}" for suffix in ("tfrecord", "index", "json")}
+    if len(parts) > 1 and not any(of_shard.faults for of_shard in found.values()):
+        lines += _repeated(folder, manifest)
+    known = {contract.MANIFEST_NAME, contract.SIGNATURE_NAME, *increments.file_names(manifest)}
     for name in sorted(set(storage.names(folder)) - known):
         lines.append(f"{name}: not a file of this snapshot")
     return lines
@@ -124,32 +129,37 @@ class _Job(NamedTuple):
     """A shard to check."""
 
     folder: str
-    shard: int
+    shard: int  # its number in the snapshot
+    stem: str  # stem of its file names
+    number: int  # its number in its increment
     entry: ShardEntry
-    config: BuildConfig
+    config: BuildConfig  # of its increment
     removed: frozenset[str]  # keys of videos that were taken down
 
 
 def _check_plan(folder: str, manifest: Manifest) -> tuple[int, collections.Counter[str], list[str]]:
     """Return the number of rows that reached no shard, their rejects by reason, and the faults."""
-    if wrong := _wrong_file(folder, manifest.plan, contract.PLAN_NAME):
-        return 0, collections.Counter(), [wrong]
-    try:
-        rows = plan_summary.rows(folder)
-        rejects = collections.Counter(reject.reason for reject in plan_summary.rejects(folder))
-    except snapshot.SnapshotError as error:
-        return 0, collections.Counter(), [str(error)]
-    wrong = []
+    rows, rejects = 0, collections.Counter[str]()
+    names = contract.plan_names(manifest)
+    entries = [manifest.plan, *(one.plan for one in manifest.increments[1:])]
+    for entry, name in zip(entries, names, strict=True):
+        if wrong := _wrong_file(folder, entry, name):
+            return 0, collections.Counter(), [wrong]
+        try:
+            rows += plan_summary.rows(folder, name)
+            rejects.update(reject.reason for reject in plan_summary.rejects(folder, name))
+        except snapshot.SnapshotError as error:
+            return 0, collections.Counter(), [str(error)]
     if rows != manifest.counts.rows:
-        wrong = [
-            f"{contract.PLAN_NAME}: has {rows} rows instead of the manifest's "
-            f"{manifest.counts.rows}"
-        ]
-    return rejects.total(), rejects, wrong
+        fault = f"{names[0]}: has {rows} rows instead of the manifest's {manifest.counts.rows}"
+        if len(names) > 1:
+            fault = f"{names[0]} and {len(names) - 1} more have {fault.partition('has ')[2]}"
+        return rejects.total(), rejects, [fault]
+    return rejects.total(), rejects, []
 
 
 def _check_shard(job: _Job) -> _ShardFound:
-    stem = contract.shard_name(job.shard, job.config.num_shards)
+    stem = job.stem
     files = (
         (job.entry.data, "tfrecord"),
         (job.entry.index, "index"),
@@ -171,13 +181,41 @@ def _check_shard(job: _Job) -> _ShardFound:
     return _ShardFound(summary.rows, rejects, wrong, snapshot.videos_sha256(summary))
 
 
-def _check_hashes(manifest: Manifest, videos: Sequence[str]) -> Iterator[str]:
+def _repeated(folder: str, manifest: Manifest) -> list[str]:
+    """Return a fault if increments have a clip twice: within one, shards and indices exclude it."""
+    shards = range(len(manifest.shards))
+    keys = np.concatenate([records.clip_keys(folder, manifest, shard) for shard in shards])
+    values, counts = np.unique(keys, return_counts=True)
+    seen: set[str] = set()
+    for shard in shards if len(values) < len(keys) else ():
+        twice = np.isin(records.clip_keys(folder, manifest, shard), values[counts > 1])
+        entries = records.index(folder, manifest, shard)
+        for number in np.flatnonzero(twice).tolist():
+            clip_id = entries[number].clip_id
+            if clip_id in seen:
+                stem = contract.shard_name_of(manifest, shard)
+                return [f"{stem}.index: {clip_id!r} is a record of an earlier increment, too"]
+            seen.add(clip_id)
+    return []
+
+
+def _check_hashes(
+    manifest: Manifest, parts: Sequence[Increment], videos: Sequence[str]
+) -> Iterator[str]:
     """Yield a fault for each hash in the manifest that does not match its source."""
     if manifest.config_sha256 != config_sha256(manifest.config, manifest.versions):
         yield f"{contract.MANIFEST_NAME}: config_sha256 does not match its config and versions"
-    if all(videos) and manifest.inputs_sha256 != snapshot.inputs_sha256(
-        manifest.annotations, videos
-    ):
+    if not all(videos):
+        return
+    of_parts = [
+        snapshot.inputs_sha256(
+            part.manifest.annotations, videos[part.first : part.first + len(part.manifest.shards)]
+        )
+        for part in parts
+    ]
+    stated = [part.manifest.inputs_sha256 for part in parts]
+    whole = increments.inputs_sha256(stated) if len(parts) > 1 else of_parts[0]
+    if of_parts != stated or manifest.inputs_sha256 != whole:
         yield (
             f"{contract.MANIFEST_NAME}: inputs_sha256 does not match its annotations and the "
             "shards' videos"
@@ -228,7 +266,7 @@ def _shard_faults(job: _Job, stem: str, summary: ShardSummary) -> Iterator[str]:
             offset, last_id = offset + place.length, place.clip_id
             try:
                 clip = records.parse(framed, place.clip_id, job.config)
-                _check_shard_of(clip, job.shard, job.config)
+                _check_shard_of(clip, job.number, job.config)
                 if video_key(clip.video_id) in job.removed:
                     raise contract.ContractError("its video was taken down")
             except (tfrecord.CorruptRecordError, DecodeError, ValueError) as error:

@@ -34,6 +34,7 @@ REASONS = {
     "caption_not_ascii": "dropped by --min-ascii",
     "duplicate": "the same video, span and caption as an earlier row",
     "duplicate_differs": "a duplicate with other captions, labels or questions, which are dropped",
+    "already_present": "an earlier version of the snapshot has the clip",
     # stage "decode": the clip's video
     "video_missing": "no file in the video folder has this id",
     "video_ambiguous": "several files have this id, in the video map or in the folders of labels",

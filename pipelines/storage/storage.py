@@ -202,6 +202,8 @@ def duplicate(old: str, new: str) -> bool:
         return possible
     try:
         os.link(os.path.realpath(old), new)  # a link to a symbolic link could dangle
+    except FileExistsError:
+        return os.path.exists(new) and os.path.samefile(old, new)
     except OSError:
         return False
     return True

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import clip_pb2 as protos_dot_v1_dot_clip__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/manifest.proto\x12\x08svilm.v1\x1a\x14protos/v1/clip.proto\"\xb5\x03\n\x08Manifest\x12\x16\n\x0eschema_version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61ta_version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x15\n\rinputs_sha256\x18\x04 \x01(\t\x12\x15\n\rconfig_sha256\x18\x05 \x01(\t\x12%\n\x06\x63onfig\x18\x06 \x01(\x0b\x32\x15.svilm.v1.BuildConfig\x12\x32\n\x08versions\x18\x07 \x03(\x0b\x32 .svilm.v1.Manifest.VersionsEntry\x12-\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x18.svilm.v1.AnnotationFile\x12 \n\x06\x63ounts\x18\t \x01(\x0b\x32\x10.svilm.v1.Counts\x12$\n\x06shards\x18\n \x03(\x0b\x32\x14.svilm.v1.ShardEntry\x12!\n\x04plan\x18\x0b \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12\x16\n\x0eremoved_videos\x18\x0c \x03(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc8\x02\n\x0b\x42uildConfig\x12\x17\n\x0f\x66rames_per_clip\x18\x01 \x01(\x05\x12\x12\n\nshort_side\x18\x02 \x01(\x05\x12/\n\x0e\x66rame_encoding\x18\x03 \x01(\x0e\x32\x17.svilm.v1.FrameEncoding\x12\x14\n\x0cjpeg_quality\x18\x04 \x01(\x05\x12\x18\n\x10prompt_templates\x18\x05 \x03(\t\x12\x12\n\nnum_shards\x18\x06 \x01(\x05\x12\'\n\x06source\x18\x07 \x01(\x0b\x32\x17.svilm.v1.SourceOptions\x12\"\n\x07\x66ilters\x18\x08 \x01(\x0b\x32\x11.svilm.v1.Filters\x12\x1a\n\x12max_past_end_share\x18\t \x01(\x01\x12\x0e\n\x06square\x18\n \x01(\x08\x12\x1e\n\x05split\x18\x0b \x01(\x0b\x32\x0f.svilm.v1.Split\"G\n\x05Split\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12\"\n\x05parts\x18\x03 \x03(\x0b\x32\x13.svilm.v1.SplitPart\"(\n\tSplitPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"\xaf\x01\n\x07\x46ilters\x12\x13\n\x0bmin_clip_us\x18\x01 \x01(\x03\x12\x13\n\x0bmax_clip_us\x18\x02 \x01(\x03\x12\x19\n\x11min_caption_words\x18\x03 \x01(\x05\x12\x19\n\x11max_caption_words\x18\x04 \x01(\x05\x12\x17\n\x0fmin_ascii_share\x18\x05 \x01(\x01\x12\x17\n\x0f\x65xcluded_sha256\x18\x06 \x01(\t\x12\x12\n\nmin_motion\x18\x07 \x01(\x01\"\xa6\x02\n\rSourceOptions\x12\x12\n\nparagraphs\x18\x01 \x01(\x08\x12\x13\n\x0bwiden_to_us\x18\x02 \x01(\x03\x12\x35\n\x07\x63olumns\x18\x03 \x03(\x0b\x32$.svilm.v1.SourceOptions.ColumnsEntry\x12\x11\n\ttime_unit\x18\x04 \x01(\t\x12\x1b\n\x13keep_empty_captions\x18\x05 \x01(\x08\x12\x0e\n\x06subset\x18\x06 \x01(\t\x12\x0c\n\x04\x66old\x18\x07 \x01(\x05\x12\x11\n\twindow_us\x18\x08 \x01(\x03\x12\x11\n\tstride_us\x18\t \x01(\x03\x12\x11\n\tcut_at_us\x18\n \x01(\x03\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"=\n\x0e\x41nnotationFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x87\x01\n\x06\x43ounts\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0f\n\x07records\x18\x02 \x01(\x03\x12.\n\x07rejects\x18\x03 \x03(\x0b\x32\x1d.svilm.v1.Counts.RejectsEntry\x1a.\n\x0cRejectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"8\n\tFileEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x8a\x01\n\nShardEntry\x12\x0f\n\x07records\x18\x01 \x01(\x03\x12!\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12\"\n\x05index\x18\x03 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12$\n\x07summary\x18\x04 \x01(\x0b\x32\x13.svilm.v1.FileEntry\"4\n\nShardIndex\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.svilm.v1.RecordEntry\">\n\x0bRecordEntry\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06length\x18\x02 \x01(\x03\x12\x0f\n\x07\x63lip_id\x18\x03 \x01(\t\"\xd1\x01\n\x0cShardSummary\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07records\x18\x03 \x01(\x03\x12!\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12\"\n\x05index\x18\x05 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12#\n\x06videos\x18\x06 \x03(\x0b\x32\x13.svilm.v1.VideoFile\x12!\n\x07rejects\x18\x07 \x03(\x0b\x32\x10.svilm.v1.Reject\"<\n\tVideoFile\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\">\n\x0bPlanSummary\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12!\n\x07rejects\x18\x02 \x03(\x0b\x32\x10.svilm.v1.Reject\"k\n\x06Reject\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nsource_row\x18\x04 \x01(\t\x12\x10\n\x08video_id\x18\x05 \x01(\t\x12\x0b\n\x03row\x18\x06 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/manifest.proto\x12\x08svilm.v1\x1a\x14protos/v1/clip.proto\"\xde\x03\n\x08Manifest\x12\x16\n\x0eschema_version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61ta_version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x15\n\rinputs_sha256\x18\x04 \x01(\t\x12\x15\n\rconfig_sha256\x18\x05 \x01(\t\x12%\n\x06\x63onfig\x18\x06 \x01(\x0b\x32\x15.svilm.v1.BuildConfig\x12\x32\n\x08versions\x18\x07 \x03(\x0b\x32 .svilm.v1.Manifest.VersionsEntry\x12-\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x18.svilm.v1.AnnotationFile\x12 \n\x06\x63ounts\x18\t \x01(\x0b\x32\x10.svilm.v1.Counts\x12$\n\x06shards\x18\n \x03(\x0b\x32\x14.svilm.v1.ShardEntry\x12!\n\x04plan\x18\x0b \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12\x16\n\x0eremoved_videos\x18\x0c \x03(\t\x12\'\n\nincrements\x18\r \x03(\x0b\x32\x13.svilm.v1.Increment\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd3\x01\n\tIncrement\x12\x0e\n\x06shards\x18\x01 \x01(\x05\x12\x13\n\x0b\x61nnotations\x18\x02 \x01(\x05\x12\x15\n\rinputs_sha256\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x61ta_version\x18\x04 \x01(\t\x12\x17\n\x0fprevious_sha256\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\'\n\x06source\x18\x07 \x01(\x0b\x32\x17.svilm.v1.SourceOptions\x12!\n\x04plan\x18\x08 \x01(\x0b\x32\x13.svilm.v1.FileEntry\"\xc8\x02\n\x0b\x42uildConfig\x12\x17\n\x0f\x66rames_per_clip\x18\x01 \x01(\x05\x12\x12\n\nshort_side\x18\x02 \x01(\x05\x12/\n\x0e\x66rame_encoding\x18\x03 \x01(\x0e\x32\x17.svilm.v1.FrameEncoding\x12\x14\n\x0cjpeg_quality\x18\x04 \x01(\x05\x12\x18\n\x10prompt_templates\x18\x05 \x03(\t\x12\x12\n\nnum_shards\x18\x06 \x01(\x05\x12\'\n\x06source\x18\x07 \x01(\x0b\x32\x17.svilm.v1.SourceOptions\x12\"\n\x07\x66ilters\x18\x08 \x01(\x0b\x32\x11.svilm.v1.Filters\x12\x1a\n\x12max_past_end_share\x18\t \x01(\x01\x12\x0e\n\x06square\x18\n \x01(\x08\x12\x1e\n\x05split\x18\x0b \x01(\x0b\x32\x0f.svilm.v1.Split\"G\n\x05Split\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12\"\n\x05parts\x18\x03 \x03(\x0b\x32\x13.svilm.v1.SplitPart\"(\n\tSplitPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"\xaf\x01\n\x07\x46ilters\x12\x13\n\x0bmin_clip_us\x18\x01 \x01(\x03\x12\x13\n\x0bmax_clip_us\x18\x02 \x01(\x03\x12\x19\n\x11min_caption_words\x18\x03 \x01(\x05\x12\x19\n\x11max_caption_words\x18\x04 \x01(\x05\x12\x17\n\x0fmin_ascii_share\x18\x05 \x01(\x01\x12\x17\n\x0f\x65xcluded_sha256\x18\x06 \x01(\t\x12\x12\n\nmin_motion\x18\x07 \x01(\x01\"\xa6\x02\n\rSourceOptions\x12\x12\n\nparagraphs\x18\x01 \x01(\x08\x12\x13\n\x0bwiden_to_us\x18\x02 \x01(\x03\x12\x35\n\x07\x63olumns\x18\x03 \x03(\x0b\x32$.svilm.v1.SourceOptions.ColumnsEntry\x12\x11\n\ttime_unit\x18\x04 \x01(\t\x12\x1b\n\x13keep_empty_captions\x18\x05 \x01(\x08\x12\x0e\n\x06subset\x18\x06 \x01(\t\x12\x0c\n\x04\x66old\x18\x07 \x01(\x05\x12\x11\n\twindow_us\x18\x08 \x01(\x03\x12\x11\n\tstride_us\x18\t \x01(\x03\x12\x11\n\tcut_at_us\x18\n \x01(\x03\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"=\n\x0e\x41nnotationFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x87\x01\n\x06\x43ounts\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0f\n\x07records\x18\x02 \x01(\x03\x12.\n\x07rejects\x18\x03 \x03(\x0b\x32\x1d.svilm.v1.Counts.RejectsEntry\x1a.\n\x0cRejectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"8\n\tFileEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x8a\x01\n\nShardEntry\x12\x0f\n\x07records\x18\x01 \x01(\x03\x12!\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12\"\n\x05index\x18\x03 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12$\n\x07summary\x18\x04 \x01(\x0b\x32\x13.svilm.v1.FileEntry\"4\n\nShardIndex\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.svilm.v1.RecordEntry\">\n\x0bRecordEntry\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06length\x18\x02 \x01(\x03\x12\x0f\n\x07\x63lip_id\x18\x03 \x01(\t\"\xd1\x01\n\x0cShardSummary\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07records\x18\x03 \x01(\x03\x12!\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12\"\n\x05index\x18\x05 \x01(\x0b\x32\x13.svilm.v1.FileEntry\x12#\n\x06videos\x18\x06 \x03(\x0b\x32\x13.svilm.v1.VideoFile\x12!\n\x07rejects\x18\x07 \x03(\x0b\x32\x10.svilm.v1.Reject\"<\n\tVideoFile\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\">\n\x0bPlanSummary\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12!\n\x07rejects\x18\x02 \x03(\x0b\x32\x10.svilm.v1.Reject\"k\n\x06Reject\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nsource_row\x18\x04 \x01(\t\x12\x10\n\x08video_id\x18\x05 \x01(\t\x12\x0b\n\x03row\x18\x06 \x01(\t\"r\n\x07TagMove\x12\x16\n\x0eschema_version\x18\x01 \x01(\t\x12\x0e\n\x06\x66older\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_sha256\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x61ta_version\x18\x04 \x01(\t\x12\x10\n\x08moved_at\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,41 +39,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTS_REJECTSENTRY']._loaded_options = None
   _globals['_COUNTS_REJECTSENTRY']._serialized_options = b'8\001'
   _globals['_MANIFEST']._serialized_start=61
-  _globals['_MANIFEST']._serialized_end=498
-  _globals['_MANIFEST_VERSIONSENTRY']._serialized_start=451
-  _globals['_MANIFEST_VERSIONSENTRY']._serialized_end=498
-  _globals['_BUILDCONFIG']._serialized_start=501
-  _globals['_BUILDCONFIG']._serialized_end=829
-  _globals['_SPLIT']._serialized_start=831
-  _globals['_SPLIT']._serialized_end=902
-  _globals['_SPLITPART']._serialized_start=904
-  _globals['_SPLITPART']._serialized_end=944
-  _globals['_FILTERS']._serialized_start=947
-  _globals['_FILTERS']._serialized_end=1122
-  _globals['_SOURCEOPTIONS']._serialized_start=1125
-  _globals['_SOURCEOPTIONS']._serialized_end=1419
-  _globals['_SOURCEOPTIONS_COLUMNSENTRY']._serialized_start=1373
-  _globals['_SOURCEOPTIONS_COLUMNSENTRY']._serialized_end=1419
-  _globals['_ANNOTATIONFILE']._serialized_start=1421
-  _globals['_ANNOTATIONFILE']._serialized_end=1482
-  _globals['_COUNTS']._serialized_start=1485
-  _globals['_COUNTS']._serialized_end=1620
-  _globals['_COUNTS_REJECTSENTRY']._serialized_start=1574
-  _globals['_COUNTS_REJECTSENTRY']._serialized_end=1620
-  _globals['_FILEENTRY']._serialized_start=1622
-  _globals['_FILEENTRY']._serialized_end=1678
-  _globals['_SHARDENTRY']._serialized_start=1681
-  _globals['_SHARDENTRY']._serialized_end=1819
-  _globals['_SHARDINDEX']._serialized_start=1821
-  _globals['_SHARDINDEX']._serialized_end=1873
-  _globals['_RECORDENTRY']._serialized_start=1875
-  _globals['_RECORDENTRY']._serialized_end=1937
-  _globals['_SHARDSUMMARY']._serialized_start=1940
-  _globals['_SHARDSUMMARY']._serialized_end=2149
-  _globals['_VIDEOFILE']._serialized_start=2151
-  _globals['_VIDEOFILE']._serialized_end=2211
-  _globals['_PLANSUMMARY']._serialized_start=2213
-  _globals['_PLANSUMMARY']._serialized_end=2275
-  _globals['_REJECT']._serialized_start=2277
-  _globals['_REJECT']._serialized_end=2384
+  _globals['_MANIFEST']._serialized_end=539
+  _globals['_MANIFEST_VERSIONSENTRY']._serialized_start=492
+  _globals['_MANIFEST_VERSIONSENTRY']._serialized_end=539
+  _globals['_INCREMENT']._serialized_start=542
+  _globals['_INCREMENT']._serialized_end=753
+  _globals['_BUILDCONFIG']._serialized_start=756
+  _globals['_BUILDCONFIG']._serialized_end=1084
+  _globals['_SPLIT']._serialized_start=1086
+  _globals['_SPLIT']._serialized_end=1157
+  _globals['_SPLITPART']._serialized_start=1159
+  _globals['_SPLITPART']._serialized_end=1199
+  _globals['_FILTERS']._serialized_start=1202
+  _globals['_FILTERS']._serialized_end=1377
+  _globals['_SOURCEOPTIONS']._serialized_start=1380
+  _globals['_SOURCEOPTIONS']._serialized_end=1674
+  _globals['_SOURCEOPTIONS_COLUMNSENTRY']._serialized_start=1628
+  _globals['_SOURCEOPTIONS_COLUMNSENTRY']._serialized_end=1674
+  _globals['_ANNOTATIONFILE']._serialized_start=1676
+  _globals['_ANNOTATIONFILE']._serialized_end=1737
+  _globals['_COUNTS']._serialized_start=1740
+  _globals['_COUNTS']._serialized_end=1875
+  _globals['_COUNTS_REJECTSENTRY']._serialized_start=1829
+  _globals['_COUNTS_REJECTSENTRY']._serialized_end=1875
+  _globals['_FILEENTRY']._serialized_start=1877
+  _globals['_FILEENTRY']._serialized_end=1933
+  _globals['_SHARDENTRY']._serialized_start=1936
+  _globals['_SHARDENTRY']._serialized_end=2074
+  _globals['_SHARDINDEX']._serialized_start=2076
+  _globals['_SHARDINDEX']._serialized_end=2128
+  _globals['_RECORDENTRY']._serialized_start=2130
+  _globals['_RECORDENTRY']._serialized_end=2192
+  _globals['_SHARDSUMMARY']._serialized_start=2195
+  _globals['_SHARDSUMMARY']._serialized_end=2404
+  _globals['_VIDEOFILE']._serialized_start=2406
+  _globals['_VIDEOFILE']._serialized_end=2466
+  _globals['_PLANSUMMARY']._serialized_start=2468
+  _globals['_PLANSUMMARY']._serialized_end=2530
+  _globals['_REJECT']._serialized_start=2532
+  _globals['_REJECT']._serialized_end=2639
+  _globals['_TAGMOVE']._serialized_start=2641
+  _globals['_TAGMOVE']._serialized_end=2755
 # @@protoc_insertion_point(module_scope)

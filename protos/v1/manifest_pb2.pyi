@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema_version", "data_version", "dataset", "inputs_sha256", "config_sha256", "config", "versions", "annotations", "counts", "shards", "plan", "removed_videos")
+    __slots__ = ("schema_version", "data_version", "dataset", "inputs_sha256", "config_sha256", "config", "versions", "annotations", "counts", "shards", "plan", "removed_videos", "increments")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Manifest(_message.Message):
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     REMOVED_VIDEOS_FIELD_NUMBER: _ClassVar[int]
+    INCREMENTS_FIELD_NUMBER: _ClassVar[int]
     schema_version: str
     data_version: str
     dataset: str
@@ -40,7 +41,28 @@ class Manifest(_message.Message):
     shards: _containers.RepeatedCompositeFieldContainer[ShardEntry]
     plan: FileEntry
     removed_videos: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, schema_version: _Optional[str] = ..., data_version: _Optional[str] = ..., dataset: _Optional[str] = ..., inputs_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., config: _Optional[_Union[BuildConfig, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Iterable[_Union[AnnotationFile, _Mapping]]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ..., removed_videos: _Optional[_Iterable[str]] = ...) -> None: ...
+    increments: _containers.RepeatedCompositeFieldContainer[Increment]
+    def __init__(self, schema_version: _Optional[str] = ..., data_version: _Optional[str] = ..., dataset: _Optional[str] = ..., inputs_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., config: _Optional[_Union[BuildConfig, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Iterable[_Union[AnnotationFile, _Mapping]]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ..., removed_videos: _Optional[_Iterable[str]] = ..., increments: _Optional[_Iterable[_Union[Increment, _Mapping]]] = ...) -> None: ...
+
+class Increment(_message.Message):
+    __slots__ = ("shards", "annotations", "inputs_sha256", "data_version", "previous_sha256", "dataset", "source", "plan")
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DATA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    shards: int
+    annotations: int
+    inputs_sha256: str
+    data_version: str
+    previous_sha256: str
+    dataset: str
+    source: SourceOptions
+    plan: FileEntry
+    def __init__(self, shards: _Optional[int] = ..., annotations: _Optional[int] = ..., inputs_sha256: _Optional[str] = ..., data_version: _Optional[str] = ..., previous_sha256: _Optional[str] = ..., dataset: _Optional[str] = ..., source: _Optional[_Union[SourceOptions, _Mapping]] = ..., plan: _Optional[_Union[FileEntry, _Mapping]] = ...) -> None: ...
 
 class BuildConfig(_message.Message):
     __slots__ = ("frames_per_clip", "short_side", "frame_encoding", "jpeg_quality", "prompt_templates", "num_shards", "source", "filters", "max_past_end_share", "square", "split")
@@ -251,3 +273,17 @@ class Reject(_message.Message):
     video_id: str
     row: str
     def __init__(self, stage: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., source_row: _Optional[str] = ..., video_id: _Optional[str] = ..., row: _Optional[str] = ...) -> None: ...
+
+class TagMove(_message.Message):
+    __slots__ = ("schema_version", "folder", "manifest_sha256", "data_version", "moved_at")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DATA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MOVED_AT_FIELD_NUMBER: _ClassVar[int]
+    schema_version: str
+    folder: str
+    manifest_sha256: str
+    data_version: str
+    moved_at: str
+    def __init__(self, schema_version: _Optional[str] = ..., folder: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., data_version: _Optional[str] = ..., moved_at: _Optional[str] = ...) -> None: ...

@@ -229,3 +229,22 @@ def test_tensorflow_decodes_a_clip_with_the_shipped_descriptor():
     assert caption.numpy().item().decode() == clip.caption
     assert frames.numpy().tolist() == [list(clip.frames)]
     assert times.numpy().tolist() == [list(clip.frame_time_us)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "files", "named"),
+    [((1, 1), (0, 0), ""), ((2, 0), (0, 0), "2 shards"), ((1, 2), (0, 0), "3 shards"),
+     ((1, 1), (1, 0), "1 annotation files"), ((1, 1), (1, -1), "annotation files")],
+)  # fmt: skip
+def test_increments_have_all_shards_and_annotation_files(sizes, files, named):
+    manifest = valid_manifest()
+    for shards, annotations in zip(sizes, files, strict=True):
+        manifest.increments.add(shards=shards, annotations=annotations)
+    if not named:
+        contract.check_manifest(manifest)
+        assert contract.shard_names(manifest) == [
+            contract.shard_name_of(manifest, shard) for shard in range(2)
+        ]
+        return
+    with pytest.raises(contract.ContractError, match=named):
+        contract.check_manifest(manifest)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipelines.decoding import frame_codec
 from pipelines.formatting import format_bytes
-from pipelines.snapshots import build_options
+from pipelines.snapshots import build_options, increments
 from pipelines.snapshots import records as reading
 from pipelines.snapshots.card import statistics, strips
 from pipelines.snapshots.card.statistics import RecordStatistics
@@ -246,6 +246,22 @@ def _frame(config: BuildConfig) -> str:
     return f"{size}, {encoding}{quality}"
 
 
+def _increments(manifest: Manifest) -> str:
+    """Return a table of the build and its appends, or an empty string if nothing was appended."""
+    rows = [
+        (
+            part.data_version,
+            part.manifest.dataset,
+            f"{sum(shard.records for shard in part.manifest.shards):,}",
+            ", ".join(file.name for file in part.manifest.annotations),
+            part.previous_sha256 or "none",
+        )
+        for part in increments.split(manifest)
+    ]
+    header = ("came with version", "source", "records", "annotation files", "appended to manifest")
+    return _table(rows, "Increments", header) if len(rows) > 1 else ""
+
+
 def _provenance(manifest: Manifest, of: str) -> str:
     config = manifest.config
     chosen = {"frame": _frame(config), **build_options.chosen(config)}
@@ -271,6 +287,7 @@ def _provenance(manifest: Manifest, of: str) -> str:
             (
                 _table(identity.items(), "Identity"),
                 files,
+                _increments(manifest),
                 _table(chosen.items(), "Build options", ("option", "value")),
                 _table(
                     sorted(manifest.versions.items()),

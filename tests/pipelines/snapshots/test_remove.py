@@ -140,6 +140,7 @@ def test_a_copy_is_checked(tmp_path):
     snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))
     assert (tmp_path / "new" / "a").read_bytes() == b"12345"
     (tmp_path / "old" / "a").write_bytes(b"12346")
+    (tmp_path / "new" / "a").write_bytes(b"")
     with pytest.raises(snapshot.SnapshotError, match="is damaged"):
         snapshot.link_or_copy(str(tmp_path / "old"), entry, str(tmp_path / "new"))
     (tmp_path / "old" / "a").write_bytes(b"1234")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.snapshots import snapshot
-from protos import tfrecord
+from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Clip
 from protos.v1.manifest_pb2 import Counts, FileEntry, Manifest
 
@@ -84,11 +84,12 @@ def test_faults_of_files(tmp_path):
 def test_only_unfinished_files_are_removed(tmp_path):
     (tmp_path / "shard-00000-of-00002.tfrecord").touch()
     (tmp_path / "shard-00001-of-00002.index.0123.unfinished").touch()
-    snapshot.clear_unfinished(str(tmp_path), 2)
+    two = snapshot.shard_files(contract.shard_name(shard, 2) for shard in range(2))
+    snapshot.clear_unfinished(str(tmp_path), two)
     assert os.listdir(tmp_path) == ["shard-00000-of-00002.tfrecord"]
-    with pytest.raises(snapshot.SnapshotError, match="build with 3 shards"):
-        snapshot.clear_unfinished(str(tmp_path), 3)
+    with pytest.raises(snapshot.SnapshotError, match="shard-00000-of-00002"):
+        snapshot.clear_unfinished(str(tmp_path), {"shard-00000-of-00003.index"})
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(snapshot.SnapshotError, match=r"thesis\.tex"):
-        snapshot.clear_unfinished(str(tmp_path), 2)
+        snapshot.clear_unfinished(str(tmp_path), two)
     assert (tmp_path / "thesis.tex").exists()
