@@ -76,6 +76,14 @@ def add_exposure(commands: Any) -> None:
         help="where the run is now that RUN started from; may be repeated along the chain "
         "(default: where it was when RUN began)",
     )
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="where a column is now by which a run selected its clips; may be repeated, in any "
+        "order (default: where it was when the run began)",
+    )
     parser.add_argument("--json", metavar="FILE", help="file for all draws (default: none)")
 
 
@@ -93,6 +101,7 @@ def _exposure(arguments: argparse.Namespace) -> int:
             video_ids,
             [Snapshot.open(folder) for folder in arguments.snapshot],
             [run_path(folder) for folder in arguments.earlier_run],
+            arguments.column,
         )
         if unfinished:
             values = json.dumps(text.as_json(found), indent=1)

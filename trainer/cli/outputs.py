@@ -89,7 +89,7 @@ _READ = (
         "videos",
     ),
     *("truth", "metrics", "predictions", "boxes", "answers"),
-    *("features", "test_features", "class_scores"),
+    *("features", "test_features", "class_scores", "column"),
 )
 _WRITTEN = ("out", "write_predictions", "json")
 

@@ -129,6 +129,12 @@ class InputConfig:
     # Visits of each clip per epoch, one weight per snapshot of a mixture, in their order. Empty:
     # once each. With 0.5, two epochs visit each clip once.
     weights: tuple[float, ...] = ()
+    # Expressions over columns (trainer/data/where.py) that keep the clips for which they are true.
+    # One for all snapshots, or one each in their order. An empty one keeps all clips.
+    where: tuple[str, ...] = ()
+    # Names of the columns with the weight of each clip, 0 or more, likewise one or one each. A
+    # clip's visits are proportional to its weight. An empty name visits all clips equally often.
+    weights_column: tuple[str, ...] = ()
     # Handling of a corrupt record. "stop" raises an error. "skip" logs it and reads a replacement
     # from half an epoch away.
     on_corrupt: Literal["stop", "skip"] = "stop"

@@ -100,6 +100,8 @@ def _value(kind: Any, text: str, path: str) -> Any:
         if arguments[-1] is not Ellipsis and len(parts) != len(arguments):
             raise OverrideError(f"{path} takes {len(arguments)} values, got {text!r}")
         return [_value(arguments[0], part.strip(), path) for part in parts]
+    if kind is str:
+        return text
     if kind is bool:
         return _one_of({"true": True, "false": False}, text, path)
     try:

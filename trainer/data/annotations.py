@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from protos.v1 import clip_pb2
+from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Readable, SnapshotError, parse_clip
 
 # Number of records, frames included, in memory at once.
@@ -38,31 +39,30 @@ def read_annotations(
     return clips
 
 
-def read_texts(snapshot: Readable, at_most: int) -> list[str]:
-    """Return captions and noun prompts for training a vocabulary, spread over the snapshot.
+def read_texts(mixture: Mixture, at_most: int) -> list[str]:
+    """Return captions and noun prompts for training a vocabulary, spread over the mixture.
 
     Args:
-      snapshot: the snapshot, or a mixture.
+      mixture: the clips to train on.
       at_most: maximum number of records to read. Each is read whole, frames included.
     """
-    records = text_records(len(snapshot), at_most)
+    records = text_records(mixture, at_most)
     texts = []
     for some in np.array_split(records, -(-len(records) // 256) or 1):
-        for number, data in zip(some, snapshot.read(some), strict=True):
-            clip = parse_clip(snapshot, int(number), data)
+        for number, data in zip(some, mixture.read(some), strict=True):
+            clip = parse_clip(mixture, int(number), data)
             texts.append(clip.caption)
             texts.extend(prompt for chunk in clip.noun_chunks for prompt in chunk.prompts)
     return texts
 
 
-def text_records(count: int, at_most: int) -> Int64[np.ndarray, " n"]:
-    """Return the records, of `count`, whose texts `read_texts` returns.
-
-    >>> text_records(10, 4).tolist()
-    [0, 2, 5, 7]
-    """
+def text_records(mixture: Mixture, at_most: int) -> Int64[np.ndarray, " n"]:
+    """Return the records whose texts `read_texts` returns: some of those to train on."""
+    chosen = mixture.chosen()
+    count = len(mixture) if chosen is None else len(chosen)
     some = min(at_most, count)
-    return np.arange(some) * count // max(some, 1)
+    places = np.arange(some) * count // max(some, 1)
+    return places if chosen is None else chosen[places]
 
 
 def captions_of(clip: clip_pb2.Clip) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from trainer.data import order
+from trainer.data.selection import Selection
 from trainer.data.snapshot import CorruptRecordError, Location, Snapshot
 from trainer.errors import UserError
 
@@ -19,8 +20,19 @@ class MixtureError(UserError, ValueError):
 class Mixture:
     """Snapshots for joint training, safe to read from several threads."""
 
-    def __init__(self, snapshots: Sequence[Snapshot], weights: Sequence[float] = ()) -> None:
-        """Args: weights: how often an epoch visits each snapshot's clips; empty: once.
+    def __init__(
+        self,
+        snapshots: Sequence[Snapshot],
+        weights: Sequence[float] = (),
+        selections: Sequence[Selection] = (),
+    ) -> None:
+        """Initialize the mixture.
+
+        Args:
+          snapshots: the snapshots.
+          weights: how often an epoch visits each snapshot's clips, on average if the clips have
+            weights of their own; empty: once.
+          selections: which of each snapshot's clips are visited; empty: all, equally often.
 
         Raises:
           MixtureError: the number of weights and snapshots differs, a weight gives no clip or too
@@ -32,10 +44,13 @@ class Mixture:
                 "each --snapshot, in their order"
             )
         self.snapshots = tuple(snapshots)
-        self.sources = tuple(
-            order.Source(len(snapshot), round(len(snapshot) * weight))
-            for snapshot, weight in zip(snapshots, weights or [1.0] * len(snapshots), strict=True)
-        )
+        self.selections = tuple(selections) or (Selection(),) * len(snapshots)
+        visits = [
+            round(selection.count(len(snapshot)) * weight)
+            for snapshot, weight, selection in zip(
+                snapshots, weights or [1.0] * len(snapshots), self.selections, strict=True
+            )
+        ]
         known: dict[str, str] = {}
         for snapshot in self.snapshots:
             if other := known.get(snapshot.manifest_sha256):
@@ -44,17 +59,24 @@ class Mixture:
                     "a clip twice: give it once, with a larger weight in input.weights"
                 )
             known[snapshot.manifest_sha256] = snapshot.folder
-        for snapshot, source in zip(self.snapshots, self.sources, strict=True):
-            if not source.visits:
+        for snapshot, selection, count in zip(self.snapshots, self.selections, visits, strict=True):
+            if not count:
                 raise MixtureError(
-                    f"{snapshot.folder} has {source.records} clips, and its weight samples none "
-                    "of them: give a larger one in input.weights, or leave the snapshot out"
+                    f"{snapshot.folder} has {selection.count(len(snapshot))} clips, and its weight "
+                    "samples none of them: give a larger one in input.weights, or leave the "
+                    "snapshot out"
                 )
-        if self.visits > _MAX_VISITS:
+        if sum(visits) > _MAX_VISITS:
             raise MixtureError(
-                f"input.weights give {self.visits:,} clips per epoch, above the maximum of "
+                f"input.weights give {sum(visits):,} clips per epoch, above the maximum of "
                 f"{_MAX_VISITS:,}: give smaller ones"
             )
+        self.sources = tuple(
+            _source(len(snapshot), count, selection)
+            for snapshot, count, selection in zip(
+                self.snapshots, visits, self.selections, strict=True
+            )
+        )
         # Number of the first record of each snapshot, and the total at the end.
         self._starts = np.cumsum([0, *(source.records for source in self.sources)])
 
@@ -65,6 +87,14 @@ class Mixture:
     def visits(self) -> int:
         """The number of clips per epoch."""
         return sum(source.visits for source in self.sources)
+
+    def chosen(self) -> Int64[np.ndarray, " k"] | None:
+        """Return the records that are visited, ascending; None: all."""
+        if not any(selection.columns for selection in self.selections):
+            return None
+        starts = self._starts[:-1].tolist()
+        parts = zip(self.selections, self.sources, starts, strict=True)
+        return np.concatenate([start + one.records(of.records) for one, of, start in parts])
 
     def locate(self, record: int) -> Location:
         """Locate a record, as `Snapshot.locate` does."""
@@ -100,3 +130,10 @@ class Mixture:
             for row, answer in zip(rows.tolist(), found, strict=True):
                 answers[row] = answer
         return answers
+
+
+def _source(records: int, visits: int, selection: Selection) -> order.Source:
+    """Return the source of a snapshot's selected records."""
+    if selection.weights is None:
+        return order.Source(records, visits, kept=selection.kept)
+    return order.Source(records, visits, ends=order.ends_of_shares(selection.weights, visits))

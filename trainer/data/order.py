@@ -7,7 +7,14 @@ number of hosts sees the same global batches, each host a slice of rows.
 In a mixture, each source has an exact number of visits per epoch, and the permutation covers all
 visits. If the visits are not whole passes over the source, the next epoch continues with the
 remaining records. So after any number of epochs the visits of a source's records differ by at most
-one.
+one. A source may be restricted to some of its records (`Source.kept`), which are then all there is.
+
+A source may also have a share of its visits for each record (`Source.ends`), proportional to a
+weight. A record with c visits per epoch, which need not be whole, has in each epoch c visits,
+rounded down or up. Over the first E epochs its visits differ from E·c by less than the number of
+ones in E written in binary. So they are E·c rounded down or up after 1, 2, 4, 8, … epochs. (The
+visits of an epoch sample the shares at equal distances. The offsets of successive epochs are van
+der Corput's sequence, so the samples of 2^k epochs are at equal distances, too.)
 
 The permutation has an inverse (index_cipher.py). So the steps that draw some records are computed
 without a scan of all steps.
@@ -17,18 +24,49 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64, UInt
 
 from trainer.data import index_cipher
 
 _MAX_STEPS = 2**31 - 1
+# Fractions of a visit in which records have shares of an epoch: an epoch has at most 2^40 visits.
+_VISIT_BITS = 22
+_VISIT = 1 << _VISIT_BITS
 
 
 class Source(NamedTuple):
-    """Numbers of records and visits of a snapshot."""
+    """Numbers of records and visits of a snapshot, and the choice of its records."""
 
     records: int
     visits: int  # visits of its records per epoch
+    kept: UInt[np.ndarray, " k"] | None = None  # the records to visit, ascending; None: all
+    ends: Int64[np.ndarray, " records"] | None = None  # `ends_of_shares`; None: equal shares
+
+    @property
+    def places(self) -> int:
+        """The number of records to visit, each as often as the others."""
+        return self.records if self.kept is None else len(self.kept)
+
+
+def ends_of_shares(
+    weights: Float[np.ndarray, " records"], visits: int
+) -> Int64[np.ndarray, " records"]:
+    """Return where each record's share of an epoch ends, in 2^-22 of a visit.
+
+    Args:
+      weights: finite, 0 or more, with one above 0. A record of weight 0 has no visit.
+      visits: the source's visits per epoch, at most 2^40.
+
+    >>> (ends_of_shares(np.array([1.0, 0.0, 3.0]), visits=8) / 2**22).tolist()
+    [2.0, 2.0, 8.0]
+    """
+    total = visits * _VISIT
+    ends = np.cumsum(weights, dtype=np.float64)  # sequential, so the same on every machine
+    ends *= total / ends[-1]
+    ends = ends.astype(np.int64)
+    np.minimum(ends, total, out=ends)
+    ends[ends == ends[-1]] = total  # where rounding left less
+    return ends
 
 
 def steps_per_epoch(visits: int, batch: int) -> int:
@@ -86,17 +124,27 @@ def records_at(
     first_visit = first_record = 0
     for number, source in enumerate(sources):
         mine = (first_visit <= visits) & (visits < first_visit + source.visits)
-        since_start = epoch * source.visits + visits[mine] - first_visit
-        passes, places = np.divmod(since_start, source.records)
-        if source.visits % source.records:  # whole passes visit every record equally often
-            for at in np.unique(passes):
-                of_pass = passes == at
-                key = _pass_key(seed, int(at), number)
-                places[of_pass] = index_cipher.shuffled(key, places[of_pass], source.records)
-        records[mine] = first_record + places
+        of_source = _records_of(seed, epoch, number, source, visits[mine] - first_visit)
+        records[mine] = first_record + of_source
         first_visit += source.visits
         first_record += source.records
     return records
+
+
+def _records_of(
+    seed: int, epoch: int, number: int, source: Source, visits: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    """Return the records at some of a source's visits of an epoch, before their permutation."""
+    if source.ends is not None:
+        points = visits * _VISIT + _offset(seed, epoch, number)
+        return np.searchsorted(source.ends, points, side="right")
+    passes, places = np.divmod(epoch * source.visits + visits, source.places)
+    if source.visits % source.places:  # whole passes visit every record equally often
+        for at in np.unique(passes):
+            of_pass = passes == at
+            key = _pass_key(seed, int(at), number)
+            places[of_pass] = index_cipher.shuffled(key, places[of_pass], source.places)
+    return places if source.kept is None else source.kept[places].astype(np.int64)
 
 
 def batch_records(
@@ -196,19 +244,51 @@ def _visits_of(
     first_visit = first_record = 0
     for number, source in enumerate(sources):
         mine = records[(first_record <= records) & (records < first_record + source.records)]
-        begin, end = epoch * source.visits, (epoch + 1) * source.visits
-        for at in range(begin // source.records, -(-end // source.records)):
-            places = mine - first_record
-            if source.visits % source.records:
-                key = _pass_key(seed, at, number)
-                places = index_cipher.unshuffled(key, places, source.records)
-            since_start = at * source.records + places
-            inside = (begin <= since_start) & (since_start < end)
-            visits.append(first_visit + since_start[inside] - begin)
-            of_visits.append(mine[inside])
+        visits_of = _visits_by_pass if source.ends is None else _visits_by_share
+        found, of_source = visits_of(seed, epoch, number, source, mine - first_record)
+        visits.append(first_visit + found)
+        of_visits.append(first_record + of_source)
         first_visit += source.visits
         first_record += source.records
     return np.concatenate(visits), np.concatenate(of_visits)
+
+
+def _visits_by_pass(
+    seed: int, epoch: int, number: int, source: Source, records: Int64[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Return `_visits_of` within a source whose records all have equal shares."""
+    every, count = records, source.places
+    if source.kept is not None:
+        wanted = records.astype(source.kept.dtype)  # another type would copy `kept`
+        every = np.searchsorted(source.kept, wanted)
+        there = source.kept[np.minimum(every, count - 1)] == wanted
+        records, every = records[there], every[there]
+    begin, end = epoch * source.visits, (epoch + 1) * source.visits
+    visits, of_visits = [_NO_DRAWS[0]], [_NO_DRAWS[0]]
+    for at in range(begin // count, -(-end // count)):
+        places = every
+        if source.visits % count:
+            places = index_cipher.unshuffled(_pass_key(seed, at, number), every, count)
+        since_start = at * count + places
+        inside = (begin <= since_start) & (since_start < end)
+        visits.append(since_start[inside] - begin)
+        of_visits.append(records[inside])
+    return np.concatenate(visits), np.concatenate(of_visits)
+
+
+def _visits_by_share(
+    seed: int, epoch: int, number: int, source: Source, records: Int64[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Return `_visits_of` within a source whose records have shares of their own."""
+    assert source.ends is not None
+    offset = _offset(seed, epoch, number)
+    begins = np.where(records > 0, source.ends[records - 1], 0)
+    # The first visit at or after each bound: the quotient, rounded up.
+    first, after = (-((offset - bound) // _VISIT) for bound in (begins, source.ends[records]))
+    counts = after - first
+    of_visits = np.repeat(records, counts)
+    within = np.arange(len(of_visits)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(first, counts) + within, of_visits
 
 
 def _positions(
@@ -235,6 +315,17 @@ def _epoch_key(seed: int, epoch: int) -> np.random.SeedSequence:
 def _pass_key(seed: int, number: int, source: int) -> np.random.SeedSequence:
     """Return the key of a source's permutation in one pass over its records."""
     return np.random.SeedSequence([seed, number], spawn_key=(source,))
+
+
+def _offset(seed: int, epoch: int, source: int) -> int:
+    """Return where an epoch's first visit is in the shares, in 2^-22 of a visit, below one visit.
+
+    >>> [(_offset(0, epoch, 0) - _offset(0, 0, 0)) % _VISIT / _VISIT for epoch in range(4)]
+    [0.0, 0.5, 0.25, 0.75]
+    """
+    van_der_corput = int(f"{epoch % _VISIT:0{_VISIT_BITS}b}"[::-1], 2)
+    shift = int(np.random.SeedSequence([seed], spawn_key=(source,)).generate_state(1)[0])
+    return (van_der_corput + shift) % _VISIT
 
 
 def host_rows(batch: int, host: int, hosts: int) -> slice:

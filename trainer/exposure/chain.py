@@ -1,10 +1,14 @@
 """The runs that a run's parameters come from: itself, the run that it started from, and so on."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from trainer.configs.config import Config
+from trainer.data import columns
+from trainer.data.columns import Column, ColumnError
 from trainer.data.mixture import Mixture
+from trainer.data.selection import Selection, select
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.errors import UserError
 from trainer.runs import lineage, run_folder
@@ -126,15 +130,18 @@ def _skipped(run: RunPath) -> list[dict[str, Any]]:
     return found
 
 
-def open_mixture(trained: Trained, given: Sequence[Snapshot]) -> Mixture:
-    """Return a run's training snapshots, checked against its data.json.
+def open_mixture(
+    trained: Trained, given: Sequence[Snapshot], column_files: Sequence[str | os.PathLike[str]] = ()
+) -> Mixture:
+    """Return a run's training snapshots and its choice of their clips, checked against data.json.
 
     Args:
       trained: the run.
       given: snapshots to use instead of the recorded folders, in any order.
+      column_files: files of columns to use instead of the recorded ones, in any order.
 
     Raises:
-      ExposureError: a snapshot was moved or is another version now.
+      ExposureError: a snapshot or a column was moved or is another version now.
     """
     entries = run_folder.snapshot_entries(trained.data)
     folders = lineage.snapshot_folders(trained.data)
@@ -157,4 +164,37 @@ def open_mixture(trained: Trained, given: Sequence[Snapshot]) -> Mixture:
         found.append(fits[0])
     if not found:
         raise RunError(f"{trained.run / 'data.json'} lists no snapshot: restore the file")
-    return Mixture(found, trained.config.input.weights)
+    selections = _selections(trained, found, column_files)
+    return Mixture(found, trained.config.input.weights, selections)
+
+
+def _selections(
+    trained: Trained, snapshots: Sequence[Snapshot], given: Sequence[str | os.PathLike[str]]
+) -> list[Selection]:
+    """Return the clips that a run was trained on, of each snapshot.
+
+    Raises:
+      ExposureError: a column is missing or has other values now.
+    """
+    recorded = lineage.column_entries(trained.data)
+    wanted = {(number, name) for number, of in enumerate(recorded) for name in of}
+    numbers = {snapshot.manifest_sha256: number for number, snapshot in enumerate(snapshots)}
+    found: dict[tuple[int, str], Column] = {}
+    for path in (*given, *lineage.column_files(trained.data)) if wanted else ():
+        try:
+            column = columns.read(path)
+        except ColumnError:
+            if path in given:
+                raise
+            continue
+        number = numbers.get(column.manifest_sha256, -1)
+        if number >= 0 and recorded[number].get(column.name) == column.values_sha256:
+            found.setdefault((number, column.name), column)
+    if missing := sorted(wanted - found.keys()):
+        number, name = missing[0]
+        raise ExposureError(
+            f"column {name} of {snapshots[number].folder}, by which {trained.run} selected its "
+            f"clips, is missing or has other values (sha256 {recorded[number][name][:12]}…): give "
+            "the column that it was trained with by --column"
+        )
+    return select(snapshots, found.values(), trained.config.input)

@@ -1,6 +1,7 @@
 """The clips of some videos that a run saw, and the runs whose parameters it started from."""
 
 import collections
+import os
 from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
 
@@ -107,6 +108,7 @@ def exposure(
     video_ids: Set[str],
     snapshots: Sequence[Snapshot] = (),
     moved: Sequence[RunPath] = (),
+    columns: Sequence[str | os.PathLike[str]] = (),
 ) -> ChainExposure:
     """Compute the draws of some videos' clips by a run and by the runs that it started from.
 
@@ -118,21 +120,27 @@ def exposure(
       video_ids: the videos' ids, in any spelling (`video_key`).
       snapshots: the training snapshots, if they were moved or an earlier release trained the run.
       moved: the earlier runs, if they were moved.
+      columns: the files of columns by which a run selected its clips, if they were moved.
 
     Raises:
       RunError, VocabularyError: `run` is no run, or a file is damaged.
-      ExposureError: a training snapshot is missing.
+      ExposureError: a training snapshot or a column is missing.
       SnapshotError: a snapshot is damaged.
     """
     keys = {video_key(video_id) for video_id in video_ids}
-    runs = [_of_run(trained, keys, snapshots) for trained in chain.follow(run, moved)]
+    runs = [_of_run(trained, keys, snapshots, columns) for trained in chain.follow(run, moved)]
     there = {video_key(video) for one in runs for video in one.videos.values()}
     missing = sorted(video for video in video_ids if video_key(video) not in there)
     return ChainExposure(runs, missing)
 
 
-def _of_run(trained: Trained, keys: Set[str], snapshots: Sequence[Snapshot]) -> Exposure:
-    mixture = chain.open_mixture(trained, snapshots)
+def _of_run(
+    trained: Trained,
+    keys: Set[str],
+    snapshots: Sequence[Snapshot],
+    columns: Sequence[str | os.PathLike[str]],
+) -> Exposure:
+    mixture = chain.open_mixture(trained, snapshots, columns)
     config = trained.config
     videos: dict[int, str] = {}
     first = 0
@@ -148,7 +156,7 @@ def _of_run(trained: Trained, keys: Set[str], snapshots: Sequence[Snapshot]) -> 
     found = of_run.draws(records, min(trained.steps, steps))
     captions = np.zeros(0, np.int64)
     if str(trained.data.get("vocabulary")).startswith("trained"):
-        read = annotations.text_records(len(mixture), VOCABULARY_RECORDS)
+        read = annotations.text_records(mixture, VOCABULARY_RECORDS)
         captions = records[np.isin(records, read)]
     return Exposure(
         trained, mixture, of_run, videos, found, draws.is_spliced(trained, steps, found), captions

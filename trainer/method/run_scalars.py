@@ -82,6 +82,8 @@ def compiled_config(config: Config) -> Config:
         config,
         cut_and_paste=dataclasses.replace(cut, from_share=0.0, from_step=None),
         optimizer=dataclasses.replace(optimizer, warmup_share=default.optimizer.warmup_share),
-        input=dataclasses.replace(read, weights=(), on_corrupt=default.input.on_corrupt),
+        input=dataclasses.replace(
+            read, weights=(), where=(), weights_column=(), on_corrupt=default.input.on_corrupt
+        ),
         **unread,
     )

@@ -1,19 +1,19 @@
 """Record of where a run's training comes from, so that its clips can be traced.
 
 RUN/data.json has in `lineage` {"snapshots", "earlier"}: the folders of the training snapshots in
-their order, and of the run that this run started from {"run": its folder, "identity"}, or null.
-The hashes of the snapshots and the earlier run's step are in data.json as well (run_folder.py).
+their order, and of the run that this run started from {"run": its folder, "identity"}, or null. If
+the run selects clips, it has "columns" as well: the files of the columns. The hashes of snapshots
+and columns and the earlier run's step are in data.json as well (run_folder.py).
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from trainer.configs.config import Config
 from trainer.data.folder import in_bucket
-from trainer.data.snapshot import Snapshot
+from trainer.data.mixture import Mixture
 from trainer.runs.run_folder import RunError, read, read_data, write_data
 from trainer.runs.run_path import RunPath, run_path
 
@@ -28,12 +28,12 @@ class Earlier(NamedTuple):
     identity: str | None  # None likewise, or if the checkpoint was outside a run
 
 
-def keep(run: RunPath, snapshots: Sequence[Snapshot], earlier: RunPath | None) -> None:
+def keep(run: RunPath, clips: Mixture, earlier: RunPath | None) -> None:
     """Write the record into the run's folder, which must have a data.json.
 
     Args:
       run: the run's folder.
-      snapshots: the snapshots to train on, in their order.
+      clips: the clips to train on.
       earlier: the run that it starts from, or a checkpoint of it.
     """
     before = None
@@ -44,13 +44,39 @@ def keep(run: RunPath, snapshots: Sequence[Snapshot], earlier: RunPath | None) -
         except (RunError, OSError):  # a checkpoint outside a run
             known = None
         before = {"run": _absolute(folder), "identity": known}
-    record = {"snapshots": [_absolute(one.folder) for one in snapshots], "earlier": before}
+    folders = [_absolute(one.folder) for one in clips.snapshots]
+    record: dict[str, Any] = {"snapshots": folders, "earlier": before}
+    columns = [column for selection in clips.selections for column in selection.columns]
+    if columns:
+        record["columns"] = [_absolute(column.path) for column in columns]
     write_data(run, read_data(run) | {_NAME: record})
 
 
 def snapshot_folders(data: dict[str, Any]) -> list[str]:
     """Return the folders of the snapshots of a data.json; [] in a run of an earlier release."""
     return [str(folder) for folder in _of(data).get("snapshots") or ()]
+
+
+def column_entries(data: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the sha256 of the columns of each training snapshot of a data.json, by name.
+
+    Raises:
+      RunError: the data.json is damaged.
+
+    >>> column_entries({"snapshot.records": 3, "snapshot.columns": {"score": "ab"}})
+    [{'score': 'ab'}]
+    """
+    names = [name.removesuffix(".records") for name in data if name.endswith(".records")]
+    entries = [data.get(f"{name}.columns", {}) for name in names]
+    for entry in entries:
+        if not isinstance(entry, dict) or not all(isinstance(one, str) for one in entry.values()):
+            raise RunError(f"data.json is damaged: its columns are {entry!r:.80}; restore the file")
+    return entries
+
+
+def column_files(data: dict[str, Any]) -> list[str]:
+    """Return the files of the columns of a data.json, of all its snapshots."""
+    return [str(path) for path in _of(data).get("columns") or ()]
 
 
 def earlier_run(data: dict[str, Any]) -> Earlier | None:
@@ -71,7 +97,9 @@ def identity(config: Config, data: dict[str, Any]) -> str:
       data: its data.json.
     """
     kept = {name: value for name, value in data.items() if name not in (_NAME, "seen", "start")}
-    chosen = [config.seed, config.batch, list(config.input.weights), kept]
+    chosen: list[Any] = [config.seed, config.batch, list(config.input.weights), kept]
+    if config.input.where or config.input.weights_column:
+        chosen += [list(config.input.where), list(config.input.weights_column)]
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 

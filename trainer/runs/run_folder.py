@@ -363,9 +363,12 @@ def _data(config: Config, mixture: Mixture, given: bool) -> dict[str, Any]:
     data: dict[str, Any] = {
         "vocabulary": "given" if given else f"trained, {config.text.vocabulary} pieces at most"
     }
-    for number, snapshot in enumerate(mixture.snapshots, 1):
+    of_snapshots = zip(mixture.snapshots, mixture.selections, strict=True)
+    for number, (snapshot, selection) in enumerate(of_snapshots, 1):
         name = "snapshot" if number == 1 else f"snapshot.{number}"
         data |= {f"{name}.{field}": value for field, value in snapshot_entry(snapshot).items()}
+        if selection.columns:
+            data[f"{name}.columns"] = selection.hashes()
     return data
 
 

@@ -121,15 +121,18 @@ def configure(
             f"{task.NAME} has no preset {preset!r}: give one of {', '.join(task.RECIPES)}"
         )
     recipe = task.RECIPES[preset]
-    kept = ("video", "text", "joint_width", "input", "loss", "compute")
-    base = Config(**{name: getattr(pretrained, name) for name in kept})
+    kept = ("video", "text", "joint_width", "loss", "compute")
+    # Weights and columns belong to the snapshots that the run was pre-trained on.
+    usual = dataclasses.replace(pretrained.input, weights=(), where=(), weights_column=())
+    base = Config(input=usual, **{name: getattr(pretrained, name) for name in kept})
     mine = [one.removeprefix("task.") for one in settings if one.startswith("task.")]
     others = [one for one in settings if not one.startswith("task.")]
     own = override(base, [*COMMON, *recipe.settings, *others])
-    if own.input.on_corrupt != "stop" or own.input.weights:
+    chosen = (own.input.weights, own.input.where, own.input.weights_column)
+    if own.input.on_corrupt != "stop" or any(chosen):
         raise TaskError(
-            "input.on_corrupt=skip and input.weights apply to pre-training only, because a task "
-            "is trained on each of its examples: leave them out"
+            "input.on_corrupt=skip, input.weights, input.where and input.weights_column apply to "
+            "pre-training only, because a task is trained on each of its examples: leave them out"
         )
     if own.cut_and_paste.enabled:
         raise TaskError("cut_and_paste applies to pre-training only: leave it disabled")

@@ -14,8 +14,10 @@ from jax.sharding import Mesh
 from trainer import progress
 from trainer.configs.config import Config
 from trainer.data import order
+from trainer.data.columns import read as read_column
 from trainer.data.mixture import Mixture
 from trainer.data.prefetch import prefetch
+from trainer.data.selection import select
 from trainer.data.snapshot import Snapshot
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed import multihost
@@ -27,7 +29,7 @@ from trainer.method.train_step import TrainState
 from trainer.runs import lineage, run_folder, run_lock, seen_clips
 from trainer.runs.checkpoint import Checkpoints, check_settings
 from trainer.runs.run_path import RunPath, run_path
-from trainer.training import run_length, weights_and_biases
+from trainer.training import run_length, selected_clips, weights_and_biases
 from trainer.training.bad_step_report import BadSteps
 from trainer.training.device_batch import on_devices
 from trainer.training.initialization import Start
@@ -64,6 +66,7 @@ def pretrain(
     vocabulary: str | os.PathLike[str] | None = None,
     start: Start | None = None,
     monitoring: Monitoring | None = None,
+    columns: Sequence[str | os.PathLike[str]] = (),
 ) -> bool:
     """Pre-train a model, or continue a run (`train`).
 
@@ -75,9 +78,11 @@ def pretrain(
       vocabulary: as in `train`.
       start: as in `train`.
       monitoring: as in `train`.
+      columns: files of the columns that `config.input.where` and `weights_column` name.
 
     Raises:
       MixtureError: the snapshots and `config.input.weights` do not make a mixture.
+      ColumnError, WhereError: the columns do not select clips of the snapshots.
       And the errors of `train`.
     """
     # This check is not in `train`: fine-tuning disables cut-and-paste alone, and has its own loss.
@@ -88,7 +93,8 @@ def pretrain(
         )
     folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
     snapshots = [Snapshot.open(folder) for folder in folders]
-    clips = Mixture(snapshots, config.input.weights)
+    selections = select(snapshots, map(read_column, columns), config.input)
+    clips = Mixture(snapshots, config.input.weights, selections)
     return train(Pretraining(clips), config, run, vocabulary, start, monitoring)
 
 
@@ -196,6 +202,7 @@ def _begin_or_continue(
     config = origin.configure(config)
     test_clips = probe = None
     try:
+        selected_clips.check_same_everywhere(objective.clips)
         known = _find_tokenizer(run, vocabulary, start, objective.job)
         mesh = make_mesh(config)
         steps = order.total_steps(objective.visits, config.batch, config.epochs, config.max_steps)
@@ -214,7 +221,7 @@ def _begin_or_continue(
             if recorded is None:
                 seen_clips.keep(run, has_seen)
             if not _has_checkpoint(run):
-                lineage.keep(run, objective.clips.snapshots, start.run)
+                lineage.keep(run, objective.clips, start.run)
         multihost.wait_for_all("the run's folder is there")
         config, tokenizer = run_folder.read(run)
         if test_clips is not None:
@@ -232,7 +239,7 @@ def _begin_or_continue(
                 )
             return True
         if first:
-            _announce(objective.visits, config, steps, monitoring)
+            _announce(objective, config, steps, monitoring)
         state = _restore_or_init(objective, config, mesh, start, checkpoints)
         start_step = int(state.step)
         record = None
@@ -310,13 +317,14 @@ def _restore_or_init(
         return jax.block_until_ready(state)
 
 
-def _announce(visits: int, config: Config, steps: int, monitoring: Monitoring) -> None:
-    """Print on stderr the limit of the run, and what so few steps leave out."""
+def _announce(objective: Objective, config: Config, steps: int, monitoring: Monitoring) -> None:
+    """Print on stderr the run's limit and selection, and what so few steps leave out."""
     evaluates = monitoring.eval_snapshot is not None
     left_out = run_length.find_left_out(
         config, steps, evaluates=evaluates, profile=monitoring.profile
     )
-    for line in (run_length.describe(config, visits), *left_out):
+    selected = selected_clips.describe(objective.clips, config.input)
+    for line in (run_length.describe(config, objective.visits), *selected, *left_out):
         progress.say(f"svilm-train: {line}")
 
 

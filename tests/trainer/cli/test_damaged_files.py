@@ -11,6 +11,7 @@ from protos import tfrecord
 from protos.v1 import clip_pb2, manifest_pb2
 from trainer.configs.config import Config
 from trainer.data.annotations import read_annotations, read_texts
+from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 from trainer.evaluation import box_files as spatiotemporal
 from trainer.evaluation import retrieval_files as retrieval
@@ -218,7 +219,7 @@ def _replace(written, **files):
 
 def test_an_invalid_record_is_refused(forged):
     snapshot = Snapshot.open(forged(lambda clip: b"\xff" * 9))
-    for read in (lambda: read_annotations(snapshot), lambda: read_texts(snapshot, 2)):
+    for read in (lambda: read_annotations(snapshot), lambda: read_texts(Mixture([snapshot]), 2)):
         with pytest.raises(SnapshotError, match="is not a valid record"):
             read()
 

@@ -52,8 +52,29 @@ def test_the_order_is_the_one_that_earlier_releases_had():
 
 
 MIXTURES = st.lists(
-    st.builds(order.Source, st.integers(1, 60), st.integers(1, 150)), min_size=1, max_size=4
+    st.tuples(st.integers(1, 60), st.integers(1, 150)).map(lambda sizes: order.Source(*sizes)),
+    min_size=1,
+    max_size=4,
 )
+
+
+@st.composite
+def chosen_sources(draw):
+    """A source with all its records, with some of them, or with a weight for each."""
+    records, visits = draw(st.integers(1, 60)), draw(st.integers(1, 150))
+    kind = draw(st.sampled_from(("all", "kept", "weighted")))
+    if kind == "all":
+        return order.Source(records, visits)
+    if kind == "kept":
+        kept = draw(st.sets(st.integers(0, records - 1), min_size=1))
+        return order.Source(records, visits, kept=np.array(sorted(kept), np.uint32))
+    weights = st.just(0.0) | st.floats(1 / 64, 100, width=32)
+    weights = draw(st.lists(weights, min_size=records, max_size=records).filter(any))
+    ends = order.ends_of_shares(np.array(weights, np.float32), visits)
+    return order.Source(records, visits, ends=ends)
+
+
+CHOSEN = st.lists(chosen_sources(), min_size=1, max_size=3)
 
 
 @settings(max_examples=40)
@@ -80,7 +101,11 @@ def test_an_epoch_of_a_mixture_has_each_sources_visits_evenly_over_its_records(
 
 
 @given(
-    seed=SEEDS, sources=MIXTURES, batch=st.integers(1, 12), hosts=st.integers(1, 4), step=st.data()
+    seed=SEEDS,
+    sources=MIXTURES | CHOSEN,
+    batch=st.integers(1, 12),
+    hosts=st.integers(1, 4),
+    step=st.data(),
 )
 def test_hosts_share_the_batches_of_a_mixture(seed, sources, batch, hosts, step):
     batch *= hosts
@@ -170,8 +195,47 @@ def test_every_number_is_drawn_once(count):
     np.testing.assert_array_equal(index_cipher.unshuffled(key, images, count), np.arange(count))
 
 
-@settings(max_examples=10)
-@given(seed=SEEDS, sources=MIXTURES, batch=st.integers(1, 12), data=st.data())
+@given(seed=SEEDS, first=st.integers(0, 30), data=st.data())
+def test_kept_records_are_visited_as_a_snapshot_of_their_own(seed, first, data):
+    kept = sorted(data.draw(st.sets(st.integers(0, 59), min_size=1)))
+    visits = data.draw(st.integers(1, 150))
+    some = order.Source(60, visits, kept=np.array(kept, np.uint32))
+    found = order.records_at(seed, first, np.arange(visits), [some])
+    alone = order.records_at(seed, first, np.arange(visits), [order.Source(len(kept), visits)])
+    assert found.tolist() == np.array(kept)[alone].tolist()
+
+
+@settings(max_examples=40)
+@given(
+    seed=SEEDS,
+    weights=st.lists(
+        st.just(0.0) | st.floats(1 / 1024, 1000, width=32), min_size=1, max_size=40
+    ).filter(any),
+    visits=st.integers(1, 100),
+)
+def test_visits_by_weight_are_exact_over_epochs(seed, weights, visits):
+    count, weights = len(weights), np.array(weights, np.float64)
+    sources = [order.Source(count, visits, ends=order.ends_of_shares(weights, visits))]
+    expected, since = weights / weights.sum() * visits, np.zeros(count, int)
+    for epoch in range(17):
+        records = order.records_at(seed, epoch, np.arange(visits), sources)
+        of_epoch = np.bincount(records, minlength=count)
+        assert of_epoch.sum() == visits
+        assert (np.abs(of_epoch - expected) < 1 + 1e-6).all()
+        assert not of_epoch[weights == 0].any()
+        since += of_epoch
+        ones = (epoch + 1).bit_count()
+        assert (np.abs(since - (epoch + 1) * expected) < ones + 1e-5).all()
+
+
+def test_shares_below_a_visit_and_far_above():
+    weights = np.array([0, 1e-30, 1, 3e38, 0], np.float32)
+    ends = order.ends_of_shares(weights, 2**40)
+    assert ends[0] == 0 and ends[-1] == ends[-2] == 2**62 and (np.diff(ends) >= 0).all()
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, sources=MIXTURES | CHOSEN, batch=st.integers(1, 12), data=st.data())
 def test_draws_are_all_rows_that_have_a_record(seed, sources, batch, data):
     visits = sum(source.visits for source in sources)
     assume(batch <= visits)

@@ -8,6 +8,7 @@ import pytest
 
 from protos.v1 import manifest_pb2
 from trainer.data.annotations import read_texts
+from trainer.data.mixture import Mixture
 from trainer.data.snapshot import Snapshot, SnapshotError
 
 
@@ -226,6 +227,6 @@ def test_texts_for_a_vocabulary(write_snapshot):
     snapshot = Snapshot.open(written.folder)
     captions = [clip.caption for clip in written.clips]
     prompts = [p for clip in written.clips for chunk in clip.noun_chunks for p in chunk.prompts]
-    assert sorted(read_texts(snapshot, at_most=1000)) == sorted(captions + prompts)
-    some = [text for text in read_texts(snapshot, at_most=2) if text.startswith("Look")]
+    assert sorted(read_texts(Mixture([snapshot]), at_most=1000)) == sorted(captions + prompts)
+    some = [text for text in read_texts(Mixture([snapshot]), at_most=2) if text.startswith("Look")]
     assert some == [captions[0], captions[5]]

@@ -10,8 +10,10 @@ import pytest
 
 from trainer.cli.main import main
 from trainer.configs.overrides import override
+from trainer.data import columns
 from trainer.data.batches import train_batches
 from trainer.data.mixture import Mixture
+from trainer.data.selection import select
 from trainer.data.snapshot import Snapshot
 from trainer.exposure.chain import ExposureError
 from trainer.exposure.exposure import exposure, listed
@@ -36,10 +38,16 @@ def irregular(clip, number):
     clip.video_id = f"other{number // 2}"  # its clip's id has no part of it
 
 
+def third(clip, number):
+    clip.video_id = f"third{number // 2}"
+    clip.clip_id = f"third{number // 2}_{clip.start_us}_{clip.end_us}_{number:08x}"
+
+
 class Logged(NamedTuple):
     run: object
     config: object
     snapshots: list
+    columns: list
     rows: list  # of each step the clip ids, in the order of the global batch
 
 
@@ -47,7 +55,8 @@ class Logged(NamedTuple):
 def logged(tmp_path_factory, write_snapshot_at, noisy_config):
     """The folder of a run, and a log of its batches by the real input.
 
-    It is a mixture in unequal parts, with corrupt records whose replacements are corrupt, too. It
+    It is a mixture in unequal parts, one with all its clips, one with a weight for each, and one of
+    which a column keeps some, with corrupt records whose replacements are corrupt, too. It
     was killed after step 7, resumed from step 5, and has two processes.
     """
     folder = tmp_path_factory.mktemp("logged")
@@ -55,20 +64,28 @@ def logged(tmp_path_factory, write_snapshot_at, noisy_config):
     folders = [
         write_snapshot_at(folder / "a", clips=13, annotate=rename, shards=4, **sizes).folder,
         write_snapshot_at(folder / "b", clips=6, annotate=irregular, shards=2, **sizes).folder,
+        write_snapshot_at(folder / "c", clips=9, annotate=third, shards=2, **sizes).folder,
     ]
+    snapshots = [Snapshot.open(one) for one in folders]
+    files = [folder / "weight.safetensors", folder / "score.safetensors"]
+    weights, scores = np.arange(6, dtype=np.float32), np.arange(9, dtype=np.int64)
+    columns.write(files[0], snapshots[1], "weight", weights, {})
+    columns.write(files[1], snapshots[2], "score", scores, {})
     config = override(
         noisy_config,
         [
             *("cut_and_paste.pair_group=4", "cut_and_paste.from_step=3", "batch=8"),
-            *("input.weights=1,2.5", "input.on_corrupt=skip", f"max_steps={STEPS}", "epochs=9"),
+            *("input.weights=1,2.5,1", "input.on_corrupt=skip", f"max_steps={STEPS}", "epochs=9"),
+            *("input.where=,,score > 3", "input.weights_column=,weight,"),
         ],
     )
-    mixture = Mixture([Snapshot.open(one) for one in folders], config.input.weights)
+    selections = select(snapshots, map(columns.read, files), config.input)
+    mixture = Mixture(snapshots, config.input.weights, selections)
     run = folder / "run"
     config, tokenizer = run_folder.start_or_continue(
         run, config, mixture, None, Origin({}, {}, {}), steps=STEPS
     )
-    lineage.keep(run, mixture.snapshots, None)
+    lineage.keep(run, mixture, None)
     # The vocabulary is trained: now bits rot, so that some records and replacements are corrupt.
     for record in (1, 4, 5, 9, 11):
         where = mixture.locate(record)
@@ -99,7 +116,7 @@ def logged(tmp_path_factory, write_snapshot_at, noisy_config):
             half.close()
     for step in (2, 5, 8, STEPS):
         (run / "checkpoints" / str(step)).mkdir(parents=True)
-    return Logged(run, config, folders, rows)
+    return Logged(run, config, folders, files, rows)
 
 
 def spliced_log(logged, videos):
@@ -142,11 +159,11 @@ def spliced_log(logged, videos):
 def video_ids(logged):
     """The video of each clip, by its id."""
     found = {}
-    for folder in logged.snapshots:
-        for number in range(6 if folder.name == "b" else 13):
-            clip_id = Snapshot.open(folder).clip_ids([number])[0]
-            found[clip_id] = f"{'other' if folder.name == 'b' else 'video '}{number // 2}"
-            found[clip_id] += "" if folder.name == "b" else ".mp4"
+    of_folders = {"a": ("video ", ".mp4"), "b": ("other", ""), "c": ("third", "")}
+    for snapshot in map(Snapshot.open, logged.snapshots):
+        before, after = of_folders[snapshot.folder[-1]]
+        for number, clip_id in enumerate(snapshot.clip_ids(np.arange(len(snapshot)))):
+            found[clip_id] = f"{before}{number // 2}{after}"
     return found
 
 
@@ -154,7 +171,7 @@ def test_a_run_saw_what_its_input_and_splices_log(logged, video_ids):
     corrupt = jsonl_log.read(logged.run / "skipped_clips.jsonl")
     rows = [(line["step"], line["row"]) for line in corrupt]
     assert len(rows) > len(set(rows)) > 4  # also a replacement was corrupt
-    for wanted in ({"video 0.mp4", "video 2.mp4", "other1"}, set(video_ids.values())):
+    for wanted in ({"video 0.mp4", "video 2.mp4", "other1", "third2"}, set(video_ids.values())):
         found = exposure(logged.run, wanted)
         (only,) = found.runs
         named = {clip: video for clip, video in video_ids.items() if video in wanted}
@@ -166,11 +183,19 @@ def test_a_run_saw_what_its_input_and_splices_log(logged, video_ids):
         assert listed(only) == expected
         assert only.first_step == expected[0]["step"]
         drawn = only.of_videos()
+        assert not drawn["third2"].draws or drawn["third2"].clips == 2
         for video in wanted:
             mine = [line for line in expected if line["video_id"] == video]
             assert drawn[video].draws == len(mine)
             assert drawn[video].spliced == sum(line["foreground"] is not None for line in mine)
     assert not found.unknown and not found.missing
+    (only,) = found.runs
+    clips = only.mixture.clip_ids(only.found.record)
+    assert {clip for clip in clips if clip.startswith("third")} == {
+        *(clip for clip, video in video_ids.items() if video in ("third2", "third3", "third4"))
+    }  # the score of clips 4 to 8 is above 3
+    # One of clips 0 and 1 has weight 0. The vocabulary was trained on neither it nor dropped clips.
+    assert len(only.captions) == 13 + 5 + 5
 
 
 def test_checkpoints_from_before_the_first_draw(logged, video_ids):
@@ -227,7 +252,13 @@ def test_a_moved_or_changed_snapshot_is_not_read_as_the_runs(logged, tmp_path):
     with pytest.raises(ExposureError, match=r"snapshot 1 of .* is missing"):
         exposure(run, {"other1"})
     opened = [Snapshot.open(folder) for folder in reversed(moved)]
-    assert listed(exposure(run, {"other1"}, opened).runs[0]) == listed(
+    with pytest.raises(ExposureError, match=r"column weight of .* is missing or has other values"):
+        exposure(run, {"other1"}, opened)
+    columns.write(tmp_path / "weight", opened[1], "weight", np.ones(6, np.float32), {})
+    files = [tmp_path / "weight", logged.columns[1]]
+    with pytest.raises(ExposureError, match=r"column weight of .* is missing or has other values"):
+        exposure(run, {"other1"}, opened, columns=files)
+    assert listed(exposure(run, {"other1"}, opened, columns=logged.columns).runs[0]) == listed(
         exposure(logged.run, {"other1"}).runs[0]
     )
     values = json.loads((moved[1] / "manifest.json").read_text())
@@ -257,10 +288,11 @@ def test_a_run_inherits_what_the_run_that_it_started_from_saw(logged, video_ids,
     child = tmp_path / "child"
     clips = Mixture([Snapshot.open(logged.snapshots[1])])
     origin = Origin({"run": str(first)}, {}, {"start.run": "ab"}, step=5)
-    config = override(logged.config, ["input.weights=", "batch=4", "seed=9"])
+    alone = ["input.weights=", "input.where=", "input.weights_column=", "batch=4", "seed=9"]
+    config = override(logged.config, alone)
     tokenizer = run_folder.read(first)[1]
     run_folder.start_or_continue(child, config, clips, tokenizer, origin, steps=STEPS)
-    lineage.keep(child, clips.snapshots, first)
+    lineage.keep(child, clips, first)
     (child / "checkpoints" / "3").mkdir(parents=True)
 
     found = exposure(child, {video})
@@ -294,7 +326,7 @@ def test_a_run_inherits_what_the_run_that_it_started_from_saw(logged, video_ids,
     data["start"]["options"]["run"] = str(tmp_path / "moved")
     (child / "data.json").write_text(json.dumps(data))
     opened = [Snapshot.open(folder) for folder in logged.snapshots]
-    own, earlier = exposure(child, {video}, opened).runs
+    own, earlier = exposure(child, {video}, opened, columns=logged.columns).runs
     assert earlier.trained.steps == STEPS and "not recorded" in own.trained.notes[0]
 
 

@@ -17,6 +17,7 @@ OTHER_RUN = (
     *("epochs=3", "max_steps=7", "seed=9", "log_every=3", "skip_in_a_row=2"),
     *("checkpoint_every=5", "checkpoint_keep=7", "checkpoint_keep_every=10"),
     *("evaluate_every=4", "evaluate_clips=8", "input.weights=1,2", "input.on_corrupt=skip"),
+    *("input.where=score > 0", "input.weights_column=score"),
     *("cut_and_paste.from_share=0.5", "optimizer.warmup_share=0.3"),
 )
 

@@ -59,7 +59,7 @@ def test_training_clips_are_known_and_the_run_is_not_continued(
     run_folder.start_or_continue(first, config, mixture, tokenizer, origin, steps=3)
     (tmp_path / "checkpoints").rename(first / "checkpoints")
     seen_clips.keep(first, seen_clips.gather([snapshot]))
-    lineage.keep(first, [snapshot], None)
+    lineage.keep(first, Mixture([snapshot]), None)
 
     assert run("export", "--run", first, "--out", tmp_path / "hf") == 0
     assert run("import", "--from", tmp_path / "hf", "--out", imported) == 0
