@@ -1,6 +1,10 @@
-"""Writer of .safetensors files with the permissions of any other new file."""
+"""Writer of .safetensors files: equal tensors and metadata give equal bytes.
+
+A file has the permissions of any other new file.
+"""
 
 import errno
+import json
 import os
 
 import numpy as np
@@ -28,4 +32,18 @@ def save(
         safetensors.numpy.save_file(contiguous, path, metadata=metadata)
     except safetensors.SafetensorError as error:
         raise OSError(errno.EIO, str(error), os.fspath(path)) from error
+    if metadata and len(metadata) > 1:
+        _sort_metadata(path)
     os.chmod(path, mode)
+
+
+def _sort_metadata(path: str | os.PathLike[str]) -> None:
+    """Sort the metadata of a file, which the library writes in a random order."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        data = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(data) <= size, "the library writes JSON without white space, then pads it"
+        file.seek(8)
+        file.write(data.ljust(size))

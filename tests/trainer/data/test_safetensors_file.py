@@ -50,3 +50,19 @@ def test_nothing_else_writes_such_files():
         }
         # Only the user may read a traceback.
         assert path.name in ("safetensors_file.py", "errors.py") or not used & private, path
+
+
+def test_equal_contents_have_equal_bytes(tmp_path):
+    """The library writes metadata in the order of a hash table with a random seed."""
+    tensors = {"b": np.ones((2, 3), np.float16), "a": np.arange(5)}
+    metadata = {key: f'{key} "é"\n' for key in "zyxcba"}
+    written = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.safetensors"
+        safetensors_file.save(tensors, path, metadata)
+        written.add(path.read_bytes())
+        with safetensors.safe_open(path, "numpy") as file:
+            assert file.metadata() == metadata
+            assert (file.get_tensor("a") == tensors["a"]).all()
+            assert (file.get_tensor("b") == tensors["b"]).all()
+    assert len(written) == 1
