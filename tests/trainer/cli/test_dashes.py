@@ -17,3 +17,8 @@ def test_an_id_that_begins_with_a_dash_is_no_option(video_id):
 def test_other_words_with_dashes_stay_options(word):
     with pytest.raises(UsageError):
         _parser().parse_args([*FIGURES, "--clip", word])
+
+
+@pytest.mark.parametrize("clip_id", ["video_0_900000", "-4wsuPCjDBc_0_10000000_5b41c1ab"])
+def test_an_id_after_an_equals_sign_stays_with_its_option(clip_id):
+    assert _parser().parse_args([*FIGURES, f"--clip={clip_id}"]).clip == [clip_id]
