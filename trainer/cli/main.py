@@ -13,13 +13,14 @@ from trainer import child_python
 from trainer.cli import logs, standard_streams
 from trainer.cli.ablation import add_study
 from trainer.cli.arguments import add_settings, count, is_value, on_disk, settings_of
-from trainer.cli.commands import add_evaluate, add_report, add_search
+from trainer.cli.commands import add_evaluate, add_report
 from trainer.cli.export_commands import add_embed, add_export, add_import
 from trainer.cli.exposure import add_exposure
 from trainer.cli.figures import add_figures
 from trainer.cli.localisation import add_localise
 from trainer.cli.outputs import RUN, check_folder
 from trainer.cli.plan import add_plan
+from trainer.cli.search import add_index, add_search
 from trainer.cli.signing import add_signing
 from trainer.cli.tasks import add_finetune
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
@@ -67,8 +68,6 @@ examples:
       --video-weights vivit-b-16x2-kinetics400 --text-weights bert-base-uncased
   svilm-train pretrain --preset paper --out runs/both --set input.weights=1,20 \\
       --snapshot gs://clips/videocc --snapshot gs://clips/activitynet
-  svilm-train pretrain --preset tiny --snapshot snapshots/train --out runs/filtered \\
-      --column score.safetensors --where 'score > 0.3' --set input.weights_column=score
 """
 
 
@@ -87,7 +86,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
     def _parse_optional(self, arg_string: str) -> Any:
-        if arg_string not in self._option_string_actions and is_value(arg_string):
+        option, _, _ = arg_string.partition("=")
+        if option not in self._option_string_actions and is_value(arg_string):
             return None
         return super()._parse_optional(arg_string)
 
@@ -190,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pretrain(commands)
     add_finetune(commands)
     add_evaluate(commands)
+    add_index(commands)
     add_search(commands)
     add_report(commands)
     add_figures(commands)
@@ -246,23 +247,6 @@ def add_pretrain(commands: Any) -> None:
         "each clip once an epoch)",
     )
     parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="EXPR",
-        help="train on the clips for which this expression over columns is true, such as 'score > "
-        "0.3 and cluster != 7'; repeat it to give one for each --snapshot, '' for all clips "
-        "(default: all clips)",
-    )
-    parser.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a column of a snapshot (`svilm-train columns`) that --where or input.weights_column "
-        "names; may be repeated, in any order (default: none)",
-    )
-    parser.add_argument(
         "--out",
         required=True,
         metavar="RUN",
@@ -310,7 +294,7 @@ def add_pretrain(commands: Any) -> None:
 
 def _pretrain(arguments: argparse.Namespace) -> int:
     check_loop(arguments)
-    settings = [*settings_of(arguments, "max_steps"), *_where(arguments)]
+    settings = settings_of(arguments, "max_steps")
     config = override(PRESETS[arguments.preset], settings)
     check_folder(arguments, "out", RUN)
 
@@ -334,26 +318,9 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if lost := overridden(settings, config, configured):
         raise UsageError(f"--set: {lost[0]}, as set by the starting weights: leave it out")
     if not loop.pretrain(
-        config,
-        arguments.snapshot,
-        arguments.out,
-        arguments.vocabulary,
-        start,
-        monitoring,
-        arguments.column,
+        config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
     ):
         say(f"pretrain: saved; the same command resumes {arguments.out}")
         return ExitCode.RUN_AGAIN
     print(f"pretrain: {arguments.out} is complete")
     return 0
-
-
-def _where(arguments: argparse.Namespace) -> list[str]:
-    """Return the setting of `input.where` that --where gives."""
-    if not arguments.where:
-        return []
-    if any(setting.partition("=")[0].strip() == "input.where" for setting in arguments.settings):
-        arguments.misused("--where and --set input.where both set it: leave one out")
-    if any("," in expression for expression in arguments.where):
-        arguments.misused("--where has a comma, which no expression has: repeat --where instead")
-    return [f"input.where={','.join(arguments.where)}"]

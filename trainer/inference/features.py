@@ -17,26 +17,21 @@ OUT/features.json is written once all shards exist: {"format": "svilm-features/1
 division into shards. Features of another model in OUT are therefore never resumed.
 """
 
-import dataclasses
-import hashlib
+import functools
 import json
 import pathlib
-import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import safetensors
 
-from protos.strict_json import parse_object
-from trainer.configs.config import Config
-from trainer.data import safetensors_file
-from trainer.data.folder import replacing, write_file
+from trainer.data.folder import write_file
 from trainer.data.snapshot import Snapshot
 from trainer.data.types import Progress
-from trainer.errors import UserError
+from trainer.inference import shards
 from trainer.inference.encoder import Encoder, embed_clips
+from trainer.inference.shards import FeaturesError as FeaturesError
 from trainer.runs.checkpoint import Loaded
-from trainer.runs.provenance import parameters_sha256
 from trainer.runs.seen_clips import of_loaded
 
 Feature = Literal["clip", "groups", "windows"]
@@ -45,10 +40,6 @@ MANIFEST = "features.json"
 
 _FORMAT = "svilm-features/1"
 _CLAIM = ".made_from.json"  # exists while shards are written
-
-
-class FeaturesError(UserError, RuntimeError):
-    """A folder that holds other features, or that cannot be read."""
 
 
 def write(
@@ -84,46 +75,38 @@ def write(
     """
     total = -(-len(snapshot) // shard_clips)
     names = [f"features-{shard:05d}-of-{total:05d}.safetensors" for shard in range(total)]
+    ranges = {
+        name: np.arange(shard * shard_clips, min((shard + 1) * shard_clips, len(snapshot)))
+        for shard, name in enumerate(names)
+    }
     made_from = _made_from(run, snapshot, features, shard_clips)
     out.mkdir(parents=True, exist_ok=True)
-    claimed = _claim(out, made_from)
-    try:
-        _check_same(out, set(names), made_from)
-        ranges = {
-            name: np.arange(shard * shard_clips, min((shard + 1) * shard_clips, len(snapshot)))
-            for shard, name in enumerate(names)
-        }
-        mine = {name: ranges[name] for name in names[process::processes]}
-        missing = {name: clips for name, clips in mine.items() if not (out / name).exists()}
-        _write_shards(run, snapshot, out, features, made_from, missing, progress)
-        if not all((out / name).exists() for name in names):
+    with shards.claimed(out / _CLAIM, made_from, "svilm-train embed"):
+        make = functools.partial(_shards, run, snapshot, features, ranges, progress)
+        if not shards.write(out, names, made_from, make, process, processes):
             return False
         _write_manifest(run, snapshot, out, features, made_from, ranges)
+        (out / _CLAIM).unlink(missing_ok=True)
         return True
-    except BaseException:
-        if claimed:  # existing shards exclude other features without the claim
-            (out / _CLAIM).unlink(missing_ok=True)
-        raise
 
 
-def _write_shards(
+def _shards(
     run: Loaded,
     snapshot: Snapshot,
-    out: pathlib.Path,
     features: tuple[Feature, ...],
-    made_from: dict[str, Any],
-    missing: dict[str, np.ndarray],
+    ranges: dict[str, np.ndarray],
     progress: Progress,
-) -> None:
-    """Write the missing shards, each with the features of its range of clips."""
+    missing: list[str],
+) -> Iterator[shards.Shard]:
+    """Yield the missing shards, each with the features of its range of clips."""
     encoder = Encoder(run.config, run.tokenizer, run.params)
-    every, done = sum(map(len, missing.values())), 0
-    for name, numbers in missing.items():
+    every, done = sum(len(ranges[name]) for name in missing), 0
+    for name in missing:
 
         def shown(of_shard: int, _: int, before: int = done) -> None:
             progress(before + of_shard, every)
 
-        texts, clips = embed_clips(snapshot, encoder, shown, numbers)
+        texts, clips = embed_clips(snapshot, encoder, shown, ranges[name])
         rows = [
             {
                 "clip_id": text.clip_id,
@@ -135,9 +118,7 @@ def _write_shards(
         ]
         of_clips = {"clip": clips.clip, "groups": clips.pooled, "windows": clips.windows}
         tensors = {kind: of_clips[kind].astype(np.float32) for kind in features}
-        metadata = {"made_from": json.dumps(made_from), "clips": json.dumps(rows)}
-        with replacing(out / name) as unfinished:
-            safetensors_file.save(tensors, unfinished, metadata)
+        yield shards.Shard(name, tensors, rows)
         done += len(texts)
 
 
@@ -149,7 +130,7 @@ def _write_manifest(
     made_from: dict[str, Any],
     ranges: dict[str, np.ndarray],
 ) -> None:
-    """Write features.json, and release the claim on the folder."""
+    """Write features.json."""
     video = run.config.video
     shapes = {
         "clip": [run.config.joint_width],
@@ -166,53 +147,6 @@ def _write_manifest(
     }
     # Several processes may write the manifest, each the same one.
     write_file(out / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
-    (out / _CLAIM).unlink(missing_ok=True)
-
-
-def _claim(out: pathlib.Path, made_from: dict[str, Any]) -> bool:
-    """Claim the folder, so that no other command writes other features into it.
-
-    A lock does not suffice: the processes that share the work need not run at the same time.
-
-    Returns:
-      True if this command is the first.
-
-    Raises:
-      FeaturesError: a command with another model, snapshot or choice holds the claim.
-    """
-    ours, claim = json.dumps(made_from), out / _CLAIM
-    while True:
-        try:
-            with claim.open("x", encoding="utf-8") as file:
-                try:
-                    file.write(ours)
-                    file.flush()
-                except BaseException:
-                    claim.unlink(missing_ok=True)
-                    raise
-            return True
-        except FileExistsError:
-            pass
-        try:
-            theirs = claim.read_text(encoding="utf-8")
-            if not theirs.endswith("}"):
-                time.sleep(1.0)  # another process is writing it
-                theirs = claim.read_text(encoding="utf-8")
-        except FileNotFoundError:  # its owner has ended meanwhile
-            continue
-        if theirs != ours and _claims_other(theirs, made_from):
-            raise FeaturesError(
-                f"another `svilm-train embed` is writing other features to {out}: give another "
-                f"--out, or remove {claim} if that process was killed"
-            )
-        return False
-
-
-def _claims_other(claimed: str, made_from: dict[str, Any]) -> bool:
-    try:
-        return bool(_differing(parse_object(claimed), made_from))
-    except ValueError:
-        return True
 
 
 def _made_from(
@@ -220,10 +154,7 @@ def _made_from(
 ) -> dict[str, Any]:
     manifest = snapshot.manifest
     return {
-        "step": run.step,
-        "averaged": run.averaged,
-        "parameters_sha256": parameters_sha256(run.params),
-        "settings_sha256": _settings_sha256(run.config),
+        **shards.model_identity(run),
         "dataset": manifest.dataset,
         "inputs_sha256": manifest.inputs_sha256,
         "config_sha256": manifest.config_sha256,
@@ -232,42 +163,3 @@ def _made_from(
         "features": list(features),
         "shard_clips": shard_clips,
     }
-
-
-def _settings_sha256(config: Config) -> str:
-    """Return the sha256, in hex, of the settings besides the sizes of the parameters.
-
-    A field with its default value is left out, so that fields of later releases change nothing.
-    """
-    given = {
-        f"{section}.{name}": value
-        for section, name, value in (
-            *(("video", *item) for item in dataclasses.asdict(config.video).items()),
-            ("input", "short_side", config.input.short_side),
-        )
-        if value != getattr(getattr(Config(), section), name)
-    }
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
-
-
-def _differing(theirs: Any, made_from: dict[str, Any]) -> list[str]:
-    """Return the keys that differ. Features of earlier releases lack `settings_sha256`."""
-    if not isinstance(theirs, dict):
-        return sorted(made_from)
-    theirs = {"settings_sha256": made_from["settings_sha256"]} | theirs
-    return sorted(key for key in made_from if theirs.get(key) != made_from[key])
-
-
-def _check_same(out: pathlib.Path, names: set[str], made_from: dict[str, Any]) -> None:
-    for path in sorted(out.glob("features-*.safetensors")):
-        try:
-            with safetensors.safe_open(path, "numpy") as file:
-                theirs = parse_object((file.metadata() or {}).get("made_from", "{}"))
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise FeaturesError(f"{path} is damaged ({error}): remove it") from None
-        differing = _differing(theirs, made_from)
-        if differing or path.name not in names:
-            raise FeaturesError(
-                f"{path} was made with another {', '.join(differing) or 'division'}: give another "
-                "--out, or empty this one"
-            )

@@ -10,7 +10,7 @@ import safetensors.numpy
 from trainer.cli.main import main
 from trainer.configs.overrides import override
 from trainer.data.snapshot import Snapshot
-from trainer.inference import features
+from trainer.inference import features, shards
 from trainer.inference.encoder import Encoder, embed_clips
 from trainer.runs import checkpoint
 
@@ -118,7 +118,7 @@ def test_a_folder_without_videos(untrained_run, tmp_path, capsys):
 
 
 def test_a_command_that_failed_keeps_no_other_out(embed, tmp_path, capsys, monkeypatch):
-    out, save = tmp_path / "features", features.safetensors_file.save
+    out, save = tmp_path / "features", shards.safetensors_file.save
     saved = []
 
     def full(tensors, path, metadata):
@@ -127,7 +127,7 @@ def test_a_command_that_failed_keeps_no_other_out(embed, tmp_path, capsys, monke
         save(tensors, path, metadata)
         saved.append(path)
 
-    monkeypatch.setattr(features.safetensors_file, "save", full)
+    monkeypatch.setattr(shards.safetensors_file, "save", full)
     assert embed("--feature=clip") == 1
     assert "No space left" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["features-00000-of-00003.safetensors"]
@@ -151,7 +151,7 @@ def test_a_claim_that_goes_away_is_made_anew(tmp_path, monkeypatch):
         return read(path, **options)
 
     monkeypatch.setattr(pathlib.Path, "read_text", gone)
-    assert features._claim(tmp_path, {"of": "this"})
+    assert shards._claim(claim, {"of": "this"}, "svilm-train embed")
     assert claim.read_bytes() == b'{"of": "this"}'
 
 
