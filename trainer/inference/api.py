@@ -81,6 +81,27 @@ class Model:
         """
         return self._encode(videos).clip
 
+    def embed_span(
+        self, video: str | os.PathLike[str], start_us: int, end_us: int
+    ) -> Float[np.ndarray, " E"]:
+        """Embed a span of a video file: f^v, L2-normalized.
+
+        Args:
+          video: the file.
+          start_us: start of the span, microseconds.
+          end_us: end of the span, microseconds. The span ends with the video at the latest.
+
+        Raises:
+          VideoError: the file cannot be decoded, or is shorter than `start_us`.
+          ValueError: the span is empty or begins before the video.
+        """
+        if not 0 <= start_us < end_us:
+            raise ValueError(f"span [{start_us}, {end_us}] µs: give 0 ≤ start < end")
+        path = pathlib.Path(video)
+        with _snapshot({"0": path}, self.config, (start_us, end_us)) as snapshot:
+            _, clips = embed_clips(snapshot, self._encoder, lambda *_: None, at_once=_AT_ONCE)
+        return clips.clip[0]
+
     def embed_texts(self, texts: Iterable[str] | np.ndarray) -> Float[np.ndarray, "n E"]:
         """Embed captions: f^c, L2-normalized. Longer ones are truncated to the model's tokens.
 
@@ -187,7 +208,12 @@ def _stacked(clips: list[np.ndarray]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _snapshot(videos: dict[str, pathlib.Path], config: Config) -> Iterator[Snapshot]:
+def _snapshot(
+    videos: dict[str, pathlib.Path],
+    config: Config,
+    span_us: tuple[int, int] = video_files.WHOLE_US,
+) -> Iterator[Snapshot]:
     with tempfile.TemporaryDirectory(prefix="svilm-") as folder:
         workers = min(len(videos), os.cpu_count() or 1)
-        yield Snapshot.open(video_files.build(videos, pathlib.Path(folder), config, workers))
+        built = video_files.build(videos, pathlib.Path(folder), config, workers, span_us)
+        yield Snapshot.open(built)

@@ -24,8 +24,8 @@ from trainer.errors import UserError
 
 PROGRAM = "svilm-pipelines"
 
-# Seconds, longer than any video: the build cuts a clip at the end of its video.
-_WHOLE_S = 7 * 24 * 3600
+# A span in microseconds, longer than any video: the build cuts a clip at the end of its video.
+WHOLE_US = (0, 7 * 24 * 3600 * 1_000_000)
 _SAMPLE_BYTES = 1 << 20  # read at each end of a file to recognize it
 
 
@@ -50,15 +50,21 @@ def in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def build(
-    videos: Mapping[str, pathlib.Path], out: pathlib.Path, config: Config, workers: int = 1
+    videos: Mapping[str, pathlib.Path],
+    out: pathlib.Path,
+    config: Config,
+    workers: int = 1,
+    span_us: tuple[int, int] = WHOLE_US,
 ) -> pathlib.Path:
-    """Build a snapshot with one clip per whole video, resuming an unfinished one.
+    """Build a snapshot with one clip per video, resuming an unfinished one.
 
     Args:
       videos: files by their video ids.
       out: folder for the snapshot and for its description.
       config: the configuration that sets the number of frames and their size.
       workers: number of processes.
+      span_us: start and end of the clip in its video, microseconds. It ends with the video at the
+        latest. The default is the whole video.
 
     Returns:
       The snapshot's folder. Videos that could not be decoded are missing from it.
@@ -78,7 +84,8 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     snapshot, annotations, places = out / "snapshot", out / "annotations.jsonl", out / "videos.csv"
     # `build` would resume a snapshot of other files under the same names.
-    whole = {"start": 0, "end": _WHOLE_S, "caption": ""}
+    start, end = (_seconds(time_us) for time_us in span_us)
+    whole = {"start": start, "end": end, "caption": ""}
     rows = "".join(
         json.dumps({"video": video_id, **whole, "file": _fingerprint(path)}) + "\n"
         for video_id, path in videos.items()
@@ -105,6 +112,11 @@ def build(
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise VideoError(f"{PROGRAM} build failed with status {done.returncode}: {last}")
     return snapshot
+
+
+def _seconds(time_us: int) -> int | float:
+    whole, rest = divmod(time_us, 1_000_000)
+    return time_us / 1e6 if rest else whole  # as earlier releases wrote it, to resume theirs
 
 
 def _fingerprint(path: pathlib.Path) -> str:
