@@ -20,7 +20,7 @@ GO_VERSION = 1.27.3
 VENV = .venv
 BIN = $(VENV)/bin
 UV = $(BIN)/uv
-EXTRAS = pipelines,dataflow,trainer,dev,docs
+EXTRAS = pipelines,dataflow,trainer,search,dev,docs
 READY = $(VENV)/ready
 VERSION = import sys; print(*sys.version_info[:2], sep=".")
 SCHEMAS = protos/v1/clip.proto protos/v1/manifest.proto protos/v1/sequence_example.proto
@@ -171,7 +171,7 @@ released: setup  ## record the current schemas, which later ones must not break
 constraints: setup  ## pin the newest versions in constraints.txt
 	$(UV) pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 \
 	--no-annotate --no-header \
-	$(foreach extra,pipelines dataflow trainer dev docs interop,--extra $(extra)) setup.py > constraints.new
+	$(foreach extra,pipelines dataflow trainer search dev docs interop,--extra $(extra)) setup.py > constraints.new
 	sed -i "s/ ; python_full_version < '3\.14' and [^<>]*$$//" constraints.new
 	sed -i '/^[^#]/d' constraints.txt && cat constraints.new >> constraints.txt && rm constraints.new
 

@@ -45,6 +45,8 @@ EXTRAS = {
         "tensorflow-cpu>=2.21,<2.22",  # reads snapshots, on accelerator machines too
         "tokenizers>=0.23",
     ],
+    # With [trainer]: indices of a million clips or more. Smaller ones need nothing more.
+    "search": ["faiss-cpu>=1.15"],
     # With [pipelines] or [trainer]: signatures of snapshots and of runs.
     "sign": [
         "model-signing>=1.1.1,<2",

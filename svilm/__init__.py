@@ -4,6 +4,8 @@ import svilm
 
 model = svilm.load("runs/first")
 texts = model.embed_texts(["a red ring is rising"])  # [1, E]
+index = svilm.load("indices/test")  # of `svilm-train index`
+print(index.search("a red ring is rising", top=3))
 snapshot = svilm.open_snapshot("snapshots/train")
 print(len(snapshot), snapshot.clip(0).caption)
 """
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from protos.v1.clip_pb2 import Clip
     from protos.v1.manifest_pb2 import Manifest
     from trainer.data.snapshot import Snapshot, SnapshotError
-    from trainer.inference.api import Model, load
+    from trainer.index.files import SearchIndexError
+    from trainer.index.index import Hit, Index, load
+    from trainer.index.queries import Filters, QueryError
+    from trainer.inference.api import Model
     from trainer.inference.video_files import VideoError
     from trainer.runs.checkpoint import CheckpointError
     from trainer.runs.run_folder import RunError
@@ -29,9 +34,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointError",
     "Clip",
+    "Filters",
+    "Hit",
+    "Index",
     "Manifest",
     "Model",
+    "QueryError",
     "RunError",
+    "SearchIndexError",
     "Snapshot",
     "SnapshotError",
     "VideoError",
@@ -43,13 +53,18 @@ __version__ = importlib.metadata.version("svilm")
 _MODULES = {
     "CheckpointError": "trainer.runs.checkpoint",
     "Clip": "protos.v1.clip_pb2",
+    "Filters": "trainer.index.queries",
+    "Hit": "trainer.index.index",
+    "Index": "trainer.index.index",
     "Manifest": "protos.v1.manifest_pb2",
     "Model": "trainer.inference.api",
+    "QueryError": "trainer.index.queries",
     "RunError": "trainer.runs.run_folder",
+    "SearchIndexError": "trainer.index.files",
     "Snapshot": "trainer.data.snapshot",
     "SnapshotError": "trainer.data.snapshot",
     "VideoError": "trainer.inference.video_files",
-    "load": "trainer.inference.api",
+    "load": "trainer.index.index",
 }
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 

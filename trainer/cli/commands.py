@@ -1,4 +1,4 @@
-"""The arguments and the output of the commands `evaluate`, `search` and `report`."""
+"""The arguments and the output of the commands `evaluate` and `report`."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from protos.strict_json import parse_object
 from trainer import progress
-from trainer.cli.arguments import add_allow_seen, count, phrase
+from trainer.cli.arguments import add_allow_seen
 from trainer.cli.outputs import OutputError, output_file
 from trainer.cli.tasks import EVALUATE_EPILOG, add_task, check_evaluate, evaluate_task
 
@@ -31,12 +31,6 @@ Prints, and with --out writes as JSON:
 examples:
   svilm-train evaluate --run runs/first --snapshot snapshots/test \\
       --truth shapes/test/truth.jsonl --out metrics.json
-"""
-
-_SEARCH_EPILOG = """\
-example:
-  svilm-train search "a red ring is rising" --run runs/first --snapshot snapshots/test \\
-      --out found.png
 """
 
 _REPORT_EPILOG = """\
@@ -104,51 +98,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             unfinished.write_text(text + "\n", encoding="utf-8")
     print(table(metrics))
     print(seen.sentence())
-    return 0
-
-
-def add_search(commands: Any) -> None:
-    """Add the command `svilm-train search`."""
-    parser = add_parser(
-        commands,
-        "search",
-        "find clips by text",
-        "Finds the clips of a snapshot that are most similar to a text.",
-        _SEARCH_EPILOG,
-    )
-    parser.set_defaults(command=_search)
-    parser.add_argument("text", type=phrase, help="a description of the clip")
-    add_subject(parser)
-    parser.add_argument(
-        "--top", type=count(1), default=5, metavar="N", help="number of clips (default: 5)"
-    )
-    parser.add_argument(
-        "--out", type=_png, metavar="PNG", help="file for a contact sheet (default: none)"
-    )
-
-
-def _png(text: str) -> str:
-    if not text.endswith(".png"):
-        raise argparse.ArgumentTypeError(f"{text!r} must end with .png")
-    return text
-
-
-def _search(arguments: argparse.Namespace) -> int:
-    from trainer.data.snapshot import Snapshot
-    from trainer.inference.search import clock, contact_sheet, search
-
-    with output_file(arguments) as unfinished:
-        run, snapshot = load_run(arguments.run), Snapshot.open(arguments.snapshot)
-        with progress.shown("search") as show:
-            found = search(arguments.text, run, snapshot, arguments.top, show)
-        if unfinished:
-            contact_sheet(arguments.text, found, snapshot).save(unfinished, "png")
-    for one in found:
-        clip = one.clip
-        print(
-            f"{one.score:6.3f}  {clip.clip_id}  {clip.video_id}  "
-            f"{clock(clip.start_us)}–{clock(clip.end_us)}  {clip.caption}"
-        )
     return 0
 
 

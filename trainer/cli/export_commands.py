@@ -97,6 +97,11 @@ def add_embed(commands: Any) -> None:
         action="store_true",
         help="use random parameters instead of the run's: a baseline without pre-training",
     )
+    add_sharing(parser)
+
+
+def add_sharing(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command whose processes share the writing of shards."""
     parser.add_argument(
         "--shard-clips",
         type=count(1),
@@ -120,17 +125,26 @@ def add_embed(commands: Any) -> None:
     )
 
 
+def check_sharing(arguments: argparse.Namespace) -> None:
+    """Check the options of `add_sharing`.
+
+    Raises:
+      OutputError: there is no such process.
+    """
+    if arguments.process >= arguments.processes:
+        raise OutputError(
+            f"--process {arguments.process} of --processes {arguments.processes}: give 0 … "
+            f"{arguments.processes - 1}"
+        )
+
+
 def _embed(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
     from trainer.inference import features, video_files
     from trainer.runs.provenance import has_joint_space
     from trainer.tasks.zero_shot import fresh_encoder
 
-    if arguments.process >= arguments.processes:
-        raise OutputError(
-            f"--process {arguments.process} of --processes {arguments.processes}: give 0 … "
-            f"{arguments.processes - 1}"
-        )
+    check_sharing(arguments)
     if arguments.videos and arguments.processes > 1:
         raise OutputError(
             f"--videos allows one process, got --processes {arguments.processes}: build a snapshot "

@@ -68,6 +68,8 @@ examples:
       --video-weights vivit-b-16x2-kinetics400 --text-weights bert-base-uncased
   svilm-train pretrain --preset paper --out runs/both --set input.weights=1,20 \\
       --snapshot gs://clips/videocc --snapshot gs://clips/activitynet
+  svilm-train pretrain --preset tiny --snapshot snapshots/train --out runs/filtered \\
+      --column score.safetensors --where 'score > 0.3' --set input.weights_column=score
 """
 
 
@@ -247,6 +249,23 @@ def add_pretrain(commands: Any) -> None:
         "each clip once an epoch)",
     )
     parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="EXPR",
+        help="train on the clips for which this expression over columns is true, such as 'score > "
+        "0.3 and cluster != 7'; repeat it to give one for each --snapshot, '' for all clips "
+        "(default: all clips)",
+    )
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a column of a snapshot (`svilm-train columns`) that --where or input.weights_column "
+        "names; may be repeated, in any order (default: none)",
+    )
+    parser.add_argument(
         "--out",
         required=True,
         metavar="RUN",
@@ -294,7 +313,7 @@ def add_pretrain(commands: Any) -> None:
 
 def _pretrain(arguments: argparse.Namespace) -> int:
     check_loop(arguments)
-    settings = settings_of(arguments, "max_steps")
+    settings = [*settings_of(arguments, "max_steps"), *_where(arguments)]
     config = override(PRESETS[arguments.preset], settings)
     check_folder(arguments, "out", RUN)
 
@@ -318,9 +337,26 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if lost := overridden(settings, config, configured):
         raise UsageError(f"--set: {lost[0]}, as set by the starting weights: leave it out")
     if not loop.pretrain(
-        config, arguments.snapshot, arguments.out, arguments.vocabulary, start, monitoring
+        config,
+        arguments.snapshot,
+        arguments.out,
+        arguments.vocabulary,
+        start,
+        monitoring,
+        arguments.column,
     ):
         say(f"pretrain: saved; the same command resumes {arguments.out}")
         return ExitCode.RUN_AGAIN
     print(f"pretrain: {arguments.out} is complete")
     return 0
+
+
+def _where(arguments: argparse.Namespace) -> list[str]:
+    """Return the setting of `input.where` that --where gives."""
+    if not arguments.where:
+        return []
+    if any(setting.partition("=")[0].strip() == "input.where" for setting in arguments.settings):
+        arguments.misused("--where and --set input.where both set it: leave one out")
+    if any("," in expression for expression in arguments.where):
+        arguments.misused("--where has a comma, which no expression has: repeat --where instead")
+    return [f"input.where={','.join(arguments.where)}"]

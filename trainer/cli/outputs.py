@@ -1,7 +1,8 @@
 """Files and folders that commands write, checked before the work begins.
 
 No command may write over one of its inputs, nor over what another command wrote: a run, a snapshot,
-features, a trained localisation model, a study, figures, or an exported model or its weights.
+features, an index, a trained localisation model, a study, figures, or an exported model or its
+weights.
 """
 
 import argparse
@@ -29,6 +30,7 @@ class _Kind(NamedTuple):
 
 RUN, FEATURES, EXPORT = "a run", "features", "an encoder's weights"
 MODEL, STABLEHLO, ONNX = "a Hugging Face model", "StableHLO programs", "ONNX programs"
+INDEX = "an index"
 LOCALISATION, STUDY, FIGURES = "a localisation model", "a study", "figures"
 
 _KINDS = {
@@ -45,6 +47,10 @@ _KINDS = {
     FEATURES: _Kind(
         (("features.json",), (".made_from.json",), ("features-*.safetensors",)),
         r"features\.json|\.made_from\.json|features-.*\.safetensors",
+    ),
+    INDEX: _Kind(
+        (("index.json", "data-*"), (".index.json",)),
+        r"index\.json|\.index\.json|data-.*",
     ),
     LOCALISATION: _Kind(
         (("localisation.json",),),
@@ -79,6 +85,8 @@ _KINDS = {
 _READ = (
     *(
         "run",
+        "index",
+        "like",
         "from",
         "earlier_run",
         "control",
@@ -91,7 +99,7 @@ _READ = (
     *("truth", "metrics", "predictions", "boxes", "answers"),
     *("features", "test_features", "class_scores", "column"),
 )
-_WRITTEN = ("out", "write_predictions", "json")
+_WRITTEN = ("out", "write_predictions", "json", "heat_maps")
 
 
 def check_folder(arguments: argparse.Namespace, option: str, kind: str) -> None:

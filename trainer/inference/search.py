@@ -59,15 +59,16 @@ _PAPER, _INK, _SOFT = "#f6f4ef", "#1d1f24", "#62666f"
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def contact_sheet(query: str, found: Sequence[Found], snapshot: Snapshot) -> Image.Image:
+def contact_sheet(
+    query: str, found: Sequence[Found], clips: Sequence[clip_pb2.Clip]
+) -> Image.Image:
     """Draw the found clips: one film strip per clip, with the time of each frame.
 
-    Raises:
-      SnapshotError: a record is damaged.
+    Args:
+      query: the title.
+      found: the clips.
+      clips: the record of each.
     """
-    clips = [
-        clip_pb2.Clip.FromString(data) for data in snapshot.read([one.record for one in found])
-    ]
     strips = [_strip(clip) for clip in clips]
     width = max([strip.width for strip in strips], default=0) + 2 * _MARGIN
     line = _TEXT + 8

@@ -228,7 +228,9 @@ def test_an_output_that_cannot_be_written(pretrain, write_snapshot, tmp_path, ca
 
 
 def test_examples_in_help_are_broken_where_they_are_written(capsys):
-    commands = "pretrain finetune evaluate search report figures export embed plan localise study"
+    commands = (
+        "pretrain finetune evaluate index search report figures export embed plan localise study"
+    )
     for command in commands.split():
         with pytest.raises(SystemExit):
             main([command, "--help"])

@@ -21,6 +21,7 @@ def place(tmp_path, untrained_run, write_snapshot, monkeypatch):
         "features": ["features.json"],
         "localisation": ["localisation.json", "model.safetensors"],
         "study": ["study.json"],
+        "index": ["index.json", "data-0"],
     }.items():
         (tmp_path / folder).mkdir()
         for file in files:
@@ -54,6 +55,10 @@ OF_RUN = ["--run=run", "--snapshot=snapshot"]
         ["embed", *OF_RUN, "--out=run"],
         ["embed", *OF_RUN, "--out=./snapshot"],
         ["embed", "--run=run", "--videos=features", "--out=features"],
+        ["index", *OF_RUN, "--out=features"],
+        ["index", *OF_RUN, "--out=snapshot"],
+        ["search", "ring", "--index=index", "--json=index/index.json"],
+        ["search", "--noun=ring", "--index=index", "--heat-maps=index"],
         ["figures", *OF_RUN, "--out=study"],
         ["localise", "--features=features", "--truth=truth.jsonl", "--out=run"],
         ["study", "losses", "--preset=tiny", "--snapshot=snapshot", "--test=t", "--out=run"],

@@ -14,6 +14,7 @@ COMMANDS = [
     "pretrain",
     "finetune",
     "evaluate",
+    "index",
     "search",
     "report",
     "figures",

@@ -78,8 +78,9 @@ def test_the_contact_sheet_shows_the_clips_frames(write_snapshot, run):
     written = write_snapshot(clips=5, frames=12, height=40, width=60, shards=1)
     snapshot = Snapshot.open(written.folder)
     found = search.search("red ring", run, snapshot, 2, no_progress)
-    sheet = search.contact_sheet("red ring", found, snapshot)
-    one = search.contact_sheet("red ring", found[:1], snapshot)
+    clips = [snapshot.clip(one.record) for one in found]
+    sheet = search.contact_sheet("red ring", found, clips)
+    one = search.contact_sheet("red ring", found[:1], clips[:1])
     assert sheet.width > 8 * 180  # eight frames of 180×120 pixels
     assert one.width == sheet.width and one.height < sheet.height
 
@@ -96,7 +97,7 @@ def test_the_contact_sheet_shows_the_clips_frames(write_snapshot, run):
 def test_a_long_caption_is_cut_to_the_sheets_width(write_snapshot, run):
     snapshot = Snapshot.open(write_snapshot(clips=3, shards=1).folder)
     found = search.search("ring", run, snapshot, 1, no_progress)
-    sheet = search.contact_sheet("ring " * 500, found, snapshot)
+    sheet = search.contact_sheet("ring " * 500, found, [snapshot.clip(found[0].record)])
     margin = np.asarray(sheet)[:, -20:]
     assert (margin == margin[0, 0]).all()
 
