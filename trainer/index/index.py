@@ -65,7 +65,7 @@ class Hit:
 
 
 class Grounded(NamedTuple):
-    """Where the nouns of a query are in a clip."""
+    """A clip with heat maps that locate the nouns of a query."""
 
     frames: UInt8[np.ndarray, "T R R 3"]  # as the model sees them
     heat: list[Float[np.ndarray, "Nt h w"]]  # a heat map per noun, as Model.ground returns it

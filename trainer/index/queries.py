@@ -1,4 +1,4 @@
-"""What an index is asked: the direction of a query, and filters of its clips."""
+"""Queries of an index: their direction in the joint space, and filters of clips."""
 
 import dataclasses
 import math

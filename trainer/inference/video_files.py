@@ -116,7 +116,7 @@ def build(
 
 def _seconds(time_us: int) -> int | float:
     whole, rest = divmod(time_us, 1_000_000)
-    return time_us / 1e6 if rest else whole  # as earlier releases wrote it, to resume theirs
+    return time_us / 1e6 if rest else whole  # Earlier releases wrote integers.
 
 
 def _fingerprint(path: pathlib.Path) -> str:
