@@ -43,6 +43,7 @@ demo: setup  ## render a corpus, build snapshots, train, evaluate, report: runs/
 benchmark: setup system-ffmpeg  ## measure the quoted ratios: benchmarks/results
 	$(BIN)/python benchmarks/build.py --out runs/benchmark
 	$(BIN)/python benchmarks/input.py
+	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/scale.py
 	test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
 	$(UV) pip install --quiet --python .venv-bench/bin/python --constraints constraints.txt \

@@ -89,7 +89,7 @@ def input_vs_decode(folder: pathlib.Path) -> dict[str, Any]:
         )
 
         def read() -> _Took:
-            batches = train_batches(Mixture([snapshot]), _tokenizer(), config)
+            batches = train_batches(Mixture([snapshot]), tokenizer(), config)
             # Two batches are in progress at once and end almost together, so the clock starts and
             # stops after a pair.
             _exhaust(batches, 2)
@@ -170,7 +170,7 @@ def step_with_input_vs_without(folder: pathlib.Path) -> dict[str, Any]:
 
     def read() -> Generator[Batch, None, None]:
         return prefetch(
-            train_batches(Mixture([snapshot]), _tokenizer(), config),
+            train_batches(Mixture([snapshot]), tokenizer(), config),
             lambda made: on_devices(made[1], mesh, config.video.resolution),
         )
 
@@ -228,7 +228,7 @@ def open_index(folder: str) -> dict[str, Any]:
     began = time.monotonic()
     snapshot = Snapshot.open(folder)
     opened, after = time.monotonic(), _peak_megabytes()
-    batches = train_batches(Mixture([snapshot]), _tokenizer(), config)
+    batches = train_batches(Mixture([snapshot]), tokenizer(), config)
     _, batch, _ = next(batches)
     read = time.monotonic()
     batches.close()
@@ -251,7 +251,8 @@ def _peak_megabytes() -> float:
     return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.M)[0]) / 1e3
 
 
-def _tokenizer() -> Tokenizer:
+def tokenizer() -> Tokenizer:
+    """Return a tokenizer of the clips' caption and its prompts."""
     prompts = [template.format(_CAPTION) for template in contract.PROMPT_TEMPLATES]
     return Tokenizer.train([_CAPTION, *prompts], size=200)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trainer import child_python
-from trainer.cli import logs, standard_streams
+from trainer.cli import cache_arguments, logs, standard_streams
 from trainer.cli.ablation import add_study
 from trainer.cli.arguments import add_settings, count, is_value, on_disk, settings_of
 from trainer.cli.commands import add_evaluate, add_report
@@ -124,7 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if argv is None and arguments.trains:
                     start_with_malloc_tuned()
                 logging_until_the_end.enter_context(logs.configured(arguments, argv))
-                return arguments.command(arguments)
+                with cache_arguments.used(arguments):
+                    return arguments.command(arguments)
             finally:
                 sys.stdout.flush()  # while its errors can still be reported
         except (UserError, OSError) as error:
@@ -187,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     version = importlib.metadata.version("svilm")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
-    parser.set_defaults(trains=False)
+    parser.set_defaults(trains=False, cache=None, cache_size=None)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_pretrain(commands)
     add_finetune(commands)
@@ -204,8 +205,10 @@ def _parser() -> argparse.ArgumentParser:
     add_localise(commands)
     add_signing(commands)
     add_study(commands)
-    for command in commands.choices.values():
+    for name, command in commands.choices.items():
         logs.add(command)
+        if name in cache_arguments.COMMANDS:
+            cache_arguments.add(command)
     return parser
 
 

@@ -24,6 +24,7 @@ from protos import contract, tfrecord
 from protos.strict_json import parse_object
 from protos.v1 import clip_pb2, manifest_pb2
 from protos.video_id import video_key
+from trainer.data.cache import cached
 from trainer.data.folder import Folder, Part, open_folder
 from trainer.errors import UserError
 
@@ -86,11 +87,12 @@ class Snapshot:
 
         Raises:
           SnapshotError: `folder` holds no complete snapshot of a readable version.
+          CacheError: the environment's cache for buckets (cache.py) cannot be used.
         """
         files = open_folder(folder)
         manifest, sha256 = _read_manifest(files)
         _check_files(files, manifest)
-        return cls(files, manifest, sha256)
+        return cls(cached(files, manifest), manifest, sha256)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
