@@ -7,7 +7,7 @@ time of each way of reading counts, because other load on the machine only makes
 clips_per_second        local snapshot, bucket, first epoch with the cache, later epochs
 ratio_first, ratio      first and later epochs with the cache, over the local snapshot
 ratio_bucket            bucket without a cache, over the local snapshot
-read_gigabytes_per_second  reads alone, without decoding: local snapshot and full cache
+read_gigabytes_per_second  reads alone, without decoding: local snapshot, bucket and full cache
 requests                requests to the bucket: without a cache, in the first and in later epochs
 
     python benchmarks/cache.py
@@ -149,6 +149,7 @@ def measure(folder: pathlib.Path, proxy: _Proxy) -> dict[str, Any]:
         "first": lambda: _epoch(through_cache(), 1),
         "later": lambda: _epoch(full, 1),
         "read_local": lambda: _read(local),
+        "read_bucket": lambda: _read(bucket),
         "read_cache": lambda: _read(full),
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -167,7 +168,7 @@ def measure(folder: pathlib.Path, proxy: _Proxy) -> dict[str, Any]:
         "ratio_bucket": best["local"] / best["bucket"],
         "clips_per_second": {name: _CLIPS / best[name] for name in ways},
         "read_gigabytes_per_second": {
-            name: size / best[f"read_{name}"] / 1e9 for name in ("local", "cache")
+            name: size / best[f"read_{name}"] / 1e9 for name in ("local", "bucket", "cache")
         },
         "requests": {name: requests[name] for name in ("bucket", "first", "later")},
         "kilobytes_per_clip": size / _CLIPS / 1e3,
