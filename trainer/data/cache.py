@@ -242,19 +242,12 @@ class CachedFolder(Folder):
     def read_parts(self, parts: Sequence[Part]) -> list[bytes]:
         """Read the parts that are cached, and fetch and cache all others."""
         found = list(self._threads.map(self._cached, parts))
-        missed = [place for place, data in enumerate(found) if data is None]
-        if missed:
-            wanted = [parts[place] for place in missed]
-            fetched = self._folder.read_parts(wanted)
-            list(self._threads.map(self._keep, wanted, fetched))
-            for place, data in zip(missed, fetched, strict=True):
-                found[place] = data
-        gone = set(missed)
-        self._cache.count(
-            [data for place, data in enumerate(found) if place not in gone],
-            [found[place] for place in missed],
-        )
-        return found
+        missed = [part for part, data in zip(parts, found, strict=True) if data is None]
+        fetched = self._folder.read_parts(missed) if missed else []
+        list(self._threads.map(self._keep, missed, fetched))
+        self._cache.count([data for data in found if data is not None], fetched)
+        rest = iter(fetched)
+        return [next(rest) if data is None else data for data in found]
 
     def _cached(self, part: Part) -> bytes | None:
         key = self._keys.get(part.name)

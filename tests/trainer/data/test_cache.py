@@ -105,7 +105,8 @@ def test_from_the_second_epoch_batches_need_no_bucket(
         assert left[2] == right[2]
         np.testing.assert_array_equal(left[1].frames, right[1].frames)
         np.testing.assert_array_equal(left[1].caption_ids, right[1].caption_ids)
-    assert from_environment().counts.hits == 6 * 4
+    cache = from_environment()
+    assert cache and cache.counts.hits == 6 * 4
 
 
 def test_snapshots_on_a_disk_are_not_cached(written, tmp_path, monkeypatch):
@@ -296,8 +297,10 @@ sys.stdin.readline()
 """
 
 
+@contextlib.contextmanager
 def writers(folder, limit, count):
-    return [
+    """Start processes that have opened the cache, and kill them at the end."""
+    children = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, folder, str(limit), str(number * 400)],
             stdin=subprocess.PIPE,
@@ -306,35 +309,36 @@ def writers(folder, limit, count):
         )
         for number in range(count)
     ]
-
-
-def test_the_limit_holds_for_processes_that_write_at_once(tmp_path):
-    limit, count = 8_000_000, 3
-    children = writers(tmp_path, limit, count)
     try:
         for child in children:
-            assert child.stdout.readline() == "ready\n"
+            wait_for(child, "ready\n")
         for child in children:
+            assert child.stdin
             child.stdin.write("\n")
             child.stdin.flush()
-        for child in children:
-            assert child.stdout.readline() == "done\n"
+        yield children
     finally:
         for child in children:
             child.kill()
             child.communicate()
+
+
+def wait_for(child, line):
+    assert child.stdout and child.stdout.readline() == line
+
+
+def test_the_limit_holds_for_processes_that_write_at_once(tmp_path):
+    limit, count = 8_000_000, 3
+    with writers(tmp_path, limit, count) as children:
+        for child in children:
+            wait_for(child, "done\n")
     assert limit * 0.9 < allocated(tmp_path) <= limit * (1 + (count - 1) / 64)
 
 
 def test_a_killed_writer_leaves_nothing_that_is_served_as_whole(tmp_path):
-    (child,) = writers(tmp_path, 10**9, 1)
-    assert child.stdout.readline() == "ready\n"
-    child.stdin.write("\n")
-    child.stdin.flush()
-    while not cached_files(tmp_path):
-        time.sleep(0.001)
-    child.kill()
-    child.communicate()
+    with writers(tmp_path, 10**9, 1):
+        while not cached_files(tmp_path):
+            time.sleep(0.001)
     cache = Cache(tmp_path, 10**9)
     for number in range(400):
         expected = tfrecord.frame(bytes([number % 256]) * 50_000)
