@@ -27,6 +27,7 @@ With --tasks, OUT/tasks contains annotations and videos for these sources of `bu
   msrvtt, msvd            --videos OUT/tasks/videos, also for msrvtt-qa and msvd-qa
   ucf101, hmdb51          --videos 'OUT/tasks/actions/{label}/{video_id}.{ext}'
   activitynet-tal         --videos 'OUT/tasks/untrimmed/v_{video_id}.{ext}' --window 1 --stride 0.5
+  activitynet             the same videos and windows, for moment retrieval
   ava                     --videos OUT/train/videos or OUT/test/videos, --window 2
 
 example:

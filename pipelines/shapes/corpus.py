@@ -23,7 +23,14 @@ from pipelines.processes import pool
 from pipelines.shapes import ShapesError, encode, truth
 from pipelines.shapes.draws import Split
 from pipelines.shapes.scene import Clip, sample_actions, sample_clips, sample_untrimmed
-from pipelines.shapes.tasks import actions, keyframes, questions, retrieval, segments
+from pipelines.shapes.tasks import (
+    actions,
+    keyframes,
+    moments,
+    questions,
+    retrieval,
+    segments,
+)
 
 Progress = Callable[[int, int], None]
 """A callback that receives the number of clips written and the total number of clips."""
@@ -158,6 +165,7 @@ def _tasks(
         **questions.files(train, test, seed),
         **actions.files(acted),
         **segments.files(untrimmed),
+        **moments.files(untrimmed, seed),
         **keyframes.files(train, test, seed),
     }
     return videos, {out / path: text for path, text in texts.items()}

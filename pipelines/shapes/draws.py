@@ -17,6 +17,7 @@ UNTRIMMED_KEY = 6
 SENTENCES_KEY = 7
 QUESTIONS_KEY = 8
 DETECTIONS_KEY = 9
+MOMENTS_KEY = 10
 
 
 def generator(*key: int) -> np.random.Generator:

@@ -29,7 +29,7 @@ OPTIONS = ("subset", "window_us", "stride_us")
 SUBSETS = ("training", "validation", "testing")
 
 WINDOW_US = 4_000_000  # default window length in microseconds
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 
 
 def read_all(files: Mapping[str, bytes], options: SourceOptions) -> Iterator[ClipRequest | Reject]:
@@ -112,7 +112,7 @@ def _windows_of(
             raise RowError("plan", "other_split", other)
         duration = entry.get("duration", entry.get("duration_second"))
         duration_us = clip_fields.microseconds(duration, "duration", "s")
-        if not 0 < duration_us <= _DAY_US:
+        if not 0 < duration_us <= DAY_US:
             raise RowError("plan", "time_invalid", f"a duration of {duration_us} µs, or over a day")
         video_id = clip_fields.youtube_id(video)
         annotations = _annotations(entry)

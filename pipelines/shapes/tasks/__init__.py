@@ -7,6 +7,7 @@ OUT/tasks/actions/<Class>/v_<Class>_g<group>_c<clip>.mp4
 OUT/tasks/{ucf101,hmdb51}/                   classes of the actions, in three splits
 OUT/tasks/untrimmed/v_<video id>.mp4
 OUT/tasks/activitynet/                       motions with their start and end
+OUT/tasks/activitynet_captions/              sentences about the motions, for moment retrieval
 OUT/tasks/ava/                               box and motion of each object of OUT/{train,test}, in
                                              the middle of each clip
 """

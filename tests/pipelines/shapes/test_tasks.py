@@ -158,6 +158,23 @@ def test_untrimmed_videos_have_segments_and_background(shapes):
     assert [(r.clip_id, r.segments) for r in theirs] == [(r.clip_id, r.segments) for r in rows]
 
 
+def test_each_motion_of_an_untrimmed_video_has_a_sentence(shapes):
+    for split, name, count in (("train", "train", TRAIN), ("test", "val_1", TEST)):
+        videos = sample_untrimmed(split, -(-count // 6), 0)
+        rows = kept(read(shapes, "activitynet", f"activitynet_captions/{name}.json"))
+        pieces = [(v.video_id, one) for v in videos for one in v.pieces if one.motion]
+        for row, (video_id, piece) in zip(rows, pieces, strict=True):
+            assert (row.video_id, row.start_us, row.end_us) == (
+                video_id,
+                piece.start_us,
+                piece.end_us,
+            )
+            for thing in piece.clip.things:
+                for slot in grammar.SLOTS:
+                    concept = getattr(thing.concepts, slot)
+                    assert any(word in row.caption for word in grammar.WORDS[slot][concept])
+
+
 def test_keyframes_have_the_drawn_boxes(shapes):
     names = ("v2.2", "excluded_timestamps_v2.2", "predicted_boxes")
     files = [f"ava/ava_train_{name}.csv" for name in names]

@@ -51,6 +51,32 @@ def test_sentences_become_clips():
     ]
 
 
+def test_a_stride_cuts_whole_videos_into_windows_without_captions():
+    rows = read(
+        {"v_kitchen-002": {"duration": 4.5}} | TWO, window_us=4_000_000, stride_us=2_000_000
+    )
+    assert [(row.start_us, row.end_us) for row in rows if row.video_id == "kitchen-002"] == [
+        (0, 3_000_000),
+        (1_000_000, 4_500_000),
+    ]
+    assert {(row.caption, row.labels) for row in rows} == {("", ())}
+    assert [row.end_us for row in rows if row.video_id == "-street_0-2"][-1] == 9_000_000
+    alone = read(TWO, stride_us=4_000_000)  # windows of 4 s by default
+    assert alone == read(TWO, window_us=4_000_000)
+
+
+@pytest.mark.parametrize("duration", [None, "nine", 0, -1, float("nan"), 90_000])
+def test_a_video_without_a_valid_duration_has_no_windows(duration):
+    rows = read({"v_a": {"duration": duration}} | TWO, window_us=1_000_000)
+    assert [row.video_id for row in rows if isinstance(row, Reject)] == ["a"]
+    assert len(rows) > len(TWO)
+
+
+def test_paragraphs_have_no_windows():
+    with pytest.raises(AnnotationError, match="--paragraphs"):
+        read(TWO, paragraphs=True, window_us=1_000_000)
+
+
 def test_paragraphs_become_clips():
     first, second = read(TWO, paragraphs=True)
     assert (first.start_us, first.end_us) == (0, 40_500_000)
