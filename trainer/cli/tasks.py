@@ -11,7 +11,7 @@ from trainer.cli.training_arguments import add_loop, begin_loop, check_loop
 from trainer.errors import ExitCode
 
 # Literal names, so that only commands of tasks import their modules. Tests compare the two.
-TASKS = ("action", "localisation", "qa", "retrieval", "spatiotemporal")
+TASKS = ("action", "localisation", "moments", "qa", "retrieval", "spatiotemporal")
 TRAINED = ("action", "qa", "retrieval", "spatiotemporal")
 
 _FINETUNE_EPILOG = """\
@@ -45,8 +45,8 @@ examples:
 
 EVALUATE_EPILOG = """
 With --task, a downstream task is evaluated instead, by its benchmark's protocol: a run of
-`svilm-train finetune` (retrieval: any run) on a test snapshot or, with --predictions, a file of
-predictions without a model:
+`svilm-train finetune` (retrieval, moments: any run) on a test snapshot or, with --predictions, a
+file of predictions without a model:
   retrieval
     predictions  similarities: .npy [captions, videos] in the truth's order, or .csv with the header
                  video_id,sentence,VIDEO,VIDEO,… and one row per caption, in any order
@@ -68,6 +68,14 @@ predictions without a model:
     truth        activity_net.v1-3.min.json; for G-TAD's 4,728 videos also anet_anno_action.json or
                  video_info_new.csv
     metrics      mAP at tIoU 0.5 … 0.95
+  moments
+    predictions  JSON Lines of {"vid", "query", "pred_relevant_windows": [[start, end, score], …]},
+                 in seconds, one line per sentence, in any order
+    truth        ActivityNet Captions' val_1.json or val_2.json; with --run too
+    metrics      R@1 and R@5 at IoU 0.3, 0.5 and 0.7, and mIoU, beside those of the best spans that
+                 are the same for all videos and texts
+    A run searches whole videos zero-shot, and so does a random encoder. Build their sliding windows
+    with `svilm-pipelines build activitynet --window 2 --stride 0.5`.
   spatiotemporal
     predictions  AVA's CSV without a header: video,second,x1,y1,x2,y2,action,score
     truth        ava_val_v2.2.csv; optional: excluded timestamps (a name with `excluded`) and the
@@ -82,6 +90,8 @@ trainer/evaluation/*_files.py specify the formats.
       --clips 4 --crops 3 --write-predictions split1.csv
   svilm-train evaluate --task spatiotemporal --run runs/ava --snapshot snapshots/ava-val \\
       --boxes ava_val_predicted_boxes.csv --write-predictions detections.csv
+  svilm-train evaluate --task moments --run runs/paper --snapshot snapshots/anet-windows \\
+      --truth val_2.json --write-predictions spans.jsonl
   svilm-train evaluate --task qa --predictions answers.json --truth test_qa.json
   svilm-train evaluate --task action --predictions split1.csv split2.csv split3.csv \\
       --truth ucfTrainTestlist/
@@ -203,7 +213,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         "--write-predictions",
         metavar="FILE",
         help="with --task, --run and --snapshot: file for the run's predictions, in the format of "
-        "--predictions (qa: .json, others: .csv) (default: none)",
+        "--predictions (qa: .json, moments: .jsonl, others: .csv) (default: none)",
     )
     parser.add_argument(
         "--boxes",
@@ -224,11 +234,14 @@ def check_evaluate(arguments: argparse.Namespace) -> None:
     """End `svilm-train evaluate` with a usage error if an option is missing or has no effect."""
     task, run = arguments.task, arguments.run
     alone, with_run = (arguments.predictions, arguments.truth), (run, arguments.snapshot)
-    if task and not ((all(alone) and not any(with_run)) or (all(with_run) and not any(alone))):
+    if task == "moments" and run:  # whose texts and durations are in no snapshot
+        if arguments.predictions or not all(with_run) or len(arguments.truth or ()) != 1:
+            arguments.misused("--task moments with --run requires --snapshot and one --truth")
+    elif task and not ((all(alone) and not any(with_run)) or (all(with_run) and not any(alone))):
         arguments.misused(
             "--task requires either --run and --snapshot, or --predictions and --truth"
         )
-    if task and run and task not in TRAINED:
+    if task and run and task not in (*TRAINED, "moments"):
         arguments.misused(f"--task {task} evaluates files: give --predictions and --truth")
     refuse_ignored(
         arguments,
@@ -261,13 +274,17 @@ def _measured(arguments: argparse.Namespace) -> Any:
     """Return the figures of a run on a snapshot, and write its predictions if requested."""
     from trainer.cli.commands import check_unseen, load_run
     from trainer.data.snapshot import Snapshot
+    from trainer.evaluation import moment_files
     from trainer.runs.provenance import subject
+    from trainer.tasks import moments
     from trainer.tasks.finetuning import TASKS
     from trainer.tasks.task import Views
 
     views = Views(arguments.clips or 1, arguments.crops or 1, arguments.boxes)
     with output_file(arguments, "write_predictions") as unfinished:
-        run = load_run(arguments.run, any_task=True)
+        of_moments = arguments.task == "moments"
+        truth = moment_files.read_truth(arguments.truth[0]) if of_moments else None
+        run = load_run(arguments.run, any_task=not of_moments)
         snapshot = Snapshot.open(arguments.snapshot)
         seen = check_unseen(run, snapshot, arguments)
         progress.say(f"evaluate: {seen.sentence()}")
@@ -278,7 +295,10 @@ def _measured(arguments: argparse.Namespace) -> Any:
                 f"{arguments.snapshot} is {snapshot.manifest.dataset}"
             )
         with progress.shown("evaluate") as show:
-            predictions = TASKS[arguments.task].predict(run, snapshot, show, views)
+            if truth:
+                predictions = moments.predict(run, snapshot, truth, show)
+            else:
+                predictions = TASKS[arguments.task].predict(run, snapshot, show, views)
         if unfinished:
             predictions.write(unfinished)
     return {"subject": subject(run, snapshot, seen), **predictions.figures()}

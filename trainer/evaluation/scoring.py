@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from trainer.evaluation import action_files as action
 from trainer.evaluation import box_files as spatiotemporal
+from trainer.evaluation import moment_files as moments
 from trainer.evaluation import qa_files as qa
 from trainer.evaluation import retrieval_files as retrieval
 from trainer.evaluation import segment_files as localisation
@@ -27,6 +28,7 @@ SCORERS = {
     "qa": Scorer(qa.score, qa.table),
     "action": Scorer(action.score, action.table, several=True),
     "localisation": Scorer(localisation.score, localisation.table, several=True),
+    "moments": Scorer(moments.score, moments.table),
     "spatiotemporal": Scorer(spatiotemporal.score, spatiotemporal.table, several=True),
 }
 

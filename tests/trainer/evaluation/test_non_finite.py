@@ -17,6 +17,7 @@ from trainer.evaluation import (
     average_precision,
     ground_truth,
     grounding,
+    moment_recall,
     retrieval,
     retrieval_files,
     temporal,
@@ -26,6 +27,7 @@ from trainer.evaluation import box_files as ava_files
 from trainer.evaluation import segment_detection as localisation
 from trainer.evaluation import segment_files as localisation_files
 from trainer.finite import NonFiniteError, finite, finite_tensors
+from trainer.inference import moments
 from trainer.tasks.localisation import classifier, features, proposals, targets
 
 VIDEO = VideoConfig(frames=4, resolution=32, patch=16, width=8, heads=1, layers=1, mlp_width=8,
@@ -141,6 +143,16 @@ METRICS = [
         ),
         (_unit(1, 2, 3), RNG.uniform(size=(1, 8)), _unit(1, 3)),
     ),
+    Metric(
+        "overlaps", lambda found, true: moment_recall.overlaps([found], true), (SPANS, SPANS[:1])
+    ),
+    Metric("moments' recalls", moment_recall.recalls, (RNG.uniform(size=(2, 5)),)),
+    Metric("prior", moment_recall.prior, (SPANS, np.array([8.0, 9.0]))),
+    Metric(
+        "find",
+        lambda windows, text: moments.find(windows, np.array([[0, 2], [1, 3]]), text),
+        (_unit(2, 3), _unit(3)),
+    ),
     Metric("boundaries", proposals.boundaries, (RNG.uniform(size=5),)),
     Metric(
         "proposals",
@@ -187,7 +199,10 @@ def test_a_number_that_is_not_finite_is_refused_wherever_it_is(metric, data):
 
 def test_every_public_metric_is_among_them():
     tried = {metric.name for metric in METRICS}
-    of_metrics = (retrieval, action, localisation, ava, average_precision, temporal)
+    of_metrics = (
+        *(retrieval, action, localisation, ava, average_precision, temporal, moment_recall),
+        moments,
+    )
     public = {
         name
         for module in of_metrics

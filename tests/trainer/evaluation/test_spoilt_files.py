@@ -32,6 +32,10 @@ TRUTH = {
             }
         ),
     ),
+    "moments": (
+        "val_1.json",
+        '{"v_a": {"duration": 9.5, "timestamps": [[1, 5]], "sentences": [" A cat."]}}',
+    ),
     "spatiotemporal": ("ava.csv", "a,0902,0.1,0.1,0.5,0.5,80,1\n"),
 }
 # Numbers that are to be spoilt stand in «».
@@ -49,6 +53,10 @@ PREDICTIONS = {
     ("localisation", "p.json"): (
         '{"version": "1", "external_data": {}, "results": {"a": [{"label": "run", "score": «0.5», '
         '"segment": [«1», «5.5»]}, {"label": "run", "score": «1», "segment": [«0», «9»]}]}}'
+    ),
+    ("moments", "p.jsonl"): (
+        '{"vid": "v_a", "query": "A cat.", "pred_relevant_windows": [[«1», «5.5», «0.5»], '
+        "[«0», «9», «-1»]]}"
     ),
     ("spatiotemporal", "p.csv"): (
         "a,0902,«0.1»,«0.1»,«0.5»,«0.5»,80,«0.9»\na,0902,«0»,«0»,«1»,«1»,80,«0.125»\n"
