@@ -99,12 +99,15 @@ EXTRAS = {
     "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=9,<9.1"],  # Sphinx 9.1 needs Python 3.12
     # With [pipelines] and [trainer]: what `make interop` loads exports in.
     "interop": [
+        "datasets>=5.2",
+        "mlcroissant>=1.1",
         "onnx>=1.23",
         "onnxruntime>=1.32",
         "onnxscript>=0.7",
         "sentence-transformers>=6.2",
         "torch>=2.15",
         "transformers>=5.24",
+        "webdataset>=1",
     ],
     # With [trainer]: what `make benchmark` compares a training step with.
     "bench": ["torch>=2.13"],
