@@ -51,7 +51,7 @@ benchmark: setup system-ffmpeg  ## measure the quoted ratios: benchmarks/results
 	.venv-bench/bin/python benchmarks/step.py
 
 # PyTorch has no CPU build on PyPI for x86-64, so that it brings CUDA's libraries.
-interop: setup  ## test exports in transformers, Sentence-Transformers, ONNX Runtime
+interop: setup  ## test exports in the libraries that they are for
 	test -x .venv-interop/bin/python || $(BIN)/python -m venv .venv-interop
 	$(UV) pip install --quiet --python .venv-interop/bin/python --constraints constraints.txt \
 	--build-constraints constraints.txt --editable '.[pipelines,trainer,interop]' \

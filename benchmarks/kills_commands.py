@@ -38,7 +38,9 @@ _PRELOAD = {
         "pipelines.cli.main",
         "pipelines.building.graph",
         "pipelines.building.runners",
-        "pipelines.snapshots.export",
+        "pipelines.snapshots.export.parquet",
+        "pipelines.snapshots.export.sequence_example",
+        "pipelines.snapshots.export.webdataset",
     ),
     "trainer": (
         "trainer.cli.main",
@@ -199,6 +201,12 @@ COMMANDS = {
             "export-sequence-example",
             "pipelines",
             _of_snapshot("export", "--format", "sequence-example", "--workers", "2"),
+            files,
+        ),
+        Command(
+            "export-parquet",
+            "pipelines",
+            _of_snapshot("export", "--format", "parquet", "--workers", "2"),
             files,
         ),
         Command("describe", "pipelines", _of_snapshot("describe"), files),

@@ -88,6 +88,10 @@ def _describe(arguments: argparse.Namespace) -> int:
     from pipelines.snapshots.card import page
     from pipelines.storage import storage
 
+    if arguments.out.endswith(".json"):
+        return _describe_as_croissant(arguments)
+    if arguments.license is not None:
+        raise UsageError("--license requires an --out that ends with .json")
     progress = Progress("describe", "records")
     try:
         card = page.data_card(
@@ -101,6 +105,31 @@ def _describe(arguments: argparse.Namespace) -> int:
     finally:
         progress.close()
     snapshot.write_file(*storage.folder_and_name(arguments.out), card.encode())
+    print(f"describe: {arguments.snapshot} → {arguments.out}")
+    return 0
+
+
+def _describe_as_croissant(arguments: argparse.Namespace) -> int:
+    from pipelines.snapshots import snapshot, verify
+    from pipelines.snapshots.croissant import documents
+    from pipelines.storage import storage
+
+    manifest = verify.read_manifest(arguments.snapshot)
+    about = documents.About(arguments.name, arguments.license)
+    of, (folder, name) = (
+        storage.absolute(arguments.snapshot),
+        storage.folder_and_name(arguments.out),
+    )
+    if of == folder and name != documents.NAME:
+        raise UsageError(f"--out {arguments.out!r} is in a snapshot: name it {documents.NAME}")
+    if not f"{of}/".startswith(f"{folder.rstrip('/')}/"):
+        raise UsageError(
+            f"--out {arguments.out!r} has paths of the snapshot's files: write it into "
+            f"{arguments.snapshot!r} or a folder above"
+        )
+    beginning = f"{of}/"[len(folder.rstrip("/")) + 1 :]
+    document = documents.of_snapshot(arguments.snapshot, manifest, about, beginning)
+    snapshot.write_file(folder, name, document)
     print(f"describe: {arguments.snapshot} → {arguments.out}")
     return 0
 
@@ -178,26 +207,49 @@ def _of_run(found, arguments: argparse.Namespace) -> str:
 
 def _export(arguments: argparse.Namespace) -> int:
     from pipelines.cli.progress import Progress
-    from pipelines.snapshots import export, verify
+    from pipelines.snapshots import verify
+    from pipelines.snapshots.croissant.documents import About
+    from pipelines.snapshots.export import parquet, sequence_example, webdataset
 
-    manifest = verify.read_manifest(arguments.snapshot)
+    _check_export(arguments)
+    manifests = [verify.read_manifest(folder) for folder in arguments.snapshots]
+    about = About(arguments.name, arguments.license)
     progress = Progress("export", "shards")
+    options = {"workers": arguments.workers, "progress": progress.update}
+    (folder, *_), (manifest, *_), out = arguments.snapshots, manifests, arguments.out
     try:
-        write = {
-            "webdataset": export.webdataset,
-            "sequence-example": export.sequence_examples,
-        }[arguments.format]
-        write(
-            arguments.snapshot,
-            manifest,
-            arguments.out,
-            workers=arguments.workers,
-            progress=progress.update,
-        )
+        if arguments.format == "webdataset":
+            webdataset.write(folder, manifest, out, about, **options)
+        elif arguments.format == "sequence-example":
+            sequence_example.write(folder, manifest, out, **options)
+        else:
+            names = arguments.split or [one.config.split.part or "train" for one in manifests]
+            splits = zip(names, arguments.snapshots, manifests, strict=True)
+            parquet.write([*map(parquet.Split._make, splits)], out, about, **options)
     finally:
         progress.close()
-    print(f"export: {manifest.counts.records:,} samples → {arguments.out}")
+    samples = sum(manifest.counts.records for manifest in manifests)
+    print(f"export: {samples:,} samples → {arguments.out}")
     return 0
+
+
+def _check_export(arguments: argparse.Namespace) -> None:
+    """Check the combination of options.
+
+    Raises:
+      UsageError: an option does not fit the format, or the number of snapshots.
+    """
+    snapshots, splits = len(arguments.snapshots), len(arguments.split)
+    if arguments.format != "parquet" and snapshots > 1:
+        raise UsageError(
+            f"{snapshots} snapshots require --format parquet: export each into its own folder"
+        )
+    if splits and arguments.format != "parquet":
+        raise UsageError("--split requires --format parquet")
+    if splits not in (0, snapshots):
+        raise UsageError(f"{splits} --split for {snapshots} snapshots: give one for each, in order")
+    if arguments.format == "sequence-example" and (arguments.name or arguments.license):
+        raise UsageError("--name and --license require --format webdataset or parquet")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

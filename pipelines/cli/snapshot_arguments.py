@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 
 from pipelines.cli.argument_types import Commands, count, semantic_version
 from protos import contract
@@ -39,11 +40,16 @@ example:
 """
 
 _DESCRIBE_EPILOG = """\
-The data card is one self-contained HTML file. It shows counts, clips with captions and noun
+FILE.html is a data card, one self-contained file. It shows counts, clips with captions and noun
 chunks, rejects by reason with examples, statistics, provenance and versions.
 
-example:
+FILE.json is a description in Croissant 1.1 for catalogs: files with sha256, fields, split, license,
+lineage (PROV-O) and what is known for responsible AI. It lists paths from its own folder, which is
+the snapshot or a folder above. In the snapshot, its name is croissant.json.
+
+examples:
   svilm-pipelines describe snapshots/train --out card.html --name 'Our bikes'
+  svilm-pipelines describe snapshots/train --out snapshots/train/croissant.json --license cc-by-4.0
 """
 
 _DIFF_EPILOG = """\
@@ -74,7 +80,11 @@ webdataset        Tar files. A sample is <clip_id>.txt, <clip_id>.json and <clip
                   .0001.jpg, … In the id, "%2E" stands for ".". txt contains the caption; json
                   the ids, times in microseconds, noun chunks and labels, and any captions,
                   questions, segments and boxes. Frames are .png if the snapshot has --encoding
-                  png, and .npy (uint8 [height, width, 3]) if it has raw.
+                  png, and .npy (uint8 [height, width, 3]) if it has raw. A shard without records
+                  is an empty tar file. samples-*.parquet have all fields but the frames.
+parquet           Parquet files with all fields and the frames, and README.md, a data set card:
+                  datasets.load_dataset(DIR) of Hugging Face gives the splits. Several snapshots
+                  become several splits. Raw frames become PNGs.
 sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's keys, for DMVR.
                   Feature lists: image/encoded and image/timestamp (microseconds). Context:
                   clip/start/timestamp, clip/end/timestamp, clip/media_id, clip/data_path (the
@@ -82,8 +92,12 @@ sequence-example  TFRecords of tf.train.SequenceExample with MediaSequence's key
                   image/format (JPEG or PNG), image/height, image/width. Snapshots with raw
                   frames are refused. label_map.csv lists the labels.
 
+webdataset and parquet include croissant.json, a description in Croissant 1.1.
+
 examples:
   svilm-pipelines export snapshots/train --out webdataset/train
+  svilm-pipelines export snapshots/train snapshots/test --split train --split test \\
+      --format parquet --out parquet/mine --license cc-by-4.0
   svilm-pipelines export snapshots/train --format sequence-example --out dmvr/train
 """
 
@@ -164,19 +178,19 @@ def _describe(commands: Commands) -> None:
     describe = _command(
         commands,
         "describe",
-        "write a data card, one HTML file about a snapshot's contents",
-        "Writes a snapshot's data card.",
+        "write a data card in HTML, or a description in Croissant",
+        "Writes a snapshot's data card, or its description in Croissant.",
         _DESCRIBE_EPILOG,
     )
     _snapshot(describe)
     describe.add_argument(
-        "--out", type=_page_file, required=True, metavar="FILE", help="HTML file to write"
+        "--out",
+        type=_description_file,
+        required=True,
+        metavar="FILE",
+        help="file to write, .html or .json",
     )
-    describe.add_argument(
-        "--name",
-        metavar="TEXT",
-        help="name of the data set in the card's title (default: the source, such as generic)",
-    )
+    _about(describe)
     describe.add_argument(
         "--clips",
         type=count(1),
@@ -253,18 +267,50 @@ def _export(commands: Commands) -> None:
         commands,
         "export",
         "convert a snapshot to a format of other trainers",
-        "Writes a snapshot's records as WebDataset tars or as TFRecords of SequenceExamples.",
+        "Writes a snapshot's records as WebDataset tars, as Parquet files for Hugging Face "
+        "`datasets`, or as TFRecords of SequenceExamples.",
         _EXPORT_EPILOG,
     )
-    _snapshot(export)
+    export.add_argument(
+        "snapshots",
+        nargs="+",
+        metavar="SNAPSHOT",
+        help="folder of the snapshot; with --format parquet, several are possible",
+    )
     export.add_argument(
         "--format",
-        choices=("webdataset", "sequence-example"),
+        choices=("webdataset", "parquet", "sequence-example"),
         default="webdataset",
         help="output format (default: webdataset)",
     )
     export.add_argument("--out", required=True, metavar="DIR", help="empty output folder")
+    export.add_argument(
+        "--split",
+        action="append",
+        type=_split_name,
+        default=[],
+        metavar="NAME",
+        help="with --format parquet: name of the snapshot's split; give one for each snapshot, in "
+        "order (default: its part if it was built with --split, else train)",
+    )
+    _about(export)
     _workers(export)
+
+
+def _about(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--name",
+        type=_statement,
+        metavar="TEXT",
+        help="name of the data set in its description (default: the source, such as generic)",
+    )
+    parser.add_argument(
+        "--license",
+        type=_statement,
+        metavar="TEXT",
+        help="license of the data for its description: an identifier such as cc-by-4.0, or an "
+        "address (default: not stated)",
+    )
 
 
 def _snapshot(parser: argparse.ArgumentParser) -> None:
@@ -282,15 +328,41 @@ def _workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _page_file(text: str) -> str:
-    """Return a path of an HTML file outside snapshots, whose files are all listed.
+def _description_file(text: str) -> str:
+    """Return a path of an HTML or JSON file. An HTML file is outside snapshots.
 
-    >>> _page_file("card.html")
+    >>> _description_file("card.html")
     'card.html'
     """
+    if text.endswith(".json"):
+        return text
     if not text.endswith(".html"):
-        raise argparse.ArgumentTypeError(f"{text!r} has no supported extension: use .html")
+        raise argparse.ArgumentTypeError(f"{text!r} has no supported extension: use .html or .json")
     return _outside_snapshots(text)
+
+
+def _statement(text: str) -> str:
+    """Return a text of printable characters, of which a description can be made.
+
+    >>> _statement("CC BY 4.0")
+    'CC BY 4.0'
+    """
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is empty, or has unprintable characters")
+    return text
+
+
+def _split_name(text: str) -> str:
+    """Return a name that `datasets` accepts for a split and that can begin a file's name.
+
+    >>> _split_name("validation")
+    'validation'
+    """
+    if not re.fullmatch("[A-Za-z0-9_]{1,64}", text) or text == "all":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name of a split: use letters, digits and _, and not 'all'"
+        )
+    return text
 
 
 def _outside_snapshots(text: str) -> str:

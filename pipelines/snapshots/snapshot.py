@@ -25,6 +25,7 @@ from protos.v1.manifest_pb2 import (
 )
 
 LOCK_NAME = "build.lock"
+CROISSANT_NAME = "croissant.json"  # optional, and in no manifest
 LIST_FAULTS = "`svilm-pipelines verify` lists all faults"
 
 M = TypeVar("M", bound=Message)
@@ -258,7 +259,8 @@ def clear_unfinished(folder: str, files: Set[str], *, complete: bool = False) ->
       SnapshotError: the folder holds any other file. No file is removed then.
     """
     known = {LOCK_NAME, *files}
-    known |= {contract.MANIFEST_NAME, contract.SIGNATURE_NAME} if complete else set()
+    optional = {contract.SIGNATURE_NAME, CROISSANT_NAME}
+    known |= {contract.MANIFEST_NAME, *optional} if complete else set()
     names = storage.names(folder)
     unfinished = [name for name in names if name.endswith(storage.UNFINISHED)]
     foreign = [name for name in names if name not in known and name not in unfinished]

@@ -111,6 +111,7 @@ def faults(
     if len(parts) > 1 and not any(of_shard.faults for of_shard in found.values()):
         lines += _repeated(folder, manifest)
     known = {contract.MANIFEST_NAME, contract.SIGNATURE_NAME, *increments.file_names(manifest)}
+    known.add(snapshot.CROISSANT_NAME)
     for name in sorted(set(storage.names(folder)) - known):
         lines.append(f"{name}: not a file of this snapshot")
     return lines

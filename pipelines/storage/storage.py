@@ -258,6 +258,11 @@ class NewFile:
         """Return the number of bytes written so far."""
         return self.bytes
 
+    @property
+    def closed(self) -> bool:
+        """True once the file accepts no more bytes; PyArrow asks before it writes."""
+        return self._file.closed
+
     def __exit__(self, kind, error, trace) -> None:
         try:
             if kind is None:

@@ -19,8 +19,9 @@ import google_crc32c
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from pipelines.snapshots import diff, export, plan_summary, records, remove, snapshot, verify
+from pipelines.snapshots import diff, plan_summary, records, remove, snapshot, verify
 from pipelines.snapshots.card import page, strips, text
+from pipelines.snapshots.export import parquet, sequence_example, webdataset
 from pipelines.sources.clip_request import reject
 from protos import contract, tfrecord
 from protos.v1.clip_pb2 import Box, Clip, Question, Segment
@@ -257,8 +258,9 @@ def _record(data: bytes) -> None:
         lambda: strips.png(strips.entries(path, manifest, [records.Place(_SHARD, 0)])),
         lambda: _texts(path, manifest),
         lambda: page.data_card(path, manifest, clips=3, records=9, progress=lambda done, of: None),
-        lambda: export.webdataset(path, manifest, str(out), workers=1),
-        lambda: export.sequence_examples(path, manifest, str(out), workers=1),
+        lambda: webdataset.write(path, manifest, str(out), workers=1),
+        lambda: sequence_example.write(path, manifest, str(out), workers=1),
+        lambda: parquet.write([parquet.Split("train", path, manifest)], str(out), workers=1),
         lambda: remove.remove(path, manifest, {"a"}, str(out), "2.0.0", workers=1),
     ):
         _empty(out)

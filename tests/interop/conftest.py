@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tempfile
 import zlib
 
 import jax
@@ -18,8 +19,9 @@ from trainer.inference import api
 from trainer.method.train_step import begin, state_shapes
 from trainer.runs.checkpoint import Checkpoints
 
-# No test may ask the Hub.
-os.environ["HF_HUB_OFFLINE"] = "1"
+# No test may ask the Hub, or use the caches of the machine. Libraries read this at their import.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": _CACHE.name, "CROISSANT_CACHE": _CACHE.name}
 
 CAPTIONS = ["a red ring is rising", "a blue disc", "a red ring, a blue disc and a green star " * 4]
 _SMALL = (

@@ -61,7 +61,8 @@ IMPORTS = """
 from pipelines.building import estimate, graph, nouns, runners
 from pipelines.cli import arguments, engine, progress
 from pipelines.decoding import with_pyav
-from pipelines.snapshots import export, remove, verify
+from pipelines.snapshots import remove, verify
+from pipelines.snapshots.export import parquet, sequence_example, webdataset
 nouns._load(nouns.default_model())
 """
 COMMAND = "import sys; from pipelines.cli.main import main; sys.exit(main())"

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.snapshots import export, snapshot
+from pipelines.snapshots import snapshot
+from pipelines.snapshots.export import sequence_example, webdataset
 from pipelines.sources.clip_request import clip_id
 from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW
 
@@ -40,7 +41,7 @@ def samples(folder):
 def test_every_record_is_a_sample(written, tmp_path, workers):
     folder, manifest, clips = written
     out = tmp_path / "out"
-    export.webdataset(folder, manifest, str(out), workers=workers)
+    webdataset.write(folder, manifest, str(out), workers=workers)
     found = samples(out)
     assert len(found) == len(clips)
     for clip in clips:
@@ -61,7 +62,7 @@ def test_benchmark_annotations_are_exported(tmp_path, make_clip, write_snapshot)
     clip.boxes.add(time_us=9, x1=0.25, x2=0.5, y2=1, labels=["12", "80"], person_id="1")
     clip.video_duration_us = 70
     manifest = write_snapshot(tmp_path / "snapshot", [clip])
-    export.webdataset(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
+    webdataset.write(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
     (sample,) = samples(tmp_path / "out").values()
     fields = json.loads(sample["json"])
     assert fields["captions"] == ["a man", "somebody"]
@@ -76,7 +77,7 @@ def test_png_and_raw_frames(tmp_path, make_clip, write_snapshot):
         clip = make_clip("video", grey=77, encoding=encoding)
         folder = tmp_path / suffix
         manifest = write_snapshot(folder, [clip], encoding=encoding)
-        export.webdataset(str(folder), manifest, str(folder / "out"))
+        webdataset.write(str(folder), manifest, str(folder / "out"))
         (sample,) = samples(folder / "out").values()
         for i in range(4):
             data = io.BytesIO(sample[f"{i:04d}.{suffix}"])
@@ -87,7 +88,7 @@ def test_png_and_raw_frames(tmp_path, make_clip, write_snapshot):
 def test_exports_are_reproducible(written, tmp_path):
     folder, manifest, _ = written
     for name in ("a", "b"):
-        export.webdataset(folder, manifest, str(tmp_path / name))
+        webdataset.write(folder, manifest, str(tmp_path / name))
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -95,7 +96,7 @@ def test_exports_are_reproducible(written, tmp_path):
 def test_a_nonempty_folder_is_refused(written, tmp_path):
     folder, manifest, _ = written
     with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
-        export.webdataset(folder, manifest, str(tmp_path))
+        webdataset.write(folder, manifest, str(tmp_path))
 
 
 @given(
@@ -103,7 +104,7 @@ def test_a_nonempty_folder_is_refused(written, tmp_path):
 )
 @settings(deadline=None, max_examples=500)
 def test_no_two_clips_share_a_key(ids):
-    keys = [export.key(clip_id(video_id, 0, 1, "a")) for video_id in ids]
+    keys = [webdataset.key(clip_id(video_id, 0, 1, "a")) for video_id in ids]
     assert len(set(keys)) == len(ids)
     assert not any(set("./") & set(key) for key in keys)
 
@@ -114,14 +115,14 @@ def test_samples_of_similar_ids_are_distinct(tmp_path, make_clip, write_snapshot
     for clip in clips:
         clip.clip_id = clip_id(clip.video_id, 0, 1, "a")
     manifest = write_snapshot(tmp_path / "snapshot", clips, shards=1)
-    export.webdataset(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
+    webdataset.write(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
     found = samples(tmp_path / "out")
     assert {json.loads(one["json"])["video_id"] for one in found.values()} == set(ids)
 
 
 def test_every_shard_has_a_file(tmp_path, make_clip, write_snapshot):
     manifest = write_snapshot(tmp_path / "snapshot", [make_clip("video")], shards=4)
-    for write, suffix in ((export.webdataset, "tar"), (export.sequence_examples, "tfrecord")):
+    for write, suffix in ((webdataset.write, "tar"), (sequence_example.write, "tfrecord")):
         out = tmp_path / suffix
         write(str(tmp_path / "snapshot"), manifest, str(out))
         names = [f"shard-{number:05d}-of-00004.{suffix}" for number in range(4)]

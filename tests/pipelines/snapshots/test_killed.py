@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.snapshots import export, remove, run_lock, snapshot, verify
+from pipelines.snapshots import remove, run_lock, snapshot, verify
+from pipelines.snapshots.export import parquet, sequence_example, webdataset
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +51,11 @@ def test_remove_repeats_after_a_kill_behind_the_manifest(written, tmp_path):
             remove.remove(str(folder), manifest, ids, str(out), version)
 
 
-@pytest.mark.parametrize("write", [export.webdataset, export.sequence_examples])
+def write_parquet(folder, manifest, out, **options):
+    parquet.write([parquet.Split("shard", folder, manifest)], out, **options)
+
+
+@pytest.mark.parametrize("write", [webdataset.write, sequence_example.write, write_parquet])
 def test_a_killed_export_restarts(write, written, tmp_path):
     folder, manifest = written
     write(str(folder), manifest, str(tmp_path / "whole"))
@@ -80,7 +85,7 @@ def test_a_killed_export_restarts(write, written, tmp_path):
 
 def test_an_export_is_killed_and_repeated(written, tmp_path):
     folder, manifest = written
-    export.webdataset(str(folder), manifest, str(tmp_path / "whole"))
+    webdataset.write(str(folder), manifest, str(tmp_path / "whole"))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.cli.main", "export", str(folder), "--out", str(out)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)

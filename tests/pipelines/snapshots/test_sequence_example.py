@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from pipelines.snapshots import export, snapshot, verify
+from pipelines.snapshots import snapshot, verify
+from pipelines.snapshots.export import sequence_example
 from protos.v1.clip_pb2 import FRAME_ENCODING_PNG, FRAME_ENCODING_RAW, Clip
 
 
@@ -47,10 +48,10 @@ def test_every_record_is_an_example(tmp_path, clips, write_snapshot, workers):
     import tensorflow as tf
 
     manifest = write_snapshot(tmp_path / "snapshot", clips)
-    export.sequence_examples(
+    sequence_example.write(
         str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"), workers=workers
     )
-    with open(tmp_path / "out" / export.LABEL_MAP, newline="") as file:
+    with open(tmp_path / "out" / sequence_example.LABEL_MAP, newline="") as file:
         labels = [row[0] for row in csv.reader(file)]
     assert labels == ["fall", "rise"]
     by_id: dict[str, Clip] = {clip.clip_id: clip for clip in clips}
@@ -72,7 +73,7 @@ def test_every_record_is_an_example(tmp_path, clips, write_snapshot, workers):
     assert not by_id
     if workers == 1:
         with pytest.raises(snapshot.SnapshotError, match="choose an empty folder"):
-            export.sequence_examples(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
+            sequence_example.write(str(tmp_path / "snapshot"), manifest, str(tmp_path / "out"))
 
 
 def test_png_frames_decode_and_raw_ones_are_refused(tmp_path, make_clip, write_snapshot):
@@ -84,7 +85,7 @@ def test_png_frames_decode_and_raw_ones_are_refused(tmp_path, make_clip, write_s
 
     def run(name):
         manifest = verify.read_manifest(str(tmp_path / name))
-        export.sequence_examples(str(tmp_path / name), manifest, str(tmp_path / f"{name}-out"))
+        sequence_example.write(str(tmp_path / name), manifest, str(tmp_path / f"{name}-out"))
 
     run("png")
     ((context, frames),) = read(tmp_path / "png-out", tf)
