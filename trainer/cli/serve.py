@@ -6,9 +6,8 @@ import importlib.util
 import os
 from typing import Any
 
-from trainer import progress
-from trainer.cli.arguments import count
-from trainer.cli.commands import add_parser, add_subject, load_run
+from trainer.cli.arguments import count, on_disk
+from trainer.cli.commands import add_parser, load_run
 from trainer.errors import UserError
 
 _EPILOG = """\
@@ -17,8 +16,8 @@ options only this machine can open it. For another --host, a token is required, 
 or the environment variable SVILM_SERVE_TOKEN. Ctrl-C or SIGTERM stops the server.
 
 examples:
-  svilm-train serve --run runs/first --snapshot snapshots/test --videos videos/test
-  svilm-train serve --run runs/first --beside runs/second --snapshot snapshots/test
+  svilm-train serve --index indices/test --videos videos/test
+  svilm-train serve --index indices/test --beside indices/test-of-second-run
 """
 
 
@@ -35,18 +34,30 @@ def add_serve(commands: Any) -> None:
         commands,
         "serve",
         "serve a page and an API to search clips",
-        "Serves a search page and an HTTP API over the clips of a snapshot.",
+        "Serves a search page and an HTTP API over the clips of an index.",
         _EPILOG,
     )
     parser.set_defaults(command=_serve)
-    add_subject(parser)
     parser.add_argument(
-        "--beside", metavar="RUN", help="a second run to compare results with (default: none)"
+        "--index",
+        type=on_disk,
+        required=True,
+        metavar="INDEX",
+        help="an index of `svilm-train index`; restart the server when it is built again",
+    )
+    parser.add_argument(
+        "--run", metavar="RUN", help="the run of the index (default: where it was then)"
+    )
+    parser.add_argument(
+        "--beside",
+        type=on_disk,
+        metavar="INDEX",
+        help="an index of the same snapshots by a second run, to compare results (default: none)",
     )
     parser.add_argument(
         "--videos",
         metavar="DIR",
-        help="a folder of the snapshot's videos, named by their ids, on a disk, gs://BUCKET/FOLDER "
+        help="a folder of the clips' videos, named by their ids, on a disk, gs://BUCKET/FOLDER "
         "or s3://BUCKET/FOLDER; the page then plays them (default: none)",
     )
     parser.add_argument(
@@ -107,25 +118,20 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _service(arguments: argparse.Namespace) -> Any:
-    from trainer.data.snapshot import Snapshot
-    from trainer.inference.encoder import Encoder
-    from trainer.server.finder import ExactFinder
+    from trainer.index.index import Index
     from trainer.server.gate import Gate
-    from trainer.server.library import Library
+    from trainer.server.library import Library, check_same_clips
     from trainer.server.metrics import Metrics
     from trainer.server.routes import Service
     from trainer.server.videos import Videos
 
     videos = Videos(arguments.videos) if arguments.videos else None
-    snapshot = Snapshot.open(arguments.snapshot)
-    libraries = []
-    for folder in filter(None, (arguments.run, arguments.beside)):
-        run = load_run(folder)
-        encoder = Encoder(run.config, run.tokenizer, run.params)
-        with progress.shown("serve") as show:
-            finder = ExactFinder.build(snapshot, encoder, show)
-        library = Library(run, finder, encoder)
-        library.structure(0, ["thing"])  # compiles the encoders before the first request
-        libraries.append(library)
+    indices = [Index.open(arguments.index, load_run(arguments.run) if arguments.run else None)]
+    if arguments.beside:
+        indices.append(Index.open(arguments.beside))
+        check_same_clips(*indices)
+    libraries = tuple(map(Library, indices))
+    for library in libraries:
+        library.warm_up()
     metrics = Metrics()
-    return Service(tuple(libraries), videos, Gate(metrics), metrics)
+    return Service(libraries, videos, Gate(metrics), metrics)

@@ -1,4 +1,4 @@
-"""Server of a search page and an HTTP API over the clips of a snapshot.
+"""Server of a search page and an HTTP API over the clips of an index.
 
-It may import inference, figures' metrics in evaluation, and the rooms below them.
+It may import index, inference and the rooms below them.
 """

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from trainer import progress
 from trainer.data.snapshot import SnapshotError
 from trainer.errors import UserError
+from trainer.index.queries import QueryError
 from trainer.server.gate import BusyError
-from trainer.server.library import QueryError
 from trainer.server.protection import Protection, Rules, refusal
 from trainer.server.routes import NotFoundError, Service, api, page
 

@@ -1,4 +1,4 @@
-"""A run's model over the clips of a snapshot: vectors of queries, and the structure of a clip."""
+"""An index with its run's model: vectors of queries, and the structure of a clip."""
 
 import collections
 from collections.abc import Sequence
@@ -9,20 +9,15 @@ from jaxtyping import Float
 
 from protos import contract
 from protos.v1 import clip_pb2
-from trainer.errors import UserError
 from trainer.evaluation.grounding import View, heat_map, nearest_group
-from trainer.inference.encoder import EncodedClips, Encoder, frames_of
-from trainer.runs.checkpoint import Loaded
+from trainer.index.files import SearchIndexError
+from trainer.index.index import Index
+from trainer.index.queries import direction
+from trainer.inference.encoder import EncodedClips, frames_of
 from trainer.server.films import shown_frames
-from trainer.server.finder import Finder
 
 _TEXTS, _STRUCTURES, _CLIPS = 4096, 512, 64  # entries of the caches
-_SMALLEST = 1e-4  # norm of a query's vector before it is normalized
 _Value = TypeVar("_Value")
-
-
-class QueryError(UserError):
-    """A query that has no answer."""
 
 
 class Heat(NamedTuple):
@@ -44,20 +39,26 @@ class Structure(NamedTuple):
 
 
 class Library:
-    """The clips of a snapshot as one run sees them.
+    """The clips of an index as its run sees them. They are numbered by the index's rows.
 
     Methods that use the encoder are called by one thread at a time (gate.py). Others are safe to
     call from several threads.
     """
 
-    def __init__(self, run: Loaded, finder: Finder, encoder: Encoder) -> None:
-        """Initialize with an index by the run."""
-        self.run = run
-        self.finder = finder
-        self._encoder = encoder
+    def __init__(self, index: Index) -> None:
+        """Initialize with an index, whose run and snapshots are read on demand."""
+        self.index = index
         self._texts: _Cache[Float[np.ndarray, " e"]] = _Cache(_TEXTS)
         self._encoded: _Cache[EncodedClips] = _Cache(_STRUCTURES)
         self._clips: _Cache[clip_pb2.Clip] = _Cache(_CLIPS)
+
+    def warm_up(self) -> None:
+        """Read the run and a record, and compile the encoders, before the first request.
+
+        Raises:
+          UserError: the run or the snapshot is not where it was, or a record is damaged.
+        """
+        self.structure(0, ["thing"])
 
     def clip(self, number: int) -> clip_pb2.Clip:
         """Return the record of a clip.
@@ -67,9 +68,12 @@ class Library:
         """
         clip = self._clips.get(number)
         if clip is None:
-            place = self.finder.place(number)
-            clip = self._clips.put(number, place.snapshot.clip(place.record))
+            clip = self._clips.put(number, self.index.snapshot(number).clip(self.record(number)))
         return clip
+
+    def record(self, number: int) -> int:
+        """Return a clip's number in its snapshot."""
+        return int(self.index.columns["record"][number])
 
     def knows(self, texts: Sequence[str]) -> bool:
         """Return whether no text needs the encoder."""
@@ -92,55 +96,72 @@ class Library:
         """
         wanted = self._vectors(texts)
         if like is not None:
-            wanted.append(self.finder.vector(like))
-        if not wanted:
-            raise QueryError("the query is empty: give a text, or a clip in `like`")
-        query = np.mean(wanted, axis=0)
-        if without:
-            query = query - np.mean(self._vectors(without), axis=0)
-        norm = float(np.linalg.norm(query))
-        if norm < _SMALLEST:
-            raise QueryError("the texts cancel one another: change one")
-        return (query / norm).astype(np.float32)
+            wanted = np.concatenate([wanted, self.index.clips([like])])
+        return direction(wanted, self._vectors(without)).astype(np.float32)
 
     def structure(self, number: int, nouns: Sequence[str]) -> Structure:
-        """Return the windows' similarities of a clip, and the location of nouns. It encodes both.
+        """Return the windows' similarities of a clip, and the location of nouns.
+
+        It uses the encoder only if there are nouns.
 
         Raises:
           SnapshotError: the record is damaged.
         """
-        config, clip = self.run.config, self.clip(number)
-        encoded = self._encoded.get(number)
-        if encoded is None:
-            place = self.finder.place(number)
-            frames = frames_of(place.snapshot, [place.record], config)
-            encoded = self._encoded.put(number, self._encoder.clips(frames, [clip.clip_id]))
-        windows = encoded.windows[0]
+        clip = self.clip(number)
+        windows = self.index.windows(number).astype(np.float32)
         windows = windows / np.maximum(np.linalg.norm(windows, axis=1, keepdims=True), 1e-12)
-        prompts = [contract.PROMPT_TEMPLATES[0].format(noun) for noun in nouns]
-        located = []
-        for noun, vector in zip(nouns, self._vectors(prompts), strict=True):
-            groups, group_of, share = encoded.groups[0], encoded.group_of[0], encoded.share[0]
-            group = nearest_group(groups, vector)
-            heat = heat_map(groups, group_of, share, vector, config.video)
-            cosine = float(groups[group] @ vector)
-            located.append(Heat(noun, cosine, float(np.mean(group_of == group)), heat))
-        view = View(config, len(clip.frames))
+        view = View(self.index.run.config, len(clip.frames))
         top, left, side = view.crop(clip.height, clip.width)
         return Structure(
             similarity=windows @ windows.T,
             window_of=_windows_of(clip, view),
             crop=(left / clip.width, top / clip.height, side / clip.width, side / clip.height),
-            nouns=located,
+            nouns=self._located(number, clip, nouns) if nouns else [],
         )
 
-    def _vectors(self, texts: Sequence[str]) -> list[Float[np.ndarray, " e"]]:
+    def _located(self, number: int, clip: clip_pb2.Clip, nouns: Sequence[str]) -> list[Heat]:
+        config = self.index.run.config
+        encoded = self._encoded.get(number)
+        if encoded is None:
+            frames = frames_of(self.index.snapshot(number), [self.record(number)], config)
+            encoded = self._encoded.put(number, self.index.encoder.clips(frames, [clip.clip_id]))
+        groups, group_of, share = encoded.groups[0], encoded.group_of[0], encoded.share[0]
+        prompts = [contract.PROMPT_TEMPLATES[0].format(noun) for noun in nouns]
+        located = []
+        for noun, vector in zip(nouns, self._vectors(prompts), strict=True):
+            group = nearest_group(groups, vector)
+            heat = heat_map(groups, group_of, share, vector, config.video)
+            cosine = float(groups[group] @ vector)
+            located.append(Heat(noun, cosine, float(np.mean(group_of == group)), heat))
+        return located
+
+    def _vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
         cached = {text: self._texts.get(text) for text in texts}
         new = [text for text, vector in cached.items() if vector is None]
         if new:
-            for text, vector in zip(new, self._encoder.texts(new), strict=True):
+            for text, vector in zip(new, self.index.encoder.texts(new), strict=True):
                 cached[text] = self._texts.put(text, vector)
-        return [vector for text in texts if (vector := cached[text]) is not None]
+        width = self.index.run.config.joint_width
+        return np.array([cached[text] for text in texts], np.float32).reshape(-1, width)
+
+
+def check_same_clips(first: Index, second: Index) -> None:
+    """Check that the rows of two indices are the same clips.
+
+    Raises:
+      SearchIndexError: they are of other snapshots.
+    """
+    sha256 = [
+        [one["manifest_sha256"] for one in index.about["snapshots"]] for index in (first, second)
+    ]
+    same = sha256[0] == sha256[1] and all(
+        np.array_equal(first.columns[name], second.columns[name]) for name in ("snapshot", "record")
+    )
+    if not same:
+        raise SearchIndexError(
+            f"{second.folder} has other clips than {first.folder}: index the same snapshots, in "
+            "the same order, with the second run"
+        )
 
 
 def _windows_of(clip: clip_pb2.Clip, view: View) -> list[int]:

@@ -1,6 +1,7 @@
 """The routes of the API and of the page."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
@@ -12,8 +13,8 @@ from jaxtyping import Float
 
 from protos.v1 import clip_pb2
 from trainer.errors import UserError
+from trainer.index.queries import Filters
 from trainer.server import assets, films, schema
-from trainer.server.finder import Filter
 from trainer.server.gate import Gate
 from trainer.server.library import Library
 from trainer.server.metrics import Metrics
@@ -26,6 +27,7 @@ _REFUSALS: dict[int | str, dict[str, object]] = {
 }
 _SPREAD = 12  # clips that the page shows before the first query
 _EXAMPLES = 4
+_LABELS = 200  # maximum number of labels that the page offers
 _EXAMPLE = 120  # characters
 api = APIRouter(prefix="/api", responses=_REFUSALS, tags=["search"])
 page = APIRouter(responses=_REFUSALS, tags=["server"])
@@ -39,7 +41,7 @@ class NotFoundError(UserError):
 class Service:
     """All that requests use."""
 
-    libraries: tuple[Library, ...]  # one, or two of the same snapshot
+    libraries: tuple[Library, ...]  # one, or two of the same clips
     videos: Videos | None
     gate: Gate
     metrics: Metrics
@@ -62,8 +64,8 @@ class Service:
           SnapshotError: the record is damaged.
         """
         library = self.libraries[0]
-        if number >= len(library.finder):
-            raise NotFoundError(f"clip {number} does not exist: there are {len(library.finder):,}")
+        if number >= len(library.index):
+            raise NotFoundError(f"clip {number} does not exist: there are {len(library.index):,}")
         return library.clip(number)
 
 
@@ -78,28 +80,27 @@ NumberPath = Annotated[schema.Number, Path(description="number of the clip")]
 @api.get("/about")
 def about(service: Served) -> schema.About:
     """Return the served runs and clips."""
-    finder = service.libraries[0].finder
-    count = min(_SPREAD, len(finder))
-    spread = [(2 * place + 1) * len(finder) // (2 * count) for place in range(count)]
+    index = service.libraries[0].index
+    count = min(_SPREAD, len(index))
+    spread = [(2 * place + 1) * len(index) // (2 * count) for place in range(count)]
     clips = [service.clip(number) for number in spread[:_EXAMPLES]]
     runs = []
     for library in service.libraries:
-        run = library.run
+        run = library.index.run
         name = "run" if run.folder is None else run.folder.name
         runs.append(schema.RunAbout(name=name, step=run.step, averaged=run.averaged))
     return schema.About(
         runs=runs,
         snapshots=[
             schema.SnapshotAbout(
-                name=snapshot.folder.rpartition("/")[2],
-                dataset=snapshot.manifest.dataset,
-                manifest_sha256=snapshot.manifest_sha256,
-                clips=len(snapshot),
+                name=one["folder"].rpartition("/")[2],
+                dataset=one["dataset"],
+                manifest_sha256=one["manifest_sha256"],
             )
-            for snapshot in finder.snapshots
+            for one in index.about["snapshots"]
         ],
-        clips=len(finder),
-        labels=list(finder.labels),
+        clips=len(index),
+        labels=sorted(index.columns.labels)[:_LABELS],
         videos=service.videos is not None,
         examples=list(dict.fromkeys(clip.caption[:_EXAMPLE] for clip in clips if clip.caption)),
         spread=spread,
@@ -125,20 +126,22 @@ async def search(
 def _find(
     query: schema.SearchQuery, vector: Float[np.ndarray, " e"], library: Library, service: Service
 ) -> schema.SearchAnswer:
-    keep = Filter(
-        query.label or None,
-        query.video or None,
-        round(query.shortest * 1e6),
-        None if query.longest is None else round(query.longest * 1e6),
-        query.min_score,
+    filters = Filters(
+        datasets=(query.dataset,) if query.dataset else (),
+        videos=(query.video,) if query.video else (),
+        labels=(query.label,) if query.label else (),
+        min_us=round(query.shortest * 1e6),
+        max_us=None if query.longest is None else round(query.longest * 1e6),
+        min_score=-math.inf if query.min_score is None else query.min_score,
     )
     first = (query.page - 1) * query.size
     # One more shows whether there is another page, and one may be the clip asked about.
-    hits = library.finder.find(vector, keep, first + query.size + 2, query.by_video)
-    hits = [hit for hit in hits if hit.number != query.like][first : first + query.size + 1]
+    top = first + query.size + 2
+    hits = library.index.search(like=vector, filters=filters, top=top, each_video=query.by_video)
+    hits = [hit for hit in hits if hit.row != query.like][first : first + query.size + 1]
     results = []
     for place, hit in enumerate(hits[: query.size]):
-        fields = _described(hit.number, service.clip(hit.number), service).model_dump()
+        fields = _described(hit.row, service.clip(hit.row), service).model_dump()
         results.append(schema.Found(**fields, rank=first + place + 1, score=hit.score))
     if query.like is not None and not query.text:
         nouns = _nouns(service.clip(query.like))
@@ -158,8 +161,9 @@ def clip(number: NumberPath, service: Served) -> schema.Clip:
 def film(number: NumberPath, service: Served, request: Request) -> Response:
     """Return a clip's frames, side by side in one JPEG."""
     one = service.clip(number)
-    place = service.libraries[0].finder.place(number)
-    etag = f'"{place.snapshot.manifest_sha256[:16]}-{place.record}"'
+    library = service.libraries[0]
+    version = library.index.snapshot(number).manifest_sha256[:16]
+    etag = f'"{version}-{library.record(number)}"'
     return _cached(request, etag, films.MEDIA_TYPE, lambda: films.film(one))
 
 
@@ -170,7 +174,11 @@ async def structure(
     """Locate nouns in a clip, and compare its windows."""
     library = service.library(query.side)
     await anyio.to_thread.run_sync(service.clip, number)
-    found = await service.gate.call(library.structure, number, query.noun)
+    work = library.structure, number, query.noun
+    if query.noun:
+        found = await service.gate.call(*work)
+    else:
+        found = await anyio.to_thread.run_sync(*work)
     return schema.StructureAnswer(
         similarity=found.similarity.astype(float).round(4).tolist(),
         window_of=found.window_of,

@@ -28,6 +28,7 @@ class SearchQuery(BaseModel):
         list[Text], Field(max_length=MAX_TEXTS, description="what the clips should not be")
     ] = []
     like: Annotated[Number | None, Field(description="find clips like this one")] = None
+    dataset: Annotated[str | None, Field(max_length=200)] = None
     label: Annotated[str | None, Field(max_length=200)] = None
     video: Annotated[str | None, Field(max_length=500, description="id of the video")] = None
     shortest: Annotated[Seconds, Field(description="minimum length in seconds")] = 0
@@ -124,7 +125,6 @@ class SnapshotAbout(BaseModel):
     name: str
     dataset: str
     manifest_sha256: str
-    clips: int
 
 
 class About(BaseModel):

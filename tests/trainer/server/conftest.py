@@ -9,9 +9,9 @@ import pytest
 from protos import contract
 from protos.v1 import clip_pb2
 from trainer.data.snapshot import Snapshot
-from trainer.inference.encoder import Encoder
+from trainer.index import build
+from trainer.index.index import Index
 from trainer.runs import checkpoint
-from trainer.server.finder import ExactFinder
 from trainer.server.gate import Gate
 from trainer.server.library import Library
 from trainer.server.metrics import Metrics
@@ -62,11 +62,11 @@ def videos(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def library(written, untrained_run):
-    run = checkpoint.load(untrained_run)
-    snapshot = Snapshot.open(written.folder)
-    encoder = Encoder(run.config, run.tokenizer, run.params)
-    return Library(run, ExactFinder.build(snapshot, encoder, no_progress), encoder)
+def library(written, untrained_run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("indices") / "served"
+    run, snapshot = checkpoint.load(untrained_run), Snapshot.open(written.folder)
+    assert build.build(run, [snapshot], out, no_progress, shard_clips=8)
+    return Library(Index.open(out, run))
 
 
 @pytest.fixture
@@ -77,5 +77,4 @@ def service(library, videos):
 
 @pytest.fixture
 def two_runs(service, library):
-    second = Library(library.run, library.finder, library._encoder)
-    return dataclasses.replace(service, libraries=(library, second))
+    return dataclasses.replace(service, libraries=(library, Library(library.index)))

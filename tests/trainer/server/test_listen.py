@@ -83,7 +83,7 @@ def test_a_token_file_that_cannot_be_read_is_reported(tmp_path):
 
 def test_another_address_needs_a_token(capsys, monkeypatch):
     monkeypatch.delenv(listen.TOKEN_VARIABLE, raising=False)
-    command = ["serve", "--run", "none", "--snapshot", "none", "--host", "0.0.0.0", "--port", "0"]
+    command = ["serve", "--index", "none", "--host", "0.0.0.0", "--port", "0"]
     assert main(command) == 2
     assert "--token-file" in capsys.readouterr().err
     monkeypatch.setenv(listen.TOKEN_VARIABLE, "0123456789abcdef")

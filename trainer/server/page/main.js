@@ -7,6 +7,8 @@ import { $, make } from "./elements.js";
 import { HUES, isPlaying, setPlaying } from "./film.js";
 import * as views from "./state.js";
 
+const { FIELDS } = views;
+
 const PAGE = 12;
 const SIDES = ["0", "1"];
 
@@ -23,7 +25,7 @@ const actions = {
 };
 
 function nothing() {
-  const empty = { text: "", not: "", label: "", video: "", shortest: "", longest: "", min_score: "" };
+  const empty = Object.fromEntries(FIELDS.map((name) => [name, ""]));
   return { ...empty, like: null, clip: null, page: 1, by_video: false, nouns: [], off: [] };
 }
 
@@ -217,11 +219,11 @@ async function showClip() {
 
 function fill() {
   const form = $("search");
-  for (const name of ["text", "not", "label", "video", "shortest", "longest", "min_score"])
+  for (const name of FIELDS)
     if (form.elements[name] !== document.activeElement || !form.elements[name].value)
       form.elements[name].value = state[name];
   form.elements.by_video.checked = state.by_video;
-  const set = ["not", "label", "video", "shortest", "longest", "min_score"].filter((name) => state[name]);
+  const set = FIELDS.slice(1).filter((name) => state[name]);
   const count = set.length + Number(state.by_video);
   $("filter-count").textContent = count ? `(${count})` : "";
   if (count) $("filters").open = true;
@@ -248,7 +250,7 @@ $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const given = new FormData(event.target);
   const changes = { page: 1, clip: null, by_video: given.has("by_video"), off: [] };
-  for (const name of ["text", "not", "label", "video", "shortest", "longest", "min_score"])
+  for (const name of FIELDS)
     changes[name] = (given.get(name) ?? "").trim();
   if (changes.text !== state.text) changes.nouns = [];
   go(changes);
@@ -298,6 +300,13 @@ addEventListener("keydown", (event) => {
   }
 });
 
+// Fill a filter's list, and hide a filter that could not divide the clips.
+function offer(name, values, least) {
+  const list = $("search").elements[name];
+  list.append(...values.map((value) => make("option", { value }, value)));
+  list.parentElement.hidden = values.length < least;
+}
+
 async function start() {
   showPlaying();
   try {
@@ -309,8 +318,8 @@ async function start() {
   const names = about.snapshots.map((one) => one.name).join(", ");
   const clips = `${about.clips.toLocaleString("en")} clips of ${names}`;
   $("about").textContent = `${clips}, searched with ${run.name}, step ${run.step.toLocaleString("en")}`;
-  for (const label of about.labels) $("search").elements.label.append(make("option", { value: label }, label));
-  if (!about.labels.length) $("search").elements.label.parentElement.hidden = true;
+  offer("label", about.labels, 1);
+  offer("dataset", [...new Set(about.snapshots.map((one) => one.dataset))], 2);
   render(true);
 }
 start();

@@ -1,6 +1,6 @@
 // The view as the page's address: every part of it can be sent to someone else.
 
-const FIELDS = ["text", "not", "label", "video", "shortest", "longest", "min_score"];
+export const FIELDS = ["text", "not", "dataset", "label", "video", "shortest", "longest", "min_score"];
 
 export function read() {
   const given = new URLSearchParams(location.search);
@@ -37,7 +37,7 @@ export function searchParameters(state, side, size) {
   if (state.text.trim()) given.set("text", state.text);
   if (state.not.trim()) given.set("without", state.not);
   if (state.like !== null) given.set("like", state.like);
-  for (const field of ["label", "video", "shortest", "longest", "min_score"])
+  for (const field of ["dataset", "label", "video", "shortest", "longest", "min_score"])
     if (state[field]) given.set(field, state[field]);
   if (state.by_video) given.set("by_video", "true");
   given.set("page", state.page);
