@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.cli import build_arguments, filter_arguments
+from pipelines.cli import build_arguments, filter_arguments, tag_commands
 from pipelines.cli.argument_types import Commands, count, semantic_version
 
 _EPILOG = """\
@@ -22,6 +22,8 @@ examples:
       --out snapshots/1.1.0
   svilm-pipelines append snapshots/1.1.0 generic --annotations lab.tsv --columns end=stop \\
       --videos lab/ --out snapshots/1.2.0
+  svilm-pipelines append snapshots@latest videocc --annotations newer.csv --videos videos/ \\
+      --out snapshots/1.3.0 --tag latest
 """
 
 # Options that the earlier version determines. They have no defaults here.
@@ -41,7 +43,9 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    append.add_argument("snapshot", metavar="SNAPSHOT", help="folder of the earlier version")
+    append.add_argument(
+        "snapshot", metavar="SNAPSHOT", help="the earlier version: its folder, or CORPUS@TAG"
+    )
     build_arguments.clips(append)
     append.add_argument("--out", required=True, metavar="DIR", help="folder of the new version")
     append.add_argument(
@@ -58,6 +62,7 @@ def add(commands: Commands) -> None:
         help="semantic version of the new snapshot (default: the next minor version)",
     )
     build_arguments.job(append)
+    tag_commands.add_option(append, "SNAPSHOT")
     inherited = {*_INHERITED, *filter_arguments.FIELDS}
     for action in append._actions:
         if action.dest in inherited:

@@ -4,7 +4,7 @@ import argparse
 import importlib.metadata
 from typing import Any, NoReturn
 
-from pipelines.cli import append_arguments, build_arguments, logs, snapshot_arguments
+from pipelines.cli import append_arguments, build_arguments, logs, snapshot_arguments, tag_commands
 from pipelines.cli.argument_types import Commands, count, is_value, number
 from pipelines.cli.commands import PROGRAM, UsageError
 
@@ -80,6 +80,7 @@ def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     _estimate(commands)
     _doctor(commands)
     snapshot_arguments.add(commands)
+    tag_commands.add(commands)
     for command in commands.choices.values():
         logs.add(command)
     return parser, build
@@ -136,6 +137,7 @@ def _estimate(commands: Commands) -> None:
         list_videos=False,
         split=None,
         split_seed=None,
+        tag=None,
     )
     estimate.add_argument(
         "--sample",

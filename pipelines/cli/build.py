@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pipelines.cli import engine, sandbox_messages
+from pipelines.cli import engine, sandbox_messages, tag_commands
 from pipelines.cli.commands import PROGRAM, CommandError, UsageError
 from pipelines.formatting import format_bytes, format_counts
 from pipelines.messages import say, warn
@@ -65,9 +65,16 @@ def _build_planned(
             f"--max-size {format_bytes(arguments.max_size)}: raise --max-size, or reduce the size: "
             "lower --short-side or --frames, --square, --encoding jpeg, --jpeg-quality 85"
         )
+    for part, _ in parts:
+        tag_commands.check(arguments, part.out, part.base or part.previous)
     for (part, of_part), manifest in zip(parts, built, strict=True):
         _build_part(part, of_part, manifest, arguments, rest, began)
         began = time.monotonic()
+    for part, _ in parts if arguments.tag else ():
+        if plan.complete(part):
+            tag_commands.advance(arguments, part.out, part.base or part.previous)
+        else:
+            say(f"{arguments.command}: run svilm-pipelines tag once the version is complete")
     if planned.excluded and not all(built) and all(plan.complete(part) for part, _ in parts):
         removed = frozenset[str]().union(*(part.removed for part, _ in parts))
         plans = [(part.out, part.plan_name) for part, _ in parts]
@@ -258,6 +265,8 @@ def refuse_contradictions(arguments: argparse.Namespace) -> None:
     refused = source_arguments.refusal(arguments) or filter_arguments.refusal(arguments)
     if arguments.split_seed is not None and not arguments.split:
         refused = "--split-seed has no effect without --split: add --split or remove it"
+    if arguments.split and arguments.tag:
+        refused = "--tag does not apply to --split, which makes several snapshots: remove it"
     if arguments.jpeg_quality and arguments.encoding != "jpeg":
         refused = (
             f"--jpeg-quality does not apply to --encoding {arguments.encoding}, which is lossless: "

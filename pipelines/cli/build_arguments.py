@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.cli import filter_arguments, source_arguments
+from pipelines.cli import filter_arguments, source_arguments, tag_commands
 from pipelines.cli.argument_types import (
     Commands,
     count,
@@ -124,6 +124,7 @@ def add(commands: Commands) -> argparse.ArgumentParser:
         "--data-version (default: decode all)",
     )
     job(build)
+    tag_commands.add_option(build, "")
     return build
 
 

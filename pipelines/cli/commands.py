@@ -145,6 +145,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
+    from pipelines.cli import tag_commands
     from pipelines.cli.progress import Progress
     from pipelines.planning import filters
     from pipelines.snapshots import exposed_runs, remove, verify
@@ -160,6 +161,7 @@ def _remove(arguments: argparse.Namespace) -> int:
         ) from None
     manifest = verify.read_manifest(arguments.snapshot)
     version = arguments.data_version or remove.next_major(manifest.data_version)
+    tag_commands.check(arguments, arguments.out, arguments.snapshot)
     progress = Progress("remove", "shards")
     try:
         done = remove.remove(
@@ -184,6 +186,7 @@ def _remove(arguments: argparse.Namespace) -> int:
         f"remove: version {version} has {manifest.counts.records - done.records:,} records, "
         f"{done.records:,} fewer → {arguments.out}"
     )
+    tag_commands.advance(arguments, arguments.out, arguments.snapshot)
     if arguments.runs:
         for run in exposed_runs.seen_by(arguments.runs, arguments.snapshot, manifest, video_ids):
             print(_of_run(run, arguments))

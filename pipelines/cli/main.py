@@ -6,7 +6,15 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipelines.cli import append, build, engine, logs, sandbox_messages, standard_streams
+from pipelines.cli import (
+    append,
+    build,
+    engine,
+    logs,
+    sandbox_messages,
+    standard_streams,
+    tag_commands,
+)
 from pipelines.cli.commands import COMMANDS, PROGRAM, CommandError, file_error
 from pipelines.errors import ExitCode, UserError, report_internal_error
 from pipelines.formatting import format_bytes
@@ -43,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return report_internal_error(PROGRAM, error)
 
 
+# Arguments that name a version: its folder or CORPUS@TAG.
+_SNAPSHOTS = ("snapshot", "old", "new", "retry_rejects")
+
+
+def _version(path: str) -> str:
+    from pipelines.snapshots import tags
+
+    return tags.resolve(path)
+
+
 def _is_own(module: str) -> bool:
     return module.startswith(("pipelines", "protos"))
 
@@ -53,13 +71,16 @@ def _command(argv: Sequence[str] | None, logging_until_the_end: contextlib.ExitS
     parser, build_parser = parsers()
     arguments, rest = parser.parse_known_args(argv)
     logging_until_the_end.enter_context(logs.configured(arguments, argv))
+    for name in _SNAPSHOTS:
+        if "@" in (getattr(arguments, name, None) or ""):
+            setattr(arguments, name, _version(getattr(arguments, name)))
     if arguments.command == "build":
         return build.build(arguments, rest, build_parser)
     if arguments.command == "append":
         return append.append(arguments, rest, build_parser)
     if rest:
         parser.error(f"unrecognised arguments {' '.join(rest)}: remove them")
-    commands = COMMANDS | {"corpus": _corpus, "estimate": _estimate}
+    commands = COMMANDS | tag_commands.COMMANDS | {"corpus": _corpus, "estimate": _estimate}
     return commands[arguments.command](arguments)
 
 

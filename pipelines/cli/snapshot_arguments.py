@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 
+from pipelines.cli import tag_commands
 from pipelines.cli.argument_types import Commands, count, semantic_version
 from protos import contract
 
@@ -215,8 +216,8 @@ def _diff(commands: Commands) -> None:
         "Compares two snapshots.",
         _DIFF_EPILOG,
     )
-    diff.add_argument("old", metavar="OLD", help="folder of the earlier snapshot")
-    diff.add_argument("new", metavar="NEW", help="folder of the later snapshot")
+    diff.add_argument("old", metavar="OLD", help="folder of the earlier snapshot, or CORPUS@TAG")
+    diff.add_argument("new", metavar="NEW", help="folder of the later snapshot, or CORPUS@TAG")
     diff.add_argument(
         "--most",
         type=count(0),
@@ -251,6 +252,7 @@ def _remove(commands: Commands) -> None:
         metavar="X.Y.Z",
         help="semantic version of the new snapshot (default: the next major version)",
     )
+    tag_commands.add_option(remove, "SNAPSHOT")
     remove.add_argument(
         "--runs",
         action="extend",
@@ -314,7 +316,7 @@ def _about(parser: argparse.ArgumentParser) -> None:
 
 
 def _snapshot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("snapshot", metavar="SNAPSHOT", help="folder of the snapshot")
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help="the snapshot's folder, or CORPUS@TAG")
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:

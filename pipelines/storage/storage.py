@@ -225,6 +225,34 @@ def write_new(path: str, data: bytes) -> None:
             file.write(data)
 
 
+def create(path: str, data: bytes) -> None:
+    """Write a new file atomically. The first of several writers wins, without a lock.
+
+    Raises:
+      FileExistsError: the file exists; in a bucket, with other bytes.
+    """
+    if in_bucket(path):
+        bucket.write(path, data, stores.NEW)
+        return
+    temporary = f"{path}.{uuid.uuid4().hex}{UNFINISHED}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            _sync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # The file system has no hard links.
+            with open(path, "xb") as file:
+                file.write(data)
+        _sync_folder(os.path.dirname(path))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
 def remove(path: str) -> None:
     """Remove a file."""
     bucket.delete(path) if in_bucket(path) else os.remove(path)

@@ -24,6 +24,7 @@ from protos import contract, tfrecord
 from protos.strict_json import parse_object
 from protos.v1 import clip_pb2, manifest_pb2
 from protos.video_id import video_key
+from trainer.data import tags
 from trainer.data.cache import cached
 from trainer.data.folder import Folder, Part, open_folder
 from trainer.errors import UserError
@@ -83,14 +84,26 @@ class Snapshot:
         """Read and check the manifest, without opening a shard.
 
         Args:
-          folder: a folder on a disk, gs://bucket/folder or s3://bucket/folder.
+          folder: a folder on a disk, gs://bucket/folder or s3://bucket/folder; or CORPUS@TAG, a
+            tagged version in the folder CORPUS. The snapshot's `folder` is then that version's.
 
         Raises:
-          SnapshotError: `folder` holds no complete snapshot of a readable version.
+          SnapshotError: `folder` holds no complete snapshot of a readable version, or a tag does
+            not exist or its version is another one than was tagged.
           CacheError: the environment's cache for buckets (cache.py) cannot be used.
         """
-        files = open_folder(folder)
+        try:
+            version = tags.resolve(folder)
+        except tags.TagError as error:
+            raise SnapshotError(str(error)) from None
+        files = open_folder(version.folder)
         manifest, sha256 = _read_manifest(files)
+        if version.manifest_sha256 not in {None, sha256}:
+            raise SnapshotError(
+                f"{os.fspath(folder)} is {files.path}, but its manifest has the sha256 "
+                f"{sha256[:12]}…, not {version.manifest_sha256:.12}… as when it was tagged: "
+                "restore the version, or move the tag"
+            )
         _check_files(files, manifest)
         return cls(cached(files, manifest), manifest, sha256)
 

@@ -9,12 +9,22 @@ and columns and the earlier run's step are in data.json as well (run_folder.py).
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from protos import tags
 from trainer.configs.config import Config
 from trainer.data.folder import in_bucket
 from trainer.data.mixture import Mixture
-from trainer.runs.run_folder import RunError, read, read_data, write_data
+from trainer.data.snapshot import Snapshot
+from trainer.progress import say
+from trainer.runs.run_folder import (
+    RunError,
+    checkpoint_steps,
+    read,
+    read_data,
+    write_data,
+)
 from trainer.runs.run_path import RunPath, run_path
 
 _NAME = "lineage"
@@ -50,6 +60,28 @@ def keep(run: RunPath, clips: Mixture, earlier: RunPath | None) -> None:
     if columns:
         record["columns"] = [_absolute(column.path) for column in columns]
     write_data(run, read_data(run) | {_NAME: record})
+
+
+def open_snapshots(run: RunPath, folders: Sequence[str | os.PathLike[str]]) -> list[Snapshot]:
+    """Open the snapshots to train on. A tag stands for the version on which the run began.
+
+    Args:
+      run: the run's folder, which may be missing.
+      folders: the given folders or tags (CORPUS@TAG), in their order.
+
+    Raises:
+      SnapshotError: a folder holds no readable snapshot, or a tag does not exist.
+      RunError: the run's data.json is damaged.
+    """
+    given = [os.fspath(folder) for folder in folders]
+    found = [tags.reference(folder) for folder in given]
+    if any(found) and checkpoint_steps(run / "checkpoints"):
+        begun = snapshot_folders(read_data(run))
+        for number, (tag, folder) in enumerate(zip(found, begun, strict=False)):
+            if tag and folder.rpartition("/")[0] == _absolute(tag[0].rstrip("/")):
+                say(f"{given[number]}: the run continues on {folder}, on which it began")
+                given[number] = folder
+    return [Snapshot.open(folder) for folder in given]
 
 
 def snapshot_folders(data: dict[str, Any]) -> list[str]:

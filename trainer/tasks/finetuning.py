@@ -19,7 +19,6 @@ from trainer.configs.overrides import override
 from trainer.data.annotations import read_annotations
 from trainer.data.batches import Examples, example_batches
 from trainer.data.mixture import Mixture
-from trainer.data.snapshot import Snapshot
 from trainer.data.stream import Skipped
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.types import ExampleBatch
@@ -36,7 +35,7 @@ from trainer.method.train_step import (
     init_params,
     with_attention,
 )
-from trainer.runs import checkpoint, run_folder
+from trainer.runs import checkpoint, lineage, run_folder
 from trainer.runs.run_path import run_path
 from trainer.tasks.action import task as action
 from trainer.tasks.qa import task as qa
@@ -98,7 +97,7 @@ def finetune(
     checkpoint.check_settings(pretrained)
     config, tokenizer = run_folder.read(pretrained)
     own, of_task = configure(task, preset, config, settings)
-    clips = Mixture([Snapshot.open(folder) for folder in snapshots])
+    clips = Mixture(lineage.open_snapshots(run, snapshots))
     objective = FineTuning(task, of_task, clips, answers)
     start = Start() if random_encoder else Start(run=pretrained)
     return loop.train(objective, own, run, tokenizer, start, monitoring)

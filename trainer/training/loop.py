@@ -92,7 +92,7 @@ def pretrain(
             "loss.temporal_weight=0, or cut_and_paste.enabled=true"
         )
     folders = [snapshot] if isinstance(snapshot, str | os.PathLike) else snapshot
-    snapshots = [Snapshot.open(folder) for folder in folders]
+    snapshots = lineage.open_snapshots(run_path(run), folders)
     selections = select(snapshots, map(read_column, columns), config.input)
     clips = Mixture(snapshots, config.input.weights, selections)
     return train(Pretraining(clips), config, run, vocabulary, start, monitoring)
@@ -223,6 +223,8 @@ def _begin_or_continue(
             if not _has_checkpoint(run):
                 lineage.keep(run, objective.clips, start.run)
         multihost.wait_for_all("the run's folder is there")
+        for one in objective.clips.snapshots:  # A tag may move while processes start.
+            run_folder.check_trained_on(run, one)
         config, tokenizer = run_folder.read(run)
         if test_clips is not None:
             probe = RetrievalValidation(test_clips, tokenizer, config, mesh)
