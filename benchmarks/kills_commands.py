@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -148,6 +149,18 @@ def _build(workers: int, *more: str, videos: str = "videos") -> Callable[..., li
     return arguments
 
 
+def _append(workers: int) -> Callable[..., list[str]]:
+    def arguments(data: pathlib.Path, out: pathlib.Path) -> list[str]:
+        source = data / "corpus" / "test"
+        return [
+            *("append", str(data / "train"), "videocc", "--out", str(out), "--shards", "3"),
+            *("--annotations", f"{data}/more.csv", "--videos", str(source / "videos")),
+            *("--workers", str(workers)),
+        ]
+
+    return arguments
+
+
 def _of_snapshot(name: str, *more: str) -> Callable[..., list[str]]:
     return lambda data, out: [
         name, str(data / "train"), "--out", str(out), *(word.format(data=data) for word in more)
@@ -184,6 +197,8 @@ COMMANDS = {
             _build(1, "--retry-rejects", "{data}/partial", "--data-version", "1.1.0"),
             files,
         ),
+        Command("append", "pipelines", _append(1), files),
+        Command("append-2-workers", "pipelines", _append(2), files),
         Command(
             "remove",
             "pipelines",
@@ -294,6 +309,7 @@ def prepare(data: pathlib.Path, stages: set[str]) -> pathlib.Path:
         build = _build(1)(data, data / split)
         words = [word.replace("corpus/train", f"corpus/{split}") for word in build]
         do("svilm-pipelines", *words, made=f"{split}/manifest.json")
+    shutil.copyfile(data / "corpus" / "test" / "video_cc_public.csv", data / "more.csv")
     # The snapshot `partial` lacks half of the videos, so that `retry` has rejects to retry.
     whole, partial = (data / "corpus" / "train" / name for name in ("videos", "half"))
     partial.mkdir(exist_ok=True)

@@ -105,6 +105,18 @@ def shard_name_of(manifest: manifest_pb2.Manifest, shard: int) -> str:
     return shard_name(shard, len(manifest.shards))
 
 
+def datasets(manifest: manifest_pb2.Manifest) -> list[str]:
+    """Return the names of the sources of a snapshot's increments, each once.
+
+    >>> from protos.v1.manifest_pb2 import Increment
+    >>> increments = [Increment(), Increment(dataset="generic"), Increment(dataset="webvid")]
+    >>> datasets(manifest_pb2.Manifest(dataset="webvid", increments=increments))
+    ['webvid', 'generic']
+    """
+    appended = (increment.dataset for increment in manifest.increments[1:])
+    return [*dict.fromkeys((manifest.dataset, *appended))]
+
+
 def plan_names(manifest: manifest_pb2.Manifest) -> list[str]:
     """Return the name of each increment's file of rejects of planning, in order."""
     return [plan_name(increment) for increment in range(max(1, len(manifest.increments)))]

@@ -24,10 +24,14 @@ def append(
       parser: the parser of `build`, for suggestions.
     """
     from pipelines.snapshots import increments, verify
+    from pipelines.storage import storage
 
     manifest = verify.read_manifest(arguments.snapshot)
     _inherit(arguments, manifest)
-    arguments.data_version = arguments.data_version or increments.next_minor(manifest.data_version)
+    version = manifest.data_version
+    if storage.absolute(arguments.snapshot) != storage.absolute(arguments.out):
+        version = increments.next_minor(version)
+    arguments.data_version = arguments.data_version or version
     return build.build(arguments, rest, parser, parts=_parts)
 
 
@@ -89,23 +93,17 @@ def _parts(planned, rows: int, arguments: argparse.Namespace):
     from pipelines.storage import storage
 
     base = storage.absolute(arguments.snapshot)
-    if f"{planned.out}/".startswith(f"{base}/"):
-        raise CommandError(
-            f"--out {planned.out!r} is in the earlier version {base!r}, which must stay unchanged: "
-            "choose another folder"
-        )
     manifest = verify.read_manifest(base)
+    increments.check_names(base, manifest)
     config = planned.config
     if not arguments.shards:
-        size = plan.projected_bytes(rows, config)
-        config.num_shards = -(-size // plan.SHARD_BYTES) or 1
+        config.num_shards = -(-plan.projected_bytes(rows, config) // plan.SHARD_BYTES) or 1
     if manifest.config.HasField("split"):
         config.split.CopyFrom(manifest.config.split)
         say(
             f"{arguments.command}: {base} is a part of a split ({split.described(config.split)}): "
             "rows of videos in other parts are left out; append the same files to each part"
         )
-    increments.check_names(base, manifest)
     planned = dataclasses.replace(
         planned,
         base=base,
@@ -113,5 +111,17 @@ def _parts(planned, rows: int, arguments: argparse.Namespace):
         increment=len(increments.split(manifest)),
         removed=redaction.removed_videos(base, manifest),
     )
+    if planned.out == base and manifest.increments:
+        last = increments.split(manifest)[-1]
+        if list(planned.annotation_files) == [*last.manifest.annotations]:
+            # The same command has moved the tag to its new version already.
+            number = planned.increment - 1
+            done = dataclasses.replace(planned, base_sha256=last.previous_sha256, increment=number)
+            return [(done, rows)]
+    if f"{planned.out}/".startswith(f"{base}/"):
+        raise CommandError(
+            f"--out {planned.out!r} is in the earlier version {base!r}, which must stay unchanged: "
+            "choose another folder"
+        )
     plan.check_append(planned, manifest)
     return [(planned, rows)]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pipelines.snapshots import records
 from pipelines.snapshots.redaction import Redaction
 from pipelines.storage import storage
+from protos import contract
 from protos.seen_marks import MARK_BYTES, mark_of_file, marks_to_find
 from protos.strict_json import parse_object
 from protos.v1.manifest_pb2 import Manifest
@@ -47,8 +48,10 @@ def seen_by(
     for summary in records.summaries(folder, manifest):
         for video in summary.videos:
             if wanted.ids_of(video.video_id):
-                ids = marks_to_find(manifest.dataset, video.video_id, video.sha256)
-                marks |= dict.fromkeys((*ids, mark_of_file(video.sha256)), video.video_id)
+                marks[mark_of_file(video.sha256)] = video.video_id
+                for dataset in contract.datasets(manifest):
+                    ids = marks_to_find(dataset, video.video_id, video.sha256)
+                    marks |= dict.fromkeys(ids, video.video_id)
     marks.pop(0, None)  # a file whose sha256 is unknown
     return [_seen_by(run, marks) for run in runs]
 

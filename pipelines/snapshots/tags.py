@@ -19,7 +19,7 @@ class TagError(snapshot.SnapshotError):
 
 
 class Position(NamedTuple):
-    """Where a tag is now."""
+    """The place of a tag."""
 
     number: int  # number of its last movement, 0 if there is none
     move: TagMove | None  # None if the tag does not exist or was deleted

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt64
 
+from protos import contract
 from protos.seen_marks import MARK_BYTES, TABLES, mark_of_file, mark_of_id, marks_to_find
 from trainer.data.folder import read_file, write_file
 from trainer.data.snapshot import Snapshot
@@ -109,8 +110,11 @@ def gather(
     for snapshot in snapshots:
         listed = list(snapshot.videos())
         videos += len({video_id for video_id, _ in listed})
-        dataset = snapshot.manifest.dataset
-        of_ids = [mark_of_id(dataset, video_id, known=bool(sha256)) for video_id, sha256 in listed]
+        of_ids = [
+            mark_of_id(dataset, video_id, known=bool(sha256))
+            for dataset in contract.datasets(snapshot.manifest)
+            for video_id, sha256 in listed
+        ]
         of_files = _marks_of_files(listed)
         marks += [np.array(of_ids, np.uint64), of_files[of_files > 0]]
     unknown = [f"{path}" for path in weights]
@@ -205,16 +209,18 @@ def overlap(seen: Seen | None, snapshot: Snapshot, task: dict[str, Any] | None =
     Raises:
       SnapshotError: a shard's summary or index is damaged.
     """
-    listed, dataset = list(snapshot.videos()), snapshot.manifest.dataset
+    listed, datasets = list(snapshot.videos()), contract.datasets(snapshot.manifest)
     ids = [video_id for video_id, _ in listed]
     found, same_file = np.zeros((2, len(ids)), bool)
     if seen is not None:
         same_file = np.isin(_marks_of_files(listed), seen.marks)
-        by_id = np.isin(_marks_of_ids(dataset, listed), seen.marks).any(axis=1)
-        found = by_id | same_file
+        found = same_file.copy()
+        for dataset in datasets:
+            found |= np.isin(_marks_of_ids(dataset, listed), seen.marks).any(axis=1)
     tuned = (task or {}).get("trained_on", {"datasets": (), "videos": ()})
     # For tables, `seen` is more precise, because it includes the files.
-    if dataset in tuned["datasets"] and (seen is None or dataset != TABLES):
+    shared = {*datasets} & {*tuned["datasets"]}
+    if shared and (seen is None or shared != {TABLES}):
         videos = set(tuned["videos"])
         found |= np.fromiter((one in videos for one in ids), bool, len(ids))
     # A snapshot may have parts of a video in several shards.

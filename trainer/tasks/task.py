@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 
 from jaxtyping import Array, Float, Key, PyTree
 
+from protos import contract
 from protos.v1 import clip_pb2
 from trainer.configs.config import Config
 from trainer.configs.fields import AnyDataclass
@@ -148,7 +149,9 @@ def trained_on(
 ) -> dict[str, list[str]]:
     """Return the data sets and videos that task.json bars the run from being tested on."""
     return {
-        "datasets": sorted({snapshot.manifest.dataset for snapshot in snapshots}),
+        "datasets": sorted(
+            {name for snapshot in snapshots for name in contract.datasets(snapshot.manifest)}
+        ),
         "videos": sorted({clip.video_id for clip in clips}),
     }
 

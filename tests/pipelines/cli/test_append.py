@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.building import other_increments
 from pipelines.cli import main
-from pipelines.snapshots import increments, records, run_lock, snapshot, verify
+from pipelines.snapshots import increments, records, run_lock, snapshot, tags, verify
 from pipelines.storage import storage
 from protos import contract
 
@@ -317,3 +317,18 @@ def test_verify_finds_a_clip_of_two_increments(inputs, tmp_path, run, monkeypatc
     run(*appended(inputs, inputs / "1.0.0", tmp_path / "1.1.0"))
     run("verify", tmp_path / "1.1.0", "--workers", 1, status=1)
     assert "is a record of an earlier increment, too" in capsys.readouterr().out
+
+
+def test_an_append_moves_a_tag_from_the_version_to_which_it_appended(inputs, tmp_path, run, capsys):
+    shutil.copytree(inputs / "1.0.0", tmp_path / "1.0.0")
+    run("tag", tmp_path / "1.0.0", "latest")
+    words = appended(inputs, f"{tmp_path}@latest", tmp_path / "1.1.0", "--tag", "latest")
+    run(*words)
+    assert tags.resolve(f"{tmp_path}@latest") == f"{tmp_path}/1.1.0"
+    run(*words)  # The tag now is the new version's.
+    assert "already complete" in capsys.readouterr().out
+    run(*appended(inputs, tmp_path / "1.0.0", tmp_path / "other", "--tag", "latest"), status=1)
+    assert "the tag 'latest' is at '1.1.0'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    run(*appended(inputs, tmp_path / "1.0.0", tmp_path / "1.1.0", "--tag", "latest"))
+    assert [move.folder for move in tags.history(str(tmp_path), "latest")] == ["1.0.0", "1.1.0"]

@@ -63,7 +63,7 @@ def test_an_altered_version_is_refused(corpus):
     with pytest.raises(tags.TagError, match="cannot be read"):
         tags.resolve(f"{corpus}@latest")
     storage.write_new(path, data + b" ")
-    with pytest.raises(tags.TagError, match="not .* as when it was tagged"):
+    with pytest.raises(tags.TagError, match="as when it was tagged"):
         tags.resolve(f"{corpus}@latest")
 
 

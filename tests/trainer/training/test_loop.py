@@ -1,3 +1,5 @@
+import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -437,3 +439,38 @@ def test_metrics_go_to_weights_and_biases(watched):
 def test_a_trace_of_the_wanted_steps_is_written(watched):
     (trace,) = watched.glob("profile/plugins/profile/*/*.xplane.pb")
     assert b"train_step" in trace.read_bytes()
+
+
+def test_a_run_continues_on_the_version_that_a_tag_had_when_it_began(
+    noisy_config, snapshot, undisturbed, tmp_path, capsys
+):
+    corpus, runs = tmp_path / "corpus", tmp_path / "runs"
+    shutil.copytree(snapshot, corpus / "1.0.0")
+    shutil.copytree(snapshot, corpus / "1.1.0")
+    manifest = corpus / "1.1.0" / "manifest.json"
+    values = json.loads(manifest.read_text()) | {"inputsSha256": "0" * 64}
+    manifest.write_text(json.dumps(values))
+    (corpus / "tags").mkdir()
+
+    def tag(number, version):
+        data = (corpus / version / "manifest.json").read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        move = {"schema_version": "1.5", "folder": version, "manifest_sha256": sha256}
+        (corpus / "tags" / f"latest.{number:06d}.json").write_text(json.dumps(move))
+
+    tag(1, "1.0.0")
+    latest = f"{corpus}@latest"
+    assert loop.pretrain(noisy_config, latest, runs / "first")
+    data = run_folder.read_data(runs / "first")
+    assert data["lineage"]["snapshots"] == [f"{corpus}/1.0.0"]
+    assert "latest" not in json.dumps([data, json.loads((runs / "first/config.json").read_text())])
+    tag(2, "1.1.0")
+    longer = dataclasses.replace(noisy_config, checkpoint_every=7)
+    capsys.readouterr()
+    assert loop.pretrain(longer, latest, runs / "first")
+    assert f"the run continues on {corpus}/1.0.0" in capsys.readouterr().err
+    assert measured(runs / "first") == measured(undisturbed)
+    with pytest.raises(RunError, match="inputs_sha256"):
+        loop.pretrain(noisy_config, corpus / "1.1.0", runs / "first")
+    with pytest.raises(RunError, match="was not trained on"):
+        run_folder.check_trained_on(runs / "first", Snapshot.open(latest))
