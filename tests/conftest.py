@@ -197,7 +197,8 @@ def any_lab(request):
 
 
 def _bucket_name(request):
-    return request.module.__name__.rpartition(".")[2].replace("_", "-")
+    # Modules of several folders may have one name. Names of buckets have up to 63 characters.
+    return request.module.__name__.replace("_", "-").replace(".", "-")[-63:].strip("-")
 
 
 class Seen(NamedTuple):

@@ -34,7 +34,9 @@ def present(plan: Plan, requests: Sequence[ClipRequest]) -> dict[str, str]:
     Raises:
       SnapshotError: an index of the earlier version is missing or damaged.
     """
-    others = {i: part for i, part in enumerate(_parts(plan.base)) if i != plan.increment}
+    others = {
+        i: part for i, part in enumerate(_parts(plan.base, plan.base_sha256)) if i != plan.increment
+    }
     wanted: dict[tuple[int, int], list[str]] = collections.defaultdict(list)
     video_ids = {request.video_id for request in requests}
     for number, part in others.items():
@@ -59,7 +61,7 @@ def share(plan: Plan) -> None:
     Raises:
       SnapshotError: a file is missing, or has another size than its manifest states.
     """
-    parts = _parts(plan.base)
+    parts = _parts(plan.base, plan.base_sha256)
     files = [
         file
         for number, part in enumerate(parts)
@@ -114,7 +116,8 @@ def _counts(folder: str, manifest: Manifest, part: Increment, plan_name: str) ->
     return records.counts(folder, stems, plan_name)
 
 
-def _parts(folder: str) -> list[Increment]:
+@functools.lru_cache(maxsize=1)
+def _parts(folder: str, manifest_sha256: str) -> list[Increment]:
     return increments.split(verify.manifest_of(folder))
 
 
