@@ -331,14 +331,14 @@ def _workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _description_file(text: str) -> str:
-    """Return a path of an HTML or JSON file. An HTML file is outside snapshots.
+    """Return a path of an HTML or JSON file. Of these, a snapshot only takes croissant.json.
 
     >>> _description_file("card.html")
     'card.html'
     """
-    if text.endswith(".json"):
+    if os.path.basename(text) == "croissant.json":
         return text
-    if not text.endswith(".html"):
+    if not text.endswith((".html", ".json")):
         raise argparse.ArgumentTypeError(f"{text!r} has no supported extension: use .html or .json")
     return _outside_snapshots(text)
 

@@ -16,7 +16,7 @@ from trainer.tasks.localisation import saved
 from trainer.tasks.localisation.training import LocalisationError
 
 # Handled where they are raised.
-INTERNAL = {"GpuError", "LayoutError"}
+INTERNAL = {"GpuError", "LayoutError", "_UnknownError"}
 
 
 def test_every_error_of_the_stage_is_a_users_or_handled():

@@ -177,7 +177,8 @@ def test_reused_shards_do_not_count_in_the_rate(write_snapshot, make_clip, tmp_p
     (late,) = folder.glob("shard-00001-*.json")
     data = late.read_bytes()
     late.unlink()
-    shards = Shards(str(folder), SHARDS)
+    stems = [f"shard-{number:05d}-of-{SHARDS:05d}" for number in range(SHARDS)]
+    shards = Shards(str(folder), stems)
     assert (shards.before, shards.done) == (2, 2)
     assert shards.detail.startswith(" (2 reused), 0 clips, 0 rejects, 0.0 clips/s")
     late.write_bytes(data)

@@ -177,7 +177,8 @@ def test_every_command_reads_a_bucket(built, lab, tmp_path, run):
     told = run("diff", built, newer).out
     assert "removed: 1" in told and "unchanged: 2 records" in told
     run("export", newer, "--out", f"{lab}/tars", "--workers", 1)
-    assert all(name.endswith(".tar") for name in storage.names(f"{lab}/tars"))
+    kinds = {name.rpartition(".")[2] for name in storage.names(f"{lab}/tars")}
+    assert kinds == {"tar", "parquet", "json"}
     assert not list(Path(tmp_path).glob("*.tar"))
 
 

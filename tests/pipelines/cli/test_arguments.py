@@ -19,10 +19,12 @@ def parsed(*words):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json", "shard-00000-of-00016.index"])
-def test_a_data_card_cannot_overwrite_a_snapshots_file(name):
-    with pytest.raises(UsageError, match=rf"s/{name}' has no supported extension"):
-        parsed("describe", "s", "--out", f"s/{name}")
-    assert parsed("describe", "s", "--out", "s/card.html").out == "s/card.html"
+def test_a_description_cannot_overwrite_a_snapshots_file(tmp_path, name):
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(UsageError, match=r"no supported extension|is a snapshot, which"):
+        parsed("describe", "s", "--out", f"{tmp_path}/{name}")
+    for allowed in ("s/card.html", "s/card.json", f"{tmp_path}/croissant.json"):
+        assert parsed("describe", "s", "--out", allowed).out == allowed
 
 
 def test_a_page_is_written_outside_snapshots(tmp_path):

@@ -10,6 +10,7 @@ from pipelines.building.nouns import NounParser, default_model
 from pipelines.planning.plan import Plan, read_rows
 from pipelines.planning.video_lookup import VideoLookup
 from pipelines.shapes import corpus, grammar, render
+from pipelines.shapes.draws import Split
 from pipelines.shapes.scene import sample_actions, sample_clips, sample_untrimmed
 from pipelines.shapes.tasks import actions
 from pipelines.sources.clip_request import ClipRequest
@@ -159,7 +160,9 @@ def test_untrimmed_videos_have_segments_and_background(shapes):
 
 
 def test_each_motion_of_an_untrimmed_video_has_a_sentence(shapes):
-    for split, name, count in (("train", "train", TRAIN), ("test", "val_1", TEST)):
+    splits: tuple[tuple[Split, str, int], ...]
+    splits = (("train", "train", TRAIN), ("test", "val_1", TEST))
+    for split, name, count in splits:
         videos = sample_untrimmed(split, -(-count // 6), 0)
         rows = kept(read(shapes, "activitynet", f"activitynet_captions/{name}.json"))
         pieces = [(v.video_id, one) for v in videos for one in v.pieces if one.motion]

@@ -166,7 +166,7 @@ def test_no_option_of_several_values_keeps_the_last_ones_alone():
         action
         for command in commands.choices.values()
         for action in command._actions
-        if action.nargs in ("+", "*")
+        if action.option_strings and action.nargs in ("+", "*")
     ]
     assert several
     assert all(isinstance(action, argparse._ExtendAction) for action in several)

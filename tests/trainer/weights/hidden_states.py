@@ -12,6 +12,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from trainer.configs.config import TextConfig, VideoConfig
@@ -20,6 +21,11 @@ from trainer.method.models.text import TextEncoder
 from trainer.method.models.video import Block, tubelets
 from trainer.weights import bert, image, video
 from trainer.weights.hf_format import read
+
+
+def assert_close(ours, theirs):
+    """Equal to 1e-5, and 1e-6 of large values: CPUs sum products in different orders."""
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-6)
 
 
 def video_states(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.trainer.weights.hidden_states import text_states, video_states
+from tests.trainer.weights.hidden_states import assert_close, text_states, video_states
 from trainer.configs.config import Config
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_settings import SPECIAL, Added, Settings
@@ -95,7 +95,7 @@ def test_transformers_reads_the_export_as_it_is_meant(exported, reading):
     for processor in reading["processors"]:
         assert processor["shape"] == [1, 4, 3, 30, 30]
         theirs = np.asarray(processor["values"]).transpose(0, 2, 3, 1)
-        np.testing.assert_allclose(ours()[:, ::9, ::9], theirs, atol=1e-5)
+        assert_close(ours()[:, ::9, ::9], theirs)
     ids, mask = TOKENISER.encode(CAPTIONS, TEXT.tokens)
     assert reading["ids"] == ids.tolist()
     assert reading["attention_mask"] == mask.astype(int).tolist()
@@ -108,8 +108,8 @@ def test_hidden_states_are_those_of_transformers(exported):
     ids, mask = TOKENISER.encode(CAPTIONS, TEXT.tokens)
     of_text = text_states(exported / "text", jnp.asarray(ids), jnp.asarray(mask))[0]
     for reading in READINGS:
-        np.testing.assert_allclose(of_video, reading["video_states"], atol=1e-5)
-        np.testing.assert_allclose(of_text[mask[0]], reading["text_states"], atol=1e-5)
+        assert_close(of_video, reading["video_states"])
+        assert_close(of_text[mask[0]], reading["text_states"])
 
 
 def test_the_export_is_read_back(exported):

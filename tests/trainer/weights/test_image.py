@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.trainer.weights.hidden_states import video_states
+from tests.trainer.weights.hidden_states import assert_close, video_states
 from trainer.configs.config import Config, TextConfig, VideoConfig
 from trainer.distributed.mesh import one_device
 from trainer.method.models.video import VideoEncoder
@@ -88,7 +88,7 @@ def test_a_still_clip_has_the_hidden_states_of_its_image(version, name, side):
     ours = video_states(DATA / version / name, clip, tubelet=2)
     windows = np.asarray(ours).reshape(2, 2, side * side, 8)
     for window in (0, 1):
-        np.testing.assert_allclose(windows[:, window], known[f"{name}-{side}"], atol=1e-5)
+        assert_close(windows[:, window], known[f"{name}-{side}"])
 
 
 def test_the_center_kernel_sees_the_middle_frame_alone():
@@ -97,7 +97,7 @@ def test_the_center_kernel_sees_the_middle_frame_alone():
     clip[:, [0, 2]] = 7
     folder = DATA / VERSIONS[-1] / "ViTModel"
     ours = video_states(folder, jnp.asarray(clip), 3, "center")
-    np.testing.assert_allclose(ours, known["ViTModel-3"], atol=1e-5)
+    assert_close(ours, known["ViTModel-3"])
 
 
 def test_prefix_tokens_attend_as_group_tokens_do():
@@ -117,7 +117,7 @@ def test_prefix_tokens_attend_as_group_tokens_do():
     prefix /= np.sqrt((prefix**2).mean(axis=1, keepdims=True) + 1e-6)
     params["group_tokens"] = np.concatenate([prefix, params["group_tokens"]])
     expected = jax.jit(VideoEncoder(config).apply)({"params": params}, pixels, None)
-    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-5)
+    assert_close(found.tokens, expected.tokens)
     assert found.groups.shape == (2, 3, 12)
     assert found.assignment.hard.shape == (2, 3, 8)
 

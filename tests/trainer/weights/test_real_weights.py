@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.trainer.weights.hidden_states import text_states
+from tests.trainer.weights.hidden_states import assert_close, text_states
 from trainer.data.tokenizer import Tokenizer
 from trainer.method.models.svilm import l2_normalize
 
@@ -48,4 +48,4 @@ def test_states_of_real_weights_are_those_of_transformers(minilm):
         np.testing.assert_array_equal(ids, known["ids"])
         np.testing.assert_array_equal(mask, known["mask"])
         states = text_states(minilm, jnp.asarray(ids), jnp.asarray(mask))
-        np.testing.assert_allclose(np.asarray(states)[mask], known["states"][mask], atol=1e-5)
+        assert_close(np.asarray(states)[mask], known["states"][mask])

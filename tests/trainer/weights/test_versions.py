@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.trainer.weights.hidden_states import text_states, video_states
+from tests.trainer.weights.hidden_states import assert_close, text_states, video_states
 from trainer.configs.config import TextConfig, VideoConfig
 from trainer.weights import bert, hf_format, param_mapping, video
 from trainer.weights.hf_format import WeightsError
@@ -76,7 +76,7 @@ def test_text_encoders(version, name):
     ours = text_states(
         DATA / version / name, jnp.asarray(known["input_ids"], int), jnp.asarray(mask)
     )
-    np.testing.assert_allclose(np.asarray(ours)[mask], known[name][mask], atol=1e-5)
+    assert_close(np.asarray(ours)[mask], known[name][mask])
 
 
 @pytest.mark.parametrize("name", VIDEO)
@@ -85,7 +85,7 @@ def test_video_encoders(version, name):
     known = answers(version)
     pixels = jnp.asarray(known["pixels"].transpose(0, 1, 3, 4, 2))
     ours = video_states(DATA / version / name, pixels)
-    np.testing.assert_allclose(ours, known[name], atol=1e-5)
+    assert_close(ours, known[name])
 
 
 @pytest.mark.parametrize(
