@@ -55,6 +55,8 @@ shard's metadata lists its clips. features.json describes the format (inference/
   clip     [E] embedding in the joint space of clips and captions, L2-normalized
   groups   [D] mean of the group tokens, the input of `svilm-train localise`
   windows  [Nt, D] mean token of each window of frames, for other tasks
+  score    cosine of the clip and its caption, to filter clips by (`svilm-train columns`); NaN if
+           the caption is empty
 
 The same command resumes an interrupted one. To share the work, start it N times with
 --processes N and --process 0 … N − 1 on one file system, at any times.
@@ -89,8 +91,8 @@ def add_embed(commands: Any) -> None:
     parser.add_argument(
         "--feature",
         action="append",
-        choices=("clip", "groups", "windows"),
-        help="a feature to write; may be repeated (default: all)",
+        choices=("clip", "groups", "windows", "score"),
+        help="a feature to write; may be repeated (default: clip, groups and windows)",
     )
     parser.add_argument(
         "--random-encoder",
@@ -141,7 +143,7 @@ def check_sharing(arguments: argparse.Namespace) -> None:
 def _embed(arguments: argparse.Namespace) -> int:
     from trainer.data.snapshot import Snapshot
     from trainer.inference import features, video_files
-    from trainer.runs.provenance import has_joint_space
+    from trainer.runs.provenance import check_joint_space, has_joint_space
     from trainer.tasks.zero_shot import fresh_encoder
 
     check_sharing(arguments)
@@ -156,8 +158,10 @@ def _embed(arguments: argparse.Namespace) -> int:
         # Fresh parameters have seen none of the run's training videos.
         run = run._replace(params=fresh_encoder(run).params, task=None, folder=None)
     chosen: tuple[features.Feature, ...] = tuple(
-        name for name in features.FEATURES if name in (arguments.feature or [name])
+        name for name in features.FEATURES if name in (arguments.feature or features.USUAL)
     )
+    if "score" in chosen:
+        check_joint_space(run.task)
     if run.task is not None and not has_joint_space(run.task) and "clip" in chosen:
         progress.warn(
             f"embed: the run is fine-tuned for {run.task['name']}, which does not train the joint "

@@ -13,6 +13,7 @@ from trainer import child_python
 from trainer.cli import cache_arguments, logs, standard_streams
 from trainer.cli.ablation import add_study
 from trainer.cli.arguments import add_settings, count, is_value, on_disk, settings_of
+from trainer.cli.columns import add_columns, add_near_duplicates
 from trainer.cli.commands import add_evaluate, add_report
 from trainer.cli.export_commands import add_embed, add_export, add_import
 from trainer.cli.exposure import add_exposure
@@ -202,6 +203,8 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands)
     add_import(commands)
     add_embed(commands)
+    add_columns(commands)
+    add_near_duplicates(commands)
     add_exposure(commands)
     add_plan(commands)
     add_localise(commands)

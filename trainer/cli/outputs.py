@@ -95,11 +95,15 @@ _READ = (
         "train_snapshot",
         "eval_snapshot",
         "videos",
+        "values",
     ),
     *("truth", "metrics", "predictions", "boxes", "answers"),
     *("features", "test_features", "class_scores", "column"),
 )
-_WRITTEN = ("out", "write_predictions", "json", "heat_maps")
+_WRITTEN = (
+    *("out", "write_predictions", "json", "heat_maps"),
+    *("write_ids", "write_clusters", "sheet"),
+)
 
 
 def check_folder(arguments: argparse.Namespace, option: str, kind: str) -> None:

@@ -6,6 +6,7 @@ order. Each has one float32 tensor per kind of feature, with one row per clip:
   clip     [n, E]      f^v, the clip in the joint space, L2-normalized
   groups   [n, D]      group tokens after their last norm, averaged
   windows  [n, Nt, D]  video tokens after the last norm, averaged over each window's patches
+  score    [n]         cosine of the clip and its caption; NaN if the caption is empty
 
 The file's metadata holds two JSON texts. `clips` is a list of {"clip_id", "video_id", "start_us",
 "end_us"}, one per row. `made_from` is the same object as in features.json.
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from trainer.data.folder import write_file
 from trainer.data.snapshot import Snapshot
@@ -34,8 +36,9 @@ from trainer.inference.shards import FeaturesError as FeaturesError
 from trainer.runs.checkpoint import Loaded
 from trainer.runs.seen_clips import of_loaded
 
-Feature = Literal["clip", "groups", "windows"]
-FEATURES: tuple[Feature, ...] = ("clip", "groups", "windows")
+Feature = Literal["clip", "groups", "windows", "score"]
+FEATURES: tuple[Feature, ...] = ("clip", "groups", "windows", "score")
+USUAL: tuple[Feature, ...] = ("clip", "groups", "windows")
 MANIFEST = "features.json"
 
 _FORMAT = "svilm-features/1"
@@ -117,9 +120,19 @@ def _shards(
             for text in texts
         ]
         of_clips = {"clip": clips.clip, "groups": clips.pooled, "windows": clips.windows}
+        if "score" in features:
+            of_clips["score"] = _scores(encoder, [text.caption for text in texts], clips.clip)
         tensors = {kind: of_clips[kind].astype(np.float32) for kind in features}
         yield shards.Shard(name, tensors, rows)
         done += len(texts)
+
+
+def _scores(
+    encoder: Encoder, captions: list[str], clips: Float[np.ndarray, "n e"]
+) -> Float[np.ndarray, " n"]:
+    """Return the cosine of each clip and its caption; NaN for an empty caption."""
+    cosines = (encoder.texts(captions) * clips).sum(axis=1)
+    return np.where([bool(caption) for caption in captions], cosines, np.float32(np.nan))
 
 
 def _write_manifest(
@@ -136,6 +149,7 @@ def _write_manifest(
         "clip": [run.config.joint_width],
         "groups": [video.width],
         "windows": [video.windows, video.width],
+        "score": [],
     }
     manifest = {
         "format": _FORMAT,
