@@ -99,7 +99,7 @@ def _select(
     keeps = where.holds(expression, values) if expression else None
     if keeps is not None and not keeps.any():
         raise ColumnError(f"{snapshot.folder}: {expression!r:.200} keeps none of its clips")
-    about = tuple(column._replace(values=column.values[:0]) for column in used)
+    about = tuple(column._replace(values=column.values[:0].copy()) for column in used)
     if weight:
         return Selection(None, _weights(snapshot, values[weight], weight, keeps), about)
     if keeps is None:

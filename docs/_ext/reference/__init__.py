@@ -23,6 +23,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "exit_codes": codes.exit_codes,
     "run_files": codes.run_files,
     "feature_files": codes.feature_files,
+    "column_files": codes.column_files,
     "api": api.page,
 }
 

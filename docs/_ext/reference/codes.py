@@ -57,3 +57,10 @@ def feature_files() -> str:
     from trainer.inference import features
 
     return block(inspect.getdoc(features) or "")
+
+
+def column_files() -> str:
+    """Return the format of columns, and the grammar of expressions over them."""
+    from trainer.data import columns, where
+
+    return "\n".join(block(inspect.getdoc(module) or "") for module in (columns, where))

@@ -28,3 +28,10 @@ def test_settings_of_a_task_are_typed():
     assert (settings.width, settings.answers, settings.fusion) == (16, None, "linear")
     with pytest.raises(ValueError, match="width takes an integer"):
         override(finetuning.qa.Config(), ["width=wide"])
+
+
+def test_the_choice_of_pre_training_clips_is_not_inherited(noisy_config):
+    settings = ["input.weights=1,2", "input.where=score > 3", "input.weights_column=score"]
+    pretrained = override(noisy_config, [*settings, "input.nouns=3"])
+    config, _ = finetuning.configure(finetuning.TASKS["qa"], "shapes", pretrained, [])
+    assert config.input == override(noisy_config, ["input.nouns=3"]).input
