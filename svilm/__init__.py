@@ -3,6 +3,7 @@
 import svilm
 
 model = svilm.load("runs/first")
+videos = model.embed_videos(["a.mp4", ("b.mp4", 3.0, 9.5)])  # [2, E]; the second is a span
 texts = model.embed_texts(["a red ring is rising"])  # [1, E]
 index = svilm.load("indices/test")  # of `svilm-train index`
 print(index.search("a red ring is rising", top=3))
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from protos.v1.manifest_pb2 import Manifest
     from trainer.data.snapshot import Snapshot, SnapshotError
     from trainer.index.files import SearchIndexError
-    from trainer.index.index import Hit, Index, load
+    from trainer.index.index import Hit, Index
+    from trainer.index.load import load
     from trainer.index.queries import Filters, QueryError
-    from trainer.inference.api import Model
+    from trainer.inference.api import Model, VideoEmbeddings
     from trainer.inference.video_files import VideoError
     from trainer.runs.checkpoint import CheckpointError
     from trainer.runs.run_folder import RunError
+    from trainer.weights.hf_format import WeightsError
 
 __all__ = [
     "CheckpointError",
@@ -44,7 +47,9 @@ __all__ = [
     "SearchIndexError",
     "Snapshot",
     "SnapshotError",
+    "VideoEmbeddings",
     "VideoError",
+    "WeightsError",
     "load",
     "open_snapshot",
 ]
@@ -63,8 +68,10 @@ _MODULES = {
     "SearchIndexError": "trainer.index.files",
     "Snapshot": "trainer.data.snapshot",
     "SnapshotError": "trainer.data.snapshot",
+    "VideoEmbeddings": "trainer.inference.api",
     "VideoError": "trainer.inference.video_files",
-    "load": "trainer.index.index",
+    "WeightsError": "trainer.weights.hf_format",
+    "load": "trainer.index.load",
 }
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.docs import blocks
 from trainer.cli.main import main
 from trainer.configs.config import Config
 from trainer.configs.overrides import override
@@ -77,6 +78,40 @@ def test_videos_are_embedded_in_order(run, videos, expected):
     for one, colour in zip(embedded, COLOURS, strict=True):
         nearest = max(expected, key=lambda other: float(one @ expected[other]))
         assert nearest == colour
+
+
+def test_spans_of_files_are_embedded_each_apart(run, tmp_path, expected, monkeypatch):
+    film = tmp_path / "film.mp4"
+    filters = ";".join(
+        f"color=c={colour}:size=48x40:rate=10:duration=2[{colour}]" for colour in COLOURS
+    )
+    joined = f"{filters};[red][blue]concat=n=2:v=1[film]"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-filter_complex", joined]
+    subprocess.run([*command, "-map", "[film]", "-pix_fmt", "yuv420p", film], check=True)
+    monkeypatch.setattr(api, "_FILES_AT_ONCE", 3)  # the decoder starts twice for five spans
+    spans = [(0.2, 1.7), (2.1, 3.9), (2, 99), (0, np.float32(1.5))]
+    given = [*((str(film), *ends) for ends in spans), film]
+    seen = []
+    embedded = api.load(run).embed_videos(given, lambda *counts: seen.append(counts))
+    nearest = [max(expected, key=lambda other: float(one @ expected[other])) for one in embedded]
+    assert nearest[:4] == ["red", "blue", "blue", "red"]
+    assert max(float(embedded[4] @ one) for one in expected.values()) < 0.9999  # both colours
+    assert seen == [(3, 5), (5, 5)]
+    with pytest.raises(VideoError, match=r"film\.mp4 cannot be decoded"):
+        api.load(run).embed_videos([(film, 9.0, 10.0)])
+
+
+def test_the_documented_python(run, videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "first").symlink_to(run)
+    for name, colour in zip("ab", COLOURS, strict=True):
+        (tmp_path / f"{name}.mp4").symlink_to(videos / f"{colour}.mp4")
+    model_code, _ = blocks.of(blocks.ROOT / "docs" / "howto" / "python.md", "python")
+    exec(compile(model_code, "python.md", "exec"), {})
+    printed = capsys.readouterr().out
+    for said in ("<svilm.Model 'runs/first' at step 0", "(2, 16)", "(2, 4, 16)", "(2, 2, 32)"):
+        assert said in printed
 
 
 def test_videos_in_an_array_and_in_lists_of_any_length_compile_once(run, videos):

@@ -416,21 +416,3 @@ def find_index(run: Loaded, snapshot: Snapshot) -> pathlib.Path | None:
         ):
             return manifest.parent
     return None
-
-
-def load(folder: str | os.PathLike[str]) -> Any:
-    """Load a trained model or an index.
-
-    Args:
-      folder: a run or a checkpoint (trainer/inference/api.py), or the output of `svilm-train
-        index`.
-
-    Returns:
-      A Model, or an Index.
-
-    Raises:
-      RunError, CheckpointError, SearchIndexError: the folder cannot be read.
-    """
-    if files.is_index(pathlib.Path(folder)):
-        return Index.open(folder)
-    return api.load(folder)

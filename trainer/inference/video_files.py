@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Mapping
 
 from protos.strict_json import parse_object
@@ -54,7 +55,7 @@ def build(
     out: pathlib.Path,
     config: Config,
     workers: int = 1,
-    span_us: tuple[int, int] = WHOLE_US,
+    spans_us: Mapping[str, tuple[int, int]] = types.MappingProxyType({}),
 ) -> pathlib.Path:
     """Build a snapshot with one clip per video, resuming an unfinished one.
 
@@ -63,8 +64,8 @@ def build(
       out: folder for the snapshot and for its description.
       config: the configuration that sets the number of frames and their size.
       workers: number of processes.
-      span_us: start and end of the clip in its video, microseconds. It ends with the video at the
-        latest. The default is the whole video.
+      spans_us: start and end of clips in their videos, microseconds, by video id. A clip ends with
+        its video at the latest. Clips of other videos are whole.
 
     Returns:
       The snapshot's folder. Videos that could not be decoded are missing from it.
@@ -84,12 +85,11 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     snapshot, annotations, places = out / "snapshot", out / "annotations.jsonl", out / "videos.csv"
     # `build` would resume a snapshot of other files under the same names.
-    start, end = (_seconds(time_us) for time_us in span_us)
-    whole = {"start": start, "end": end, "caption": ""}
-    rows = "".join(
-        json.dumps({"video": video_id, **whole, "file": _fingerprint(path)}) + "\n"
-        for video_id, path in videos.items()
-    )
+    rows = ""
+    for video_id, path in videos.items():
+        start, end = map(_seconds, spans_us.get(video_id, WHOLE_US))
+        row = {"video": video_id, "start": start, "end": end, "caption": ""}
+        rows += json.dumps(row | {"file": _fingerprint(path)}) + "\n"
     if annotations.exists() and annotations.read_text(encoding="utf-8") != rows:
         raise VideoError(f"{out} was made of other video files: give another --out, or remove it")
     write_file(annotations, rows.encode())  # whole, or a killed call would make it another one

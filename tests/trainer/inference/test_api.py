@@ -1,14 +1,18 @@
+import concurrent.futures
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from protos import contract
+from trainer import progress
+from trainer.data.cpu_tensorflow import tf
 from trainer.data.snapshot import Snapshot
 from trainer.inference import api, encoder, video_files
 from trainer.inference.encoder import embed_clips, frames_of
@@ -93,21 +97,32 @@ def test_a_nouns_heat_map_is_its_groups_assignment(model, frames):
     ("videos", "error", "message"),
     [
         (
-            np.zeros((1, 4, 8, 8, 3), np.uint8),
+            np.zeros((1, 4, 16, 16, 3)),
             ValueError,
-            r"uint8 \['n', 4, 16, 16, 3\], got uint8",
+            r"clip 0 must be uint8 RGB frames .* got float64",
         ),
-        (np.zeros((1, 4, 16, 16, 3)), ValueError, "got float64"),
+        (np.zeros((1, 4, 16, 16, 4), np.uint8), ValueError, r"got uint8 \[4, 16, 16, 4\]"),
+        (np.zeros((1, 0, 16, 16, 3), np.uint8), ValueError, r"got uint8 \[0, 16, 16, 3\]"),
+        (
+            np.zeros((1, 4, 2, 1 << 16, 3), np.uint8),
+            ValueError,
+            "65536 × 2 pixels, too many: scale",
+        ),
         (np.zeros((0, 4, 16, 16, 3), np.uint8), ValueError, "array of frames has no clip"),
         ([], ValueError, "a list of one or more paths"),
         ("a.mp4", ValueError, "or of arrays of frames, got 'a.mp4'"),
         (["none.mp4"], VideoError, "video file none.mp4 does not exist"),
-        ([np.zeros((8, 8, 3), np.uint8)], ValueError, r"got uint8 \[1, 8, 8, 3\]"),
-        (
-            [np.zeros(2), np.zeros(3)],
-            ValueError,
-            r"clip 1 has frames float64 \[3\], but clip 0 has float",
-        ),
+        ([np.zeros((8, 8, 3), np.uint8)], ValueError, r"clip 0 must be .* got uint8 \[8, 8, 3\]"),
+        (np.zeros((4, 16, 16, 3), np.uint8), ValueError, r"clip 0 must be .* \[16, 16, 3\]"),
+        (np.zeros((), np.uint8), ValueError, "or of arrays of frames, got"),
+        (("a.mp4", 3.0, 9.5), ValueError, "a list of one or more paths or spans"),
+        ([("a.mp4", 3.0)], ValueError, r"a span must be \(path, start, end\) in seconds, got"),
+        ([("a.mp4", "3", "9")], ValueError, r"a span must be \(path, start, end\) in seconds, got"),
+        ([(7, 3.0, 9.5)], ValueError, r"a span must be \(path, start, end\) in seconds, got"),
+        ([("a.mp4", 9.5, 3.0)], ValueError, "span 9.5 to 3 s of a.mp4: give 0 ≤ start < end"),
+        ([("a.mp4", -1, 3)], ValueError, "span -1 to 3 s of a.mp4: give 0 ≤ start < end"),
+        ([("a.mp4", 0, float("nan"))], ValueError, "span 0 to nan s of a.mp4"),
+        ([("none.mp4", 3.0, 9.5)], VideoError, "video file none.mp4 does not exist"),
         (["a.mp4", np.zeros(2)], ValueError, "or of arrays of frames, got"),
         ([np.zeros(2), "a.mp4"], ValueError, "or of arrays of frames, got"),
         (np.array(["none.mp4", "b.mp4"]), VideoError, "video file none.mp4 does not exist"),
@@ -125,6 +140,85 @@ def test_invalid_videos_and_texts_are_refused(model, videos, error, message):
 
 def test_a_list_of_clips_is_an_array_of_them(model, frames):
     np.testing.assert_array_equal(model.embed_videos(list(frames)), model.embed_videos(frames))
+
+
+def test_frames_of_any_size_and_number_are_scaled_as_evaluation_scales_them(
+    model, tmp_path_factory, write_snapshot_at
+):
+    folder = tmp_path_factory.mktemp("data") / "larger"
+    larger = Snapshot.open(write_snapshot_at(folder, clips=2, height=37, width=50).folder)
+    clips = []
+    for record in range(2):
+        clip = larger.clip(record)
+        pixels = [tf.io.decode_jpeg(frame, dct_method="INTEGER_ACCURATE") for frame in clip.frames]
+        clips.append(np.stack(pixels))
+    _, expected = embed_clips(larger, model._encoder, lambda *_: None)
+    np.testing.assert_allclose(model.embed_videos(clips), expected.clip, atol=1e-6)
+    assert clips[0].shape[1:] == (37, 50, 3)
+
+
+def test_few_frames_are_repeated_and_many_are_sampled(model, frames):
+    one = frames[0]
+    still = model.embed_videos([one[:1]])
+    np.testing.assert_array_equal(still, model.embed_videos([np.repeat(one[:1], 4, axis=0)]))
+    slow = model.embed_videos([np.repeat(one, 3, axis=0)])
+    np.testing.assert_array_equal(slow, model.embed_videos([one]))
+
+
+def test_arrays_of_jax_are_arrays(model, frames):
+    expected = model.embed_videos(frames)
+    np.testing.assert_array_equal(model.embed_videos(jnp.asarray(frames)), expected)
+    np.testing.assert_array_equal(model.embed_videos(list(map(jnp.asarray, frames))), expected)
+    heat = model.ground(jnp.asarray(frames[0]), "red ring")
+    np.testing.assert_array_equal(heat, model.ground(frames[0], "red ring"))
+
+
+def test_windows_and_groups(model, snapshot, frames):
+    _, expected = embed_clips(snapshot, model._encoder, lambda *_: None)
+    encoded = model.encode_videos(frames)
+    for name in encoded._fields:
+        np.testing.assert_allclose(getattr(encoded, name), getattr(expected, name), atol=1e-6)
+    config = model.config
+    assert encoded.groups.shape == (3, config.video.group_tokens, config.joint_width)
+    assert encoded.windows.shape == (3, config.video.windows, config.video.width)
+
+
+def test_progress(model, frames, monkeypatch, capsys):
+    seen = []
+    model.embed_videos(frames[np.arange(19) % 3], lambda *counts: seen.append(counts))
+    assert seen == [(8, 19), (16, 19), (19, 19)]
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    model.embed_videos(frames[np.arange(64) % 3])
+    assert capsys.readouterr().err == ""
+    model.embed_videos(frames[np.arange(65) % 3])
+    assert "embed: 8/65 clips" in capsys.readouterr().err
+
+
+def test_the_repr_has_run_step_and_sizes(untrained_run, model):
+    assert repr(model) == (
+        f"<svilm.Model '{untrained_run}' at step 0: 4 frames of 16² pixels, 2 windows, 4 groups, "
+        f"{model.config.text.tokens} tokens, joint width {model.config.joint_width}>"
+    )
+
+
+def test_several_threads_use_one_model(untrained_run, frames):
+    shared = api.load(untrained_run)  # compiles nothing before the threads start
+    larger = np.repeat(np.repeat(frames, 2, axis=2), 2, axis=3)
+    texts = ["a red ring", "a blue disc"]
+
+    def use(number):
+        clips = frames if number % 2 else larger
+        return (
+            shared.embed_videos(clips),
+            shared.embed_texts(texts),
+            shared.ground(clips[0], "disc"),
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(use, range(8)))
+    for number, found in enumerate(results):
+        for one, expected in zip(found, use(number), strict=True):
+            np.testing.assert_array_equal(one, expected)
 
 
 def test_a_noun_is_a_text(model, frames):
