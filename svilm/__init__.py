@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.index.files import SearchIndexError
     from trainer.index.index import Hit, Index
     from trainer.index.load import load
+    from trainer.index.moments import MomentHit
     from trainer.index.queries import Filters, QueryError
     from trainer.inference.api import Model, VideoEmbeddings
     from trainer.inference.video_files import VideoError
@@ -42,6 +43,7 @@ __all__ = [
     "Index",
     "Manifest",
     "Model",
+    "MomentHit",
     "QueryError",
     "RunError",
     "SearchIndexError",
@@ -63,6 +65,7 @@ _MODULES = {
     "Index": "trainer.index.index",
     "Manifest": "protos.v1.manifest_pb2",
     "Model": "trainer.inference.api",
+    "MomentHit": "trainer.index.moments",
     "QueryError": "trainer.index.queries",
     "RunError": "trainer.runs.run_folder",
     "SearchIndexError": "trainer.index.files",

@@ -10,12 +10,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from protos.reading import reading
 from trainer import progress
 from trainer.cli.arguments import count, on_disk, phrase, refuse_ignored
 from trainer.cli.commands import add_parser, add_run, load_run
 from trainer.cli.export_commands import add_sharing, check_sharing
 from trainer.cli.outputs import FIGURES, INDEX, check_folder, output_file
+from trainer.cli.search_moments import add_moments, check_moments, search_moments
+from trainer.cli.terminal_text import one_line
 from trainer.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ examples:
   svilm-train search "a ring" --minus "a red ring" --index indices/test --each-video --top 20
   svilm-train search --like holiday.mp4 --span 3:9.5 --index indices/test --out found.png
   svilm-train search --noun "red ring" --index indices/test --heat-maps heat/
+  svilm-train search "a red ring is rising" --moments --index indices/windows
   svilm-train search "a red ring is rising" --run runs/first --snapshot snapshots/test
 """
 
@@ -136,6 +138,7 @@ def add_search(commands: Any) -> None:
         "s3://BUCKET/FOLDER",
     )
     _add_query(parser)
+    add_moments(parser)
     parser.add_argument(
         "--top", type=count(1), default=5, metavar="N", help="number of clips (default: 5)"
     )
@@ -253,6 +256,7 @@ def _search(arguments: argparse.Namespace) -> int:
         ("span", arguments.like, "--like"),
         ("heat_maps", arguments.noun, "--noun"),
     )
+    check_moments(arguments)
     if arguments.snapshot and (not arguments.run or len(arguments.text) != 1):
         arguments.misused("--snapshot requires --run and one text: --index takes other queries")
     if arguments.heat_maps:
@@ -268,7 +272,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
 _OF_INDEX = (
     *("minus", "noun", "like", "dataset", "video", "label", "length", "min_score"),
-    *("offset", "each_video"),
+    *("offset", "each_video", "moments"),
 )
 
 
@@ -313,11 +317,14 @@ def _search_index(
         max_us=longest,
         min_score=-math.inf if arguments.min_score is None else arguments.min_score,
     )
+    like = _like(arguments, index)
+    if arguments.moments:
+        return search_moments(arguments, index, like, filters)
     hits = index.search(
         arguments.text,
         minus=arguments.minus,
         nouns=arguments.noun,
-        like=_like(arguments, index),
+        like=like,
         filters=filters,
         top=arguments.top,
         offset=arguments.offset or 0,
@@ -363,7 +370,7 @@ def _write_heat_maps(
 
     out.mkdir(parents=True, exist_ok=True)
     for place, (hit, found) in enumerate(zip(hits, index.ground(hits, nouns), strict=True)):
-        figure = heatmap.still(_shown(hit.caption), found.frames, nouns, found.heat)
+        figure = heatmap.still(one_line(hit.caption), found.frames, nouns, found.heat)
         figure.savefig(out / f"nouns-{place + 1:05d}.png")
 
 
@@ -373,15 +380,6 @@ def _print(found: Sequence["Found"]) -> None:
     for one in found:
         clip = one.clip
         print(
-            f"{one.score:6.3f}  {_shown(clip.clip_id)}  {_shown(clip.video_id)}  "
-            f"{clock(clip.start_us)}–{clock(clip.end_us)}  {_shown(clip.caption)}"
+            f"{one.score:6.3f}  {one_line(clip.clip_id)}  {one_line(clip.video_id)}  "
+            f"{clock(clip.start_us)}–{clock(clip.end_us)}  {one_line(clip.caption)}"
         )
-
-
-def _shown(text: str) -> str:
-    r"""Return a text on one line, without characters that control a terminal.
-
-    >>> _shown("a\x1b[2J red\nring")
-    'a[2J red ring'
-    """
-    return "".join(letter for letter in reading(text)[0] if letter.isprintable())

@@ -10,6 +10,7 @@ index.search(like="clip-17_0_900000", each_video=True)
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import threading
@@ -24,8 +25,9 @@ from trainer.data.folder import in_bucket
 from trainer.data.snapshot import Snapshot
 from trainer.evaluation.grounding import heat_map
 from trainer.finite import finite
-from trainer.index import embed, files
+from trainer.index import embed, files, moments
 from trainer.index.files import Columns, SearchIndexError
+from trainer.index.moments import MomentHit
 from trainer.index.neighbors import Neighbors
 from trainer.index.quantize import dequantize, tensor_names
 from trainer.index.queries import Filters, QueryError, direction, matching
@@ -178,11 +180,7 @@ class Index:
             `top` and `offset` are out of range.
           SearchIndexError: the run is not that of the index.
         """
-        if not 1 <= top <= MAX_RANK or not 0 <= offset <= MAX_RANK - top:
-            raise QueryError(
-                f"top {top} and offset {offset} are out of range: give top ≥ 1, offset ≥ 0 and at "
-                f"most {MAX_RANK:,} together"
-            )
+        _check_page(top, offset)
         texts, minus, nouns = _listed(text), _listed(minus), _listed(nouns)
         itself = self._row(like) if isinstance(like, str) else None
         vector = None if isinstance(like, str) else like
@@ -197,6 +195,51 @@ class Index:
             for row, score in zip(rows[offset:].tolist(), scores[offset:].tolist(), strict=True)
         ]
         return self._with_nouns(hits, nouns) if nouns else hits
+
+    def moments(
+        self,
+        text: Texts = (),
+        *,
+        minus: Texts = (),
+        like: str | np.ndarray | None = None,
+        filters: Filters = Filters(),  # noqa: B008 (it is frozen)
+        top: int = 10,
+        offset: int = 0,
+        each_video: bool = False,
+    ) -> list[MomentHit]:
+        """Return the spans of videos most similar to a query, best first.
+
+        The clips of the index are sliding windows of whole videos. Spans of a video do not overlap,
+        and begin and end between the centres of its windows.
+
+        Args:
+          text: a description of the moment, or several.
+          minus: descriptions of what the moment should not be.
+          like: the id of a window of the index, or the vector of a clip, as `embed_video` returns
+            it.
+          filters: conditions on the windows. Those on length and score are on the spans.
+          top: maximum number of results.
+          offset: number of best results to leave out.
+          each_video: whether to return only one span of each video, that with the largest excess
+            over half height (trainer/inference/moments.py).
+
+        Raises:
+          QueryError, SearchIndexError: as `search`.
+        """
+        _check_page(top, offset)
+        vector = self._row(like) if isinstance(like, str) else like
+        query = self._direction(_listed(text), _listed(minus), (), vector)
+        of_windows = dataclasses.replace(filters, min_us=0, max_us=None)
+        among = matching(of_windows, self.columns, self._datasets)
+        found = moments.find(
+            lambda count: self._ranked(query, count, among, -math.inf, each_video=True),
+            lambda rows: self.clips(rows) @ query,
+            moments.Videos(self.columns, self._manifest["snapshots"], among),
+            filters,
+            offset + top,
+            each_video,
+        )
+        return found[offset:]
 
     def embed_video(
         self, path: str | os.PathLike[str], span_us: tuple[int, int] | None = None
@@ -266,7 +309,7 @@ class Index:
         """Return the group vectors of a clip in the joint space."""
         return self._vectors("groups", row)
 
-    def clips(self, rows: Sequence[int]) -> Float[np.ndarray, "n E"]:
+    def clips(self, rows: Sequence[int] | np.ndarray) -> Float[np.ndarray, "n E"]:
         """Return the vectors of clips in the joint space."""
         return self._neighbors.vectors(np.asarray(rows, np.int64))
 
@@ -392,6 +435,14 @@ class Index:
                 f"step {self._manifest['made_from']['step']:,}, or index the clips by this one"
             )
         return run
+
+
+def _check_page(top: int, offset: int) -> None:
+    if not 1 <= top <= MAX_RANK or not 0 <= offset <= MAX_RANK - top:
+        raise QueryError(
+            f"top {top} and offset {offset} are out of range: give top ≥ 1, offset ≥ 0 and at "
+            f"most {MAX_RANK:,} together"
+        )
 
 
 def _listed(texts: Texts) -> list[str]:

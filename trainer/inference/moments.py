@@ -62,9 +62,29 @@ def find(
     >>> found.start_us, found.end_us, round(found.score, 3), found.cosine
     (1500000, 3500000, 0.6, 1.0)
     """
-    if not len(windows) or top < 1:
-        raise ValueError(f"{len(windows)} windows and {top} spans: give one or more of both")
     cosines = finite("embeddings of windows", windows) @ finite("embedding of the text", text)
+    return find_by_cosine(cosines, times_us, top)
+
+
+def find_by_cosine(
+    cosines: Float[np.ndarray, " n"],
+    times_us: Int[np.ndarray, "n 2"],
+    top: int = 5,
+    overlap: float = OVERLAP,
+) -> list[Moment]:
+    """Return the `top` best spans of one video as `find`, from the cosines of text and windows.
+
+    Args:
+      cosines: the cosine of each window, one or more.
+      times_us: start and end of each window.
+      top: maximum number of spans.
+      overlap: highest IoU of two spans that are both returned.
+
+    Raises:
+      ValueError: there is no window, or `top` is below 1.
+    """
+    if not len(cosines) or top < 1:
+        raise ValueError(f"{len(cosines)} windows and {top} spans: give one or more of both")
     rows, edges, run = _parts(times_us)
     cosines = cosines[rows].astype(np.float64)
     lengths = (edges[:, 1] - edges[:, 0]) / 1e6
@@ -80,7 +100,7 @@ def find(
     spans = np.stack([edges[first, 0], edges[last, 1]], axis=1)
     return [
         Moment(int(spans[one, 0]), int(spans[one, 1]), float(score[one]), float(mean[one]))
-        for one in _suppressed(spans, score, top)
+        for one in _suppressed(spans, score, top, overlap)
     ]
 
 
@@ -128,7 +148,7 @@ def _spans(run: Int[np.ndarray, " p"]) -> tuple[Int[np.ndarray, " s"], Int[np.nd
 
 
 def _suppressed(
-    spans: Int[np.ndarray, "s 2"], score: Float[np.ndarray, " s"], top: int
+    spans: Int[np.ndarray, "s 2"], score: Float[np.ndarray, " s"], top: int, overlap: float
 ) -> list[int]:
     """Return the rows of at most `top` spans after non-maximum suppression, best first."""
     kept: list[int] = []
@@ -142,5 +162,5 @@ def _suppressed(
         )
         shared = np.maximum(ends - starts, 0)
         either = np.diff(spans)[:, 0] + (spans[best, 1] - spans[best, 0]) - shared
-        left &= shared <= OVERLAP * either
+        left &= shared <= overlap * either
     return kept

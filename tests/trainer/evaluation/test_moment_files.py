@@ -90,6 +90,12 @@ def test_what_is_written_is_read_again(truth, tmp_path):
         (0, {"pred_relevant_windows": [[0, 1, 0], [7, 9, 0]]}, r"span 1: 7 to 9 s is not within"),
         (0, {"pred_relevant_windows": [[-1, 2, 0]]}, r"span 0: -1 to 2 s is not within"),
         (0, {"pred_relevant_windows": [[0, 1]]}, r"must be \[start, end, score\]"),
+        (
+            0,
+            {"pred_relevant_windows": [[0, 1, float("nan")]]},
+            r":1, span 0, score: nan is not a finite number",
+        ),
+        (0, {"pred_relevant_windows": [[0, float("inf"), 0]]}, "span 0, end: inf is not a finite"),
         (0, {"pred_relevant_windows": [{}]}, r"must be \[start, end, score\]"),
         (0, {"pred_relevant_windows": None}, "must be a list, got None"),
         (0, {"query": None}, "'query' must be a string, got None"),

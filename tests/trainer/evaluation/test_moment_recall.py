@@ -46,7 +46,9 @@ def test_the_published_evaluator_gives_the_same():
     true = np.concatenate([start, start + rng.integers(1, 8, (n, 1))], axis=1).astype(float)
     start = rng.integers(0, 16, (n, 6))
     drawn = np.stack([start, start + rng.integers(1, 8, (n, 6))], axis=2)
-    kept = [spans[moments._suppressed(spans, -np.arange(6.0), 5)] for spans in drawn]
+    kept = [
+        spans[moments._suppressed(spans, -np.arange(6.0), 5, moments.OVERLAP)] for spans in drawn
+    ]
     assert np.bincount([len(spans) for spans in kept]).tolist() == [0, 0, 0, 13, 36, 151]
     got = moment_recall.recalls(
         moment_recall.overlaps([spans.astype(float) for spans in kept], true)
