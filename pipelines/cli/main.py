@@ -74,6 +74,8 @@ def _command(argv: Sequence[str] | None, logging_until_the_end: contextlib.ExitS
     for name in _SNAPSHOTS:
         if "@" in (getattr(arguments, name, None) or ""):
             setattr(arguments, name, _version(getattr(arguments, name)))
+    if "@" in "".join(getattr(arguments, "snapshots", ())):
+        arguments.snapshots = [_version(path) for path in arguments.snapshots]
     if arguments.command == "build":
         return build.build(arguments, rest, build_parser)
     if arguments.command == "append":

@@ -277,7 +277,7 @@ def _export(commands: Commands) -> None:
         "snapshots",
         nargs="+",
         metavar="SNAPSHOT",
-        help="folder of the snapshot; with --format parquet, several are possible",
+        help="the snapshot's folder, or CORPUS@TAG; with --format parquet, several are possible",
     )
     export.add_argument(
         "--format",

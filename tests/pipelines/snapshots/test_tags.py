@@ -145,6 +145,8 @@ def test_the_commands(tmp_path, make_clip, write_snapshot, capsys):
     assert main(["tag", str(old), "latest"]) == 0
     assert main(["verify", str(at), "--workers", "1"]) == 0  # a folder's own name
     assert main(["verify", f"{tmp_path}@latest", "--workers", "1"]) == 0
+    exported = ["export", f"{tmp_path}@latest", str(at), "--format", "parquet", "--split", "train"]
+    assert main([*exported, "--split", "test", "--out", str(tmp_path / "parquet")]) == 0
     (tmp_path / "gone.txt").write_text("two\n")
     words = ["remove", f"{tmp_path}@latest", "--videos", str(tmp_path / "gone.txt")]
     out = tmp_path / "2.0.0"
