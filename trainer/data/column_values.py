@@ -165,7 +165,7 @@ def _csv(
                     f"{where} has {len(cells)} cells, but the header {len(header)}: correct it"
                 )
             text = cells[value_cell].strip()
-            whole = re.fullmatch(r"[+-]?[0-9]{1,18}", text)
+            whole = re.fullmatch(r"[+-]?[0-9]{1,99}", text)
             try:
                 value = None if not text else int(text) if whole else float(text)
             except ValueError:

@@ -325,7 +325,7 @@ def _announce(objective: Objective, config: Config, steps: int, monitoring: Moni
     left_out = run_length.find_left_out(
         config, steps, evaluates=evaluates, profile=monitoring.profile
     )
-    selected = selected_clips.describe(objective.clips, config.input)
+    selected = selected_clips.describe(objective.clips, config)
     for line in (run_length.describe(config, objective.visits), *selected, *left_out):
         progress.say(f"svilm-train: {line}")
 

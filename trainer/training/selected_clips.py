@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainer.configs.config import InputConfig
+from trainer.configs.config import Config
 from trainer.data.columns import ColumnError
 from trainer.data.mixture import Mixture
 from trainer.distributed import multihost
@@ -24,8 +24,9 @@ def check_same_everywhere(clips: Mixture) -> None:
         )
 
 
-def describe(clips: Mixture, config: InputConfig) -> Iterator[str]:
+def describe(clips: Mixture, config: Config) -> Iterator[str]:
     """Yield a line for each snapshot of which a run selects clips."""
+    where, batches = config.input.where, clips.visits // config.batch
     for number, (snapshot, selection, source) in enumerate(
         zip(clips.snapshots, clips.selections, clips.sources, strict=True)
     ):
@@ -33,9 +34,11 @@ def describe(clips: Mixture, config: InputConfig) -> Iterator[str]:
             continue
         count, of = selection.count(len(snapshot)), len(snapshot)
         line = f"{snapshot.folder}: {count:,} of {of:,} clips"
-        if config.where:
-            line += f" (where {config.where[number if len(config.where) > 1 else 0]})"
+        if where:
+            line += f" (where {where[number if len(where) > 1 else 0]})"
         if source.ends is not None:
             most = np.diff(source.ends, prepend=0).max() / source.ends[-1] * source.visits
             line += f", weighted: at most {most:.3g} visits of a clip per epoch"
+            if most > batches:
+                line += f", more than an epoch's {batches:,} batches, so it is its own negative"
         yield line

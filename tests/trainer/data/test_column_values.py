@@ -76,6 +76,7 @@ def test_missing_and_unknown_clips_are_refused_unless_allowed(snapshot, ids, csv
         (["clip_id,v,clip_id"], "requires one clip_id"),
         ([], "of no row"),
         (["clip_id,v", "{0},9007199254740993", "{1},1", "{2},1", "{3},1"], "is not exact"),
+        (["clip_id,v", "{0},1", "{1},1", "{2},1", "{3},1152921504606846977"], "is not exact"),
     ],
 )
 def test_wrong_rows_are_named(snapshot, ids, csv_file, lines, message):

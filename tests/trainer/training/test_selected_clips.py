@@ -115,6 +115,15 @@ def test_the_command_says_what_is_selected(snapshot, score, tmp_path, capsys, to
     assert "is no comparison" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("largest", "twice"), [(15, False), (1000, True)])
+def test_a_weight_that_fills_each_batch_is_noted(config, snapshot, score, largest, twice):
+    one = override(config, ["input.where=", "batch=4"])  # 4 steps per epoch
+    chosen = select([snapshot], [columns.read(score(c15=largest))], one.input)
+    (line,) = selected_clips.describe(Mixture([snapshot], (), chosen), one)
+    assert line.startswith(f"{snapshot.folder}: 15 of 16 clips, weighted: at most ")
+    assert ("more than an epoch's 3 batches, so it is its own negative" in line) == twice
+
+
 def test_processes_with_other_columns_are_refused(snapshot, score, monkeypatch):
     config = InputConfig(where=("score > 3",))
     clips = Mixture([snapshot], (), select([snapshot], [columns.read(score())], config))
