@@ -34,7 +34,7 @@ SHELL_SCRIPTS = $$(find . -path ./.git -prune -o -path './.venv*' -prune -o -pat
 help:  ## list all targets
 	@sed -nE 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: setup  ## render a corpus, build snapshots, train, evaluate, report: runs/demo
+demo: setup  ## render a corpus, build snapshots, train, evaluate, report, index: runs/demo
 	$(BIN)/python benchmarks/demo.py --out runs/demo \
 	$(if $(DEMO_CLIPS),--train-clips $(DEMO_CLIPS) --test-clips $(DEMO_CLIPS)) \
 	$(if $(DEMO_STEPS),--train-steps $(DEMO_STEPS) --control-steps $(DEMO_STEPS))

@@ -1,8 +1,9 @@
-"""The whole path on Shapes: corpus, snapshots, training, evaluation, search, report.
+"""The whole path on Shapes: corpus, snapshots, training, evaluation, report, index, search page.
 
 It runs the two console scripts of this Python's environment, and prints each command so that it
 can be repeated separately. It skips a finished step unless the command of that step or of an
-earlier one has changed. It writes OUT/metrics.json and OUT/report.html.
+earlier one has changed. It writes OUT/metrics.json and OUT/report.html, and prints the command that
+opens the search page.
 
     python benchmarks/demo.py --out runs/demo
 """
@@ -34,8 +35,12 @@ _SECONDS = {
     "train": ("train",),
     "control": ("control",),
     "evaluate": ("evaluate",),
-    "report": ("search", "report"),
+    "report": ("report",),
+    "index": ("index", "search"),
+    "moments": ("untrimmed", "build windows", "index windows"),
 }
+# The tasks have an untrimmed video for every six clips.
+_UNTRIMMED = ("--train-clips", "0", "--test-clips", "60", "--tasks")
 
 
 class Step(NamedTuple):
@@ -121,7 +126,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
     ]
     tested = ["--run", str(run), "--snapshot", str(out / "test")]
     structure = ["--truth", truth, "--control", str(control)]
-    figures, page, sheet = out / "evaluation.json", out / "report.html", out / "search.png"
+    figures, page = out / "evaluation.json", out / "report.html"
     return [
         *planned,
         Step(
@@ -129,7 +134,6 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
             ["svilm-train", "evaluate", *tested, *structure, "--out", str(figures)],
             figures,
         ),
-        Step("search", ["svilm-train", "search", _QUERY, *tested, "--out", str(sheet)], sheet),
         Step(
             "report",
             [
@@ -138,6 +142,42 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
                 *("--train-snapshot", str(out / "train"), "--out", str(page)),
             ],
             page,
+        ),
+        *_index_steps(out, workers),
+    ]
+
+
+def _index_steps(out: pathlib.Path, workers: list[str]) -> list[Step]:
+    """Return the commands that index the test clips and the windows of untrimmed videos."""
+    index, sheet = out / "index", out / "search.png"
+    untrimmed, windows, moments = out / "untrimmed", out / "windows", out / "moments"
+    sentences = untrimmed / "tasks" / "activitynet_captions" / "val_1.json"
+    build = ["svilm-pipelines", "build", "activitynet", "--annotations", str(sentences)]
+    build += ["--videos", f"{untrimmed}/tasks/untrimmed/v_{{video_id}}.{{ext}}"]
+    build += ["--window", "2", "--stride", "0.5", "--out", str(windows)]
+    build += ["--frames", str(_FRAMES), "--short-side", str(_SHORT_SIDE), *workers]
+    make = ["svilm-train", "index", "--run", str(out / "run")]
+    return [
+        Step(
+            "index",
+            [*make, "--snapshot", str(out / "test"), "--out", str(index)],
+            index / "index.json",
+        ),
+        Step(
+            "search",
+            ["svilm-train", "search", _QUERY, "--index", str(index), "--out", str(sheet)],
+            sheet,
+        ),
+        Step(
+            "untrimmed",
+            ["svilm-pipelines", "corpus", str(untrimmed), *_UNTRIMMED, *workers],
+            sentences,
+        ),
+        Step("build windows", build, windows / contract.MANIFEST_NAME),
+        Step(
+            "index windows",
+            [*make, "--snapshot", str(windows), "--out", str(moments)],
+            moments / "index.json",
         ),
     ]
 
@@ -181,8 +221,14 @@ def _summary(out: pathlib.Path) -> None:
         f"(position {times['position_prior']:.3f}, untrained {times['random_encoder']:.3f}, "
         f"no temporal loss {times['no_temporal_loss']:.3f})\n"
         f"Look at {out / 'report.html'} and {out / 'search.png'}; all figures are in "
-        f"{out / 'metrics.json'}."
+        f"{out / 'metrics.json'}.\n"
+        f"Search the clips on a page, and untrimmed videos for moments:"
     )
+    bin_of, videos = os.path.relpath(_SCRIPTS), out / "corpus" / "test" / "videos"
+    serve = ["serve", "--index", str(out / "index"), "--videos", str(videos)]
+    search = ["search", _QUERY, "--moments", "--index", str(out / "moments")]
+    for command in (serve, search):
+        print(f"  {shlex.join([f'{bin_of}/svilm-train', *command])}")
 
 
 def _write(path: pathlib.Path, values: dict[str, Any]) -> None:

@@ -3,8 +3,10 @@
 import json
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from PIL import Image
@@ -28,6 +30,23 @@ def demo(out, toy):
     return done.stdout
 
 
+def assert_serves_a_page(command):
+    """Start the server on a free port, and request its page, a search, and its video."""
+    with subprocess.Popen([*command, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            address = process.stdout.readline().removeprefix("serve: ").strip().rstrip("/")
+            for path, wanted in (
+                ("/", b"<html"),
+                ("/api/search?text=a+red+ring", b'"video":true'),
+            ):
+                with urllib.request.urlopen(f"{address}{path}", timeout=120) as answer:
+                    assert wanted in answer.read().replace(b": ", b":")
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_demo_runs_and_resumes(toy, tmp_path, chromium):
@@ -49,7 +68,7 @@ def test_the_demo_runs_and_resumes(toy, tmp_path, chromium):
         assert 0 <= times[name] <= 1
     assert metrics["controls"].keys() == {"blank_frames", "single_frame"}
     assert metrics["controls"]["blank_frames"] == pytest.approx(100 / 12, rel=0.5)
-    assert metrics["seconds"].keys() >= {"corpus", "build", "train", "evaluate"}
+    assert metrics["seconds"].keys() >= {"corpus", "build", "train", "evaluate", "index", "moments"}
     assert all(seconds > 0 for seconds in metrics["seconds"].values())
 
     with Image.open(out / "search.png") as sheet:
@@ -62,10 +81,14 @@ def test_the_demo_runs_and_resumes(toy, tmp_path, chromium):
     assert min(seen.pictures) > 0
 
     commands = re.findall(r"^\[(.*)\] (svilm-\S+ \S+)", printed, re.MULTILINE)
-    assert len(commands) == 10
+    assert len(commands) == 14
+    serve, search = map(shlex.split, printed.splitlines()[-2:])
+    found = subprocess.run(search, capture_output=True, text=True, check=True).stdout
+    assert len(found.splitlines()) == 5
+    assert_serves_a_page(serve)
     before = (out / "metrics.json").read_bytes()
     again = demo(out, toy)
-    assert again.count("done before") == 10
+    assert again.count("done before") == 14
     assert (out / "metrics.json").read_bytes() == before
 
 
