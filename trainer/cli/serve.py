@@ -15,13 +15,16 @@ The page opens at the printed address, and the API is described at /docs below i
 options only this machine can open it. For another --host, a token is required, from --token-file
 or the environment variable SVILM_SERVE_TOKEN. Ctrl-C or SIGTERM stops the server.
 
+With --mcp, an agent starts the command itself, and calls its tools through stdin and stdout.
+
 examples:
   svilm-train serve --index indices/test --videos videos/test
   svilm-train serve --index indices/test --beside indices/test-of-second-run
+  svilm-train serve --index indices/test --mcp
 """
 
 
-_PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
+_PACKAGES = ("fastapi", "mcp", "prometheus_client", "uvicorn")
 
 
 class MissingPackageError(UserError):
@@ -87,6 +90,12 @@ def add_serve(commands: Any) -> None:
         help="a name of this server in addresses of its page; may be repeated (default: localhost "
         "and IP addresses)",
     )
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        help="offer tools of the Model Context Protocol on stdin and stdout instead of the page; "
+        "--videos and the options of addresses and tokens then have no effect (default: off)",
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -94,6 +103,12 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise MissingPackageError(
             f"serving requires {', '.join(missing)}: pip install 'svilm[trainer,serve]'"
         )
+
+    if arguments.mcp:
+        from trainer.server import agents
+
+        agents.create(_service(arguments)).run()
+        return 0
 
     from trainer.server import listen
 

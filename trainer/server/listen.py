@@ -107,6 +107,7 @@ def configured(app: ASGIApp) -> uvicorn.Config:
         app,
         access_log=False,  # texts are private
         log_config=None,
+        log_level="error",  # a client could fill the log with warnings of broken requests
         server_header=False,
         proxy_headers=False,  # a client could claim another address
         lifespan="off",

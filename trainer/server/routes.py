@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
 
 import anyio.to_thread
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from protos.v1 import clip_pb2
 from trainer.errors import UserError
 from trainer.index.queries import Filters
+from trainer.runs.run_path import RunPath
 from trainer.server import assets, films, schema
 from trainer.server.gate import Gate
 from trainer.server.library import Library
@@ -84,13 +85,13 @@ def about(service: Served) -> schema.About:
     count = min(_SPREAD, len(index))
     spread = [(2 * place + 1) * len(index) // (2 * count) for place in range(count)]
     clips = [service.clip(number) for number in spread[:_EXAMPLES]]
-    runs = []
-    for library in service.libraries:
-        run = library.index.run
-        name = "run" if run.folder is None else run.folder.name
-        runs.append(schema.RunAbout(name=name, step=run.step, averaged=run.averaged))
+    runs = [library.index.run for library in service.libraries]
+    names = _names([run.folder for run in runs])
     return schema.About(
-        runs=runs,
+        runs=[
+            schema.RunAbout(name=name, step=run.step, averaged=run.averaged)
+            for name, run in zip(names, runs, strict=True)
+        ],
         snapshots=[
             schema.SnapshotAbout(
                 name=one["folder"].rpartition("/")[2],
@@ -105,6 +106,21 @@ def about(service: Served) -> schema.About:
         examples=list(dict.fromkeys(clip.caption[:_EXAMPLE] for clip in clips if clip.caption)),
         spread=spread,
     )
+
+
+def _names(folders: Sequence[RunPath | None]) -> list[str]:
+    """Return the names of runs, with their parents' names if they are the same otherwise.
+
+    >>> from pathlib import Path
+    >>> _names([Path("runs/first"), Path("runs/second")])
+    ['first', 'second']
+    >>> _names([Path("a/run"), Path("b/run")])
+    ['a/run', 'b/run']
+    """
+    names = ["run" if folder is None else folder.name for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    return ["run" if folder is None else "/".join(folder.parts[-2:]) for folder in folders]
 
 
 @api.get("/search")

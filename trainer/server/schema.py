@@ -23,20 +23,22 @@ class SearchQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Annotated[list[Text], Field(max_length=MAX_TEXTS)] = []
+    text: Annotated[
+        list[Text], Field(max_length=MAX_TEXTS, description="descriptions, which are averaged")
+    ] = []
     without: Annotated[
         list[Text], Field(max_length=MAX_TEXTS, description="what the clips should not be")
     ] = []
     like: Annotated[Number | None, Field(description="find clips like this one")] = None
-    dataset: Annotated[str | None, Field(max_length=200)] = None
-    label: Annotated[str | None, Field(max_length=200)] = None
+    dataset: Annotated[str | None, Field(max_length=200, description="only its clips")] = None
+    label: Annotated[str | None, Field(max_length=200, description="only clips with it")] = None
     video: Annotated[str | None, Field(max_length=500, description="id of the video")] = None
     shortest: Annotated[Seconds, Field(description="minimum length in seconds")] = 0
     longest: Annotated[Seconds | None, Field(description="maximum length in seconds")] = None
-    min_score: Score | None = None
+    min_score: Annotated[Score | None, Field(description="minimum cosine")] = None
     by_video: Annotated[bool, Field(description="only the best clip of each video")] = False
-    page: Annotated[int, Field(ge=1, le=_MAX_RESULT)] = 1
-    size: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 12
+    page: Annotated[int, Field(ge=1, le=_MAX_RESULT, description="page of the results")] = 1
+    size: Annotated[int, Field(ge=1, le=MAX_PAGE, description="clips a page")] = 12
     side: Side = "0"
 
     @model_validator(mode="after")

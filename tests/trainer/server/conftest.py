@@ -1,10 +1,12 @@
 """A service over a small snapshot, whose texts try to break the page."""
 
 import dataclasses
+import threading
 
 import av
 import numpy as np
 import pytest
+import uvicorn
 
 from protos import contract
 from protos.v1 import clip_pb2
@@ -12,9 +14,12 @@ from trainer.data.snapshot import Snapshot
 from trainer.index import build
 from trainer.index.index import Index
 from trainer.runs import checkpoint
+from trainer.server import listen
+from trainer.server.app import create
 from trainer.server.gate import Gate
 from trainer.server.library import Library
 from trainer.server.metrics import Metrics
+from trainer.server.protection import Rules
 from trainer.server.routes import Service
 from trainer.server.videos import Videos
 
@@ -78,3 +83,24 @@ def service(library, videos):
 @pytest.fixture
 def two_runs(service, library):
     return dataclasses.replace(service, libraries=(library, Library(library.index)))
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves a service: (service, rules) -> address of the page."""
+    running = []
+
+    def start(service, **rules):
+        listening = listen.bind("127.0.0.1", 0)
+        server = uvicorn.Server(listen.configured(create(service, Rules(**rules))))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        running.append((server, thread, listening))
+        return listen.address_of(listening, "127.0.0.1")
+
+    yield start
+    for server, thread, listening in running:
+        server.should_exit = True
+        thread.join(60)
+        listening.close()
+        assert not thread.is_alive()

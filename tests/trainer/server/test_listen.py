@@ -1,10 +1,13 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 import urllib.request
 
+import anyio
 import pytest
+from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from trainer.cli.main import main
 from trainer.server import listen
@@ -90,3 +93,34 @@ def test_another_address_needs_a_token(capsys, monkeypatch):
     assert main(command) == 1
     told = capsys.readouterr()
     assert "none" in told.err and "0123456789abcdef" not in told.err + told.out
+
+
+@pytest.fixture(scope="module")
+def command(library):
+    folder, run = str(library.index.folder), str(library.index.run.folder)
+    return ["-m", "trainer", "serve", "--index", folder, "--run", run]
+
+
+@pytest.mark.slow
+def test_the_command_serves_an_index_until_it_is_stopped(command):
+    words = [sys.executable, *command, "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        address = process.stdout.readline().removeprefix("serve: ").strip()
+        with urllib.request.urlopen(f"{address}api/search?text=a+ring", timeout=60) as answer:
+            assert len(json.load(answer)["results"]) == 12
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert process.stdout.read() == "serve: stopped\n"
+
+
+@pytest.mark.slow
+def test_the_command_offers_tools_on_stdin_and_stdout(command):
+    async def ask():
+        parameters = StdioServerParameters(command=sys.executable, args=[*command, "--mcp"])
+        async with stdio_client(parameters) as streams, ClientSession(*streams) as session:
+            await session.initialize()
+            return await session.call_tool("search_clips", {"query": {"text": ["a ring"]}})
+
+    answer = anyio.run(ask)
+    assert not answer.is_error and len(answer.structured_content["results"]) == 12

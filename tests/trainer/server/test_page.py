@@ -3,18 +3,13 @@
 import os
 import re
 import shutil
-import threading
 import urllib.parse
 
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from tests.trainer.server.conftest import HOSTILE, VIDEO_S
-from trainer.server import listen
-from trainer.server.app import create
-from trainer.server.protection import Rules
 
 TOKEN = "a-token-of-this-test-0123456789"
 PHONE = {"width": 390, "height": 844}
@@ -34,27 +29,6 @@ def browser():
         browser = playwright.chromium.launch(executable_path=program, args=switches)
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def serve():
-    """Return a function that serves a service: (service, rules) -> address of the page."""
-    running = []
-
-    def start(service, **rules):
-        listening = listen.bind("127.0.0.1", 0)
-        server = uvicorn.Server(listen.configured(create(service, Rules(**rules))))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        running.append((server, thread, listening))
-        return listen.address_of(listening, "127.0.0.1")
-
-    yield start
-    for server, thread, listening in running:
-        server.should_exit = True
-        thread.join(60)
-        listening.close()
-        assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ export function card(clip, side, best, lit, other, actions) {
         make("b", {}, clip.score.toFixed(3)),
         ` · ${time(clip.start_us)}–${time(clip.end_us)} of ${clip.video_id}`,
         both && make("span", { class: other.rank ? "both shared" : "both" }, both),
+        make("span", { class: "both missed", hidden: true }),
       ),
       make(
         "p",
@@ -49,6 +50,13 @@ export function card(clip, side, best, lit, other, actions) {
     make("div", { class: "films" }, strip, windows, scrub),
   );
   const film = new Film(clip, side, { stage, strip, windows, scrub });
+  const missed = element.querySelector(".missed");
+  const report = () => {
+    const names = film.nouns.filter(({ noun, on }) => on && film.maps?.get(noun)?.share === 0);
+    missed.textContent = names.length ? `no patch for ${names.map(({ noun }) => noun).join(", ")}` : "";
+    missed.hidden = !names.length;
+  };
+  stage.addEventListener("located", report);
   const relight = (nouns) => {
     // The caption is only rebuilt where the keyboard is not.
     if (!words.contains(document.activeElement)) {
@@ -58,6 +66,7 @@ export function card(clip, side, best, lit, other, actions) {
       );
     }
     film.setNouns(nouns);
+    report();
   };
   relight(lit);
   return { element, film, relight };

@@ -188,7 +188,8 @@ export class Film {
     const { width: wide, height: high } = this.clip;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.image, frame * wide, 0, wide, high, left, top, width, height);
-    const lit = this.nouns.filter(({ noun, on }) => on && this.maps?.has(noun));
+    // A noun without a patch would only dim the frame.
+    const lit = this.nouns.filter(({ noun, on }) => on && this.maps?.get(noun)?.share > 0);
     if (!lit.length) return;
     const [x, y, w, h] = this.structure.crop;
     context.fillStyle = `rgb(12 13 16 / ${DIM})`;
