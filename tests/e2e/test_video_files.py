@@ -10,42 +10,15 @@ import safetensors.numpy
 
 from tests.docs import blocks
 from trainer.cli.main import main
-from trainer.configs.config import Config
-from trainer.configs.overrides import override
-from trainer.data.tokenizer import Tokenizer
-from trainer.distributed.mesh import one_device
 from trainer.inference import api, encoder
 from trainer.inference.video_files import VideoError
-from trainer.method.train_step import init_state
-from trainer.runs.checkpoint import Checkpoints
 
-SIZES = (
-    "video.frames=4 video.resolution=32 video.patch=16 video.width=32 video.layers=1 video.heads=2 "
-    "video.mlp_width=64 video.group_tokens=4 video.grouping_after=1 video.grouping_out=xavier "
-    "text.tokens=8 text.width=16 text.layers=1 text.heads=2 text.mlp_width=32 joint_width=16 "
-    "input.short_side=32 input.scale=1,1"
-)
 COLOURS = {"red": (254, 0, 0), "blue": (0, 0, 254)}
 
 
 def compiled_programs():
     # Jitted functions have it; jax's stubs do not.
     return encoder._encode_clips._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Return the folder of an untrained run."""
-    folder = tmp_path_factory.mktemp("runs") / "untrained"
-    folder.mkdir()
-    tokenizer = Tokenizer.train(["a red disc", "a blue ring"], size=60)
-    pieces = f"text.vocabulary={len(tokenizer.pieces)}"
-    config = override(Config(), [*SIZES.split(), pieces])
-    (folder / "config.json").write_text(config.to_json())
-    tokenizer.save(folder / "vocab.txt")
-    with Checkpoints(folder / "checkpoints", config) as checkpoints:
-        checkpoints.save(init_state(config, one_device()))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +44,24 @@ def expected(run):
     embedded = api.load(run).embed_videos(np.stack(frames))
     assert embedded[0] @ embedded[1] < 0.999
     return dict(zip(COLOURS, embedded, strict=True))
+
+
+def test_a_span_is_embedded_apart_from_the_rest(run, tmp_path, expected):
+    film = tmp_path / "both.mp4"
+    filters = ";".join(
+        f"color=c={colour}:size=48x40:rate=10:duration=2[{colour}]" for colour in COLOURS
+    )
+    joined = f"{filters};[red][blue]concat=n=2:v=1[both]"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-filter_complex", joined]
+    subprocess.run([*command, "-map", "[both]", "-pix_fmt", "yuv420p", film], check=True)
+    model = api.load(run)
+    for start_us, colour in (0, "red"), (2_200_000, "blue"):
+        one = model.embed_span(film, start_us, start_us + 1_700_000)
+        assert max(expected, key=lambda other: float(one @ expected[other])) == colour
+    with pytest.raises(VideoError, match=r"both\.mp4 cannot be decoded"):
+        model.embed_span(film, 9_000_000, 10_000_000)
+    with pytest.raises(ValueError, match="0 ≤ start < end"):
+        model.embed_span(film, 2, 1)
 
 
 def test_videos_are_embedded_in_order(run, videos, expected):

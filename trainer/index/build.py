@@ -86,7 +86,7 @@ def build(
             make = functools.partial(_shards, run, out, earlier, of_shard, dtype, progress)
             if not shards.write(data, list(of_shard), made_from, make, process, processes):
                 return False
-            _complete(run, snapshots, out, made_from, list(of_shard), dtype, exact_below)
+            complete(run, snapshots, out, made_from, list(of_shard), dtype, exact_below)
         elif (places := _places(run, snapshots)) != {key: earlier[key] for key in places}:
             files.write_manifest(out, earlier | places)  # the run or a snapshot was moved
         for other in out.glob("data-*"):
@@ -149,7 +149,7 @@ def _is_shard(name: str) -> bool:
     return name.endswith(".safetensors")
 
 
-def _complete(
+def complete(
     run: Loaded,
     snapshots: Sequence[Snapshot],
     out: pathlib.Path,
@@ -160,24 +160,25 @@ def _complete(
 ) -> None:
     """Write the files that join all shards, then index.json."""
     data = out / files.data_name(made_from)
-    rows = [(_snapshot_of(name), row) for name in names for row in embed.read_clips(data / name)]
+    rows = ((_snapshot_of(name), row) for name in names for row in embed.read_clips(data / name))
     written = [*names, *files.write_columns(data, rows)]
     stored = _joined(data, names, run.config.joint_width, dtype)
     written += [files.write_array(data / f"{name}.npy", array) for name, array in stored.items()]
-    search: dict[str, Any] = {"kind": "exact"}
-    if len(rows) >= exact_below:
-        queries = _queries(run, [row["caption"] for _, row in rows], stored)
-        found = neighbors.build_faiss(stored, dtype, queries, data / files.FAISS)
+    clips, search = len(stored["clip"]), {"kind": "exact"}
+    columns = files.Columns(data, clips)
+    if clips >= exact_below:
+        found = neighbors.build_faiss(
+            stored, dtype, _queries(run, columns, stored), data / files.FAISS
+        )
         search = {"kind": "ivf", **found._asdict()}
         written.append(files.FAISS)
     video = run.config.video
-    datasets = [snapshot.manifest.dataset for snapshot in snapshots]
     values = {
         "made_from": made_from,
         **_places(run, snapshots),
         "data": data.name,
-        "clips": len(rows),
-        "videos": len({(datasets[number], row["video_id"]) for number, row in rows}),
+        "clips": clips,
+        "videos": len(np.unique(columns.video_keys([one.manifest.dataset for one in snapshots]))),
         "shape": {
             "clip": [run.config.joint_width],
             "groups": [video.group_tokens, run.config.joint_width],
@@ -221,16 +222,19 @@ def _joined(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _queries(run: Loaded, captions: Sequence[str], stored: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the embeddings of captions drawn at random, or of clips if no clip has a caption."""
-    random = np.random.default_rng(0)
-    named = sorted({caption for caption in captions if caption.strip()})
-    if named:
-        drawn = random.choice(len(named), min(_QUERIES, len(named)), replace=False)
+def _queries(run: Loaded, columns: files.Columns, stored: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the embeddings of captions of clips drawn at random.
+
+    Clips without captions are queries themselves if no drawn clip has one.
+    """
+    clips = len(stored["clip"])
+    drawn = np.random.default_rng(0).choice(clips, min(2 * _QUERIES, clips), replace=False)
+    captions = [columns.text(row)["caption"] for row in drawn.tolist()]
+    if named := list(dict.fromkeys(caption for caption in captions if caption.strip())):
         encoder = Encoder(run.config, run.tokenizer, run.params)
-        return encoder.texts([named[place] for place in drawn])
-    drawn = random.choice(len(captions), min(_QUERIES, len(captions)), replace=False)
-    return dequantize("clip", {name: array[np.sort(drawn)] for name, array in stored.items()})
+        return encoder.texts(named[:_QUERIES])
+    rows = np.sort(drawn[:_QUERIES])
+    return dequantize("clip", {name: array[rows] for name, array in stored.items()})
 
 
 def _absolute(folder: str | os.PathLike[str]) -> str:

@@ -26,14 +26,16 @@ The data folder has, in the order of the clips:
 All .npy files are read by memory mapping, never with pickle.
 """
 
+import array
 import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from protos.strict_json import parse_object
 from trainer.data.folder import replacing, write_file
@@ -156,10 +158,10 @@ def sha256_of(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_array(path: pathlib.Path, array: np.ndarray) -> str:
+def write_array(path: pathlib.Path, values: np.ndarray) -> str:
     """Write an array as a .npy file, and return the file's name."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.save(file, values, allow_pickle=False)
     return path.name
 
 
@@ -175,7 +177,7 @@ def read_array(path: pathlib.Path) -> np.ndarray:
         raise _damaged(path, str(error)) from None
 
 
-def write_columns(data: pathlib.Path, rows: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
+def write_columns(data: pathlib.Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[str]:
     """Write the columns of all clips, and return the names of their files.
 
     Args:
@@ -184,7 +186,8 @@ def write_columns(data: pathlib.Path, rows: Sequence[tuple[int, dict[str, Any]]]
     """
     videos: dict[str, int] = {}
     labels: dict[str, int] = {}
-    columns: dict[str, list[int]] = {name: [] for name in _COLUMNS if name != "text"}
+    # Arrays of the standard library grow in place, and take 8 bytes per number.
+    columns = {name: array.array("Q" if name == "key" else "q") for name in _COLUMNS}
     columns["first_label"].append(0)
     columns["first_byte"].append(0)
     texts = bytearray()
@@ -193,14 +196,14 @@ def write_columns(data: pathlib.Path, rows: Sequence[tuple[int, dict[str, Any]]]
             columns[name].append(row[name])
         columns["snapshot"].append(snapshot)
         columns["video"].append(videos.setdefault(row["video_id"], len(videos)))
-        columns["labels"] += [labels.setdefault(one, len(labels)) for one in row["labels"]]
+        columns["labels"].extend(labels.setdefault(one, len(labels)) for one in row["labels"])
         columns["first_label"].append(len(columns["labels"]))
         texts += json.dumps({key: row[key] for key in _TEXTS}).encode()
         columns["first_byte"].append(len(texts))
         columns["key"].append(key_of(row["clip_id"]))
     arrays = {name: np.array(values, _COLUMNS[name]) for name, values in columns.items()}
-    arrays["text"] = np.frombuffer(bytes(texts), np.uint8)
-    written = [write_array(data / f"{name}.npy", array) for name, array in arrays.items()]
+    arrays["text"] = np.frombuffer(texts, np.uint8)
+    written = [write_array(data / f"{name}.npy", values) for name, values in arrays.items()]
     names = json.dumps({"videos": list(videos), "labels": list(labels)})
     write_file(data / NAMES, names.encode())
     return [*written, NAMES]
@@ -220,11 +223,11 @@ class Columns:
         """
         self._data = data
         self._arrays = {name: read_array(data / f"{name}.npy") for name in _COLUMNS}
-        for name, array in self._arrays.items():
+        for name, column in self._arrays.items():
             wanted = clips + 1 if name.startswith("first_") else clips
-            is_sized = name in ("labels", "text") or len(array) == wanted
-            if array.dtype != _COLUMNS[name] or array.ndim != 1 or not is_sized:
-                is_other = f"it is {array.dtype} {list(array.shape)}"
+            is_sized = name in ("labels", "text") or len(column) == wanted
+            if column.dtype != _COLUMNS[name] or column.ndim != 1 or not is_sized:
+                is_other = f"it is {column.dtype} {list(column.shape)}"
                 raise _damaged(data / f"{name}.npy", is_other)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -253,6 +256,20 @@ class Columns:
     def video_codes(self) -> dict[str, int]:
         """The code of each video, by its id."""
         return {name: code for code, name in enumerate(self.videos)}
+
+    def video_keys(
+        self, datasets: Sequence[str], rows: np.ndarray | slice = slice(None)
+    ) -> Int64[np.ndarray, " n"]:
+        """Return a number for the video of each row. Data sets may share ids, but not videos.
+
+        Args:
+          datasets: the data set of each snapshot.
+          rows: the clips.
+        """
+        distinct = sorted(set(datasets))
+        dataset = np.array([distinct.index(name) for name in datasets], np.int64)
+        codes = self["video"][rows].astype(np.int64)
+        return codes * len(distinct) + dataset[self["snapshot"][rows]]
 
     def text(self, row: int) -> dict[str, Any]:
         """Return the clip_id, caption, nouns and labels of a clip."""

@@ -361,10 +361,7 @@ class Index:
 
     def _first_of_video(self, rows: np.ndarray) -> np.ndarray:
         """Return whether each row is the first of its video."""
-        codes = {name: code for code, name in enumerate(self._datasets)}
-        dataset = np.array([codes[name] for name in self._datasets])
-        video = self.columns["video"][rows].astype(np.int64)
-        video = video * len(codes) + dataset[self.columns["snapshot"][rows]]
+        video = self.columns.video_keys(self._datasets, rows)
         first = np.zeros(len(rows), bool)
         first[np.unique(video, return_index=True)[1]] = True
         return first

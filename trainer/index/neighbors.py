@@ -135,6 +135,9 @@ class Neighbors:
         with self._lock:
             if self._faiss is None:
                 self._faiss = faiss.read_index(str(self._faiss_file), faiss.IO_FLAG_MMAP)
+                # By default each query starts 32 threads that read ahead, which costs more than
+                # the query itself once the pages are in memory.
+                faiss.downcast_InvertedLists(self._faiss.invlists).prefetch_nthread = 0
         wanted = min(len(self), max(_CANDIDATES * count, _LEAST_CANDIDATES))
         options = {}
         if among is not None:

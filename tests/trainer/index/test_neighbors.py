@@ -1,3 +1,4 @@
+import faiss
 import numpy as np
 import pytest
 
@@ -68,6 +69,15 @@ def test_an_approximate_search_has_the_recall_that_was_measured(stored, large):
         for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
             assert known.get(row, score) == pytest.approx(score, abs=2e-6)
     assert np.mean(shares) >= 0.9
+
+
+def test_an_approximate_search_starts_no_threads(large):
+    """FAISS's prefetching starts 32 threads per query, which takes longer than the query itself."""
+    near, (query,) = large[0], unit(np.random.default_rng(6), 1, 16)
+    near.nearest(query, 10)
+    lists = faiss.downcast_InvertedLists(near._faiss.invlists)
+    assert isinstance(lists, faiss.OnDiskInvertedLists)
+    assert lists.prefetch_nthread == 0
 
 
 def test_filters_of_an_approximate_search(stored, large, monkeypatch):
