@@ -47,6 +47,7 @@ _PRELOAD = {
         "trainer.cli.main",
         "trainer.training.loop",
         "trainer.inference.features",
+        "trainer.index.build",
         "trainer.figures.write",
         "trainer.report.page",
         "trainer.tasks.finetuning",
@@ -226,6 +227,7 @@ COMMANDS = {
         ),
         Command("describe", "pipelines", _of_snapshot("describe"), files),
         Command("embed", "trainer", _of_run("embed", *_TEST, "--shard-clips", "5"), files),
+        Command("index", "trainer", _of_run("index", *_TEST, "--shard-clips", "5"), files),
         Command(
             "export-weights",
             "trainer",

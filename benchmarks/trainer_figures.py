@@ -14,7 +14,7 @@ from trainer.configs.config import (
     VideoConfig,
 )
 
-_RESULTS = pathlib.Path(__file__).parent / "results" / "trainer.json"
+_RESULTS = pathlib.Path(__file__).parent / "results"
 
 THREADS = len(os.sched_getaffinity(0))
 
@@ -29,17 +29,18 @@ CONFIG = Config(
 """A model with width 384, 6 layers and 816 tokens."""
 
 
-def keep(key: str, measured: dict[str, Any]) -> None:
-    """Print the figures, and write them and the machine's name under their key of the results.
+def keep(key: str, measured: dict[str, Any], file: str = "trainer.json") -> None:
+    """Print the figures, and write them and the machine's name under their key of a results file.
 
-    The keys of other benchmarks stay unchanged.
+    Other keys of the file stay unchanged.
     """
     models = re.findall(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     machine = f"{THREADS} cores of {models[0] if models else platform.machine()}"
-    results = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+    path = _RESULTS / file
+    results = json.loads(path.read_text()) if path.exists() else {}
     results[key] = json.loads(
         json.dumps(measured | {"machine": machine}),
         parse_float=lambda text: round(float(text), 4),
     )
-    _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    path.write_text(json.dumps(results, indent=2) + "\n")
     print(f"{key}: {json.dumps(results[key])}", flush=True)
