@@ -24,6 +24,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "run_files": codes.run_files,
     "feature_files": codes.feature_files,
     "column_files": codes.column_files,
+    "index_files": codes.index_files,
     "api": api.page,
 }
 

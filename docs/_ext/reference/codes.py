@@ -64,3 +64,10 @@ def column_files() -> str:
     from trainer.data import columns, where
 
     return "\n".join(block(inspect.getdoc(module) or "") for module in (columns, where))
+
+
+def index_files() -> str:
+    """Return the files that `svilm-train index` writes."""
+    from trainer.index import files
+
+    return block(inspect.getdoc(files) or "")
