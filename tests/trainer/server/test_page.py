@@ -147,6 +147,7 @@ def test_more_like_this_filters_and_pages(service, serve, visit):
     expect(page.locator("#like")).to_be_visible()
     expect(page.locator(f'.card[data-number="{first}"]')).to_have_count(0)
     assert f"like={first}" in page.url
+    expect(page.locator("#results")).to_be_focused()
     expect(page.locator(".card")).to_have_count(12)
     listed = numbers(page)
     for shown in ("13 to 24", "25 to 29"):
@@ -224,6 +225,13 @@ def test_two_runs_side_by_side(two_runs, serve, visit):
     assert "compare=1" in page.url
     listed = numbers(page)
     assert listed[:12] == listed[12:]
+    page.locator(".column").nth(1).locator(".stage").first.click()
+    expect(page.locator("dialog dt", has_text="Run")).to_have_count(1)
+    assert page.url.endswith(f"clip={listed[0]}&side=1")
+    settled(page)
+    with page.expect_request(re.compile(f"clips/{listed[0]}/structure.side=1")):
+        page.reload()
+    expect(page.locator("dialog")).to_be_visible()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ export function card(clip, side, best, lit, other, actions) {
     { class: "card", "data-number": clip.number },
     make(
       "button",
-      { type: "button", class: "stage", "aria-label": `Open clip ${clip.rank}: ${name}`, onclick: () => actions.open(clip) },
+      { type: "button", class: "stage", "aria-label": `Open clip ${clip.rank}: ${name}`, onclick: () => actions.open(clip, side) },
       stage,
     ),
     make(

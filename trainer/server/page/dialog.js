@@ -11,13 +11,14 @@ export function close() {
   $("clip-body").replaceChildren();
 }
 
-export const opened = () => current?.clip.number ?? null;
+export const opened = (side) => (current?.film.side === side ? current.clip.number : null);
 
 export function relight(nouns) {
   if (current) current.relight(nouns);
 }
 
-export function open(clip, side, lit, actions) {
+// `run` is the run of this side, if there are two.
+export function open(clip, side, run, lit, actions) {
   close();
   const stage = make("canvas", { class: "big", "aria-hidden": "true" });
   const strip = make("canvas", { class: "strip", "aria-hidden": "true" });
@@ -35,7 +36,7 @@ export function open(clip, side, lit, actions) {
     make(
       "section",
       {},
-      ...facts(clip),
+      ...facts(clip, run),
       buttons(clip, actions),
       make("h3", {}, "Where the nouns are"),
       legend,
@@ -67,12 +68,13 @@ export function open(clip, side, lit, actions) {
   if (!$("clip").open) $("clip").showModal();
 }
 
-function facts(clip) {
+function facts(clip, run) {
   const rows = [
     ["Clip", clip.clip_id],
     ["Video", clip.video_id],
     ["Time", `${time(clip.start_us)} to ${time(clip.end_us)}`],
     ["Number", clip.number],
+    ...(run ? [["Run", `${run.name}, step ${run.step.toLocaleString("en")}`]] : []),
     ...(clip.labels.length ? [["Labels", clip.labels.join(", ")]] : []),
     ...(clip.score === undefined ? [] : [["Cosine", clip.score.toFixed(4)]]),
   ];

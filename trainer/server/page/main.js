@@ -19,14 +19,14 @@ let found = []; // nouns of the query
 let asked = null; // the request in progress
 
 const actions = {
-  open: (clip) => go({ clip: clip.number }),
-  like: (clip) => go({ ...nothing(), like: clip.number }),
+  open: (clip, side = "0") => go({ clip: clip.number, side }),
+  like: (clip) => beginAnew({ like: clip.number }),
   toggle,
 };
 
 function nothing() {
   const empty = Object.fromEntries(FIELDS.map((name) => [name, ""]));
-  return { ...empty, like: null, clip: null, page: 1, by_video: false, nouns: [], off: [] };
+  return { ...empty, like: null, clip: null, side: "0", page: 1, by_video: false, nouns: [], off: [] };
 }
 
 // Change the view: a new entry of the history.
@@ -36,6 +36,13 @@ function go(changes) {
   history.pushState(null, "", views.address(state));
   const after = views.searchParameters(state, "", PAGE).toString() + state.compare;
   render(before !== after);
+}
+
+// Another search, whose results replace the button that asked for it.
+function beginAnew(changes) {
+  go({ ...nothing(), ...changes });
+  $("results").focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
 function render(searches) {
@@ -181,7 +188,7 @@ async function begin(signal) {
   $("status").textContent = "Try a caption, or open one of the clips";
   $("examples").hidden = !about.examples.length;
   $("examples").replaceChildren(
-    ...about.examples.map((text) => make("button", { type: "button", onclick: () => go({ ...nothing(), text }) }, text)),
+    ...about.examples.map((text) => make("button", { type: "button", onclick: () => beginAnew({ text }) }, text)),
   );
   try {
     const clips = await Promise.all(about.spread.map((number) => get(`clips/${number}`, null, signal)));
@@ -205,11 +212,13 @@ async function showClip() {
     if ($("clip").open) $("clip").close();
     return;
   }
-  if (dialog.opened() === state.clip) return;
-  const shown = cards.find((one) => one.film.clip.number === state.clip);
+  const side = about.runs.length > 1 ? state.side : "0";
+  if (dialog.opened(side) === state.clip) return;
+  const shown = cards.find(({ film }) => film.clip.number === state.clip && film.side === side);
   try {
     const clip = shown?.film.clip ?? (await get(`clips/${state.clip}`));
-    dialog.open(clip, shown?.film.side ?? "0", nouns(), actions);
+    const run = about.runs.length > 1 ? about.runs[Number(side)] : null;
+    dialog.open(clip, side, run, nouns(), actions);
   } catch (error) {
     warn(error.message);
   }
@@ -249,7 +258,7 @@ async function showLike(number) {
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const given = new FormData(event.target);
-  const changes = { page: 1, clip: null, by_video: given.has("by_video"), off: [] };
+  const changes = { page: 1, clip: null, side: "0", by_video: given.has("by_video"), off: [] };
   for (const name of FIELDS)
     changes[name] = (given.get(name) ?? "").trim();
   if (changes.text !== state.text) changes.nouns = [];
@@ -258,8 +267,12 @@ $("search").addEventListener("submit", (event) => {
 $("clear").addEventListener("click", () => {
   document.activeElement?.blur();
   go({ ...nothing(), text: state.text, like: state.like });
+  $("filters").querySelector("summary").focus();
 });
-$("unlike").addEventListener("click", () => go({ like: null, page: 1 }));
+$("unlike").addEventListener("click", () => {
+  go({ like: null, page: 1 });
+  $("text").focus();
+});
 $("add-noun").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = $("noun").value.trim().toLowerCase();
@@ -284,7 +297,7 @@ $("close").addEventListener("click", () => $("clip").close());
 $("clip").addEventListener("click", (event) => event.target === $("clip") && $("clip").close());
 $("clip").addEventListener("close", () => {
   dialog.close();
-  if (state.clip !== null) replace({ clip: null });
+  if (state.clip !== null) replace({ clip: null, side: "0" });
 });
 addEventListener("popstate", () => {
   state = views.read();

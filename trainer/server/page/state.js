@@ -6,6 +6,7 @@ export function read() {
   const given = new URLSearchParams(location.search);
   const state = { like: number(given.get("like")), clip: number(given.get("clip")) };
   for (const field of FIELDS) state[field] = given.get(field) ?? "";
+  state.side = given.get("side") === "1" ? "1" : "0"; // the run whose clip is open
   state.page = Math.max(1, number(given.get("page")) ?? 1);
   state.by_video = given.has("by_video");
   state.compare = given.has("compare");
@@ -23,6 +24,7 @@ export function address(state) {
   for (const noun of state.nouns) given.append("noun", noun);
   for (const noun of state.off) given.append("off", noun);
   if (state.clip !== null) given.set("clip", state.clip);
+  if (state.clip !== null && state.side === "1") given.set("side", "1");
   const query = given.toString();
   return query ? `?${query}` : "./";
 }
