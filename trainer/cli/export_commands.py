@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from protos.strict_json import parse_object
 from trainer import progress
-from trainer.cli.arguments import count, on_disk
-from trainer.cli.commands import add_parser, add_run, load_run, read_metrics
+from trainer.cli.arguments import add_allow_seen, count, on_disk, refuse_ignored
+from trainer.cli.commands import add_parser, add_run, check_unseen, load_run, read_metrics
 from trainer.cli.outputs import (
     EXPORT,
     FEATURES,
@@ -29,7 +29,9 @@ With --out, one folder gets the whole model:
                It has all parameters, the tokenizer, the model in PyTorch, and a model card
   stablehlo    programs of both encoders for jax.export.deserialize, for any batch size, with the
                parameters, the tokenizer, and the versions that they need (programs.json)
-  onnx         the same for ONNX Runtime; requires the packages of the extra [interop]
+  onnx         the same for ONNX Runtime; requires the packages of the extra [interop].
+               --weights int8 makes video.onnx a third as large. With --eval-snapshot, programs.json
+               has the retrieval and the speed of both on this snapshot
 
 --video and --text write one encoder each, in the layouts of ViViT and BERT, for programs that know
 these. S-ViLM has no class token, so one of zeros is written. Other implementations attend to it, so
@@ -38,6 +40,8 @@ their outputs differ. Their poolers are random: use the last hidden states. `svi
 
 examples:
   svilm-train export --run runs/first --out first-hf --metrics metrics.json
+  svilm-train export --run runs/first --out first-int8 --format onnx --weights int8 \\
+      --eval-snapshot snapshots/test
   svilm-train export --run runs/first --video first-vivit --text first-bert
 """
 
@@ -228,6 +232,18 @@ def add_export(commands: Any) -> None:
         metavar="ID",
         help="license of the weights, for the model card, such as cc-by-4.0 (default: not stated)",
     )
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "int8"),
+        help="weights of the programs of --format onnx (default: float32)",
+    )
+    parser.add_argument(
+        "--eval-snapshot",
+        metavar="DIR",
+        help="snapshot on which to measure what --weights int8 loses in retrieval (default: not "
+        "measured)",
+    )
+    add_allow_seen(parser, "measure on a snapshot")
     for name, kind in (("--video", "video"), ("--text", "text")):
         parser.add_argument(
             name,
@@ -243,6 +259,13 @@ def _export(arguments: argparse.Namespace) -> int:
     card = arguments.out and arguments.format == "huggingface"
     if (arguments.metrics or arguments.license) and not card:
         arguments.misused("--metrics and --license require --out with --format huggingface")
+    onnx = arguments.out and arguments.format == "onnx"
+    refuse_ignored(
+        arguments,
+        ("weights", onnx, "--out with --format onnx"),
+        ("eval_snapshot", arguments.weights == "int8", "--weights int8"),
+        ("allow_seen", arguments.eval_snapshot, "--eval-snapshot"),
+    )
     named: dict[pathlib.Path, str] = {}
     for option in ("out", "video", "text"):
         if path := getattr(arguments, option):
@@ -303,9 +326,23 @@ def _write_stablehlo(arguments: argparse.Namespace, run: "Loaded") -> None:
 
 
 def _write_onnx(arguments: argparse.Namespace, run: "Loaded") -> None:
+    from trainer.data.snapshot import Snapshot
     from trainer.weights import onnx_programs
 
-    onnx_programs.write(arguments.out, run)
+    snapshot = None
+    if arguments.eval_snapshot:
+        snapshot = Snapshot.open(arguments.eval_snapshot)
+        progress.say(f"export: {check_unseen(run, snapshot, arguments).sentence()}")
+    compared = onnx_programs.write(arguments.out, run, arguments.weights or "float32", snapshot)
+    if compared is None:
+        return
+    exact, small = compared["float32"], compared["int8"]
+    print(f"export: int8 has {small['bytes'] / exact['bytes']:.0%} of the size of float32")
+    if snapshot is None:
+        progress.warn("export: the loss by int8 is not measured: give --eval-snapshot")
+        return
+    for direction in ("t2v_R@1", "v2t_R@1"):
+        print(f"export: {direction} {small[direction]:.1f} %, float32 {exact[direction]:.1f} %")
 
 
 _WRITERS = {
