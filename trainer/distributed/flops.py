@@ -1,8 +1,9 @@
 """Analytic FLOP counts of a training step, the baseline for utilisation.
 
 A multiplication and an addition are two FLOPs. Only matrix products count, each once forward and
-twice backward (for its inputs and for its weights). Rematerialisation does not count, so that a
-policy cannot improve a run's utilisation by wasting work.
+twice backward (for its inputs and for its weights). Products for gradients that a locked encoder
+does not need do not count. Rematerialisation does not count, so that a policy cannot improve a
+run's utilisation by wasting work.
 """
 
 from trainer.configs.config import Config, TextConfig, VideoConfig
@@ -42,9 +43,13 @@ def text_flops(config: TextConfig) -> int:
 
 def transformer_layer_flops(tokens: int, width: int, mlp_width: int) -> int:
     """Return the FLOPs of self-attention and perceptron over a sequence, forward."""
-    projections = 4 * 2 * tokens * width**2
     attention = 2 * 2 * tokens**2 * width
-    return projections + attention + 2 * 2 * tokens * width * mlp_width
+    return _weights_flops(tokens, width, mlp_width) + attention
+
+
+def _weights_flops(tokens: int, width: int, mlp_width: int) -> int:
+    """Return the FLOPs of a transformer layer's products with weights, forward."""
+    return 4 * 2 * tokens * width**2 + 2 * 2 * tokens * width * mlp_width
 
 
 def loss_flops(config: Config) -> int:
@@ -76,7 +81,22 @@ def clip_flops(config: Config) -> int:
     forward = video_flops(config.video) + texts * text_flops(config.text) + projections
     forward += loss_flops(config)
     # Pixels need no gradient, so the embedding's backward pass is one product, not two.
-    return 3 * forward + 2 * embed_flops(config.video)
+    return 3 * forward + 2 * embed_flops(config.video) - _locked_flops(config, texts)
+
+
+def _locked_flops(config: Config, texts: int) -> int:
+    """Return the FLOPs that locked encoders save in the backward pass of a clip and its texts.
+
+    Group tokens are trained and pass through the layers of a locked video encoder. These layers
+    thus need the gradients of their inputs. A locked text encoder needs none.
+    """
+    video, optimizer, flops = config.video, config.optimizer, 0
+    if optimizer.video_rates.factor == 0:
+        weights = _weights_flops(video.sequence, video.width, video.mlp_width)
+        flops += video.layers * weights + embed_flops(video)
+    if optimizer.text_rates.factor == 0:
+        flops += 2 * texts * text_flops(config.text)
+    return flops
 
 
 def fine_tuning_flops(config: Config, texts: int, *, frozen: bool) -> int:
@@ -94,7 +114,9 @@ def fine_tuning_flops(config: Config, texts: int, *, frozen: bool) -> int:
     """
     forward = video_flops(config.video) + texts * text_flops(config.text)
     embed = embed_flops(config.video)
-    return forward + embed if frozen else 3 * forward + 2 * embed
+    if frozen:
+        return forward + embed
+    return 3 * forward + 2 * embed - _locked_flops(config, texts)
 
 
 def step_flops(config: Config) -> int:

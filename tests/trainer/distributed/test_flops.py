@@ -8,6 +8,7 @@ from trainer.distributed.flops import clip_flops, step_flops
 from trainer.distributed.mesh import one_device
 from trainer.method.run_scalars import run_scalars
 from trainer.method.train_step import batch_shapes, state_shapes, train_step
+from trainer.plan.jaxpr_flops import executed_flops
 
 # Wide enough for matrix products to outweigh all else, whose FLOPs the compiler counts too.
 WIDE = (
@@ -36,6 +37,22 @@ def test_the_compiler_counts_as_many_flops(settings):
     )
     counted = (lowered.cost_analysis() or {})["flops"]
     assert 1.0 <= counted / step_flops(config) < 1.03
+
+
+@pytest.mark.parametrize("locked", [("video",), ("text",), ("video", "text")], ids="+".join)
+def test_the_gradients_of_locked_encoders_do_not_count(locked):
+    settings = [f"optimizer.{name}_rates.factor=0" for name in locked]
+    whole, config = (override(PRESETS["tiny"], [*WIDE, *more]) for more in ((), settings))
+    mesh = one_device()
+    traced = train_step.trace(
+        state_shapes(config, mesh),
+        batch_shapes(config, mesh),
+        run_scalars(config, 10),
+        config=config,
+        mesh=mesh,
+    )
+    assert executed_flops(traced.jaxpr) == pytest.approx(step_flops(config), rel=0.01)
+    assert step_flops(config) < step_flops(whole)
 
 
 def test_the_flops_of_a_paper_clip_are_its_encoders():
