@@ -49,14 +49,15 @@ def assert_same_answers(model, jax, processor, frames):
     for clip, of_clip in zip(frames, heat, strict=True):
         for noun, of_noun in zip(NOUNS, of_clip, strict=True):
             np.testing.assert_allclose(of_noun, jax.ground(clip, noun), atol=TOLERANCE)
-    assert heat.max() > 0
     np.testing.assert_allclose(both.similarity, clips.clip @ texts.T, atol=TOLERANCE)
+    return heat
 
 
 def test_answers_are_those_of_jax(pair):
     jax, folder = pair
     model, processor = load(folder)
-    assert_same_answers(model, jax, processor, random_frames(jax.config, 2))
+    heat = assert_same_answers(model, jax, processor, random_frames(jax.config, 2))
+    assert heat.max() > 0
 
 
 def test_every_tensor_is_loaded_and_none_is_missing(pair):
@@ -177,4 +178,6 @@ def test_answers_of_large_models_are_those_of_jax(make_run, preset):
     config = dataclasses.replace(config, compute=type(config.compute)())  # float32
     run, folder = make_run(config)
     model, processor = load(folder)
+    # With these parameters the nouns' groups have no patches, so that the heat maps are zero.
+    # Heat maps are made of groups and shares, which are compared, too.
     assert_same_answers(model, api.load(run), processor, random_frames(config, 1))

@@ -81,8 +81,10 @@ def find_by_cosine(
       overlap: highest IoU of two spans that are both returned.
 
     Raises:
+      NonFiniteError: a cosine is not finite.
       ValueError: there is no window, or `top` is below 1.
     """
+    cosines = finite("cosines of windows and text", cosines)
     if not len(cosines) or top < 1:
         raise ValueError(f"{len(cosines)} windows and {top} spans: give one or more of both")
     rows, edges, run = _parts(times_us)

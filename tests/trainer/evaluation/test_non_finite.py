@@ -146,6 +146,11 @@ METRICS = [
     Metric(
         "overlaps", lambda found, true: moment_recall.overlaps([found], true), (SPANS, SPANS[:1])
     ),
+    Metric(
+        "find_by_cosine",
+        lambda cosines: moments.find_by_cosine(cosines, np.array([[0, 2], [1, 3]])),
+        (np.array([0.5, -0.25]),),
+    ),
     Metric("moments' recalls", moment_recall.recalls, (RNG.uniform(size=(2, 5)),)),
     Metric("prior", moment_recall.prior, (SPANS, np.array([8.0, 9.0]))),
     Metric(
