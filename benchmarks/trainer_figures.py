@@ -34,13 +34,17 @@ def keep(key: str, measured: dict[str, Any], file: str = "trainer.json") -> None
 
     Other keys of the file stay unchanged.
     """
-    models = re.findall(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
-    machine = f"{THREADS} cores of {models[0] if models else platform.machine()}"
     path = _RESULTS / file
     results = json.loads(path.read_text()) if path.exists() else {}
     results[key] = json.loads(
-        json.dumps(measured | {"machine": machine}),
+        json.dumps(measured | {"machine": machine_name()}),
         parse_float=lambda text: round(float(text), 4),
     )
     path.write_text(json.dumps(results, indent=2) + "\n")
     print(f"{key}: {json.dumps(results[key])}", flush=True)
+
+
+def machine_name() -> str:
+    """Return the number of usable cores and the model of the CPU."""
+    models = re.findall(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    return f"{THREADS} cores of {models[0] if models else platform.machine()}"
