@@ -1,13 +1,14 @@
 """Exported snapshots in `datasets`, webdataset and mlcroissant: equal records, equal frames."""
 
 import gc
+from typing import Any
 
 import datasets
 import mlcroissant
 import numpy as np
 import pytest
-import webdataset
 from mlcroissant._src.core.issues import GenerationError
+from webdataset.compat import WebDataset
 
 from pipelines.cli.main import main
 from pipelines.snapshots import fields
@@ -98,13 +99,14 @@ def check_frames(clip, frames):
 @pytest.mark.parametrize("source", ["folder", "parquet", "streaming"])
 def test_datasets_loads_splits_features_and_records(exported, tmp_path, source):
     clips, folder = exported
-    options = {"cache_dir": str(tmp_path)}
+    loaded: Any
     if source == "parquet":
         files = {name: str(folder / "parquet" / f"{name}-*.parquet") for name in NAMES}
-        loaded = datasets.load_dataset("parquet", data_files=files, **options)
+        loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))
     else:
-        streaming = source == "streaming"
-        loaded = datasets.load_dataset(str(folder / "parquet"), streaming=streaming, **options)
+        loaded = datasets.load_dataset(
+            str(folder / "parquet"), streaming=source == "streaming", cache_dir=str(tmp_path)
+        )
     assert set(loaded) == set(NAMES)
     for name, split in loaded.items():
         found = split.features
@@ -127,10 +129,12 @@ def test_datasets_loads_splits_features_and_records(exported, tmp_path, source):
 def test_datasets_reads_the_metadata_of_the_card(exported):
     _, folder = exported
     builder = datasets.load_dataset_builder(str(folder / "parquet"))
-    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
+    splits, features = builder.info.splits, builder.info.features
+    assert splits is not None and features is not None
+    assert {name: split.num_examples for name, split in splits.items()} == {
         name: len(IDS) for name in NAMES
     }
-    assert builder.info.features["segments"].feature["label"] == datasets.Value("string")
+    assert features["segments"].feature["label"] == datasets.Value("string")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,13 +142,11 @@ def test_webdataset_yields_the_records(exported, name):
     clips, folder = exported
     pattern = f"{folder}/wds/{name}/shard-{{00000..{SHARDS - 1:05d}}}-of-{SHARDS:05d}.tar"
     suffix = {"train": "jpg", "test": "png", "raw": "npy"}[name]
-    samples = [*webdataset.WebDataset(pattern, shardshuffle=False)]
+    samples = [*WebDataset(pattern, shardshuffle=False)]
     keys = {sample["__key__"] for sample in samples}
     assert len(samples) == len(keys) == len(IDS)
-    decoded = {
-        sample["json"]["clip_id"]: sample
-        for sample in webdataset.WebDataset(pattern, shardshuffle=False).decode("rgb8")
-    }
+    stream: Any = WebDataset(pattern, shardshuffle=False).decode("rgb8")
+    decoded = {sample["json"]["clip_id"]: sample for sample in stream}
     assert decoded.keys() == clips[name].keys()
     for sample in samples:
         one = next(one for one in decoded.values() if one["__key__"] == sample["__key__"])
@@ -169,7 +171,7 @@ def described(path):
     return found
 
 
-def plain(value, prefix):
+def plain(value, prefix) -> Any:
     """Return a value of mlcroissant's as plain Python, with the names of its fields."""
     if isinstance(value, dict):
         return {name.removeprefix(prefix): plain(one, f"{name}/") for name, one in value.items()}
@@ -231,7 +233,7 @@ def test_mlcroissant_yields_the_webdataset_records(exported):
     shard.write_bytes(data[:-1] + b"\1")
     document = described(folder / "wds" / "train" / "croissant.json")
     with pytest.raises(GenerationError, match="Download"):
-        [*document.records("frames")]
+        list(document.records("frames"))
     shard.write_bytes(data)
 
 
