@@ -19,7 +19,7 @@ benchmarks/results/search.json:
 One thread each, so that no library waits for its threads on a busy machine:
 
     export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-    python benchmarks/search.py --clips 10000 1000000 --folder /tmp/indices
+    python benchmarks/search.py --clips 10000 1000000 --folder runs/indices
 """
 
 import argparse
@@ -103,7 +103,7 @@ def measure(folder: pathlib.Path, queries: np.ndarray, truth: np.ndarray) -> dic
         path = folder / index.about["data"] / files.FAISS
         plain: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
         plain.nprobe = search["probes"]
-        # As the index does: by default each query starts 32 threads that read ahead.
+        # The index sets this, too: by default each query starts 32 threads that read ahead.
         lists: Any = faiss.downcast_InvertedLists(plain.invlists)
         lists.prefetch_nthread = 0
     else:

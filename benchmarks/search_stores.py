@@ -2,7 +2,7 @@
 
 Each candidate builds its files and answers in a process of its own:
 
-    python benchmarks/search_stores.py --clips 1000000 --store faiss-ivf-fp16 --folder /tmp/stores
+    python benchmarks/search_stores.py --clips 1000000 --store faiss-ivf-fp16 --folder runs/stores
 
 prints a JSON object: seconds of building, bytes on disk, recall@10, latency, peak memory. It needs
 faiss-cpu, usearch and lancedb, in an environment of their own. The figures in docs/search_store.md

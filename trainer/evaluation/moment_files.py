@@ -5,8 +5,9 @@ first to choose a model and the second to test it,
 
   {"v_bXdq2zI1Ms0": {"duration": 73.1, "timestamps": [[0, 10.23], …], "sentences": ["…", …]}, …}
 
-As there, a segment that does not end after it starts is left out, and the others end with the
-video. Predictions are QVHighlights' JSON Lines (or an array of the same objects), without `qid`,
+2D-TAN leaves out a segment that does not end after it starts, and ends the others with the video.
+So does this module. Predictions are QVHighlights' JSON Lines (or an array of the same objects),
+without `qid`,
 
   {"vid": "v_bXdq2zI1Ms0", "query": "…", "pred_relevant_windows": [[start, end, score], …]}
 
